@@ -1,0 +1,4 @@
+//! fanline
+pub mod event;
+pub mod position;
+pub mod topic;

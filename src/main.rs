@@ -1,0 +1,2 @@
+//! The `fanline` binary.
+fn main() {}

@@ -1,0 +1,99 @@
+//! Where in a stream an event stands: an epoch and a sequence.
+//!
+//! On the wire a position is the event's `id`, `<epoch>-<sequence>`, for example `1795186660123-42`. Both numbers are
+//! decimal, without sign and without leading zeros, so that a position has exactly one spelling.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The number of an event within its epoch. The first event is 1, and there are no holes; 0 is "before the first event".
+pub type Sequence = u64;
+
+/// The numbering that a sequence belongs to: the millisecond of Unix time at which it began.
+///
+/// A server that lost its history begins a new epoch, so that an id of the old numbering cannot be mistaken for one of
+/// the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// An epoch that begins now.
+    pub fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The place of an event in the hub's one order over all topics.
+///
+/// Positions of one epoch compare by sequence. Positions of different epochs have no order that means anything to a
+/// reader, which is why this type has no `Ord`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamPosition {
+    /// The numbering.
+    pub epoch: Epoch,
+    /// The number within it.
+    pub sequence: Sequence,
+}
+
+impl StreamPosition {
+    /// The position of `sequence` within `epoch`.
+    pub const fn new(epoch: Epoch, sequence: Sequence) -> Self {
+        Self { epoch, sequence }
+    }
+}
+
+impl fmt::Display for StreamPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch.0, self.sequence)
+    }
+}
+
+/// A text that is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidPosition;
+
+impl fmt::Display for InvalidPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a position is <epoch>-<sequence> in decimal, like 1795186660123-42")
+    }
+}
+
+impl std::error::Error for InvalidPosition {}
+
+impl FromStr for StreamPosition {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let (epoch, sequence) = text.split_once('-').ok_or(InvalidPosition)?;
+        Ok(Self::new(Epoch(decimal(epoch)?), decimal(sequence)?))
+    }
+}
+
+fn decimal(text: &str) -> Result<u64, InvalidPosition> {
+    let canonical = text == "0" || (text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0'));
+    if canonical { text.parse().map_err(|_| InvalidPosition) } else { Err(InvalidPosition) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_reads_back_as_it_was_written() {
+        let position = StreamPosition::new(Epoch(1_795_186_660_123), 42);
+        assert_eq!(position.to_string(), "1795186660123-42");
+        assert_eq!("1795186660123-42".parse(), Ok(position));
+        assert_eq!("0-0".parse(), Ok(StreamPosition::new(Epoch(0), 0)));
+        let largest = StreamPosition::new(Epoch(u64::MAX), u64::MAX);
+        assert_eq!(largest.to_string().parse(), Ok(largest));
+    }
+
+    #[test]
+    fn whatever_is_spelled_otherwise_is_no_position() {
+        for text in ["", "-", "1", "1-", "-1", "1-2-3", "01-2", "1-02", "+1-2", "1 -2", "1-2 ", "a-b", "١-٢", "1-18446744073709551616"] {
+            assert_eq!(text.parse::<StreamPosition>(), Err(InvalidPosition), "{text:?}");
+        }
+    }
+}
