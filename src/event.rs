@@ -64,6 +64,12 @@ impl Payload {
         Self { text: Bytes::from(text.into()), is_json: true }
     }
 
+    /// Takes bytes that are known to be UTF-8, and JSON where they are said to be.
+    pub(crate) fn of_utf8(text: Bytes, is_json: bool) -> Self {
+        debug_assert!(std::str::from_utf8(&text).is_ok());
+        Self { text, is_json }
+    }
+
     /// The payload's bytes: always UTF-8.
     pub fn as_bytes(&self) -> &Bytes {
         &self.text

@@ -1,0 +1,200 @@
+//! The hub: events go in, and whoever subscribes reads them, each with a cursor of its own.
+//!
+//! `history` retains events in `channel`s (a ring for each topic, and the firehose), `sequencer` gives them their one
+//! order, `subscription` reads, `wake` tells readers that there is something to read.
+
+mod batch;
+mod channel;
+mod frame;
+mod gap;
+mod history;
+mod interest;
+mod ledger;
+mod sequencer;
+mod subscription;
+mod topics;
+mod wake;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use batch::{Batch, MAX_FRAMES};
+pub use frame::Frame;
+pub use gap::{Gap, GapReason};
+use history::History;
+pub use interest::{Interest, Start};
+use sequencer::Sequencer;
+pub use subscription::{Delivery, Opening, Subscription};
+pub(crate) use wake::WakeGroup;
+
+use crate::event::Event;
+use crate::position::{Epoch, StreamPosition};
+use crate::sync::read;
+
+/// One stream of events over many topics. Cheap to clone: clones are the same hub.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use fanline::event::{Event, Payload};
+/// use fanline::hub::{Delivery, Hub, Interest, Start};
+/// use fanline::topic::Topic;
+///
+/// let hub = Hub::default();
+/// let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::Live);
+/// let topic = Topic::new("metric").unwrap();
+/// let published = hub.publish(Event::new(topic, Payload::json(r#"{"cpu": 45.2}"#))).await.unwrap();
+///
+/// let Delivery::Event(frame) = subscription.next().await else { panic!("nothing is missing") };
+/// assert_eq!(frame.sequence(), published.sequence);
+/// assert!(frame.sse().ends_with(b"event: data\ndata: {\"cpu\": 45.2}\n\n"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    history: crate::sync::Arc<History>,
+    sequencer: Sequencer,
+    /// The subscriptions that belong to no shard.
+    inline: crate::sync::Arc<WakeGroup>,
+}
+
+/// How much a hub retains.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// The numbering; a new one unless the history is that of an earlier one.
+    pub epoch: Epoch,
+    /// Events for each topic.
+    pub history: usize,
+    /// Bytes for the whole hub; over it, the topic that holds the most gives first. An event counts twice, for its topic
+    /// and for the firehose.
+    pub history_bytes: usize,
+    /// Events over all topics, for those who subscribe to everything or to a pattern.
+    pub firehose_history: usize,
+    /// How long a topic without subscribers and without events keeps its history.
+    pub topic_ttl: Duration,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::now(),
+            history: 1000,
+            history_bytes: 64 << 20,
+            firehose_history: 10_000,
+            topic_ttl: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Where events that were published together stand: next to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The position of the first.
+    pub first: StreamPosition,
+    /// The position of the last.
+    pub last: StreamPosition,
+}
+
+/// Why an event was not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The hub was closed.
+    #[error("the hub is closed: the server is shutting down")]
+    Closed,
+}
+
+/// What a hub holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubStats {
+    /// Events that were published since the hub was made.
+    pub published: u64,
+    /// Topics that have a history or a subscriber.
+    pub topics: usize,
+    /// Events that can be replayed, over all topics.
+    pub retained_events: u64,
+    /// The memory that they take.
+    pub retained_bytes: u64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new(&HubOptions::default())
+    }
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(options: &HubOptions) -> Self {
+        Self(Arc::new(Inner {
+            history: crate::sync::Arc::new(History::new(options)),
+            sequencer: Sequencer::new(),
+            inline: WakeGroup::inline(),
+        }))
+    }
+
+    /// Publishes one event and answers its position. Waits while the queue of publications is full.
+    ///
+    /// # Errors
+    /// [`PublishError::Closed`] after [`Hub::close`].
+    pub async fn publish(&self, event: Event) -> Result<StreamPosition, PublishError> {
+        Ok(self.0.sequencer.publish(&self.0.history, vec![event]).await?.last)
+    }
+
+    /// Publishes `events` next to each other, all or none; nothing happens when there are none.
+    ///
+    /// # Errors
+    /// [`PublishError::Closed`] after [`Hub::close`].
+    pub async fn publish_all(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.0.sequencer.publish(&self.0.history, events).await.map(Some)
+    }
+
+    /// Reads the events that `interest` takes, from `start` on. Whoever publishes wakes this subscription: for many of
+    /// them a [`Server`](crate::Server) has its shards do that.
+    pub fn subscribe(&self, interest: Interest, start: Start) -> (Subscription, Opening) {
+        self.subscribe_in(&self.0.inline, interest, start)
+    }
+
+    pub(crate) fn subscribe_in(
+        &self,
+        group: &crate::sync::Arc<WakeGroup>,
+        interest: Interest,
+        start: Start,
+    ) -> (Subscription, Opening) {
+        Subscription::open(self.0.history.clone(), group.clone(), interest, start)
+    }
+
+    /// The position of the newest event.
+    pub fn position(&self) -> StreamPosition {
+        self.0.history.position(self.0.history.head())
+    }
+
+    /// What the hub holds now. Walks over all topics.
+    pub fn stats(&self) -> HubStats {
+        let topics = read(&self.0.history.topics);
+        let retained = topics.iter().map(|channel| channel.ring.retained());
+        HubStats {
+            published: self.0.history.head(),
+            topics: topics.iter().len(),
+            retained_events: retained.map(|indices| indices.end - indices.start).sum(),
+            retained_bytes: self.0.history.retained_bytes(),
+        }
+    }
+
+    /// Drops idle topics. Call it once a second; a [`Server`](crate::Server) does.
+    pub fn sweep(&self) {
+        self.0.sequencer.exclusively(&self.0.history, || self.0.history.sweep());
+    }
+
+    /// Takes no more events. What was published stays readable.
+    pub fn close(&self) {
+        self.0.sequencer.close(&self.0.history);
+    }
+}
+
+#[cfg(all(test, not(fanline_loom)))]
+mod tests;

@@ -1,0 +1,47 @@
+//! What a subscriber is told when it missed events.
+
+use crate::position::StreamPosition;
+
+/// Events that a subscriber did not receive and will not receive.
+///
+/// With one topic, or everything, a subscriber that counts what it received and adds up what it `missed` gets exactly
+/// what was published after the position that it began with. With several topics it may be told of the same events
+/// twice when it comes back before the stream has passed `to`; never not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Why they are missing.
+    pub reason: GapReason,
+    /// The last position that the subscriber is known to have seen, in the numbering that it has it from.
+    pub from: Option<StreamPosition>,
+    /// The last position that is missing.
+    pub to: StreamPosition,
+    /// How many events of the subscriber's topics are missing; none when that is not known.
+    pub missed: Option<u64>,
+    /// Where the stream goes on: a subscriber that resumes after this position gets what it would get now.
+    pub resume: StreamPosition,
+}
+
+/// Why events are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// They had left the history when the subscriber came back.
+    Evicted,
+    /// They left the history while the subscriber was reading.
+    Lagged,
+    /// The subscriber's position belongs to another epoch.
+    Epoch,
+    /// The subscriber's position is none that this stream has given.
+    UnknownId,
+}
+
+impl GapReason {
+    /// The reason as it is spelled on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Lagged => "lagged",
+            Self::Epoch => "epoch",
+            Self::UnknownId => "unknown_id",
+        }
+    }
+}

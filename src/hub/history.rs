@@ -1,0 +1,153 @@
+//! What a hub retains: the channels with their rings, and how much of it all.
+//!
+//! Readers find channels here and load the head. All that changes history is done by the sequencer, one thread at a time.
+//!
+//! Retention is bounded twice: by events for each channel, and by bytes for the hub. When the bytes are over, the channel
+//! that holds the most gives its oldest segment, again and again. An event stands in its topic's ring and in the
+//! firehose, and counts in both: the bound is on the safe side.
+
+use std::collections::BinaryHeap;
+
+use super::HubOptions;
+use super::channel::Channel;
+use super::frame::Frame;
+use super::ledger::Ledger;
+use super::topics::Topics;
+use crate::event::Event;
+use crate::position::{Epoch, Sequence, StreamPosition};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
+use crate::topic::Topic;
+use crate::wire::sse;
+
+/// Of how many evicted events the topic is remembered, so that gaps are counted: 4 bytes for each.
+const LEDGER: usize = 1 << 20;
+
+pub(crate) struct History {
+    pub(crate) epoch: Epoch,
+    /// The newest sequence that readers may take: it and all before it stand in their rings.
+    head: AtomicU64,
+    pub(crate) firehose: Arc<Channel>,
+    pub(crate) topics: RwLock<Topics>,
+    pub(crate) ledger: Ledger,
+    /// Bytes that all channels hold; only the sequencer writes it.
+    retained_bytes: AtomicU64,
+    max_bytes: u64,
+    /// Counts the sweeps.
+    tick: AtomicU32,
+    ttl_ticks: u32,
+}
+
+impl History {
+    pub(crate) fn new(options: &HubOptions) -> Self {
+        Self {
+            epoch: options.epoch,
+            head: AtomicU64::new(0),
+            firehose: Arc::new(Channel::new(Topics::FIREHOSE, None, options.firehose_history, 0, 0)),
+            topics: RwLock::new(Topics::new(options.history)),
+            ledger: Ledger::new(LEDGER),
+            retained_bytes: AtomicU64::new(0),
+            max_bytes: options.history_bytes as u64,
+            tick: AtomicU32::new(0),
+            ttl_ticks: u32::try_from(options.topic_ttl.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The newest sequence that readers may take.
+    pub(crate) fn head(&self) -> Sequence {
+        self.head.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn position(&self, sequence: Sequence) -> StreamPosition {
+        StreamPosition::new(self.epoch, sequence)
+    }
+
+    pub(crate) fn retained_bytes(&self) -> u64 {
+        self.retained_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Puts `event` into its rings as `sequence`, the one after the last. Readers see it once [`History::publish`] says
+    /// so. For the sequencer.
+    pub(crate) fn append(&self, sequence: Sequence, event: &Event) -> Arc<Channel> {
+        let channel = self.channel(event.topic());
+        let chunk = sse::encode(self.position(sequence), event);
+        let frame = Frame::new(sequence, event.topic().clone(), chunk);
+        self.ledger.record(sequence, channel.id);
+        channel.touch(self.tick.load(Ordering::Relaxed));
+        for channel in [&channel, &self.firehose] {
+            let (grown, freed) = channel.append(frame.clone());
+            self.account(grown, freed);
+        }
+        channel
+    }
+
+    /// Lets readers take everything up to `head`. For the sequencer.
+    pub(crate) fn publish(&self, head: Sequence) {
+        // Release: whoever sees this head sees the rings' heads that were stored before it.
+        self.head.store(head, Ordering::Release);
+    }
+
+    fn account(&self, grown: usize, freed: usize) {
+        let bytes = self.retained_bytes.load(Ordering::Relaxed) + grown as u64 - freed as u64;
+        self.retained_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The channel of `topic`, which is made if there is none.
+    fn channel(&self, topic: &Topic) -> Arc<Channel> {
+        if let Some(channel) = read(&self.topics).get(topic) {
+            return channel.clone();
+        }
+        write(&self.topics).get_or_create(topic, self.head()).clone()
+    }
+
+    /// Calls `enter` with the channel of `topic`, which is not dropped meanwhile: once `enter` has entered a listener, it
+    /// stays.
+    pub(crate) fn with_channel<T>(&self, topic: &Topic, enter: impl FnOnce(&Arc<Channel>) -> T) -> T {
+        let topics = read(&self.topics);
+        if let Some(channel) = topics.get(topic) {
+            return enter(channel);
+        }
+        drop(topics);
+        enter(write(&self.topics).get_or_create(topic, self.head()))
+    }
+
+    /// Frees memory while more is held than allowed. For the sequencer.
+    pub(crate) fn trim(&self) {
+        if self.retained_bytes() <= self.max_bytes {
+            return;
+        }
+        // A little more than needed, so that the channels are not weighed anew for each event.
+        let goal = self.max_bytes - self.max_bytes / 16;
+        let topics = read(&self.topics);
+        let channels: Vec<&Arc<Channel>> = topics.iter().chain([&self.firehose]).collect();
+        let mut heaviest: BinaryHeap<(usize, usize)> =
+            channels.iter().enumerate().map(|(index, channel)| (channel.weight(), index)).collect();
+        while self.retained_bytes() > goal
+            && let Some((weight, index)) = heaviest.pop()
+        {
+            let freed = channels[index].evict_segment();
+            self.account(0, freed);
+            // An empty channel frees nothing and leaves the race.
+            if freed > 0 {
+                heaviest.push((weight - freed, index));
+            }
+        }
+    }
+
+    /// Drops the topics that are idle: at once those that never had an event, the others after their time to live. One
+    /// call is one tick, a second. For the sequencer.
+    pub(crate) fn sweep(&self) {
+        let tick = self.tick.load(Ordering::Relaxed).wrapping_add(1);
+        self.tick.store(tick, Ordering::Relaxed);
+        let recent = tick.saturating_sub(self.ttl_ticks)..=tick;
+        let idle = read(&self.topics).idle(&recent);
+        if idle.is_empty() {
+            return;
+        }
+        let mut topics = write(&self.topics);
+        for topic in idle {
+            if let Some(channel) = topics.drop_if_idle(&topic, &recent) {
+                self.account(0, channel.weight());
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Which events a subscriber wants, and from where on.
+
+use crate::position::StreamPosition;
+use crate::topic::{Topic, TopicFilter, TopicPattern};
+
+/// The topics of one subscription.
+///
+/// A topic that is named is read from its own ring, so its history is safe from busier ones. Patterns, and everything,
+/// are read from the firehose; what is named as well does not come twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Named topics, each once.
+    pub(super) topics: Vec<Topic>,
+    pub(super) rest: Rest,
+}
+
+/// What is read from the firehose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rest {
+    Nothing,
+    Matching(Vec<TopicPattern>),
+    #[default]
+    Everything,
+}
+
+impl Interest {
+    /// All events of the hub.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// The events that one of `filters` takes; no filter means everything.
+    pub fn of(filters: impl IntoIterator<Item = TopicFilter>) -> Self {
+        let (mut topics, mut patterns) = (Vec::new(), Vec::new());
+        for filter in filters {
+            match filter {
+                TopicFilter::Exact(topic) if !topics.contains(&topic) => topics.push(topic),
+                TopicFilter::Pattern(pattern) if !patterns.contains(&pattern) => patterns.push(pattern),
+                _ => {}
+            }
+        }
+        if patterns.iter().any(TopicPattern::is_everything) || (topics.is_empty() && patterns.is_empty()) {
+            return Self::everything();
+        }
+        Self { topics, rest: if patterns.is_empty() { Rest::Nothing } else { Rest::Matching(patterns) } }
+    }
+
+    /// Whether this takes all events of the hub.
+    pub fn is_everything(&self) -> bool {
+        self.rest == Rest::Everything
+    }
+
+    /// Whether this takes events of `topic`.
+    pub fn takes(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic) || self.takes_from_firehose(topic)
+    }
+
+    pub(super) fn reads_firehose(&self) -> bool {
+        self.rest != Rest::Nothing
+    }
+
+    pub(super) fn takes_from_firehose(&self, topic: &Topic) -> bool {
+        match &self.rest {
+            Rest::Nothing => false,
+            Rest::Everything => true,
+            Rest::Matching(patterns) => {
+                patterns.iter().any(|pattern| pattern.matches(topic)) && !self.topics.contains(topic)
+            }
+        }
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the next event.
+    Live,
+    /// With the oldest retained event.
+    Earliest,
+    /// With the newest `n` retained events.
+    Newest(u64),
+    /// With the event after this position.
+    After(StreamPosition),
+    /// The subscriber has a position that cannot be read: it is told, and gets all that is retained.
+    UnknownId,
+}

@@ -1,0 +1,155 @@
+//! Publishing: one order for all publishers, without a lock in anybody's way.
+//!
+//! A publisher pushes into a bounded queue and then tries to become the sequencer. Whoever holds that role drains the
+//! queue and publishes for all (flat combining): bursts come out as batches, and nobody waits for a lock. A publisher
+//! that finds the role taken goes away, and learns its position when the holder has got to it.
+//!
+//! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks
+//! at the queue once more. With a full fence between the two steps on either side, at least one of them sees what the
+//! other did: the push is drained, or the role is found free.
+//!
+//! **One order for readers of many topics.** The rings of two topics change one after the other, so a reader could find
+//! sequence 6 in one before 5 stands in the other. The history's head passes a sequence only when it and all before it
+//! stand in their rings, and readers take nothing beyond the head that they loaded first.
+
+use std::pin::pin;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::channel::Channel;
+use super::history::History;
+use super::{PublishError, Published};
+use crate::event::Event;
+use crate::position::Sequence;
+use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, fence, lock, try_lock};
+
+/// How many publications wait at most; a publisher that finds the queue full waits for room.
+#[cfg(not(fanline_loom))]
+const QUEUE: usize = 4096;
+#[cfg(fanline_loom)]
+const QUEUE: usize = 2;
+
+/// After how many publications the sequencer shows its readers what it has got.
+const BATCH: usize = 256;
+
+pub(crate) struct Sequencer {
+    queue: ArrayQueue<Publication>,
+    /// Tells publishers that found the queue full that it was drained.
+    room: Notify,
+    role: Mutex<Role>,
+}
+
+/// Events that get sequences next to each other.
+struct Publication {
+    events: Vec<Event>,
+    reply: oneshot::Sender<Result<Published, PublishError>>,
+}
+
+/// What belongs to whoever is the sequencer.
+struct Role {
+    newest: Sequence,
+    is_closed: bool,
+    /// Channels that were published to since readers were told.
+    touched: Vec<Arc<Channel>>,
+    replies: Vec<(oneshot::Sender<Result<Published, PublishError>>, Result<Published, PublishError>)>,
+}
+
+impl Sequencer {
+    pub(crate) fn new() -> Self {
+        let role = Role { newest: 0, is_closed: false, touched: Vec::new(), replies: Vec::new() };
+        Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
+    }
+
+    /// Publishes `events`, at least one, and answers their positions. Once this was polled the events may be published
+    /// although the caller gives up waiting for the answer.
+    pub(crate) async fn publish(&self, history: &History, events: Vec<Event>) -> Result<Published, PublishError> {
+        let (reply, answer) = oneshot::channel();
+        let mut publication = Publication { events, reply };
+        while let Err(back) = self.queue.push(publication) {
+            publication = back;
+            // Entered before the next try, so that a drain between the two is not missed.
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            match self.queue.push(publication) {
+                Ok(()) => break,
+                Err(back) => publication = back,
+            }
+            self.combine(history);
+            room.await;
+        }
+        self.combine(history);
+        answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Refuses whatever is published from now on.
+    pub(crate) fn close(&self, history: &History) {
+        lock(&self.role).is_closed = true;
+        self.combine(history);
+    }
+
+    /// Calls `work` as the sequencer: nothing is published meanwhile.
+    pub(crate) fn exclusively(&self, history: &History, work: impl FnOnce()) {
+        let role = lock(&self.role);
+        work();
+        drop(role);
+        self.combine(history);
+    }
+
+    /// Drains the queue, unless somebody else is at it, who will then see what is in the queue now.
+    ///
+    /// Not bounded: a publisher waits for its answer before it publishes again, so that the queue runs dry.
+    fn combine(&self, history: &History) {
+        loop {
+            // Between a publisher's push and its look at the role, and between giving up the role and a look at the
+            // queue: see the module's documentation.
+            fence(Ordering::SeqCst);
+            if self.queue.is_empty() {
+                return;
+            }
+            let Some(mut role) = try_lock(&self.role) else { return };
+            while role.drain(&self.queue, history) {
+                self.room.notify_waiters();
+            }
+        }
+    }
+}
+
+impl Role {
+    /// Publishes a batch; answers whether there was any.
+    fn drain(&mut self, queue: &ArrayQueue<Publication>, history: &History) -> bool {
+        for _ in 0..BATCH {
+            let Some(publication) = queue.pop() else { break };
+            let answer = self.append(history, &publication.events);
+            self.replies.push((publication.reply, answer));
+        }
+        if self.replies.is_empty() {
+            return false;
+        }
+        history.publish(self.newest);
+        history.trim();
+        for channel in self.touched.drain(..) {
+            channel.listeners.notify();
+        }
+        history.firehose.listeners.notify();
+        for (reply, answer) in self.replies.drain(..) {
+            // The publisher may have given up waiting.
+            let _ = reply.send(answer);
+        }
+        true
+    }
+
+    fn append(&mut self, history: &History, events: &[Event]) -> Result<Published, PublishError> {
+        if self.is_closed {
+            return Err(PublishError::Closed);
+        }
+        let first = self.newest + 1;
+        for event in events {
+            self.newest += 1;
+            let channel = history.append(self.newest, event);
+            if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &channel)) {
+                self.touched.push(channel);
+            }
+        }
+        Ok(Published { first: history.position(first), last: history.position(self.newest) })
+    }
+}

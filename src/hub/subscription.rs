@@ -1,0 +1,382 @@
+//! The one way to read a hub.
+//!
+//! **Contract.** A subscription delivers the events of its topics in sequence order, from the place where it starts,
+//! each once. When it cannot, it says so: a [`Gap`] comes before any event that follows the missing ones. Replay and live
+//! are not two things: a cursor stands in a ring, and whether what it reads was published a minute or a microsecond ago
+//! makes no difference to it. So there is no hand-over that could lose or repeat an event.
+//!
+//! **Several topics.** Each has its own cursor; the frames that are ready are merged by sequence. The history's head is
+//! loaded before any ring is read, and nothing beyond it is taken, so that a later read cannot find an earlier sequence
+//! (see `sequencer`).
+//!
+//! **Subscribing against publishing.** The subscription is entered with its channels' listeners first, and finds its
+//! place afterwards. An event that is published in between is found in the ring; one that comes later wakes it.
+//!
+//! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
+//! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::ops::Range;
+use std::task::{Context, Poll, Waker, ready};
+
+use super::batch::Batch;
+use super::channel::Channel;
+use super::frame::Frame;
+use super::gap::{Gap, GapReason};
+use super::history::History;
+use super::interest::{Interest, Start};
+use super::wake::{SleeperKey, WakeGroup};
+use crate::position::{Sequence, StreamPosition};
+use crate::ring::Read;
+use crate::sync::Arc;
+
+/// A reader of some topics of a [`Hub`](super::Hub).
+pub struct Subscription {
+    history: Arc<History>,
+    group: Arc<WakeGroup>,
+    key: SleeperKey,
+    waker: Option<Waker>,
+    cursors: Box<[Cursor]>,
+    /// What is picked from the firehose; none when everything is, or when it is not read at all.
+    filter: Option<Box<Interest>>,
+    /// The last sequence that was taken, or that this began after.
+    taken: Sequence,
+    /// The gap between the place asked for and the place where this begins.
+    gap: Option<Box<Gap>>,
+    /// What [`Subscription::next`] has read and not yet handed out.
+    ready: VecDeque<Frame>,
+}
+
+struct Cursor {
+    channel: Arc<Channel>,
+    /// The index of the frame that is read next.
+    index: u64,
+}
+
+/// Where a subscription began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The position after which the events come. None when the position asked for is not one of this epoch: a gap then
+    /// says where the stream goes on.
+    pub position: Option<StreamPosition>,
+    /// How many retained events come first.
+    pub replayed: u64,
+}
+
+/// What a subscription delivers.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// An event.
+    Event(Frame),
+    /// Word of events that will not come.
+    Gap(Gap),
+}
+
+impl Subscription {
+    pub(super) fn open(
+        history: Arc<History>,
+        group: Arc<WakeGroup>,
+        interest: Interest,
+        start: Start,
+    ) -> (Self, Opening) {
+        let key = group.enter();
+        let mut channels = Vec::with_capacity(interest.topics.len() + 1);
+        for topic in &interest.topics {
+            history.with_channel(topic, |channel| {
+                channel.listeners.add(&group, key);
+                channels.push(channel.clone());
+            });
+        }
+        if interest.reads_firehose() {
+            history.firehose.listeners.add(&group, key);
+            channels.push(history.firehose.clone());
+        }
+        let filter = (interest.reads_firehose() && !interest.is_everything()).then(|| Box::new(interest));
+        let mut subscription = Self {
+            history,
+            group,
+            key,
+            waker: None,
+            cursors: channels.into_iter().map(|channel| Cursor { channel, index: 0 }).collect(),
+            filter,
+            taken: 0,
+            gap: None,
+            ready: VecDeque::new(),
+        };
+        let opening = subscription.find_place(start);
+        (subscription, opening)
+    }
+
+    /// The next event or gap, as soon as there is one. A subscription that lagged goes on after its gap with the oldest
+    /// retained event.
+    ///
+    /// Cancel safe: nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Delivery {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The poll function behind [`Subscription::next`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
+        if let Some(frame) = self.ready.pop_front() {
+            return Poll::Ready(Delivery::Event(frame));
+        }
+        let mut batch = Batch::default();
+        match ready!(self.poll_fill(cx, &mut batch)) {
+            Err(gap) => Poll::Ready(Delivery::Gap(gap)),
+            Ok(()) => {
+                self.ready.extend(batch.frames().skip(1).cloned());
+                self.take(&batch, batch.len());
+                Poll::Ready(Delivery::Event(batch.get(0).clone()))
+            }
+        }
+    }
+
+    /// The position up to which everything was delivered.
+    pub fn position(&self) -> StreamPosition {
+        self.history.position(self.ready.front().map_or(self.taken, |next| next.sequence() - 1))
+    }
+
+    /// Fills `batch` with what is ready, at least one frame; or says what is missing before it.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+        self.fill(batch)?;
+        if batch.is_empty() && !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.group.set_waker(self.key, cx.waker());
+            self.waker = Some(cx.waker().clone());
+            // Once more: what came before the waker was set would have woken nobody.
+            self.fill(batch)?;
+        }
+        if batch.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Fills `batch` with what is ready, which may be nothing; or says what is missing before it.
+    pub(crate) fn fill(&mut self, batch: &mut Batch) -> Result<(), Gap> {
+        batch.clear();
+        if let Some(gap) = self.gap.take() {
+            return Err(*gap);
+        }
+        let head = self.history.head();
+        for (number, cursor) in self.cursors.iter().enumerate() {
+            match cursor.channel.ring.read(cursor.index) {
+                Read::Empty => {}
+                Read::Lagged => {
+                    batch.clear();
+                    return Err(self.lag(head));
+                }
+                Read::Run(run) => batch.open(number, run),
+            }
+        }
+        while !batch.is_full()
+            && let Some((place, sequence)) = batch.earliest()
+            && sequence <= head
+        {
+            let (cursor, frame) = batch.frame(place);
+            if self.wants(&self.cursors[cursor].channel, frame) {
+                batch.pick(place);
+            }
+            if let Some((cursor, index)) = batch.step(place) {
+                match self.cursors[cursor].channel.ring.read(index) {
+                    Read::Empty => batch.close(place),
+                    Read::Run(run) => batch.extend(place, run),
+                    // What the others have next may come after what is missing here: the next fill tells.
+                    Read::Lagged => break,
+                }
+            }
+        }
+        batch.finish();
+        if batch.is_empty() {
+            self.take(batch, 0);
+        }
+        Ok(())
+    }
+
+    /// Moves on past the first `count` frames of `batch`, which was filled last.
+    pub(crate) fn take(&mut self, batch: &Batch, count: usize) {
+        for pick in &batch.picks()[..count] {
+            self.cursors[pick.cursor as usize].index = pick.index + 1;
+        }
+        if count > 0 {
+            self.taken = batch.get(count - 1).sequence();
+        }
+        if count == batch.len() {
+            for &(cursor, index) in batch.ends() {
+                self.cursors[cursor].index = index;
+            }
+        }
+    }
+
+    /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.
+    pub(crate) fn behind(&self) -> u64 {
+        self.cursors.iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+    }
+
+    fn wants(&self, channel: &Channel, frame: &Frame) -> bool {
+        match &self.filter {
+            Some(interest) if channel.topic.is_none() => interest.takes_from_firehose(frame.topic()),
+            _ => true,
+        }
+    }
+
+    fn is_filtered(&self, channel: &Channel) -> bool {
+        self.filter.is_some() && channel.topic.is_none()
+    }
+
+    /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed.
+    fn lag(&mut self, head: Sequence) -> Gap {
+        let mut missed = Some(0);
+        let mut to = self.taken;
+        for cursor in &mut self.cursors {
+            if let Read::Lagged = cursor.channel.ring.read(cursor.index) {
+                let (oldest, evicted) = cursor.channel.oldest_place();
+                let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
+                missed = missed.filter(|_| !is_filtered).map(|missed| missed + (oldest - cursor.index));
+                to = to.max(evicted);
+                cursor.index = oldest;
+            }
+        }
+        let from = Some(self.position());
+        self.gap(GapReason::Lagged, from, to, missed, head)
+    }
+
+    /// A gap up to `to`. With several cursors some may have frames from before that: the stream goes on with those.
+    fn gap(
+        &mut self,
+        reason: GapReason,
+        from: Option<StreamPosition>,
+        to: Sequence,
+        missed: Option<u64>,
+        head: Sequence,
+    ) -> Gap {
+        let next = self.cursors.iter().map(|cursor| match cursor.channel.ring.read(cursor.index) {
+            Read::Run(run) => run.get(cursor.index).sequence() - 1,
+            Read::Empty => head,
+            Read::Lagged => self.taken,
+        });
+        let resume = next.chain([to]).min().unwrap_or(to).max(self.taken);
+        self.taken = resume;
+        let (to, resume) = (self.history.position(to), self.history.position(resume));
+        Gap { reason, from, to, missed, resume }
+    }
+
+    /// Places the cursors, after they were entered with their channels.
+    fn find_place(&mut self, start: Start) -> Opening {
+        let head = self.history.head();
+        let (after, resumes) = match start {
+            Start::Live => (head, None),
+            Start::Earliest => (0, None),
+            Start::Newest(count) => (self.before_newest(count, head), None),
+            Start::UnknownId => (0, Some((GapReason::UnknownId, None))),
+            Start::After(position) if position.epoch != self.history.epoch => {
+                (0, Some((GapReason::Epoch, Some(position))))
+            }
+            Start::After(position) if position.sequence > head => (0, Some((GapReason::UnknownId, None))),
+            Start::After(position) => (position.sequence, Some((GapReason::Evicted, Some(position)))),
+        };
+        self.taken = after;
+        let lost = self.place_cursors(after);
+        let position = match resumes {
+            None => {
+                // Nobody asked for what was evicted before the first retained frame.
+                self.taken = self.before_first(head).max(after);
+                Some(self.position())
+            }
+            Some((GapReason::Evicted, from)) => {
+                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
+                from
+            }
+            Some((reason, from)) => {
+                let to = lost.map_or(0, |(to, _)| to);
+                self.gap = Some(Box::new(self.gap(reason, from, to, None, head)));
+                None
+            }
+        };
+        Opening { position, replayed: self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum() }
+    }
+
+    /// Sets each cursor to the first retained frame after `after`. Answers the newest sequence that is lost, if any is,
+    /// and how many are.
+    fn place_cursors(&mut self, after: Sequence) -> Option<(Sequence, Option<u64>)> {
+        let mut lost: Option<(Sequence, Option<u64>)> = None;
+        for cursor in &mut self.cursors {
+            let channel = &cursor.channel;
+            let place = channel.place_after(after);
+            cursor.index = place.index;
+            let Some(evicted) = place.evicted else { continue };
+            let count = if channel.topic.is_none() {
+                // Everything stood in the firehose; of what a pattern takes there is no count.
+                self.filter.is_none().then(|| evicted - after)
+            } else if after >= place.known_since {
+                self.history.ledger.count(channel.id, after, evicted)
+            } else {
+                None
+            };
+            let (to, missed) = lost.unwrap_or((0, Some(0)));
+            lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
+        }
+        lost
+    }
+
+    /// The sequence before the first frame that the cursors have.
+    fn before_first(&self, head: Sequence) -> Sequence {
+        let firsts = self.cursors.iter().filter_map(|cursor| match cursor.channel.ring.read(cursor.index) {
+            Read::Run(run) => Some(run.get(cursor.index).sequence() - 1),
+            _ => None,
+        });
+        firsts.min().unwrap_or(head).min(head)
+    }
+
+    /// How many frames up to `head` the cursor has that are wanted.
+    fn ready(&self, cursor: &Cursor, head: Sequence) -> u64 {
+        let end = cursor.channel.ring.partition_point(|frame| frame.sequence() <= head);
+        if !self.is_filtered(&cursor.channel) {
+            return end.saturating_sub(cursor.index);
+        }
+        self.wanted(&cursor.channel, cursor.index..end).len() as u64
+    }
+
+    /// The sequence before the newest `count` frames up to `head` that are wanted.
+    fn before_newest(&self, count: u64, head: Sequence) -> Sequence {
+        if count == 0 {
+            return head;
+        }
+        let mut sequences = Vec::new();
+        for Cursor { channel, .. } in &self.cursors {
+            let end = channel.ring.partition_point(|frame| frame.sequence() <= head);
+            let oldest = channel.ring.retained().start;
+            let begin = if self.is_filtered(channel) { oldest } else { oldest.max(end.saturating_sub(count)) };
+            sequences.extend(self.wanted(channel, begin..end));
+        }
+        sequences.sort_unstable_by(|a, b| b.cmp(a));
+        match usize::try_from(count - 1).ok().and_then(|last| sequences.get(last)) {
+            Some(sequence) => sequence - 1,
+            None => 0,
+        }
+    }
+
+    /// The sequences of the channel's frames that are wanted, as far as they are retained.
+    fn wanted(&self, channel: &Channel, indices: Range<u64>) -> Vec<Sequence> {
+        let mut sequences = Vec::new();
+        let mut index = indices.start;
+        while index < indices.end {
+            match channel.ring.read(index) {
+                Read::Run(run) => {
+                    let frames = (index..run.indices().end.min(indices.end)).map(|index| run.get(index));
+                    sequences.extend(frames.filter(|frame| self.wants(channel, frame)).map(Frame::sequence));
+                    index = run.indices().end;
+                }
+                Read::Lagged => index = channel.ring.retained().start.max(index + 1),
+                Read::Empty => break,
+            }
+        }
+        sequences
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        for cursor in &self.cursors {
+            cursor.channel.listeners.remove(&self.group, self.key);
+        }
+        self.group.leave(self.key);
+    }
+}

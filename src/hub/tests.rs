@@ -1,0 +1,244 @@
+//! The hub by its public face.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+use crate::event::Payload;
+use crate::topic::{Topic, TopicFilter};
+
+const EPOCH: Epoch = Epoch(1000);
+
+fn hub(history: usize, firehose_history: usize) -> Hub {
+    Hub::new(&HubOptions { epoch: EPOCH, history, firehose_history, ..HubOptions::default() })
+}
+
+fn at(sequence: u64) -> StreamPosition {
+    StreamPosition::new(EPOCH, sequence)
+}
+
+/// The answer of a future that has no reason to wait.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+fn publish(hub: &Hub, topic: &str) -> u64 {
+    now(hub.publish(Event::new(Topic::new(topic).unwrap(), Payload::text("x")))).unwrap().sequence
+}
+
+fn interest(filters: &[&str]) -> Interest {
+    Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
+}
+
+/// What is ready: sequences, and gaps as (from, to, missed, resume).
+fn drain(subscription: &mut Subscription) -> (Vec<u64>, Vec<Gap>) {
+    let (mut sequences, mut gaps) = (Vec::new(), Vec::new());
+    while let Poll::Ready(delivery) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+        match delivery {
+            Delivery::Event(frame) => sequences.push(frame.sequence()),
+            Delivery::Gap(gap) => gaps.push(gap),
+        }
+    }
+    (sequences, gaps)
+}
+
+fn read(hub: &Hub, filters: &[&str], start: Start) -> (Vec<u64>, Vec<Gap>, Opening) {
+    let (mut subscription, opening) = hub.subscribe(interest(filters), start);
+    let (sequences, gaps) = drain(&mut subscription);
+    (sequences, gaps, opening)
+}
+
+#[test]
+fn sequences_are_dense_over_all_topics() {
+    let hub = hub(10, 64);
+    assert_eq!(["a", "b", "a"].map(|topic| publish(&hub, topic)), [1, 2, 3]);
+    let events = ["a", "c"].map(|topic| Event::new(Topic::new(topic).unwrap(), Payload::text("x")));
+    let published = now(hub.publish_all(events.to_vec())).unwrap().unwrap();
+    assert_eq!((published.first, published.last), (at(4), at(5)));
+    assert_eq!(hub.position(), at(5));
+    assert_eq!(now(hub.publish_all(Vec::new())), Ok(None));
+}
+
+#[test]
+fn each_subscriber_gets_the_events_of_its_topics_in_order() {
+    let hub = hub(10, 64);
+    let mut subscriptions =
+        [&["a"][..], &["a", "b:1"], &["b:*"], &["b:*", "b:1"], &[]].map(|f| hub.subscribe(interest(f), Start::Live).0);
+    for topic in ["a", "b:1", "c", "b:2", "a"] {
+        publish(&hub, topic);
+    }
+    let expected: [&[u64]; 5] = [&[1, 5], &[1, 2, 5], &[2, 4], &[2, 4], &[1, 2, 3, 4, 5]];
+    for (subscription, expected) in subscriptions.iter_mut().zip(expected) {
+        assert_eq!(drain(subscription), (expected.to_vec(), vec![]));
+    }
+}
+
+#[test]
+fn a_subscriber_starts_where_it_asks_to() {
+    let hub = hub(10, 64);
+    for topic in ["a", "b", "a", "b", "c", "a"] {
+        publish(&hub, topic);
+    }
+    let opening = |position, replayed| Opening { position: Some(at(position)), replayed };
+    assert_eq!(read(&hub, &["a"], Start::Live), (vec![], vec![], opening(6, 0)));
+    assert_eq!(read(&hub, &["a"], Start::Earliest), (vec![1, 3, 6], vec![], opening(0, 3)));
+    assert_eq!(read(&hub, &["a"], Start::After(at(1))), (vec![3, 6], vec![], opening(1, 2)));
+    assert_eq!(read(&hub, &["a"], Start::After(at(6))), (vec![], vec![], opening(6, 0)));
+    assert_eq!(read(&hub, &["a", "b"], Start::Newest(3)), (vec![3, 4, 6], vec![], opening(2, 3)));
+    assert_eq!(read(&hub, &["*"], Start::Newest(2)), (vec![5, 6], vec![], opening(4, 2)));
+    assert_eq!(read(&hub, &[], Start::Newest(100)), (vec![1, 2, 3, 4, 5, 6], vec![], opening(0, 6)));
+    assert_eq!(read(&hub, &["a"], Start::Newest(0)), (vec![], vec![], opening(6, 0)));
+}
+
+#[test]
+fn who_comes_back_after_its_events_were_evicted_is_told_how_many() {
+    let hub = hub(2, 64);
+    for topic in ["a", "b", "a", "a", "b", "a"] {
+        publish(&hub, topic);
+    }
+    let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(at(1)));
+    assert_eq!((sequences, opening.position), (vec![4, 6], Some(at(1))));
+    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), resume: at(3) };
+    assert_eq!(gaps, [gap]);
+    assert_eq!(read(&hub, &["a"], Start::After(at(3))).1, []);
+}
+
+#[test]
+fn a_topic_that_was_quiet_sees_no_gap() {
+    let hub = hub(2, 4);
+    publish(&hub, "quiet");
+    for _ in 0..100 {
+        publish(&hub, "busy");
+    }
+    assert_eq!(read(&hub, &["quiet"], Start::After(at(0))).0, [1]);
+    assert_eq!(read(&hub, &["quiet"], Start::After(at(1))).1, []);
+    assert_eq!(read(&hub, &["never"], Start::After(at(1))).1, []);
+}
+
+#[test]
+fn a_gap_in_one_topic_does_not_skip_the_others() {
+    let hub = hub(2, 64);
+    for topic in ["a", "b", "a", "b", "a", "a", "a"] {
+        publish(&hub, topic);
+    }
+    let (sequences, gaps, _) = read(&hub, &["a", "b"], Start::After(at(1)));
+    assert_eq!(sequences, [2, 4, 6, 7]);
+    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(5), missed: Some(2), resume: at(1) };
+    assert_eq!(gaps, [gap]);
+}
+
+#[test]
+fn a_reader_that_lags_is_told_and_goes_on_with_the_oldest() {
+    let hub = hub(4, 64);
+    let (mut subscription, _) = hub.subscribe(interest(&["a"]), Start::Live);
+    for _ in 0..10 {
+        publish(&hub, "a");
+    }
+    let (sequences, gaps) = drain(&mut subscription);
+    assert_eq!(sequences, [7, 8, 9, 10]);
+    let gap = Gap { reason: GapReason::Lagged, from: Some(at(0)), to: at(6), missed: Some(6), resume: at(6) };
+    assert_eq!(gaps, [gap]);
+}
+
+#[test]
+fn a_position_of_another_epoch_gets_a_gap_and_all_that_is_retained() {
+    let hub = hub(2, 64);
+    for _ in 0..3 {
+        publish(&hub, "a");
+    }
+    let old = StreamPosition::new(Epoch(999), 2);
+    let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(old));
+    assert_eq!((sequences, opening), (vec![2, 3], Opening { position: None, replayed: 2 }));
+    let gap = Gap { reason: GapReason::Epoch, from: Some(old), to: at(1), missed: None, resume: at(1) };
+    assert_eq!(gaps, [gap]);
+}
+
+#[test]
+fn a_position_that_was_never_given_gets_a_gap_and_all_that_is_retained() {
+    let hub = hub(10, 64);
+    publish(&hub, "a");
+    for start in [Start::UnknownId, Start::After(at(2))] {
+        let (sequences, gaps, _) = read(&hub, &["a"], start);
+        let gap = Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, resume: at(0) };
+        assert_eq!((sequences, gaps), (vec![1], vec![gap]));
+    }
+}
+
+#[test]
+fn the_topic_that_holds_the_most_gives_first_when_the_bytes_run_out() {
+    let options = HubOptions { history: 100_000, history_bytes: 1 << 20, ..HubOptions::default() };
+    let hub = Hub::new(&options);
+    publish(&hub, "quiet");
+    for _ in 0..20_000 {
+        publish(&hub, "busy");
+        assert!(hub.stats().retained_bytes <= 1 << 20);
+    }
+    assert_eq!(read(&hub, &["quiet"], Start::Earliest).0, [1]);
+    let busy = read(&hub, &["busy"], Start::Earliest).0;
+    assert!((1000..20_000).contains(&busy.len()), "{}", busy.len());
+    assert_eq!(read(&hub, &["busy"], Start::After(StreamPosition::new(hub.position().epoch, 1))).1[0].missed, Some(20_000 - busy.len() as u64));
+}
+
+#[test]
+fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, topic_ttl: Duration::from_secs(2), ..HubOptions::default() });
+    publish(&hub, "a");
+    publish(&hub, "a");
+    let (subscription, _) = hub.subscribe(interest(&["b"]), Start::Live);
+    hub.sweep();
+    hub.sweep();
+    assert_eq!(hub.stats().topics, 2);
+    drop(subscription);
+    hub.sweep();
+    assert_eq!(hub.stats().topics, 0);
+    assert_eq!(read(&hub, &["a"], Start::After(at(2))).1, []);
+    let gaps = read(&hub, &["a"], Start::After(at(1))).1;
+    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, resume: at(2) };
+    assert_eq!(gaps, [gap]);
+    publish(&hub, "a");
+    assert_eq!(read(&hub, &["a"], Start::After(at(2))), (vec![3], vec![], Opening { position: Some(at(2)), replayed: 1 }));
+}
+
+#[test]
+fn a_closed_hub_takes_nothing_and_gives_what_it_has() {
+    let hub = hub(10, 64);
+    publish(&hub, "a");
+    hub.close();
+    let event = Event::new(Topic::new("a").unwrap(), Payload::text("x"));
+    assert_eq!(now(hub.publish(event)), Err(PublishError::Closed));
+    assert_eq!(read(&hub, &["a"], Start::Earliest).0, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn publishers_and_subscribers_on_many_threads_see_one_order() {
+    let hub = hub(100_000, 100_000);
+    let (publishers, events) = (4, 5000);
+    let subscribers: Vec<_> = (0..4)
+        .map(|n| {
+            let filters: &[&str] = if n % 2 == 0 { &[] } else { &["t0", "t1", "t2", "t3"] };
+            let (mut subscription, _) = hub.subscribe(interest(filters), Start::Live);
+            tokio::spawn(async move {
+                for expected in 1..=publishers * events {
+                    let Delivery::Event(frame) = subscription.next().await else { panic!("a gap") };
+                    assert_eq!(frame.sequence(), expected);
+                }
+            })
+        })
+        .collect();
+    for n in 0..publishers {
+        let hub = hub.clone();
+        tokio::spawn(async move {
+            let topic = Topic::new(&format!("t{n}")).unwrap();
+            for _ in 0..events {
+                hub.publish(Event::new(topic.clone(), Payload::text("x"))).await.unwrap();
+            }
+        });
+    }
+    for subscriber in subscribers {
+        subscriber.await.unwrap();
+    }
+}

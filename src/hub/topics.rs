@@ -1,0 +1,81 @@
+//! The channels of a hub by topic, and what is remembered of topics whose channel was dropped.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use super::channel::Channel;
+use super::ledger::ChannelId;
+use crate::position::Sequence;
+use crate::sync::Arc;
+use crate::topic::Topic;
+
+/// How many dropped topics are remembered by name.
+const MAX_GONE: usize = 65_536;
+
+pub(crate) struct Topics {
+    channels: HashMap<Topic, Arc<Channel>>,
+    /// The newest sequence of each dropped topic: a subscriber that comes back to it is told whether it missed any.
+    gone: HashMap<Topic, Sequence>,
+    /// No topic that was dropped and is remembered no longer had an event after this.
+    forgotten: Sequence,
+    next_id: ChannelId,
+    capacity: usize,
+}
+
+impl Topics {
+    pub(crate) const FIREHOSE: ChannelId = 0;
+
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            channels: HashMap::new(),
+            gone: HashMap::new(),
+            forgotten: 0,
+            next_id: Self::FIREHOSE + 1,
+            capacity,
+        }
+    }
+
+    pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {
+        self.channels.get(topic)
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Channel>> {
+        self.channels.values()
+    }
+
+    /// The channel of `topic`, which is made if need be. `head` is the hub's newest sequence.
+    pub(crate) fn get_or_create(&mut self, topic: &Topic, head: Sequence) -> &Arc<Channel> {
+        // Not `entry`: it wants the key by value, and most calls find the channel.
+        if !self.channels.contains_key(topic) {
+            let evicted = self.gone.remove(topic).unwrap_or(self.forgotten);
+            let known_since = if evicted == 0 { 0 } else { head };
+            let id = self.next_id;
+            self.next_id = id.checked_add(1).expect("fewer than 2^32 topics in the life of a hub");
+            let channel = Channel::new(id, Some(topic.clone()), self.capacity, evicted, known_since);
+            self.channels.insert(topic.clone(), Arc::new(channel));
+        }
+        &self.channels[topic]
+    }
+
+    /// The topics that nobody subscribes to and that nobody published to in the ticks `recent`, or ever.
+    pub(crate) fn idle(&self, recent: &RangeInclusive<u32>) -> Vec<Topic> {
+        let idle = self.channels.iter().filter(|(_, channel)| channel.is_idle(recent));
+        idle.map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// Drops `topic` if it is idle still, and answers its channel. For the sequencer.
+    pub(crate) fn drop_if_idle(&mut self, topic: &Topic, recent: &RangeInclusive<u32>) -> Option<Arc<Channel>> {
+        if !self.channels.get(topic)?.is_idle(recent) {
+            return None;
+        }
+        let channel = self.channels.remove(topic)?;
+        let newest = channel.newest();
+        if newest > self.forgotten {
+            if self.gone.len() == MAX_GONE {
+                self.forgotten = self.gone.drain().map(|(_, newest)| newest).max().unwrap_or(self.forgotten);
+            }
+            self.gone.insert(topic.clone(), newest);
+        }
+        Some(channel)
+    }
+}

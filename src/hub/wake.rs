@@ -1,0 +1,158 @@
+//! Who is told that a channel has news.
+//!
+//! Subscriptions that live together (those of one shard) form a [`WakeGroup`]. A channel knows the groups that have a
+//! subscriber of it, by one [`Link`] for each. A publish marks the link and tells the group once, however many
+//! subscribers there are and however often the channel is published to until the group gets round to it; the group then
+//! wakes the tasks, on its own thread.
+//!
+//! **No wake-up is lost.** The publisher stores the new head first, then marks the link. A subscription is entered in
+//! the link's list before it reads a head for the first time. The group clears the mark before it wakes the list:
+//! * mark found clear: the link is queued, and the group will clear it and wake everybody, who then see the head;
+//! * mark found set: the group has not cleared it yet. Both sides swap it (acquire and release), so that whoever is
+//!   woken after the group's swap sees what was published before the publisher's.
+
+use std::task::Waker;
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+
+/// Subscriptions that are woken together.
+pub(crate) struct WakeGroup {
+    sleepers: Mutex<Sleepers>,
+    /// Links that were marked and not yet served. A publisher never holds this while it does anything but push.
+    marked: Mutex<Vec<Arc<Link>>>,
+    /// Tells the group's own task; without one, whoever marks a link serves it at once.
+    dispatcher: Option<Notify>,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    /// The task of each subscription; none before it waits for the first time.
+    wakers: Slab<Option<Waker>>,
+    /// For each link the subscriptions that read its channel.
+    lists: Slab<Vec<SleeperKey>>,
+}
+
+/// A subscription within its group.
+pub(crate) type SleeperKey = u32;
+
+/// A group's interest in a channel.
+pub(crate) struct Link {
+    group: Arc<WakeGroup>,
+    list: usize,
+    is_marked: AtomicBool,
+}
+
+impl WakeGroup {
+    /// A group whose links are served by whoever publishes.
+    pub(crate) fn inline() -> Arc<Self> {
+        Arc::new(Self { sleepers: Mutex::default(), marked: Mutex::default(), dispatcher: None })
+    }
+
+    /// A group whose links are served by a task that runs [`WakeGroup::dispatch`].
+    pub(crate) fn dispatched() -> Arc<Self> {
+        Arc::new(Self { sleepers: Mutex::default(), marked: Mutex::default(), dispatcher: Some(Notify::new()) })
+    }
+
+    /// Wakes the subscriptions of each marked link, for ever.
+    pub(crate) async fn dispatch(&self) {
+        let Some(dispatcher) = &self.dispatcher else { return };
+        let mut marked = Vec::new();
+        loop {
+            dispatcher.notified().await;
+            // The list changes places with the one that was served: neither side allocates.
+            std::mem::swap(&mut marked, &mut *lock(&self.marked));
+            self.serve(marked.drain(..));
+        }
+    }
+
+    fn serve(&self, marked: impl Iterator<Item = Arc<Link>>) {
+        let sleepers = lock(&self.sleepers);
+        for link in marked {
+            link.is_marked.swap(false, Ordering::AcqRel);
+            let Some(list) = sleepers.lists.get(link.list) else { continue };
+            for &key in list {
+                if let Some(waker) = &sleepers.wakers[key as usize] {
+                    waker.wake_by_ref();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn enter(&self) -> SleeperKey {
+        let key = lock(&self.sleepers).wakers.insert(None);
+        SleeperKey::try_from(key).expect("fewer than 2^32 subscriptions in one group")
+    }
+
+    pub(crate) fn leave(&self, key: SleeperKey) {
+        // Bound to a name, so that it is dropped after the lock: a waker may be the last that holds its task.
+        let _waker = lock(&self.sleepers).wakers.remove(key as usize);
+    }
+
+    pub(crate) fn set_waker(&self, key: SleeperKey, waker: &Waker) {
+        let _former = lock(&self.sleepers).wakers[key as usize].replace(waker.clone());
+    }
+}
+
+impl Link {
+    /// Tells the group that there is news, unless it knows already.
+    fn mark(self: &Arc<Self>) {
+        if self.is_marked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        match &self.group.dispatcher {
+            Some(dispatcher) => {
+                lock(&self.group.marked).push(self.clone());
+                dispatcher.notify_one();
+            }
+            None => self.group.serve(std::iter::once(self.clone())),
+        }
+    }
+}
+
+/// The groups that have a subscriber of one channel.
+#[derive(Default)]
+pub(crate) struct Listeners(Mutex<Vec<Arc<Link>>>);
+
+impl Listeners {
+    /// Enters a subscription. Its first read of the channel comes after this.
+    pub(crate) fn add(&self, group: &Arc<WakeGroup>, key: SleeperKey) {
+        let mut links = lock(&self.0);
+        let mut sleepers = lock(&group.sleepers);
+        match links.iter().find(|link| Arc::ptr_eq(&link.group, group)) {
+            Some(link) => sleepers.lists[link.list].push(key),
+            None => {
+                let list = sleepers.lists.insert(vec![key]);
+                links.push(Arc::new(Link { group: group.clone(), list, is_marked: AtomicBool::new(false) }));
+            }
+        }
+    }
+
+    /// Strikes a subscription off; the group's link goes with its last one.
+    pub(crate) fn remove(&self, group: &Arc<WakeGroup>, key: SleeperKey) {
+        let mut links = lock(&self.0);
+        let Some(index) = links.iter().position(|link| Arc::ptr_eq(&link.group, group)) else { return };
+        let mut sleepers = lock(&group.sleepers);
+        let list = &mut sleepers.lists[links[index].list];
+        if let Some(place) = list.iter().position(|&other| other == key) {
+            list.swap_remove(place);
+        }
+        if list.is_empty() {
+            sleepers.lists.remove(links[index].list);
+            links.swap_remove(index);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+
+    /// Tells each group. The head that they are to see was stored before.
+    pub(crate) fn notify(&self) {
+        for link in &*lock(&self.0) {
+            link.mark();
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Events as publishers write them: JSON objects.
+//!
+//! ```json
+//! {"topic": "metric", "event": "data", "data": {"name": "cpu_usage", "value": 45.2}}
+//! ```
+//!
+//! `topic` is required. The payload is either `data`, any JSON value, which goes through byte for byte, or `text`, a
+//! string whose content is sent raw. `event` is the event's name, `data` when it is missing. Any other key is an error:
+//! a misspelled key that is passed over would lose what it holds.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::event::{Event, EventName, InvalidEventName, Payload};
+use crate::topic::{InvalidTopic, Topic};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publication<'a> {
+    #[serde(borrow)]
+    topic: Cow<'a, str>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+}
+
+/// `null` is a value like any other, and not a missing key.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Why a text is no publication.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidPublication {
+    /// It is not the JSON that is expected; the message says where.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// It is not UTF-8 from this byte on.
+    #[error("the text is not UTF-8: byte {0} begins no character")]
+    Utf8(usize),
+    /// Its topic is none.
+    #[error("\"topic\": {0}")]
+    Topic(#[from] InvalidTopic),
+    /// Its event name is none.
+    #[error("\"event\": {0}")]
+    EventName(#[from] InvalidEventName),
+    /// It carries nothing.
+    #[error("an event has a payload: \"data\" (any JSON value) or \"text\" (a string that is sent raw)")]
+    NoPayload,
+    /// It carries two payloads.
+    #[error("an event has one payload: either \"data\" or \"text\"")]
+    TwoPayloads,
+    /// Its payload is over the limit.
+    #[error("the payload has {bytes} bytes, and the limit is {max_bytes} (setting max_event_bytes)")]
+    TooLarge {
+        /// The payload's length.
+        bytes: usize,
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// The event with this index in an array is not right.
+    #[error("event {index} of the array: {error}")]
+    InArray {
+        /// Counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        error: Box<InvalidPublication>,
+    },
+}
+
+impl InvalidPublication {
+    /// Whether the only fault is that it is too large.
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } => true,
+            Self::InArray { error, .. } => error.is_too_large(),
+            _ => false,
+        }
+    }
+}
+
+/// Reads one event from a JSON object.
+///
+/// # Errors
+/// [`InvalidPublication`] says what is wrong, and for malformed JSON the line and column.
+pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
+    serde_json::from_slice::<Publication<'_>>(json)?.validate(json, max_event_bytes)
+}
+
+/// Reads the events of a JSON array, all or none, or the one of a JSON object.
+///
+/// # Errors
+/// [`InvalidPublication`] of the first event that is not right.
+pub fn parse_events(json: &Bytes, max_event_bytes: usize) -> Result<Vec<Event>, InvalidPublication> {
+    if json.trim_ascii_start().first() != Some(&b'[') {
+        return parse_event(json, max_event_bytes).map(|event| vec![event]);
+    }
+    let publications: Vec<Publication<'_>> = serde_json::from_slice(json)?;
+    let validated = publications.into_iter().enumerate().map(|(index, publication)| {
+        publication
+            .validate(json, max_event_bytes)
+            .map_err(|error| InvalidPublication::InArray { index, error: Box::new(error) })
+    });
+    validated.collect()
+}
+
+/// Takes a whole body as the payload of an event: one JSON value, or raw text.
+///
+/// # Errors
+/// [`InvalidPublication`] when the body is too large, not UTF-8, or not JSON though it should be.
+pub fn parse_payload(body: Bytes, is_json: bool, max_event_bytes: usize) -> Result<Payload, InvalidPublication> {
+    if is_json {
+        let value: &RawValue = serde_json::from_slice(&body)?;
+        return within(body.slice_ref(value.get().as_bytes()), true, max_event_bytes);
+    }
+    std::str::from_utf8(&body).map_err(|error| InvalidPublication::Utf8(error.valid_up_to()))?;
+    within(body, false, max_event_bytes)
+}
+
+impl Publication<'_> {
+    fn validate(self, json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
+        let topic = Topic::new(&self.topic)?;
+        let name = self.event.as_deref().map(EventName::new).transpose()?;
+        let payload = match (self.data, self.text) {
+            (Some(data), None) => within(json.slice_ref(data.get().as_bytes()), true, max_event_bytes)?,
+            (None, Some(Cow::Borrowed(text))) => within(json.slice_ref(text.as_bytes()), false, max_event_bytes)?,
+            (None, Some(Cow::Owned(text))) => within(Bytes::from(text), false, max_event_bytes)?,
+            (None, None) => return Err(InvalidPublication::NoPayload),
+            (Some(_), Some(_)) => return Err(InvalidPublication::TwoPayloads),
+        };
+        let event = Event::new(topic, payload);
+        Ok(match name {
+            Some(name) => event.named(name),
+            None => event,
+        })
+    }
+}
+
+fn within(text: Bytes, is_json: bool, max_bytes: usize) -> Result<Payload, InvalidPublication> {
+    match text.len() {
+        bytes if bytes > max_bytes => Err(InvalidPublication::TooLarge { bytes, max_bytes }),
+        _ => Ok(Payload::of_utf8(text, is_json)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(json: &str) -> Result<Event, String> {
+        parse_event(&Bytes::copy_from_slice(json.as_bytes()), 100).map_err(|error| error.to_string())
+    }
+
+    fn payload(json: &str) -> (String, bool) {
+        let event = event(json).unwrap();
+        (String::from_utf8(event.payload().as_bytes().to_vec()).unwrap(), event.payload().is_json())
+    }
+
+    #[test]
+    fn data_goes_through_byte_for_byte() {
+        for value in [r#"{"b":1.00, "a" :[1e400,"\u00fc"]}"#, "null", "\"x\"", "[\n 1 ]", "123456789012345678901234567890"] {
+            assert_eq!(payload(&format!(r#"{{"topic":"t","data": {value} }}"#)), (value.to_owned(), true));
+        }
+    }
+
+    #[test]
+    fn text_is_sent_as_the_string_says() {
+        assert_eq!(payload(r#"{"topic":"t","text":"plain"}"#), ("plain".to_owned(), false));
+        assert_eq!(payload(r#"{"text":"two\nlines \u00fc","topic":"t"}"#), ("two\nlines ü".to_owned(), false));
+        assert_eq!(payload(r#"{"text":"","topic":"t"}"#), (String::new(), false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (json, expected) in [
+            ("", "EOF while parsing"),
+            ("{\"topic\":\n\"t\",}", "line 2 column 5"),
+            (r#"{"topic":"t"}"#, "an event has a payload"),
+            (r#"{"topic":"t","data":1,"text":"x"}"#, "either \"data\" or \"text\""),
+            (r#"{"data":1}"#, "missing field `topic`"),
+            (r#"{"topic":"a b","data":1}"#, "\"topic\": a topic holds no white space"),
+            (r#"{"topic":"t","event":"a\nb","data":1}"#, "\"event\": an event name holds no control character"),
+            (r#"{"topic":"t","dta":1}"#, "unknown field `dta`"),
+            (r#"{"topic":"t","topic":"u","data":1}"#, "duplicate field `topic`"),
+            (r#"{"topic":"t","data":1} x"#, "trailing characters"),
+            (r#"{"topic":"t","text":"\ud800"}"#, "hex escape"),
+            (r#"{"topic":"t","text":null}"#, "an event has a payload"),
+            ("[1]", "invalid"),
+        ] {
+            let error = event(json).unwrap_err();
+            assert!(error.contains(expected), "{json}: {error}");
+        }
+        let error = event(&format!(r#"{{"topic":"t","text":"{}"}}"#, "x".repeat(101))).unwrap_err();
+        assert_eq!(error, "the payload has 101 bytes, and the limit is 100 (setting max_event_bytes)");
+    }
+
+    #[test]
+    fn an_array_is_taken_whole_or_not_at_all() {
+        let parse = |json: &'static str| parse_events(&Bytes::from_static(json.as_bytes()), 3);
+        let events = parse(r#" [{"topic":"a","data":1},{"topic":"b","text":"2"}]"#).unwrap();
+        assert_eq!(events.iter().map(|event| event.topic().as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(parse("[]").unwrap(), []);
+        let error = parse(r#"[{"topic":"a","data":1},{"topic":"b*","data":2}]"#).unwrap_err();
+        assert_eq!(error.to_string(), "event 1 of the array: \"topic\": a topic holds no '*'; patterns are for subscribing");
+        assert!(parse(r#"[{"topic":"a","data":1234}]"#).unwrap_err().is_too_large());
+    }
+
+    #[test]
+    fn a_body_can_be_the_payload() {
+        let parse = |body: &'static [u8], is_json| parse_payload(Bytes::from_static(body), is_json, 9);
+        assert_eq!(parse(b" {\"a\": 1}\n", true).unwrap().as_bytes(), "{\"a\": 1}");
+        assert_eq!(parse(b"a\nb", false).unwrap().as_bytes(), "a\nb");
+        assert!(parse(b"{", true).is_err());
+        assert!(matches!(parse(b"ab\xff", false), Err(InvalidPublication::Utf8(2))));
+        assert!(parse(b"0123456789", false).unwrap_err().is_too_large());
+    }
+}

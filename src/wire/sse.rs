@@ -1,0 +1,150 @@
+//! Server-Sent Events (WHATWG HTML, section 9.2): one event as the block of lines that `EventSource` reads.
+//!
+//! Lines end with LF. A payload becomes one `data:` line for each of its lines, whichever of CR, LF and CRLF ends them:
+//! the format has no way to carry a CR, and a reader gets the lines back joined by LF. An empty payload is one empty
+//! `data:` line, which a reader dispatches as an event with empty data.
+
+use bytes::Bytes;
+
+use super::chunk::Chunk;
+use crate::event::Event;
+use crate::position::StreamPosition;
+
+/// A comment: keeps a connection busy, and dispatches nothing.
+pub(crate) const COMMENT: &[u8] = b":\n\n";
+
+/// What one block says.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    /// Milliseconds that a client waits before it comes back.
+    pub(crate) retry: Option<u64>,
+    pub(crate) id: Option<StreamPosition>,
+    pub(crate) event: &'a [u8],
+    pub(crate) data: &'a [u8],
+}
+
+/// `event` at `position`, ready for every subscriber.
+pub(crate) fn encode(position: StreamPosition, event: &Event) -> Chunk {
+    Block { retry: None, id: Some(position), event: event.name().as_bytes(), data: event.payload().as_bytes() }.encode()
+}
+
+impl Block<'_> {
+    /// The block with its chunk framing.
+    pub(crate) fn encode(&self) -> Chunk {
+        let mut numbers = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
+        let retry = self.retry.map(|retry| numbers.0.format(retry).as_bytes());
+        let id = self.id.map(|id| (numbers.1.format(id.epoch.0).as_bytes(), numbers.2.format(id.sequence).as_bytes()));
+
+        let mut length = field_length("event", self.event.len()) + 1;
+        length += retry.map_or(0, |retry| field_length("retry", retry.len()));
+        length += id.map_or(0, |(epoch, sequence)| field_length("id", epoch.len() + 1 + sequence.len()));
+        length += lines(self.data).map(|line| field_length("data", line.len())).sum::<usize>();
+
+        Chunk::build(length, |out| {
+            if let Some(retry) = retry {
+                field(out, "retry", &[retry]);
+            }
+            if let Some((epoch, sequence)) = id {
+                field(out, "id", &[epoch, b"-", sequence]);
+            }
+            field(out, "event", &[self.event]);
+            for line in lines(self.data) {
+                field(out, "data", &[line]);
+            }
+            out.push(b'\n');
+        })
+    }
+}
+
+fn field_length(name: &str, value: usize) -> usize {
+    name.len() + 2 + value + 1
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    for part in value {
+        out.extend_from_slice(part);
+    }
+    out.push(b'\n');
+}
+
+/// The lines of `text`: one more than it has line ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = memchr::memchr2(b'\r', b'\n', text) else { return rest.take() };
+        let width = if text[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = Some(&text[end + width..]);
+        Some(&text[..end])
+    })
+}
+
+/// A shared [`COMMENT`].
+pub(crate) fn comment() -> Chunk {
+    Chunk::of(COMMENT)
+}
+
+/// The bytes of `chunk` for a client of HTTP/1.1 (`framed`) or 1.0.
+pub(crate) fn bytes_for(chunk: &Chunk, framed: bool) -> Bytes {
+    if framed { chunk.framed().clone() } else { chunk.to_body() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventName, Payload};
+    use crate::position::Epoch;
+    use crate::topic::Topic;
+
+    const POSITION: StreamPosition = StreamPosition::new(Epoch(1_795_186_660_123), 42);
+
+    fn body(payload: &str) -> String {
+        let event = Event::new(Topic::new("t").unwrap(), Payload::text(payload));
+        String::from_utf8(encode(POSITION, &event).body().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_its_id_its_name_and_its_data_in_that_order() {
+        let event = Event::new(Topic::new("metric").unwrap(), Payload::json(r#"{"value": 45.20}"#))
+            .named(EventName::new("cpu usage").unwrap());
+        let chunk = encode(POSITION, &event);
+        let block = "id: 1795186660123-42\nevent: cpu usage\ndata: {\"value\": 45.20}\n\n";
+        assert_eq!(chunk.body(), block.as_bytes());
+        assert_eq!(chunk.framed(), format!("{:x}\r\n{block}\r\n", block.len()).as_bytes());
+    }
+
+    #[test]
+    fn every_line_of_a_payload_is_a_data_line() {
+        let head = "id: 1795186660123-42\nevent: data\n";
+        for (payload, lines) in [
+            ("", "data: \n"),
+            ("a", "data: a\n"),
+            (" a", "data:  a\n"),
+            ("a\nb", "data: a\ndata: b\n"),
+            ("a\rb", "data: a\ndata: b\n"),
+            ("a\r\nb", "data: a\ndata: b\n"),
+            ("a\n\rb", "data: a\ndata: \ndata: b\n"),
+            ("a\n", "data: a\ndata: \n"),
+            ("\r\n", "data: \ndata: \n"),
+            ("\n\n", "data: \ndata: \ndata: \n"),
+            ("id: 1\n\nevent: x", "data: id: 1\ndata: \ndata: event: x\n"),
+            ("größe\u{feff}\u{2028}日本 \u{1f980}\0", "data: größe\u{feff}\u{2028}日本 \u{1f980}\0\n"),
+        ] {
+            assert_eq!(body(payload), format!("{head}{lines}\n"), "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_of_64_kib_goes_through_byte_for_byte() {
+        let payload = "0123456789abcdef".repeat(4096);
+        assert_eq!(body(&payload), format!("id: 1795186660123-42\nevent: data\ndata: {payload}\n\n"));
+    }
+
+    #[test]
+    fn retry_stands_in_a_block_that_has_data() {
+        let block = Block { retry: Some(5000), id: None, event: b"system", data: b"{}" };
+        assert_eq!(block.encode().body(), b"retry: 5000\nevent: system\ndata: {}\n\n");
+    }
+}
