@@ -58,14 +58,7 @@ impl Channel {
     ) -> Self {
         let (ring, writer) = Ring::new(capacity);
         let tail = Tail { writer, evicted, known_since, weights: VecDeque::new() };
-        Self {
-            id,
-            topic,
-            ring,
-            listeners: Listeners::default(),
-            last_used: AtomicU32::new(0),
-            tail: Mutex::new(tail),
-        }
+        Self { id, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail: Mutex::new(tail) }
     }
 
     /// Appends a frame and answers by how much the memory held for this channel grew and shrank. For the sequencer.

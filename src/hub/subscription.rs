@@ -205,6 +205,11 @@ impl Subscription {
         }
     }
 
+    /// Whether something that was to be read next has been evicted.
+    pub(crate) fn has_lagged(&self) -> bool {
+        self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
+    }
+
     /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.
     pub(crate) fn behind(&self) -> u64 {
         self.cursors.iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()

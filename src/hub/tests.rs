@@ -180,7 +180,10 @@ fn the_topic_that_holds_the_most_gives_first_when_the_bytes_run_out() {
     assert_eq!(read(&hub, &["quiet"], Start::Earliest).0, [1]);
     let busy = read(&hub, &["busy"], Start::Earliest).0;
     assert!((1000..20_000).contains(&busy.len()), "{}", busy.len());
-    assert_eq!(read(&hub, &["busy"], Start::After(StreamPosition::new(hub.position().epoch, 1))).1[0].missed, Some(20_000 - busy.len() as u64));
+    assert_eq!(
+        read(&hub, &["busy"], Start::After(StreamPosition::new(hub.position().epoch, 1))).1[0].missed,
+        Some(20_000 - busy.len() as u64)
+    );
 }
 
 #[test]
@@ -200,7 +203,10 @@ fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
     let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, resume: at(2) };
     assert_eq!(gaps, [gap]);
     publish(&hub, "a");
-    assert_eq!(read(&hub, &["a"], Start::After(at(2))), (vec![3], vec![], Opening { position: Some(at(2)), replayed: 1 }));
+    assert_eq!(
+        read(&hub, &["a"], Start::After(at(2))),
+        (vec![3], vec![], Opening { position: Some(at(2)), replayed: 1 })
+    );
 }
 
 #[test]

@@ -26,13 +26,7 @@ impl Topics {
     pub(crate) const FIREHOSE: ChannelId = 0;
 
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            channels: HashMap::new(),
-            gone: HashMap::new(),
-            forgotten: 0,
-            next_id: Self::FIREHOSE + 1,
-            capacity,
-        }
+        Self { channels: HashMap::new(), gone: HashMap::new(), forgotten: 0, next_id: Self::FIREHOSE + 1, capacity }
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {

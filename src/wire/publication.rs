@@ -164,7 +164,9 @@ mod tests {
 
     #[test]
     fn data_goes_through_byte_for_byte() {
-        for value in [r#"{"b":1.00, "a" :[1e400,"\u00fc"]}"#, "null", "\"x\"", "[\n 1 ]", "123456789012345678901234567890"] {
+        for value in
+            [r#"{"b":1.00, "a" :[1e400,"\u00fc"]}"#, "null", "\"x\"", "[\n 1 ]", "123456789012345678901234567890"]
+        {
             assert_eq!(payload(&format!(r#"{{"topic":"t","data": {value} }}"#)), (value.to_owned(), true));
         }
     }
@@ -207,7 +209,10 @@ mod tests {
         assert_eq!(events.iter().map(|event| event.topic().as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(parse("[]").unwrap(), []);
         let error = parse(r#"[{"topic":"a","data":1},{"topic":"b*","data":2}]"#).unwrap_err();
-        assert_eq!(error.to_string(), "event 1 of the array: \"topic\": a topic holds no '*'; patterns are for subscribing");
+        assert_eq!(
+            error.to_string(),
+            "event 1 of the array: \"topic\": a topic holds no '*'; patterns are for subscribing"
+        );
         assert!(parse(r#"[{"topic":"a","data":1234}]"#).unwrap_err().is_too_large());
     }
 

@@ -1,0 +1,400 @@
+//! One stream's connection: the task that copies what its subscription has ready to its socket.
+//!
+//! **Contract.** The task writes the response head and the hello first, then frames in the order of the subscription. A
+//! frame that was begun is finished before anything else is written, even when it has left the history meanwhile: the task
+//! keeps that one piece of memory and nothing more.
+//!
+//! **Ends.** *Closed*: the peer hung up (which includes that it closed its sending side, as hyper takes it for ordinary
+//! requests). *Lagged*: the cursor fell out of its ring and the client did not ask to skip. *Stalled*: bytes were pending
+//! and the client took none for the write timeout; the kernel ends a connection whose peer acknowledges nothing for the
+//! same time. *Drained*: the server ends the stream; everything published by then is written first.
+//!
+//! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
+//! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores.
+
+mod notice;
+mod shard;
+mod wheel;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+pub(crate) use shard::Shard;
+pub use shard::StreamOptions;
+use wheel::Second;
+
+use crate::hub::{Batch, Frame, Gap, GapReason, MAX_FRAMES, Opening, Subscription};
+use crate::metrics::{ConnectionGuard, Ending};
+use crate::presence::{ClientId, Registration};
+use crate::wire::{chunk, sse};
+
+/// How many batches one connection writes before the others of its shard get their turn.
+const BATCHES_PER_TURN: usize = 8;
+
+/// How much a client may send on its stream, where nothing is expected from it.
+const MAX_EARLY_BYTES: usize = 16 << 10;
+
+/// What a client asked for, and was granted.
+pub(crate) struct StreamRequest {
+    pub(crate) subscription: Subscription,
+    pub(crate) opening: Opening,
+    pub(crate) registration: Registration,
+    pub(crate) on_lag: OnLag,
+    /// Seconds without traffic after which the client gets a sign of life.
+    pub(crate) heartbeat: u16,
+    /// Whether that is an event, or else a comment.
+    pub(crate) takes_heartbeats: bool,
+}
+
+/// What happens to a client that lagged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnLag {
+    /// It is cut off, and may come back with its last id.
+    #[default]
+    Close,
+    /// It is told of the gap, and goes on with the oldest retained event.
+    Skip,
+}
+
+/// Milliseconds after which `client` should come back, spread so that a crowd does not return all at once.
+pub(crate) fn retry(client: ClientId, options: &StreamOptions) -> u64 {
+    (options.retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
+}
+
+/// The future that serves one stream until it ends.
+pub(crate) struct Connection {
+    socket: TcpStream,
+    shard: Arc<Shard>,
+    subscription: Subscription,
+    registration: Registration,
+    _guard: ConnectionGuard,
+    /// Bytes that were begun, or that come before the next frame.
+    pending: Bytes,
+    last_write: Second,
+    /// Since when the socket takes nothing.
+    blocked_since: Option<Second>,
+    /// When this is called next, at the latest.
+    next_call: Option<Second>,
+    early_bytes: u16,
+    heartbeat: u16,
+    takes_heartbeats: bool,
+    /// Whether the body is chunked: HTTP/1.1.
+    is_framed: bool,
+    on_lag: OnLag,
+    farewell: Farewell,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    NotYet,
+    /// The client was told that the server is going.
+    Said,
+    /// The body's end is pending; the socket closes when it is written.
+    Closing,
+}
+
+/// What the socket did with what it was given.
+enum Progress {
+    /// Nothing is left to write.
+    Idle,
+    /// The socket takes no more now.
+    Blocked,
+    /// There is more, but others have their turn first.
+    Yield,
+}
+
+thread_local! {
+    static BATCH: RefCell<Batch> = RefCell::default();
+}
+
+impl Connection {
+    /// A stream on `socket` that begins with `head`, the response's head. The client has sent `early_bytes` behind its
+    /// request.
+    pub(crate) fn new(
+        socket: TcpStream,
+        shard: Arc<Shard>,
+        guard: ConnectionGuard,
+        head: BytesMut,
+        is_framed: bool,
+        early_bytes: usize,
+        request: StreamRequest,
+    ) -> Self {
+        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats } = request;
+        let id = registration.client.identity.id;
+        let mut pending = head;
+        let hello = notice::hello(id, &opening, retry(id, &shard.options));
+        pending.extend_from_slice(&sse::bytes_for(&hello, is_framed));
+        Self {
+            socket,
+            subscription,
+            registration,
+            _guard: guard,
+            pending: pending.freeze(),
+            last_write: shard.now(),
+            blocked_since: None,
+            next_call: None,
+            early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX),
+            heartbeat,
+            takes_heartbeats,
+            is_framed,
+            on_lag,
+            farewell: Farewell::NotYet,
+            shard,
+        }
+    }
+
+    fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        if self.next_call.is_none() {
+            self.registration.client.served_by(cx.waker());
+        }
+        if self.farewell == Farewell::NotYet && self.shard.is_draining() {
+            self.farewell = Farewell::Said;
+            let position = self.subscription.position();
+            self.append(&notice::farewell(position));
+        }
+        self.read(cx)?;
+        loop {
+            match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
+                Progress::Idle if self.farewell == Farewell::Closing => return Err(Ending::Drained),
+                Progress::Idle if self.is_quiet() => {
+                    self.pending = self.sign_of_life();
+                    continue;
+                }
+                Progress::Idle => {}
+                Progress::Yield => cx.waker().wake_by_ref(),
+                Progress::Blocked => self.blocked()?,
+            }
+            self.schedule();
+            return Ok(());
+        }
+    }
+
+    /// Decides what becomes of a client that takes no bytes.
+    fn blocked(&mut self) -> Result<(), Ending> {
+        let now = self.shard.now();
+        let since = *self.blocked_since.get_or_insert(now);
+        if now - since >= self.shard.write_timeout() {
+            return Err(Ending::Stalled);
+        }
+        if self.on_lag == OnLag::Close && self.subscription.has_lagged() {
+            return Err(Ending::Lagged);
+        }
+        Ok(())
+    }
+
+    /// Writes what there is until the socket or the subscription has had enough.
+    fn write(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, Ending> {
+        for _ in 0..BATCHES_PER_TURN {
+            if !self.pending.is_empty() {
+                match self.written(self.socket.try_write(&self.pending), cx)? {
+                    Some(bytes) => self.pending.advance(bytes),
+                    None => return Ok(Progress::Blocked),
+                }
+                continue;
+            }
+            match self.subscription.poll_fill(cx, batch) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(gap)) => {
+                    self.tell(&gap)?;
+                    continue;
+                }
+                Poll::Pending if self.registration.client.is_ending() && self.farewell != Farewell::Closing => {
+                    self.farewell = Farewell::Closing;
+                    self.pending = if self.is_framed { Bytes::from_static(chunk::LAST) } else { Bytes::new() };
+                    continue;
+                }
+                Poll::Pending => return Ok(Progress::Idle),
+            }
+            let written = self.write_batch(batch);
+            let progress = self.written(written, cx)?;
+            if let Some(bytes) = progress {
+                self.settle(batch, bytes);
+            }
+            // The frames stay in memory no longer than needed.
+            batch.clear();
+            if progress.is_none() {
+                return Ok(Progress::Blocked);
+            }
+        }
+        Ok(Progress::Yield)
+    }
+
+    fn write_batch(&self, batch: &Batch) -> io::Result<usize> {
+        /// Slices are set before they are used, so no more of them than it takes.
+        fn write<'a, const N: usize>(
+            socket: &TcpStream,
+            parts: impl ExactSizeIterator<Item = &'a [u8]>,
+        ) -> io::Result<usize> {
+            let mut slices = [IoSlice::new(&[]); N];
+            let count = parts.len();
+            for (slice, part) in slices.iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+            }
+            socket.try_write_vectored(&slices[..count])
+        }
+        let parts = batch.frames().map(|frame| self.part(frame));
+        match batch.len() {
+            1 => self.socket.try_write(self.part(batch.get(0))),
+            2..=32 => write::<32>(&self.socket, parts),
+            _ => write::<MAX_FRAMES>(&self.socket, parts),
+        }
+    }
+
+    /// The frame's bytes as this client gets them.
+    fn part<'a>(&self, frame: &'a Frame) -> &'a [u8] {
+        if self.is_framed { frame.chunk().framed() } else { frame.sse() }
+    }
+
+    /// Takes the frames that are within the first `bytes`, and keeps the rest of the one that was begun.
+    fn settle(&mut self, batch: &Batch, mut bytes: usize) {
+        let mut taken = 0;
+        for frame in batch.frames() {
+            if bytes == 0 {
+                break;
+            }
+            taken += 1;
+            let whole = self.part(frame).len();
+            if bytes < whole {
+                self.pending = sse::bytes_for(frame.chunk(), self.is_framed).slice(bytes..);
+                break;
+            }
+            bytes -= whole;
+        }
+        self.subscription.take(batch, taken);
+        self.registration.client.events.add(taken as u64);
+        self.shard.counts().delivered.add(taken as u64);
+    }
+
+    /// Accounts for a write. None when the socket takes nothing now: the task is woken when it does.
+    fn written(&mut self, result: io::Result<usize>, cx: &mut Context<'_>) -> Result<Option<usize>, Ending> {
+        match result {
+            Ok(0) => Err(Ending::Closed),
+            Ok(bytes) => {
+                self.last_write = self.shard.now();
+                self.blocked_since = None;
+                self.registration.client.bytes.add(bytes as u64);
+                self.shard.counts().delivered_bytes.add(bytes as u64);
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Poll::Ready(readiness) = self.socket.poll_write_ready(cx) {
+                    readiness.map_err(ending_of)?;
+                    // It took bytes again in between.
+                    cx.waker().wake_by_ref();
+                }
+                Ok(None)
+            }
+            Err(error) => Err(ending_of(error)),
+        }
+    }
+
+    /// Notices that the peer hung up. What it sends is passed over: no client of a stream has anything to say.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let mut scratch = [0; 1024];
+        while let Poll::Ready(readiness) = self.socket.poll_read_ready(cx) {
+            readiness.map_err(ending_of)?;
+            match self.socket.try_read(&mut scratch) {
+                Ok(0) => return Err(Ending::Closed),
+                Ok(bytes) => self.note_early_bytes(bytes)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(ending_of(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes bytes that the client sent on its stream.
+    fn note_early_bytes(&mut self, bytes: usize) -> Result<(), Ending> {
+        if self.early_bytes == 0 {
+            let client = self.registration.client.identity.id;
+            tracing::debug!(%client, bytes, "a client sends on its stream; it is not read");
+        }
+        let total = usize::from(self.early_bytes) + bytes;
+        self.early_bytes = u16::try_from(total).unwrap_or(u16::MAX);
+        if total > MAX_EARLY_BYTES { Err(Ending::Misused) } else { Ok(()) }
+    }
+
+    /// Says what the client missed, or ends its stream when that happened while it was reading.
+    fn tell(&mut self, gap: &Gap) -> Result<(), Ending> {
+        if gap.reason == GapReason::Lagged && self.on_lag == OnLag::Close {
+            return Err(Ending::Lagged);
+        }
+        self.shard.counts().gaps.add(1);
+        self.append(&notice::gap(gap));
+        Ok(())
+    }
+
+    /// Whether the client has heard nothing for as long as it wants to.
+    fn is_quiet(&self) -> bool {
+        self.shard.now() - self.last_write >= Second::from(self.heartbeat)
+    }
+
+    fn sign_of_life(&self) -> Bytes {
+        let chunk = if self.takes_heartbeats { self.shard.heartbeat() } else { self.shard.comment.clone() };
+        sse::bytes_for(&chunk, self.is_framed)
+    }
+
+    /// Makes sure that this is called when there is something to do without traffic.
+    fn schedule(&mut self) {
+        let due = match self.blocked_since {
+            Some(since) => since + self.shard.write_timeout(),
+            None => self.last_write + Second::from(self.heartbeat),
+        };
+        let now = self.shard.now();
+        if self.next_call.is_none_or(|next| next > due || next <= now) {
+            let due = due.max(now + 1);
+            self.next_call = Some(due);
+            self.shard.schedule(due, self.registration.key);
+        }
+    }
+
+    /// Puts `chunk` behind what is pending.
+    fn append(&mut self, chunk: &chunk::Chunk) {
+        let bytes = sse::bytes_for(chunk, self.is_framed);
+        self.pending = if self.pending.is_empty() { bytes } else { [&self.pending[..], &bytes].concat().into() };
+    }
+
+    fn ended(&self, ending: Ending) {
+        self.shard.counts().ended(ending).add(1);
+        let client = &self.registration.client;
+        let (id, name, remote) = (client.identity.id, client.identity.name.as_deref(), client.identity.remote);
+        match ending {
+            Ending::Lagged | Ending::Stalled | Ending::Misused => {
+                let (reason, behind) = (ending.as_str(), self.subscription.behind());
+                tracing::warn!(client = %id, name, %remote, reason, behind, events = client.events.get(), "client cut off");
+            }
+            Ending::Closed | Ending::Drained => {
+                let (reason, connected_at) = (ending.as_str(), client.identity.connected_at);
+                tracing::debug!(client = %id, name, %remote, reason, connected_at, "client gone");
+            }
+        }
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        match this.serve(cx) {
+            Ok(()) => Poll::Pending,
+            Err(ending) => {
+                this.ended(ending);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+/// What a failed socket says of its peer. The kernel reports a time-out when the peer acknowledged nothing for the
+/// write timeout.
+fn ending_of(error: io::Error) -> Ending {
+    if error.kind() == io::ErrorKind::TimedOut { Ending::Stalled } else { Ending::Closed }
+}

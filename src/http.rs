@@ -1,0 +1,134 @@
+//! The HTTP side: which path is answered by whom, and how a stream leaves hyper.
+//!
+//! A request is answered by ordinary code over hyper's types, readable from top to bottom: [`Routes::answer`] finds the
+//! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
+//! [`takeover`] puts on its own task.
+
+mod problem;
+mod publish;
+mod query;
+mod status;
+mod stream;
+pub(crate) mod takeover;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use problem::Problem;
+use serde_json::Value;
+use takeover::Reply;
+use tokio::sync::watch;
+
+use crate::conn::Shard;
+use crate::presence::ClientIds;
+
+/// What the server accepts over HTTP.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of one event's payload.
+    pub max_event_bytes: usize,
+    /// Bytes of a body that is one JSON document. A body of lines may have any length.
+    pub max_body_bytes: usize,
+    /// Topics and patterns of one subscription.
+    pub max_topics: usize,
+    /// How long a client may take to send a request's head; also how long a connection is kept between requests.
+    pub head_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_event_bytes: 64 << 10,
+            max_body_bytes: 1 << 20,
+            max_topics: 100,
+            head_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Says how a producer of events is: `running`, `stopped` or `off`.
+pub(crate) type ProducerStatus = Arc<dyn Fn() -> &'static str + Send + Sync>;
+
+/// The handlers of one shard, and what they need.
+pub(crate) struct Routes {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) options: Options,
+    pub(crate) ids: Arc<ClientIds>,
+    pub(crate) producers: Vec<(String, ProducerStatus)>,
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+impl Routes {
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow()
+    }
+
+    /// Completes when the server begins to shut down.
+    pub(crate) fn draining(&self) -> impl Future<Output = ()> + use<> {
+        let mut drain = self.drain.clone();
+        async move {
+            // Without a server nobody drains.
+            if drain.wait_for(|&is_draining| is_draining).await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        self.route(request, &path, remote).await.unwrap_or_else(|problem| {
+            tracing::debug!(%remote, %method, path, ?problem, "refused");
+            Reply::Ordinary(problem.into_response())
+        })
+    }
+
+    async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
+        /// A path that answers GET answers HEAD: hyper leaves the body away.
+        fn reads(request: &Request<Incoming>) -> Result<(), Problem> {
+            allow("GET, HEAD", matches!(*request.method(), Method::GET | Method::HEAD))
+        }
+        let (hub, options) = (&self.shard.hub, &self.options);
+        let response = match path {
+            "/stream" | "/events" => {
+                allow("GET", request.method() == Method::GET)?;
+                return stream::subscribe(self, &request, remote).map(|reply| Reply::Stream(Box::new(reply)));
+            }
+            "/publish" => {
+                allow("POST", request.method() == Method::POST)?;
+                json_response(&publish::publish(hub, options, request).await?)
+            }
+            "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
+            "/health" => reads(&request).map(|()| status::health(self))?,
+            "/health/live" => reads(&request).map(|()| status::live())?,
+            "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,
+            _ => {
+                let Some(topic) = path.strip_prefix("/publish/").filter(|topic| !topic.is_empty()) else {
+                    let detail = format!("there is no {path:?} here; GET / lists what there is");
+                    return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+                };
+                allow("POST", request.method() == Method::POST)?;
+                json_response(&publish::publish_to(hub, options, topic, request).await?)
+            }
+        };
+        Ok(Reply::Ordinary(response))
+    }
+}
+
+fn allow(methods: &'static str, is_allowed: bool) -> Result<(), Problem> {
+    if is_allowed { Ok(()) } else { Err(Problem::method_not_allowed(methods)) }
+}
+
+fn json_response(body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,90 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457). The only place that turns errors into statuses.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::hub::PublishError;
+use crate::wire::publication::InvalidPublication;
+
+/// Why a request was refused, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    detail: String,
+    /// Methods that the path has.
+    allow: Option<&'static str>,
+    /// Seconds after which to try again.
+    retry_after: Option<u32>,
+    /// More that the client should know, as members of the problem object.
+    more: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), allow: None, retry_after: None, more: serde_json::Map::new() }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The path is there, but not for this method.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow}"));
+        Self { allow: Some(allow), ..problem }
+    }
+
+    /// The server can't now, and most likely can soon.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    #[must_use]
+    pub(crate) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.more.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// The same problem, its detail put after what it is about.
+    #[must_use]
+    pub(crate) fn at(self, place: &str) -> Self {
+        Self { detail: format!("{place}: {}", self.detail), ..self }
+    }
+
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        body.as_object_mut().expect("it is an object").extend(self.more);
+        let mut response = Response::new(Full::from(body.to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<InvalidPublication> for Problem {
+    fn from(error: InvalidPublication) -> Self {
+        let status = if error.is_too_large() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        Self::unavailable(error.to_string())
+    }
+}

@@ -1,0 +1,165 @@
+//! The parameters of a subscription, out of the query and the headers.
+
+use hyper::header::HeaderMap;
+
+use super::problem::Problem;
+use crate::conn::OnLag;
+use crate::hub::{Interest, Start};
+use crate::topic::{Topic, TopicFilter};
+
+/// Seconds between signs of life that a client may ask for.
+const HEARTBEAT: std::ops::RangeInclusive<u16> = 1..=3600;
+const MAX_NAME_BYTES: usize = 255;
+const MAX_TAGS: usize = 32;
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(crate) struct StreamQuery {
+    pub(crate) filters: Vec<TopicFilter>,
+    pub(crate) start: Start,
+    pub(crate) on_lag: OnLag,
+    /// None means the server's own.
+    pub(crate) heartbeat: Option<u16>,
+    pub(crate) name: Option<String>,
+    pub(crate) tags: Vec<String>,
+}
+
+impl StreamQuery {
+    /// Reads the query and the `Last-Event-ID` header, which wins over the query. Parameters that are not known are
+    /// passed over: proxies and browsers add some.
+    pub(crate) fn parse(query: &str, headers: &HeaderMap, max_topics: usize) -> Result<Self, Problem> {
+        let (mut filters, mut tags) = (Vec::new(), Vec::new());
+        let (mut name, mut last_id, mut history, mut on_lag, mut heartbeat) =
+            (None, None, None, OnLag::default(), None);
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "topics" | "topic" => {
+                    for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+                        let filter = TopicFilter::new(text);
+                        filters.push(filter.map_err(|e| invalid(&key, &format!("{text:?} is no topic: {e}")))?);
+                    }
+                }
+                "client_name" => name = Some(label("client_name", &value)?).filter(|name| !name.is_empty()),
+                "tags" => {
+                    for tag in value.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+                        tags.push(label("tags", tag)?);
+                    }
+                }
+                "last_event_id" | "lastEventID" | "lastEventId" => last_id = Some(value.into_owned()),
+                "history" => {
+                    let count = value.parse();
+                    history =
+                        Some(count.map_err(|_| invalid("history", "it is a number of events, such as history=100"))?);
+                }
+                "on_lag" => {
+                    on_lag = match &*value {
+                        "close" => OnLag::Close,
+                        "skip" => OnLag::Skip,
+                        _ => return Err(invalid("on_lag", "it is close (the default) or skip")),
+                    }
+                }
+                "heartbeat" => {
+                    let seconds = value.parse().ok().filter(|seconds| HEARTBEAT.contains(seconds));
+                    let expected =
+                        format!("it is a number of seconds from {} to {}", HEARTBEAT.start(), HEARTBEAT.end());
+                    heartbeat = Some(seconds.ok_or_else(|| invalid("heartbeat", &expected))?);
+                }
+                _ => {}
+            }
+        }
+        if filters.len() > max_topics {
+            let detail =
+                format!("{} topics are asked for, and the limit is {max_topics} (setting max_topics)", filters.len());
+            return Err(invalid("topics", &detail));
+        }
+        if tags.len() > MAX_TAGS {
+            return Err(invalid("tags", &format!("{} are given, and the limit is {MAX_TAGS}", tags.len())));
+        }
+        // A header that is no text is an id like any other that was never given.
+        let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
+        let last_id = header.filter(|id| !id.is_empty()).or(last_id).filter(|id| !id.is_empty());
+        Ok(Self { filters, start: start(last_id.as_deref(), history), on_lag, heartbeat, name, tags })
+    }
+
+    pub(crate) fn interest(&self) -> Interest {
+        Interest::of(self.filters.iter().cloned())
+    }
+
+    /// Whether the client wants heartbeats as events: with everything, or by their name.
+    pub(crate) fn takes_heartbeats(&self, interest: &Interest) -> bool {
+        interest.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| interest.takes(&heartbeat))
+    }
+}
+
+fn start(last_id: Option<&str>, history: Option<u64>) -> Start {
+    match (last_id, history) {
+        (Some("earliest"), _) => Start::Earliest,
+        (Some(id), _) => id.trim().parse().map_or(Start::UnknownId, Start::After),
+        (None, Some(count)) => Start::Newest(count),
+        (None, None) => Start::Live,
+    }
+}
+
+fn label(parameter: &str, text: &str) -> Result<String, Problem> {
+    if text.len() > MAX_NAME_BYTES {
+        return Err(invalid(parameter, &format!("it has {} bytes, and the limit is {MAX_NAME_BYTES}", text.len())));
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(invalid(parameter, &format!("it holds the control character {c:?}"))),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn invalid(parameter: &str, detail: &str) -> Problem {
+    Problem::bad_request(detail).at(&format!("parameter {parameter}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str, last_id: Option<&str>) -> Result<StreamQuery, String> {
+        let headers = last_id.map(|id| ("last-event-id".parse().unwrap(), id.parse().unwrap())).into_iter().collect();
+        StreamQuery::parse(query, &headers, 5).map_err(|problem| format!("{problem:?}"))
+    }
+
+    fn topics(query: &str) -> Vec<String> {
+        parse(query, None).unwrap().filters.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn topics_come_in_one_list_or_several() {
+        assert_eq!(topics("topics=a,b:*&topic=c&topics=%2A%2A"), ["a", "b:*", "c", "**"]);
+        assert_eq!(topics("topics=gr%C3%B6%C3%9Fe,%20b"), ["größe", "b"]);
+        assert_eq!(topics("topics=&utm=1"), [""; 0]);
+        assert!(parse("", None).unwrap().interest().is_everything());
+    }
+
+    #[test]
+    fn the_header_wins_over_the_query() {
+        let at = |text: &str| Start::After(text.parse().unwrap());
+        assert_eq!(parse("last_event_id=7-1", Some("7-2")).unwrap().start, at("7-2"));
+        assert_eq!(parse("lastEventID=7-1&history=3", None).unwrap().start, at("7-1"));
+        assert_eq!(parse("last_event_id=earliest", Some("")).unwrap().start, Start::Earliest);
+        assert_eq!(parse("last_event_id=abc", None).unwrap().start, Start::UnknownId);
+        assert_eq!(parse("history=3", None).unwrap().start, Start::Newest(3));
+        assert_eq!(parse("", None).unwrap().start, Start::Live);
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_by_name() {
+        for (query, expected) in [
+            ("topics=a*b", "parameter topics: \\\"a*b\\\" is no topic"),
+            ("topics=a%00b", "control character"),
+            ("topic=a,b,c,d,e,f", "the limit is 5 (setting max_topics)"),
+            ("history=-1", "parameter history"),
+            ("on_lag=drop", "parameter on_lag: it is close"),
+            ("heartbeat=0", "parameter heartbeat: it is a number of seconds from 1 to 3600"),
+            ("heartbeat=1.5", "parameter heartbeat"),
+            ("client_name=a%0Ab", "parameter client_name"),
+        ] {
+            let error = parse(query, None).unwrap_err();
+            assert!(error.contains(expected), "{query}: {error}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `GET /` and the health endpoints.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Routes, json_response, problem::Problem};
+
+/// What there is, for people and programs that look around.
+pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let wants_html =
+        headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    if wants_html {
+        let page = include_str!("index.html").replace("{version}", env!("CARGO_PKG_VERSION"));
+        let mut response = Response::new(Full::from(page));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        return response;
+    }
+    json_response(&json!({
+        "status": "running",
+        "name": "fanline",
+        "version": env!("CARGO_PKG_VERSION"),
+        "clients": routes.shard.metrics.streams(),
+        "history_size": routes.shard.hub.stats().retained_events,
+        "endpoints": {
+            "stream": "/stream",
+            "publish": "/publish",
+            "health": "/health",
+            "live": "/health/live",
+            "ready": "/health/ready",
+        },
+        "features": ["sse", "replay", "gap", "topic-patterns", "ndjson"],
+    }))
+}
+
+/// How the server is, in full.
+pub(super) fn health(routes: &Routes) -> Response<Full<Bytes>> {
+    let mut producers = serde_json::Map::new();
+    for (name, status) in &routes.producers {
+        producers.insert(name.clone(), Value::from(status()));
+    }
+    producers.insert("heartbeat_producer".to_owned(), Value::from("running"));
+    let is_degraded =
+        routes.shard.metrics.is_accepting_paused() || producers.values().any(|status| status == "stopped");
+    let status = match (routes.is_draining(), is_degraded) {
+        (true, _) => "draining",
+        (false, true) => "degraded",
+        (false, false) => "healthy",
+    };
+    json_response(&json!({
+        "status": status,
+        "connected_clients": routes.shard.metrics.streams(),
+        "event_history_size": routes.shard.hub.stats().retained_events,
+        "producers": producers,
+        "backbone": {"kind": "local", "status": "up"},
+    }))
+}
+
+/// The process answers: there is nothing else to check.
+pub(super) fn live() -> Response<Full<Bytes>> {
+    json_response(&json!({"status": "live"}))
+}
+
+/// Whether new clients should be sent here.
+pub(super) fn ready(routes: &Routes) -> Result<Response<Full<Bytes>>, Problem> {
+    let reason = if routes.is_draining() {
+        "draining: the server is shutting down"
+    } else if routes.shard.metrics.is_accepting_paused() {
+        "no file descriptor is left: raise the limit on open files (ulimit -n)"
+    } else {
+        return Ok(json_response(&json!({"status": "ready"})));
+    };
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason))
+}

@@ -1,0 +1,116 @@
+//! `GET /stream`: a subscription as a response.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use super::Routes;
+use super::problem::Problem;
+use super::query::StreamQuery;
+use super::takeover::StreamReply;
+use crate::conn::StreamRequest;
+use crate::presence::Identity;
+
+const EVENT_STREAM: &str = "text/event-stream";
+
+pub(super) fn subscribe(
+    routes: &Routes,
+    request: &Request<Incoming>,
+    remote: SocketAddr,
+) -> Result<StreamReply, Problem> {
+    if !accepts_event_stream(request.headers()) {
+        return Err(Problem::new(
+            StatusCode::NOT_ACCEPTABLE,
+            format!("this path answers with {EVENT_STREAM}, and the Accept header excludes it"),
+        ));
+    }
+    if !request.body().is_end_stream() {
+        return Err(Problem::bad_request("a subscription has no body; what it asks for stands in the query"));
+    }
+    let shard = &routes.shard;
+    let query = StreamQuery::parse(request.uri().query().unwrap_or(""), request.headers(), routes.options.max_topics)?;
+    let interest = query.interest();
+    let takes_heartbeats = query.takes_heartbeats(&interest);
+    let identity = Identity {
+        id: routes.ids.next(),
+        name: query.name.map(Into::into),
+        tags: query.tags.into_iter().map(Into::into).collect(),
+        topics: query.filters.iter().map(|filter| filter.as_str().into()).collect(),
+        remote,
+        connected_at: unix_milliseconds(),
+    };
+    let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
+    let (subscription, opening) = shard.subscribe(interest, query.start);
+    tracing::debug!(
+        client = %identity.id, name = identity.name.as_deref(), %remote, tags = ?identity.tags, topics = ?identity.topics,
+        "client connects"
+    );
+    let registration = shard.clients.enter(identity);
+    let on_lag = query.on_lag;
+    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats };
+    Ok(StreamReply { head: head(), version: request.version(), request: stream })
+}
+
+fn head() -> hyper::http::response::Parts {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    // nginx buffers a response unless told otherwise.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response.into_parts().0
+}
+
+/// Whether the Accept header, if any, takes an event stream (RFC 9110, section 12.5.1): the most specific range decides.
+fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    let mut best: Option<(u8, bool)> = None;
+    let mut is_asked = false;
+    for value in headers.get_all(ACCEPT) {
+        is_asked = true;
+        for range in value.to_str().unwrap_or("").split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let specificity = match parts.next().unwrap_or("").to_ascii_lowercase().as_str() {
+                "text/event-stream" => 2,
+                "text/*" => 1,
+                "*/*" => 0,
+                _ => continue,
+            };
+            let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+            let is_taken = quality.and_then(|quality| quality.parse().ok()).is_none_or(|quality: f32| quality > 0.0);
+            if best.is_none_or(|(known, _)| specificity >= known) {
+                best = Some((specificity, is_taken));
+            }
+        }
+    }
+    best.map_or(!is_asked, |(_, is_taken)| is_taken)
+}
+
+fn unix_milliseconds() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accept_header_excludes_event_streams_or_takes_them() {
+        for (accept, expected) in [
+            (None, true),
+            (Some("*/*"), true),
+            (Some("text/event-stream"), true),
+            (Some("text/html, text/*;q=0.5"), true),
+            (Some("application/json"), false),
+            (Some("*/*, text/event-stream;q=0"), false),
+            (Some("text/event-stream, */*;q=0"), true),
+            (Some(""), false),
+        ] {
+            let headers = accept.map(|accept| (ACCEPT, accept.parse().unwrap())).into_iter().collect();
+            assert_eq!(accepts_event_stream(&headers), expected, "{accept:?}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! An HTTP/1 connection, and how a stream takes its socket over from hyper.
+//!
+//! hyper parses requests and answers the ordinary ones. When the service answers with a stream, it leaves that reply in a
+//! cell that it shares with the driver of the connection, and stays pending: hyper waits. The driver sees the cell filled,
+//! takes the connection apart, and hands the socket to a task of its own that is a fraction of the size.
+//!
+//! **Nothing that hyper was to write is lost.** Answers to earlier requests on the same connection may still stand in
+//! hyper's buffer when the next request is parsed. hyper flushes its socket only when that buffer is empty, so the socket
+//! is wrapped in [`Watched`], which notes whether the last thing that happened to it was a flush; until then the driver
+//! lets hyper go on.
+//!
+//! **Nothing that the client sent is lost silently.** What it sent behind its request is counted by the connection's
+//! task, as is what it sends later: there is no request that could follow a stream.
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::http::response::Parts;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::Routes;
+use crate::conn::{Connection, StreamRequest};
+use crate::metrics::ConnectionGuard;
+
+/// How much of a request head, and of a body at a time, is buffered.
+const MAX_BUFFER: usize = 64 << 10;
+
+/// What a handler answers.
+pub(crate) enum Reply {
+    Ordinary(Response<Full<Bytes>>),
+    /// The head of the response, and the stream that is its body.
+    Stream(Box<StreamReply>),
+}
+
+pub(crate) struct StreamReply {
+    pub(crate) head: Parts,
+    pub(crate) version: Version,
+    pub(crate) request: StreamRequest,
+}
+
+/// Serves one connection until it ends or has become a stream.
+pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard, routes: Arc<Routes>) {
+    let cell: Arc<Mutex<Option<Box<StreamReply>>>> = Arc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (cell, routes) = (cell.clone(), routes.clone());
+        // Boxed, because hyper wants a future that can be moved.
+        Box::pin(async move {
+            match routes.answer(request, remote).await {
+                Reply::Ordinary(response) => Ok::<_, Infallible>(response),
+                Reply::Stream(reply) => {
+                    *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+                    pending().await
+                }
+            }
+        })
+    });
+    let (socket, is_flushed) = Watched::new(socket);
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(routes.options.head_timeout)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(socket, service);
+    let taken = {
+        let mut draining = std::pin::pin!(routes.draining());
+        let mut is_draining = false;
+        poll_fn(|cx| {
+            if !is_draining && draining.as_mut().poll(cx).is_ready() {
+                is_draining = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(result.map(|()| None));
+            }
+            // Not yet flushed: the socket wakes hyper, and this, when it takes more.
+            if !is_flushed.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            let reply = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+            reply.map_or(Poll::Pending, |reply| Poll::Ready(Ok(Some(reply))))
+        })
+        .await
+    };
+    match taken {
+        Ok(Some(reply)) => {
+            let parts = connection.into_parts();
+            take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
+        }
+        Ok(None) => {
+            let mut socket = connection.into_parts().io.into_inner();
+            let _ = poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut socket), cx)).await;
+        }
+        Err(error) => tracing::debug!(%remote, %error, "connection failed"),
+    }
+}
+
+/// Spawns the stream's own task; this one, with all that hyper needed, ends.
+fn take_over(socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard, routes: &Routes) {
+    let is_framed = reply.version >= Version::HTTP_11;
+    let head = head(&reply.head, reply.version);
+    guard.streams();
+    let connection = Connection::new(socket, routes.shard.clone(), guard, head, is_framed, early_bytes, reply.request);
+    tokio::spawn(connection);
+}
+
+/// A response's head as bytes (RFC 9112, sections 4 and 5). A body without chunks ends with the connection.
+fn head(parts: &Parts, version: Version) -> BytesMut {
+    let mut head = BytesMut::with_capacity(512);
+    let framing = if version >= Version::HTTP_11 { "transfer-encoding: chunked" } else { "connection: close" };
+    let (version, status) = (version.min(Version::HTTP_11), parts.status);
+    head.extend_from_slice(
+        format!("{version:?} {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).as_bytes(),
+    );
+    head.extend_from_slice(format!("date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).as_bytes());
+    for (name, value) in &parts.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(framing.as_bytes());
+    head.extend_from_slice(b"\r\n\r\n");
+    head
+}
+
+/// A socket that notes whether all that was written to it has been flushed.
+struct Watched {
+    socket: TokioIo<TcpStream>,
+    is_flushed: Arc<AtomicBool>,
+}
+
+impl Watched {
+    fn new(socket: TcpStream) -> (Self, Arc<AtomicBool>) {
+        let is_flushed = Arc::new(AtomicBool::new(true));
+        (Self { socket: TokioIo::new(socket), is_flushed: is_flushed.clone() }, is_flushed)
+    }
+
+    fn into_inner(self) -> TcpStream {
+        self.socket.into_inner()
+    }
+}
+
+impl Read for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_flushed.store(false, Ordering::Relaxed);
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.is_flushed.store(flushed.is_ready(), Ordering::Relaxed);
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.is_flushed.store(false, Ordering::Relaxed);
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+}

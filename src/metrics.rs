@@ -1,0 +1,240 @@
+//! What the server counts.
+//!
+//! Each shard counts for itself, in memory that no other thread writes, and whoever reads adds the shards up: a count on
+//! the way of a delivery costs a plain load and a plain store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread at a time changes, and any thread reads.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// For the one thread that writes it: no read-modify-write.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.get() + more, Ordering::Relaxed);
+    }
+
+    /// For a number that several threads change.
+    fn add_shared(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn subtract_shared(&self, less: u64) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+}
+
+/// What one shard counts; padded, so that shards do not share cache lines.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct ShardCounts {
+    /// Open connections, also those that are not yet accepted by the shard.
+    connections: Count,
+    /// Connections that have become streams.
+    streams: Count,
+    pub(crate) delivered: Count,
+    pub(crate) delivered_bytes: Count,
+    pub(crate) gaps: Count,
+    pub(crate) ended: [Count; Ending::COUNT],
+}
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The client went away.
+    Closed,
+    /// Its cursor fell out of its ring.
+    Lagged,
+    /// Bytes were pending and none were taken for the write timeout.
+    Stalled,
+    /// The server ended it.
+    Drained,
+    /// The client sent what no client of a stream sends.
+    Misused,
+}
+
+impl Ending {
+    const COUNT: usize = 5;
+
+    /// The word for it in logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Lagged => "lagged",
+            Self::Stalled => "stalled",
+            Self::Drained => "drained",
+            Self::Misused => "misused",
+        }
+    }
+}
+
+impl ShardCounts {
+    pub(crate) fn ended(&self, ending: Ending) -> &Count {
+        &self.ended[ending as usize]
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.get()
+    }
+}
+
+/// What all shards and the listeners count.
+pub(crate) struct Metrics {
+    shards: Box<[ShardCounts]>,
+    accepted: Count,
+    accept_pauses: Count,
+    is_accepting_paused: std::sync::atomic::AtomicBool,
+}
+
+impl Metrics {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| ShardCounts::default()).collect(),
+            accepted: Count::default(),
+            accept_pauses: Count::default(),
+            is_accepting_paused: false.into(),
+        }
+    }
+
+    pub(crate) fn shard(&self, number: usize) -> &ShardCounts {
+        &self.shards[number]
+    }
+
+    pub(crate) fn streams(&self) -> u64 {
+        self.sum(|shard| &shard.streams)
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.sum(|shard| &shard.connections)
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.accepted.add_shared(1);
+    }
+
+    pub(crate) fn accepting_paused(&self) {
+        self.accept_pauses.add_shared(1);
+        self.is_accepting_paused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accepting_resumed(&self) {
+        self.is_accepting_paused.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_accepting_paused(&self) -> bool {
+        self.is_accepting_paused.load(Ordering::Relaxed)
+    }
+
+    fn sum(&self, count: impl Fn(&ShardCounts) -> &Count) -> u64 {
+        self.shards.iter().map(|shard| count(shard).get()).sum()
+    }
+}
+
+/// One open connection: counted as long as this lives.
+pub(crate) struct ConnectionGuard {
+    metrics: Arc<Metrics>,
+    shard: usize,
+    is_stream: bool,
+}
+
+impl ConnectionGuard {
+    pub(crate) fn new(metrics: Arc<Metrics>, shard: usize) -> Self {
+        metrics.shard(shard).connections.add_shared(1);
+        Self { metrics, shard, is_stream: false }
+    }
+
+    /// The connection has become a stream.
+    pub(crate) fn streams(&mut self) {
+        if !std::mem::replace(&mut self.is_stream, true) {
+            self.metrics.shard(self.shard).streams.add_shared(1);
+        }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let shard = self.metrics.shard(self.shard);
+        if self.is_stream {
+            shard.streams.subtract_shared(1);
+        }
+        shard.connections.subtract_shared(1);
+    }
+}
+
+/// What a running server has counted; cheap to clone.
+#[derive(Clone)]
+pub struct Stats(pub(crate) Arc<Metrics>);
+
+/// A server's counts at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Open connections.
+    pub connections: u64,
+    /// Those of them that are streams.
+    pub streams: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Events written to streams.
+    pub delivered: u64,
+    /// Bytes written to streams.
+    pub delivered_bytes: u64,
+    /// Gaps that streams were told of.
+    pub gaps: u64,
+    /// Streams cut off because their cursor fell out of its ring.
+    pub cut_off_lagged: u64,
+    /// Streams cut off because they took no bytes for the write timeout.
+    pub cut_off_stalled: u64,
+    /// Streams that their clients closed.
+    pub closed_by_peer: u64,
+    /// Streams that the server ended, at its shutdown or because of what the client sent.
+    pub closed_by_server: u64,
+    /// How often accepting paused because the process had no file descriptor left.
+    pub accept_pauses: u64,
+}
+
+impl Stats {
+    /// Adds the shards up.
+    pub fn read(&self) -> ServerStats {
+        let metrics = &self.0;
+        let ended = |ending: Ending| metrics.sum(|shard| shard.ended(ending));
+        ServerStats {
+            connections: metrics.connections(),
+            streams: metrics.streams(),
+            accepted: metrics.accepted.get(),
+            delivered: metrics.sum(|shard| &shard.delivered),
+            delivered_bytes: metrics.sum(|shard| &shard.delivered_bytes),
+            gaps: metrics.sum(|shard| &shard.gaps),
+            cut_off_lagged: ended(Ending::Lagged),
+            cut_off_stalled: ended(Ending::Stalled),
+            closed_by_peer: ended(Ending::Closed),
+            closed_by_server: ended(Ending::Drained) + ended(Ending::Misused),
+            accept_pauses: metrics.accept_pauses.get(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_counted_as_long_as_its_guard_lives() {
+        let metrics = Arc::new(Metrics::new(2));
+        let mut first = ConnectionGuard::new(metrics.clone(), 0);
+        let second = ConnectionGuard::new(metrics.clone(), 1);
+        first.streams();
+        first.streams();
+        let stats = Stats(metrics.clone());
+        assert_eq!((stats.read().connections, stats.read().streams), (2, 1));
+        drop(first);
+        assert_eq!((stats.read().connections, stats.read().streams), (1, 0));
+        drop(second);
+        assert_eq!(stats.read(), ServerStats::default());
+    }
+}

@@ -1,0 +1,141 @@
+//! Who is connected: the clients of one shard, each with what operators want to know of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use slab::Slab;
+
+use crate::metrics::Count;
+
+/// The name that the server gives a client: unique within a server's life, and most likely among servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClientId(u64);
+
+impl ClientId {
+    /// A number between 0 and 1 that is spread evenly over ids that follow each other (the golden ratio's multiples).
+    pub(crate) fn spread(self) -> f64 {
+        (self.0 as u32 as f64 * 0.618_033_988_749_894_9).fract()
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Gives out ids.
+pub(crate) struct ClientIds {
+    server: u32,
+    next: AtomicU32,
+}
+
+impl ClientIds {
+    pub(crate) fn new() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { server: since_1970.as_micros() as u32, next: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn next(&self) -> ClientId {
+        ClientId(u64::from(self.server) << 32 | u64::from(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// What a client says of itself, and what is known of its connection.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: ClientId,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) tags: Box<[Box<str>]>,
+    /// As it asked for them; none means everything.
+    pub(crate) topics: Box<[Box<str>]>,
+    pub(crate) remote: SocketAddr,
+    /// Unix time in milliseconds.
+    pub(crate) connected_at: u64,
+}
+
+/// A connected client. Its connection's task writes the counts.
+pub(crate) struct Client {
+    pub(crate) identity: Identity,
+    pub(crate) events: Count,
+    pub(crate) bytes: Count,
+    task: OnceLock<Waker>,
+    is_ending: AtomicBool,
+}
+
+impl Client {
+    /// Says which task serves this client: the same for its whole life.
+    pub(crate) fn served_by(&self, waker: &Waker) {
+        self.task.get_or_init(|| waker.clone());
+    }
+
+    /// Has the server close the client's stream, once all that is published by now was written.
+    pub(crate) fn end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Has the client's task look at its state.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.task.get() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// A client's place in the register of its shard.
+pub(crate) type ClientKey = u32;
+
+/// The clients of one shard.
+#[derive(Default)]
+pub(crate) struct Clients(Mutex<Slab<Arc<Client>>>);
+
+impl Clients {
+    /// Enters a client; it is struck off when the registration is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, identity: Identity) -> Registration {
+        let client = Arc::new(Client {
+            identity,
+            events: Count::default(),
+            bytes: Count::default(),
+            task: OnceLock::new(),
+            is_ending: AtomicBool::new(false),
+        });
+        let key = self.lock().insert(client.clone());
+        let key = ClientKey::try_from(key).expect("fewer than 2^32 clients");
+        Registration { clients: self.clone(), key, client }
+    }
+
+    pub(crate) fn get(&self, key: ClientKey) -> Option<Arc<Client>> {
+        self.lock().get(key as usize).cloned()
+    }
+
+    /// Everybody who is connected now.
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+        self.lock().iter().map(|(_, client)| client.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Client>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's entry.
+pub(crate) struct Registration {
+    clients: Arc<Clients>,
+    pub(crate) key: ClientKey,
+    pub(crate) client: Arc<Client>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let _client = self.clients.lock().remove(self.key as usize);
+    }
+}

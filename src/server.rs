@@ -1,0 +1,202 @@
+//! The server: listeners, shards, and their orderly end.
+//!
+//! The caller's thread accepts and keeps house; each shard is a thread of its own (`shard_thread`) that serves its
+//! connections. At the end the server drains: readiness goes off, every stream is told, the streams are closed one after
+//! the other over the drain time, so that their clients do not come back all at once, and then the threads end.
+
+mod files;
+mod listener;
+mod shard_thread;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use files::raise_open_file_limit;
+
+use crate::conn::Shard;
+pub use crate::conn::StreamOptions;
+pub use crate::http::Options as HttpOptions;
+use crate::http::{ProducerStatus, Routes};
+use crate::hub::Hub;
+use crate::metrics::{Metrics, Stats};
+use crate::presence::ClientIds;
+
+/// Serves a [`Hub`] over HTTP.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// use fanline::{Hub, Server};
+///
+/// let hub = Hub::default();
+/// let server = Server::builder(hub.clone()).listen(([127, 0, 0, 1], 8000).into()).bind()?;
+/// server.run(std::future::pending()).await
+/// # }
+/// ```
+pub struct Server {
+    builder: Builder,
+    listeners: Vec<TcpListener>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a server is made of.
+pub struct Builder {
+    hub: Hub,
+    addresses: Vec<SocketAddr>,
+    shards: usize,
+    send_buffer: usize,
+    drain: Duration,
+    streams: StreamOptions,
+    http: HttpOptions,
+    producers: Vec<(String, ProducerStatus)>,
+}
+
+impl Builder {
+    /// Adds an address to listen on; port 0 takes a free one. Without any it is 127.0.0.1:8000.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// How many threads serve connections; without this, one for each core.
+    #[must_use]
+    pub fn shards(self, shards: usize) -> Self {
+        Self { shards: shards.max(1), ..self }
+    }
+
+    /// Bytes that the kernel may hold for a client that does not read (it takes about twice as much memory for them).
+    #[must_use]
+    pub fn send_buffer(self, bytes: usize) -> Self {
+        Self { send_buffer: bytes, ..self }
+    }
+
+    /// Over how long the streams are closed at the end.
+    #[must_use]
+    pub fn drain(self, window: Duration) -> Self {
+        Self { drain: window, ..self }
+    }
+
+    /// How streams are treated.
+    #[must_use]
+    pub fn streams(self, streams: StreamOptions) -> Self {
+        Self { streams, ..self }
+    }
+
+    /// What is accepted over HTTP.
+    #[must_use]
+    pub fn http(self, http: HttpOptions) -> Self {
+        Self { http, ..self }
+    }
+
+    /// Shows a producer of events in `GET /health`: `status` answers `running`, `stopped` or `off`.
+    #[must_use]
+    pub fn producer(
+        mut self,
+        name: impl Into<String>,
+        status: impl Fn() -> &'static str + Send + Sync + 'static,
+    ) -> Self {
+        self.producers.push((name.into(), Arc::new(status)));
+        self
+    }
+
+    /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
+    ///
+    /// # Errors
+    /// When an address cannot be bound; the error names it.
+    pub fn bind(mut self) -> io::Result<Server> {
+        if self.addresses.is_empty() {
+            self.addresses.push(([127, 0, 0, 1], 8000).into());
+        }
+        let bind = |&address: &SocketAddr| {
+            listener::bind(address, self.send_buffer, self.streams.write_timeout)
+                .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))
+        };
+        let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
+        let metrics = Arc::new(Metrics::new(self.shards));
+        Ok(Server { builder: self, listeners, metrics })
+    }
+}
+
+impl Server {
+    /// A server of `hub`.
+    pub fn builder(hub: Hub) -> Builder {
+        Builder {
+            hub,
+            addresses: Vec::new(),
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            send_buffer: 64 << 10,
+            drain: Duration::from_secs(5),
+            streams: StreamOptions::default(),
+            http: HttpOptions::default(),
+            producers: Vec::new(),
+        }
+    }
+
+    /// The addresses that are listened on, with the ports that were free.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// What the server counts, also while it runs.
+    pub fn stats(&self) -> Stats {
+        Stats(self.metrics.clone())
+    }
+
+    /// Serves until `shutdown` completes, then drains: it returns when all connections have ended, after the drain time
+    /// at the latest. The hub is closed then.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, or accepting fails for good.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { builder, listeners, metrics } = self;
+        let (drain, is_draining) = watch::channel(false);
+        let ids = Arc::new(ClientIds::new());
+        let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..builder.shards {
+            let routes = Routes {
+                shard: Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone())),
+                options: builder.http.clone(),
+                ids: ids.clone(),
+                producers: builder.producers.clone(),
+                drain: is_draining.clone(),
+            };
+            let (inbox, accepted) = mpsc::unbounded_channel();
+            inboxes.push(inbox);
+            let name = format!("fanline-{number}");
+            threads.push(shard_thread::spawn(name, Arc::new(routes), accepted, builder.drain)?);
+        }
+        let shards = listener::Shards { inboxes: inboxes.into(), metrics };
+        let mut acceptors = JoinSet::new();
+        for listener in listeners {
+            acceptors.spawn(listener::accept(listener, shards.clone()));
+        }
+        let keep_house = async {
+            let mut seconds = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                seconds.tick().await;
+                builder.hub.sweep();
+            }
+        };
+        let outcome = tokio::select! {
+            () = shutdown => Ok(()),
+            () = keep_house => Ok(()),
+            Some(ended) = acceptors.join_next() => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
+        };
+        drain.send_replace(true);
+        // Accepting goes on while the shards drain: whoever asks for readiness is answered.
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().map(|thread| thread.join()).all(|end| end.is_ok()));
+        let all_well = joined.await.unwrap_or(false);
+        builder.hub.close();
+        outcome?;
+        if all_well { Ok(()) } else { Err(io::Error::other("a shard ended by a panic")) }
+    }
+}

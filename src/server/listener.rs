@@ -1,0 +1,101 @@
+//! Accepting: connections come in on one thread and go to the shard that has the fewest.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+
+use super::files::Reserve;
+use crate::metrics::{ConnectionGuard, Metrics};
+
+/// How many connections the kernel keeps until they are accepted. With tokio's 1024 a crowd that reconnects overflows
+/// it, and every SYN that is dropped costs its client a second and more.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait for a file descriptor before looking again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on its way to a shard.
+pub(super) struct Accepted {
+    pub(super) socket: TcpStream,
+    pub(super) remote: SocketAddr,
+    pub(super) guard: ConnectionGuard,
+}
+
+/// Listens on `address`. What is set here holds for the connections too: they inherit it.
+pub(super) fn bind(address: SocketAddr, send_buffer: usize, write_timeout: Duration) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(send_buffer)?;
+    // A peer that acknowledges nothing, because it is gone or because it does not read, ends here at the latest.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(write_timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = write_timeout;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Hands connections to shards.
+#[derive(Clone)]
+pub(super) struct Shards {
+    pub(super) inboxes: Arc<[mpsc::UnboundedSender<Accepted>]>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Shards {
+    /// Gives the connection to the shard that has the fewest. Bounded by the number of file descriptors.
+    fn hand_over(&self, socket: TcpStream, remote: SocketAddr) {
+        self.metrics.accepted();
+        let count = |&shard: &usize| self.metrics.shard(shard).connections();
+        let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
+        let guard = ConnectionGuard::new(self.metrics.clone(), shard);
+        // A shard that is gone, at the very end, closes the connection.
+        let _ = self.inboxes[shard].send(Accepted { socket, remote, guard });
+    }
+}
+
+/// Accepts for ever.
+pub(super) async fn accept(listener: TcpListener, shards: Shards) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut reserve = Reserve::new()?;
+    loop {
+        let accepted = listener.accept().await;
+        // Off this thread's reactor; the shard puts it on its own.
+        match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
+            Ok((socket, remote)) => shards.hand_over(socket, remote),
+            Err(error) if is_out_of_files(&error) => pause(&shards.metrics, &mut reserve, &error).await,
+            // The client gave up before it was accepted.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Waits until the process can open files again. Meanwhile clients wait in the kernel's queue.
+async fn pause(metrics: &Metrics, reserve: &mut Reserve, error: &io::Error) {
+    reserve.release();
+    metrics.accepting_paused();
+    let connections = metrics.connections();
+    tracing::warn!(%error, connections, "no file descriptor is left: accepting pauses (raise ulimit -n)");
+    while !reserve.take_back() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    metrics.accepting_resumed();
+    tracing::info!(connections = metrics.connections(), "accepting again");
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
