@@ -143,7 +143,9 @@ impl fmt::Display for InvalidEventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("an event name has at least one character"),
-            Self::TooLong(bytes) => write!(f, "an event name has at most {} bytes, this one has {bytes}", EventName::MAX_BYTES),
+            Self::TooLong(bytes) => {
+                write!(f, "an event name has at most {} bytes, this one has {bytes}", EventName::MAX_BYTES)
+            }
             Self::Character(c) => write!(f, "an event name holds no control character, this one holds {c:?}"),
         }
     }

@@ -92,7 +92,22 @@ mod tests {
 
     #[test]
     fn whatever_is_spelled_otherwise_is_no_position() {
-        for text in ["", "-", "1", "1-", "-1", "1-2-3", "01-2", "1-02", "+1-2", "1 -2", "1-2 ", "a-b", "١-٢", "1-18446744073709551616"] {
+        for text in [
+            "",
+            "-",
+            "1",
+            "1-",
+            "-1",
+            "1-2-3",
+            "01-2",
+            "1-02",
+            "+1-2",
+            "1 -2",
+            "1-2 ",
+            "a-b",
+            "١-٢",
+            "1-18446744073709551616",
+        ] {
             assert_eq!(text.parse::<StreamPosition>(), Err(InvalidPosition), "{text:?}");
         }
     }

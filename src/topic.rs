@@ -91,11 +91,13 @@ impl fmt::Display for InvalidTopic {
         match self {
             Self::Empty => f.write_str("a topic has at least one character"),
             Self::TooLong(bytes) => write!(f, "a topic has at most {} bytes, this one has {bytes}", Topic::MAX_BYTES),
-            Self::Character(c) => write!(f, "a topic holds no white space, comma or control character, this one holds {c:?}"),
-            Self::Wildcard => f.write_str("a topic holds no '*'; patterns are for subscribing"),
-            Self::MisplacedWildcard => {
-                f.write_str("in a pattern '*' stands for a whole segment between ':' '.' '/', and '**' for all the last ones")
+            Self::Character(c) => {
+                write!(f, "a topic holds no white space, comma or control character, this one holds {c:?}")
             }
+            Self::Wildcard => f.write_str("a topic holds no '*'; patterns are for subscribing"),
+            Self::MisplacedWildcard => f.write_str(
+                "in a pattern '*' stands for a whole segment between ':' '.' '/', and '**' for all the last ones",
+            ),
         }
     }
 }
