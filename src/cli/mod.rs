@@ -1,6 +1,7 @@
 //! The command line: one module for each command, with its flags beside its code.
 
 mod client;
+mod publish;
 mod signal;
 mod tail;
 
@@ -18,6 +19,8 @@ pub struct Cli {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
+    /// Publishes one event, or each line of standard input as an event, and prints the ids
+    Publish(publish::PublishArgs),
     /// Follows a stream: reconnects with the last id, and says when events were missed
     Tail(tail::TailArgs),
 }
@@ -26,6 +29,7 @@ impl Cli {
     /// Runs the command to its end. The exit code is 0, 1 for what was refused or failed, or 2 for a wrong command line.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
             Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
         }
     }
