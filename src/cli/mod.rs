@@ -2,6 +2,8 @@
 
 mod client;
 mod publish;
+#[cfg(test)]
+mod scripted;
 mod signal;
 mod tail;
 

@@ -288,3 +288,6 @@ impl std::fmt::Display for Published {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

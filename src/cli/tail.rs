@@ -388,3 +388,6 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
