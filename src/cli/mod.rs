@@ -4,6 +4,7 @@ mod client;
 mod publish;
 #[cfg(test)]
 mod scripted;
+mod server;
 mod signal;
 mod tail;
 

@@ -25,7 +25,8 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::client::{self, Refusal, Reply, ServerArgs};
+use super::client::{self, Refusal, Reply};
+use super::server::ServerArgs;
 use super::signal;
 use lines::{EventHead, InputError, Lines, check_json};
 

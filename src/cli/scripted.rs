@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::client::ServerUrl;
+use super::server::ServerUrl;
 
 pub struct ScriptedServer(TcpListener);
 
