@@ -59,10 +59,10 @@ mod tests {
         wheel.schedule(1, 10);
         wheel.schedule(3, 31);
         wheel.schedule(3 + SLOTS as u32, 40);
-        assert_eq!(wheel.advance(0), []);
+        assert!(wheel.advance(0).is_empty());
         assert_eq!(wheel.advance(2), [10]);
         assert_eq!(wheel.advance(3), [30, 31]);
-        assert_eq!(wheel.advance(2 + SLOTS as u32), []);
+        assert!(wheel.advance(2 + SLOTS as u32).is_empty());
         assert_eq!(wheel.advance(3 + SLOTS as u32), [40]);
     }
 

@@ -1,0 +1,72 @@
+//! The command line: one module for each command, with its flags beside its code.
+
+mod client;
+mod publish;
+#[cfg(test)]
+mod scripted;
+mod server;
+mod signal;
+mod tail;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Fans one stream of events out to thousands of HTTP clients.
+#[derive(clap::Parser, Debug)]
+#[command(name = "fanline", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Publishes one event, or each line of standard input as an event, and prints the ids
+    Publish(publish::PublishArgs),
+    /// Follows a stream: reconnects with the last id, and says when events were missed
+    Tail(tail::TailArgs),
+}
+
+impl Cli {
+    /// Runs the command to its end. The exit code is 0, 1 for what was refused or failed, or 2 for a wrong command line.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
+            Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
+        }
+    }
+}
+
+/// A client has one connection and little to compute: the calling thread is all the runtime that it needs.
+fn client_exit_code<E: std::error::Error>(
+    command: impl Future<Output = Result<(), E>>,
+    code: impl FnOnce(&E) -> u8,
+) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("the runtime does not start: {error}"), 1),
+    };
+    match runtime.block_on(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), code(&error)),
+    }
+}
+
+fn complain(message: &str, code: u8) -> ExitCode {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr(), "fanline: {message}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradiction_that_clap_can_find() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,182 @@
+//! Which server a client command talks to, and as whom.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
+use hyper::http::request;
+use hyper::{Request, Uri};
+
+/// The flags that say so.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Where the server is: http://host:port, with a path if a proxy adds one
+    #[arg(long, env = "FANLINE_URL", default_value = "http://127.0.0.1:8000", value_name = "URL")]
+    pub url: ServerUrl,
+
+    /// Sent as `Authorization: Bearer <TOKEN>`
+    #[arg(long, env = "FANLINE_TOKEN", hide_env_values = true)]
+    pub token: Option<Token>,
+}
+
+impl ServerArgs {
+    /// A request for `path_and_query`, which begins with `/`, below the server's own path.
+    pub fn request(&self, path_and_query: &str) -> request::Builder {
+        let request = Request::builder()
+            .uri(format!("{}{path_and_query}", self.url.path))
+            .header(HOST, &self.url.authority)
+            .header(USER_AGENT, concat!("fanline/", env!("CARGO_PKG_VERSION")));
+        match &self.token {
+            Some(Token(value)) => request.header(AUTHORIZATION, value),
+            None => request,
+        }
+    }
+}
+
+/// A bearer token, as the header that carries it. It is never printed.
+#[derive(Clone)]
+pub struct Token(HeaderValue);
+
+impl FromStr for Token {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a token is one word of visible ASCII characters");
+        }
+        let mut value = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| "a token fits in a header")?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The base URL of a server: scheme `http`, and below which path its endpoints are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerUrl {
+    /// Host and port as the URL has them, for the `Host` header and for people.
+    authority: String,
+    /// The host without the brackets of an IPv6 address, as the resolver wants it.
+    host: String,
+    port: u16,
+    /// Empty, or begins with `/` and does not end with one.
+    path: String,
+}
+
+impl ServerUrl {
+    /// What to connect to.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = InvalidUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+        match (scheme.as_str(), text.contains("://")) {
+            ("https", _) => return Err(InvalidUrl::Tls),
+            ("unix", _) => return Err(InvalidUrl::Unix),
+            ("http", true) => {}
+            _ => return Err(InvalidUrl::Scheme),
+        }
+        let uri: Uri = text.parse().map_err(|_| InvalidUrl::Malformed)?;
+        if uri.query().is_some() || text.contains('#') {
+            return Err(InvalidUrl::Query);
+        }
+        let authority = uri.authority().ok_or(InvalidUrl::Malformed)?;
+        if authority.as_str().contains('@') {
+            return Err(InvalidUrl::Credentials);
+        }
+        let host = authority.host();
+        let port = match authority.as_str()[host.len()..].strip_prefix(':') {
+            None | Some("") => 80,
+            Some(digits) => digits.parse().ok().filter(|&port| port != 0).ok_or(InvalidUrl::Malformed)?,
+        };
+        Ok(Self {
+            authority: authority.to_string(),
+            host: host.trim_start_matches('[').trim_end_matches(']').to_string(),
+            port,
+            path: uri.path().trim_end_matches('/').to_string(),
+        })
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+/// Why a text is not the URL of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    #[error("it must begin with http://, as in http://127.0.0.1:8000")]
+    Scheme,
+    #[error("https is not supported; give the plain http:// address that the TLS terminator forwards to")]
+    Tls,
+    #[error("Unix sockets are not supported; give an http:// address that the server also listens on")]
+    Unix,
+    #[error("it must be http://host:port, as in http://127.0.0.1:8000")]
+    Malformed,
+    #[error("a query or a fragment has no place in it; topics and the like have flags of their own")]
+    Query,
+    #[error("a name and a password have no place in it; give a token with --token")]
+    Credentials,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> ServerUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_url_has_a_host_a_port_and_perhaps_a_path() {
+        let full = url("http://Example.com:8080/live/");
+        assert_eq!((full.host.as_str(), full.port, full.path.as_str()), ("Example.com", 8080, "/live"));
+        assert_eq!(full.to_string(), "http://Example.com:8080/live");
+        assert_eq!((url("http://host").port, url("http://host/").path.as_str()), (80, ""));
+        assert_eq!(url("HTTP://host:").port, 80);
+        let v6 = url("http://[::1]:8000");
+        assert_eq!((v6.host.as_str(), v6.authority.as_str()), ("::1", "[::1]:8000"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_url_of_a_server_is_refused_with_what_would_be_right() {
+        for (text, error) in [
+            ("", InvalidUrl::Scheme),
+            ("127.0.0.1:8000", InvalidUrl::Scheme),
+            ("localhost", InvalidUrl::Scheme),
+            ("http:host", InvalidUrl::Scheme),
+            ("ftp://host", InvalidUrl::Scheme),
+            ("https://host", InvalidUrl::Tls),
+            ("unix:/run/fanline.sock", InvalidUrl::Unix),
+            ("http://", InvalidUrl::Malformed),
+            ("http://host:0", InvalidUrl::Malformed),
+            ("http://host:65536", InvalidUrl::Malformed),
+            ("http://ho st", InvalidUrl::Malformed),
+            ("http://host/?topics=a", InvalidUrl::Query),
+            ("http://host/#a", InvalidUrl::Query),
+            ("http://me:secret@host", InvalidUrl::Credentials),
+        ] {
+            assert_eq!(text.parse::<ServerUrl>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let token: Token = "s3cret".parse().unwrap();
+        assert_eq!(token.0, "Bearer s3cret");
+        assert!(!format!("{token:?} {:?}", token.0).contains("s3cret"));
+        assert!("two words".parse::<Token>().is_err() && "".parse::<Token>().is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! How long a client waits before it connects again, so that a server that comes back is not met by all at once.
+//!
+//! | before it | wait |
+//! |---|---|
+//! | a stream that ended | what the last `retry:` said |
+//! | n attempts in a row that failed | at random from `retry` to `retry` × 2ⁿ, at most a minute unless `retry` is more |
+//! | an answer with `Retry-After` | that, and at random up to a fifth more |
+
+use std::time::{Duration, SystemTime};
+
+/// Before any `retry:` (WHATWG HTML leaves it to the client; browsers take 2 to 5 s).
+const DEFAULT_RETRY: Duration = Duration::from_secs(3);
+
+/// Under a `retry: 0` and a server that ends each stream at once.
+const SHORTEST: Duration = Duration::from_millis(200);
+
+/// The longest wait that a client decides on by itself.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The reconnection time of one stream, and how many attempts in a row have failed.
+#[derive(Debug)]
+pub struct Pace {
+    retry: Duration,
+    failures: u32,
+}
+
+impl Pace {
+    pub fn new() -> Self {
+        Self { retry: DEFAULT_RETRY, failures: 0 }
+    }
+
+    /// The server said `retry:`.
+    pub fn set_retry(&mut self, milliseconds: u32) {
+        self.retry = Duration::from_millis(milliseconds.into()).max(SHORTEST);
+    }
+
+    /// The stream is open.
+    pub fn connected(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The wait after a stream that was open.
+    pub fn after_stream(&self) -> Duration {
+        self.retry
+    }
+
+    /// The wait after an attempt that opened no stream.
+    pub fn after_failure(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let factor = 2_u32.saturating_pow(self.failures);
+        let ceiling = self.retry.saturating_mul(factor).min(LONGEST.max(self.retry));
+        self.retry + (ceiling - self.retry).mul_f64(fastrand::f64())
+    }
+
+    /// The wait that a server asked for.
+    pub fn after_refusal(&mut self, retry_after: Duration) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        retry_after.max(SHORTEST).mul_f64(1.0 + fastrand::f64() / 5.0)
+    }
+}
+
+/// `Retry-After` as seconds or as a date (RFC 9110, section 10.2.3). More than a day is taken for a day.
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let value = value.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        value.parse().map_or(DAY, Duration::from_secs)
+    } else {
+        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(DAY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_ended_is_awaited_as_long_as_the_server_said() {
+        let mut pace = Pace::new();
+        assert_eq!(pace.after_stream(), Duration::from_secs(3));
+        pace.set_retry(5432);
+        assert_eq!(pace.after_stream(), Duration::from_millis(5432));
+        pace.set_retry(0);
+        assert_eq!(pace.after_stream(), SHORTEST);
+    }
+
+    #[test]
+    fn failures_in_a_row_double_the_longest_wait_up_to_a_minute() {
+        let mut pace = Pace::new();
+        pace.set_retry(1000);
+        for ceiling in [2, 4, 8, 16, 32, 60, 60] {
+            let wait = pace.after_failure();
+            assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(ceiling), "{wait:?} of {ceiling}");
+        }
+        for _ in 0..100 {
+            assert!(pace.after_failure() <= LONGEST);
+        }
+        pace.connected();
+        assert!(pace.after_failure() <= Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_retry_of_more_than_a_minute_is_kept_after_failures_too() {
+        let mut pace = Pace::new();
+        pace.set_retry(120_000);
+        assert_eq!(pace.after_failure(), Duration::from_secs(120));
+    }
+
+    #[test]
+    fn a_wait_that_the_server_asked_for_is_never_cut_short() {
+        let mut pace = Pace::new();
+        for _ in 0..100 {
+            let wait = pace.after_refusal(Duration::from_secs(10));
+            assert!(wait >= Duration::from_secs(10) && wait <= Duration::from_secs(12), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:29 GMT").unwrap();
+        let parsed = |value| retry_after(value, now);
+        assert_eq!(parsed("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parsed("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(parsed("Fri, 31 Dec 1999 23:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parsed("99999999999999999999"), Some(Duration::from_secs(86400)));
+        assert_eq!((parsed(""), parsed("-1"), parsed("soon")), (None, None, None));
+    }
+}

@@ -1,0 +1,327 @@
+//! What `fanline tail` writes: events to standard output, notices to standard error.
+//!
+//! The server's own events (`system`, `heartbeat`, `gap`) tell of the stream and are not counted as received. Their names
+//! are all that sets them apart: in an event stream nothing else does.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sse_core::MessageEvent;
+
+/// How events are written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The payload of each published event, and a line end
+    Data,
+    /// The stream as it came, with ids, names, heartbeats and gaps
+    Sse,
+    /// Each event, the server's own too, as {"id","event","data"} on one line; data is a string
+    Json,
+}
+
+/// The two outputs, and the count of what came and what did not.
+pub struct Printer<O: Write, N: Write> {
+    events: BufWriter<O>,
+    notices: N,
+    format: Format,
+    quiet: bool,
+    /// Bytes of a block that is not complete yet, with [`Format::Sse`].
+    block: Vec<u8>,
+    received: u64,
+    missed: Missed,
+}
+
+#[derive(Default)]
+struct Missed {
+    gaps: u64,
+    known: u64,
+    some_unknown: bool,
+}
+
+impl<O: Write, N: Write> Printer<O, N> {
+    /// Syscalls are as few as with larger ones; memory and delay are not.
+    const BUFFER: usize = 64 * 1024;
+
+    pub fn new(events: O, notices: N, format: Format, quiet: bool) -> Self {
+        let events = BufWriter::with_capacity(Self::BUFFER, events);
+        Self { events, notices, format, quiet, block: Vec::new(), received: 0, missed: Missed::default() }
+    }
+
+    /// How many published events were written.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether [`raw`](Self::raw) wants the stream's bytes.
+    pub fn wants_raw(&self) -> bool {
+        self.format == Format::Sse
+    }
+
+    /// The bytes that the parser went over, with the event that they completed still to come.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.block.extend_from_slice(bytes);
+    }
+
+    /// The parser wants more input. A block of comments alone completes no event, and is not held back for one.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn input_used_up(&mut self) -> io::Result<()> {
+        if [&b"\n\n"[..], b"\r\r", b"\r\n\r\n"].iter().any(|end| self.block.ends_with(end)) {
+            self.write_block()?;
+        }
+        Ok(())
+    }
+
+    /// The connection is gone, and with it the rest of the block that had begun.
+    pub fn forget_block(&mut self) {
+        self.block.clear();
+    }
+
+    fn write_block(&mut self) -> io::Result<()> {
+        self.events.write_all(&self.block)?;
+        self.block.clear();
+        Ok(())
+    }
+
+    /// Writes one event in the chosen format.
+    ///
+    /// # Errors
+    /// When the output cannot be written to. Notices that nobody reads are no error.
+    pub fn event(&mut self, event: &MessageEvent) -> io::Result<()> {
+        let is_published = !matches!(&*event.event, "system" | "heartbeat" | "gap");
+        self.received += u64::from(is_published);
+        let gap = (event.event == "gap").then(|| Gap::of(&event.data));
+        if let Some(gap) = &gap {
+            self.missed.add(gap.missed);
+        }
+        match self.format {
+            Format::Sse => self.write_block(),
+            Format::Json => {
+                let line = JsonLine { id: event.last_event_id.as_deref(), event: &event.event, data: &event.data };
+                serde_json::to_writer(&mut self.events, &line)?;
+                self.events.write_all(b"\n")
+            }
+            Format::Data if is_published => {
+                self.events.write_all(event.data.as_bytes())?;
+                self.events.write_all(b"\n")
+            }
+            Format::Data => {
+                self.flush()?;
+                match gap {
+                    Some(gap) => self.warn(gap),
+                    None if event.event == "system" => self.note(system_notice(&event.data)),
+                    None => {}
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// An event was too large to be kept.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn skipped(&mut self, limit: usize) -> io::Result<()> {
+        self.missed.add(Some(1));
+        self.flush()?;
+        self.warn(format_args!("gap: an event of more than {limit} bytes was left out"));
+        Ok(())
+    }
+
+    /// Puts a line about the connection on standard error, unless quiet.
+    pub fn note(&mut self, line: impl Display) {
+        if !self.quiet {
+            self.warn(line);
+        }
+    }
+
+    fn warn(&mut self, line: impl Display) {
+        // Whoever closed standard error does not want to know.
+        let _ = writeln!(self.notices, "{line}");
+    }
+
+    /// Brings out what is buffered.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.events.flush()
+    }
+
+    /// Brings out what is buffered, and says what was missed if anything was.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        if self.missed.gaps > 0 {
+            let at_least = if self.missed.some_unknown { "at least " } else { "" };
+            let line = format!("received {}, missed {at_least}{}", self.received, self.missed.known);
+            self.warn(line);
+        }
+        Ok(())
+    }
+}
+
+impl Missed {
+    fn add(&mut self, missed: Option<u64>) {
+        self.gaps += 1;
+        self.known = self.known.saturating_add(missed.unwrap_or(0));
+        self.some_unknown |= missed.is_none();
+    }
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    id: Option<&'a str>,
+    event: &'a str,
+    data: &'a str,
+}
+
+/// The data of a `gap` event. A field that another server leaves out is unknown, and no reason to drop the notice.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Gap {
+    reason: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    missed: Option<u64>,
+}
+
+impl Gap {
+    fn of(data: &str) -> Self {
+        serde_json::from_str(data).unwrap_or_default()
+    }
+}
+
+impl Display for Gap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gap: {}, missed ", self.reason.as_deref().unwrap_or("no reason given"))?;
+        match self.missed {
+            Some(1) => f.write_str("1 event")?,
+            Some(missed) => write!(f, "{missed} events")?,
+            None => f.write_str("an unknown number of events")?,
+        }
+        match (&self.from, &self.to) {
+            (Some(from), Some(to)) => write!(f, " (from {from} to {to})"),
+            (Some(from), None) => write!(f, " (from {from})"),
+            (None, Some(to)) => write!(f, " (up to {to})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// One line for the data of a `system` event.
+fn system_notice(data: &str) -> String {
+    let fields: Value = serde_json::from_str(data).unwrap_or_default();
+    let Some(message) = fields["message"].as_str() else {
+        return format!("server: {}", data.escape_debug());
+    };
+    let mut line = match message {
+        "connected" => "connected".to_string(),
+        other => format!("server: {other}"),
+    };
+    for (field, before, after) in [
+        ("client_id", "as ", ""),
+        ("position", "at ", ""),
+        ("expires_in", "in ", " s"),
+        ("replayed", "with ", " replayed"),
+    ] {
+        match &fields[field] {
+            Value::String(text) => line.push_str(&format!(", {before}{}{after}", text.escape_debug())),
+            Value::Number(number) => line.push_str(&format!(", {before}{number}{after}")),
+            _ => {}
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &'static str, data: &str) -> MessageEvent {
+        MessageEvent { event: name.into(), data: data.into(), last_event_id: Some("1-7".into()) }
+    }
+
+    /// Prints the events; gives standard output and standard error.
+    fn printed(format: Format, quiet: bool, events: &[MessageEvent]) -> (String, String) {
+        let (mut out, mut notices) = (Vec::new(), Vec::new());
+        let mut printer = Printer::new(&mut out, &mut notices, format, quiet);
+        for event in events {
+            printer.event(event).unwrap();
+        }
+        printer.finish().unwrap();
+        (String::from_utf8(out).unwrap(), String::from_utf8(notices).unwrap())
+    }
+
+    fn all_kinds() -> [MessageEvent; 5] {
+        [
+            event("system", r#"{"message":"connected","client_id":"c1","position":"1-7","replayed":2,"retry":5000}"#),
+            event("data", "one\ntwo"),
+            event("heartbeat", r#"{"timestamp":1,"clients":2}"#),
+            event("gap", r#"{"reason":"lagged","from":"1-8","to":"1-1241","missed":1234}"#),
+            event("update", ""),
+        ]
+    }
+
+    #[test]
+    fn data_is_the_payload_alone_and_the_rest_is_told_on_standard_error() {
+        let (out, notices) = printed(Format::Data, false, &all_kinds());
+        assert_eq!(out, "one\ntwo\n\n");
+        assert_eq!(
+            notices,
+            "connected, as c1, at 1-7, with 2 replayed\n\
+             gap: lagged, missed 1234 events (from 1-8 to 1-1241)\n\
+             received 2, missed 1234\n"
+        );
+    }
+
+    #[test]
+    fn quiet_leaves_the_notices_away_but_not_the_gaps() {
+        let (_, notices) = printed(Format::Data, true, &all_kinds());
+        assert_eq!(notices, "gap: lagged, missed 1234 events (from 1-8 to 1-1241)\nreceived 2, missed 1234\n");
+    }
+
+    #[test]
+    fn json_has_every_event_on_a_line_of_its_own() {
+        let (out, notices) = printed(Format::Json, false, &all_kinds());
+        let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(names, ["system", "data", "heartbeat", "gap", "update"]);
+        assert_eq!(out.lines().nth(1), Some(r#"{"id":"1-7","event":"data","data":"one\ntwo"}"#));
+        assert_eq!(notices, "received 2, missed 1234\n");
+    }
+
+    #[test]
+    fn a_gap_of_unknown_size_makes_the_total_a_lower_bound() {
+        let unknown = event("gap", r#"{"reason":"epoch","from":"1-8","to":"2-1","missed":null}"#);
+        let known = event("gap", r#"{"reason":"evicted","from":"2-1","to":"2-3","missed":1}"#);
+        let (_, notices) = printed(Format::Data, false, &[unknown, known]);
+        assert_eq!(
+            notices,
+            "gap: epoch, missed an unknown number of events (from 1-8 to 2-1)\n\
+             gap: evicted, missed 1 event (from 2-1 to 2-3)\n\
+             received 0, missed at least 1\n"
+        );
+    }
+
+    #[test]
+    fn a_gap_that_cannot_be_read_is_still_a_gap() {
+        let (_, notices) = printed(Format::Data, false, &[event("gap", "?")]);
+        assert_eq!(
+            notices,
+            "gap: no reason given, missed an unknown number of events\nreceived 0, missed at least 0\n"
+        );
+    }
+
+    #[test]
+    fn a_system_event_is_one_line_whatever_it_holds() {
+        assert_eq!(system_notice(r#"{"message":"server restarting"}"#), "server: server restarting");
+        assert_eq!(system_notice(r#"{"message":"token expires","expires_in":60}"#), "server: token expires, in 60 s");
+        assert_eq!(system_notice("two\nlines"), "server: two\\nlines");
+    }
+}
