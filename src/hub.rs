@@ -15,6 +15,7 @@ mod subscription;
 mod topics;
 mod wake;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +117,12 @@ pub struct HubStats {
     pub retained_events: u64,
     /// The memory that they take.
     pub retained_bytes: u64,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("position", &self.position()).finish_non_exhaustive()
+    }
 }
 
 impl Default for Hub {

@@ -3,6 +3,7 @@
 //! Each shard counts for itself, in memory that no other thread writes, and whoever reads adds the shards up: a count on
 //! the way of a delivery costs a plain load and a plain store.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -170,6 +171,19 @@ impl Drop for ConnectionGuard {
 /// What a running server has counted; cheap to clone.
 #[derive(Clone)]
 pub struct Stats(pub(crate) Arc<Metrics>);
+
+impl Default for Stats {
+    /// The counts of a server that never ran.
+    fn default() -> Self {
+        Self(Arc::new(Metrics::new(0)))
+    }
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
+    }
+}
 
 /// A server's counts at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

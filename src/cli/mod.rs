@@ -4,6 +4,7 @@ mod client;
 mod publish;
 #[cfg(test)]
 mod scripted;
+mod serve;
 mod server;
 mod signal;
 mod tail;
@@ -11,6 +12,8 @@ mod tail;
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use crate::config::ServeArgs;
 
 /// Fans one stream of events out to thousands of HTTP clients.
 #[derive(clap::Parser, Debug)]
@@ -22,6 +25,8 @@ pub struct Cli {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
+    /// Runs the server
+    Serve(ServeArgs),
     /// Publishes one event, or each line of standard input as an event, and prints the ids
     Publish(publish::PublishArgs),
     /// Follows a stream: reconnects with the last id, and says when events were missed
@@ -32,6 +37,7 @@ impl Cli {
     /// Runs the command to its end. The exit code is 0, 1 for what was refused or failed, or 2 for a wrong command line.
     pub fn run(self) -> ExitCode {
         match self.command {
+            Command::Serve(args) => serve::run(&args),
             Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
             Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
         }

@@ -1,0 +1,141 @@
+//! `fanline serve`: the server, its producers and its log, from start to drain.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use fanline::hub::{Hub, HubOptions};
+use fanline::position::Epoch;
+use fanline::server::{HttpOptions, Server, StreamOptions, raise_open_file_limit};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::{complain, signal};
+use crate::config::{self, ConfigError, LogFormat, ServeArgs, Settings};
+use crate::producer::demo::Demo;
+use crate::producer::log::{self, LogLines};
+use crate::producer::shutdown::Shutdown;
+use crate::producer::status::Status;
+use crate::producer::stdin::Stdin;
+
+/// Serves until a signal comes and all clients have been seen off. The exit code is 0 then, 1 when the server failed, 2
+/// when a setting is wrong, and 130 when a second signal ended it at once.
+pub fn run(args: &ServeArgs) -> ExitCode {
+    let loaded = match config::load(args, std::env::vars_os()) {
+        Ok(loaded) => loaded,
+        Err(error) => return complain(&error.to_string(), ConfigError::EXIT_CODE),
+    };
+    if args.check {
+        let printed = write!(io::stdout(), "{}", loaded.report);
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("the runtime does not start: {error}"), 1),
+    };
+    let outcome = runtime.block_on(serve(loaded.settings));
+    // Whoever is blocked in a read of standard input is not waited for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), 1),
+    }
+}
+
+async fn serve(settings: Settings) -> io::Result<()> {
+    let log_lines = start_log(&settings);
+    match raise_open_file_limit() {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+    }
+    let hub = Hub::new(&HubOptions {
+        epoch: Epoch::now(),
+        history: settings.history,
+        history_bytes: settings.history_bytes,
+        firehose_history: settings.firehose_history,
+        topic_ttl: settings.topic_ttl,
+    });
+    let (demo_status, stdin_status) = (Status::default(), Status::default());
+    let server = server(&settings, hub.clone(), &demo_status, &stdin_status)?;
+    announce(&settings, &server)?;
+
+    let (stop, stopping) = watch::channel(false);
+    let shutdown = Shutdown::new(stopping);
+    let mut producers = JoinSet::new();
+    if let Some(log_lines) = log_lines {
+        producers.spawn(log_lines.run(hub.clone(), shutdown.clone()));
+        let demo = Demo { hub: hub.clone(), stats: server.stats(), status: demo_status };
+        producers.spawn(demo.run(shutdown.clone()));
+    }
+    if let Some(format) = settings.stdin {
+        let stdin = Stdin { hub, format, max_event_bytes: settings.max_event_bytes, status: stdin_status };
+        stdin.start(io::stdin(), Handle::current(), shutdown)?;
+    }
+    let stats = server.stats();
+    server
+        .run(async {
+            signal::interrupted().await;
+            let clients = stats.read().streams;
+            tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
+        })
+        .await?;
+    stop.send_replace(true);
+    producers.join_all().await;
+    let counts = stats.read();
+    tracing::info!(delivered = counts.delivered, accepted = counts.accepted, "stopped");
+    Ok(())
+}
+
+fn server(settings: &Settings, hub: Hub, demo: &Status, stdin: &Status) -> io::Result<Server> {
+    let (demo, stdin) = (demo.clone(), stdin.clone());
+    let mut builder = Server::builder(hub)
+        .shards(settings.shards)
+        .send_buffer(settings.send_buffer)
+        .drain(settings.drain)
+        .streams(StreamOptions {
+            heartbeat: settings.heartbeat,
+            retry: settings.retry,
+            write_timeout: settings.write_timeout,
+        })
+        .http(HttpOptions {
+            max_event_bytes: settings.max_event_bytes,
+            max_body_bytes: settings.max_body_bytes,
+            max_topics: settings.max_topics,
+            head_timeout: settings.head_timeout,
+        })
+        .producer("event_producer", move || demo.as_str());
+    if settings.stdin.is_some() {
+        // An input has an end, which is nothing to worry about.
+        let status = move || if stdin.as_str() == "running" { "running" } else { "ended" };
+        builder = builder.producer("stdin_producer", status);
+    }
+    settings.listen.iter().fold(builder, |builder, &address| builder.listen(address)).bind()
+}
+
+/// One line that says that the server is there, and where.
+fn announce(settings: &Settings, server: &Server) -> io::Result<()> {
+    let addresses = server.local_addresses()?;
+    let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+    let (listening, version) = (urls.join(" "), env!("CARGO_PKG_VERSION"));
+    tracing::info!(version, shards = settings.shards, "listening on {listening}");
+    if settings.demo {
+        tracing::info!("the demo's events: curl -N {}/stream", urls[0]);
+    }
+    Ok(())
+}
+
+/// Log lines go to standard error, and with `--demo` to the topic `log` as well.
+fn start_log(settings: &Settings) -> Option<LogLines> {
+    let filter = EnvFilter::new(&settings.log_filter);
+    let to_stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let to_stderr = match settings.log_format {
+        LogFormat::Pretty => to_stderr.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => to_stderr.json().boxed(),
+    };
+    let (to_hub, lines) = settings.demo.then(log::layer).unzip();
+    tracing_subscriber::registry().with(to_stderr.with_filter(filter)).with(to_hub).init();
+    lines
+}

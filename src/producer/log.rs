@@ -1,0 +1,239 @@
+//! The events of topic `log`: the server's own log lines of level INFO and above.
+//!
+//! [`layer`] makes two ends. The [`tracing_subscriber::Layer`] copies a line, or what fits of it, into a
+//! bounded queue; it never waits, and a line that finds the queue full is counted and left out. [`LogLines`] takes the
+//! queue's lines out and publishes them; the next line after a loss says how many are missing.
+//!
+//! Publishing may itself log. Lines logged by the publishing call are left out, or each would make the next; lines that
+//! other threads log because of it cannot run away either, for at most one batch is published in each [`PAUSE`].
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fanline::Hub;
+use fanline::event::Event;
+use fanline::topic::Topic;
+use tokio::sync::mpsc;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use super::log_line::Line;
+use super::metric::json_event;
+use super::shutdown::Shutdown;
+
+/// The topic of log lines.
+pub const TOPIC: &str = "log";
+
+/// How many lines may wait.
+const QUEUE: usize = 1024;
+/// How many lines are published at once.
+const BATCH: usize = 256;
+/// The least time between two batches.
+const PAUSE: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static PUBLISHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The layer for the subscriber, and the lines that it collects.
+pub fn layer<S>() -> (impl Layer<S>, LogLines)
+where
+    S: Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+{
+    let (send, receive) = mpsc::channel(QUEUE);
+    let layer = LogLayer { lines: send, dropped: Arc::default() };
+    (layer.with_filter(LevelFilter::INFO), LogLines(receive))
+}
+
+struct LogLayer {
+    lines: mpsc::Sender<Line>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if PUBLISHING.get() {
+            return;
+        }
+        // Relaxed: the count travels with the line, in the queue.
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        let line = Line::new(event, dropped);
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.lines.try_send(line) {
+            self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The lines that the layer has collected.
+#[derive(Debug)]
+pub struct LogLines(mpsc::Receiver<Line>);
+
+impl LogLines {
+    /// Publishes lines until `shutdown` is due.
+    pub async fn run(mut self, hub: Hub, mut shutdown: Shutdown) {
+        let topic = Topic::new(TOPIC).expect("a plain word is a topic");
+        let publish = async {
+            loop {
+                let events = self.batch(&topic).await;
+                if events.is_empty() {
+                    return;
+                }
+                if unlogged(hub.publish_all(events)).await.is_err() {
+                    // The hub was closed: the server ends.
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.wait() => {}
+            () = publish => {}
+        }
+    }
+
+    /// The lines that wait, at least one; none when the layer is gone.
+    async fn batch(&mut self, topic: &Topic) -> Vec<Event> {
+        let mut lines = Vec::new();
+        self.0.recv_many(&mut lines, BATCH).await;
+        lines.iter().map(|line| json_event(topic, line)).collect()
+    }
+}
+
+/// Runs `future` such that the lines it logs are no events.
+async fn unlogged<F: Future>(future: F) -> F::Output {
+    struct Guard;
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            PUBLISHING.set(false);
+        }
+    }
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        PUBLISHING.set(true);
+        let _guard = Guard;
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tracing::{debug, info, subscriber::with_default, warn};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::registry;
+
+    use super::super::log_line::LONGEST;
+    use super::*;
+
+    /// What the layer makes of the lines that `work` logs, without their times.
+    async fn logged(work: impl FnOnce()) -> Vec<Value> {
+        let (layer, mut lines) = layer();
+        with_default(registry().with(layer), work);
+        let topic = Topic::new(TOPIC).unwrap();
+        let mut all = Vec::new();
+        loop {
+            let events = lines.batch(&topic).await;
+            if events.is_empty() {
+                return all;
+            }
+            all.extend(events.iter().map(|event| {
+                let mut line: Value = serde_json::from_slice(event.payload().as_bytes()).unwrap();
+                assert!(line.as_object_mut().unwrap().remove("timestamp").unwrap().is_string());
+                line
+            }));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_of_level_info_and_above_is_an_event() {
+        let lines = logged(|| {
+            debug!("not this one");
+            info!(target: "fanline::server", port = 8000, tls = false, name = "a", "listening on {}", 8000);
+            warn!(ratio = 0.5, error = ?Some(1));
+        })
+        .await;
+        assert_eq!(
+            lines,
+            [
+                json!({"type": "log", "level": "info", "target": "fanline::server", "message": "listening on 8000",
+                    "fields": {"port": 8000, "tls": false, "name": "a"}}),
+                json!({"type": "log", "level": "warn", "target": "fanline::producer::log::tests", "message": "",
+                    "fields": {"ratio": 0.5, "error": "Some(1)"}}),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_line_break_in_a_message_makes_no_second_line() {
+        let lines = logged(|| info!("a\n\ndata: {{\"forged\":true}}\u{2028}\0\"")).await;
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["message"], "a\n\ndata: {\"forged\":true}\u{2028}\0\"");
+        let json = json_event(&Topic::new(TOPIC).unwrap(), &lines[0]);
+        assert!(!json.payload().as_bytes().contains(&b'\n'));
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_clipped_at_a_character() {
+        let lines = logged(|| info!(rest = "gone", "{}", format_args!("x{}", "ü".repeat(LONGEST)))).await;
+        assert_eq!(lines[0]["message"].as_str().unwrap().len(), LONGEST - 1);
+        assert!(lines[0]["fields"]["rest"].as_str().unwrap().len() <= 1);
+    }
+
+    #[tokio::test]
+    async fn lines_that_find_the_queue_full_are_counted_in_the_next_that_fits() {
+        let (layer, mut lines) = layer();
+        let topic = Topic::new(TOPIC).unwrap();
+        let subscriber = tracing::Dispatch::new(registry().with(layer));
+        tracing::dispatcher::with_default(&subscriber, || (0..QUEUE + 3).for_each(|n| info!(n)));
+        let first = lines.batch(&topic).await;
+        assert!(!std::str::from_utf8(first[0].payload().as_bytes()).unwrap().contains("dropped"));
+        tracing::dispatcher::with_default(&subscriber, || info!("room again"));
+        drop(subscriber);
+        let mut last = first;
+        while let events @ [_, ..] = &*lines.batch(&topic).await {
+            last = events.to_vec();
+        }
+        let last: Value = serde_json::from_slice(last.last().unwrap().payload().as_bytes()).unwrap();
+        assert_eq!((&last["message"], &last["dropped"]), (&json!("room again"), &json!(3)));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_publishing_logs_is_no_event() {
+        let (layer, mut lines) = layer();
+        let subscriber = registry().with(layer);
+        let guard = tracing::subscriber::set_default(subscriber);
+        info!("before");
+        unlogged(async {
+            info!("while publishing");
+            tokio::task::yield_now().await;
+            info!("while publishing, later");
+        })
+        .await;
+        info!("after");
+        drop(guard);
+        let events = lines.batch(&Topic::new(TOPIC).unwrap()).await;
+        assert_eq!(events.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_are_published_until_it_is_time_to_stop() {
+        let (layer, lines) = layer();
+        let hub = Hub::default();
+        let (stop, signal) = tokio::sync::watch::channel(false);
+        let _guard = tracing::subscriber::set_default(registry().with(layer));
+        let task = tokio::spawn(lines.run(hub.clone(), Shutdown::new(signal)));
+        info!("one");
+        while hub.stats().published == 0 {
+            tokio::task::yield_now().await;
+        }
+        stop.send(true).unwrap();
+        task.await.unwrap();
+        assert_eq!(hub.stats().published, 1);
+    }
+}
