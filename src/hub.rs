@@ -205,3 +205,6 @@ impl Hub {
 
 #[cfg(all(test, not(fanline_loom)))]
 mod tests;
+
+#[cfg(all(test, not(fanline_loom)))]
+mod reference;

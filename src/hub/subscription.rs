@@ -281,9 +281,13 @@ impl Subscription {
         let lost = self.place_cursors(after);
         let position = match resumes {
             None => {
-                // Nobody asked for what was evicted before the first retained frame.
+                // Nobody asked for what was evicted before the first retained frame. What is missing after it, of another
+                // topic or because events came and went meanwhile, is a gap like any other.
                 self.taken = self.before_first(head).max(after);
-                Some(self.position())
+                let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
+                let from = Some(self.position());
+                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
+                from
             }
             Some((GapReason::Evicted, from)) => {
                 self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));

@@ -131,6 +131,22 @@ fn a_gap_in_one_topic_does_not_skip_the_others() {
     assert_eq!(gaps, [gap]);
 }
 
+/// The busy topic lost 2 and 3, which come after the quiet topic's 1: whoever gets 1 and then 4 has a hole between them.
+#[test]
+fn who_starts_with_the_earliest_of_several_topics_is_told_what_is_missing_after_it() {
+    let hub = hub(2, 64);
+    for topic in ["quiet", "busy", "busy", "busy", "busy"] {
+        publish(&hub, topic);
+    }
+    let gap = Gap { reason: GapReason::Evicted, from: Some(at(0)), to: at(3), missed: Some(2), resume: at(0) };
+    for start in [Start::Earliest, Start::Newest(100), Start::After(at(0))] {
+        let (sequences, gaps, opening) = read(&hub, &["quiet", "busy"], start);
+        assert_eq!((sequences, gaps), (vec![1, 4, 5], vec![gap.clone()]), "{start:?}");
+        assert_eq!(opening, Opening { position: Some(at(0)), replayed: 3 });
+    }
+    assert_eq!(read(&hub, &["busy"], Start::Earliest).1, []);
+}
+
 #[test]
 fn a_reader_that_lags_is_told_and_goes_on_with_the_oldest() {
     let hub = hub(4, 64);

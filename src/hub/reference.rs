@@ -1,0 +1,448 @@
+//! Subscriptions against a reference: a plain list of all events that were ever published.
+//!
+//! Random histories of publishing, subscribing, partial reading, coming back and sweeping are played against a small
+//! hub, so that rings wrap, bytes run out and topics go. Whatever happens, a client that keeps its last event id
+//!
+//! * gets events of its topics only, in strictly rising order, none twice, over all its connections;
+//! * got each event of its topics between two that it got, or was told of a gap that covers it before the later one;
+//! * is told a number of missed events only if that is the number, and always where it can be known;
+//! * is told of no gap where nothing is missing (but a pattern's: nobody knows what it would have taken);
+//! * is told the right opening.
+
+use std::collections::BTreeSet;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, subsequence};
+
+use super::batch::Batch;
+use super::channel::Channel;
+use super::*;
+use crate::event::Payload;
+use crate::position::Sequence;
+use crate::ring::Read;
+use crate::topic::{Topic, TopicFilter};
+
+const EPOCH: Epoch = Epoch(1000);
+const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "d"];
+/// Named topics with and without others, patterns that overlap them, and everything.
+const FILTERS: [&str; 7] = ["a", "b", "c:1", "d", "c:*", "*", "**"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Events for these topics, in one publication or in one each.
+    Publish {
+        topics: Vec<usize>,
+        bytes: usize,
+        together: bool,
+    },
+    Subscribe {
+        client: usize,
+        filters: Vec<&'static str>,
+        start: Beginning,
+    },
+    /// Reads like a connection: batches, of which a part is written. One count for each batch.
+    Write {
+        client: usize,
+        counts: Vec<Index>,
+    },
+    /// Reads like a user of the library, this many deliveries.
+    Next {
+        client: usize,
+        count: usize,
+    },
+    Reconnect {
+        client: usize,
+    },
+    Sweep,
+}
+
+#[derive(Clone, Debug)]
+enum Beginning {
+    Live,
+    Earliest,
+    Newest(u64),
+    After(Index),
+    OtherEpoch,
+    Future,
+    Unknown,
+}
+
+const CLIENTS: usize = 3;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let beginning = prop_oneof![
+        2 => Just(Beginning::Live),
+        2 => Just(Beginning::Earliest),
+        2 => (0u64..30).prop_map(Beginning::Newest),
+        3 => any::<Index>().prop_map(Beginning::After),
+        1 => Just(Beginning::OtherEpoch),
+        1 => Just(Beginning::Future),
+        1 => Just(Beginning::Unknown),
+    ];
+    let step = prop_oneof![
+        6 => (vec(0..TOPICS.len(), 1..12), 0usize..300, any::<bool>())
+            .prop_map(|(topics, bytes, together)| Step::Publish { topics, bytes, together }),
+        2 => (0..TOPICS.len(), 1usize..70, any::<bool>())
+            .prop_map(|(topic, count, together)| Step::Publish { topics: vec![topic; count], bytes: 10, together }),
+        3 => (0..CLIENTS, subsequence(&FILTERS[..], 1..4), beginning)
+            .prop_map(|(client, filters, start)| Step::Subscribe { client, filters, start }),
+        4 => (0..CLIENTS, vec(any::<Index>(), 1..4)).prop_map(|(client, counts)| Step::Write { client, counts }),
+        2 => (0..CLIENTS, 0usize..30).prop_map(|(client, count)| Step::Next { client, count }),
+        2 => (0..CLIENTS).prop_map(|client| Step::Reconnect { client }),
+        1 => Just(Step::Sweep),
+    ];
+    vec(step, 1..60)
+}
+
+fn options() -> impl Strategy<Value = HubOptions> {
+    let bytes = prop_oneof![Just(64 << 20), 1usize << 10..64 << 10];
+    (1usize..40, 1usize..80, bytes, 0u64..4).prop_map(|(history, firehose_history, history_bytes, ttl)| HubOptions {
+        epoch: EPOCH,
+        history,
+        firehose_history,
+        history_bytes,
+        topic_ttl: Duration::from_secs(ttl),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_event_is_delivered_once_in_order_or_told_as_missing(options in options(), steps in steps()) {
+        let mut world = World::new(options);
+        for step in steps {
+            world.play(step);
+            world.check_bounds();
+        }
+        for client in 0..CLIENTS {
+            world.read_to_the_end(client);
+        }
+    }
+}
+
+struct World {
+    hub: Hub,
+    options: HubOptions,
+    /// The topic of each event: that of sequence n is at n - 1.
+    events: Vec<&'static str>,
+    /// Whether a topic was ever dropped: its missed events are not counted then.
+    has_swept: bool,
+    clients: [Option<Client>; CLIENTS],
+}
+
+struct Client {
+    subscription: Subscription,
+    filters: Vec<&'static str>,
+    interest: Interest,
+    /// What it sends as `Last-Event-ID` when it comes back: the id of the last event or gap, or where it was opened.
+    last_id: Option<StreamPosition>,
+    /// Every event up to here was received or is in `told`, or came before the client.
+    seen: Sequence,
+    /// Ranges of the gaps that it was told of, each after its first and up to its second.
+    told: Vec<(Sequence, Sequence)>,
+    /// What was published and what of it was retained when this connection was opened: its first gap tells of that.
+    opened: (Sequence, BTreeSet<Sequence>),
+    /// Events that the gaps of this connection counted.
+    counted: BTreeSet<Sequence>,
+    /// Whether `next` may have read ahead, of which batches know nothing.
+    is_ahead: bool,
+}
+
+fn at(sequence: Sequence) -> StreamPosition {
+    StreamPosition::new(EPOCH, sequence)
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+fn retained_in(channel: &Channel) -> Vec<Sequence> {
+    let mut sequences = Vec::new();
+    let mut index = channel.ring.retained().start;
+    while let Read::Run(run) = channel.ring.read(index) {
+        sequences.extend(run.indices().map(|index| run.get(index).sequence()));
+        index = run.indices().end;
+    }
+    sequences
+}
+
+impl World {
+    fn new(options: HubOptions) -> Self {
+        let hub = Hub::new(&options);
+        Self { hub, options, events: Vec::new(), has_swept: false, clients: [None, None, None] }
+    }
+
+    fn head(&self) -> Sequence {
+        self.events.len() as Sequence
+    }
+
+    fn play(&mut self, step: Step) {
+        match step {
+            Step::Publish { topics, bytes, together } => {
+                let event =
+                    |&topic: &usize| Event::new(Topic::new(TOPICS[topic]).unwrap(), Payload::text("x".repeat(bytes)));
+                let publications: Vec<Vec<Event>> = match together {
+                    true => vec![topics.iter().map(event).collect()],
+                    false => topics.iter().map(|topic| vec![event(topic)]).collect(),
+                };
+                for events in publications {
+                    let (first, count) = (self.head() + 1, events.len() as u64);
+                    let published = now(self.hub.publish_all(events)).unwrap().unwrap();
+                    assert_eq!(published, Published { first: at(first), last: at(first + count - 1) });
+                    self.events.extend(std::iter::repeat_n("", count as usize));
+                }
+                let first = self.events.len() - topics.len();
+                for (place, topic) in self.events[first..].iter_mut().zip(topics) {
+                    *place = TOPICS[topic];
+                }
+                assert_eq!(self.hub.position(), at(self.head()));
+            }
+            Step::Subscribe { client, filters, start } => {
+                let start = match start {
+                    Beginning::Live => Start::Live,
+                    Beginning::Earliest => Start::Earliest,
+                    Beginning::Newest(count) => Start::Newest(count),
+                    Beginning::After(index) => Start::After(at(index.index(self.events.len() + 1) as Sequence)),
+                    Beginning::OtherEpoch => Start::After(StreamPosition::new(Epoch(999), 5)),
+                    Beginning::Future => Start::After(at(1_000_000)),
+                    Beginning::Unknown => Start::UnknownId,
+                };
+                self.clients[client] = Some(self.open(filters, start));
+            }
+            Step::Write { client, counts } => self.with(client, |world, client| {
+                for count in counts {
+                    world.write(client, |len| count.index(len + 1));
+                }
+            }),
+            Step::Next { client, count } => self.with(client, |world, client| {
+                let _ = (0..count).all(|_| world.next(client));
+            }),
+            Step::Reconnect { client } => {
+                if let Some(old) = self.clients[client].take() {
+                    drop(old.subscription);
+                    let start = old.last_id.map_or(Start::UnknownId, Start::After);
+                    let new = self.open(old.filters, start);
+                    let (seen, told) = if self.is_known(start) { (old.seen, old.told) } else { (0, Vec::new()) };
+                    self.clients[client] = Some(Client { seen, told, ..new });
+                }
+            }
+            Step::Sweep => {
+                let topics = self.hub.stats().topics;
+                self.hub.sweep();
+                self.has_swept |= self.hub.stats().topics < topics;
+            }
+        }
+    }
+
+    fn with(&mut self, client: usize, act: impl FnOnce(&mut Self, &mut Client)) {
+        if let Some(mut open) = self.clients[client].take() {
+            act(self, &mut open);
+            self.clients[client] = Some(open);
+        }
+    }
+
+    fn is_known(&self, start: Start) -> bool {
+        matches!(start, Start::After(position) if position.epoch == EPOCH && position.sequence <= self.head())
+    }
+
+    fn interest_of(filters: &[&str]) -> Interest {
+        Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
+    }
+
+    fn is_pattern(interest: &Interest) -> bool {
+        interest.reads_firehose() && !interest.is_everything()
+    }
+
+    /// The events after `after` that `interest` takes.
+    fn wanted(&self, interest: &Interest, after: Sequence) -> BTreeSet<Sequence> {
+        let is_wanted = |sequence: &Sequence| interest.takes(&Topic::new(self.events[*sequence as usize - 1]).unwrap());
+        (after + 1..=self.head()).filter(is_wanted).collect()
+    }
+
+    /// Those of them that stand in the rings that they are read from.
+    fn retained(&self, interest: &Interest, after: Sequence) -> BTreeSet<Sequence> {
+        let mut sequences = Vec::new();
+        for topic in &interest.topics {
+            if let Some(channel) = read(&self.hub.0.history.topics).get(topic) {
+                sequences.extend(retained_in(channel));
+            }
+        }
+        if interest.reads_firehose() {
+            let everything = retained_in(&self.hub.0.history.firehose).into_iter();
+            sequences.extend(everything.filter(|&sequence| {
+                interest.takes_from_firehose(&Topic::new(self.events[sequence as usize - 1]).unwrap())
+            }));
+        }
+        sequences.into_iter().filter(|&sequence| sequence > after).collect()
+    }
+
+    fn open(&self, filters: Vec<&'static str>, start: Start) -> Client {
+        let interest = Self::interest_of(&filters);
+        let retained = self.retained(&interest, 0);
+        let before_first = retained.first().map_or(self.head(), |first| first - 1);
+        let (subscription, opening) = self.hub.subscribe(interest.clone(), start);
+        let (position, last_id) = match start {
+            Start::Live => (Some(self.head()), None),
+            Start::Earliest => (Some(before_first), None),
+            Start::Newest(0) => (Some(self.head()), None),
+            Start::Newest(count) => {
+                let first = retained.iter().rev().nth(count as usize - 1);
+                (Some(first.map_or(before_first, |first| first - 1)), None)
+            }
+            Start::After(position) if self.is_known(start) => (Some(position.sequence), None),
+            Start::After(position) => (None, Some(position)),
+            Start::UnknownId => (None, None),
+        };
+        if Self::is_pattern(&interest) && matches!(start, Start::Earliest | Start::Newest(_)) {
+            // The first frame of the firehose need not be one that the pattern takes.
+            assert!(opening.position.unwrap().sequence <= position.unwrap(), "{start:?}");
+        } else {
+            assert_eq!(opening.position, position.map(at), "{start:?}");
+        }
+        let position = opening.position.map(|position| position.sequence);
+        let after = position.unwrap_or(0);
+        assert_eq!(opening.replayed, self.retained(&interest, after).len() as u64, "{start:?}");
+        Client {
+            subscription,
+            filters,
+            interest,
+            last_id: position.map(at).or(last_id),
+            seen: after,
+            told: Vec::new(),
+            opened: (self.head(), retained),
+            counted: BTreeSet::new(),
+            is_ahead: false,
+        }
+    }
+
+    /// Reads one delivery, if there is any.
+    fn next(&self, client: &mut Client) -> bool {
+        match client.subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Delivery::Event(frame)) => self.receive(client, &frame),
+            Poll::Ready(Delivery::Gap(gap)) => self.tell(client, gap),
+            Poll::Pending => {
+                self.check_seen(client, self.head());
+                client.is_ahead = false;
+                return false;
+            }
+        }
+        client.is_ahead = true;
+        true
+    }
+
+    /// Fills one batch and writes as many of its frames as `choose` says.
+    fn write(&self, client: &mut Client, choose: impl FnOnce(usize) -> usize) -> bool {
+        if client.is_ahead {
+            return self.next(client);
+        }
+        let mut batch = Batch::default();
+        if let Err(gap) = client.subscription.fill(&mut batch) {
+            self.tell(client, gap);
+            return true;
+        }
+        if batch.is_empty() {
+            self.check_seen(client, self.head());
+            return false;
+        }
+        let count = choose(batch.len());
+        for frame in batch.frames().take(count) {
+            self.receive(client, frame);
+        }
+        client.subscription.take(&batch, count);
+        true
+    }
+
+    fn read_to_the_end(&mut self, client: usize) {
+        self.with(client, |world, client| while world.write(client, |len| len) {});
+    }
+
+    fn receive(&self, client: &mut Client, frame: &Frame) {
+        let sequence = frame.sequence();
+        assert!(
+            client.last_id.is_none_or(|last| last.epoch != EPOCH || sequence > last.sequence),
+            "in order, and once"
+        );
+        assert_eq!(frame.topic().as_str(), self.events[sequence as usize - 1]);
+        assert!(client.interest.takes(frame.topic()), "{} was not asked for", frame.topic());
+        let id = format!("id: {}\n", at(sequence));
+        assert!(frame.sse().starts_with(id.as_bytes()));
+        self.check_seen(client, sequence - 1);
+        client.seen = sequence;
+        client.last_id = Some(at(sequence));
+    }
+
+    /// All that came up to `sequence` was received, or the client was told that it is missing.
+    fn check_seen(&self, client: &mut Client, sequence: Sequence) {
+        for missing in self.wanted(&client.interest, client.seen).range(..=sequence) {
+            let is_told = client.told.iter().any(|(from, to)| (from + 1..=*to).contains(missing));
+            assert!(is_told, "{missing} was neither received nor told as missing");
+        }
+    }
+
+    fn tell(&self, client: &mut Client, gap: Gap) {
+        let resumed_from = client.last_id;
+        let from = match gap.reason {
+            GapReason::Evicted | GapReason::Lagged => {
+                assert_eq!(gap.from, resumed_from, "a gap begins with the last that was seen");
+                resumed_from.unwrap().sequence
+            }
+            GapReason::Epoch => {
+                assert_eq!(gap.from, resumed_from);
+                0
+            }
+            GapReason::UnknownId => {
+                assert_eq!((gap.from, gap.missed), (None, None));
+                0
+            }
+        };
+        assert_eq!((gap.to.epoch, gap.resume.epoch), (EPOCH, EPOCH));
+        let (to, resume) = (gap.to.sequence, gap.resume.sequence);
+        assert!(from <= resume && resume <= to && to <= self.head(), "{gap:?}");
+
+        let (head, retained) = match gap.reason {
+            GapReason::Lagged => (self.head(), self.retained(&client.interest, from)),
+            _ => client.opened.clone(),
+        };
+        let mut wanted = self.wanted(&client.interest, from);
+        wanted.retain(|&wanted| wanted <= head);
+        wanted.retain(|wanted| !client.counted.contains(wanted));
+        let lost: BTreeSet<_> = wanted.difference(&retained).copied().collect();
+        let is_pattern = Self::is_pattern(&client.interest);
+        if matches!(gap.reason, GapReason::Evicted | GapReason::Lagged) {
+            match gap.missed {
+                Some(missed) => assert_eq!(missed, lost.len() as u64, "{gap:?}"),
+                None => assert!(is_pattern || self.has_swept, "the number of what is missing is known: {gap:?}"),
+            }
+            if !is_pattern {
+                assert_eq!(lost.last(), Some(&to), "nothing is missing: {gap:?}");
+            }
+        }
+        assert!(
+            retained.range(from + 1..).next().is_none_or(|&first| resume < first),
+            "what still comes, comes after the place to resume from"
+        );
+        assert!(lost.range(to + 1..).next().is_none(), "a gap tells of all that is missing");
+        client.counted.extend(lost);
+        client.told.push((from, to));
+        client.last_id = Some(gap.resume);
+    }
+
+    fn check_bounds(&self) {
+        let history = &self.hub.0.history;
+        let topics = read(&history.topics);
+        for channel in topics.iter() {
+            assert!(retained_in(channel).len() <= self.options.history);
+        }
+        assert!(retained_in(&history.firehose).len() <= self.options.firehose_history);
+        let bytes = topics.iter().chain([&history.firehose]).map(|channel| channel.weight() as u64).sum::<u64>();
+        assert_eq!(bytes, history.retained_bytes(), "what the channels hold is what is accounted for");
+        assert!(bytes <= self.options.history_bytes as u64);
+    }
+}
