@@ -1,4 +1,64 @@
-//! fanline
+//! fanline fans one stream of events out to thousands of HTTP clients, as Server-Sent Events on raw hyper.
+//!
+//! It keeps four promises:
+//!
+//! 1. **One encode, many writes.** An event becomes wire bytes once, whatever the number of subscribers.
+//! 2. **No silent gap.** A subscriber either gets every event of its topics in order, or is told which ones it will not
+//!    get, on replay, on lag and after a restart alike.
+//! 3. **Bounded everything.** Memory, queues, bodies, times. A slow reader costs itself its stream, and nobody else
+//!    anything.
+//! 4. **Close to the kernel's limit.** The yardstick is a bare `write()` loop, measured in the same run (`perf/`).
+//!
+//! The public names are few: a [`Hub`] takes [events](event) and gives each an [id](position); a
+//! [`Subscription`](hub::Subscription) reads them; a [`Server`] puts both on HTTP.
+//!
+//! # The life of an event
+//!
+//! ```text
+//! POST /publish, stdin, a producer ─► Event (validated) ─► Hub::publish
+//!    hub::sequencer: the next sequence, encoded once (wire::sse) ─► Frame
+//!      ─► the ring of its topic, and the firehose (hub::channel, ring)
+//!    ─► each shard that has a subscriber of that topic is told once (hub::wake), and wakes their tasks
+//!    ─► each task (conn) reads from its own cursor to the head, and writes all of it with one vectored write
+//! ```
+//!
+//! # The life of a subscriber
+//!
+//! ```text
+//! accept (server::listener) ─► the shard with the fewest connections (server::shard_thread)
+//!    ─► hyper parses the request; http::Routes finds the handler; GET /stream opens a Subscription (http::stream)
+//!    ─► http::takeover takes the socket back from hyper and hands it to a task of its own (conn)
+//!    ─► hello ─► replay ─► live: the same cursor in the same ring, so there is no hand-over
+//!    ─► the end: closed, lagged, stalled or drained (conn), counted by reason (metrics)
+//! ```
+//!
+//! # Layers
+//!
+//! Imports point down only; a test reads the `use` lines and enforces it.
+//!
+//! | layer | modules | what is in it |
+//! |---|---|---|
+//! | 0 | `event`, `topic`, `position`, `sync` | validated values; the primitives that loom stands in for |
+//! | 1 | `wire`, `ring` | bytes on the wire; the lock-free ring |
+//! | 2 | `hub` | channels, sequencer, history, subscriptions, wake-ups |
+//! | 3 | `metrics`, `presence` | what is counted; who is connected |
+//! | 4 | `conn` | a stream's task, its keep-alive, and what the connections of a shard share |
+//! | 5 | `http` | routes, handlers, problems, the takeover |
+//! | 6 | `server` | listeners, shards, drain |
+//! | 7 | `config`, `cli`, `producer` (the binary) | the library's users: they see its public face only |
+//!
+//! # Positions
+//!
+//! An event's id is `<epoch>-<sequence>`. Sequences are dense over all topics of a hub: 1, 2, 3 … within one epoch, the
+//! millisecond at which the numbering began. A server that starts without history begins a new epoch, so a client that
+//! resumes with an id of the old one is told so instead of being taken for up to date.
+//!
+//! # What is where next
+//!
+//! Two seams are left open on purpose. `http::Routes` answers 404 for paths that it does not know: an application's own
+//! service will be asked there. `hub::sequencer` numbers events and `hub::history` keeps them: whoever numbers events
+//! elsewhere appends to the same history.
+
 mod conn;
 pub mod event;
 mod http;

@@ -39,10 +39,13 @@ pub(crate) struct Sequencer {
     role: Mutex<Role>,
 }
 
+/// What a publisher learns.
+type Answer = Result<Published, PublishError>;
+
 /// Events that get sequences next to each other.
 struct Publication {
     events: Vec<Event>,
-    reply: oneshot::Sender<Result<Published, PublishError>>,
+    reply: oneshot::Sender<Answer>,
 }
 
 /// What belongs to whoever is the sequencer.
@@ -51,7 +54,7 @@ struct Role {
     is_closed: bool,
     /// Channels that were published to since readers were told.
     touched: Vec<Arc<Channel>>,
-    replies: Vec<(oneshot::Sender<Result<Published, PublishError>>, Result<Published, PublishError>)>,
+    replies: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl Sequencer {
@@ -62,7 +65,7 @@ impl Sequencer {
 
     /// Publishes `events`, at least one, and answers their positions. Once this was polled the events may be published
     /// although the caller gives up waiting for the answer.
-    pub(crate) async fn publish(&self, history: &History, events: Vec<Event>) -> Result<Published, PublishError> {
+    pub(crate) async fn publish(&self, history: &History, events: Vec<Event>) -> Answer {
         let (reply, answer) = oneshot::channel();
         let mut publication = Publication { events, reply };
         while let Err(back) = self.queue.push(publication) {
@@ -138,7 +141,7 @@ impl Role {
         true
     }
 
-    fn append(&mut self, history: &History, events: &[Event]) -> Result<Published, PublishError> {
+    fn append(&mut self, history: &History, events: &[Event]) -> Answer {
         if self.is_closed {
             return Err(PublishError::Closed);
         }
