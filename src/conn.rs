@@ -154,11 +154,6 @@ impl Connection {
         if self.next_call.is_none() {
             self.registration.client.served_by(cx.waker());
         }
-        if self.farewell == Farewell::NotYet && self.shard.is_draining() {
-            self.farewell = Farewell::Said;
-            let position = self.subscription.position();
-            self.append(&notice::farewell(position));
-        }
         self.read(cx)?;
         loop {
             match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
@@ -194,9 +189,18 @@ impl Connection {
         for _ in 0..BATCHES_PER_TURN {
             if !self.pending.is_empty() {
                 match self.written(self.socket.try_write(&self.pending), cx)? {
+                    // Not advanced to its end: it would keep the memory.
+                    Some(bytes) if bytes == self.pending.len() => self.pending = Bytes::new(),
                     Some(bytes) => self.pending.advance(bytes),
                     None => return Ok(Progress::Blocked),
                 }
+                continue;
+            }
+            // Its id must not pass a gap that the client was not told of.
+            if self.farewell == Farewell::NotYet && self.shard.is_draining() && !self.subscription.has_gap() {
+                self.farewell = Farewell::Said;
+                let farewell = notice::farewell(self.subscription.position());
+                self.pending = sse::bytes_for(&farewell, self.is_framed);
                 continue;
             }
             match self.subscription.poll_fill(cx, batch) {
@@ -297,6 +301,9 @@ impl Connection {
 
     /// Notices that the peer hung up. What it sends is passed over: no client of a stream has anything to say.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        if usize::from(self.early_bytes) > MAX_EARLY_BYTES {
+            return Err(Ending::Misused);
+        }
         let mut scratch = [0; 1024];
         while let Poll::Ready(readiness) = self.socket.poll_read_ready(cx) {
             readiness.map_err(ending_of)?;
@@ -327,7 +334,7 @@ impl Connection {
             return Err(Ending::Lagged);
         }
         self.shard.counts().gaps.add(1);
-        self.append(&notice::gap(gap));
+        self.pending = sse::bytes_for(&notice::gap(gap), self.is_framed);
         Ok(())
     }
 
@@ -353,12 +360,6 @@ impl Connection {
             self.next_call = Some(due);
             self.shard.schedule(due, self.registration.key);
         }
-    }
-
-    /// Puts `chunk` behind what is pending.
-    fn append(&mut self, chunk: &chunk::Chunk) {
-        let bytes = sse::bytes_for(chunk, self.is_framed);
-        self.pending = if self.pending.is_empty() { bytes } else { [&self.pending[..], &bytes].concat().into() };
     }
 
     fn ended(&self, ending: Ending) {

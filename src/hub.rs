@@ -194,7 +194,11 @@ impl Hub {
 
     /// Drops idle topics. Call it once a second; a [`Server`](crate::Server) does.
     pub fn sweep(&self) {
-        self.0.sequencer.exclusively(&self.0.history, || self.0.history.sweep());
+        let (history, sequencer) = (&self.0.history, &self.0.sequencer);
+        let idle = history.tick();
+        if !idle.is_empty() {
+            sequencer.exclusively(history, || history.drop_idle(&idle));
+        }
     }
 
     /// Takes no more events. What was published stays readable.

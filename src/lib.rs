@@ -76,3 +76,8 @@ pub use hub::Hub;
 pub use metrics::{ServerStats, Stats};
 pub use server::Server;
 pub use wire::publication;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

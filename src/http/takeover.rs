@@ -110,6 +110,9 @@ pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: Connecti
 
 /// Spawns the stream's own task; this one, with all that hyper needed, ends.
 fn take_over(socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard, routes: &Routes) {
+    if early_bytes > 0 {
+        tracing::debug!(early_bytes, "a client sent more behind its request for a stream; it is not read");
+    }
     let is_framed = reply.version >= Version::HTTP_11;
     let head = head(&reply.head, reply.version);
     guard.streams();

@@ -137,7 +137,8 @@ impl Channel {
 
     /// Whether nobody reads this channel, and nobody published to it in the ticks `recent`, or ever.
     pub(crate) fn is_idle(&self, recent: &RangeInclusive<u32>) -> bool {
-        let is_quiet = !recent.contains(&self.last_used.load(Ordering::Relaxed)) || self.newest() == 0;
+        let is_quiet = !recent.contains(&self.last_used.load(Ordering::Relaxed))
+            || (self.ring.retained().end == 0 && self.newest() == 0);
         is_quiet && self.listeners.is_empty()
     }
 }

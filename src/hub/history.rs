@@ -7,6 +7,7 @@
 //! firehose, and counts in both: the bound is on the safe side.
 
 use std::collections::BinaryHeap;
+use std::ops::RangeInclusive;
 
 use super::HubOptions;
 use super::channel::Channel;
@@ -133,21 +134,27 @@ impl History {
         }
     }
 
-    /// Drops the topics that are idle: at once those that never had an event, the others after their time to live. One
-    /// call is one tick, a second. For the sequencer.
-    pub(crate) fn sweep(&self) {
-        let tick = self.tick.load(Ordering::Relaxed).wrapping_add(1);
-        self.tick.store(tick, Ordering::Relaxed);
-        let recent = tick.saturating_sub(self.ttl_ticks)..=tick;
-        let idle = read(&self.topics).idle(&recent);
-        if idle.is_empty() {
-            return;
-        }
-        let mut topics = write(&self.topics);
-        for topic in idle {
-            if let Some(channel) = topics.drop_if_idle(&topic, &recent) {
+    /// Moves the clock on by one tick, a second, and answers which topics are idle now: at once those that never had an
+    /// event, the others after their time to live.
+    pub(crate) fn tick(&self) -> Vec<Topic> {
+        self.tick.fetch_add(1, Ordering::Relaxed);
+        read(&self.topics).idle(&self.recent())
+    }
+
+    /// Drops those of the topics that are idle still. For the sequencer.
+    pub(crate) fn drop_idle(&self, topics: &[Topic]) {
+        let recent = self.recent();
+        let mut channels = write(&self.topics);
+        for topic in topics {
+            if let Some(channel) = channels.drop_if_idle(topic, &recent) {
                 self.account(0, channel.weight());
             }
         }
+    }
+
+    /// The ticks in which a topic that is not idle was used.
+    fn recent(&self) -> RangeInclusive<u32> {
+        let tick = self.tick.load(Ordering::Relaxed);
+        tick.saturating_sub(self.ttl_ticks)..=tick
     }
 }

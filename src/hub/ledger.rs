@@ -19,7 +19,6 @@ impl Ledger {
     /// A ledger of the newest `capacity` sequences, a power of two.
     pub(crate) fn new(capacity: usize) -> Self {
         assert!(capacity.is_power_of_two());
-        // Zeroed memory: pages that are never written are never resident.
         let channels = (0..capacity).map(|_| AtomicU32::new(0)).collect();
         Self { channels, newest: AtomicU64::new(0) }
     }

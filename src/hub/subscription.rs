@@ -205,6 +205,11 @@ impl Subscription {
         }
     }
 
+    /// Whether there is a gap that was not handed out yet.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.gap.is_some()
+    }
+
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
         self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
