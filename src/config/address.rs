@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::definition::Arity;
+use super::kind::Arity;
 use super::kind::Kind;
 
 /// One or more addresses to listen on.

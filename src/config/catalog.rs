@@ -6,7 +6,6 @@ use super::address::{Addresses, Host, Port};
 use super::definition::{About, Definition, Setting};
 use super::duration::Span;
 use super::kind::{Choice, Cores, Count, Optional, Switch};
-use super::settings::LogFormat;
 use super::size::{GIB, KIB, MIB, Size, TIB};
 use super::word::{LogFilter, TopicName};
 
@@ -264,6 +263,15 @@ pub static LOG_LEVEL: Setting<LogFilter> = Setting {
         .or("LOG_LEVEL"),
     kind: LogFilter,
 };
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object on each line.
+    Json,
+}
 
 /// How log lines are written.
 pub static LOG_FORMAT: Setting<Choice<LogFormat>> = Setting {

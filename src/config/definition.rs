@@ -1,6 +1,6 @@
 //! What a setting is.
 
-use super::kind::Kind;
+use super::kind::{Arity, Kind};
 use super::source::flag;
 
 /// A setting, whose values are of one kind.
@@ -50,17 +50,6 @@ impl About {
     pub fn variable(&self) -> String {
         format!("FANLINE_{}", self.name.to_uppercase())
     }
-}
-
-/// How many values a flag takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arity {
-    /// None, for "yes", or one.
-    Switch,
-    /// One.
-    One,
-    /// Any number, by repeating the flag or by commas.
-    Many,
 }
 
 /// A setting of whatever kind.

@@ -6,8 +6,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::catalog;
-use super::definition::Arity;
 use super::error::{Problem, nearest};
+use super::kind::Arity;
 use super::source::{Layers, Source};
 
 /// Adds the settings of the file at `path`, which `source` named.

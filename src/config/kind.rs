@@ -1,6 +1,15 @@
 //! What values of a setting look like: a number, one of a few words, a switch, or nothing at all.
 
-use super::definition::Arity;
+/// How many values a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// None, for "yes", or one.
+    Switch,
+    /// One.
+    One,
+    /// Any number, by repeating the flag or by commas.
+    Many,
+}
 
 /// A kind of value: its range, its parser, its spelling.
 pub trait Kind: Sync {

@@ -39,9 +39,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use args::ServeArgs;
+pub use catalog::LogFormat;
 pub use error::ConfigError;
 pub use report::Report;
-pub use settings::{LogFormat, Settings};
+pub use settings::Settings;
 
 use environment::Environment;
 use reader::Reader;

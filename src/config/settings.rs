@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::catalog::{self, StdinFormat};
+use super::catalog::{self, LogFormat, StdinFormat};
 use super::reader::Reader;
 use super::size;
 use crate::producer::stdin::Format;
@@ -49,15 +49,6 @@ pub struct Settings {
     pub log_filter: String,
     /// How log lines are written.
     pub log_format: LogFormat,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// One JSON object on each line.
-    Json,
 }
 
 impl Settings {
