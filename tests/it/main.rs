@@ -1,0 +1,6 @@
+//! The integration tests: one binary, a module for each subject.
+
+mod process;
+mod resume;
+mod settings;
+mod stdin;
