@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module for each subject.
 
+mod drain;
 mod process;
 mod resume;
 mod settings;
