@@ -36,23 +36,38 @@ mod real {
 #[cfg(fanline_loom)]
 mod real {
     use std::collections::VecDeque;
+    // The real one: nothing relies on an order that its counts make, and each count would be a step to interleave.
+    pub(crate) use std::sync::Arc;
 
+    use loom::sync::atomic::AtomicUsize;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-    pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-    pub(crate) struct Slot<T>(Mutex<Option<Arc<T>>>);
+    /// Release and acquire and no more: a reader that nothing else orders after a store may still load what was there
+    /// before it.
+    pub(crate) struct Slot<T> {
+        /// All that was ever stored. Locked between two steps of a model, never across one.
+        stored: std::sync::Mutex<Vec<Option<Arc<T>>>>,
+        current: AtomicUsize,
+    }
 
     impl<T> Slot<T> {
         pub(crate) fn empty() -> Self {
-            Self(Mutex::new(None))
+            Self { stored: std::sync::Mutex::new(vec![None]), current: AtomicUsize::new(0) }
         }
 
         pub(crate) fn load(&self) -> Option<Arc<T>> {
-            self.0.lock().unwrap().clone()
+            let current = self.current.load(Ordering::Acquire);
+            self.stored.lock().unwrap()[current].clone()
         }
 
         pub(crate) fn store(&self, value: Option<Arc<T>>) {
-            *self.0.lock().unwrap() = value;
+            let current = {
+                let mut stored = self.stored.lock().unwrap();
+                stored.push(value);
+                stored.len() - 1
+            };
+            self.current.store(current, Ordering::Release);
         }
     }
 
@@ -79,14 +94,17 @@ mod real {
         }
     }
 
+    /// Items change hands in one step; whether there are any is told by a relaxed count, so that a model passes only where
+    /// fences make a push visible to whoever looks.
     pub(crate) struct ArrayQueue<T> {
         items: Mutex<VecDeque<T>>,
+        length: AtomicUsize,
         capacity: usize,
     }
 
     impl<T> ArrayQueue<T> {
         pub(crate) fn new(capacity: usize) -> Self {
-            Self { items: Mutex::new(VecDeque::new()), capacity }
+            Self { items: Mutex::new(VecDeque::new()), length: AtomicUsize::new(0), capacity }
         }
 
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
@@ -95,15 +113,19 @@ mod real {
                 return Err(item);
             }
             items.push_back(item);
+            self.length.store(items.len(), Ordering::Relaxed);
             Ok(())
         }
 
         pub(crate) fn pop(&self) -> Option<T> {
-            self.items.lock().unwrap().pop_front()
+            let mut items = self.items.lock().unwrap();
+            let item = items.pop_front();
+            self.length.store(items.len(), Ordering::Relaxed);
+            item
         }
 
         pub(crate) fn is_empty(&self) -> bool {
-            self.items.lock().unwrap().is_empty()
+            self.length.load(Ordering::Relaxed) == 0
         }
     }
 }

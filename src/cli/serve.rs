@@ -60,6 +60,8 @@ async fn serve(settings: Settings) -> io::Result<()> {
     });
     let (demo_status, stdin_status) = (Status::default(), Status::default());
     let server = server(&settings, hub.clone(), &demo_status, &stdin_status)?;
+    // From the moment on that the server says that it is there it also ends in order.
+    let interrupted = signal::interrupted();
     announce(&settings, &server)?;
 
     let (stop, stopping) = watch::channel(false);
@@ -77,7 +79,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let stats = server.stats();
     server
         .run(async {
-            signal::interrupted().await;
+            interrupted.await;
             let clients = stats.read().streams;
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
         })

@@ -70,14 +70,17 @@ pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: Connecti
         })
     });
     let (socket, is_flushed) = Watched::new(socket);
+    // Who comes while the server drains gets one answer: hyper's own graceful shutdown would close a connection on which
+    // nothing was received yet.
+    let mut is_draining = routes.is_draining();
     let mut connection = http1::Builder::new()
+        .keep_alive(!is_draining)
         .timer(TokioTimer::new())
         .header_read_timeout(routes.options.head_timeout)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(socket, service);
     let taken = {
         let mut draining = std::pin::pin!(routes.draining());
-        let mut is_draining = false;
         poll_fn(|cx| {
             if !is_draining && draining.as_mut().poll(cx).is_ready() {
                 is_draining = true;

@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 use super::listener::Accepted;
 use crate::http::{Routes, takeover};
 
+/// How long the farewell to the streams may take when no drain time is set.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// Starts a shard that serves what comes in through `inbox` until `routes` says to drain; then it ends its connections
 /// over `window`, and ends.
 pub(super) fn spawn(
@@ -34,7 +37,7 @@ async fn serve(routes: Arc<Routes>, inbox: mpsc::UnboundedReceiver<Accepted>, wi
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(window, end).await.is_err() {
+        if tokio::time::timeout(window.max(FAREWELL), end).await.is_err() {
             let connections = routes.shard.counts().connections();
             tracing::warn!(connections, "the drain time is over: closing what is left");
         }

@@ -1,0 +1,172 @@
+//! The orderly end: a signal, a farewell, and streams that close one after the other.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::process::{Crowd, End, News, PATIENCE, Server};
+
+const CLIENTS: usize = 1000;
+const WINDOW: Duration = Duration::from_secs(3);
+
+fn crowd(server: &Server, clients: usize) -> Crowd {
+    let mut crowd = Crowd::new();
+    for _ in 0..clients {
+        crowd.connect(server.address(), "");
+    }
+    crowd.everybody_is_greeted(PATIENCE);
+    crowd
+}
+
+/// Sends `signal` to a server with a thousand clients, and looks at how each is seen off.
+fn a_drain_by(signal: Signal) {
+    let mut server = Server::start(&["--drain", "3s"]);
+    let mut crowd = crowd(&server, CLIENTS);
+    assert_eq!(server.get("/health/ready").status, 200);
+
+    let began = Instant::now();
+    server.signal(signal);
+    let mut told_at = vec![None; CLIENTS];
+    let (mut told, mut closed_at) = (0, vec![None; CLIENTS]);
+    let mut note = |client: usize, news| match news {
+        News::Event(event) => {
+            assert_eq!(event.data, r#"{"message":"server restarting"}"#, "client {client}");
+            assert_eq!(told_at[client].replace(began.elapsed()), None, "client {client}");
+            told += 1;
+            told == CLIENTS
+        }
+        News::End(end) => {
+            assert!(end == End::Orderly && told_at[client].is_some(), "client {client}: {end:?}");
+            closed_at[client] = Some(began.elapsed());
+            false
+        }
+    };
+    assert!(crowd.read(PATIENCE, &mut note), "not everybody was told");
+    let all_told = told_at.iter().flatten().max().unwrap();
+    assert!(*all_told < WINDOW / 5, "the last was told after {all_told:?}");
+
+    // Whoever asks is still answered, and what is published still goes out.
+    let ready = server.get("/health/ready");
+    assert_eq!((ready.status, ready.body.contains("draining")), (503, true), "{ready:?}");
+    assert_eq!(server.get("/health").json()["status"], "draining");
+    let published = server.publish("late", "still here");
+    let published_at = began.elapsed();
+
+    let mut late = vec![false; CLIENTS];
+    let is_over = crowd.open() == 0;
+    let all = is_over
+        || crowd.read(PATIENCE, |client, news| {
+            match news {
+                News::Event(event) => {
+                    assert_eq!((event.id.as_ref(), &*event.data), (Some(&published), "still here"), "client {client}");
+                    assert!(!std::mem::replace(&mut late[client], true), "client {client} got it twice");
+                }
+                News::End(end) => {
+                    assert_eq!(end, End::Orderly, "client {client}, {:?} after the signal", began.elapsed());
+                    closed_at[client] = Some(began.elapsed());
+                }
+            }
+            closed_at.iter().all(Option::is_some)
+        });
+    let last = *closed_at.iter().flatten().max().unwrap();
+    assert!(all && last <= WINDOW + Duration::from_millis(500), "the last stream was closed after {last:?}");
+
+    // In each fifth of the window some go, and in none most of them.
+    let mut fifths = [0; 5];
+    for at in closed_at.iter().flatten() {
+        fifths[((at.as_secs_f64() / WINDOW.as_secs_f64() * 5.0) as usize).min(4)] += 1;
+    }
+    eprintln!(
+        "{signal:?}: told within {all_told:?}, closed by fifths of the window {fifths:?}, the last after {last:?}"
+    );
+    assert!(fifths.iter().all(|closed| (50..=500).contains(closed)), "closed in each fifth of the window: {fifths:?}");
+
+    for (client, at) in closed_at.iter().enumerate() {
+        // What closed at the same moment may have been closed before.
+        let was_open = at.is_some_and(|at| at > published_at + Duration::from_millis(200));
+        assert!(
+            late[client] || !was_open,
+            "client {client}, closed after {at:?}, did not get the event of {published_at:?}"
+        );
+    }
+    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    assert!(began.elapsed() <= WINDOW + Duration::from_secs(1), "the process ended after {:?}", began.elapsed());
+}
+
+#[test]
+fn on_sigterm_everybody_is_told_and_the_streams_close_one_after_the_other() {
+    a_drain_by(Signal::TERM);
+}
+
+#[test]
+fn on_sigint_everybody_is_told_and_the_streams_close_one_after_the_other() {
+    a_drain_by(Signal::INT);
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let mut server = Server::start(&["--drain", "10m"]);
+        let mut crowd = crowd(&server, 10);
+        server.signal(first);
+        server.log.wait_for("shutting down");
+        crowd.everybody_gets(PATIENCE, "a farewell", |event| event.name == "system");
+        server.signal(second);
+        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(130));
+    }
+}
+
+#[test]
+fn a_server_without_streams_ends_at_once() {
+    let mut server = Server::start(&["--drain", "10m"]);
+    // A connection that nobody uses is nothing to wait for.
+    let _idle = server.http().get("/health");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+}
+
+#[test]
+fn a_signal_right_after_the_server_listens_is_a_shutdown_like_any_other() {
+    for _ in 0..20 {
+        let mut server = Server::start(&[]);
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+    }
+}
+
+#[test]
+fn without_a_drain_time_everybody_is_told_nevertheless() {
+    let mut server = Server::start(&["--drain", "0s"]);
+    let mut crowd = crowd(&server, 100);
+    server.signal(Signal::TERM);
+    let (mut told, mut closed) = (0, 0);
+    crowd.read(PATIENCE, |client, news| {
+        match news {
+            News::Event(event) => told += usize::from(event.data.contains("server restarting")),
+            News::End(end) => {
+                assert_eq!(end, End::Orderly, "client {client}");
+                closed += 1;
+            }
+        }
+        closed == 100
+    });
+    assert_eq!((told, closed), (100, 100));
+    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_keep_the_server_from_its_end() {
+    let mut server = Server::start(&["--drain", "1s", "--send-buffer", "4KiB", "--history", "10000"]);
+    let stuck = server.stream("");
+    let mut http = server.http();
+    let payload = "x".repeat(60_000);
+    for _ in 0..200 {
+        http.publish("t", &payload);
+    }
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    server.log.wait_for("the drain time is over");
+    drop(stuck);
+}

@@ -1,0 +1,127 @@
+//! Very many streams on one thread.
+
+use std::io::Read;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+
+use super::{Decoder, End, Event, request_stream};
+
+/// Streams of clients that are numbered from 0.
+pub struct Crowd {
+    epoll: OwnedFd,
+    /// None for one that has ended.
+    clients: Vec<Option<Client>>,
+    ready: Vec<epoll::Event>,
+}
+
+struct Client {
+    socket: TcpStream,
+    decoder: Decoder,
+}
+
+/// What became of one client.
+#[derive(Debug)]
+pub enum News {
+    Event(Event),
+    End(End),
+}
+
+impl Crowd {
+    pub fn new() -> Self {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a file descriptor");
+        Self { epoll, clients: Vec::new(), ready: Vec::with_capacity(1024) }
+    }
+
+    /// Adds a client that asks for `/stream?QUERY`, and answers its number. Its connection may still wait in the queue of
+    /// the kernel.
+    pub fn connect(&mut self, address: SocketAddr, query: &str) -> usize {
+        let mut socket = TcpStream::connect(address).expect("the kernel accepts");
+        socket.write_all(request_stream(query, None).as_bytes()).expect("a request fits in the buffer");
+        socket.set_nonblocking(true).unwrap();
+        let number = self.clients.len();
+        let data = epoll::EventData::new_u64(number as u64);
+        epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).expect("room in the interest list");
+        self.clients.push(Some(Client { socket, decoder: Decoder::default() }));
+        number
+    }
+
+    /// How many streams have not ended.
+    pub fn open(&self) -> usize {
+        self.clients.iter().flatten().count()
+    }
+
+    /// Hangs up for one client.
+    pub fn leave(&mut self, client: usize) {
+        self.clients[client] = None;
+    }
+
+    /// Reads what comes within `patience`, until `is_enough` says so of some news.
+    pub fn read(&mut self, patience: Duration, mut is_enough: impl FnMut(usize, News) -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut buffer = vec![0; 64 << 10];
+        let mut is_over = false;
+        while !is_over {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.wait(left);
+            let ready = std::mem::take(&mut self.ready);
+            for event in &ready {
+                let number = event.data.u64() as usize;
+                let Some(client) = &mut self.clients[number] else { continue };
+                let outcome = client.socket.read(&mut buffer);
+                if outcome.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+                    continue;
+                }
+                let end = client.decoder.end(&outcome);
+                let bytes = &buffer[..outcome.unwrap_or(0)];
+                client.decoder.feed(bytes, |event| is_over |= is_enough(number, News::Event(event)));
+                if let Some(end) = end {
+                    self.clients[number] = None;
+                    is_over |= is_enough(number, News::End(end));
+                }
+            }
+            self.ready = ready;
+        }
+        true
+    }
+
+    fn wait(&mut self, patience: Duration) {
+        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+        self.ready.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("epoll: {error}"),
+        }
+    }
+
+    /// Reads until every open client has had one more event that `is_it`, and nothing else but heartbeats; nobody's
+    /// stream ends meanwhile. Answers how long it took.
+    pub fn everybody_gets(&mut self, patience: Duration, what: &str, is_it: impl Fn(&Event) -> bool) -> Duration {
+        let began = Instant::now();
+        let mut left = self.open();
+        let mut has = vec![false; self.clients.len()];
+        let all = left == 0
+            || self.read(patience, |client, news| match news {
+                News::Event(event) if is_it(&event) => {
+                    assert!(!std::mem::replace(&mut has[client], true), "client {client} got {what} twice");
+                    left -= 1;
+                    left == 0
+                }
+                News::Event(event) if event.name == "heartbeat" => false,
+                other => panic!("client {client} waits for {what} and got {other:?}"),
+            });
+        assert!(all, "{left} clients did not get {what} in {patience:?}");
+        began.elapsed()
+    }
+
+    /// Reads until every open client was greeted.
+    pub fn everybody_is_greeted(&mut self, patience: Duration) -> Duration {
+        self.everybody_gets(patience, "a hello", |event| event.name == "system" && event.data.contains("connected"))
+    }
+}

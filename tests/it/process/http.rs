@@ -1,0 +1,93 @@
+//! Requests and answers of HTTP/1.1 on one connection.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// A connection that is kept from one request to the next.
+pub struct Http {
+    socket: TcpStream,
+    /// What came after the last answer.
+    rest: Vec<u8>,
+}
+
+/// What a server answers.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// The body, which is JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+}
+
+impl Http {
+    pub fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("the server accepts");
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, rest: Vec::new() }
+    }
+
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.request("GET", path, None, b"")
+    }
+
+    pub fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> Answer {
+        self.request("POST", path, Some(content_type), body)
+    }
+
+    /// Publishes `text` to `topic`, and gives its id.
+    pub fn publish(&mut self, topic: &str, text: &str) -> String {
+        let answer = self.post(&format!("/publish/{topic}"), "text/plain", text.as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    fn request(&mut self, method: &str, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
+        if let Some(content_type) = content_type {
+            request.push_str(&format!("content-type: {content_type}\r\ncontent-length: {}\r\n", body.len()));
+        }
+        let mut request = (request + "\r\n").into_bytes();
+        request.extend_from_slice(body);
+        self.socket.write_all(&request).expect("the server reads");
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Answer {
+        let end = loop {
+            if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.more();
+        };
+        let head = String::from_utf8(self.rest[..end].to_vec()).expect("a head is text");
+        let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let whole = end + length.unwrap_or(0);
+        while self.rest.len() < whole {
+            self.more();
+        }
+        let body = String::from_utf8(self.rest[end..whole].to_vec()).expect("a body is text");
+        self.rest.drain(..whole);
+        Answer { status, head, body }
+    }
+
+    fn more(&mut self) {
+        let mut buffer = [0; 4096];
+        let length = self.socket.read(&mut buffer).expect("the server answers in time");
+        assert!(length > 0, "the server closed the connection: {:?}", String::from_utf8_lossy(&self.rest));
+        self.rest.extend_from_slice(&buffer[..length]);
+    }
+}

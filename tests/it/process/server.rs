@@ -1,0 +1,139 @@
+//! `fanline serve`.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Answer, Http, PATIENCE, Process, Stream, fanline};
+
+/// A running server.
+pub struct Server {
+    process: Process,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// `fanline serve ARGS…`, with a log that programs can read.
+pub fn serve(args: &[&str]) -> Command {
+    let mut command = fanline(&["serve", "--log-format", "json"]);
+    command.args(args);
+    command
+}
+
+/// The same command with a limit on open files that it cannot raise.
+pub fn limit_open_files(files: usize, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.env_clear().stdin(std::process::Stdio::null());
+    limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited
+}
+
+impl Server {
+    /// Starts `fanline serve ARGS…` on a free port.
+    pub fn start(args: &[&str]) -> Self {
+        Self::launch(serve(&[&["--listen", "127.0.0.1:0"], args].concat()))
+    }
+
+    /// Starts `fanline serve ARGS…` on a port that no outgoing connection is given: after the server's end it is still
+    /// free for the next one.
+    pub fn start_where_it_can_come_back(args: &[&str]) -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        loop {
+            let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 16;
+            let address = format!("127.0.0.1:{}", 20_000 + number % 10_000);
+            let process = Process::start(serve(&[&["--listen", &address], args].concat()));
+            if let Ok(server) = Self::listening(process) {
+                return server;
+            }
+        }
+    }
+
+    /// Starts `fanline serve ARGS…` where this server was, which has ended.
+    pub fn start_again(&self, args: &[&str]) -> Self {
+        Self::launch(serve(&[&["--listen", &self.address().to_string()], args].concat()))
+    }
+
+    /// Starts `command` and waits until it listens.
+    pub fn launch(command: Command) -> Self {
+        Self::listening(Process::start(command)).unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    fn listening(process: Process) -> Result<Self, String> {
+        let deadline = Instant::now() + PATIENCE;
+        while process.log.count("listening on") == 0 {
+            if process.log.count("listen on ") > 0 || Instant::now() > deadline {
+                return Err(process.log.lines().join("\n"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let line = process.log.wait_for("listening on");
+        let line: Value = serde_json::from_str(&line).expect("the log is JSON");
+        let urls = line["fields"]["message"].as_str().and_then(|message| message.strip_prefix("listening on "));
+        let urls = urls.expect("it says where").split(' ');
+        let addresses = urls.map(|url| url.strip_prefix("http://").expect("a URL").parse().expect("an address"));
+        Ok(Self { addresses: addresses.collect(), process })
+    }
+
+    /// The first address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// A connection for requests.
+    pub fn http(&self) -> Http {
+        Http::connect(self.address())
+    }
+
+    /// The answer to a request on a connection of its own.
+    pub fn get(&self, path: &str) -> Answer {
+        self.http().get(path)
+    }
+
+    /// Publishes `text` to `topic` on a connection of its own, and gives its id.
+    pub fn publish(&self, topic: &str, text: &str) -> String {
+        self.http().publish(topic, text)
+    }
+
+    /// Opens `/stream` with `query`, and reads the hello.
+    pub fn stream(&self, query: &str) -> Stream {
+        Stream::open(self.address(), query, None)
+    }
+
+    /// Waits until the server counts `count` streams.
+    pub fn wait_for_streams(&self, count: u64) {
+        let mut http = self.http();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let streams = http.get("/health").json()["connected_clients"].as_u64().expect("a number");
+            if streams == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server counts {streams} streams, and not {count}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

@@ -1,0 +1,218 @@
+//! One event stream, read byte by byte: head, chunks and events, with nothing forgiven.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// An event as it stood in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub id: Option<String>,
+    pub name: String,
+    pub data: String,
+}
+
+impl Event {
+    /// The number behind the epoch in its id.
+    pub fn sequence(&self) -> u64 {
+        let id = self.id.as_deref().unwrap_or_else(|| panic!("it has no id: {self:?}"));
+        id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id is an epoch and a sequence")
+    }
+
+    /// The data, which is JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+
+    /// Whether a publisher sent it.
+    pub fn is_published(&self) -> bool {
+        !matches!(&*self.name, "system" | "gap" | "heartbeat")
+    }
+}
+
+/// How the bytes of a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the last chunk, and then the end of the connection.
+    Orderly,
+    /// Without the last chunk.
+    BrokenOff,
+    /// By a reset.
+    Reset,
+}
+
+/// From the bytes of a response to events.
+#[derive(Default)]
+pub struct Decoder {
+    /// What is no whole chunk yet; before that, no whole head.
+    raw: Vec<u8>,
+    /// What is no whole event yet.
+    text: Vec<u8>,
+    has_head: bool,
+    has_ended: bool,
+}
+
+impl Decoder {
+    /// Takes the next bytes, and gives out the events that they complete.
+    pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(Event)) {
+        self.raw.extend_from_slice(bytes);
+        if !self.has_head {
+            let Some(end) = self.raw.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+            let head = String::from_utf8_lossy(&self.raw[..end]).to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200 "), "{}", String::from_utf8_lossy(&self.raw));
+            assert!(
+                head.contains("\r\ncontent-type: text/event-stream") && head.contains("transfer-encoding: chunked")
+            );
+            self.raw.drain(..end + 4);
+            self.has_head = true;
+        }
+        let mut at = 0;
+        while let Some((chunk, next)) = chunk(&self.raw, at) {
+            assert!(!self.has_ended, "there is something after the last chunk");
+            self.has_ended = chunk.is_empty();
+            self.text.extend_from_slice(chunk);
+            at = next;
+        }
+        self.raw.drain(..at);
+        self.events(&mut event);
+        if self.raw.is_empty() && self.text.is_empty() {
+            // Thousands of these are alive at once.
+            (self.raw, self.text) = Default::default();
+        }
+    }
+
+    fn events(&mut self, event: &mut impl FnMut(Event)) {
+        let mut at = 0;
+        while let Some(length) = self.text[at..].windows(2).position(|window| window == b"\n\n") {
+            let block = std::str::from_utf8(&self.text[at..at + length]).expect("a stream is UTF-8");
+            at += length + 2;
+            if block != ":" {
+                event(parse(block));
+            }
+        }
+        self.text.drain(..at);
+    }
+
+    /// How the stream ended, if reading gave `outcome` and that was no data.
+    pub fn end(&self, outcome: &io::Result<usize>) -> Option<End> {
+        match outcome {
+            Ok(0) if self.has_ended => Some(End::Orderly),
+            Ok(0) => Some(End::BrokenOff),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Some(End::Reset),
+            Err(error) => panic!("reading a stream: {error}"),
+        }
+    }
+}
+
+/// The content of the chunk at `at`, and where the next begins; none while it is not whole.
+fn chunk(raw: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let rest = &raw[at..];
+    let line = rest.windows(2).position(|window| window == b"\r\n")?;
+    let size = std::str::from_utf8(&rest[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+    let (begin, size) = (line + 2, size.unwrap_or_else(|| panic!("no chunk: {:?}", String::from_utf8_lossy(rest))));
+    let content = rest.get(begin..begin + size + 2)?.strip_suffix(b"\r\n");
+    Some((content.expect("a chunk ends with CRLF"), at + begin + size + 2))
+}
+
+fn parse(block: &str) -> Event {
+    let mut event = Event { id: None, name: String::new(), data: String::new() };
+    let mut lines = 0;
+    for line in block.split('\n') {
+        match line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?} in {block:?}")) {
+            ("id", id) => event.id = Some(id.to_owned()),
+            ("event", name) => event.name = name.to_owned(),
+            ("data", data) => {
+                if lines > 0 {
+                    event.data.push('\n');
+                }
+                lines += 1;
+                event.data.push_str(data);
+            }
+            ("retry", retry) => assert!(retry.parse::<u64>().is_ok(), "{block:?}"),
+            _ => panic!("an unknown field: {block:?}"),
+        }
+    }
+    assert!(lines > 0 && !event.name.is_empty(), "no event: {block:?}");
+    event
+}
+
+/// The request for `/stream?QUERY`.
+pub fn request_stream(query: &str, last_id: Option<&str>) -> String {
+    let mut request = format!("GET /stream?{query} HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n");
+    if let Some(id) = last_id {
+        request.push_str(&format!("last-event-id: {id}\r\n"));
+    }
+    request + "\r\n"
+}
+
+/// A stream on a blocking socket.
+pub struct Stream {
+    pub socket: TcpStream,
+    decoder: Decoder,
+    ready: VecDeque<Event>,
+    pub ended: Option<End>,
+}
+
+impl Stream {
+    /// Sends the request, and reads nothing yet.
+    pub fn request(socket: TcpStream, query: &str, last_id: Option<&str>) -> Self {
+        let mut stream = Self { socket, decoder: Decoder::default(), ready: VecDeque::new(), ended: None };
+        let request = request_stream(query, last_id);
+        stream.socket.write_all(request.as_bytes()).expect("the server reads a request");
+        stream
+    }
+
+    /// Opens a stream, and reads its hello.
+    pub fn open(address: SocketAddr, query: &str, last_id: Option<&str>) -> Self {
+        let socket = TcpStream::connect(address).expect("the server accepts");
+        let mut stream = Self::request(socket, query, last_id);
+        let hello = stream.next();
+        assert_eq!((hello.name.as_str(), &hello.json()["message"]), ("system", &"connected".into()));
+        stream
+    }
+
+    /// Reads up to `limit` bytes in at most `patience`, and answers how many came: 0 when none did, or when the stream
+    /// has ended.
+    pub fn read(&mut self, limit: usize, patience: Duration) -> usize {
+        let mut buffer = [0; 64 << 10];
+        let limit = limit.min(buffer.len());
+        self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).unwrap();
+        let outcome = self.socket.read(&mut buffer[..limit]);
+        if let Err(error) = &outcome
+            && matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+        {
+            return 0;
+        }
+        self.ended = self.decoder.end(&outcome);
+        let length = outcome.unwrap_or(0);
+        self.decoder.feed(&buffer[..length], |event| self.ready.push_back(event));
+        length
+    }
+
+    /// The events that were read and not yet taken.
+    pub fn take(&mut self) -> VecDeque<Event> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// The next event, whatever it is; none at the end of the stream.
+    pub fn next_or_end(&mut self) -> Option<Event> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.ready.is_empty() && self.ended.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no event for {PATIENCE:?}");
+            self.read(usize::MAX, left);
+        }
+        self.ready.pop_front()
+    }
+
+    /// The next event, whatever it is.
+    pub fn next(&mut self) -> Event {
+        self.next_or_end().unwrap_or_else(|| panic!("the stream has ended: {:?}", self.ended))
+    }
+}

@@ -1,0 +1,108 @@
+//! Settings as a user meets them: what is wrong is named, and what the server starts with is shown.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::process::{PATIENCE, Process, Server, Stream, serve};
+
+#[test]
+fn check_prints_the_settings_in_effect_and_starts_nothing() {
+    let mut command = serve(&["--check", "--listen", "127.0.0.1:1"]);
+    command.env("FANLINE_HISTORY", "77").env("LOG_LEVEL", "debug");
+    let (code, stdout, stderr) = Process::run(command);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for (setting, source) in [
+        ("listen = [\"127.0.0.1:1\"]", "flag --listen"),
+        ("history = 77", "environment FANLINE_HISTORY"),
+        ("log_level = \"debug\"", "environment LOG_LEVEL"),
+        ("heartbeat = \"30s\"", "default"),
+    ] {
+        let line = stdout.lines().find(|line| line.starts_with(setting));
+        assert!(line.is_some_and(|line| line.ends_with(&format!("# {source}"))), "{setting}, {source}:\n{stdout}");
+    }
+}
+
+#[test]
+fn what_check_prints_is_a_settings_file_that_says_the_same() {
+    let (code, printed, _) = Process::run(serve(&["--check", "--history", "5", "--retry", "1500ms"]));
+    assert_eq!(code, Some(0));
+    let file = std::env::temp_dir().join(format!("fanline-test-{}.toml", std::process::id()));
+    std::fs::write(&file, &printed).unwrap();
+    let (code, again, stderr) = Process::run(serve(&["--check", "--config", file.to_str().unwrap()]));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let assignments = |report: &str| {
+        let lines = report.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split("  #").next().unwrap().trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(assignments(&printed), assignments(&again));
+}
+
+#[test]
+fn a_setting_that_there_is_not_is_named_and_the_exit_code_is_2() {
+    let (code, _, stderr) = Process::run(serve(&["--histroy", "5"]));
+    assert_eq!((code, stderr.contains("--histroy")), (Some(2), true), "{stderr}");
+
+    let mut command = serve(&[]);
+    command.env("FANLINE_HISTROY", "5");
+    let (code, _, stderr) = Process::run(command);
+    assert_eq!((code, stderr.contains("FANLINE_HISTROY")), (Some(2), true), "{stderr}");
+
+    let file = std::env::temp_dir().join(format!("fanline-test-unknown-{}.toml", std::process::id()));
+    std::fs::write(&file, "histroy = 5\n").unwrap();
+    let (code, _, stderr) = Process::run(serve(&["--config", file.to_str().unwrap()]));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((code, stderr.contains("histroy")), (Some(2), true), "{stderr}");
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_its_setting_and_the_exit_code_is_2() {
+    for (flag, value) in [("--history", "0"), ("--retry", "1ms"), ("--listen", "nowhere"), ("--topic", "a*")] {
+        let (code, _, stderr) = Process::run(serve(&["--check", flag, value]));
+        assert!(code == Some(2) && stderr.contains(value) && stderr.contains(&flag[2..]), "{code:?} {stderr}");
+    }
+    let (code, _, stderr) = Process::run(serve(&["--stdin"]));
+    assert!(code == Some(2) && stderr.contains("topic"), "{code:?} {stderr}");
+}
+
+#[test]
+fn an_address_in_use_is_named_and_the_exit_code_is_1() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let (code, _, stderr) = Process::run(serve(&["--listen", &address]));
+    assert!(code == Some(1) && stderr.contains(&address), "{code:?} {stderr}");
+}
+
+#[test]
+fn the_demo_greets_and_shows_real_metrics_within_two_seconds() {
+    let server = Server::start(&["--demo"]);
+    let began = Instant::now();
+    // `open` reads the hello.
+    let mut stream = Stream::open(server.address(), "", None);
+    let mut names = Vec::new();
+    while !["cpu_usage", "memory_usage"].iter().all(|name| names.iter().any(|seen| seen == name)) {
+        let event = stream.next();
+        let json = event.json();
+        if json["type"] == "metric" {
+            let value = json["value"].as_f64().expect("a metric has a value");
+            assert!(value.is_finite() && value >= 0.0, "{json}");
+            names.push(json["name"].as_str().expect("a metric has a name").to_owned());
+        }
+        assert!(began.elapsed() < PATIENCE, "so far {names:?}");
+    }
+    let promised = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
+    assert!(began.elapsed() < promised, "the metrics came after {:?}", began.elapsed());
+    assert_eq!(server.get("/health").json()["producers"]["event_producer"], "running");
+    eprintln!("demo: {names:?} after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_server_listens_on_several_addresses() {
+    let server = Server::launch(serve(&["--listen", "127.0.0.1:0,127.0.0.2:0"]));
+    let mut streams: Vec<_> = server.addresses.iter().map(|&address| Stream::open(address, "", None)).collect();
+    assert_eq!(streams.len(), 2);
+    let id = server.publish("t", "to all");
+    for stream in &mut streams {
+        assert_eq!(stream.next().id.as_ref(), Some(&id));
+    }
+}

@@ -1,0 +1,191 @@
+//! Standard input to a client, through everything that is between: a burst, and a ring that holds it or does not.
+
+use std::io::{BufWriter, Write};
+use std::process::{ChildStdin, Stdio};
+use std::sync::mpsc::Receiver;
+use std::thread::{self, JoinHandle};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::process::{PATIENCE, Process, Server, fanline, serve};
+
+/// How many lines are a burst: a million, as promised, unless everything is ten times slower than it should be.
+const BURST: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+
+/// A server that reads its standard input, which the test writes.
+fn reading_server(args: &[&str]) -> (Server, ChildStdin) {
+    let mut command = serve(&[&["--listen", "127.0.0.1:0", "--stdin"], args].concat());
+    command.stdin(Stdio::piped());
+    let mut server = Server::launch(command);
+    let stdin = server.stdin();
+    (server, stdin)
+}
+
+fn tail(server: &Server, args: &[&str]) -> Process {
+    Process::start(fanline(&[&["tail", "--url", &server.url()], args].concat()))
+}
+
+/// Writes the numbers from 1 to `last` as lines, as `seq` does.
+fn count_to(last: u64, stdin: ChildStdin) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut stdin = BufWriter::new(stdin);
+        for number in 1..=last {
+            writeln!(stdin, "{number}").expect("the server reads");
+        }
+        stdin.flush().expect("the server reads");
+    })
+}
+
+/// Checks that the lines are the numbers from 1 to `last`.
+fn every_number_in_order(lines: &Receiver<String>, last: u64) {
+    for number in 1..=last {
+        let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{number} did not come"));
+        assert_eq!(line, number.to_string());
+    }
+}
+
+fn a_ring_for(lines: u64) -> [String; 6] {
+    let lines = lines.to_string();
+    ["--history", &lines, "--firehose-history", &lines, "--history-bytes", "1GiB"].map(str::to_owned)
+}
+
+#[test]
+fn every_line_of_a_burst_reaches_a_waiting_client_once_and_in_order() {
+    let ring = a_ring_for(BURST);
+    let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
+    let mut tail = tail(&server, &["--topics", "n", "--count", &BURST.to_string()]);
+    server.wait_for_streams(1);
+    let counting = count_to(BURST, stdin);
+    every_number_in_order(&tail.lines(), BURST);
+    counting.join().unwrap();
+    assert!(tail.wait(PATIENCE).success());
+    assert_eq!(tail.log.count("gap"), 0);
+}
+
+#[test]
+fn every_line_of_a_burst_reaches_a_client_that_begins_with_the_earliest() {
+    let ring = a_ring_for(BURST);
+    let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
+    count_to(BURST, stdin).join().unwrap();
+    server.log.wait_for("standard input has ended");
+    let mut tail = tail(&server, &["--topics", "n", "--from", "earliest", "--count", &BURST.to_string()]);
+    every_number_in_order(&tail.lines(), BURST);
+    assert!(tail.wait(PATIENCE).success());
+}
+
+/// What `fanline tail --format json` has told.
+#[derive(Debug, Default)]
+struct Told {
+    received: u64,
+    missed: u64,
+    gaps: u64,
+    connections: u64,
+    newest: u64,
+}
+
+impl Told {
+    fn line(&mut self, line: &str) {
+        let line: Value = serde_json::from_str(line).expect("each line is JSON");
+        let data = line["data"].as_str().expect("data is a string");
+        match line["event"].as_str().expect("an event has a name") {
+            "data" => {
+                let number: u64 = data.parse().expect("a number");
+                assert!(number > self.newest, "{number} came after {}", self.newest);
+                // What is between the two was told to be missing, all of it, before the second came.
+                assert_eq!(self.received + self.missed + 1, number, "after {self:?}");
+                (self.received, self.newest) = (self.received + 1, number);
+            }
+            "gap" => {
+                let gap: Value = serde_json::from_str(data).expect("a gap is JSON");
+                assert!(matches!(gap["reason"].as_str(), Some("evicted" | "lagged")), "{gap}");
+                self.missed += gap["missed"].as_u64().unwrap_or_else(|| panic!("not counted: {gap}"));
+                self.gaps += 1;
+            }
+            "system" => self.connections += 1,
+            other => panic!("an event {other:?}"),
+        }
+    }
+}
+
+/// Counts to `last` into a server whose ring is too small for it, and follows with `tail_args`.
+fn a_burst_beyond_the_ring(server_args: &[&str], tail_args: &[&str], last: u64) -> Told {
+    let (server, stdin) = reading_server(&[&["--topic", "n", "--retry", "100ms"], server_args].concat());
+    let mut tail = tail(&server, &[&["--format", "json"], tail_args].concat());
+    server.wait_for_streams(1);
+    let counting = count_to(last, stdin);
+    let lines = tail.lines();
+    let mut told = Told::default();
+    while told.received + told.missed < last {
+        told.line(&lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more comes after {told:?}")));
+    }
+    counting.join().unwrap();
+    // One more, so that nothing wrong can hide behind the last.
+    server.publish("n", &(last + 1).to_string());
+    while told.newest <= last {
+        told.line(&lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more comes after {told:?}")));
+    }
+    assert_eq!(told.received + told.missed, last + 1, "{told:?}");
+    tail.signal(Signal::TERM);
+    assert!(tail.wait(PATIENCE).success());
+    assert!(lines.iter().next().is_none());
+    eprintln!("{server_args:?} {tail_args:?}: {told:?}");
+    told
+}
+
+#[test]
+fn what_a_burst_beyond_the_default_history_evicts_is_counted_in_gaps() {
+    a_burst_beyond_the_ring(&[], &["--topics", "n"], BURST);
+}
+
+#[test]
+fn what_a_burst_beyond_a_history_of_one_event_evicts_is_counted_in_gaps() {
+    let told = a_burst_beyond_the_ring(&["--history", "1"], &["--topics", "n"], BURST);
+    assert!(told.gaps > 0, "{told:?}");
+}
+
+#[test]
+fn what_a_burst_beyond_the_firehose_evicts_is_counted_in_gaps() {
+    a_burst_beyond_the_ring(&["--firehose-history", "64"], &[], BURST);
+}
+
+#[test]
+fn a_client_that_skips_what_it_is_too_slow_for_keeps_its_stream_and_counts() {
+    let told = a_burst_beyond_the_ring(&["--history", "64"], &["--topics", "n", "--on-lag", "skip"], BURST);
+    assert_eq!(told.connections, 1, "{told:?}");
+}
+
+#[test]
+fn lines_of_json_name_their_topics_and_a_bad_one_stops_nothing() {
+    let (server, mut stdin) = reading_server(&["--stdin-format", "ndjson"]);
+    let mut stream = server.stream("topics=a,b:c");
+    let lines =
+        "{\"topic\":\"a\",\"data\":{\"x\": 1.0}}\nnonsense\n\n{\"topic\":\"b:c\",\"event\":\"e\",\"text\":\"1\\n2\"}\n";
+    stdin.write_all(lines.as_bytes()).unwrap();
+    let event = stream.next();
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("data", "{\"x\": 1.0}"));
+    let event = stream.next();
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("e", "1\n2"));
+    let warning: Value = serde_json::from_str(&server.log.wait_for("line refused")).unwrap();
+    assert_eq!((&warning["level"], &warning["fields"]["line"]), (&"WARN".into(), &2.into()));
+}
+
+#[test]
+fn at_the_end_of_its_input_the_server_goes_on() {
+    let (server, mut stdin) = reading_server(&["--topic", "n"]);
+    let mut stream = server.stream("topics=n");
+    let producer = |server: &Server| server.get("/health").json()["producers"]["stdin_producer"].clone();
+    assert_eq!(producer(&server), "running");
+    // The last line needs no end.
+    stdin.write_all(b"one\ntwo").unwrap();
+    assert_eq!(stream.next().data, "one");
+    drop(stdin);
+    assert_eq!(stream.next().data, "two");
+    server.log.wait_for("the server goes on");
+    while producer(&server) != "ended" {
+        assert!(server.log.count("panic") == 0);
+    }
+    assert_eq!(server.get("/health").json()["status"], "healthy");
+    server.publish("n", "three");
+    assert_eq!(stream.next().data, "three");
+}
