@@ -124,7 +124,7 @@ fn announce(settings: &Settings, server: &Server) -> io::Result<()> {
     let (listening, version) = (urls.join(" "), env!("CARGO_PKG_VERSION"));
     tracing::info!(version, shards = settings.shards, "listening on {listening}");
     if settings.demo {
-        tracing::info!("the demo's events: curl -N {}/stream", urls[0]);
+        tracing::info!("the demo: {0}/ in a browser, or curl -N {0}/stream", urls[0]);
     }
     Ok(())
 }
