@@ -183,7 +183,10 @@ fn a_partition_point_is_a_place_that_all_readers_may_begin_at() {
             thread::spawn(move || {
                 let index = ring.partition_point(|&value| value < 1);
                 let mut reader = Reader { next: index, ..Reader::default() };
-                assert!((1..=2).contains(&index), "none that satisfies is after it, and none that does not is left out");
+                assert!(
+                    (1..=2).contains(&index),
+                    "none that satisfies is after it, and none that does not is left out"
+                );
                 reader.read(&ring);
             })
         };
