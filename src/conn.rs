@@ -175,7 +175,8 @@ impl Connection {
     fn blocked(&mut self) -> Result<(), Ending> {
         let now = self.shard.now();
         let since = *self.blocked_since.get_or_insert(now);
-        if now - since >= self.shard.write_timeout() {
+        // Seconds are whole ones: a difference of one may be a moment.
+        if now - since > self.shard.write_timeout() {
             return Err(Ending::Stalled);
         }
         if self.on_lag == OnLag::Close && self.subscription.has_lagged() {
@@ -351,7 +352,7 @@ impl Connection {
     /// Makes sure that this is called when there is something to do without traffic.
     fn schedule(&mut self) {
         let due = match self.blocked_since {
-            Some(since) => since + self.shard.write_timeout(),
+            Some(since) => since + self.shard.write_timeout() + 1,
             None => self.last_write + Second::from(self.heartbeat),
         };
         let now = self.shard.now();

@@ -18,7 +18,6 @@ pub struct Http {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub head: String,
     pub body: String,
 }
 
@@ -81,7 +80,7 @@ impl Http {
         }
         let body = String::from_utf8(self.rest[end..whole].to_vec()).expect("a body is text");
         self.rest.drain(..whole);
-        Answer { status, head, body }
+        Answer { status, body }
     }
 
     fn more(&mut self) {

@@ -13,7 +13,7 @@ mod usage;
 
 use std::time::Duration;
 
-pub use child::{Log, Process, fanline};
+pub use child::{Process, fanline};
 pub use crowd::{Crowd, News};
 pub use http::{Answer, Http};
 pub use random::Random;

@@ -1,0 +1,211 @@
+//! `fanline publish` and `fanline tail` against the server.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
+
+use rustix::process::Signal;
+
+use crate::process::{PATIENCE, Process, Server, Stream, fanline};
+
+fn publish(server: &Server, args: &[&str]) -> Command {
+    fanline(&[&["publish", "--url", &server.url()], args].concat())
+}
+
+/// Runs `fanline publish` with `input` on its standard input.
+fn publish_input(server: &Server, args: &[&str], input: &str) -> (Option<i32>, Vec<String>, Vec<String>) {
+    let mut command = publish(server, args);
+    command.stdin(Stdio::piped());
+    let mut process = Process::start(command);
+    process.feed(input);
+    let code = process.wait(PATIENCE).code();
+    (code, process.lines().iter().collect(), process.log.whole())
+}
+
+fn tail(server: &Server, args: &[&str]) -> (Process, Receiver<String>) {
+    let mut process = Process::start(fanline(&[&["tail", "--url", &server.url()], args].concat()));
+    let lines = process.lines();
+    (process, lines)
+}
+
+fn next(lines: &Receiver<String>) -> String {
+    lines.recv_timeout(PATIENCE).expect("another line")
+}
+
+/// The data of the next events.
+fn data<const N: usize>(stream: &mut Stream) -> [String; N] {
+    std::array::from_fn(|_| stream.next().data)
+}
+
+#[test]
+fn publish_sends_one_event_and_prints_its_id() {
+    let server = Server::start(&[]);
+    let mut stream = server.stream("");
+    let (code, stdout, stderr) = Process::run(publish(&server, &["--topic", "chat:7", "hello\nworld"]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let event = stream.next();
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("data", "hello\nworld"));
+    assert_eq!(Some(stdout.trim_end()), event.id.as_deref());
+
+    let json = r#"{"b": 1.0, "a":1e3}"#;
+    let (code, ..) = Process::run(publish(&server, &["-t", "chat:7", "-e", "update", "--json", json]));
+    let event = stream.next();
+    assert_eq!((code, event.name.as_str(), event.data.as_str()), (Some(0), "update", json));
+}
+
+#[test]
+fn publish_refuses_what_is_wrong_before_it_connects() {
+    let server = Server::start(&[]);
+    for args in [&["hello"][..], &["-t", "a*", "x"], &["-t", "t", "--json", "{"], &["-t", "t", "-e", "a\nb", "x"]] {
+        let (code, stdout, stderr) = Process::run(publish(&server, args));
+        assert!(code == Some(2) && stdout.is_empty() && !stderr.is_empty(), "{args:?}: {code:?} {stderr}");
+    }
+    assert_eq!(server.get("/").json()["history_size"], 0);
+}
+
+#[test]
+fn publish_says_what_the_server_refuses() {
+    let server = Server::start(&["--max-event-bytes", "10"]);
+    let (code, stdout, stderr) = Process::run(publish(&server, &["-t", "t", "12345678901"]));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains("413") && stderr.contains("limit is 10"), "{stderr}");
+}
+
+#[test]
+fn publish_sends_each_line_of_its_input_as_it_comes() {
+    let server = Server::start(&[]);
+    let mut stream = server.stream("topics=log");
+    let mut command = publish(&server, &["--topic", "log"]);
+    command.stdin(Stdio::piped());
+    let mut process = Process::start(command);
+    let mut stdin = process.stdin();
+    stdin.write_all(b"one\n\nthr").unwrap();
+    // Before the input has ended.
+    assert_eq!(data(&mut stream), ["one", ""]);
+    stdin.write_all(b"ee\nfour").unwrap();
+    assert_eq!(data(&mut stream), ["three"]);
+    drop(stdin);
+    assert_eq!(data(&mut stream), ["four"]);
+    assert!(process.wait(PATIENCE).success());
+    let printed = next(&process.lines());
+    assert!(printed.ends_with("(4 events)"), "{printed}");
+}
+
+#[test]
+fn publish_stops_at_a_bad_line_and_says_which_and_what_went_out_before_it() {
+    let server = Server::start(&[]);
+    let mut stream = server.stream("");
+    let input =
+        "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"b\",\"text\":\"2\"}\nnonsense\n{\"topic\":\"a\",\"data\":3}\n";
+    let (code, stdout, stderr) = publish_input(&server, &["--format", "ndjson"], input);
+    assert_eq!(code, Some(1));
+    assert!(stdout.len() == 1 && stdout[0].ends_with("(2 events)"), "{stdout:?}");
+    assert!(stderr.iter().any(|line| line.contains("line 3")), "{stderr:?}");
+    assert_eq!(data(&mut stream), ["1", "2"]);
+
+    // What only the server refuses.
+    let input = format!("{{\"topic\":\"a\",\"data\":4}}\n{{\"topic\":\"a\",\"text\":\"{}\"}}\n", "x".repeat(70_000));
+    let (code, _, stderr) = publish_input(&server, &["--format", "ndjson"], &input);
+    assert!(code == Some(1) && stderr.iter().any(|line| line.contains("413")), "{code:?} {stderr:?}");
+    assert!(stderr.iter().any(|line| line.contains("line 2")), "{stderr:?}");
+    assert_eq!(data(&mut stream), ["4"]);
+}
+
+#[test]
+fn publish_without_a_server_says_where_it_looked() {
+    let mut server = Server::start_where_it_can_come_back(&[]);
+    server.signal(Signal::TERM);
+    server.wait(PATIENCE);
+    let (code, stdout, stderr) = Process::run(publish(&server, &["-t", "t", "x"]));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.contains(&server.url()), "{stderr}");
+}
+
+#[test]
+fn a_million_bytes_of_lines_go_through_publish_and_tail_unchanged() {
+    let server = Server::start(&["--history", "20000"]);
+    let (mut tailing, lines) = tail(&server, &["--topics", "t", "--count", "10000"]);
+    server.wait_for_streams(1);
+    let line = |number: usize| format!("{number} größe \"\\{}", "y".repeat(number % 200));
+    let input: String = (0..10_000).map(|number| line(number) + "\n").collect();
+    let (code, stdout, _) = publish_input(&server, &["-t", "t"], &input);
+    assert!(code == Some(0) && stdout[0].ends_with("(10000 events)"), "{stdout:?}");
+    for number in 0..10_000 {
+        assert_eq!(next(&lines), line(number));
+    }
+    assert!(tailing.wait(PATIENCE).success());
+}
+
+#[test]
+fn tail_begins_where_it_is_told_to() {
+    let server = Server::start(&[]);
+    let ids: Vec<_> = (1..=5).map(|number| server.publish("t", &number.to_string())).collect();
+    for (args, expected) in [
+        (&["--from", "earliest"][..], &["1", "2", "3", "4", "5"][..]),
+        (&["--from", &ids[2]], &["4", "5"]),
+        (&["--history", "1"], &["5"]),
+    ] {
+        let count = expected.len().to_string();
+        let (mut tailing, lines) = tail(&server, &[args, &["--count", &count]].concat());
+        assert!(tailing.wait(PATIENCE).success());
+        assert_eq!(lines.iter().collect::<Vec<_>>(), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn tail_comes_back_after_a_restart_of_the_server_and_tells_of_the_new_epoch() {
+    let args = &["--retry", "100ms", "--drain", "0s"];
+    let mut server = Server::start_where_it_can_come_back(args);
+    let (mut tailing, lines) = tail(&server, &["--format", "json"]);
+    let hello = next(&lines);
+    assert!(hello.contains("connected"), "{hello}");
+    let before = server.publish("t", "before");
+    assert!(next(&lines).contains("\"before\""));
+
+    server.signal(Signal::TERM);
+    let farewell = next(&lines);
+    assert!(farewell.contains("server restarting"), "{farewell}");
+    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    tailing.log.wait_for("disconnected: the server ended the stream");
+    // It finds nobody for a while.
+    tailing.log.wait_for("cannot connect");
+
+    let server = server.start_again(args);
+    assert!(next(&lines).contains("connected"));
+    let gap: serde_json::Value = serde_json::from_str(&next(&lines)).unwrap();
+    assert_eq!(gap["event"], "gap");
+    let gap: serde_json::Value = serde_json::from_str(gap["data"].as_str().unwrap()).unwrap();
+    assert_eq!((&gap["reason"], gap["from"].as_str(), &gap["missed"]), (&"epoch".into(), Some(&*before), &().into()));
+    let after = server.publish("t", "after");
+    assert_ne!(before.split('-').next(), after.split('-').next());
+    assert!(next(&lines).contains("\"after\""));
+    tailing.signal(Signal::INT);
+    assert!(tailing.wait(PATIENCE).success());
+}
+
+#[test]
+fn tail_comes_back_after_the_server_was_killed_and_says_so_to_people() {
+    let mut server = Server::start_where_it_can_come_back(&["--retry", "100ms"]);
+    let (tailing, lines) = tail(&server, &[]);
+    tailing.log.wait_for("connected, as ");
+    server.publish("t", "before");
+    assert_eq!(next(&lines), "before");
+    server.signal(Signal::KILL);
+    server.wait(PATIENCE);
+    tailing.log.wait_for("disconnected: ");
+    let server = server.start_again(&["--retry", "100ms"]);
+    tailing.log.wait_for("gap: epoch, missed an unknown number of events");
+    server.publish("t", "after");
+    assert_eq!(next(&lines), "after");
+}
+
+#[test]
+fn tail_ends_when_its_reader_has_seen_enough() {
+    let server = Server::start(&[]);
+    server.publish("t", "only one");
+    let (mut tailing, lines) = tail(&server, &["--from", "earliest"]);
+    assert_eq!(next(&lines), "only one");
+    tailing.signal(Signal::TERM);
+    assert_eq!(tailing.wait(PATIENCE).code(), Some(0));
+    server.wait_for_streams(0);
+}
