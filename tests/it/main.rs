@@ -1,11 +1,24 @@
 //! The integration tests: one binary, a module for each subject.
+//!
+//! `support` runs the library's server in this process and shows every byte of an answer; `process` runs the program as
+//! its users do: command line, signals, limits, memory.
 
 mod crowd;
+mod curl;
 mod drain;
 mod files;
+mod health;
+mod lag;
+mod layers;
 mod process;
+mod publishing;
+mod refusals;
+mod replay;
 mod resume;
 mod settings;
 mod slow;
 mod stdin;
+mod subscribing;
+mod support;
 mod tail_publish;
+mod takeover;

@@ -1,0 +1,118 @@
+//! What the server says of itself.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Server, assert_problem, request, run};
+
+#[test]
+fn the_index_says_what_there_is() {
+    run(async {
+        let server = Server::start();
+        let _stream = server.follow("/stream").await;
+        server.publish("t", 1..=3).await;
+        let mut index = server.get("/").await.ok();
+        let version = index["version"].take();
+        assert_eq!(version, env!("CARGO_PKG_VERSION"));
+        let endpoints = index["endpoints"].take();
+        let features = index["features"].take();
+        assert!(features.as_array().is_some_and(|features| features.iter().all(|feature| feature.is_string())));
+        assert_eq!(
+            index,
+            json!({
+                "status": "running",
+                "name": "fanline",
+                "version": null,
+                "clients": 1,
+                "history_size": 3,
+                "endpoints": null,
+                "features": null,
+            })
+        );
+        for (name, path) in endpoints.as_object().unwrap() {
+            let status = server.ask(request("PUT", path.as_str().unwrap(), &[], b"")).await.head.status;
+            assert_eq!(status, 405, "{name} is there");
+        }
+    });
+}
+
+#[test]
+fn a_browser_gets_a_page() {
+    run(async {
+        let server = Server::start();
+        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        let page = server.ask(request("GET", "/", &[("accept", accept)], b"")).await;
+        assert_eq!((page.head.status, page.head.header("content-type")), (200, Some("text/html; charset=utf-8")));
+        let text = std::str::from_utf8(&page.body).unwrap();
+        assert!(text.starts_with("<!doctype html>") && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+        let links = text.split("href=\"").skip(1).map(|link| link.split_once('"').unwrap().0);
+        for link in links {
+            let status = server.ask(request("PUT", link, &[], b"")).await.head.status;
+            assert_eq!(status, 405, "{link} is there");
+        }
+        for accept in ["*/*", "application/json"] {
+            server.ask(request("GET", "/", &[("accept", accept)], b"")).await.ok();
+        }
+    });
+}
+
+#[test]
+fn health_tells_how_the_server_is() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| builder.producer("event_producer", || "running"));
+        let _stream = server.follow("/stream").await;
+        server.publish("t", 1..=3).await;
+        assert_eq!(
+            server.get("/health").await.ok(),
+            json!({
+                "status": "healthy",
+                "connected_clients": 1,
+                "event_history_size": 3,
+                "producers": {"event_producer": "running", "heartbeat_producer": "running"},
+                "backbone": {"kind": "local", "status": "up"},
+            })
+        );
+        assert_eq!(server.get("/health/live").await.ok(), json!({"status": "live"}));
+        assert_eq!(server.get("/health/ready").await.ok(), json!({"status": "ready"}));
+    });
+}
+
+#[test]
+fn a_producer_that_stopped_makes_the_server_degraded_and_not_unready() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| builder.producer("event_producer", || "stopped"));
+        let health = server.get("/health").await.ok();
+        assert_eq!(
+            (&health["status"], &health["producers"]["event_producer"]),
+            (&"degraded".into(), &"stopped".into())
+        );
+        server.get("/health/ready").await.ok();
+    });
+}
+
+#[test]
+fn a_server_that_drains_is_live_and_not_ready_and_says_why() {
+    run(async {
+        let mut server = Server::with(Server::hub_options(), |builder| builder.shards(1).drain(Duration::from_secs(2)));
+        let mut stream = server.follow("/stream").await;
+        let mut kept = server.connect().await;
+        kept.get("/health/ready").await.ok();
+        server.publish("t", [1]).await;
+        server.stop();
+        assert_eq!(stream.data_at(1).await, "{\"n\":1}");
+        let farewell = stream.event().await;
+        assert_eq!((farewell.event.as_str(), farewell.id.as_deref()), ("system", Some("7-1")));
+        assert_eq!(farewell.json(), json!({"message": "server restarting"}));
+        assert_eq!(kept.rest().await, "", "a connection that nobody uses is closed");
+        assert_eq!(server.get("/health").await.ok()["status"], "draining");
+        server.get("/health/live").await.ok();
+        let ready = server.get("/health/ready").await;
+        assert_problem(&ready, 503, &["draining"]);
+        assert!(ready.head.header("retry-after").is_some(), "{ready:?}");
+        // What is published while a stream is still open reaches it.
+        server.post("/publish/t", "application/json", "2").await.ok();
+        assert_eq!(stream.data_at(2).await, "2");
+        stream.end().await;
+    });
+}

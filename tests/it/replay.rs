@@ -1,0 +1,257 @@
+//! A stream that resumes: where it starts, what it replays, and what it says of what is gone.
+
+use fanline::hub::HubOptions;
+use serde_json::{Value, json};
+
+use crate::support::{Server, Stream, event, run};
+
+/// A server that has had ten events, the odd ones on `a` and the even ones on `b`.
+async fn with_ten_events() -> Server {
+    let server = Server::start();
+    let topics = ["b", "a"];
+    for n in 1..=10 {
+        server.publish(topics[n as usize % 2], [n]).await;
+    }
+    server
+}
+
+async fn assert_events(stream: &mut Stream, sequences: impl IntoIterator<Item = u64>) {
+    for n in sequences {
+        assert_eq!(stream.data_at(n).await, format!("{{\"n\":{n}}}"));
+    }
+}
+
+#[test]
+fn a_stream_resumes_after_the_last_id_wherever_that_was_given() {
+    run(async {
+        let server = with_ten_events().await;
+        for (query, header, expected) in [
+            ("?last_event_id=7-7", None, 8),
+            ("?lastEventID=7-7", None, 8),
+            ("", Some("7-7"), 8),
+            ("?last_event_id=7-2", Some("7-7"), 8),
+            ("?lastEventID=7-2", Some("7-7"), 8),
+            ("?last_event_id=nonsense", Some("7-7"), 8),
+            ("?last_event_id=earliest", Some("7-7"), 8),
+            ("?last_event_id=7-7&history=9", None, 8),
+            ("?history=9", Some("7-7"), 8),
+            ("?last_event_id=7-7", Some(""), 8),
+            ("?last_event_id=7-0", None, 1),
+            ("?last_event_id=earliest", None, 1),
+            ("", Some("earliest"), 1),
+            ("?history=9", Some("earliest"), 1),
+            ("?last_event_id=7-10", None, 11),
+            ("?last_event_id=", None, 11),
+            ("", None, 11),
+        ] {
+            let header = header.map(|id| ("Last-Event-ID", id));
+            let mut stream = server.subscribe_with(&format!("/stream{query}"), header.as_slice()).await;
+            let hello = stream.hello().await;
+            assert_eq!(hello["position"], format!("7-{}", expected - 1), "{query} {header:?}");
+            assert_eq!(hello["replayed"], 11 - expected, "{query} {header:?}");
+            assert_events(&mut stream, expected..=10).await;
+        }
+    });
+}
+
+#[test]
+fn history_asks_for_the_newest_events_of_the_topics() {
+    run(async {
+        let server = with_ten_events().await;
+        for (query, expected) in [
+            ("history=0", &[][..]),
+            ("history=1", &[10]),
+            ("history=3", &[8, 9, 10]),
+            ("history=3&topics=a", &[5, 7, 9]),
+            ("history=3&topics=a,b", &[8, 9, 10]),
+            ("history=3&topics=b,none", &[6, 8, 10]),
+            ("history=2&topics=*", &[9, 10]),
+            ("history=999&topics=a", &[1, 3, 5, 7, 9]),
+            ("history=18446744073709551615", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+        ] {
+            let mut stream = server.subscribe(&format!("/stream?{query}")).await;
+            assert_eq!(stream.hello().await["replayed"], expected.len(), "{query}");
+            assert_events(&mut stream, expected.iter().copied()).await;
+            let next = server.hub.position().sequence + 1;
+            if query == "history=0" {
+                assert_eq!(next, 11);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_replay_has_the_events_of_the_topics_only_and_then_goes_on_live() {
+    run(async {
+        let server = with_ten_events().await;
+        let mut a = server.follow("/stream?topics=a&last_event_id=7-4").await;
+        let mut patterns = server.follow("/stream?topics=*&last_event_id=7-8").await;
+        assert_events(&mut a, [5, 7, 9]).await;
+        assert_events(&mut patterns, [9, 10]).await;
+        server.publish("b", [11]).await;
+        server.publish("a", [12]).await;
+        assert_events(&mut a, [12]).await;
+        assert_events(&mut patterns, [11, 12]).await;
+    });
+}
+
+#[test]
+fn an_id_that_was_never_given_is_told_and_all_that_is_retained_follows() {
+    run(async {
+        let server = with_ten_events().await;
+        let epoch = |id: &str| ("epoch", json!(id));
+        let unknown = ("unknown_id", Value::Null);
+        for (id, (reason, from)) in [
+            ("nonsense", unknown.clone()),
+            ("7-", unknown.clone()),
+            ("07-1", unknown.clone()),
+            ("7-99999999999999999999", unknown.clone()),
+            ("7-11", unknown.clone()),
+            ("\u{e4}", unknown),
+            ("6-3", epoch("6-3")),
+            ("8-0", epoch("8-0")),
+            ("0-0", epoch("0-0")),
+        ] {
+            let mut stream = server.subscribe_with("/stream?topics=a,b", &[("last-event-id", id)]).await;
+            let hello = stream.hello().await;
+            assert_eq!((&hello["position"], &hello["replayed"]), (&Value::Null, &json!(10)), "{id}");
+            let (id, gap) = stream.gap().await;
+            assert_eq!(gap, json!({"reason": reason, "from": from, "to": "7-0", "missed": null}));
+            assert_eq!(id.as_deref(), Some("7-0"));
+            assert_events(&mut stream, 1..=10).await;
+        }
+    });
+}
+
+#[test]
+fn an_evicted_event_is_missed_by_exact_count_and_the_rest_follows() {
+    run(async {
+        let server = Server::with(HubOptions { history: 20, ..Server::hub_options() }, |builder| builder);
+        server.publish("quiet", 1..=5).await;
+        server.publish("busy", 6..=105).await;
+        // The newest twenty of `busy` are 86 to 105.
+        for (target, after, missed) in [
+            ("topics=busy", 5, 80),
+            ("topics=busy", 0, 80),
+            ("topics=busy", 3, 80),
+            ("topics=busy", 50, 35),
+            ("topics=busy", 84, 1),
+            ("topics=quiet,busy", 5, 80),
+        ] {
+            let mut stream = server.subscribe(&format!("/stream?{target}&last_event_id=7-{after}")).await;
+            let hello = stream.hello().await;
+            assert_eq!(hello["position"], format!("7-{after}"));
+            assert_eq!(hello["replayed"], 20);
+            let (id, gap) = stream.gap().await;
+            let expected = json!({"reason": "evicted", "from": format!("7-{after}"), "to": "7-85", "missed": missed});
+            assert_eq!(gap, expected, "{target}");
+            assert_eq!(id.as_deref(), Some("7-85"));
+            assert_events(&mut stream, 86..=105).await;
+        }
+    });
+}
+
+#[test]
+fn a_topic_that_was_merely_quiet_has_no_gap() {
+    run(async {
+        let server = Server::with(HubOptions { history: 20, ..Server::hub_options() }, |builder| builder);
+        server.publish("quiet", 1..=5).await;
+        server.publish("busy", 6..=105).await;
+        let mut stream = server.follow("/stream?topics=quiet&last_event_id=7-3").await;
+        assert_events(&mut stream, 4..=5).await;
+        server.publish("quiet", [106]).await;
+        assert_events(&mut stream, [106]).await;
+        let mut at_the_edge = server.follow("/stream?topics=busy&last_event_id=7-86").await;
+        assert_events(&mut at_the_edge, 87..=105).await;
+    });
+}
+
+#[test]
+fn the_firehose_counts_what_it_evicted() {
+    run(async {
+        let options = HubOptions { firehose_history: 20, ..Server::hub_options() };
+        let server = Server::with(options, |builder| builder);
+        for n in 1..=100 {
+            server.publish(&format!("t{}", n % 3), [n]).await;
+        }
+        let mut stream = server.follow("/stream?last_event_id=7-10").await;
+        let (id, gap) = stream.gap().await;
+        assert_eq!(gap, json!({"reason": "evicted", "from": "7-10", "to": "7-80", "missed": 70}));
+        assert_eq!(id.as_deref(), Some("7-80"));
+        assert_events(&mut stream, 81..=100).await;
+        let mut pattern = server.follow("/stream?topics=*&last_event_id=7-10").await;
+        let (_, gap) = pattern.gap().await;
+        assert_eq!((&gap["reason"], &gap["missed"]), (&"evicted".into(), &Value::Null));
+        assert_events(&mut pattern, 81..=100).await;
+    });
+}
+
+#[test]
+fn earliest_starts_before_the_first_retained_event_and_tells_of_no_gap() {
+    run(async {
+        let server = Server::with(HubOptions { history: 20, ..Server::hub_options() }, |builder| builder);
+        server.publish("t", 1..=100).await;
+        let mut stream = server.subscribe("/stream?topics=t&last_event_id=earliest").await;
+        let hello = stream.hello().await;
+        assert_eq!((&hello["position"], &hello["replayed"]), (&"7-80".into(), &20.into()));
+        assert_events(&mut stream, 81..=100).await;
+    });
+}
+
+#[test]
+fn what_was_resumed_goes_on_live_without_gap_or_duplicate_while_publishers_run_at_full_speed() {
+    const EVENTS: u64 = 30_000;
+    run(async {
+        let options = HubOptions { history: 50_000, firehose_history: 50_000, ..Server::hub_options() };
+        let server = Server::with(options, |builder| builder);
+        server.publish("t", 1..=100).await;
+        let hub = server.hub.clone();
+        let publisher = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                for n in 101..=EVENTS {
+                    hub.publish(event("t", &format!("{{\"n\":{n}}}"))).await.unwrap();
+                }
+            });
+        });
+        let mut followers = tokio::task::JoinSet::new();
+        let queries = ["last_event_id=7-50&topics=t", "history=20&topics=t,u", "last_event_id=earliest", "topics=*"];
+        while !publisher.is_finished() && followers.len() < 40 {
+            let mut stream = server.subscribe(&format!("/stream?{}", queries[followers.len() % queries.len()])).await;
+            followers.spawn(async move {
+                let hello = stream.hello().await;
+                let position: u64 = hello["position"].as_str().unwrap()["7-".len()..].parse().unwrap();
+                assert!(hello["replayed"].as_u64().unwrap() <= EVENTS - position);
+                assert_events(&mut stream, position + 1..=EVENTS).await;
+            });
+        }
+        publisher.join().unwrap();
+        assert!(followers.len() >= 4, "some came while events were published");
+        while let Some(outcome) = followers.join_next().await {
+            outcome.unwrap();
+        }
+        let mut history = server.follow("/stream?topics=t&history=1").await;
+        assert_events(&mut history, [EVENTS]).await;
+    });
+}
+
+#[test]
+fn a_client_that_comes_back_again_and_again_gets_every_event_once() {
+    run(async {
+        let server = Server::start();
+        let mut last = "7-0".to_owned();
+        let mut seen = 0;
+        for round in 0..30 {
+            server.publish("t", round * 7 + 1..=round * 7 + 7).await;
+            let mut stream = server.subscribe_with("/stream?topics=t", &[("last-event-id", &last)]).await;
+            assert_eq!(stream.hello().await["position"], last.as_str());
+            // Some of what is due, and then away in the middle of it.
+            while seen < round * 7 + round % 7 + 1 {
+                seen += 1;
+                let event = stream.event().await;
+                assert_eq!(event.data, format!("{{\"n\":{seen}}}"));
+                last = event.id.unwrap();
+            }
+        }
+    });
+}

@@ -1,0 +1,141 @@
+use std::net::SocketAddr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fanline::event::{self, EventName, Payload};
+use fanline::hub::{Hub, HubOptions};
+use fanline::position::Epoch;
+use fanline::server::Builder;
+use fanline::topic::Topic;
+use fanline::{ServerStats, Stats};
+use tokio::sync::oneshot;
+
+use super::{Client, Response, Stream};
+
+/// The epoch of every server here: ids are `7-1`, `7-2` and so on.
+pub const EPOCH: u64 = 7;
+
+/// A server on a thread of its own; it ends with this.
+pub struct Server {
+    pub address: SocketAddr,
+    pub hub: Hub,
+    stats: Stats,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(Self::hub_options(), |builder| builder)
+    }
+
+    pub fn hub_options() -> HubOptions {
+        HubOptions { epoch: Epoch(EPOCH), ..HubOptions::default() }
+    }
+
+    pub fn with(hub: HubOptions, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        watch_for_panics();
+        let hub = Hub::new(&hub);
+        let builder =
+            fanline::Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0).into()).shards(2).drain(Duration::ZERO);
+        let server = configure(builder).bind().unwrap();
+        let (address, stats) = (server.local_addresses().unwrap()[0], server.stats());
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(server.run(async { drop(stopped.await) }))
+        });
+        Self { address, hub, stats, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub fn stats(&self) -> ServerStats {
+        self.stats.read()
+    }
+
+    /// Has the server drain.
+    pub fn stop(&mut self) {
+        let _ = self.stop.take().expect("a server is stopped once").send(());
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// A request on a connection of its own.
+    pub async fn ask(&self, request: impl AsRef<[u8]>) -> Response {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client.response().await
+    }
+
+    pub async fn get(&self, target: &str) -> Response {
+        self.connect().await.get(target).await
+    }
+
+    pub async fn post(&self, target: &str, content_type: &str, body: impl AsRef<[u8]>) -> Response {
+        self.ask(super::request("POST", target, &[("content-type", content_type)], body.as_ref())).await
+    }
+
+    /// A stream, after its head.
+    pub async fn subscribe(&self, target: &str) -> Stream {
+        self.subscribe_with(target, &[]).await
+    }
+
+    pub async fn subscribe_with(&self, target: &str, headers: &[(&str, &str)]) -> Stream {
+        let mut client = self.connect().await;
+        client.send(super::request("GET", target, headers, b"")).await;
+        client.into_stream().await
+    }
+
+    /// A stream, after its hello.
+    pub async fn follow(&self, target: &str) -> Stream {
+        let mut stream = self.subscribe(target).await;
+        stream.hello().await;
+        stream
+    }
+
+    /// Publishes `{"n":…}` for each number of `range` to `topic`, past HTTP.
+    pub async fn publish(&self, topic: &str, range: impl IntoIterator<Item = u64>) {
+        let events = range.into_iter().map(|n| event(topic, &format!("{{\"n\":{n}}}"))).collect();
+        self.hub.publish_all(events).await.unwrap();
+    }
+
+    /// Publishes an event of its own kind: whoever sees it has seen all that came before it.
+    pub async fn publish_marker(&self, topic: &str) {
+        let name = EventName::new("marker").unwrap();
+        self.hub.publish(event(topic, "null").named(name)).await.unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let outcome = self.thread.take().expect("it is joined once").join();
+        if !std::thread::panicking() {
+            outcome.expect("the server does not panic").expect("the server ends well");
+            assert!(!HAS_PANICKED.load(Ordering::Relaxed), "no task of a server panics");
+        }
+    }
+}
+
+pub fn event(topic: &str, json: &str) -> event::Event {
+    event::Event::new(Topic::new(topic).unwrap(), Payload::json(json))
+}
+
+static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// A runtime catches what a task panics with: without this nobody would know.
+fn watch_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name().is_some_and(|name| name.starts_with("fanline-")) {
+                HAS_PANICKED.store(true, Ordering::Relaxed);
+            }
+            report(panic);
+        }));
+    });
+}

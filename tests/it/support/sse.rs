@@ -1,0 +1,189 @@
+use bytes::BytesMut;
+use serde_json::Value;
+
+use super::{Client, Head};
+
+/// A stream, taken apart as strictly as it was promised.
+pub struct Stream {
+    pub head: Head,
+    client: Client,
+    is_chunked: bool,
+    body: BytesMut,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Block {
+    Event(Event),
+    Comment,
+}
+
+#[derive(Debug, PartialEq, Eq, Default, Clone)]
+pub struct Event {
+    pub retry: Option<u64>,
+    pub id: Option<String>,
+    pub event: String,
+    /// The lines, joined by LF.
+    pub data: String,
+}
+
+impl Stream {
+    pub fn new(client: Client, head: Head) -> Self {
+        let is_chunked = head.header("transfer-encoding").is_some_and(|coding| coding == "chunked");
+        Self { head, client, is_chunked, body: BytesMut::new() }
+    }
+
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// The next block; none when the stream ended, in order or not, on a block's end or within one.
+    pub async fn try_block(&mut self) -> Option<Block> {
+        loop {
+            if let Some(end) = self.body.windows(2).position(|window| window == b"\n\n") {
+                return Some(parse(&self.body.split_to(end + 2)));
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+
+    /// More of the body; false at its end.
+    async fn fill(&mut self) -> bool {
+        if !self.is_chunked {
+            let is_open = self.client.read().await;
+            self.body.extend_from_slice(&self.client.take());
+            return is_open;
+        }
+        // A chunk is looked at when all of it is there: the connection may end within one.
+        loop {
+            if let Some(length) = whole_chunk(self.client.received()) {
+                let chunk = self.client.chunk().await;
+                assert!(chunk.is_some() || length == 5);
+                self.body.extend_from_slice(chunk.as_deref().unwrap_or_default());
+                return chunk.is_some();
+            }
+            if !self.client.read().await {
+                return false;
+            }
+        }
+    }
+
+    pub async fn block(&mut self) -> Block {
+        self.try_block().await.expect("the stream goes on")
+    }
+
+    /// The next block, which must be an event.
+    pub async fn event(&mut self) -> Event {
+        match self.block().await {
+            Block::Event(event) => event,
+            Block::Comment => panic!("a comment, where an event was due"),
+        }
+    }
+
+    /// The next block, which must be an event with this id; answers its data.
+    pub async fn data_at(&mut self, sequence: u64) -> String {
+        let event = self.event().await;
+        assert_eq!(event.id, Some(format!("{}-{sequence}", super::EPOCH)), "{event:?}");
+        event.data
+    }
+
+    /// The next block, which must be the hello; answers its data.
+    pub async fn hello(&mut self) -> Value {
+        let hello = self.event().await;
+        assert_eq!(hello.event, "system");
+        let data = hello.json();
+        assert_eq!(data["message"], "connected");
+        assert_eq!(data["retry"], hello.retry.expect("hello says when to come back"));
+        assert_eq!(data["position"].as_str(), hello.id.as_deref());
+        data
+    }
+
+    /// The next block, which must be a gap; answers its data.
+    pub async fn gap(&mut self) -> (Option<String>, Value) {
+        let gap = self.event().await;
+        assert_eq!(gap.event, "gap", "{gap:?}");
+        let data = gap.json();
+        (gap.id, data)
+    }
+
+    /// The next block, which must be the marker that a test published.
+    pub async fn marker(&mut self) {
+        assert_eq!(self.event().await.event, "marker");
+    }
+
+    /// Waits for the end of the body, which must be here and in order, and for the connection's.
+    pub async fn end(mut self) {
+        assert_eq!(self.try_block().await, None);
+        assert!(self.body.is_empty(), "no half block");
+        assert_eq!(self.client.rest().await, "");
+    }
+}
+
+/// The length of the chunk that `bytes` begin with, if it is all there.
+fn whole_chunk(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.windows(2).position(|window| window == b"\r\n")?;
+    let digits = std::str::from_utf8(&bytes[..line]).unwrap();
+    let length = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is a chunk's length"));
+    let whole = line + 2 + length + 2;
+    (bytes.len() >= whole).then_some(whole)
+}
+
+impl Event {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Reads one block with its blank line: lines that end with LF, the fields in their order, and nothing else.
+fn parse(block: &[u8]) -> Block {
+    let text = std::str::from_utf8(block).expect("a stream is UTF-8");
+    assert!(!text.contains('\r'), "lines end with LF: {text:?}");
+    assert!(!text.starts_with('\n') && !text.starts_with('\u{feff}'), "{text:?}");
+    if text == ":\n\n" {
+        return Block::Comment;
+    }
+    let mut lines = text.strip_suffix("\n\n").unwrap().split('\n').peekable();
+    let mut field = |name: &str| {
+        let line = lines.next_if(|line| line.split_once(": ").is_some_and(|(other, _)| other == name))?;
+        Some(line[name.len() + 2..].to_owned())
+    };
+    let retry = field("retry").map(|retry| retry.parse().unwrap());
+    let id = field("id");
+    let event = field("event").unwrap_or_else(|| panic!("an event's name: {text:?}"));
+    let mut data = field("data").unwrap_or_else(|| panic!("an event's data: {text:?}"));
+    while let Some(line) = field("data") {
+        data = data + "\n" + &line;
+    }
+    assert_eq!(lines.next(), None, "{text:?}");
+    assert!(id.as_ref().is_none_or(|id| !id.is_empty()), "an empty id would reset the client's: {text:?}");
+    assert!(retry.is_none() || event == "system", "only the hello says when to come back: {text:?}");
+    Block::Event(Event { retry, id, event, data })
+}
+
+#[test]
+fn a_block_is_read_when_it_is_spelled_as_promised() {
+    let event = Event { retry: None, id: Some("7-1".into()), event: "e".into(), data: "a\n\nb".into() };
+    assert_eq!(parse(b"id: 7-1\nevent: e\ndata: a\ndata: \ndata: b\n\n"), Block::Event(event));
+    assert_eq!(parse(b":\n\n"), Block::Comment);
+}
+
+#[test]
+fn a_block_is_refused_when_it_is_spelled_otherwise() {
+    for block in [
+        "event: e\nid: 7-1\ndata: a\n\n",
+        "id: 7-1\nevent: e\ndata: a\nid: 7-1\n\n",
+        "id: 7-1\nevent: e\n\n",
+        "id: 7-1\ndata: a\n\n",
+        "id: 7-1\nevent: e\ndata:a\n\n",
+        "id: 7-1\r\nevent: e\ndata: a\n\n",
+        "id: \nevent: e\ndata: a\n\n",
+        "retry: 1\nevent: e\ndata: a\n\n",
+        "retry: 1\n\n",
+        "\nid: 7-1\nevent: e\ndata: a\n\n",
+        "\u{feff}id: 7-1\nevent: e\ndata: a\n\n",
+        ": a\n\n",
+    ] {
+        assert!(std::panic::catch_unwind(|| parse(block.as_bytes())).is_err(), "{block:?}");
+    }
+}
