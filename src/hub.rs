@@ -212,3 +212,6 @@ mod tests;
 
 #[cfg(all(test, not(fanline_loom)))]
 mod reference;
+
+#[cfg(all(test, fanline_loom))]
+mod model;

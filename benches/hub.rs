@@ -1,0 +1,144 @@
+//! What an event costs in memory, before any socket: to publish and encode it, to replay it, and to hand it to many.
+//!
+//! ```text
+//! cargo bench --bench hub
+//! ```
+//!
+//! All is measured through the library's public face, as its users meet it. Encoding and the ring are private; an entry
+//! for benches alone would have to be kept, and would be measured without what always comes with it. `encode` is a
+//! publication into rings so short that nothing else changes with the payload; `replay` is a full ring, read by a
+//! subscription. Nothing waits: every future is ready when it is polled, so that no runtime is measured.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanline::event::{Event, Payload};
+use fanline::hub::{Delivery, Hub, HubOptions, Interest, Start, Subscription};
+use fanline::topic::Topic;
+
+const SMALL: usize = 64;
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("nobody else publishes, so there is nothing to wait for"),
+    }
+}
+
+fn event(topic: &str, payload: &str) -> Event {
+    Event::new(Topic::new(topic).unwrap(), Payload::text(payload))
+}
+
+/// Rings short enough for the cache, long enough for a burst.
+fn short_hub() -> Hub {
+    Hub::new(&HubOptions { history: 128, firehose_history: 128, ..HubOptions::default() })
+}
+
+/// Reads what is ready; answers how much it was.
+fn drain(subscription: &mut Subscription) -> usize {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut count = 0;
+    while let Poll::Ready(delivery) = subscription.poll_next(&mut cx) {
+        match delivery {
+            Delivery::Event(frame) => count += black_box(frame.sse()).len().min(1),
+            Delivery::Gap(gap) => panic!("a reader that keeps up misses nothing: {gap:?}"),
+        }
+    }
+    count
+}
+
+fn encode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("encode");
+    let line = "0123456789abcdef".repeat(4) + "\n";
+    let payloads = [
+        ("64 B", "x".repeat(64)),
+        ("1 KiB", "x".repeat(1 << 10)),
+        ("64 KiB", "x".repeat(64 << 10)),
+        ("64 KiB of lines", line.repeat((64 << 10) / line.len())),
+    ];
+    for (name, payload) in payloads {
+        let hub = Hub::new(&HubOptions { history: 16, firehose_history: 16, ..HubOptions::default() });
+        let event = event("metric", &payload);
+        group.throughput(Throughput::Bytes(payload.len() as u64));
+        group.bench_function(name, |b| b.iter(|| now(hub.publish(event.clone()))));
+    }
+    group.finish();
+}
+
+fn replay(c: &mut Criterion) {
+    let mut group = c.benchmark_group("replay");
+    const EVENTS: usize = 10_000;
+    let hub = Hub::new(&HubOptions { history: EVENTS, firehose_history: EVENTS, ..HubOptions::default() });
+    for _ in 0..EVENTS {
+        now(hub.publish(event("metric", &"x".repeat(SMALL)))).unwrap();
+    }
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("a full ring", |b| {
+        b.iter_batched_ref(
+            || hub.subscribe(Interest::everything(), Start::Earliest).0,
+            |subscription| assert_eq!(drain(subscription), EVENTS),
+            BatchSize::SmallInput,
+        );
+    });
+    group.throughput(Throughput::Elements(1));
+    let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::Live);
+    group.bench_function("nothing at the head", |b| b.iter(|| drain(&mut subscription)));
+    group.bench_function("subscribe and leave", |b| b.iter(|| hub.subscribe(Interest::everything(), Start::Live)));
+    group.finish();
+}
+
+fn publish(c: &mut Criterion) {
+    let mut group = c.benchmark_group("publish");
+    let payload = "x".repeat(SMALL);
+    for topics in [1, 1000] {
+        let events: Vec<_> = (0..topics).map(|number| event(&format!("topic:{number}"), &payload)).collect();
+        let hub = Hub::default();
+        let mut next = events.iter().cycle();
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("topics", topics), |b| {
+            b.iter(|| now(hub.publish(next.next().unwrap().clone())));
+        });
+    }
+    let hub = Hub::default();
+    let batch = vec![event("metric", &payload); 64];
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("64 together", |b| {
+        b.iter_batched(|| batch.clone(), |batch| now(hub.publish_all(batch)), BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+fn fan_out(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fan_out");
+    let payload = "x".repeat(SMALL);
+    for burst in [1, 64] {
+        for subscribers in [1, 100, 1000] {
+            let hub = short_hub();
+            let topic = event("metric", &payload);
+            let interest = || Interest::of(["metric".parse().unwrap()]);
+            let mut subscriptions: Vec<_> = (0..subscribers).map(|_| hub.subscribe(interest(), Start::Live).0).collect();
+            // Each has waited once, so that there is somebody to wake.
+            subscriptions.iter_mut().for_each(|subscription| assert_eq!(drain(subscription), 0));
+            group.throughput(Throughput::Elements((burst * subscribers) as u64));
+            group.bench_function(BenchmarkId::new(format!("bursts of {burst}"), subscribers), |b| {
+                b.iter(|| {
+                    now(hub.publish_all(vec![topic.clone(); burst])).unwrap();
+                    for subscription in &mut subscriptions {
+                        assert_eq!(drain(subscription), burst);
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = encode, replay, publish, fan_out
+}
+criterion_main!(benches);

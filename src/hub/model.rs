@@ -1,0 +1,292 @@
+//! The hub under loom: publishers, the sequencer, subscriptions and their wake-ups, in every interleaving with up to as
+//! many preemptions as each model says, and with every value that the memory model lets a load return.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg fanline_loom" cargo test --release --lib model
+//! ```
+//!
+//! tokio's `oneshot` and `Notify` are the real ones, and loom does not see into them: what they do is one step of a
+//! model, and orders nothing in it. A publisher that is never answered blocks its model, which loom reports as a
+//! deadlock.
+//!
+//! **Forbidden:**
+//! 1. a publication that is never drained, positions that are not dense, two events of one publisher out of order;
+//! 2. a task that waits though there is something for it to read, and nobody is going to wake it;
+//! 3. a subscription that delivers out of order or twice, or that neither delivers an event nor tells of it;
+//! 4. a position, told in a gap, that the stream has not given yet: whoever resumed from it would be refused;
+//! 5. a count of missed events that is not exact.
+
+use std::pin::pin;
+use std::sync::Arc as Shared;
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::sync::Notify;
+use loom::thread;
+
+use super::batch::Batch;
+use super::ledger::Ledger;
+use super::*;
+use crate::event::Payload;
+use crate::position::Sequence;
+use crate::sync::{AtomicBool, Ordering};
+use crate::topic::{Topic, TopicFilter};
+
+const EPOCH: Epoch = Epoch(1000);
+
+/// Explores with up to `preemptions` switches away from a thread that could have gone on.
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(model);
+}
+
+struct Unpark(Notify);
+
+impl Wake for Unpark {
+    fn wake(self: Shared<Self>) {
+        self.0.notify();
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let unpark = Shared::new(Unpark(Notify::new()));
+    let waker = Waker::from(unpark.clone());
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        unpark.0.wait();
+    }
+}
+
+fn hub(history: usize, firehose_history: usize) -> Hub {
+    Hub::new(&HubOptions { epoch: EPOCH, history, firehose_history, ..HubOptions::default() })
+}
+
+fn event(topic: &str) -> Event {
+    Event::new(Topic::new(topic).unwrap(), Payload::text("x"))
+}
+
+fn events(topics: &[&str]) -> Vec<Event> {
+    topics.iter().map(|topic| event(topic)).collect()
+}
+
+fn interest(filters: &[&str]) -> Interest {
+    Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
+}
+
+/// Publishes each of `batches` together, one after the other.
+fn publish(hub: &Hub, batches: &'static [&[&str]]) -> thread::JoinHandle<Vec<Sequence>> {
+    let hub = hub.clone();
+    thread::spawn(move || {
+        let publish = |batch: &&[&str]| block_on(hub.publish_all(events(batch))).unwrap().unwrap().last.sequence;
+        batches.iter().map(publish).collect()
+    })
+}
+
+/// A task that reads a subscription whenever it was woken, as a runtime would have it.
+struct Task {
+    subscription: Subscription,
+    flag: Shared<Flag>,
+    waker: Waker,
+    /// Where the client stands: what came up to here it has seen or was told of.
+    seen: Sequence,
+    received: Vec<Sequence>,
+    missed: u64,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Shared<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Task {
+    fn new((subscription, opening): (Subscription, Opening)) -> Self {
+        let flag = Shared::new(Flag(AtomicBool::new(true)));
+        let seen = opening.position.unwrap().sequence;
+        Self { subscription, waker: flag.clone().into(), flag, seen, received: Vec::new(), missed: 0 }
+    }
+
+    /// Runs until it waits; does nothing when it was not woken.
+    fn run(&mut self, hub: &Hub) {
+        while self.flag.0.swap(false, Ordering::Acquire) {
+            let mut batch = Batch::default();
+            while let Poll::Ready(read) =
+                self.subscription.poll_fill(&mut Context::from_waker(&self.waker), &mut batch)
+            {
+                match read {
+                    Ok(()) => {
+                        for frame in batch.frames() {
+                            assert!(frame.sequence() > self.seen, "forbidden 3");
+                            self.seen = frame.sequence();
+                            self.received.push(self.seen);
+                        }
+                        self.subscription.take(&batch, batch.len());
+                    }
+                    Err(gap) => {
+                        assert!(gap.resume.sequence <= hub.position().sequence, "forbidden 4");
+                        assert!(gap.to.sequence <= hub.position().sequence, "forbidden 4");
+                        self.seen = gap.resume.sequence;
+                        self.missed += gap.missed.unwrap_or(0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_publisher_is_answered_and_its_events_stand_in_its_order() {
+    check(2, || {
+        let hub = hub(8, 8);
+        let other = publish(&hub, &[&["b"]]);
+        let mut positions = Vec::new();
+        for _ in 0..2 {
+            positions.push(block_on(hub.publish(event("a"))).unwrap().sequence);
+        }
+        assert!(positions.is_sorted(), "forbidden 1");
+        positions.extend(other.join().unwrap());
+        positions.sort_unstable();
+        assert_eq!(positions, [1, 2, 3], "forbidden 1");
+        assert_eq!(hub.stats().published, 3, "forbidden 1");
+    });
+}
+
+#[test]
+fn who_finds_the_queue_full_is_answered_too() {
+    check(2, || {
+        let hub = hub(8, 8);
+        let others = [publish(&hub, &[&["a"]]), publish(&hub, &[&["a"]])];
+        let mut positions = vec![block_on(hub.publish(event("a"))).unwrap().sequence];
+        positions.extend(others.into_iter().flat_map(|other| other.join().unwrap()));
+        positions.sort_unstable();
+        assert_eq!(positions, [1, 2, 3], "forbidden 1");
+    });
+}
+
+#[test]
+fn who_publishes_while_the_hub_is_closed_is_answered() {
+    check(3, || {
+        let hub = hub(8, 8);
+        let publisher = {
+            let hub = hub.clone();
+            thread::spawn(move || block_on(hub.publish(event("a"))))
+        };
+        hub.close();
+        let answer = publisher.join().unwrap();
+        assert_eq!(hub.stats().published, u64::from(answer.is_ok()), "forbidden 1");
+    });
+}
+
+#[test]
+fn a_task_that_waits_is_woken_by_whoever_publishes() {
+    check(3, || {
+        let hub = hub(8, 8);
+        let publisher = publish(&hub, &[&["a"], &["a"]]);
+        let mut task = Task::new(hub.subscribe(interest(&["a"]), Start::After(StreamPosition::new(EPOCH, 0))));
+        task.run(&hub);
+        publisher.join().unwrap();
+        task.run(&hub);
+        assert_eq!(task.received, [1, 2], "forbidden 2");
+    });
+}
+
+#[test]
+fn a_task_that_waits_is_woken_by_its_shard() {
+    check(3, || {
+        let hub = hub(8, 8);
+        let group = WakeGroup::dispatched();
+        let start = Start::After(StreamPosition::new(EPOCH, 0));
+        let mut task = Task::new(hub.subscribe_in(&group, interest(&["a"]), start));
+        let publisher = publish(&hub, &[&["a"], &["a"]]);
+        task.run(&hub);
+        for _ in 0..2 {
+            dispatch(&group);
+            task.run(&hub);
+        }
+        publisher.join().unwrap();
+        dispatch(&group);
+        task.run(&hub);
+        assert_eq!(task.received, [1, 2], "forbidden 2");
+    });
+}
+
+/// What a shard's dispatcher does when its runtime polls it.
+fn dispatch(group: &WakeGroup) {
+    assert!(pin!(group.dispatch()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[test]
+fn a_reader_of_two_topics_gets_them_in_the_one_order() {
+    check(3, || {
+        let hub = hub(8, 8);
+        let mut task = Task::new(hub.subscribe(interest(&["a", "b"]), Start::Live));
+        let publisher = publish(&hub, &[&["a", "b"]]);
+        // Woken or not: it may come to read because of anything.
+        let mut batch = Batch::default();
+        task.subscription.fill(&mut batch).unwrap();
+        let first: Vec<_> = batch.frames().map(Frame::sequence).collect();
+        assert!(first.is_empty() || first == [1, 2], "forbidden 3");
+        task.subscription.take(&batch, batch.len());
+        task.received = first;
+        publisher.join().unwrap();
+        task.run(&hub);
+        assert_eq!(task.received, [1, 2], "forbidden 3");
+    });
+}
+
+#[test]
+fn who_subscribes_while_a_short_ring_is_overrun_receives_or_is_told_of_all_that_follows() {
+    check(3, || {
+        let hub = hub(1, 8);
+        let publisher = publish(&hub, &[&["a", "a", "a"]]);
+        let mut task = Task::new(hub.subscribe(interest(&["a"]), Start::Live));
+        let first = task.seen;
+        task.run(&hub);
+        publisher.join().unwrap();
+        task.run(&hub);
+        assert_eq!(first + task.received.len() as u64 + task.missed, 3, "forbidden 3");
+    });
+}
+
+/// The reader scans what it does not want; before it comes to the next segment, that one is evicted. Nothing else will
+/// be published: if it does not tell of the gap now, it never gets what is retained.
+#[test]
+fn who_is_overtaken_while_it_scans_what_it_does_not_want_goes_on_with_what_is_retained() {
+    check(2, || {
+        let hub = hub(8, 2);
+        let mut task = Task::new(hub.subscribe(interest(&["wanted:*"]), Start::Live));
+        block_on(hub.publish_all(events(&["b", "b"]))).unwrap();
+        let publisher = publish(&hub, &[&["b"], &["wanted:1", "wanted:2"]]);
+        task.run(&hub);
+        publisher.join().unwrap();
+        task.run(&hub);
+        assert_eq!(task.received, [4, 5], "forbidden 2");
+    });
+}
+
+#[test]
+fn a_count_is_exact_or_none_while_the_ledger_is_overwritten() {
+    check(3, || {
+        let ledger = Shared::new(Ledger::new(2));
+        for sequence in 1..=2 {
+            ledger.record(sequence, 7);
+        }
+        let reader = {
+            let ledger = ledger.clone();
+            thread::spawn(move || {
+                assert!(matches!(ledger.count(7, 0, 2), None | Some(2)), "forbidden 5");
+                assert!(matches!(ledger.count(7, 1, 2), None | Some(1)), "forbidden 5");
+            })
+        };
+        for sequence in 3..=4 {
+            ledger.record(sequence, 8);
+        }
+        reader.join().unwrap();
+    });
+}
