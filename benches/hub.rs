@@ -119,7 +119,8 @@ fn fan_out(c: &mut Criterion) {
             let hub = short_hub();
             let topic = event("metric", &payload);
             let interest = || Interest::of(["metric".parse().unwrap()]);
-            let mut subscriptions: Vec<_> = (0..subscribers).map(|_| hub.subscribe(interest(), Start::Live).0).collect();
+            let mut subscriptions: Vec<_> =
+                (0..subscribers).map(|_| hub.subscribe(interest(), Start::Live).0).collect();
             // Each has waited once, so that there is somebody to wake.
             subscriptions.iter_mut().for_each(|subscription| assert_eq!(drain(subscription), 0));
             group.throughput(Throughput::Elements((burst * subscribers) as u64));

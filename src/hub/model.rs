@@ -116,8 +116,7 @@ impl Task {
     fn run(&mut self, hub: &Hub) {
         while self.flag.0.swap(false, Ordering::Acquire) {
             let mut batch = Batch::default();
-            while let Poll::Ready(read) =
-                self.subscription.poll_fill(&mut Context::from_waker(&self.waker), &mut batch)
+            while let Poll::Ready(read) = self.subscription.poll_fill(&mut Context::from_waker(&self.waker), &mut batch)
             {
                 match read {
                     Ok(()) => {

@@ -156,7 +156,7 @@ fn a_subscriber_that_dies_200_times_at_any_byte_loses_nothing_and_gets_nothing_t
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
     };
     // Shown when the test fails.
-    println!("FANLINE_TEST_SEED={seed}");
+    eprintln!("FANLINE_TEST_SEED={seed}");
     let server = Server::start(&[
         "--shards",
         "2",
