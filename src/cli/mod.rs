@@ -1,5 +1,7 @@
 //! The command line: one module for each command, with its flags beside its code.
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod client;
 mod publish;
 #[cfg(test)]
@@ -31,6 +33,9 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follows a stream: reconnects with the last id, and says when events were missed
     Tail(tail::TailArgs),
+    /// Measures a server: subscribers, a publish rate, latencies, and whether every stream was whole
+    #[cfg(target_os = "linux")]
+    Bench(Box<bench::BenchArgs>),
 }
 
 impl Cli {
@@ -40,6 +45,8 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
             Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
+            #[cfg(target_os = "linux")]
+            Command::Bench(args) => bench::run(*args),
         }
     }
 }

@@ -37,6 +37,13 @@ impl ServerArgs {
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
+impl Token {
+    /// What follows `Authorization:`, for a request that is written by hand.
+    pub fn header_value(&self) -> &str {
+        self.0.to_str().expect("a token is made of visible ASCII characters")
+    }
+}
+
 impl FromStr for Token {
     type Err = &'static str;
 

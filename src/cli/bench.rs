@@ -1,0 +1,135 @@
+//! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream, and says what it cost.
+//!
+//! It works against any server that speaks SSE over HTTP/1.1: events are known by a [marker] in their payload, not by
+//! anything that is fanline's own. One thread does it all ([`engine`]): subscribers ([`crowd`]), publishers ([`press`]).
+//! What a stream should have is counted for each topic of each publisher ([`ledger`]); bytes that another subscriber had
+//! before are compared instead of parsed ([`journal`], [`stream`]).
+//!
+//! Latency counts from when an event was due ([`schedule`]), so that neither a server nor this program can hide that it
+//! fell behind.
+
+mod args;
+mod client;
+mod crowd;
+mod endpoint;
+mod engine;
+mod http;
+mod journal;
+mod latency;
+mod ledger;
+mod marker;
+mod plan;
+mod press;
+mod probe;
+mod problems;
+mod progress;
+mod publisher;
+mod report;
+mod schedule;
+mod stream;
+mod template;
+mod text;
+mod timeline;
+mod topics;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::task::{Context, Waker};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{complain, signal};
+pub use args::BenchArgs;
+use engine::Engine;
+use plan::Plan;
+use progress::Progress;
+use report::Report;
+
+/// Open files besides subscribers and publishers.
+const OTHER_FILES: usize = 16;
+
+/// What keeps a run from being made, or its report from being written.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Plan(#[from] plan::Error),
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, io::Error),
+    #[error("nobody could subscribe: {0}")]
+    NobodySubscribed(String),
+    #[error("{needed} open files are needed, and {limit} are allowed (ulimit -n -H); fewer --clients fit")]
+    OpenFiles { needed: usize, limit: u64 },
+    #[error("--pid {0}: {1}")]
+    Process(u32, io::Error),
+    #[error("after {connected} subscribers: {error}{hint}")]
+    Run { connected: usize, error: io::Error, hint: &'static str },
+    #[error("standard output: {0}")]
+    Output(io::Error),
+}
+
+/// Runs the load and reports. The exit code is 0 when every stream was whole, 1 when not or when the run could not be
+/// made, 2 for flags that do not go together.
+pub fn run(args: BenchArgs) -> ExitCode {
+    match measure(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => complain(&error.to_string(), if matches!(error, Error::Plan(_)) { 2 } else { 1 }),
+    }
+}
+
+fn measure(args: BenchArgs) -> Result<bool, Error> {
+    let plan = Plan::new(args)?;
+    raise_open_files(plan.args.clients + plan.args.publishers + OTHER_FILES)?;
+    // The default lets a timer be 50 µs late, and latency counts from when an event was due. Without it, it just may be.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    let resolve = |endpoint: &endpoint::Endpoint| {
+        endpoint.resolve().map_err(|error| Error::Connect(format!("http://{}", endpoint.authority), error))
+    };
+    let addresses = (resolve(&plan.sse)?, resolve(&plan.publish)?);
+
+    let mut stop = pin!(signal::interrupted());
+    let mut is_interrupted = || stop.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    let mut progress = Progress::new(!plan.args.quiet);
+    let mut engine = Engine::new(&plan, addresses, &mut is_interrupted, &mut progress)
+        .map_err(|error| Error::Process(plan.args.pid.unwrap_or_default(), error))?;
+    let result = engine.run();
+    if let Err(error) = result {
+        let hint = match error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error()) {
+            true => "; more --sources give more ports",
+            false => "",
+        };
+        return Err(Error::Run { connected: engine.crowd.opened, error, hint });
+    }
+    if plan.args.clients > 0 && engine.crowd.opened == 0 && !engine.was_interrupted {
+        let why = engine.problems.list().first().map_or("no answer in time", |problem| &problem.what);
+        return Err(Error::NobodySubscribed(why.to_owned()));
+    }
+    let report = Report::new(&engine);
+    write_report(&plan, &report).map_err(Error::Output)?;
+    Ok(report.ok || plan.args.allow_loss)
+}
+
+fn write_report(plan: &Plan, report: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = if plan.args.json {
+        serde_json::to_writer_pretty(&mut out, report).map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        text::write(&mut out, report)
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn raise_open_files(needed: usize) -> Result<(), Error> {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < needed as u64 => Err(Error::OpenFiles { needed, limit }),
+        _ => Ok(()),
+    }
+}

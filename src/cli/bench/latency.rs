@@ -1,0 +1,160 @@
+//! How long after it was due an event arrived.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Ten minutes: what takes longer counts as that.
+const HIGHEST_MICROSECONDS: u64 = 600_000_000;
+
+/// Latencies of the measured window, in microseconds: of all of it, and of the interval under way.
+///
+/// Memory is bounded whatever the number of deliveries: two HDR histograms of three digits, about 200 KB each.
+pub struct Latency {
+    all: Histogram<u64>,
+    interval: Histogram<u64>,
+    /// Events that were due from the first to before the second are measured, in nanoseconds of the run's clock.
+    window: (u64, u64),
+    /// One of so many deliveries is recorded.
+    sample: u32,
+    skipped: u32,
+}
+
+/// The latencies of one interval.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Interval {
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p99_us: u64,
+    pub max_us: u64,
+    /// Deliveries recorded by latency: bucket `i` has those from `2^(i/2)` to before `2^((i+1)/2)` microseconds.
+    pub counts: Vec<u64>,
+}
+
+/// A point of the distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Percentile {
+    pub percent: f64,
+    pub us: u64,
+}
+
+impl Latency {
+    pub fn new(sample: u32) -> Self {
+        let histogram = Histogram::new_with_bounds(1, HIGHEST_MICROSECONDS, 3).expect("these bounds are valid");
+        Self { all: histogram.clone(), interval: histogram, window: (0, 0), sample, skipped: 0 }
+    }
+
+    /// From now on, measure events that are due from `from` to before `to`.
+    pub fn measure(&mut self, from: u64, to: u64) {
+        self.window = (from, to);
+    }
+
+    #[inline]
+    pub fn record(&mut self, due: u64, now: u64) {
+        if due < self.window.0 || due >= self.window.1 {
+            return;
+        }
+        self.skipped += 1;
+        if self.skipped >= self.sample {
+            self.skipped = 0;
+            self.interval.saturating_record(now.saturating_sub(due) / 1000);
+        }
+    }
+
+    /// Ends the interval under way.
+    pub fn end_interval(&mut self) -> Interval {
+        let quantile = |quantile| if self.interval.is_empty() { 0 } else { self.interval.value_at_quantile(quantile) };
+        let mut ended = Interval {
+            p50_us: quantile(0.5),
+            p90_us: quantile(0.9),
+            p99_us: quantile(0.99),
+            max_us: self.interval.max(),
+            counts: Vec::new(),
+        };
+        for value in self.interval.iter_recorded() {
+            let bucket = bucket(value.value_iterated_to());
+            if bucket >= ended.counts.len() {
+                ended.counts.resize(bucket + 1, 0);
+            }
+            ended.counts[bucket] += value.count_since_last_iteration();
+        }
+        self.all.add(&self.interval).expect("both have the same bounds");
+        self.interval.reset();
+        ended
+    }
+
+    /// Microseconds below which a share of all ended intervals' deliveries stayed; `None` when there was none.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        (!self.all.is_empty()).then(|| self.all.value_at_quantile(quantile))
+    }
+
+    pub fn highest(&self) -> Option<u64> {
+        (!self.all.is_empty()).then(|| self.all.max())
+    }
+
+    pub fn mean(&self) -> Option<f64> {
+        (!self.all.is_empty()).then(|| self.all.mean())
+    }
+
+    /// The distribution, in finer steps the rarer it gets.
+    pub fn percentiles(&self) -> Vec<Percentile> {
+        let tail = (1..=6).flat_map(|nines| [0.0, 0.5, 0.75].map(|part| 1.0 - (1.0 - part) * 10f64.powi(-nines)));
+        let body = [0.01, 0.1, 0.25, 0.5, 0.75];
+        let recorded = self.all.len() as f64;
+        let quantiles = body.into_iter().chain(tail).filter(|quantile| recorded * (1.0 - quantile) >= 1.0);
+        let at = |quantile: f64| Percentile { percent: quantile * 100.0, us: self.all.value_at_quantile(quantile) };
+        let last = self.highest().map(|us| Percentile { percent: 100.0, us });
+        quantiles.map(at).chain(last).collect()
+    }
+}
+
+/// `floor(2 * log2(microseconds))`.
+fn bucket(microseconds: u64) -> usize {
+    let octave = microseconds.max(1).ilog2();
+    // The upper half of an octave begins at 2^(octave + 1/2).
+    let upper = u128::from(microseconds).pow(2) >= 1u128 << (2 * octave + 1);
+    2 * octave as usize + usize::from(upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_due_in_the_window_is_measured() {
+        let mut latency = Latency::new(1);
+        latency.record(0, 9_000);
+        latency.measure(1_000, 2_000);
+        for due in [999, 2_000, 3_000] {
+            latency.record(due, 9_000);
+        }
+        assert_eq!(latency.end_interval().counts, [0u64; 0]);
+        assert_eq!(latency.quantile(0.5), None);
+        latency.record(1_000, 9_000_000);
+        latency.record(1_999, 4_001_999);
+        let interval = latency.end_interval();
+        assert_eq!((interval.p50_us, latency.quantile(0.5), latency.highest()), (4_001, Some(4_001), Some(8_999)));
+        assert_eq!(interval.counts.iter().sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn intervals_add_up_to_the_whole() {
+        let mut latency = Latency::new(1);
+        latency.measure(0, 1);
+        for us in 1..=1000 {
+            latency.record(0, us * 1000);
+            if us % 100 == 0 {
+                latency.end_interval();
+            }
+        }
+        assert_eq!((latency.quantile(0.5), latency.quantile(0.99)), (Some(500), Some(990)));
+        let percentiles = latency.percentiles();
+        assert_eq!(percentiles.last(), Some(&Percentile { percent: 100.0, us: 1000 }));
+        assert!(percentiles.is_sorted_by(|a, b| a.percent < b.percent && a.us <= b.us), "{percentiles:?}");
+    }
+
+    #[test]
+    fn a_bucket_is_half_an_octave() {
+        let buckets = [0, 1, 2, 3, 4, 5, 6, 8, 1 << 20, HIGHEST_MICROSECONDS].map(bucket);
+        assert_eq!(buckets, [0, 0, 2, 3, 4, 4, 5, 6, 40, 58]);
+    }
+}

@@ -1,0 +1,141 @@
+//! Which events one subscriber has received, by the numbers that each publisher gave to each topic's events.
+
+/// Ranges of missing numbers that one stream keeps. What is missing from before them is lost for good: a late event of
+/// those counts as a duplicate.
+const MOST_HOLES: usize = 1024;
+
+/// What an event was to the stream that it came on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The next, or one after some that are missing by now.
+    Forward,
+    /// One that had been jumped over.
+    Late,
+    /// One that had been received before.
+    Again,
+}
+
+/// The numbers of one stream. A line is a topic's place among those of the stream, and a publisher.
+#[derive(Default)]
+pub struct Ledger {
+    /// The number that comes next on each line.
+    next: Box<[u32]>,
+    holes: Vec<Hole>,
+    given_up: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Hole {
+    line: u32,
+    from: u32,
+    to: u32,
+}
+
+impl Ledger {
+    pub fn new(lines: usize) -> Self {
+        Self { next: vec![0; lines].into(), ..Self::default() }
+    }
+
+    /// Notes an event.
+    #[inline]
+    pub fn receive(&mut self, line: usize, number: u32) -> Arrival {
+        let next = self.next[line];
+        if number == next {
+            self.next[line] = next + 1;
+            return Arrival::Forward;
+        }
+        self.receive_out_of_turn(line, number)
+    }
+
+    #[cold]
+    fn receive_out_of_turn(&mut self, line: usize, number: u32) -> Arrival {
+        let next = self.next[line];
+        if number > next {
+            if self.holes.len() == MOST_HOLES {
+                let oldest = self.holes.remove(0);
+                self.given_up += u64::from(oldest.to - oldest.from);
+            }
+            self.holes.push(Hole { line: line as u32, from: next, to: number });
+            self.next[line] = number + 1;
+            return Arrival::Forward;
+        }
+        let is_in = |hole: &Hole| hole.line as usize == line && (hole.from..hole.to).contains(&number);
+        let Some(index) = self.holes.iter().position(is_in) else { return Arrival::Again };
+        let hole = self.holes[index];
+        let parts = [Hole { to: number, ..hole }, Hole { from: number + 1, ..hole }];
+        self.holes.splice(index..=index, parts.into_iter().filter(|part| part.from < part.to));
+        Arrival::Late
+    }
+
+    /// Whether each line has come as far as `issued` says.
+    pub fn has_all(&self, issued: impl Iterator<Item = u32>) -> bool {
+        self.next.iter().zip(issued).all(|(next, issued)| *next >= issued)
+    }
+
+    /// How many events were jumped over and never came, and with `issued`, how many did not come after the last.
+    /// `excused` says of a line and a number that nobody knows whether it was published.
+    pub fn missing(&self, issued: Option<&[u32]>, excused: impl Fn(usize, u32) -> bool) -> u64 {
+        let count =
+            |line: usize, from: u32, to: u32| (from..to).filter(|number| !excused(line, *number)).count() as u64;
+        let holes: u64 = self.holes.iter().map(|hole| count(hole.line as usize, hole.from, hole.to)).sum();
+        let tail: u64 = issued.map_or(0, |issued| {
+            let lines = self.next.iter().zip(issued).enumerate();
+            lines.map(|(line, (next, issued))| count(line, *next, *issued)).sum()
+        });
+        self.given_up + holes + tail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(numbers: &[u32]) -> (Ledger, Vec<Arrival>) {
+        let mut ledger = Ledger::new(2);
+        let arrivals = numbers.iter().map(|number| ledger.receive(1, *number)).collect();
+        (ledger, arrivals)
+    }
+
+    fn missing(ledger: &Ledger, issued: u32) -> u64 {
+        ledger.missing(Some(&[0, issued]), |_, _| false)
+    }
+
+    use Arrival::{Again, Forward, Late};
+
+    #[test]
+    fn a_whole_stream_misses_nothing() {
+        let (ledger, arrivals) = received(&[0, 1, 2]);
+        assert_eq!((arrivals, missing(&ledger, 3)), (vec![Forward; 3], 0));
+        assert!(ledger.has_all([0, 3].into_iter()) && !ledger.has_all([0, 4].into_iter()));
+    }
+
+    #[test]
+    fn what_is_jumped_over_is_missing_until_it_comes_late() {
+        let (mut ledger, arrivals) = received(&[0, 5]);
+        assert_eq!((arrivals, missing(&ledger, 6)), (vec![Forward; 2], 4));
+        assert_eq!((ledger.receive(1, 3), ledger.receive(1, 3), missing(&ledger, 6)), (Late, Again, 3));
+        assert_eq!([1, 2, 4].map(|number| ledger.receive(1, number)), [Late; 3]);
+        assert_eq!(missing(&ledger, 6), 0);
+        assert_eq!(ledger.receive(1, 0), Again);
+    }
+
+    #[test]
+    fn what_does_not_come_after_the_last_is_missing_from_a_stream_that_is_open() {
+        let (ledger, _) = received(&[0, 2]);
+        assert_eq!((missing(&ledger, 10), ledger.missing(None, |_, _| false)), (8, 1));
+    }
+
+    #[test]
+    fn what_may_not_have_been_published_is_excused() {
+        let (ledger, _) = received(&[0, 2]);
+        assert_eq!(ledger.missing(Some(&[0, 5]), |line, number| line == 1 && [1, 4].contains(&number)), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_given_up_stays_missing() {
+        let every_second: Vec<u32> = (0..5000).map(|number| number * 2 + 1).collect();
+        let (mut ledger, _) = received(&every_second);
+        assert_eq!((ledger.holes.len(), missing(&ledger, 10_000)), (MOST_HOLES, 5000));
+        assert_eq!((ledger.receive(1, 0), ledger.receive(1, 9998)), (Again, Late));
+    }
+}

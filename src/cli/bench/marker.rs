@@ -1,0 +1,141 @@
+//! The marker that each payload begins with: which event it is, and when it was due.
+//!
+//! `flb-<run>-<topic>-<publisher>-<number>-<due>-`, all of them hexadecimal and of one width. It is found wherever it
+//! stands in a stream, because letters, digits and dashes come through any encoding as they are; the run keeps events of
+//! another run apart, such as those that a server still replays. Numbers count from 0 for each topic of each publisher,
+//! who publishes one event at a time: whatever a server does, these have to arrive in order.
+
+use memchr::memmem::Finder;
+
+/// Bytes of a marker.
+pub const LENGTH: usize = 48;
+/// What five hexadecimal digits can number.
+pub const MOST_PUBLISHERS: usize = 65_536;
+/// What six hexadecimal digits can number.
+pub const MOST_TOPICS: usize = 1 << 24;
+
+const PREFIX: usize = 13;
+/// What fills a payload up.
+const PAD: u8 = b'x';
+
+/// What a marker says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub topic: u32,
+    pub publisher: u32,
+    pub number: u32,
+    /// Nanoseconds of the run's clock.
+    pub due: u64,
+}
+
+/// Writes and finds the markers of one run.
+pub struct Marker {
+    prefix: [u8; PREFIX],
+    finder: Finder<'static>,
+    pad: Vec<u8>,
+}
+
+impl Marker {
+    /// For a run with this number, and payloads of so many bytes.
+    pub fn new(run: u32, payload: usize) -> Self {
+        let mut prefix = *b"flb-00000000-";
+        write_hex(&mut prefix[4..12], u64::from(run));
+        let finder = Finder::new(&prefix).into_owned();
+        Self { prefix, finder, pad: vec![PAD; payload.saturating_sub(LENGTH)] }
+    }
+
+    /// Appends a payload.
+    pub fn write(&self, out: &mut Vec<u8>, mark: Mark) {
+        let mut text = *b"flb-00000000-000000-00000-00000000-000000000000-";
+        text[..PREFIX].copy_from_slice(&self.prefix);
+        write_hex(&mut text[13..19], u64::from(mark.topic));
+        write_hex(&mut text[20..25], u64::from(mark.publisher));
+        write_hex(&mut text[26..34], u64::from(mark.number));
+        write_hex(&mut text[35..47], mark.due);
+        out.extend_from_slice(&text);
+        out.extend_from_slice(&self.pad);
+    }
+
+    /// The first payload in `text`, whether it is as it was sent, and where it ends.
+    pub fn find(&self, text: &[u8]) -> Option<(Result<Mark, Corrupted>, usize)> {
+        let start = self.finder.find(text)?;
+        let end = start + LENGTH + self.pad.len();
+        let mark = text.get(start..end).and_then(|payload| self.parse(payload));
+        Some((mark.ok_or(Corrupted), end.min(text.len())))
+    }
+
+    fn parse(&self, payload: &[u8]) -> Option<Mark> {
+        let (text, pad) = payload.split_at(LENGTH);
+        let dashes = [19, 25, 34, 47].iter().all(|at| text[*at] == b'-');
+        (dashes && pad == self.pad).then_some(())?;
+        Some(Mark {
+            topic: read_hex(&text[13..19])? as u32,
+            publisher: read_hex(&text[20..25])? as u32,
+            number: read_hex(&text[26..34])? as u32,
+            due: read_hex(&text[35..47])?,
+        })
+    }
+}
+
+/// A payload that begins as one of this run, and does not go on as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupted;
+
+fn write_hex(digits: &mut [u8], mut number: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+fn read_hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: Mark = Mark { topic: 0xfffff, publisher: 3, number: 70_000, due: 123_456_789_012 };
+
+    fn payload(marker: &Marker) -> Vec<u8> {
+        let mut payload = Vec::new();
+        marker.write(&mut payload, MARK);
+        payload
+    }
+
+    #[test]
+    fn what_is_written_is_found_wherever_it_stands() {
+        let marker = Marker::new(0xdead_beef, 60);
+        let payload = payload(&marker);
+        assert_eq!(payload.len(), 60);
+        assert_eq!(marker.find(&payload), Some((Ok(MARK), 60)));
+        let inside = [b"data: {\"a\":[\"", &payload[..], b"\"]}\n\n"].concat();
+        assert_eq!(marker.find(&inside), Some((Ok(MARK), 73)));
+        assert_eq!(marker.find(&inside[73..]), None);
+    }
+
+    #[test]
+    fn the_marker_of_another_run_is_none() {
+        assert_eq!(Marker::new(2, LENGTH).find(&payload(&Marker::new(1, LENGTH))), None);
+    }
+
+    #[test]
+    fn what_was_cut_or_changed_is_corrupted() {
+        let marker = Marker::new(1, 60);
+        let whole = payload(&marker);
+        assert_eq!(marker.find(&whole[..59]), Some((Err(Corrupted), 59)));
+        for at in 13..60 {
+            let mut changed = whole.clone();
+            changed[at] = b'?';
+            assert_eq!(marker.find(&changed), Some((Err(Corrupted), 60)), "byte {at}");
+        }
+    }
+}

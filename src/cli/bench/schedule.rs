@@ -1,0 +1,131 @@
+//! When events are due.
+
+use super::args::Rate;
+
+/// A time that never comes.
+pub const NEVER: u64 = u64::MAX;
+
+/// The due times of events, in nanoseconds of the run's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    rate: Rate,
+    start: u64,
+    end: u64,
+    /// How many events have been taken, and how many there are at most.
+    taken: u64,
+    most: u64,
+}
+
+impl Schedule {
+    /// Nothing is due.
+    pub const fn empty() -> Self {
+        Self { rate: Rate::PerSecond(0.0), start: 0, end: 0, taken: 0, most: 0 }
+    }
+
+    /// `count` events, each as soon as somebody can send it.
+    pub fn at_once(count: u64) -> Self {
+        Self { rate: Rate::Max, start: 0, end: NEVER, taken: 0, most: count }
+    }
+
+    /// Events from `start` to before `end`.
+    pub fn between(rate: Rate, start: u64, end: u64) -> Self {
+        let most = if rate == Rate::PerSecond(0.0) { 0 } else { u64::MAX };
+        Self { rate, start, end, taken: 0, most }
+    }
+
+    /// When the next event is due: at `now` when that is up to whoever sends it.
+    pub fn next(&self, now: u64) -> u64 {
+        let due = match self.rate {
+            _ if self.taken >= self.most => NEVER,
+            Rate::Max => now.max(self.start),
+            Rate::PerSecond(rate) => self.due(self.taken, rate),
+        };
+        if due < self.end { due } else { NEVER }
+    }
+
+    fn due(&self, event: u64, rate: f64) -> u64 {
+        self.start + (event as f64 * 1e9 / rate) as u64
+    }
+
+    /// Takes the next event, if it is due by `now`.
+    pub fn take(&mut self, now: u64) -> Option<u64> {
+        let due = self.next(now);
+        (due <= now).then(|| {
+            self.taken += 1;
+            due
+        })
+    }
+
+    /// Nothing more becomes due from `now` on.
+    pub fn stop(&mut self, now: u64) {
+        self.end = self.end.min(now);
+    }
+
+    /// Events that are due by `now` and have not been taken.
+    pub fn behind(&self, now: u64) -> u64 {
+        match self.rate {
+            Rate::PerSecond(rate) if rate > 0.0 => {
+                let end = now.min(self.end);
+                let mut due = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
+                // What was rounded may be one off, and must be the number of times that `next` gives before `end`.
+                while self.due(due, rate) < end {
+                    due += 1;
+                }
+                while due > 0 && self.due(due - 1, rate) >= end {
+                    due -= 1;
+                }
+                due.saturating_sub(self.taken)
+            }
+            Rate::PerSecond(_) => 0,
+            Rate::Max if self.most == u64::MAX => 0,
+            Rate::Max => self.most - self.taken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn events_are_due_at_their_time_however_late_they_are_taken() {
+        let mut schedule = Schedule::between(Rate::PerSecond(4.0), SECOND, 2 * SECOND);
+        assert_eq!((schedule.next(0), schedule.take(SECOND - 1)), (SECOND, None));
+        let taken: Vec<u64> = std::iter::from_fn(|| schedule.take(5 * SECOND)).collect();
+        assert_eq!(taken, [4, 5, 6, 7].map(|quarter| quarter * SECOND / 4));
+        assert_eq!(schedule.next(5 * SECOND), NEVER);
+    }
+
+    #[test]
+    fn what_was_not_taken_in_time_is_known() {
+        let mut schedule = Schedule::between(Rate::PerSecond(4.0), 0, SECOND);
+        assert_eq!(schedule.take(0), Some(0));
+        assert_eq!((schedule.behind(SECOND / 2), schedule.behind(9 * SECOND)), (1, 3));
+        schedule.stop(SECOND / 2);
+        assert_eq!((schedule.behind(9 * SECOND), schedule.take(9 * SECOND)), (1, Some(SECOND / 4)));
+        assert_eq!((schedule.behind(9 * SECOND), schedule.take(9 * SECOND)), (0, None));
+    }
+
+    #[test]
+    fn when_all_is_taken_nothing_is_behind_whatever_the_rate() {
+        for rate in [0.3, 1.0, 3.0, 30.0, 33.3, 70.0, 99.9, 1e5] {
+            for end in [SECOND / 10, SECOND, SECOND + 1] {
+                let mut schedule = Schedule::between(Rate::PerSecond(rate), 7, end);
+                let all = schedule.behind(end);
+                let taken = std::iter::from_fn(|| schedule.take(end)).count() as u64;
+                assert_eq!((taken, schedule.behind(end)), (all, 0), "{rate} for {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn at_once_means_whenever_somebody_is_free() {
+        let mut schedule = Schedule::at_once(2);
+        assert_eq!([7, 8, 9].map(|now| schedule.take(now)), [Some(7), Some(8), None]);
+        let mut endless = Schedule::between(Rate::Max, 5, 10);
+        assert_eq!([4, 5, 9, 10].map(|now| endless.take(now)), [None, Some(5), Some(9), None]);
+        assert_eq!(Schedule::between(Rate::PerSecond(0.0), 0, 10).take(5), None);
+    }
+}

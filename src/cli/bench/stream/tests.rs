@@ -1,0 +1,216 @@
+//! The checker, checked: whatever is wrong with a stream is counted as what it is, however its bytes are cut.
+
+use super::*;
+
+const PUBLISHERS: usize = 2;
+
+/// A run in which the first publisher sent events 0 to 3 to one topic.
+struct Run {
+    checker: Checker,
+    group: GroupState,
+}
+
+impl Run {
+    fn new(members: u32) -> Self {
+        let mut checker = Checker {
+            marker: Marker::new(7, 60),
+            tally: Tally::default(),
+            latency: Latency::new(1),
+            last_client: Latency::new(1),
+            publishers: PUBLISHERS,
+        };
+        checker.latency.measure(0, u64::MAX);
+        checker.last_client.measure(0, u64::MAX);
+        let journal = (members > 1).then(|| Journal::new(1));
+        Self { checker, group: GroupState { topics: [5].into(), members, journal } }
+    }
+
+    /// A stream that got `bytes` in pieces of at most `piece` bytes.
+    fn stream(&mut self, chunked: bool, bytes: &[u8], piece: usize) -> Stream {
+        let mut stream = Stream::new(PUBLISHERS);
+        stream.begin(chunked);
+        let mut buffer = vec![0; 1 << 20];
+        for part in bytes.chunks(piece) {
+            let start = stream.restore(&mut buffer);
+            buffer[start..start + part.len()].copy_from_slice(part);
+            stream.receive(&buffer[..start + part.len()], 0, &mut self.group, &mut self.checker);
+        }
+        stream
+    }
+
+    fn event(&self, number: u32) -> Vec<u8> {
+        let mut event = format!("id: 9-{number}\nevent: data\ndata: {{\"a\":\"").into_bytes();
+        self.checker.marker.write(&mut event, Mark { topic: 5, publisher: 0, number, due: 0 });
+        event.extend_from_slice(b"\"}\n\n");
+        event
+    }
+
+    fn events(&self, numbers: &[u32]) -> Vec<Vec<u8>> {
+        numbers.iter().map(|number| self.event(*number)).collect()
+    }
+}
+
+fn chunk(content: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", content.len()).as_bytes(), content, b"\r\n"].concat()
+}
+
+const HELLO: &[u8] = b"retry: 5000\nid: 9-0\nevent: system\ndata: {\"message\":\"connected\"}\n\n";
+
+/// The ways in which a server may frame the same blocks.
+fn framings(blocks: &[Vec<u8>]) -> Vec<(&'static str, bool, Vec<u8>)> {
+    let all = blocks.concat();
+    let crlf = String::from_utf8(all.clone()).unwrap().replace('\n', "\r\n").into_bytes();
+    vec![
+        ("a chunk for each block", true, blocks.iter().flat_map(|block| chunk(block)).collect()),
+        ("one chunk", true, chunk(&all)),
+        ("chunks that cut blocks", true, all.chunks(37).flat_map(chunk).collect()),
+        ("no chunks", false, all),
+        ("no chunks, lines end with CRLF", false, crlf),
+    ]
+}
+
+/// Tally and lost events of a stream with these blocks: the same in whatever framing and pieces, alone and in company.
+fn judged(blocks: impl Fn(&Run) -> Vec<Vec<u8>>) -> (Tally, u64) {
+    let mut verdict = None;
+    for members in [1, 2] {
+        for way in 0..5 {
+            for piece in [1, 7, 100, 4096] {
+                let mut run = Run::new(members);
+                let blocks = blocks(&run);
+                if members == 2 {
+                    let whole = [vec![HELLO.to_vec()], run.events(&[0, 1, 2, 3])].concat();
+                    let (_, chunked, bytes) = framings(&whole).swap_remove(way);
+                    let leader = run.stream(chunked, &bytes, 4096);
+                    assert_eq!(leader.ledger.missing(Some(&[4, 0]), |_, _| false), 0);
+                    assert_eq!(run.checker.tally, Tally { deliveries: 4, foreign: 1, ..Tally::default() });
+                    run.checker.tally = Tally::default();
+                }
+                let (name, chunked, bytes) = framings(&blocks).swap_remove(way);
+                let stream = run.stream(chunked, &bytes, piece);
+                let now = (run.checker.tally, stream.ledger.missing(Some(&[4, 0]), |_, _| false));
+                let first = *verdict.get_or_insert(now);
+                assert_eq!(now, first, "{name}, in pieces of {piece}, {members} members");
+            }
+        }
+    }
+    verdict.unwrap()
+}
+
+#[test]
+fn a_whole_stream_has_nothing_wrong() {
+    let (tally, lost) = judged(|run| [vec![HELLO.to_vec()], run.events(&[0, 1, 2, 3])].concat());
+    assert_eq!((tally, lost), (Tally { deliveries: 4, foreign: 1, ..Tally::default() }, 0));
+}
+
+#[test]
+fn a_skipped_event_is_lost() {
+    let (tally, lost) = judged(|run| run.events(&[0, 2, 3]));
+    assert_eq!((tally, lost), (Tally { deliveries: 3, ..Tally::default() }, 1));
+}
+
+#[test]
+fn events_missing_at_either_end_are_lost() {
+    assert_eq!(judged(|run| run.events(&[2])).1, 3);
+}
+
+#[test]
+fn an_event_twice_is_a_duplicate() {
+    let (tally, lost) = judged(|run| run.events(&[0, 1, 1, 2, 0, 3]));
+    assert_eq!((tally, lost), (Tally { deliveries: 4, duplicated: 2, ..Tally::default() }, 0));
+}
+
+#[test]
+fn a_late_event_is_out_of_order_and_not_lost() {
+    let (tally, lost) = judged(|run| run.events(&[0, 2, 1, 3]));
+    assert_eq!((tally, lost), (Tally { deliveries: 4, out_of_order: 1, ..Tally::default() }, 0));
+}
+
+#[test]
+fn a_gap_is_counted_and_so_is_what_it_hides() {
+    let gap = b"id: 9-2\nevent: gap\ndata: {\"reason\":\"lagged\"}\n\n";
+    let (tally, lost) = judged(|run| [vec![gap.to_vec()], run.events(&[2, 3])].concat());
+    assert_eq!((tally, lost), (Tally { deliveries: 2, gaps: 1, ..Tally::default() }, 2));
+}
+
+#[test]
+fn keep_alives_change_nothing() {
+    let others = |run: &Run| {
+        let mut blocks = run.events(&[0, 1, 2, 3]);
+        blocks.insert(1, b":\n\n".to_vec());
+        blocks.insert(3, b"event: heartbeat\ndata: {\"timestamp\":1}\n\n".to_vec());
+        blocks.insert(4, b": ping\n\n".to_vec());
+        blocks
+    };
+    let (tally, lost) = judged(others);
+    assert_eq!((tally, lost), (Tally { deliveries: 4, heartbeats: 1, comments: 2, ..Tally::default() }, 0));
+}
+
+#[test]
+fn a_payload_that_was_changed_is_corrupted_and_one_of_another_run_is_foreign() {
+    let changed = |run: &Run| {
+        let mut blocks = run.events(&[0, 1, 2, 3]);
+        let pad = blocks[1].len() - 6;
+        blocks[1][pad] = b'y';
+        let other = Run { checker: Checker { marker: Marker::new(8, 60), ..Run::new(1).checker }, ..Run::new(1) };
+        blocks.push(other.event(3));
+        blocks
+    };
+    let (tally, lost) = judged(changed);
+    assert_eq!((tally, lost), (Tally { deliveries: 3, corrupted: 1, foreign: 1, ..Tally::default() }, 1));
+}
+
+#[test]
+fn an_event_of_a_topic_that_was_not_asked_for_is_corrupted() {
+    let other_topic = |run: &Run| {
+        let mut event = b"data: ".to_vec();
+        run.checker.marker.write(&mut event, Mark { topic: 6, publisher: 0, number: 0, due: 0 });
+        event.extend_from_slice(b"\n\n");
+        [run.events(&[0, 1, 2, 3]), vec![event]].concat()
+    };
+    assert_eq!(judged(other_topic), (Tally { deliveries: 4, corrupted: 1, ..Tally::default() }, 0));
+}
+
+#[test]
+fn several_payloads_in_one_event_are_as_many_deliveries() {
+    let joined = |run: &Run| {
+        let first = run.event(0);
+        // Without its blank line.
+        vec![[&first[..first.len() - 1], &run.event(1)].concat(), run.event(2), run.event(3)]
+    };
+    let (tally, lost) = judged(joined);
+    assert_eq!((tally.deliveries, tally.duplicated, lost), (4, 0, 0));
+}
+
+#[test]
+fn an_event_that_is_longer_than_any_buffer_is_read() {
+    let mut run = Run::new(1);
+    run.checker.marker = Marker::new(7, 300_000);
+    let blocks = run.events(&[0, 1]);
+    for (name, chunked, bytes) in framings(&blocks) {
+        run.checker.tally = Tally::default();
+        let stream = run.stream(chunked, &bytes, 50_000);
+        let lost = stream.ledger.missing(Some(&[2, 0]), |_, _| false);
+        assert_eq!((run.checker.tally, lost), (Tally { deliveries: 2, ..Tally::default() }, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_body_ends_with_its_last_chunk_or_with_what_is_no_chunk() {
+    let mut run = Run::new(1);
+    let bytes = [chunk(&run.event(0)), b"0\r\n\r\n".to_vec()].concat();
+    assert!(run.stream(true, &bytes, 4096).ended);
+    assert_eq!(run.checker.tally.malformed, 0);
+    assert!(run.stream(true, b"nonsense", 4096).ended);
+    assert_eq!(run.checker.tally.malformed, 1);
+}
+
+#[test]
+fn the_last_of_a_group_ends_an_event_and_the_journal_saves_parsing() {
+    let mut run = Run::new(3);
+    let bytes: Vec<u8> = run.events(&[0, 1]).iter().flat_map(|block| chunk(block)).collect();
+    for done in 1..=3 {
+        run.stream(true, &bytes, 4096);
+        assert_eq!(run.group.journal.as_mut().unwrap().get(1).unwrap().reached, done);
+    }
+    assert_eq!(run.checker.last_client.end_interval().counts.iter().sum::<u64>(), 2);
+}
