@@ -13,6 +13,7 @@ mod client;
 mod crowd;
 mod endpoint;
 mod engine;
+mod html;
 mod http;
 mod journal;
 mod latency;
@@ -35,6 +36,7 @@ mod topics;
 use std::future::Future;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::{Context, Waker};
@@ -66,6 +68,8 @@ enum Error {
     Process(u32, io::Error),
     #[error("after {connected} subscribers: {error}{hint}")]
     Run { connected: usize, error: io::Error, hint: &'static str },
+    #[error("--html {0}: {1}")]
+    Page(PathBuf, io::Error),
     #[error("standard output: {0}")]
     Output(io::Error),
 }
@@ -81,8 +85,9 @@ pub fn run(args: BenchArgs) -> ExitCode {
 }
 
 fn measure(args: BenchArgs) -> Result<bool, Error> {
+    // Before the plan, which is made for each subscriber.
+    raise_open_files(args.clients.saturating_add(args.publishers).saturating_add(OTHER_FILES))?;
     let plan = Plan::new(args)?;
-    raise_open_files(plan.args.clients + plan.args.publishers + OTHER_FILES)?;
     // The default lets a timer be 50 µs late, and latency counts from when an event was due. Without it, it just may be.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let resolve = |endpoint: &endpoint::Endpoint| {
@@ -109,6 +114,9 @@ fn measure(args: BenchArgs) -> Result<bool, Error> {
     }
     let report = Report::new(&engine);
     write_report(&plan, &report).map_err(Error::Output)?;
+    if let Some(file) = &plan.args.html {
+        html::write(file, &report).map_err(|error| Error::Page(file.clone(), error))?;
+    }
     Ok(report.ok || plan.args.allow_loss)
 }
 

@@ -3,6 +3,8 @@
 //! `support` runs the library's server in this process and shows every byte of an answer; `process` runs the program as
 //! its users do: command line, signals, limits, memory.
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod crowd;
 mod curl;
 mod drain;

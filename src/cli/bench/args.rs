@@ -1,6 +1,7 @@
 //! The flags of `fanline bench`.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ const EXAMPLES: &str = "\
 Examples:
   A thousand subscribers, a hundred events a second:
       fanline bench --clients 1000 --rate 100 --pid $(pgrep -n fanline)
-  10,000 topics with one subscriber each, of which the first get most of the events:
-      fanline bench --clients 10000 --topics 10000 --distribution zipf
+  10,000 topics with a subscriber each, of which the first get most events, and a page to look at:
+      fanline bench --clients 10000 --topics 10000 --distribution zipf --html report.html
   Another server, with its own URLs and its own form of an event:
       fanline bench --sse-url 'http://127.0.0.1:9000/sub/{topic}' \\
           --publish-url 'http://127.0.0.1:9000/pub?id={topic}' --content-type text/plain --body '{data}'
@@ -142,6 +143,10 @@ pub struct BenchArgs {
     /// Write the report as JSON to standard output
     #[arg(long, help_heading = "Report")]
     pub json: bool,
+
+    /// Write the report as a page with plots, in one file that needs no network
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub html: Option<PathBuf>,
 
     /// Show no progress
     #[arg(long, short, help_heading = "Report")]

@@ -188,6 +188,7 @@ fn options(plan: &Plan) -> Value {
     let args = &plan.args;
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "date": humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         "sse_url": args.sse_url.replace("{url}", &args.server.url.to_string()),
         "publish_url": args.publish_url.replace("{url}", &args.server.url.to_string()),
         "body": args.body,

@@ -1,0 +1,66 @@
+//! The report as a page.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::process::{Process, Server, fanline};
+
+/// The page of a short run, in a file of its own.
+fn page(name: &str) -> (PathBuf, String) {
+    let file = std::env::temp_dir().join(format!("fanline-bench-{}-{name}.html", std::process::id()));
+    let server = Server::start(&[]);
+    let (pid, path) = (server.pid().to_string(), file.to_str().expect("a path is text"));
+    let args = ["--clients", "5", "--warmup", "0", "--duration", "0.5", "--pid", &pid, "--html", path];
+    let (code, ..) = Process::run(fanline(&[&["bench", "--url", &server.url()][..], &args].concat()));
+    assert_eq!(code, Some(0));
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    (file, text)
+}
+
+#[test]
+fn the_page_is_one_file_that_loads_nothing() {
+    let (file, page) = page("alone");
+    std::fs::remove_file(file).unwrap();
+    let start = page.find(r#"<script id="numbers" type="application/json">"#).expect("it has the numbers");
+    let end = start + page[start..].find("</script>").expect("they end");
+    // The numbers name the server that was measured. Nothing else names any.
+    let around = [&page[..start], &page[end..]].concat();
+    for loads in
+        ["src=", "@import", "url(", "fetch(", "https:", "http://", "XMLHttpRequest", "import(", "<link rel=\"style"]
+    {
+        assert!(!around.contains(loads), "{loads}");
+    }
+    assert_eq!(around.matches("href=").count(), around.matches("href=\"data:,\"").count());
+    let numbers = page[start..end].split_once('>').expect("a tag").1;
+    let numbers: serde_json::Value = serde_json::from_str(numbers).expect("JSON");
+    assert_eq!((&numbers["ok"], &numbers["deliveries"]), (&true.into(), &250.into()));
+    assert!(around.contains(">every stream whole<") && around.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_told_after_the_report() {
+    let server = Server::start(&[]);
+    let args = ["bench", "--url", &server.url(), "--clients", "1", "--warmup", "0", "--duration", "0.1", "--html", "/"];
+    let (code, stdout, stderr) = Process::run(fanline(&args));
+    assert!(code == Some(1) && stdout.contains("every stream whole"), "{stdout}");
+    assert!(stderr.contains("--html /: "), "{stderr}");
+}
+
+#[test]
+#[ignore = "needs chromium; run scripts/test"]
+fn a_browser_draws_every_plot() {
+    let (file, _) = page("drawn");
+    let mut browser = Command::new("chromium");
+    browser.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]);
+    let (code, dom, _) = Process::run({
+        browser.arg(format!("file://{}", file.display()));
+        browser
+    });
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(dom.matches("<svg").count(), 5, "{dom}");
+    for drawn in ["median latency", "server CPU", "<rect", "class=\"line two\"", "deliveries checked</td><td>250</td>"]
+    {
+        assert!(dom.contains(drawn), "no {drawn:?} in {dom}");
+    }
+}
