@@ -27,7 +27,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// What subscribers GET: {url}, {topics} with commas, {topic} the first of them, {n} the subscriber's number
+    /// What subscribers GET: {url}, {topics} with commas, {topic} the first of them, {client} the subscriber's number
     #[arg(long, value_name = "TEMPLATE", default_value = "{url}/stream?topics={topics}", help_heading = "Any server")]
     pub sse_url: String,
 

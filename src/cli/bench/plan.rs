@@ -76,7 +76,7 @@ impl Plan {
     /// [`Error`] says which flags do not go together, and what would.
     pub fn new(args: BenchArgs) -> Result<Self, Error> {
         let base = args.server.url.to_string();
-        let sse = Endpoint::new(&args.sse_url, &base, &["topics", "topic", "n"]).map_err(Error::SseUrl)?;
+        let sse = Endpoint::new(&args.sse_url, &base, &["topics", "topic", "client"]).map_err(Error::SseUrl)?;
         let publish = Endpoint::new(&args.publish_url, &base, &["topic"]).map_err(Error::PublishUrl)?;
         let body = Template::new(&args.body, &["topic", "data"]).map_err(Error::Body)?;
         if !body.has(DATA) {
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_token_goes_to_both_sides() {
-        let plan = plan("--token secret --sse-url http://h/{topic}/{n}").unwrap();
+        let plan = plan("--token secret --sse-url http://h/{topic}/{client}").unwrap();
         assert!(plan.subscribe_request(7).starts_with("GET /bench/7 HTTP/1.1\r\nhost: h\r\n"));
         assert!(
             plan.sse_headers.contains("authorization: Bearer secret\r\n") && plan.sse_headers == plan.publish_headers
