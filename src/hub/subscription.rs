@@ -262,7 +262,8 @@ impl Subscription {
             Read::Empty => head,
             Read::Lagged => self.taken,
         });
-        let resume = next.chain([to]).min().unwrap_or(to).max(self.taken);
+        // One cursor has been told of all up to `to`, whatever has happened to its next frame since.
+        let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) }.max(self.taken);
         self.taken = resume;
         let (to, resume) = (self.history.position(to), self.history.position(resume));
         Gap { reason, from, to, missed, resume }
