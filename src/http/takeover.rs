@@ -37,8 +37,8 @@ use super::Routes;
 use crate::conn::{Connection, StreamRequest};
 use crate::metrics::ConnectionGuard;
 
-/// How much of a request head, and of a body at a time, is buffered.
-const MAX_BUFFER: usize = 64 << 10;
+/// Bytes of a request's head; also how much of a body is buffered at a time.
+const MAX_HEAD: usize = 64 << 10;
 
 /// What a handler answers.
 pub(crate) enum Reply {
@@ -77,7 +77,9 @@ pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: Connecti
         .keep_alive(!is_draining)
         .timer(TokioTimer::new())
         .header_read_timeout(routes.options.head_timeout)
-        .max_buf_size(MAX_BUFFER)
+        // The buffer alone is no limit: a longer head that comes in one piece would be taken.
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(socket, service);
     let taken = {
         let mut draining = std::pin::pin!(routes.draining());
