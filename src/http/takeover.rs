@@ -128,7 +128,7 @@ fn take_over(socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guar
 /// A response's head as bytes (RFC 9112, sections 4 and 5). A body without chunks ends with the connection.
 fn head(parts: &Parts, version: Version) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
-    let framing = if version >= Version::HTTP_11 { "transfer-encoding: chunked" } else { "connection: close" };
+    let is_framed = version >= Version::HTTP_11;
     let (version, status) = (version.min(Version::HTTP_11), parts.status);
     head.extend_from_slice(
         format!("{version:?} {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).as_bytes(),
@@ -139,8 +139,12 @@ fn head(parts: &Parts, version: Version) -> BytesMut {
             head.extend_from_slice(part);
         }
     }
-    head.extend_from_slice(framing.as_bytes());
-    head.extend_from_slice(b"\r\n\r\n");
+    // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
+    head.extend_from_slice(b"connection: close\r\n");
+    if is_framed {
+        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
     head
 }
 
