@@ -33,7 +33,7 @@ use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::Routes;
+use super::{Routes, linger};
 use crate::conn::{Connection, StreamRequest};
 use crate::metrics::ConnectionGuard;
 
@@ -103,14 +103,20 @@ pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: Connecti
     match taken {
         Ok(Some(reply)) => {
             let parts = connection.into_parts();
-            take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
+            return take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
         }
-        Ok(None) => {
-            let mut socket = connection.into_parts().io.into_inner();
-            let _ = poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut socket), cx)).await;
+        Ok(None) => {}
+        Err(error) => {
+            tracing::debug!(%remote, %error, "connection failed");
+            // Who sent nothing in time is owed no answer.
+            if error.is_timeout() {
+                return;
+            }
         }
-        Err(error) => tracing::debug!(%remote, %error, "connection failed"),
     }
+    // All that hyper needed goes first.
+    let socket = connection.into_parts().io.into_inner();
+    linger::close(socket, routes.draining()).await;
 }
 
 /// Spawns the stream's own task; this one, with all that hyper needed, ends.
