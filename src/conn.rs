@@ -153,6 +153,8 @@ impl Connection {
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
         if self.next_call.is_none() {
             self.registration.client.served_by(cx.waker());
+            // Not only when there is nothing to read: a client that takes no byte from the first on lags as well.
+            self.subscription.wake(cx.waker());
         }
         self.read(cx)?;
         loop {

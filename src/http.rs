@@ -4,6 +4,7 @@
 //! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
 //! [`takeover`] puts on its own task.
 
+mod linger;
 mod problem;
 mod publish;
 mod query;

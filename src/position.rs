@@ -78,7 +78,26 @@ fn decimal(text: &str) -> Result<u64, InvalidPosition> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_position_reads_back_as_it_was_written(epoch: u64, sequence: u64) {
+            let position = StreamPosition::new(Epoch(epoch), sequence);
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
+        }
+
+        #[test]
+        fn a_position_has_one_spelling(text in "[0-9+]{0,3}[0-9]{0,17}-?[0-9]{0,20}|[ 0-9-]{0,6}|\\PC{0,6}") {
+            if let Ok(position) = text.parse::<StreamPosition>() {
+                prop_assert_eq!(position.to_string(), text);
+            }
+        }
+    }
 
     #[test]
     fn a_position_reads_back_as_it_was_written() {

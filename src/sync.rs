@@ -94,33 +94,37 @@ mod real {
         }
     }
 
-    /// Items change hands in one step; whether there are any is told by a relaxed count, so that a model passes only where
-    /// fences make a push visible to whoever looks.
+    /// How many items there are is told by relaxed operations, so that a model passes only where fences make a push
+    /// visible to whoever looks.
     pub(crate) struct ArrayQueue<T> {
-        items: Mutex<VecDeque<T>>,
+        /// Locked between two steps of a model, never across one.
+        items: std::sync::Mutex<VecDeque<T>>,
         length: AtomicUsize,
         capacity: usize,
     }
 
     impl<T> ArrayQueue<T> {
         pub(crate) fn new(capacity: usize) -> Self {
-            Self { items: Mutex::new(VecDeque::new()), length: AtomicUsize::new(0), capacity }
+            Self { items: std::sync::Mutex::default(), length: AtomicUsize::new(0), capacity }
         }
 
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
-            let mut items = self.items.lock().unwrap();
-            if items.len() == self.capacity {
+            // Two may find room for the last item: it holds one more then, which nothing relies on.
+            if self.items.lock().unwrap().len() >= self.capacity {
                 return Err(item);
             }
-            items.push_back(item);
-            self.length.store(items.len(), Ordering::Relaxed);
+            self.length.fetch_add(1, Ordering::Relaxed);
+            self.items.lock().unwrap().push_back(item);
             Ok(())
         }
 
         pub(crate) fn pop(&self) -> Option<T> {
-            let mut items = self.items.lock().unwrap();
-            let item = items.pop_front();
-            self.length.store(items.len(), Ordering::Relaxed);
+            let item = self.items.lock().unwrap().pop_front();
+            // A step after each look at the items, also when there are none: others may push before the caller goes on.
+            match item {
+                Some(_) => self.length.fetch_sub(1, Ordering::Relaxed),
+                None => self.length.load(Ordering::Relaxed),
+            };
             item
         }
 

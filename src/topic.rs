@@ -223,6 +223,9 @@ fn is_forbidden(c: char) -> bool {
 }
 
 #[cfg(test)]
+mod naive;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

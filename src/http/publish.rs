@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -172,10 +172,17 @@ fn answer(published: Option<Published>, count: u64) -> Value {
 }
 
 async fn whole(body: Incoming, max_bytes: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    // Before it is read: a client that waits for 100 Continue is spared the sending.
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(too_large());
+    }
     let body = Limited::new(body, max_bytes).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            too_large()
         } else {
             Problem::bad_request(format!("the body could not be read: {error}"))
         }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Response;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Routes, json_response, problem::Problem};
@@ -72,5 +72,5 @@ pub(super) fn ready(routes: &Routes) -> Result<Response<Full<Bytes>>, Problem> {
     } else {
         return Ok(json_response(&json!({"status": "ready"})));
     };
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason))
+    Err(Problem::unavailable(reason))
 }

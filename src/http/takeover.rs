@@ -33,12 +33,12 @@ use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::Routes;
+use super::{Routes, linger};
 use crate::conn::{Connection, StreamRequest};
 use crate::metrics::ConnectionGuard;
 
-/// How much of a request head, and of a body at a time, is buffered.
-const MAX_BUFFER: usize = 64 << 10;
+/// Bytes of a request's head; also how much of a body is buffered at a time.
+const MAX_HEAD: usize = 64 << 10;
 
 /// What a handler answers.
 pub(crate) enum Reply {
@@ -77,7 +77,9 @@ pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: Connecti
         .keep_alive(!is_draining)
         .timer(TokioTimer::new())
         .header_read_timeout(routes.options.head_timeout)
-        .max_buf_size(MAX_BUFFER)
+        // The buffer alone is no limit: a longer head that comes in one piece would be taken.
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(socket, service);
     let taken = {
         let mut draining = std::pin::pin!(routes.draining());
@@ -101,14 +103,20 @@ pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: Connecti
     match taken {
         Ok(Some(reply)) => {
             let parts = connection.into_parts();
-            take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
+            return take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
         }
-        Ok(None) => {
-            let mut socket = connection.into_parts().io.into_inner();
-            let _ = poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut socket), cx)).await;
+        Ok(None) => {}
+        Err(error) => {
+            tracing::debug!(%remote, %error, "connection failed");
+            // Who sent nothing in time is owed no answer.
+            if error.is_timeout() {
+                return;
+            }
         }
-        Err(error) => tracing::debug!(%remote, %error, "connection failed"),
     }
+    // All that hyper needed goes first.
+    let socket = connection.into_parts().io.into_inner();
+    linger::close(socket, routes.draining()).await;
 }
 
 /// Spawns the stream's own task; this one, with all that hyper needed, ends.
@@ -126,7 +134,7 @@ fn take_over(socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guar
 /// A response's head as bytes (RFC 9112, sections 4 and 5). A body without chunks ends with the connection.
 fn head(parts: &Parts, version: Version) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
-    let framing = if version >= Version::HTTP_11 { "transfer-encoding: chunked" } else { "connection: close" };
+    let is_framed = version >= Version::HTTP_11;
     let (version, status) = (version.min(Version::HTTP_11), parts.status);
     head.extend_from_slice(
         format!("{version:?} {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).as_bytes(),
@@ -137,8 +145,12 @@ fn head(parts: &Parts, version: Version) -> BytesMut {
             head.extend_from_slice(part);
         }
     }
-    head.extend_from_slice(framing.as_bytes());
-    head.extend_from_slice(b"\r\n\r\n");
+    // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
+    head.extend_from_slice(b"connection: close\r\n");
+    if is_framed {
+        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
     head
 }
 

@@ -61,12 +61,16 @@ impl Channel {
         Self { id, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail: Mutex::new(tail) }
     }
 
-    /// Appends a frame and answers by how much the memory held for this channel grew and shrank. For the sequencer.
-    pub(crate) fn append(&self, frame: Frame) -> (usize, usize) {
+    /// Appends a frame and answers by how much the memory held for this channel grew and shrank. Calls `before_evicting`
+    /// with the sequence of a frame that has to make room. For the sequencer.
+    pub(crate) fn append(&self, frame: Frame, before_evicting: impl FnOnce(Sequence)) -> (usize, usize) {
         let mut tail = lock(&self.tail);
         let freed = if tail.writer.is_full() {
-            let oldest = tail.writer.oldest() + 1;
-            self.evict(&mut tail, oldest)
+            let oldest = tail.writer.oldest();
+            if let Read::Run(run) = self.ring.read(oldest) {
+                before_evicting(run.get(oldest).sequence());
+            }
+            self.evict(&mut tail, oldest + 1)
         } else {
             0
         };

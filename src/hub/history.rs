@@ -70,7 +70,8 @@ impl History {
     }
 
     /// Puts `event` into its rings as `sequence`, the one after the last. Readers see it once [`History::publish`] says
-    /// so. For the sequencer.
+    /// so, or when one of them has to make room already: what is gone was there to be read, and a gap never ends beyond
+    /// the head. For the sequencer.
     pub(crate) fn append(&self, sequence: Sequence, event: &Event) -> Arc<Channel> {
         let channel = self.channel(event.topic());
         let chunk = sse::encode(self.position(sequence), event);
@@ -78,7 +79,11 @@ impl History {
         self.ledger.record(sequence, channel.id);
         channel.touch(self.tick.load(Ordering::Relaxed));
         for channel in [&channel, &self.firehose] {
-            let (grown, freed) = channel.append(frame.clone());
+            let (grown, freed) = channel.append(frame.clone(), |evicted| {
+                if evicted > self.head.load(Ordering::Relaxed) {
+                    self.publish(sequence - 1);
+                }
+            });
             self.account(grown, freed);
         }
         channel

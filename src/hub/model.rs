@@ -14,7 +14,14 @@
 //! 2. a task that waits though there is something for it to read, and nobody is going to wake it;
 //! 3. a subscription that delivers out of order or twice, or that neither delivers an event nor tells of it;
 //! 4. a position, told in a gap, that the stream has not given yet: whoever resumed from it would be refused;
-//! 5. a count of missed events that is not exact.
+//! 5. a count of missed events that is not exact;
+//! 6. a reader of one channel that is told of the same missing events twice: where its gap ends, it goes on.
+//!
+//! **What each was seen to catch**, when it was broken on purpose:
+//! * the fence in `Sequencer::combine` taken out: 1, as a deadlock;
+//! * a subscription that does not look once more after it set its waker: 2;
+//! * an event that is evicted before the head has passed it: 4;
+//! * a reader of one channel that resumes where its next frame was, although that one is gone too: 6.
 
 use std::pin::pin;
 use std::sync::Arc as Shared;
@@ -101,7 +108,8 @@ struct Flag(AtomicBool);
 
 impl Wake for Flag {
     fn wake(self: Shared<Self>) {
-        self.0.store(true, Ordering::Release);
+        // Not a store: loom lets one slip in between what a concurrent swap reads and what it writes, and be lost.
+        self.0.swap(true, Ordering::AcqRel);
     }
 }
 
@@ -114,7 +122,7 @@ impl Task {
 
     /// Runs until it waits; does nothing when it was not woken.
     fn run(&mut self, hub: &Hub) {
-        while self.flag.0.swap(false, Ordering::Acquire) {
+        while self.flag.0.swap(false, Ordering::AcqRel) {
             let mut batch = Batch::default();
             while let Poll::Ready(read) = self.subscription.poll_fill(&mut Context::from_waker(&self.waker), &mut batch)
             {
@@ -130,6 +138,7 @@ impl Task {
                     Err(gap) => {
                         assert!(gap.resume.sequence <= hub.position().sequence, "forbidden 4");
                         assert!(gap.to.sequence <= hub.position().sequence, "forbidden 4");
+                        assert_eq!(gap.resume, gap.to, "forbidden 6");
                         self.seen = gap.resume.sequence;
                         self.missed += gap.missed.unwrap_or(0);
                     }

@@ -140,13 +140,21 @@ impl Subscription {
     /// Fills `batch` with what is ready, at least one frame; or says what is missing before it.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
         self.fill(batch)?;
-        if batch.is_empty() && !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.group.set_waker(self.key, cx.waker());
-            self.waker = Some(cx.waker().clone());
+        if batch.is_empty() && self.wake(cx.waker()) {
             // Once more: what came before the waker was set would have woken nobody.
             self.fill(batch)?;
         }
         if batch.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Has `waker` woken by whatever is published from now on. Answers whether that is new.
+    pub(crate) fn wake(&mut self, waker: &Waker) -> bool {
+        if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return false;
+        }
+        self.group.set_waker(self.key, waker);
+        self.waker = Some(waker.clone());
+        true
     }
 
     /// Fills `batch` with what is ready, which may be nothing; or says what is missing before it.
@@ -262,7 +270,8 @@ impl Subscription {
             Read::Empty => head,
             Read::Lagged => self.taken,
         });
-        let resume = next.chain([to]).min().unwrap_or(to).max(self.taken);
+        // One cursor has been told of all up to `to`, whatever has happened to its next frame since.
+        let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) }.max(self.taken);
         self.taken = resume;
         let (to, resume) = (self.history.position(to), self.history.position(resume));
         Gap { reason, from, to, missed, resume }

@@ -10,17 +10,18 @@ pub(crate) struct Lines {
     open: BytesMut,
     /// The block that is being cut.
     block: Bytes,
-    is_overlong: bool,
+    /// Whether the beginning of the open line was refused, and what follows of it is passed over.
+    is_refused: bool,
 }
 
-/// A line longer than the limit: it was passed over to its end.
+/// A line longer than the limit: told as soon as that is known, which may be before its end. It is passed over.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
 impl Lines {
     /// Lines of at most `max_bytes`, the line's end not counted.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, open: BytesMut::new(), block: Bytes::new(), is_overlong: false }
+        Self { max_bytes, open: BytesMut::new(), block: Bytes::new(), is_refused: false }
     }
 
     /// Adds the next block; the lines of the last one must have been taken.
@@ -29,29 +30,33 @@ impl Lines {
         self.block = block;
     }
 
-    /// The next line that is complete, without its end.
+    /// The next line that is complete, without its end; or that there is one that is too long.
     pub(crate) fn next(&mut self) -> Option<Result<Bytes, TooLong>> {
-        let Some(end) = memchr::memchr(b'\n', &self.block) else {
-            let rest = std::mem::take(&mut self.block);
-            // One byte more than the limit, for a CR that may belong to the line's end.
-            if self.open.len() + rest.len() > self.max_bytes + 1 {
-                self.is_overlong = true;
-                self.open.clear();
+        while let Some(end) = memchr::memchr(b'\n', &self.block) {
+            let tail = self.block.split_to(end);
+            self.block.advance(1);
+            if !std::mem::take(&mut self.is_refused) {
+                return Some(self.complete(tail));
             }
-            if !self.is_overlong {
-                self.open.extend_from_slice(&rest);
-            }
+        }
+        let rest = std::mem::take(&mut self.block);
+        if self.is_refused {
             return None;
-        };
-        let tail = self.block.split_to(end);
-        self.block.advance(1);
-        Some(self.complete(tail))
+        }
+        // One byte more than the limit, for a CR that may belong to the line's end.
+        if self.open.len() + rest.len() > self.max_bytes + 1 {
+            self.is_refused = true;
+            self.open.clear();
+            return Some(Err(TooLong));
+        }
+        self.open.extend_from_slice(&rest);
+        None
     }
 
     /// The last line, when the stream ended without ending it.
     pub(crate) fn finish(&mut self) -> Option<Result<Bytes, TooLong>> {
         debug_assert!(self.block.is_empty());
-        if self.open.is_empty() && !self.is_overlong { None } else { Some(self.complete(Bytes::new())) }
+        if self.open.is_empty() { None } else { Some(self.complete(Bytes::new())) }
     }
 
     fn complete(&mut self, tail: Bytes) -> Result<Bytes, TooLong> {
@@ -64,7 +69,7 @@ impl Lines {
         if line.last() == Some(&b'\r') {
             line.truncate(line.len() - 1);
         }
-        if std::mem::take(&mut self.is_overlong) || line.len() > self.max_bytes { Err(TooLong) } else { Ok(line) }
+        if line.len() > self.max_bytes { Err(TooLong) } else { Ok(line) }
     }
 }
 
@@ -109,8 +114,9 @@ mod tests {
     #[test]
     fn a_line_that_never_ends_is_not_held() {
         let mut lines = Lines::new(10);
-        for _ in 0..1000 {
+        for block in 0..1000 {
             lines.push(Bytes::from_static(&[b'x'; 1000]));
+            assert_eq!(lines.next(), (block == 0).then_some(Err(TooLong)), "it is told at once, and once");
             assert_eq!(lines.next(), None);
             assert!(lines.open.len() <= 11);
         }

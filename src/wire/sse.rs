@@ -92,6 +92,9 @@ pub(crate) fn bytes_for(chunk: &Chunk, framed: bool) -> Bytes {
 }
 
 #[cfg(test)]
+mod read_back;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::{EventName, Payload};

@@ -99,8 +99,8 @@ fn a_server_that_drains_is_live_and_not_ready_and_says_why() {
         let mut kept = server.connect().await;
         kept.get("/health/ready").await.ok();
         server.publish("t", [1]).await;
-        server.stop();
         assert_eq!(stream.data_at(1).await, "{\"n\":1}");
+        server.stop();
         let farewell = stream.event().await;
         assert_eq!((farewell.event.as_str(), farewell.id.as_deref()), ("system", Some("7-1")));
         assert_eq!(farewell.json(), json!({"message": "server restarting"}));

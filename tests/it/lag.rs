@@ -1,6 +1,9 @@
 //! A client that does not read, and a ring that does not wait for it.
 
+use std::time::{Duration, Instant};
+
 use fanline::hub::HubOptions;
+use fanline::server::StreamOptions;
 
 use crate::support::{Block, Client, Event, Server, Stream, event, request, run, until};
 
@@ -132,5 +135,33 @@ fn a_reader_of_a_quiet_topic_does_not_lag_because_another_is_busy() {
         let mut stream = client.into_stream().await;
         stream.hello().await;
         assert_eq!(stream.data_at(last + 1).await, "{\"n\":1}");
+    });
+}
+
+/// To the server nothing is pending: all that it wrote stands in the kernel, which knows that nobody takes it.
+#[test]
+fn a_reader_that_takes_nothing_is_stalled_also_when_the_kernel_holds_all_that_is_pending() {
+    run(async {
+        let write_timeout = Duration::from_secs(1);
+        let server = Server::with(Server::hub_options(), |builder| {
+            builder.streams(StreamOptions { write_timeout, ..StreamOptions::default() })
+        });
+        let client = subscribe_without_reading(&server, "/stream?topics=t").await;
+        let mut reader = server.follow("/stream?topics=t").await;
+        let began = Instant::now();
+        // More than the client's kernel takes, and less than the server's holds.
+        for n in 1..=5 {
+            server.hub.publish(event("t", &format!("\"{}\"", "x".repeat(4000)))).await.unwrap();
+            reader.data_at(n).await;
+        }
+        until(|| server.stats().streams == 1).await;
+        assert!(began.elapsed() >= write_timeout, "cut off after {:?}", began.elapsed());
+        let stats = server.stats();
+        assert_eq!((stats.cut_off_stalled, stats.cut_off_lagged, stats.closed_by_peer), (1, 0, 0));
+        assert_eq!(stats.delivered, 10, "all was written to both");
+        // Who took everything may be silent for as long as it likes.
+        server.publish("t", [6]).await;
+        reader.data_at(6).await;
+        drop(client);
     });
 }

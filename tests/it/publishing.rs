@@ -1,5 +1,6 @@
 //! What publishers send, what they are answered, and what subscribers get of it.
 
+use fanline::hub::HubOptions;
 use serde_json::json;
 
 use crate::support::{Event, Server, request, run};
@@ -247,7 +248,8 @@ fn a_hundred_thousand_lines_are_one_request() {
 fn a_subscriber_follows_a_long_stream_of_lines_while_it_is_published() {
     const LINES: u64 = 20_000;
     run(async {
-        let server = Server::start();
+        // The ring holds them all: the subscriber reads when this thread gets round to it, and is not to be cut off for that.
+        let server = Server::with(HubOptions { history: LINES as usize, ..Server::hub_options() }, |builder| builder);
         let mut stream = server.follow("/stream?topics=t").await;
         let publish = async {
             let mut client = server.connect().await;

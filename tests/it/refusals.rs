@@ -155,7 +155,7 @@ const NO_EVENTS: &[(&str, &[&str])] = &[
     (r#"{"topic":"t"}"#, &["\"data\"", "\"text\""]),
     (r#"{"topic":"t","data":1,"text":"x"}"#, &["either \"data\" or \"text\""]),
     (r#"{"data":1}"#, &["missing field `topic`"]),
-    (r#"{"topic":"t","data":1,"dta":2}"#, &["unknown field `dta`", "line 1 column 28"]),
+    (r#"{"topic":"t","data":1,"dta":2}"#, &["unknown field `dta`", "line 1 column 27"]),
     (r#"{"topic":"t","data":1,"topic":"u"}"#, &["duplicate field `topic`"]),
     (r#"{"topic":7,"data":1}"#, &["invalid type: integer `7`", "line 1 column 10"]),
     (r#"{"topic":"t","text":7}"#, &["invalid type: integer `7`"]),
@@ -176,10 +176,10 @@ fn a_body_that_is_no_event_is_refused_with_what_is_wrong_and_nothing_is_publishe
         for (body, what) in [
             (&b""[..], "line 1 column 0"),
             (b" \n ", "line 2 column 1"),
-            (b"{\"topic\": \"t\",\n  \"data\": tru }", "line 2 column 15"),
+            (b"{\"topic\": \"t\",\n  \"data\": tru }", "line 2 column 14"),
             (b"\xef\xbb\xbf{\"topic\":\"t\",\"data\":1}", "line 1 column 1"),
             (b"{\"topic\":\"\xff\",\"data\":1}", "line 1 column 11"),
-            (b"{\"topic\":\"t\",\"data\":\"\xff\"}", "line 1 column 23"),
+            (b"{\"topic\":\"t\",\"data\":\"\xff\"}", "line 1 column 22"),
         ] {
             assert_problem(&server.post("/publish", JSON, body).await, 400, &[what]);
         }
@@ -193,7 +193,13 @@ fn an_array_is_published_as_a_whole_or_not_at_all() {
         let server = Server::start();
         for (body, what) in NO_EVENTS {
             let array = format!(r#"[{{"topic":"t","data":1}},{body}]"#);
-            let what: Vec<_> = what.iter().copied().filter(|what| !what.starts_with("line")).collect();
+            // The place is another one, and behind an event of an array there may come another.
+            let in_array = |&what: &&'static str| match what {
+                "trailing characters" => Some("expected `,` or `]`"),
+                place if place.starts_with("line") => None,
+                what => Some(what),
+            };
+            let what: Vec<_> = what.iter().filter_map(in_array).collect();
             assert_problem(&server.post("/publish", JSON, array).await, 400, &what);
         }
         let array = r#"[{"topic":"t","data":1},{"topic":"t","data":2},{"topic":"a b","data":3}]"#;

@@ -79,6 +79,8 @@ impl Client {
 
     /// Takes in what one read gives; false when the peer has closed, in order or not.
     pub async fn read(&mut self) -> bool {
+        // Without room for more, a read takes the first few bytes of what came.
+        self.received.reserve(16 << 10);
         match self.socket.read_buf(&mut self.received).await {
             Ok(bytes) => bytes > 0,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => false,

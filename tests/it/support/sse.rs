@@ -51,7 +51,8 @@ impl Stream {
     /// More of the body; false at its end.
     async fn fill(&mut self) -> bool {
         if !self.is_chunked {
-            let is_open = self.client.read().await;
+            // Some may have come together with the head.
+            let is_open = !self.client.received().is_empty() || self.client.read().await;
             self.body.extend_from_slice(&self.client.take());
             return is_open;
         }
