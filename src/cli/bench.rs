@@ -15,6 +15,7 @@ mod endpoint;
 mod engine;
 mod html;
 mod http;
+mod id;
 mod journal;
 mod latency;
 mod ledger;

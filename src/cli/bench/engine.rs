@@ -235,7 +235,7 @@ impl<'a> Engine<'a> {
             let now = self.now();
             if !is_measured && now >= from {
                 is_measured = true;
-                let snapshot = self.snapshot(now);
+                let snapshot = self.snapshot(now).with_all();
                 self.timeline.begin(snapshot, to - from);
             }
             if is_measured && now >= self.timeline.next().min(to) {
@@ -253,6 +253,7 @@ impl<'a> Engine<'a> {
         if is_measured && now < to {
             self.end_interval(now);
         }
+        self.timeline.last = self.timeline.last.with_all();
         self.press.schedule.stop(now);
         self.ends = self.ends.min(now);
         Ok(())
@@ -296,10 +297,6 @@ impl<'a> Engine<'a> {
                 self.turn(LOOK_AROUND)?;
             }
         }
-        // What came after the window belongs to the events that were due in it.
-        self.crowd.checker.latency.end_interval();
-        self.crowd.checker.last_client.end_interval();
-        self.press.late.end_interval();
         Ok(())
     }
 

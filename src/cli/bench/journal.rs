@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use super::id::EventId;
+
 /// Events kept for comparison: a subscriber that is further behind has its stream parsed instead.
 const MOST_ENTRIES: usize = 64 * 1024;
 /// In all journals together.
@@ -21,6 +23,7 @@ pub struct Known {
     pub line: u32,
     pub number: u32,
     pub due: u64,
+    pub id: EventId,
 }
 
 /// An event as it was on the wire: one whole chunk, or without chunks one whole block.
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     fn known(number: u32) -> Known {
-        Known { line: 0, number, due: 0 }
+        Known { line: 0, number, due: 0, id: EventId::NONE }
     }
 
     fn note(journal: &mut Journal, index: u64, number: u32) -> u64 {

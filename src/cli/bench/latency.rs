@@ -8,7 +8,8 @@ const HIGHEST_MICROSECONDS: u64 = 600_000_000;
 
 /// Latencies of the measured window, in microseconds: of all of it, and of the interval under way.
 ///
-/// Memory is bounded whatever the number of deliveries: two HDR histograms of three digits, about 200 KB each.
+/// Memory is bounded whatever the number of deliveries: an HDR histogram of three digits (about 200 KB), and one of two
+/// for the interval, which is small enough to be looked through while events are under way.
 pub struct Latency {
     all: Histogram<u64>,
     interval: Histogram<u64>,
@@ -39,8 +40,8 @@ pub struct Percentile {
 
 impl Latency {
     pub fn new(sample: u32) -> Self {
-        let histogram = Histogram::new_with_bounds(1, HIGHEST_MICROSECONDS, 3).expect("these bounds are valid");
-        Self { all: histogram.clone(), interval: histogram, window: (0, 0), sample, skipped: 0 }
+        let histogram = |digits| Histogram::new_with_bounds(1, HIGHEST_MICROSECONDS, digits).expect("these are valid");
+        Self { all: histogram(3), interval: histogram(2), window: (0, 0), sample, skipped: 0 }
     }
 
     /// From now on, measure events that are due from `from` to before `to`.
@@ -56,7 +57,9 @@ impl Latency {
         self.skipped += 1;
         if self.skipped >= self.sample {
             self.skipped = 0;
-            self.interval.saturating_record(now.saturating_sub(due) / 1000);
+            let microseconds = now.saturating_sub(due) / 1000;
+            self.all.saturating_record(microseconds);
+            self.interval.saturating_record(microseconds);
         }
     }
 
@@ -77,12 +80,11 @@ impl Latency {
             }
             ended.counts[bucket] += value.count_since_last_iteration();
         }
-        self.all.add(&self.interval).expect("both have the same bounds");
         self.interval.reset();
         ended
     }
 
-    /// Microseconds below which a share of all ended intervals' deliveries stayed; `None` when there was none.
+    /// Microseconds below which a share of all deliveries stayed; `None` when there was none.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
         (!self.all.is_empty()).then(|| self.all.value_at_quantile(quantile))
     }
@@ -132,7 +134,9 @@ mod tests {
         latency.record(1_000, 9_000_000);
         latency.record(1_999, 4_001_999);
         let interval = latency.end_interval();
-        assert_eq!((interval.p50_us, latency.quantile(0.5), latency.highest()), (4_001, Some(4_001), Some(8_999)));
+        assert_eq!((latency.quantile(0.5), latency.highest()), (Some(4_001), Some(8_999)));
+        // Of two digits, the upper end.
+        assert_eq!((interval.p50_us, interval.max_us), (4_015, 9_023));
         assert_eq!(interval.counts.iter().sum::<u64>(), 2);
     }
 

@@ -33,6 +33,7 @@ pub struct Report {
     pub lost: u64,
     pub duplicated: u64,
     pub out_of_order: u64,
+    pub ids_out_of_order: u64,
     pub gaps: u64,
     pub corrupted: u64,
     pub malformed: u64,
@@ -122,6 +123,7 @@ impl Report {
             lost: run.lost(),
             duplicated: tally.duplicated,
             out_of_order: tally.out_of_order,
+            ids_out_of_order: tally.ids_out_of_order,
             gaps: tally.gaps,
             corrupted: tally.corrupted,
             malformed: tally.malformed,
@@ -167,11 +169,12 @@ impl Report {
     }
 
     /// Everything that makes a run not whole, by name.
-    pub fn faults(&self) -> [(&'static str, u64); 11] {
+    pub fn faults(&self) -> [(&'static str, u64); 12] {
         [
             ("lost", self.lost),
             ("duplicated", self.duplicated),
             ("out of order", self.out_of_order),
+            ("ids out of order", self.ids_out_of_order),
             ("gaps", self.gaps),
             ("corrupted", self.corrupted),
             ("malformed", self.malformed),

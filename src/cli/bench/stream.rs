@@ -6,6 +6,7 @@
 use memchr::{memchr, memchr_iter};
 
 use super::http::Chunk;
+use super::id::EventId;
 use super::journal::{Journal, Known};
 use super::latency::Latency;
 use super::ledger::{Arrival, Ledger};
@@ -22,6 +23,9 @@ pub struct Tally {
     pub deliveries: u64,
     pub duplicated: u64,
     pub out_of_order: u64,
+    /// Events whose id `<number>-<number>` is not greater than that of the event before: with such ids a server promises
+    /// one order of all events, of whatever publisher.
+    pub ids_out_of_order: u64,
     /// `event: gap`: the server says that a stream misses something.
     pub gaps: u64,
     /// Payloads that are not as they were sent, and events of topics that the stream has not asked for.
@@ -83,6 +87,8 @@ pub struct Stream {
     /// Content of chunks that makes no whole block yet.
     text: Vec<u8>,
     pub ledger: Ledger,
+    /// The id of the newest event.
+    last_id: EventId,
     /// The body came to its end, or to something that cannot be read on.
     pub ended: bool,
 }
@@ -230,10 +236,10 @@ impl Stream {
         let mut rest = &text[end..];
         let mut following = checker.marker.find(rest);
         let raw = if following.is_none() { raw } else { None };
-        self.payload(first.ok(), raw, now, group, checker);
+        self.payload(first.ok(), EventId::of(text), raw, now, group, checker);
         // A server may put several payloads into one event.
         while let Some((payload, end)) = following {
-            self.payload(payload.ok(), None, now, group, checker);
+            self.payload(payload.ok(), EventId::NONE, None, now, group, checker);
             rest = &rest[end..];
             following = checker.marker.find(rest);
         }
@@ -242,6 +248,7 @@ impl Stream {
     fn payload(
         &mut self,
         mark: Option<Mark>,
+        id: EventId,
         raw: Option<&[u8]>,
         now: u64,
         group: &mut GroupState,
@@ -252,7 +259,7 @@ impl Stream {
             checker.tally.corrupted += 1;
             return;
         };
-        let known = Known { line, number: mark.number, due: mark.due };
+        let known = Known { line, number: mark.number, due: mark.due, id };
         if let Some(journal) = &mut group.journal {
             let (next, entry) = journal.note(self.next, known, raw);
             self.next = next;
@@ -270,7 +277,11 @@ impl Stream {
     fn deliver(&mut self, known: Known, now: u64, checker: &mut Checker) {
         let tally = &mut checker.tally;
         match self.ledger.receive(known.line as usize, known.number) {
-            Arrival::Forward => {}
+            Arrival::Forward if known.id == EventId::NONE => {}
+            Arrival::Forward => {
+                tally.ids_out_of_order += u64::from(known.id <= self.last_id);
+                self.last_id = known.id;
+            }
             Arrival::Late => tally.out_of_order += 1,
             Arrival::Again => {
                 tally.duplicated += 1;

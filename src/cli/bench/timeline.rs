@@ -7,7 +7,7 @@ use super::probe;
 
 /// Intervals of a window: enough for a plot, few enough that their cost is not seen in it.
 const INTERVALS: u64 = 60;
-const SHORTEST_INTERVAL: u64 = 100_000_000;
+const SHORTEST_INTERVAL: u64 = 200_000_000;
 
 /// The counters at one moment; processor times in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,8 +29,13 @@ impl Snapshot {
             // A server that is gone is told by its streams.
             server_cpu: server.and_then(|pid| probe::cpu_time(pid).ok()),
             own_cpu: probe::cpu_time(std::process::id()).unwrap_or(0),
-            all_cpu: probe::busy_time(),
+            all_cpu: None,
         }
+    }
+
+    /// With the time of all processors, which takes a while to find out.
+    pub fn with_all(self) -> Self {
+        Self { all_cpu: probe::busy_time(), ..self }
     }
 }
 

@@ -244,7 +244,8 @@ row("streams", "connected", `${grouped(run.connected)} of ${grouped(run.clients)
 row("streams", "events published", grouped(run.events_published));
 row("streams", "deliveries checked", grouped(run.deliveries));
 for (const [name, count] of [
-  ["lost", run.lost], ["duplicated", run.duplicated], ["out of order", run.out_of_order], ["gaps told", run.gaps],
+  ["lost", run.lost], ["duplicated", run.duplicated], ["out of order", run.out_of_order],
+  ["ids out of order", run.ids_out_of_order], ["gaps told", run.gaps],
   ["corrupted", run.corrupted], ["malformed", run.malformed], ["streams closed early", run.closed],
   ["publishes failed", run.publish_failures], ["events never sent", run.events_unsent],
 ]) row("streams", name, grouped(count), count > 0);

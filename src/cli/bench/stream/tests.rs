@@ -122,7 +122,22 @@ fn an_event_twice_is_a_duplicate() {
 #[test]
 fn a_late_event_is_out_of_order_and_not_lost() {
     let (tally, lost) = judged(|run| run.events(&[0, 2, 1, 3]));
+    // The event after it has the greater id: once for what came late is enough.
     assert_eq!((tally, lost), (Tally { deliveries: 4, out_of_order: 1, ..Tally::default() }, 0));
+}
+
+#[test]
+fn events_whose_ids_go_back_are_out_of_order_though_each_publisher_s_are_not() {
+    let renumbered = |run: &Run| {
+        let ids = [1, 3, 2, 4];
+        let rename = |(number, id): (u32, u32)| {
+            let event = String::from_utf8(run.event(number)).unwrap();
+            event.replacen(&format!("id: 9-{number}"), &format!("id: 9-{id}"), 1).into_bytes()
+        };
+        (0..4).zip(ids).map(rename).collect()
+    };
+    let (tally, lost) = judged(renumbered);
+    assert_eq!((tally, lost), (Tally { deliveries: 4, ids_out_of_order: 1, ..Tally::default() }, 0));
 }
 
 #[test]
