@@ -47,7 +47,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         row("load generator CPU", format!("{own:.1} %{}", others.unwrap_or_default()))?;
     }
     for problem in &report.problems {
-        row("problem", format!("{} ({} times)", problem.what, grouped(problem.count)))?;
+        row("problem", format!("{} × {}", grouped(problem.count), problem.what))?;
     }
     row("verdict", verdict(report))
 }
@@ -55,7 +55,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
 /// What holds of the streams, in a sentence.
 pub fn verdict(report: &Report) -> String {
     let faults = report.faults().into_iter().filter(|(_, count)| *count > 0);
-    let faults: Vec<_> = faults.map(|(name, count)| format!("{} {name}", grouped(count))).collect();
+    let faults: Vec<_> = faults.map(|(name, count)| format!("{name} {}", grouped(count))).collect();
     let early = if report.interrupted { " (interrupted)" } else { "" };
     if faults.is_empty() {
         format!("every stream whole{early}")

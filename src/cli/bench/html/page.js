@@ -269,5 +269,5 @@ for (const [name, value] of [
 if (run.problems.length) {
   $("problems").hidden = false;
   for (const problem of run.problems)
-    $("problems").querySelector("ul").append(node("li", {}, `${problem.what} (${plural(problem.count, "time")})`));
+    $("problems").querySelector("ul").append(node("li", {}, `${grouped(problem.count)} × ${problem.what}`));
 }
