@@ -13,7 +13,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     Chunks,
-    /// Lines end with CRLF, and the body ends with the connection.
+    /// Lines end with CRLF, and the body ends with the connection. A publish is answered with chunks, on a connection that
+    /// ends with the answer.
     Plain,
 }
 
@@ -114,6 +115,11 @@ fn serve(socket: &TcpStream, shared: &Mutex<State>) {
             state.subscribe(topic, socket);
         } else if let Some(topic) = target.strip_prefix("PUT /pub?channel=") {
             let status = state.publish(topic, &body);
+            if state.framing == Framing::Plain {
+                let how = "Transfer-Encoding: chunked\r\nConnection: close";
+                let _ = write!(&*socket, "HTTP/1.1 {status}\r\n{how}\r\n\r\n3\r\nok\n\r\n0\r\n\r\n");
+                return;
+            }
             let _ = write!(&*socket, "HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\nok\n");
         } else {
             let _ = write!(&*socket, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
