@@ -30,7 +30,7 @@ pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 use wheel::Second;
 
-use crate::hub::{Batch, Frame, Gap, GapReason, MAX_FRAMES, Opening, Subscription};
+use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Subscription};
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration};
 use crate::wire::{chunk, sse};
@@ -219,10 +219,10 @@ impl Connection {
                 }
                 Poll::Pending => return Ok(Progress::Idle),
             }
-            let written = self.write_batch(batch);
+            let (written, offer) = self.write_batch(batch);
             let progress = self.written(written, cx)?;
             if let Some(bytes) = progress {
-                self.settle(batch, bytes);
+                self.settle(batch, &offer, bytes);
             }
             // The frames stay in memory no longer than needed.
             batch.clear();
@@ -233,50 +233,49 @@ impl Connection {
         Ok(Progress::Yield)
     }
 
-    fn write_batch(&self, batch: &Batch) -> io::Result<usize> {
-        /// Slices are set before they are used, so no more of them than it takes.
-        fn write<'a, const N: usize>(
-            socket: &TcpStream,
-            parts: impl ExactSizeIterator<Item = &'a [u8]>,
-        ) -> io::Result<usize> {
-            let mut slices = [IoSlice::new(&[]); N];
-            let count = parts.len();
-            for (slice, part) in slices.iter_mut().zip(parts) {
-                *slice = IoSlice::new(part);
-            }
-            socket.try_write_vectored(&slices[..count])
+    fn write_batch(&self, batch: &Batch) -> (io::Result<usize>, Offer) {
+        // Slices are set before they are used, so no more of them than it takes: most batches are one or two.
+        let mut few = [IoSlice::new(&[]); 16];
+        let offer = batch.offer(self.is_framed, &mut few);
+        if offer.frames == batch.len() {
+            return (self.write_slices(&few[..offer.slices]), offer);
         }
-        let parts = batch.frames().map(|frame| self.part(frame));
-        match batch.len() {
-            1 => self.socket.try_write(self.part(batch.get(0))),
-            2..=32 => write::<32>(&self.socket, parts),
-            _ => write::<MAX_FRAMES>(&self.socket, parts),
+        let mut many = [IoSlice::new(&[]); MAX_FRAMES];
+        let offer = batch.offer(self.is_framed, &mut many);
+        (self.write_slices(&many[..offer.slices]), offer)
+    }
+
+    fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            [slice] => self.socket.try_write(slice),
+            slices => self.socket.try_write_vectored(slices),
         }
     }
 
-    /// The frame's bytes as this client gets them.
-    fn part<'a>(&self, frame: &'a Frame) -> &'a [u8] {
-        if self.is_framed { frame.chunk().framed() } else { frame.sse() }
+    /// Takes the frames that are within the first `bytes` of what was offered, and keeps the rest of the one that was
+    /// begun.
+    fn settle(&mut self, batch: &Batch, offer: &Offer, bytes: usize) {
+        let taken = if bytes == offer.bytes { offer.frames } else { self.settle_part(batch, bytes) };
+        self.subscription.take(batch, taken);
+        self.registration.client.events.add(taken as u64);
+        self.shard.counts().delivered.add(taken as u64);
     }
 
-    /// Takes the frames that are within the first `bytes`, and keeps the rest of the one that was begun.
-    fn settle(&mut self, batch: &Batch, mut bytes: usize) {
+    fn settle_part(&mut self, batch: &Batch, mut bytes: usize) -> usize {
         let mut taken = 0;
         for frame in batch.frames() {
             if bytes == 0 {
                 break;
             }
             taken += 1;
-            let whole = self.part(frame).len();
+            let whole = if self.is_framed { frame.chunk().framed().len() } else { frame.sse().len() };
             if bytes < whole {
                 self.pending = sse::bytes_for(frame.chunk(), self.is_framed).slice(bytes..);
                 break;
             }
             bytes -= whole;
         }
-        self.subscription.take(batch, taken);
-        self.registration.client.events.add(taken as u64);
-        self.shard.counts().delivered.add(taken as u64);
+        taken
     }
 
     /// Accounts for a write. None when the socket takes nothing now: the task is woken when it does.

@@ -10,6 +10,7 @@ mod gap;
 mod history;
 mod interest;
 mod ledger;
+mod run;
 mod sequencer;
 mod subscription;
 mod topics;
@@ -19,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use batch::{Batch, MAX_FRAMES};
+pub(crate) use batch::{Batch, MAX_FRAMES, Offer};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
@@ -136,7 +137,7 @@ impl Hub {
     pub fn new(options: &HubOptions) -> Self {
         Self(Arc::new(Inner {
             history: crate::sync::Arc::new(History::new(options)),
-            sequencer: Sequencer::new(),
+            sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
             inline: WakeGroup::inline(),
         }))
     }
@@ -158,6 +159,14 @@ impl Hub {
             return Ok(None);
         }
         self.0.sequencer.publish(&self.0.history, events).await.map(Some)
+    }
+
+    /// Like [`Hub::publish_all`], together with what the other tasks of this thread have to publish now.
+    pub(crate) async fn publish_with_others(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.0.sequencer.publish_with_others(&self.0.history, events).await.map(Some)
     }
 
     /// Reads the events that `interest` takes, from `start` on. Whoever publishes wakes this subscription: for many of

@@ -135,6 +135,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
             if self.args.once {
                 return Err(Error::NoSecondAttempt(why));
             }
+            self.printer.flush()?;
             self.printer.note(format_args!("disconnected: {why}; next attempt in {:.1} s", wait.as_secs_f64()));
             sleep(wait).await;
         }

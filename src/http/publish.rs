@@ -33,7 +33,7 @@ pub(super) async fn publish(hub: &Hub, options: &Options, request: Request<Incom
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
             let count = events.len();
-            let published = hub.publish_all(events).await?;
+            let published = hub.publish_with_others(events).await?;
             Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
         }
         Some(MediaType::Ndjson) => publish_lines(hub, options, request.into_body()).await,
@@ -67,7 +67,7 @@ pub(super) async fn publish_to(
         Some(name) => event.named(name),
         None => event,
     };
-    Ok(answer_one(hub.publish_all(vec![event]).await?))
+    Ok(answer_one(hub.publish_with_others(vec![event]).await?))
 }
 
 /// Publishes each line as it comes; stops at the first that is not right.

@@ -36,8 +36,9 @@ impl Frame {
         &self.chunk
     }
 
-    /// What the frame adds to the memory that history takes, about: its bytes, and its place in a segment.
+    /// What the frame adds to the memory that history takes, about: its place in a segment, and the bytes that leave with
+    /// it.
     pub(crate) fn weight(&self) -> usize {
-        self.chunk.framed().len() + size_of::<Self>()
+        self.chunk.weight() + size_of::<Self>()
     }
 }

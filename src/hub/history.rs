@@ -13,12 +13,11 @@ use super::HubOptions;
 use super::channel::Channel;
 use super::frame::Frame;
 use super::ledger::Ledger;
+use super::run::EventRun;
 use super::topics::Topics;
-use crate::event::Event;
 use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
-use crate::wire::sse;
 
 /// Of how many evicted events the topic is remembered, so that gaps are counted: 4 bytes for each.
 #[cfg(not(fanline_loom))]
@@ -69,24 +68,25 @@ impl History {
         self.retained_bytes.load(Ordering::Relaxed)
     }
 
-    /// Puts `event` into its rings as `sequence`, the one after the last. Readers see it once [`History::publish`] says
-    /// so, or when one of them has to make room already: what is gone was there to be read, and a gap never ends beyond
-    /// the head. For the sequencer.
-    pub(crate) fn append(&self, sequence: Sequence, event: &Event) -> Arc<Channel> {
-        let channel = self.channel(event.topic());
-        let chunk = sse::encode(self.position(sequence), event);
-        let frame = Frame::new(sequence, event.topic().clone(), chunk);
-        self.ledger.record(sequence, channel.id);
+    /// Puts `run` into its rings. Readers see it once [`History::publish`] says so, or when one of its events has to make
+    /// room already: what is gone was there to be read, and a gap never ends beyond the head. For the sequencer.
+    pub(crate) fn append(&self, run: &mut EventRun) -> Option<Arc<Channel>> {
+        let topic = run.take_topic()?;
+        let channel = self.channel(&topic);
         channel.touch(self.tick.load(Ordering::Relaxed));
-        for channel in [&channel, &self.firehose] {
-            let (grown, freed) = channel.append(frame.clone(), |evicted| {
-                if evicted > self.head.load(Ordering::Relaxed) {
-                    self.publish(sequence - 1);
-                }
-            });
-            self.account(grown, freed);
+        for (sequence, chunk) in run.drain() {
+            let frame = Frame::new(sequence, topic.clone(), chunk);
+            self.ledger.record(sequence, channel.id);
+            for channel in [&channel, &self.firehose] {
+                let (grown, freed) = channel.append(frame.clone(), |evicted| {
+                    if evicted > self.head.load(Ordering::Relaxed) {
+                        self.publish(sequence - 1);
+                    }
+                });
+                self.account(grown, freed);
+            }
         }
-        channel
+        Some(channel)
     }
 
     /// Lets readers take everything up to `head`. For the sequencer.

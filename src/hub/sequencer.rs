@@ -18,9 +18,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::channel::Channel;
 use super::history::History;
+use super::run::EventRun;
 use super::{PublishError, Published};
 use crate::event::Event;
-use crate::position::Sequence;
+use crate::position::{Epoch, Sequence};
 use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, fence, lock, try_lock};
 
 /// How many publications wait at most; a publisher that finds the queue full waits for room.
@@ -48,24 +49,58 @@ struct Publication {
     reply: oneshot::Sender<Answer>,
 }
 
+/// Combines when it is dropped: also when the publisher gives up meanwhile, what it has pushed is not left behind.
+struct Turn<'a> {
+    sequencer: &'a Sequencer,
+    history: &'a History,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.sequencer.combine(self.history);
+    }
+}
+
 /// What belongs to whoever is the sequencer.
 struct Role {
     newest: Sequence,
     is_closed: bool,
+    /// What has a sequence and does not stand in its rings yet.
+    run: EventRun,
     /// Channels that were published to since readers were told.
     touched: Vec<Arc<Channel>>,
     replies: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl Sequencer {
-    pub(crate) fn new() -> Self {
-        let role = Role { newest: 0, is_closed: false, touched: Vec::new(), replies: Vec::new() };
+    /// A sequencer for a history of this epoch whose topics retain `history` events.
+    pub(crate) fn new(epoch: Epoch, history: usize) -> Self {
+        let run = EventRun::new(epoch, history);
+        let role = Role { newest: 0, is_closed: false, run, touched: Vec::new(), replies: Vec::new() };
         Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
     }
 
     /// Publishes `events`, at least one, and answers their positions. Once this was polled the events may be published
     /// although the caller gives up waiting for the answer.
     pub(crate) async fn publish(&self, history: &History, events: Vec<Event>) -> Answer {
+        let answer = self.push(history, events).await;
+        self.combine(history);
+        answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Like [`Sequencer::publish`], after the other tasks of this thread that are ready have pushed what they have: it is
+    /// numbered, encoded and told as one batch.
+    pub(crate) async fn publish_with_others(&self, history: &History, events: Vec<Event>) -> Answer {
+        let answer = self.push(history, events).await;
+        {
+            let _turn = Turn { sequencer: self, history };
+            tokio::task::yield_now().await;
+        }
+        answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Pushes a publication, for which whoever pushed it combines. Waits while the queue is full.
+    async fn push(&self, history: &History, events: Vec<Event>) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         let mut publication = Publication { events, reply };
         while let Err(back) = self.queue.push(publication) {
@@ -80,8 +115,7 @@ impl Sequencer {
             self.combine(history);
             room.await;
         }
-        self.combine(history);
-        answer.await.unwrap_or(Err(PublishError::Closed))
+        answer
     }
 
     /// Refuses whatever is published from now on.
@@ -128,6 +162,7 @@ impl Role {
         if self.replies.is_empty() {
             return false;
         }
+        self.flush(history);
         history.publish(self.newest);
         history.trim();
         for channel in self.touched.drain(..) {
@@ -147,12 +182,21 @@ impl Role {
         }
         let first = self.newest + 1;
         for event in events {
-            self.newest += 1;
-            let channel = history.append(self.newest, event);
-            if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &channel)) {
-                self.touched.push(channel);
+            if !self.run.has_room_for(event) {
+                self.flush(history);
             }
+            self.newest += 1;
+            self.run.push(self.newest, event);
         }
         Ok(Published { first: history.position(first), last: history.position(self.newest) })
+    }
+
+    /// Puts what has a sequence into its rings.
+    fn flush(&mut self, history: &History) {
+        if let Some(channel) = history.append(&mut self.run)
+            && !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &channel))
+        {
+            self.touched.push(channel);
+        }
     }
 }

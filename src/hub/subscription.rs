@@ -125,9 +125,9 @@ impl Subscription {
         match ready!(self.poll_fill(cx, &mut batch)) {
             Err(gap) => Poll::Ready(Delivery::Gap(gap)),
             Ok(()) => {
-                self.ready.extend(batch.frames().skip(1).cloned());
+                self.ready.extend(batch.frames().cloned());
                 self.take(&batch, batch.len());
-                Poll::Ready(Delivery::Event(batch.get(0).clone()))
+                Poll::Ready(Delivery::Event(self.ready.pop_front().expect("a batch that is ready has a frame")))
             }
         }
     }
@@ -175,14 +175,14 @@ impl Subscription {
             }
         }
         while !batch.is_full()
-            && let Some((place, sequence)) = batch.earliest()
-            && sequence <= head
+            && let Some((place, limit)) = batch.earliest(head)
         {
-            let (cursor, frame) = batch.frame(place);
-            if self.wants(&self.cursors[cursor].channel, frame) {
-                batch.pick(place);
-            }
-            if let Some((cursor, index)) = batch.step(place) {
+            let filter = self.filter_of(&self.cursors[batch.cursor(place)].channel);
+            let ended = match filter {
+                None => batch.pick(place, limit),
+                Some(interest) => batch.pick_some(place, limit, |frame| interest.takes_from_firehose(frame.topic())),
+            };
+            if let Some((cursor, index)) = ended {
                 match self.cursors[cursor].channel.ring.read(index) {
                     Read::Empty => batch.close(place),
                     Read::Run(run) => batch.extend(place, run),
@@ -200,11 +200,9 @@ impl Subscription {
 
     /// Moves on past the first `count` frames of `batch`, which was filled last.
     pub(crate) fn take(&mut self, batch: &Batch, count: usize) {
-        for pick in &batch.picks()[..count] {
-            self.cursors[pick.cursor as usize].index = pick.index + 1;
-        }
-        if count > 0 {
-            self.taken = batch.get(count - 1).sequence();
+        for (cursor, next, last) in batch.stretches(count) {
+            self.cursors[cursor].index = next;
+            self.taken = last;
         }
         if count == batch.len() {
             for &(cursor, index) in batch.ends() {
@@ -228,15 +226,9 @@ impl Subscription {
         self.cursors.iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
     }
 
-    fn wants(&self, channel: &Channel, frame: &Frame) -> bool {
-        match &self.filter {
-            Some(interest) if channel.topic.is_none() => interest.takes_from_firehose(frame.topic()),
-            _ => true,
-        }
-    }
-
-    fn is_filtered(&self, channel: &Channel) -> bool {
-        self.filter.is_some() && channel.topic.is_none()
+    /// What is picked from the channel; none when everything is.
+    fn filter_of(&self, channel: &Channel) -> Option<&Interest> {
+        self.filter.as_deref().filter(|_| channel.topic.is_none())
     }
 
     /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed.
@@ -351,7 +343,7 @@ impl Subscription {
     /// How many frames up to `head` the cursor has that are wanted.
     fn ready(&self, cursor: &Cursor, head: Sequence) -> u64 {
         let end = cursor.channel.ring.partition_point(|frame| frame.sequence() <= head);
-        if !self.is_filtered(&cursor.channel) {
+        if self.filter_of(&cursor.channel).is_none() {
             return end.saturating_sub(cursor.index);
         }
         self.wanted(&cursor.channel, cursor.index..end).len() as u64
@@ -366,7 +358,7 @@ impl Subscription {
         for Cursor { channel, .. } in &self.cursors {
             let end = channel.ring.partition_point(|frame| frame.sequence() <= head);
             let oldest = channel.ring.retained().start;
-            let begin = if self.is_filtered(channel) { oldest } else { oldest.max(end.saturating_sub(count)) };
+            let begin = if self.filter_of(channel).is_some() { oldest } else { oldest.max(end.saturating_sub(count)) };
             sequences.extend(self.wanted(channel, begin..end));
         }
         sequences.sort_unstable_by(|a, b| b.cmp(a));
@@ -378,13 +370,16 @@ impl Subscription {
 
     /// The sequences of the channel's frames that are wanted, as far as they are retained.
     fn wanted(&self, channel: &Channel, indices: Range<u64>) -> Vec<Sequence> {
+        let filter = self.filter_of(channel);
         let mut sequences = Vec::new();
         let mut index = indices.start;
         while index < indices.end {
             match channel.ring.read(index) {
                 Read::Run(run) => {
                     let frames = (index..run.indices().end.min(indices.end)).map(|index| run.get(index));
-                    sequences.extend(frames.filter(|frame| self.wants(channel, frame)).map(Frame::sequence));
+                    let is_wanted =
+                        |frame: &&Frame| filter.is_none_or(|filter| filter.takes_from_firehose(frame.topic()));
+                    sequences.extend(frames.filter(is_wanted).map(Frame::sequence));
                     index = run.indices().end;
                 }
                 Read::Lagged => index = channel.ring.retained().start.max(index + 1),

@@ -1,6 +1,7 @@
 //! The hub by its public face.
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -262,5 +263,60 @@ async fn publishers_and_subscribers_on_many_threads_see_one_order() {
     }
     for subscriber in subscribers {
         subscriber.await.unwrap();
+    }
+}
+
+/// What a connection would write: how many frames and slices, and the bytes.
+fn offer(hub: &Hub, filters: &[&str], is_framed: bool, room: usize) -> (usize, usize, Vec<u8>) {
+    let (mut subscription, _) = hub.subscribe(interest(filters), Start::Earliest);
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    let mut slices = vec![IoSlice::new(&[]); room];
+    let offer = batch.offer(is_framed, &mut slices);
+    let bytes = slices[..offer.slices].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
+    assert_eq!(bytes.len(), offer.bytes);
+    let whole = batch.frames().take(offer.frames);
+    let one_by_one: Vec<&[u8]> =
+        whole.map(|frame| if is_framed { frame.chunk().framed() } else { frame.sse() }).collect();
+    assert_eq!(bytes, one_by_one.concat());
+    (offer.frames, offer.slices, bytes)
+}
+
+#[test]
+fn what_was_published_together_is_written_as_one_slice() {
+    let hub = hub(1000, 10_000);
+    let event = |topic: &str| Event::new(Topic::new(topic).unwrap(), Payload::text("x"));
+    now(hub.publish_all(vec![event("a"); 100])).unwrap();
+    let (frames, slices, bytes) = offer(&hub, &["a"], true, 16);
+    assert_eq!((frames, slices), (100, 1), "over the ends of the ring's segments");
+    assert_eq!(offer(&hub, &["**"], true, 16).2, bytes);
+    assert_eq!(offer(&hub, &["a", "b"], true, 16).2, bytes);
+    let (frames, slices, _) = offer(&hub, &["a"], false, 16);
+    assert_eq!((frames, slices), (16, 16), "without framing an event is a slice, and no more fit");
+
+    now(hub.publish_all(vec![event("b"), event("b"), event("a"), event("b"), event("b"), event("b")])).unwrap();
+    let (frames, slices, _) = offer(&hub, &["**"], true, 16);
+    assert_eq!((frames, slices), (106, 4), "one for each run of a topic");
+    let (frames, slices, _) = offer(&hub, &["b"], true, 16);
+    assert_eq!((frames, slices), (5, 2), "what another topic stands between is in two places");
+    let (frames, slices, _) = offer(&hub, &["**"], true, 2);
+    assert_eq!((frames, slices), (102, 2));
+}
+
+#[test]
+fn the_memory_of_a_run_is_counted_while_one_of_its_events_is_retained() {
+    let hub = hub(32, 32);
+    let events = |count: usize| vec![Event::new(Topic::new("a").unwrap(), Payload::text("x".repeat(1000))); count];
+    // A run has an eighth of the history: here four.
+    now(hub.publish_all(events(32))).unwrap();
+    let full = hub.stats().retained_bytes;
+    assert!(full > 2 * 32 * 1000, "in the topic's ring and in the firehose");
+    // The ring gives a segment of 16 when all of it is evicted, and that ends with the last event of a run.
+    for _ in 0..4 {
+        now(hub.publish_all(events(15))).unwrap();
+        assert!(hub.stats().retained_bytes > full);
+        now(hub.publish_all(events(1))).unwrap();
+        let bytes = hub.stats().retained_bytes;
+        assert!((full..full + 2 * 1000).contains(&bytes), "{bytes} next to {full}");
     }
 }

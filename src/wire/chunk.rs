@@ -5,29 +5,24 @@ use bytes::Bytes;
 /// The chunk that ends a chunked body.
 pub(crate) const LAST: &[u8] = b"0\r\n\r\n";
 
-/// Bytes of a body together with their chunk framing: `<hex length> CRLF bytes CRLF`, in one shared piece of memory.
+/// Bytes of a body together with their chunk framing: `<hex length> CRLF bytes CRLF`, in shared memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
-    framed: Bytes,
-    /// Where the body's bytes begin in `framed`.
-    start: u8,
+    /// What this chunk and those that were built with it stand in.
+    block: Bytes,
+    /// Where in the block it begins and ends.
+    start: u32,
+    end: u32,
+    /// How many bytes stand before the body's.
+    head: u8,
 }
 
 impl Chunk {
     /// A chunk with the `length` bytes that `write` appends to the buffer that it is given.
     pub(crate) fn build(length: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        debug_assert!(length > 0, "an empty chunk would end the body");
-        let digits = (usize::BITS - length.leading_zeros()).div_ceil(4) as usize;
-        let start = digits + 2;
-        let mut framed = Vec::with_capacity(start + length + 2);
-        for digit in (0..digits).rev() {
-            framed.push(b"0123456789abcdef"[(length >> (4 * digit)) & 0xf]);
-        }
-        framed.extend_from_slice(b"\r\n");
-        write(&mut framed);
-        debug_assert_eq!(framed.len(), start + length, "the length was foretold");
-        framed.extend_from_slice(b"\r\n");
-        Self { framed: Bytes::from(framed), start: start as u8 }
+        let mut block = Builder::default();
+        block.push(length, write);
+        block.finish().next().expect("one was pushed")
     }
 
     /// A chunk with these bytes.
@@ -36,18 +31,101 @@ impl Chunk {
     }
 
     /// With its framing: for HTTP/1.1.
-    pub(crate) fn framed(&self) -> &Bytes {
-        &self.framed
+    pub(crate) fn framed(&self) -> &[u8] {
+        &self.block[self.start as usize..self.end as usize]
     }
 
     /// Without it: for HTTP/1.0, and for whoever frames it otherwise.
     pub(crate) fn body(&self) -> &[u8] {
-        &self.framed[usize::from(self.start)..self.framed.len() - 2]
+        &self.block[self.start as usize + usize::from(self.head)..self.end as usize - END.len()]
+    }
+
+    /// Like [`Chunk::framed`], and keeps the memory.
+    pub(crate) fn to_framed(&self) -> Bytes {
+        self.block.slice(self.start as usize..self.end as usize)
     }
 
     /// Like [`Chunk::body`], and keeps the memory.
     pub(crate) fn to_body(&self) -> Bytes {
-        self.framed.slice(usize::from(self.start)..self.framed.len() - 2)
+        self.block.slice(self.start as usize + usize::from(self.head)..self.end as usize - END.len())
+    }
+
+    /// Whether both stand in one block.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        // Both hold their blocks, so that two blocks are not at one address.
+        self.block.as_ptr() == other.block.as_ptr()
+    }
+
+    /// Whether it stands right behind `before`.
+    pub(crate) fn follows(&self, before: &Self) -> bool {
+        self.start == before.end && self.is_beside(before)
+    }
+
+    /// From this chunk to the end of `last`, which stands in the same block and not before this one: with their framing,
+    /// and all that is between them.
+    pub(crate) fn framed_to(&self, last: &Self) -> &[u8] {
+        debug_assert!(self.is_beside(last));
+        &self.block[self.start as usize..last.end as usize]
+    }
+
+    /// The bytes of memory that are free when this chunk is dropped after all that stand before it in its block.
+    pub(crate) fn weight(&self) -> usize {
+        if self.end as usize == self.block.len() { self.block.len() } else { 0 }
+    }
+}
+
+const END: &[u8] = b"\r\n";
+
+/// Chunks that are built one behind the other, to stand in one piece of memory.
+#[derive(Default)]
+pub(crate) struct Builder {
+    bytes: Vec<u8>,
+    /// The head and the end of each chunk.
+    places: Vec<(u8, u32)>,
+}
+
+impl Builder {
+    /// How much memory the builder keeps for the next block.
+    const KEPT: usize = 64 << 10;
+
+    /// Adds a chunk with the `length` bytes that `write` appends to the buffer that it is given.
+    pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert!(length > 0, "an empty chunk would end the body");
+        let digits = (usize::BITS - length.leading_zeros()).div_ceil(4) as usize;
+        let head = digits + END.len();
+        let end = self.bytes.len() + head + length + END.len();
+        self.bytes.reserve(end - self.bytes.len());
+        for digit in (0..digits).rev() {
+            self.bytes.push(b"0123456789abcdef"[(length >> (4 * digit)) & 0xf]);
+        }
+        self.bytes.extend_from_slice(END);
+        write(&mut self.bytes);
+        self.bytes.extend_from_slice(END);
+        debug_assert_eq!(self.bytes.len(), end, "the length was foretold");
+        self.places.push((head as u8, u32::try_from(end).expect("a block has less than 4 GiB")));
+    }
+
+    /// How many bytes the chunks have so far.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many chunks there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The chunks in their order, in memory of their size. The builder is empty again.
+    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Chunk> + '_ {
+        let block = Bytes::copy_from_slice(&self.bytes);
+        self.bytes.clear();
+        self.bytes.shrink_to(Self::KEPT);
+        let mut start = 0;
+        self.places.drain(..).map(move |(head, end)| {
+            let chunk = Chunk { block: block.clone(), start, end, head };
+            start = end;
+            chunk
+        })
     }
 }
 
@@ -61,9 +139,31 @@ mod tests {
             let body = vec![b'x'; length];
             let chunk = Chunk::of(&body);
             let wire = [head.as_bytes(), b"\r\n", &body, b"\r\n"].concat();
-            assert_eq!(chunk.framed(), &wire);
+            assert_eq!(chunk.framed(), wire);
+            assert_eq!(chunk.to_framed(), wire);
             assert_eq!(chunk.body(), body);
             assert_eq!(chunk.to_body(), body);
         }
+    }
+
+    #[test]
+    fn chunks_of_one_block_make_one_slice() {
+        let mut block = Builder::default();
+        for body in [&b"a"[..], b"bc", b"def"] {
+            block.push(body.len(), |out| out.extend_from_slice(body));
+        }
+        assert_eq!((block.count(), block.len()), (3, 21));
+        let chunks: Vec<_> = block.finish().collect();
+        assert_eq!(chunks[0].framed_to(&chunks[2]), b"1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n");
+        assert_eq!(chunks[1].framed_to(&chunks[1]), b"2\r\nbc\r\n");
+        assert!(chunks[1].follows(&chunks[0]) && chunks[2].follows(&chunks[1]) && !chunks[2].follows(&chunks[0]));
+        assert_eq!(
+            chunks.iter().map(Chunk::weight).collect::<Vec<_>>(),
+            [0, 0, 21],
+            "the last that leaves frees it all"
+        );
+        let other = Chunk::of(b"a");
+        assert!(!chunks[1].follows(&other) && !other.is_beside(&chunks[0]));
+        assert_eq!((block.count(), block.len()), (0, 0));
     }
 }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::chunk::Chunk;
+use super::chunk::{self, Chunk};
 use crate::event::Event;
 use crate::position::StreamPosition;
 
@@ -23,14 +23,21 @@ pub(crate) struct Block<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// `event` at `position`, ready for every subscriber.
-pub(crate) fn encode(position: StreamPosition, event: &Event) -> Chunk {
-    Block { retry: None, id: Some(position), event: event.name().as_bytes(), data: event.payload().as_bytes() }.encode()
+/// Adds `event` at `position`, ready for every subscriber, to `out`.
+pub(crate) fn encode(position: StreamPosition, event: &Event, out: &mut chunk::Builder) {
+    Block { retry: None, id: Some(position), event: event.name().as_bytes(), data: event.payload().as_bytes() }
+        .encode_into(out);
 }
 
 impl Block<'_> {
     /// The block with its chunk framing.
     pub(crate) fn encode(&self) -> Chunk {
+        let mut out = chunk::Builder::default();
+        self.encode_into(&mut out);
+        out.finish().next().expect("one was pushed")
+    }
+
+    fn encode_into(&self, out: &mut chunk::Builder) {
         let mut numbers = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
         let retry = self.retry.map(|retry| numbers.0.format(retry).as_bytes());
         let id = self.id.map(|id| (numbers.1.format(id.epoch.0).as_bytes(), numbers.2.format(id.sequence).as_bytes()));
@@ -40,7 +47,7 @@ impl Block<'_> {
         length += id.map_or(0, |(epoch, sequence)| field_length("id", epoch.len() + 1 + sequence.len()));
         length += lines(self.data).map(|line| field_length("data", line.len())).sum::<usize>();
 
-        Chunk::build(length, |out| {
+        out.push(length, |out| {
             if let Some(retry) = retry {
                 field(out, "retry", &[retry]);
             }
@@ -52,7 +59,7 @@ impl Block<'_> {
                 field(out, "data", &[line]);
             }
             out.push(b'\n');
-        })
+        });
     }
 }
 
@@ -88,7 +95,7 @@ pub(crate) fn comment() -> Chunk {
 
 /// The bytes of `chunk` for a client of HTTP/1.1 (`framed`) or 1.0.
 pub(crate) fn bytes_for(chunk: &Chunk, framed: bool) -> Bytes {
-    if framed { chunk.framed().clone() } else { chunk.to_body() }
+    if framed { chunk.to_framed() } else { chunk.to_body() }
 }
 
 #[cfg(test)]
@@ -103,16 +110,22 @@ mod tests {
 
     const POSITION: StreamPosition = StreamPosition::new(Epoch(1_795_186_660_123), 42);
 
+    fn encoded(event: &Event) -> Chunk {
+        let mut chunks = chunk::Builder::default();
+        encode(POSITION, event, &mut chunks);
+        chunks.finish().next().unwrap()
+    }
+
     fn body(payload: &str) -> String {
         let event = Event::new(Topic::new("t").unwrap(), Payload::text(payload));
-        String::from_utf8(encode(POSITION, &event).body().to_vec()).unwrap()
+        String::from_utf8(encoded(&event).body().to_vec()).unwrap()
     }
 
     #[test]
     fn an_event_is_its_id_its_name_and_its_data_in_that_order() {
         let event = Event::new(Topic::new("metric").unwrap(), Payload::json(r#"{"value": 45.20}"#))
             .named(EventName::new("cpu usage").unwrap());
-        let chunk = encode(POSITION, &event);
+        let chunk = encoded(&event);
         let block = "id: 1795186660123-42\nevent: cpu usage\ndata: {\"value\": 45.20}\n\n";
         assert_eq!(chunk.body(), block.as_bytes());
         assert_eq!(chunk.framed(), format!("{:x}\r\n{block}\r\n", block.len()).as_bytes());

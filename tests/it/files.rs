@@ -1,6 +1,6 @@
 //! Out of file descriptors: who is connected notices nothing, who is not waits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -67,15 +67,18 @@ fn out_of_file_descriptors_streams_go_on_accepting_pauses_and_waiting_clients_ar
     assert!(used <= Duration::from_millis(100), "{used:?} of processor time in 2 s");
     assert_eq!((server.log.count(PAUSES), server.log.count(AGAIN)), (1, 0));
 
-    // Ten go, ten of those that wait come in, and the rest wait again: another episode.
+    // Ten go, ten of those that wait come in, and the rest wait again: another episode, or several when the server looks
+    // while it has closed some of the ten only.
     for client in inside.drain(..10) {
         crowd.leave(client);
     }
     inside.extend(greeted(&mut crowd, 10));
     server.log.wait_for_nth(2, PAUSES);
-    assert_eq!(http.get("/health/ready").status, 503);
     assert!(!crowd.read(Duration::from_millis(500), |client, news| panic!("client {client}: {news:?}")));
-    assert_eq!((server.log.count(PAUSES), server.log.count(AGAIN)), (2, 1), "{:?}", server.log.lines());
+    assert_eq!(http.get("/health/ready").status, 503);
+    let pauses = server.log.count(PAUSES);
+    assert!((2..=11).contains(&pauses), "{:?}", server.log.lines());
+    assert_eq!(server.log.count(AGAIN), pauses - 1, "{:?}", server.log.lines());
 
     // When most go, everybody who waits is served, and the server is ready again.
     for client in inside.drain(..) {
@@ -84,13 +87,14 @@ fn out_of_file_descriptors_streams_go_on_accepting_pauses_and_waiting_clients_ar
     let waiting = crowd.open();
     inside = greeted(&mut crowd, waiting);
     assert_eq!(inside.len(), CLIENTS - 10 - streams);
-    server.log.wait_for_nth(2, AGAIN);
-    assert_eq!(
-        (http.get("/health/ready").status, http.get("/health").json()["status"].as_str()),
-        (200, Some("healthy"))
-    );
+    let deadline = Instant::now() + PATIENCE;
+    while http.get("/health/ready").status != 200 {
+        assert!(Instant::now() < deadline, "it is not ready again: {:?}", server.log.lines());
+    }
+    assert_eq!(http.get("/health").json()["status"], "healthy");
     http.publish("t", "to all");
     crowd.everybody_gets(PATIENCE, "an event", |event| event.data == "to all");
-    assert_eq!((server.log.count(PAUSES), server.log.count(AGAIN)), (2, 2), "{:?}", server.log.lines());
+    server.log.wait_for_nth(server.log.count(PAUSES), AGAIN);
+    assert_eq!(server.log.count(PAUSES), server.log.count(AGAIN), "{:?}", server.log.lines());
     eprintln!("{streams} of {CLIENTS} clients fit in 64 open files; {used:?} of processor time in 2 s of pause");
 }

@@ -103,6 +103,16 @@ async fn a_lone_event_appears_while_the_stream_is_open() {
     tail.notices.until("connected\n").await;
 }
 
+/// The end is read in one go with what came before it: no wait in between brought the event out.
+#[tokio::test]
+async fn what_came_together_with_the_end_of_its_stream_appears_before_the_next_attempt() {
+    let server = ScriptedServer::start().await;
+    let mut tail = tail(&server, &[]);
+    server.accept().await.answer("200 OK", "text/event-stream", "data: the last\n\n").await;
+    tail.notices.until("disconnected: the server ended the stream; next attempt in 3.0 s\n").await;
+    assert_eq!(tail.events.text(), "the last\n");
+}
+
 #[test]
 fn events_are_the_same_wherever_the_bytes_are_cut() {
     let wire = "\u{feff}id: 7-1\r\nevent: größe\r\ndata: eins\rdata:zwei – drei\n\r\n: comment\n\nid: 7-2\ndata\n\n";

@@ -70,7 +70,9 @@ impl Piece {
                     Some(name) => event.named(EventName::new(name).unwrap()),
                     None => event,
                 };
-                encode(*position, &event)
+                let mut chunks = chunk::Builder::default();
+                encode(*position, &event, &mut chunks);
+                chunks.finish().next().unwrap()
             }
             Self::Notice { retry, position, data } => {
                 Block { retry: *retry, id: *position, event: b"system", data: data.as_bytes() }.encode()
