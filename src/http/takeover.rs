@@ -55,6 +55,29 @@ pub(crate) struct StreamReply {
 
 /// Serves one connection until it ends or has become a stream.
 pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard, routes: Arc<Routes>) {
+    // hyper has buffers of many times a stream's size: they are there while there is something to read into them.
+    if has_come(&socket, &routes).await {
+        Box::pin(exchange(socket, remote, guard, routes)).await;
+    }
+}
+
+/// Waits for the first bytes. Answers whether they came, before the time for a head was over or the server began to drain.
+async fn has_come(socket: &TcpStream, routes: &Routes) -> bool {
+    let came = async {
+        if routes.is_draining() {
+            return socket.readable().await.is_ok();
+        }
+        tokio::select! {
+            biased;
+            readable = socket.readable() => readable.is_ok(),
+            () = routes.draining() => false,
+        }
+    };
+    tokio::time::timeout(routes.options.head_timeout, came).await == Ok(true)
+}
+
+/// Has hyper parse and answer requests, until the connection ends or has become a stream.
+async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard, routes: Arc<Routes>) {
     let cell: Arc<Mutex<Option<Box<StreamReply>>>> = Arc::default();
     let service = service_fn(|request: Request<Incoming>| {
         let (cell, routes) = (cell.clone(), routes.clone());
