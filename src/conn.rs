@@ -367,7 +367,7 @@ impl Connection {
     fn ended(&self, ending: Ending) {
         self.shard.counts().ended(ending).add(1);
         let client = &self.registration.client;
-        let (id, name, remote) = (client.identity.id, client.identity.name.as_deref(), client.identity.remote);
+        let (id, name, remote) = (client.identity.id, client.identity.labels.name(), client.identity.remote);
         match ending {
             Ending::Lagged | Ending::Stalled | Ending::Misused => {
                 let (reason, behind) = (ending.as_str(), self.subscription.behind());

@@ -1,5 +1,7 @@
 //! Who is connected: the clients of one shard, each with what operators want to know of it.
 
+mod labels;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -7,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use labels::Labels;
 use slab::Slab;
 
 use crate::metrics::Count;
@@ -46,13 +49,9 @@ impl ClientIds {
 }
 
 /// What a client says of itself, and what is known of its connection.
-#[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
-    pub(crate) name: Option<Box<str>>,
-    pub(crate) tags: Box<[Box<str>]>,
-    /// As it asked for them; none means everything.
-    pub(crate) topics: Box<[Box<str>]>,
+    pub(crate) labels: Labels,
     pub(crate) remote: SocketAddr,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
