@@ -24,7 +24,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
@@ -83,6 +85,8 @@ pub(crate) struct Connection {
     /// When this is called next, at the latest.
     next_call: Option<Second>,
     early_bytes: u16,
+    /// Whether the reactor wakes this when there is something to read.
+    awaits_read: bool,
     heartbeat: u16,
     takes_heartbeats: bool,
     /// Whether the body is chunked: HTTP/1.1.
@@ -141,6 +145,7 @@ impl Connection {
             blocked_since: None,
             next_call: None,
             early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX),
+            awaits_read: false,
             heartbeat,
             takes_heartbeats,
             is_framed,
@@ -224,10 +229,15 @@ impl Connection {
             if let Some(bytes) = progress {
                 self.settle(batch, &offer, bytes);
             }
+            // Whatever was published since wakes this again; but it may be this that was to end with these frames.
+            let is_all = batch.is_all() && progress == Some(offer.bytes) && offer.frames == batch.len();
             // The frames stay in memory no longer than needed.
             batch.clear();
             if progress.is_none() {
                 return Ok(Progress::Blocked);
+            }
+            if is_all && !self.registration.client.is_ending() {
+                return Ok(Progress::Idle);
             }
         }
         Ok(Progress::Yield)
@@ -302,21 +312,34 @@ impl Connection {
     }
 
     /// Notices that the peer hung up. What it sends is passed over: no client of a stream has anything to say.
+    ///
+    /// Whoever is woken to write comes by here as well. A look at what the reactor knows is one load; to be entered with
+    /// it takes a lock, and is needed at first and after the reactor has given the waker back: it knows of something then.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
         if usize::from(self.early_bytes) > MAX_EARLY_BYTES {
             return Err(Ending::Misused);
         }
-        let mut scratch = [0; 1024];
-        while let Poll::Ready(readiness) = self.socket.poll_read_ready(cx) {
-            readiness.map_err(ending_of)?;
-            match self.socket.try_read(&mut scratch) {
+        loop {
+            let (socket, awaits_read) = (&self.socket, &mut self.awaits_read);
+            let read = socket.try_io(Interest::READABLE, || {
+                *awaits_read = false;
+                Ok(rustix::io::read(socket, &mut [0; 1024])?)
+            });
+            match read {
                 Ok(0) => return Err(Ending::Closed),
                 Ok(bytes) => self.note_early_bytes(bytes)?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(ending_of(error)),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(ending_of(error)),
+                Err(_) if self.awaits_read => return Ok(()),
+                Err(_) => match self.socket.poll_read_ready(cx) {
+                    Poll::Ready(readiness) => readiness.map_err(ending_of)?,
+                    Poll::Pending => {
+                        // Without budget it was told to come again, and not entered.
+                        self.awaits_read = coop::has_budget_remaining();
+                        return Ok(());
+                    }
+                },
             }
         }
-        Ok(())
     }
 
     /// Notes bytes that the client sent on its stream.

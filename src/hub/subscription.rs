@@ -187,7 +187,10 @@ impl Subscription {
                     Read::Empty => batch.close(place),
                     Read::Run(run) => batch.extend(place, run),
                     // What the others have next may come after what is missing here: the next fill tells.
-                    Read::Lagged => break,
+                    Read::Lagged => {
+                        batch.cut();
+                        break;
+                    }
                 }
             }
         }
