@@ -46,7 +46,7 @@ def described():
 
 
 def run(scenario, chosen, out):
-    raw = out.parent / "raw" / out.name
+    raw = out / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     wanted = chosen.servers.split(",")
     with open(out / f"{scenario}.csv", "w", newline="") as file:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from servers import FANLINE, LOAD_CORE, PROGRAMS, TEMPLATES, start
@@ -56,7 +57,9 @@ def herd(variant, server, shorten):
     """A crowd comes back while a hundred others follow another topic live."""
     live_load = ["--clients", "100", "--rate", "100", "--topic", "live"]
     cpu = cpu_seconds(server.pid)
-    live = subprocess.Popen(command(server, live_load, 1, 8), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Short next to the crowd's half second, so that it is far more than a hundredth of what they receive.
+    live = subprocess.Popen(command(server, live_load, 0.5, 4), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
     result = bench(variant, server, shorten)
     output, complaints = live.communicate()
     live = parsed(output, complaints)

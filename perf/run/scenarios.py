@@ -14,7 +14,7 @@ class Variant:
     servers: tuple = ALL
     serve: tuple = ()
     warmup: float = 1
-    duration: float = 5
+    duration: float = 3
     repetitions: int | None = None
     # `fanline bench`, or what to do instead.
     tool: str = "bench"
@@ -22,7 +22,9 @@ class Variant:
 
 def steady(clients, deliveries, servers):
     name = f"{clients}" if deliveries == 100_000 else f"{clients}-slow"
-    return Variant(name, ["--clients", str(clients), "--rate", f"{deliveries / clients:g}"], servers)
+    repetitions = None if deliveries == 100_000 else 1
+    return Variant(name, ["--clients", str(clients), "--rate", f"{deliveries / clients:g}"], servers, warmup=0.7, duration=2,
+                   repetitions=repetitions)
 
 
 RUST_AND_C = ("bare", "fanline", "durable", "axum", "nchan")
@@ -45,11 +47,11 @@ SCENARIOS = {
     ],
     "topics": [
         # One delivery for each event in all four: what differs is how many topics and subscribers there are.
-        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum")),
-        Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum")),
-        Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum")),
+        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum"), repetitions=2),
+        Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum"), repetitions=2),
+        Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum"), repetitions=2),
         Variant("100-topics-on-each-of-1000", ["--clients", "1000", "--topics", "100", "--topics-per-client", "100",
-                                               "--rate", "100"], ("fanline", "axum")),
+                                               "--rate", "100"], ("fanline", "axum"), repetitions=2),
     ],
     "herd": [
         Variant("10000-x-500", ["--clients", "10000", "--prefill", "500", "--rate", "0", "--topic", "herd", "--sse-header",
@@ -64,8 +66,8 @@ SCENARIOS = {
                           "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",)),
     ],
     "idle": [
-        # Two heartbeats of each client are in the window.
-        Variant("15000", ["--clients", "15000", "--rate", "0"], ("fanline",), ("--heartbeat", "30s"), warmup=5, duration=60,
+        # One heartbeat of each client is in the window.
+        Variant("15000", ["--clients", "15000", "--rate", "0"], ("fanline",), ("--heartbeat", "30s"), warmup=5, duration=30,
                 repetitions=1),
     ],
 }

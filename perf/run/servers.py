@@ -88,8 +88,8 @@ def start(name, log, arguments=(), is_flooded=False):
     elif name == "axum":
         command = [program, address]
     elif name == "durable":
-        # Without its write-ahead log, as the others promise nothing about disks either; except in a flood: without the
-        # disk to wait for it answers publishers faster than it serves subscribers, and took 8 GB in the first second.
+        # Without its write-ahead log, as the others promise nothing about disks either; a flood it gets as it comes: see
+        # perf/peers/README.md.
         durability = "wal" if is_flooded else "memory"
         command = [program, "--port", str(port), "--data-dir", directory, "--durability", durability]
     elif name == "nchan":
