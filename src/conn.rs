@@ -164,7 +164,10 @@ impl Connection {
         self.read(cx)?;
         loop {
             match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
-                Progress::Idle if self.farewell == Farewell::Closing => return Err(Ending::Drained),
+                Progress::Idle if self.farewell == Farewell::Closing => {
+                    let is_disconnected = self.registration.client.is_disconnected();
+                    return Err(if is_disconnected { Ending::Disconnected } else { Ending::Drained });
+                }
                 Progress::Idle if self.is_quiet() => {
                     self.pending = self.sign_of_life();
                     continue;
@@ -173,6 +176,7 @@ impl Connection {
                 Progress::Yield => cx.waker().wake_by_ref(),
                 Progress::Blocked => self.blocked()?,
             }
+            self.registration.client.passed.set(self.subscription.passed());
             self.schedule();
             return Ok(());
         }
@@ -180,6 +184,9 @@ impl Connection {
 
     /// Decides what becomes of a client that takes no bytes.
     fn blocked(&mut self) -> Result<(), Ending> {
+        if self.registration.client.is_disconnected() {
+            return Err(Ending::Disconnected);
+        }
         let now = self.shard.now();
         let since = *self.blocked_since.get_or_insert(now);
         // Seconds are whole ones: a difference of one may be a moment.
@@ -204,6 +211,16 @@ impl Connection {
                 }
                 continue;
             }
+            if self.registration.client.is_disconnected() && self.farewell != Farewell::Closing {
+                self.farewell = Farewell::Closing;
+                let mut farewell = BytesMut::from(&*sse::bytes_for(&notice::disconnected(), self.is_framed));
+                farewell.extend_from_slice(self.end_of_body());
+                self.pending = farewell.freeze();
+                continue;
+            }
+            if self.farewell == Farewell::Closing {
+                return Ok(Progress::Idle);
+            }
             // Its id must not pass a gap that the client was not told of.
             if self.farewell == Farewell::NotYet && self.shard.is_draining() && !self.subscription.has_gap() {
                 self.farewell = Farewell::Said;
@@ -219,7 +236,7 @@ impl Connection {
                 }
                 Poll::Pending if self.registration.client.is_ending() && self.farewell != Farewell::Closing => {
                     self.farewell = Farewell::Closing;
-                    self.pending = if self.is_framed { Bytes::from_static(chunk::LAST) } else { Bytes::new() };
+                    self.pending = Bytes::from_static(self.end_of_body());
                     continue;
                 }
                 Poll::Pending => return Ok(Progress::Idle),
@@ -286,6 +303,10 @@ impl Connection {
             bytes -= whole;
         }
         taken
+    }
+
+    fn end_of_body(&self) -> &'static [u8] {
+        if self.is_framed { chunk::LAST } else { b"" }
     }
 
     /// Accounts for a write. None when the socket takes nothing now: the task is woken when it does.
@@ -358,7 +379,7 @@ impl Connection {
         if gap.reason == GapReason::Lagged && self.on_lag == OnLag::Close {
             return Err(Ending::Lagged);
         }
-        self.shard.counts().gaps.add(1);
+        self.shard.counts().gaps[gap.reason as usize].add(1);
         self.pending = sse::bytes_for(&notice::gap(gap), self.is_framed);
         Ok(())
     }
@@ -396,7 +417,7 @@ impl Connection {
                 let (reason, behind) = (ending.as_str(), self.subscription.behind());
                 tracing::warn!(client = %id, name, %remote, reason, behind, events = client.events.get(), "client cut off");
             }
-            Ending::Closed | Ending::Drained => {
+            Ending::Closed | Ending::Drained | Ending::Disconnected => {
                 let (reason, connected_at) = (ending.as_str(), client.identity.connected_at);
                 tracing::debug!(client = %id, name, %remote, reason, connected_at, "client gone");
             }

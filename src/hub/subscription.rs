@@ -224,6 +224,12 @@ impl Subscription {
         self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
     }
 
+    /// How many events of its channels its cursors have passed, each counted from the first that was ever there; see
+    /// [`Hub::appended`](super::Hub).
+    pub(crate) fn passed(&self) -> u64 {
+        self.cursors.iter().map(|cursor| cursor.index).sum()
+    }
+
     /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.
     pub(crate) fn behind(&self) -> u64 {
         self.cursors.iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()

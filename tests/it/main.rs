@@ -12,6 +12,7 @@ mod files;
 mod health;
 mod lag;
 mod layers;
+mod operators;
 mod process;
 mod publishing;
 mod refusals;
