@@ -30,7 +30,7 @@ use tokio::task::coop;
 
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
-use wheel::Second;
+use wheel::{NEVER, Second};
 
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Subscription};
 use crate::metrics::{ConnectionGuard, Ending};
@@ -74,16 +74,17 @@ pub(crate) fn retry(client: ClientId, options: &StreamOptions) -> u64 {
 pub(crate) struct Connection {
     socket: TcpStream,
     shard: Arc<Shard>,
-    subscription: Subscription,
+    /// In memory of its own: the task's is given out in steps of 128 bytes, and this would make it a step larger.
+    subscription: Box<Subscription>,
     registration: Registration,
     _guard: ConnectionGuard,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,
     /// Since when the socket takes nothing.
-    blocked_since: Option<Second>,
+    blocked_since: Second,
     /// When this is called next, at the latest.
-    next_call: Option<Second>,
+    next_call: Second,
     early_bytes: u16,
     /// Whether the reactor wakes this when there is something to read.
     awaits_read: bool,
@@ -137,13 +138,13 @@ impl Connection {
         pending.extend_from_slice(&sse::bytes_for(&hello, is_framed));
         Self {
             socket,
-            subscription,
+            subscription: Box::new(subscription),
             registration,
             _guard: guard,
             pending: pending.freeze(),
             last_write: shard.now(),
-            blocked_since: None,
-            next_call: None,
+            blocked_since: NEVER,
+            next_call: NEVER,
             early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX),
             awaits_read: false,
             heartbeat,
@@ -156,7 +157,7 @@ impl Connection {
     }
 
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        if self.next_call.is_none() {
+        if self.next_call == NEVER {
             self.registration.client.served_by(cx.waker());
             // Not only when there is nothing to read: a client that takes no byte from the first on lags as well.
             self.subscription.wake(cx.waker());
@@ -188,9 +189,11 @@ impl Connection {
             return Err(Ending::Disconnected);
         }
         let now = self.shard.now();
-        let since = *self.blocked_since.get_or_insert(now);
+        if self.blocked_since == NEVER {
+            self.blocked_since = now;
+        }
         // Seconds are whole ones: a difference of one may be a moment.
-        if now - since > self.shard.write_timeout() {
+        if now - self.blocked_since > self.shard.write_timeout() {
             return Err(Ending::Stalled);
         }
         if self.on_lag == OnLag::Close && self.subscription.has_lagged() {
@@ -315,7 +318,7 @@ impl Connection {
             Ok(0) => Err(Ending::Closed),
             Ok(bytes) => {
                 self.last_write = self.shard.now();
-                self.blocked_since = None;
+                self.blocked_since = NEVER;
                 self.registration.client.bytes.add(bytes as u64);
                 self.shard.counts().delivered_bytes.add(bytes as u64);
                 Ok(Some(bytes))
@@ -397,13 +400,13 @@ impl Connection {
     /// Makes sure that this is called when there is something to do without traffic.
     fn schedule(&mut self) {
         let due = match self.blocked_since {
-            Some(since) => since + self.shard.write_timeout() + 1,
-            None => self.last_write + Second::from(self.heartbeat),
+            NEVER => self.last_write + Second::from(self.heartbeat),
+            since => since + self.shard.write_timeout() + 1,
         };
         let now = self.shard.now();
-        if self.next_call.is_none_or(|next| next > due || next <= now) {
+        if self.next_call > due || self.next_call <= now {
             let due = due.max(now + 1);
-            self.next_call = Some(due);
+            self.next_call = due;
             self.shard.schedule(due, self.registration.key);
         }
     }

@@ -177,27 +177,28 @@ impl Metrics {
 /// One open connection: counted as long as this lives.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
-    shard: usize,
+    shard: u32,
     is_stream: bool,
 }
 
 impl ConnectionGuard {
     pub(crate) fn new(metrics: Arc<Metrics>, shard: usize) -> Self {
         metrics.shard(shard).connections.add_shared(1);
+        let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
         Self { metrics, shard, is_stream: false }
     }
 
     /// The connection has become a stream.
     pub(crate) fn streams(&mut self) {
         if !std::mem::replace(&mut self.is_stream, true) {
-            self.metrics.shard(self.shard).streams.add_shared(1);
+            self.metrics.shard(self.shard as usize).streams.add_shared(1);
         }
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let shard = self.metrics.shard(self.shard);
+        let shard = self.metrics.shard(self.shard as usize);
         if self.is_stream {
             shard.streams.subtract_shared(1);
         }

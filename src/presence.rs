@@ -3,7 +3,7 @@
 mod labels;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -64,11 +64,34 @@ impl ClientIds {
     }
 }
 
+/// Where a client connects from. Half the size of what the system gives, which has fields for what nobody is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remote {
+    ip: Ipv6Addr,
+    port: u16,
+}
+
+impl From<SocketAddr> for Remote {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self { ip, port: address.port() }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip.to_canonical(), self.port).fmt(f)
+    }
+}
+
 /// What a client says of itself, and what is known of its connection.
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
     pub(crate) labels: Labels,
-    pub(crate) remote: SocketAddr,
+    pub(crate) remote: Remote,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
 }

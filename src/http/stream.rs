@@ -37,7 +37,7 @@ pub(super) fn subscribe(
     let identity = Identity {
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
-        remote,
+        remote: remote.into(),
         connected_at: unix_milliseconds(),
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
