@@ -4,6 +4,7 @@
 //! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
 //! [`takeover`] puts on its own task.
 
+mod demo;
 mod linger;
 mod problem;
 mod publish;
@@ -106,6 +107,7 @@ impl Routes {
                 json_response(&publish::publish(hub, options, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
+            "/demo" => reads(&request).map(|()| demo::page())?,
             "/health" => reads(&request).map(|()| status::health(self))?,
             "/health/live" => reads(&request).map(|()| status::live())?,
             "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,

@@ -7,6 +7,7 @@
 mod bench;
 mod crowd;
 mod curl;
+mod demo;
 mod drain;
 mod files;
 mod health;
