@@ -24,11 +24,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
-use wheel::Second;
+use wheel::{NEVER, Second};
 
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Subscription};
 use crate::metrics::{ConnectionGuard, Ending};
@@ -72,17 +74,20 @@ pub(crate) fn retry(client: ClientId, options: &StreamOptions) -> u64 {
 pub(crate) struct Connection {
     socket: TcpStream,
     shard: Arc<Shard>,
-    subscription: Subscription,
+    /// In memory of its own: the task's is given out in steps of 128 bytes, and this would make it a step larger.
+    subscription: Box<Subscription>,
     registration: Registration,
     _guard: ConnectionGuard,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,
     /// Since when the socket takes nothing.
-    blocked_since: Option<Second>,
+    blocked_since: Second,
     /// When this is called next, at the latest.
-    next_call: Option<Second>,
+    next_call: Second,
     early_bytes: u16,
+    /// Whether the reactor wakes this when there is something to read.
+    awaits_read: bool,
     heartbeat: u16,
     takes_heartbeats: bool,
     /// Whether the body is chunked: HTTP/1.1.
@@ -133,14 +138,15 @@ impl Connection {
         pending.extend_from_slice(&sse::bytes_for(&hello, is_framed));
         Self {
             socket,
-            subscription,
+            subscription: Box::new(subscription),
             registration,
             _guard: guard,
             pending: pending.freeze(),
             last_write: shard.now(),
-            blocked_since: None,
-            next_call: None,
+            blocked_since: NEVER,
+            next_call: NEVER,
             early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX),
+            awaits_read: false,
             heartbeat,
             takes_heartbeats,
             is_framed,
@@ -151,7 +157,7 @@ impl Connection {
     }
 
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        if self.next_call.is_none() {
+        if self.next_call == NEVER {
             self.registration.client.served_by(cx.waker());
             // Not only when there is nothing to read: a client that takes no byte from the first on lags as well.
             self.subscription.wake(cx.waker());
@@ -159,7 +165,10 @@ impl Connection {
         self.read(cx)?;
         loop {
             match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
-                Progress::Idle if self.farewell == Farewell::Closing => return Err(Ending::Drained),
+                Progress::Idle if self.farewell == Farewell::Closing => {
+                    let is_disconnected = self.registration.client.is_disconnected();
+                    return Err(if is_disconnected { Ending::Disconnected } else { Ending::Drained });
+                }
                 Progress::Idle if self.is_quiet() => {
                     self.pending = self.sign_of_life();
                     continue;
@@ -168,6 +177,7 @@ impl Connection {
                 Progress::Yield => cx.waker().wake_by_ref(),
                 Progress::Blocked => self.blocked()?,
             }
+            self.registration.client.passed.set(self.subscription.passed());
             self.schedule();
             return Ok(());
         }
@@ -175,10 +185,15 @@ impl Connection {
 
     /// Decides what becomes of a client that takes no bytes.
     fn blocked(&mut self) -> Result<(), Ending> {
+        if self.registration.client.is_disconnected() {
+            return Err(Ending::Disconnected);
+        }
         let now = self.shard.now();
-        let since = *self.blocked_since.get_or_insert(now);
+        if self.blocked_since == NEVER {
+            self.blocked_since = now;
+        }
         // Seconds are whole ones: a difference of one may be a moment.
-        if now - since > self.shard.write_timeout() {
+        if now - self.blocked_since > self.shard.write_timeout() {
             return Err(Ending::Stalled);
         }
         if self.on_lag == OnLag::Close && self.subscription.has_lagged() {
@@ -199,6 +214,16 @@ impl Connection {
                 }
                 continue;
             }
+            if self.registration.client.is_disconnected() && self.farewell != Farewell::Closing {
+                self.farewell = Farewell::Closing;
+                let mut farewell = BytesMut::from(&*sse::bytes_for(&notice::disconnected(), self.is_framed));
+                farewell.extend_from_slice(self.end_of_body());
+                self.pending = farewell.freeze();
+                continue;
+            }
+            if self.farewell == Farewell::Closing {
+                return Ok(Progress::Idle);
+            }
             // Its id must not pass a gap that the client was not told of.
             if self.farewell == Farewell::NotYet && self.shard.is_draining() && !self.subscription.has_gap() {
                 self.farewell = Farewell::Said;
@@ -214,7 +239,7 @@ impl Connection {
                 }
                 Poll::Pending if self.registration.client.is_ending() && self.farewell != Farewell::Closing => {
                     self.farewell = Farewell::Closing;
-                    self.pending = if self.is_framed { Bytes::from_static(chunk::LAST) } else { Bytes::new() };
+                    self.pending = Bytes::from_static(self.end_of_body());
                     continue;
                 }
                 Poll::Pending => return Ok(Progress::Idle),
@@ -224,10 +249,15 @@ impl Connection {
             if let Some(bytes) = progress {
                 self.settle(batch, &offer, bytes);
             }
+            // Whatever was published since wakes this again; but it may be this that was to end with these frames.
+            let is_all = batch.is_all() && progress == Some(offer.bytes) && offer.frames == batch.len();
             // The frames stay in memory no longer than needed.
             batch.clear();
             if progress.is_none() {
                 return Ok(Progress::Blocked);
+            }
+            if is_all && !self.registration.client.is_ending() {
+                return Ok(Progress::Idle);
             }
         }
         Ok(Progress::Yield)
@@ -278,13 +308,17 @@ impl Connection {
         taken
     }
 
+    fn end_of_body(&self) -> &'static [u8] {
+        if self.is_framed { chunk::LAST } else { b"" }
+    }
+
     /// Accounts for a write. None when the socket takes nothing now: the task is woken when it does.
     fn written(&mut self, result: io::Result<usize>, cx: &mut Context<'_>) -> Result<Option<usize>, Ending> {
         match result {
             Ok(0) => Err(Ending::Closed),
             Ok(bytes) => {
                 self.last_write = self.shard.now();
-                self.blocked_since = None;
+                self.blocked_since = NEVER;
                 self.registration.client.bytes.add(bytes as u64);
                 self.shard.counts().delivered_bytes.add(bytes as u64);
                 Ok(Some(bytes))
@@ -302,21 +336,34 @@ impl Connection {
     }
 
     /// Notices that the peer hung up. What it sends is passed over: no client of a stream has anything to say.
+    ///
+    /// Whoever is woken to write comes by here as well. A look at what the reactor knows is one load; to be entered with
+    /// it takes a lock, and is needed at first and after the reactor has given the waker back: it knows of something then.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
         if usize::from(self.early_bytes) > MAX_EARLY_BYTES {
             return Err(Ending::Misused);
         }
-        let mut scratch = [0; 1024];
-        while let Poll::Ready(readiness) = self.socket.poll_read_ready(cx) {
-            readiness.map_err(ending_of)?;
-            match self.socket.try_read(&mut scratch) {
+        loop {
+            let (socket, awaits_read) = (&self.socket, &mut self.awaits_read);
+            let read = socket.try_io(Interest::READABLE, || {
+                *awaits_read = false;
+                Ok(rustix::io::read(socket, &mut [0; 1024])?)
+            });
+            match read {
                 Ok(0) => return Err(Ending::Closed),
                 Ok(bytes) => self.note_early_bytes(bytes)?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(ending_of(error)),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(ending_of(error)),
+                Err(_) if self.awaits_read => return Ok(()),
+                Err(_) => match self.socket.poll_read_ready(cx) {
+                    Poll::Ready(readiness) => readiness.map_err(ending_of)?,
+                    Poll::Pending => {
+                        // Without budget it was told to come again, and not entered.
+                        self.awaits_read = coop::has_budget_remaining();
+                        return Ok(());
+                    }
+                },
             }
         }
-        Ok(())
     }
 
     /// Notes bytes that the client sent on its stream.
@@ -335,7 +382,7 @@ impl Connection {
         if gap.reason == GapReason::Lagged && self.on_lag == OnLag::Close {
             return Err(Ending::Lagged);
         }
-        self.shard.counts().gaps.add(1);
+        self.shard.counts().gaps[gap.reason as usize].add(1);
         self.pending = sse::bytes_for(&notice::gap(gap), self.is_framed);
         Ok(())
     }
@@ -353,13 +400,13 @@ impl Connection {
     /// Makes sure that this is called when there is something to do without traffic.
     fn schedule(&mut self) {
         let due = match self.blocked_since {
-            Some(since) => since + self.shard.write_timeout() + 1,
-            None => self.last_write + Second::from(self.heartbeat),
+            NEVER => self.last_write + Second::from(self.heartbeat),
+            since => since + self.shard.write_timeout() + 1,
         };
         let now = self.shard.now();
-        if self.next_call.is_none_or(|next| next > due || next <= now) {
+        if self.next_call > due || self.next_call <= now {
             let due = due.max(now + 1);
-            self.next_call = Some(due);
+            self.next_call = due;
             self.shard.schedule(due, self.registration.key);
         }
     }
@@ -367,13 +414,13 @@ impl Connection {
     fn ended(&self, ending: Ending) {
         self.shard.counts().ended(ending).add(1);
         let client = &self.registration.client;
-        let (id, name, remote) = (client.identity.id, client.identity.name.as_deref(), client.identity.remote);
+        let (id, name, remote) = (client.identity.id, client.identity.labels.name(), client.identity.remote);
         match ending {
             Ending::Lagged | Ending::Stalled | Ending::Misused => {
                 let (reason, behind) = (ending.as_str(), self.subscription.behind());
                 tracing::warn!(client = %id, name, %remote, reason, behind, events = client.events.get(), "client cut off");
             }
-            Ending::Closed | Ending::Drained => {
+            Ending::Closed | Ending::Drained | Ending::Disconnected => {
                 let (reason, connected_at) = (ending.as_str(), client.identity.connected_at);
                 tracing::debug!(client = %id, name, %remote, reason, connected_at, "client gone");
             }

@@ -4,14 +4,19 @@
 //! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
 //! [`takeover`] puts on its own task.
 
+mod admin;
+mod clients;
 mod demo;
 mod linger;
+mod metrics;
+mod page;
 mod problem;
 mod publish;
 mod query;
 mod status;
 mod stream;
 pub(crate) mod takeover;
+mod topics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +33,7 @@ use takeover::Reply;
 use tokio::sync::watch;
 
 use crate::conn::Shard;
-use crate::presence::ClientIds;
+use crate::presence::{ClientIds, Clients};
 
 /// What the server accepts over HTTP.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ pub(crate) type ProducerStatus = Arc<dyn Fn() -> &'static str + Send + Sync>;
 /// The handlers of one shard, and what they need.
 pub(crate) struct Routes {
     pub(crate) shard: Arc<Shard>,
+    /// The clients of all shards.
+    pub(crate) everybody: Arc<[Arc<Clients>]>,
     pub(crate) options: Options,
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
@@ -87,6 +94,7 @@ impl Routes {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         self.route(request, &path, remote).await.unwrap_or_else(|problem| {
             tracing::debug!(%remote, %method, path, ?problem, "refused");
+            self.shard.metrics.refused(problem.status().as_u16());
             Reply::Ordinary(problem.into_response())
         })
     }
@@ -111,6 +119,33 @@ impl Routes {
             "/health" => reads(&request).map(|()| status::health(self))?,
             "/health/live" => reads(&request).map(|()| status::live())?,
             "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,
+            "/metrics" => {
+                reads(&request)?;
+                metrics::metrics(self, metrics::Format::asked_for(request.headers())).await
+            }
+            "/metrics/prometheus" => {
+                reads(&request)?;
+                metrics::metrics(self, metrics::Format::Prometheus).await
+            }
+            "/metrics/json" => {
+                reads(&request)?;
+                metrics::metrics(self, metrics::Format::Json).await
+            }
+            "/clients" => {
+                reads(&request)?;
+                admin::admit(remote, request.headers())?;
+                json_response(&clients::list(self, request.uri().query().unwrap_or("")).await?)
+            }
+            "/topics" => {
+                reads(&request)?;
+                admin::admit(remote, request.headers())?;
+                json_response(&topics::list(self, request.uri().query().unwrap_or(""))?)
+            }
+            path if path.starts_with("/clients/") => {
+                allow("DELETE", request.method() == Method::DELETE)?;
+                admin::admit(remote, request.headers())?;
+                json_response(&clients::disconnect(self, &path["/clients/".len()..]).await?)
+            }
             _ => {
                 let Some(topic) = path.strip_prefix("/publish/").filter(|topic| !topic.is_empty()) else {
                     let detail = format!("there is no {path:?} here; GET / lists what there is");

@@ -16,11 +16,13 @@ mod subscription;
 mod topics;
 mod wake;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use batch::{Batch, MAX_FRAMES, Offer};
+use channel::Channel;
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
@@ -32,6 +34,7 @@ pub(crate) use wake::WakeGroup;
 use crate::event::Event;
 use crate::position::{Epoch, StreamPosition};
 use crate::sync::read;
+use crate::topic::Topic;
 
 /// One stream of events over many topics. Cheap to clone: clones are the same hub.
 ///
@@ -120,6 +123,21 @@ pub struct HubStats {
     pub retained_bytes: u64,
 }
 
+/// What a hub holds of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicStats {
+    /// The topic.
+    pub topic: Topic,
+    /// Subscriptions that name it. Those of patterns and of everything are not counted here.
+    pub subscribers: usize,
+    /// Events that can be replayed.
+    pub retained_events: u64,
+    /// The memory that they take in the topic's ring.
+    pub retained_bytes: u64,
+    /// The newest event, retained or not; none when there was none yet.
+    pub last: Option<StreamPosition>,
+}
+
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("position", &self.position()).finish_non_exhaustive()
@@ -199,6 +217,50 @@ impl Hub {
             retained_events: retained.map(|indices| indices.end - indices.start).sum(),
             retained_bytes: self.0.history.retained_bytes(),
         }
+    }
+
+    /// How many events the channels that `interest` reads have had: a subscription that is up to date has passed as many.
+    pub(crate) fn appended(&self, interest: &Interest) -> u64 {
+        let history = &self.0.history;
+        let topics = read(&history.topics);
+        let named = interest.topics().iter().filter_map(|topic| topics.get(topic));
+        let firehose = interest.reads_firehose().then_some(&history.firehose);
+        named.chain(firehose).map(|channel| channel.ring.retained().end).sum()
+    }
+
+    /// Up to `limit` topics by name, from the one after `after` on, of which `is_wanted` says yes; and how many there are
+    /// in all that it says yes to.
+    pub fn topics(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        is_wanted: impl Fn(&Topic) -> bool,
+    ) -> (Vec<TopicStats>, usize) {
+        let mut first = BTreeMap::new();
+        let mut count = 0;
+        for (topic, channel) in read(&self.0.history.topics).named() {
+            if !is_wanted(topic) {
+                continue;
+            }
+            count += 1;
+            if after.is_none_or(|after| topic.as_str() > after) {
+                first.insert(topic.clone(), channel.clone());
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+        }
+        let stats = |(topic, channel): (Topic, crate::sync::Arc<Channel>)| {
+            let retained = channel.ring.retained();
+            TopicStats {
+                topic,
+                subscribers: channel.listeners.count(),
+                retained_events: retained.end - retained.start,
+                retained_bytes: channel.weight() as u64,
+                last: Some(channel.newest()).filter(|&last| last > 0).map(|last| self.0.history.position(last)),
+            }
+        };
+        (first.into_iter().map(stats).collect(), count)
     }
 
     /// Drops idle topics. Call it once a second; a [`Server`](crate::Server) does.

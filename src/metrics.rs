@@ -3,9 +3,10 @@
 //! Each shard counts for itself, in memory that no other thread writes, and whoever reads adds the shards up: a count on
 //! the way of a delivery costs a plain load and a plain store.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A number that one thread at a time changes, and any thread reads.
 #[derive(Default)]
@@ -22,6 +23,11 @@ impl Count {
     }
 
     /// For a number that several threads change.
+    /// For the one thread that writes it.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     fn add_shared(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
@@ -41,9 +47,13 @@ pub(crate) struct ShardCounts {
     streams: Count,
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
-    pub(crate) gaps: Count,
+    /// By reason, in the order in which the hub names them.
+    pub(crate) gaps: [Count; GAP_REASONS],
     pub(crate) ended: [Count; Ending::COUNT],
 }
+
+/// How many reasons for a gap there are.
+pub(crate) const GAP_REASONS: usize = 4;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +68,14 @@ pub(crate) enum Ending {
     Drained,
     /// The client sent what no client of a stream sends.
     Misused,
+    /// An operator had the server end it.
+    Disconnected,
 }
 
 impl Ending {
-    const COUNT: usize = 5;
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Closed, Self::Lagged, Self::Stalled, Self::Drained, Self::Misused, Self::Disconnected];
+    const COUNT: usize = Self::ALL.len();
 
     /// The word for it in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
@@ -71,6 +85,7 @@ impl Ending {
             Self::Stalled => "stalled",
             Self::Drained => "drained",
             Self::Misused => "misused",
+            Self::Disconnected => "disconnected",
         }
     }
 }
@@ -91,6 +106,7 @@ pub(crate) struct Metrics {
     accepted: Count,
     accept_pauses: Count,
     is_accepting_paused: std::sync::atomic::AtomicBool,
+    refusals: Mutex<BTreeMap<u16, u64>>,
 }
 
 impl Metrics {
@@ -100,6 +116,7 @@ impl Metrics {
             accepted: Count::default(),
             accept_pauses: Count::default(),
             is_accepting_paused: false.into(),
+            refusals: Mutex::default(),
         }
     }
 
@@ -113,6 +130,26 @@ impl Metrics {
 
     pub(crate) fn connections(&self) -> u64 {
         self.sum(|shard| &shard.connections)
+    }
+
+    /// Streams that ended because of `ending`.
+    pub(crate) fn ended(&self, ending: Ending) -> u64 {
+        self.sum(|shard| shard.ended(ending))
+    }
+
+    /// Gaps that streams were told of, for one reason.
+    pub(crate) fn gaps(&self, reason: usize) -> u64 {
+        self.sum(|shard| &shard.gaps[reason])
+    }
+
+    /// A request was answered with an error.
+    pub(crate) fn refused(&self, status: u16) {
+        *self.refusals().entry(status).or_default() += 1;
+    }
+
+    /// How many requests were answered with which error.
+    pub(crate) fn refusals(&self) -> MutexGuard<'_, BTreeMap<u16, u64>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn accepted(&self) {
@@ -140,27 +177,28 @@ impl Metrics {
 /// One open connection: counted as long as this lives.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
-    shard: usize,
+    shard: u32,
     is_stream: bool,
 }
 
 impl ConnectionGuard {
     pub(crate) fn new(metrics: Arc<Metrics>, shard: usize) -> Self {
         metrics.shard(shard).connections.add_shared(1);
+        let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
         Self { metrics, shard, is_stream: false }
     }
 
     /// The connection has become a stream.
     pub(crate) fn streams(&mut self) {
         if !std::mem::replace(&mut self.is_stream, true) {
-            self.metrics.shard(self.shard).streams.add_shared(1);
+            self.metrics.shard(self.shard as usize).streams.add_shared(1);
         }
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let shard = self.metrics.shard(self.shard);
+        let shard = self.metrics.shard(self.shard as usize);
         if self.is_stream {
             shard.streams.subtract_shared(1);
         }
@@ -206,7 +244,7 @@ pub struct ServerStats {
     pub cut_off_stalled: u64,
     /// Streams that their clients closed.
     pub closed_by_peer: u64,
-    /// Streams that the server ended, at its shutdown or because of what the client sent.
+    /// Streams that the server ended: at its shutdown, because of what the client sent, or because an operator said so.
     pub closed_by_server: u64,
     /// How often accepting paused because the process had no file descriptor left.
     pub accept_pauses: u64,
@@ -216,18 +254,18 @@ impl Stats {
     /// Adds the shards up.
     pub fn read(&self) -> ServerStats {
         let metrics = &self.0;
-        let ended = |ending: Ending| metrics.sum(|shard| shard.ended(ending));
+        let ended = |ending| metrics.ended(ending);
         ServerStats {
             connections: metrics.connections(),
             streams: metrics.streams(),
             accepted: metrics.accepted.get(),
             delivered: metrics.sum(|shard| &shard.delivered),
             delivered_bytes: metrics.sum(|shard| &shard.delivered_bytes),
-            gaps: metrics.sum(|shard| &shard.gaps),
+            gaps: (0..GAP_REASONS).map(|reason| metrics.gaps(reason)).sum(),
             cut_off_lagged: ended(Ending::Lagged),
             cut_off_stalled: ended(Ending::Stalled),
             closed_by_peer: ended(Ending::Closed),
-            closed_by_server: ended(Ending::Drained) + ended(Ending::Misused),
+            closed_by_server: ended(Ending::Drained) + ended(Ending::Misused) + ended(Ending::Disconnected),
             accept_pauses: metrics.accept_pauses.get(),
         }
     }

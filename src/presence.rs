@@ -1,18 +1,22 @@
 //! Who is connected: the clients of one shard, each with what operators want to know of it.
 
+mod labels;
+
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use labels::Labels;
 use slab::Slab;
 
 use crate::metrics::Count;
 
 /// The name that the server gives a client: unique within a server's life, and most likely among servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientId(u64);
 
 impl ClientId {
@@ -21,6 +25,21 @@ impl ClientId {
         (self.0 as u32 as f64 * 0.618_033_988_749_894_9).fract()
     }
 }
+
+impl FromStr for ClientId {
+    type Err = InvalidClientId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidClientId> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_hex);
+        number.map(Self).ok_or(InvalidClientId)
+    }
+}
+
+/// A text that is no client's name.
+#[derive(Debug, thiserror::Error)]
+#[error("a client id is 16 hexadecimal digits, as the first event of its stream says")]
+pub(crate) struct InvalidClientId;
 
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,15 +64,34 @@ impl ClientIds {
     }
 }
 
+/// Where a client connects from. Half the size of what the system gives, which has fields for what nobody is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remote {
+    ip: Ipv6Addr,
+    port: u16,
+}
+
+impl From<SocketAddr> for Remote {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self { ip, port: address.port() }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip.to_canonical(), self.port).fmt(f)
+    }
+}
+
 /// What a client says of itself, and what is known of its connection.
-#[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
-    pub(crate) name: Option<Box<str>>,
-    pub(crate) tags: Box<[Box<str>]>,
-    /// As it asked for them; none means everything.
-    pub(crate) topics: Box<[Box<str>]>,
-    pub(crate) remote: SocketAddr,
+    pub(crate) labels: Labels,
+    pub(crate) remote: Remote,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
 }
@@ -63,9 +101,16 @@ pub(crate) struct Client {
     pub(crate) identity: Identity,
     pub(crate) events: Count,
     pub(crate) bytes: Count,
+    /// How many events its cursors have passed, each counted from the first of its ring.
+    pub(crate) passed: Count,
     task: OnceLock<Waker>,
-    is_ending: AtomicBool,
+    farewell: AtomicU8,
 }
+
+/// The server goes.
+const DRAINING: u8 = 1;
+/// An operator does not want this client.
+const DISCONNECTED: u8 = 2;
 
 impl Client {
     /// Says which task serves this client: the same for its whole life.
@@ -75,12 +120,23 @@ impl Client {
 
     /// Has the server close the client's stream, once all that is published by now was written.
     pub(crate) fn end(&self) {
-        self.is_ending.store(true, Ordering::Release);
+        // Who was disconnected stays so.
+        let _ = self.farewell.compare_exchange(0, DRAINING, Ordering::Release, Ordering::Relaxed);
         self.wake();
     }
 
     pub(crate) fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::Acquire)
+        self.farewell.load(Ordering::Acquire) == DRAINING
+    }
+
+    /// Has the server close the client's stream now.
+    pub(crate) fn disconnect(&self) {
+        self.farewell.store(DISCONNECTED, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.farewell.load(Ordering::Acquire) == DISCONNECTED
     }
 
     /// Has the client's task look at its state.
@@ -106,7 +162,8 @@ impl Clients {
             events: Count::default(),
             bytes: Count::default(),
             task: OnceLock::new(),
-            is_ending: AtomicBool::new(false),
+            passed: Count::default(),
+            farewell: AtomicU8::new(0),
         });
         let key = self.lock().insert(client.clone());
         let key = ClientKey::try_from(key).expect("fewer than 2^32 clients");
@@ -115,6 +172,15 @@ impl Clients {
 
     pub(crate) fn get(&self, key: ClientKey) -> Option<Arc<Client>> {
         self.lock().get(key as usize).cloned()
+    }
+
+    /// Those who are in `count` places of the register from `place` on, and the place behind them; none at its end. To be
+    /// called again and again: nobody waits for the register longer than that takes.
+    pub(crate) fn slice(&self, place: usize, count: usize) -> (Vec<Arc<Client>>, Option<usize>) {
+        let clients = self.lock();
+        let end = (place + count).min(clients.capacity());
+        let found = (place..end).filter_map(|key| clients.get(key).cloned()).collect();
+        (found, (end < clients.capacity()).then_some(end))
     }
 
     /// Everybody who is connected now.

@@ -160,9 +160,14 @@ impl Server {
         let (drain, is_draining) = watch::channel(false);
         let ids = Arc::new(ClientIds::new());
         let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
-        for number in 0..builder.shards {
+        let new_shard =
+            |number| Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone()));
+        let shards: Vec<_> = (0..builder.shards).map(new_shard).collect();
+        let everybody: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
+        for (number, shard) in shards.into_iter().enumerate() {
             let routes = Routes {
-                shard: Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone())),
+                shard,
+                everybody: everybody.clone(),
                 options: builder.http.clone(),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),

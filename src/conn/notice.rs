@@ -62,11 +62,17 @@ pub(crate) fn heartbeat(clients: u64) -> Chunk {
 
 /// The server is about to close the stream. It bears the position up to which the client has everything.
 pub(crate) fn farewell(position: StreamPosition) -> Chunk {
-    #[derive(Serialize)]
-    struct Farewell {
-        message: &'static str,
-    }
-    block(None, Some(position), b"system", &Farewell { message: "server restarting" })
+    block(None, Some(position), b"system", &Message { message: "server restarting" })
+}
+
+/// An operator had the server close the stream. It bears no id: the client's own last one stays.
+pub(crate) fn disconnected() -> Chunk {
+    block(None, None, b"system", &Message { message: "disconnected" })
+}
+
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
 }
 
 fn block(retry: Option<u64>, id: Option<StreamPosition>, event: &[u8], data: &impl Serialize) -> Chunk {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::notice;
-use super::wheel::{Second, Wheel};
+use super::wheel::{NEVER, Second, Wheel};
 use crate::hub::{Hub, Interest, Opening, Start, Subscription, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
 use crate::presence::{ClientKey, Clients};
@@ -63,7 +63,7 @@ impl Shard {
             number,
             group: WakeGroup::dispatched(),
             wheel: Mutex::new(Wheel::new()),
-            now: AtomicU32::new(0),
+            now: AtomicU32::new(NEVER + 1),
             heartbeat: Mutex::new(None),
             is_draining: AtomicBool::new(false),
         }
@@ -89,7 +89,7 @@ impl Shard {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             seconds.tick().await;
-            let now = Second::try_from(began.elapsed().as_secs()).unwrap_or(Second::MAX);
+            let now = Second::try_from(began.elapsed().as_secs() + 1).unwrap_or(Second::MAX);
             self.now.store(now, Ordering::Relaxed);
             let due = lock(&self.wheel).advance(now);
             for client in due {

@@ -5,8 +5,11 @@
 
 use crate::presence::ClientKey;
 
-/// Seconds since the shard began.
+/// Seconds since the shard began, which was in the first.
 pub(crate) type Second = u32;
+
+/// No second at all.
+pub(crate) const NEVER: Second = 0;
 
 const SLOTS: usize = 512;
 

@@ -31,6 +31,9 @@ pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes
             "health": "/health",
             "live": "/health/live",
             "ready": "/health/ready",
+            "clients": "/clients",
+            "topics": "/topics",
+            "metrics": "/metrics",
         },
         "features": ["sse", "replay", "gap", "topic-patterns", "ndjson"],
     }))

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::query::StreamQuery;
 use super::takeover::StreamReply;
 use crate::conn::StreamRequest;
-use crate::presence::Identity;
+use crate::presence::{Identity, Labels};
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -36,16 +36,15 @@ pub(super) fn subscribe(
     let takes_heartbeats = query.takes_heartbeats(&interest);
     let identity = Identity {
         id: routes.ids.next(),
-        name: query.name.map(Into::into),
-        tags: query.tags.into_iter().map(Into::into).collect(),
-        topics: query.filters.iter().map(|filter| filter.as_str().into()).collect(),
-        remote,
+        labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
+        remote: remote.into(),
         connected_at: unix_milliseconds(),
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let (subscription, opening) = shard.subscribe(interest, query.start);
     tracing::debug!(
-        client = %identity.id, name = identity.name.as_deref(), %remote, tags = ?identity.tags, topics = ?identity.topics,
+        client = %identity.id, name = query.name, %remote, tags = ?identity.labels.tags().collect::<Vec<_>>(),
+        topics = ?identity.labels.topics().collect::<Vec<_>>(),
         "client connects"
     );
     let registration = shard.clients.enter(identity);

@@ -24,6 +24,8 @@ pub(crate) struct Batch {
     /// Where each cursor that was read stands when all of the batch was taken.
     ends: SmallVec<[(usize, u64); 4]>,
     sources: SmallVec<[Source; 4]>,
+    /// Whether there was more than what was picked.
+    is_cut: bool,
 }
 
 /// Frames of the batch that follow each other in one run.
@@ -56,6 +58,7 @@ impl Batch {
         self.ends.clear();
         self.sources.clear();
         self.runs.clear();
+        self.is_cut = false;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -64,6 +67,16 @@ impl Batch {
 
     pub(crate) fn is_full(&self) -> bool {
         self.len >= MAX_FRAMES
+    }
+
+    /// Whether nothing was left to pick when it was filled.
+    pub(crate) fn is_all(&self) -> bool {
+        !self.is_cut && !self.is_full()
+    }
+
+    /// Says that it was filled with less than there was.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -35,6 +35,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId];
+
     /// The reason as it is spelled on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

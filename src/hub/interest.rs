@@ -55,6 +55,11 @@ impl Interest {
         self.topics.contains(topic) || self.takes_from_firehose(topic)
     }
 
+    /// Named topics.
+    pub(super) fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
     pub(super) fn reads_firehose(&self) -> bool {
         self.rest != Rest::Nothing
     }

@@ -20,6 +20,8 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::task::{Context, Poll, Waker, ready};
 
+use smallvec::SmallVec;
+
 use super::batch::Batch;
 use super::channel::Channel;
 use super::frame::Frame;
@@ -37,7 +39,7 @@ pub struct Subscription {
     group: Arc<WakeGroup>,
     key: SleeperKey,
     waker: Option<Waker>,
-    cursors: Box<[Cursor]>,
+    cursors: SmallVec<[Cursor; 2]>,
     /// What is picked from the firehose; none when everything is, or when it is not read at all.
     filter: Option<Box<Interest>>,
     /// The last sequence that was taken, or that this began after.
@@ -45,7 +47,8 @@ pub struct Subscription {
     /// The gap between the place asked for and the place where this begins.
     gap: Option<Box<Gap>>,
     /// What [`Subscription::next`] has read and not yet handed out.
-    ready: VecDeque<Frame>,
+    #[expect(clippy::box_collection, reason = "there are very many subscriptions, and those of a server never use it")]
+    ready: Option<Box<VecDeque<Frame>>>,
 }
 
 struct Cursor {
@@ -102,7 +105,7 @@ impl Subscription {
             filter,
             taken: 0,
             gap: None,
-            ready: VecDeque::new(),
+            ready: None,
         };
         let opening = subscription.find_place(start);
         (subscription, opening)
@@ -118,23 +121,25 @@ impl Subscription {
 
     /// The poll function behind [`Subscription::next`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
-        if let Some(frame) = self.ready.pop_front() {
+        if let Some(frame) = self.ready.as_mut().and_then(|ready| ready.pop_front()) {
             return Poll::Ready(Delivery::Event(frame));
         }
         let mut batch = Batch::default();
         match ready!(self.poll_fill(cx, &mut batch)) {
             Err(gap) => Poll::Ready(Delivery::Gap(gap)),
             Ok(()) => {
-                self.ready.extend(batch.frames().cloned());
                 self.take(&batch, batch.len());
-                Poll::Ready(Delivery::Event(self.ready.pop_front().expect("a batch that is ready has a frame")))
+                let ready = self.ready.get_or_insert_default();
+                ready.extend(batch.frames().cloned());
+                Poll::Ready(Delivery::Event(ready.pop_front().expect("a batch that is ready has a frame")))
             }
         }
     }
 
     /// The position up to which everything was delivered.
     pub fn position(&self) -> StreamPosition {
-        self.history.position(self.ready.front().map_or(self.taken, |next| next.sequence() - 1))
+        let next = self.ready.as_ref().and_then(|ready| ready.front());
+        self.history.position(next.map_or(self.taken, |next| next.sequence() - 1))
     }
 
     /// Fills `batch` with what is ready, at least one frame; or says what is missing before it.
@@ -187,7 +192,10 @@ impl Subscription {
                     Read::Empty => batch.close(place),
                     Read::Run(run) => batch.extend(place, run),
                     // What the others have next may come after what is missing here: the next fill tells.
-                    Read::Lagged => break,
+                    Read::Lagged => {
+                        batch.cut();
+                        break;
+                    }
                 }
             }
         }
@@ -219,6 +227,12 @@ impl Subscription {
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
         self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
+    }
+
+    /// How many events of its channels its cursors have passed, each counted from the first that was ever there; see
+    /// [`Hub::appended`](super::Hub).
+    pub(crate) fn passed(&self) -> u64 {
+        self.cursors.iter().map(|cursor| cursor.index).sum()
     }
 
     /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.

@@ -33,6 +33,10 @@ impl Topics {
         self.channels.get(topic)
     }
 
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&Topic, &Arc<Channel>)> {
+        self.channels.iter()
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Channel>> {
         self.channels.values()
     }

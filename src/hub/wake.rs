@@ -145,6 +145,11 @@ impl Listeners {
         }
     }
 
+    /// How many subscriptions there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.0).iter().map(|link| lock(&link.group.sleepers).lists[link.list].len()).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.0).is_empty()
     }

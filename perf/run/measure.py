@@ -1,0 +1,133 @@
+"""One measurement: a server is started, loaded, and stopped; what came of it is one line of a CSV file."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from servers import FANLINE, LOAD_CORE, PROGRAMS, TEMPLATES, start
+
+# What scenarios are judged by, in the order of the CSV's columns.
+FIELDS = (
+    "ok clients connected connect_seconds replay_seconds replay_deliveries listen_drops events_published publish_failures "
+    "deliveries lost duplicated out_of_order ids_out_of_order gaps closed window_seconds window_events window_deliveries "
+    "events_per_second deliveries_per_second latency_p50_us latency_p99_us latency_max_us last_client_p50_us "
+    "last_client_p99_us server_cpu_us_per_delivery deliveries_per_cpu_second server_cpu_percent load_cpu_percent "
+    "other_cpu_percent rss_before_kb rss_connected_kb rss_end_kb rss_bytes_per_client slab_bytes_per_client "
+    "live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second"
+).split()
+
+
+def measure(variant, server_name, raw, shorten=1.0):
+    """Answers the fields as a dictionary; what does not apply is missing."""
+    server = start(server_name, raw.with_suffix(".log"), variant.serve, "max" in variant.load)
+    try:
+        tool = {"bench": bench, "herd": herd, "wrk": wrk}[variant.tool]
+        result = tool(variant, server, shorten)
+    finally:
+        server.stop()
+    raw.with_suffix(".json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def command(server, load, warmup, duration):
+    return ["taskset", "-c", LOAD_CORE, str(FANLINE), "bench", "--url", server.url, "--pid", str(server.pid), "--json",
+            "--quiet", "--allow-loss", "--warmup", f"{warmup:g}s", "--duration", f"{duration:g}s",
+            *TEMPLATES[server.name], *load]
+
+
+def parsed(output, complaints):
+    if not output.strip():
+        raise SystemExit(f"perf: the load generator could not run:\n{complaints}")
+    return json.loads(output)
+
+
+def bench(variant, server, shorten):
+    # A server may answer a subscriber before it has it: nothing is published at once.
+    load = [*variant.load, "--settle", "1s"] if server.name in ("nchan", "durable", "fastapi") else variant.load
+    line = command(server, load, variant.warmup, max(1, variant.duration * shorten))
+    run = subprocess.run(line, capture_output=True, text=True)
+    return parsed(run.stdout, run.stderr)
+
+
+def herd(variant, server, shorten):
+    """A crowd comes back while a hundred others follow another topic live."""
+    live_load = ["--clients", "100", "--rate", "100", "--topic", "live"]
+    cpu = cpu_seconds(server.pid)
+    # Short next to the crowd's half second, so that it is far more than a hundredth of what they receive.
+    live = subprocess.Popen(command(server, live_load, 0.5, 4), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    result = bench(variant, server, shorten)
+    output, complaints = live.communicate()
+    live = parsed(output, complaints)
+    result |= {
+        "ok": result["ok"] and live["ok"],
+        "live_p50_us": live["latency_p50_us"],
+        "live_p99_us": live["latency_p99_us"],
+        "server_cpu_seconds": cpu_seconds(server.pid) - cpu,
+    }
+    return result
+
+
+# One event a request, or a thousand; the data is what the load generator sends.
+DATA = "flb-00000000-000000-00000-00000000-000000000000-" + "x" * 52
+LUA = """
+wrk.method = "POST"
+wrk.path = "{path}"
+wrk.headers["content-type"] = "{content_type}"
+wrk.body = [==[{body}]==]
+done = function(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("result %d %d %d %d\\n", summary.requests, summary.duration, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout))
+end
+"""
+
+
+def wrk(variant, server, shorten):
+    """Publishes to nobody as fast as answers come, on 64 kept connections."""
+    lines = 1000 if variant.name == "ndjson" else 1
+    event = f'{{"topic":"bench","data":"{DATA}"}}'
+    path, content_type, body = "/publish", "application/json", event
+    if variant.name == "ndjson":
+        content_type, body = "application/x-ndjson", f"{event}\n" * lines
+    elif server.name == "nchan":
+        path, content_type, body = "/pub?id=bench", "text/plain", DATA
+    elif server.name == "durable":
+        path, content_type, body = "/bench", "text/plain", DATA
+    seconds = max(1, round(variant.duration * shorten))
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(LUA.format(path=path, content_type=content_type, body=body))
+        script.flush()
+        before = cpu_seconds(server.pid)
+        line = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s", "-s", script.name, server.url]
+        run = subprocess.run(line, capture_output=True, text=True)
+        cpu = cpu_seconds(server.pid) - before
+    found = re.search(r"result (\d+) (\d+) (\d+) (\d+)", run.stdout)
+    if not found:
+        raise SystemExit(f"perf: wrk could not run:\n{run.stdout}{run.stderr}")
+    requests, microseconds, refused, failed = map(int, found.groups())
+    events = requests * lines
+    return {
+        "ok": refused == 0 and failed == 0,
+        "events_published": events,
+        "publish_failures": refused + failed,
+        "window_seconds": microseconds / 1e6,
+        "events_per_second": round(events / (microseconds / 1e6)),
+        "server_cpu_percent": round(100 * cpu / (microseconds / 1e6), 1),
+        "server_cpu_seconds": round(cpu, 3),
+        "events_per_cpu_second": round(events / cpu) if cpu else None,
+    }
+
+
+def cpu_seconds(pid):
+    """Of all threads of a process."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def is_there(name):
+    return os.access(PROGRAMS[name], os.X_OK)

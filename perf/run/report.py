@@ -1,0 +1,243 @@
+"""The summary table and the plots, from the CSV files of a directory alone."""
+
+import csv
+from pathlib import Path
+from statistics import median
+
+from plots import bars
+from servers import TITLES
+
+TARGETS = {"steady": 1.12, "one-event": 1.15}
+
+
+class Results:
+    """One scenario's measurements."""
+
+    def __init__(self, path):
+        with open(path, newline="") as file:
+            self.rows = list(csv.DictReader(file))
+
+    def values(self, variant, server, name):
+        """By repetition."""
+        return {
+            row["repetition"]: float(row[name])
+            for row in self.rows
+            if row["variant"] == variant and row["server"] == server and row[name]
+        }
+
+    def median(self, variant, server, name):
+        values = self.values(variant, server, name)
+        return median(values.values()) if values else None
+
+    def ratio(self, variant, server, name, other_server="bare", other_variant=None):
+        """The median of the ratios within one repetition."""
+        ours, others = self.values(variant, server, name), self.values(other_variant or variant, other_server, name)
+        ratios = [ours[key] / others[key] for key in ours if others.get(key)]
+        return median(ratios) if ratios else None
+
+    def all_ratios(self, variant, server, name):
+        ours, others = self.values(variant, server, name), self.values(variant, "bare", name)
+        return " ".join(f"{ours[key] / others[key]:.2f}" for key in ours if others.get(key))
+
+    def wholes(self, variant, server):
+        rows = [row for row in self.rows if row["variant"] == variant and row["server"] == server]
+        # What was not published leaves no stream without an event.
+        flaws = [name for name in ("lost", "duplicated", "out_of_order", "gaps", "closed", "publish_failures")
+                 if any(float(row[name] or 0) for row in rows)]
+        return "yes" if all(row["ok"] == "True" for row in rows) else ", ".join(flaws) or "no"
+
+    def servers(self, variant):
+        return [name for name in TITLES if any(r["server"] == name and r["variant"] == variant for r in self.rows)]
+
+    def variants(self):
+        return list(dict.fromkeys(row["variant"] for row in self.rows))
+
+
+def number(value, form=",.2f"):
+    return "–" if value is None else format(value, form)
+
+
+def millions(value):
+    return "–" if value is None else f"{value / 1e6:.2f} M"
+
+
+def table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def verdict(holds, text):
+    return f"* **{'holds' if holds else 'MISSED'}** {text}\n"
+
+
+def steady(results, out):
+    cost = "server_cpu_us_per_delivery"
+    text, judged = "", ""
+    for variant in results.variants():
+        clients, _, is_slow = variant.partition("-")
+        rate = "5,000" if is_slow else "100,000"
+        rows = [
+            [TITLES[server], number(results.median(variant, server, cost)), number(results.ratio(variant, server, cost)),
+             results.all_ratios(variant, server, cost),
+             number(results.median(variant, server, "deliveries_per_second"), ",.0f"),
+             number(results.median(variant, server, "latency_p50_us"), ",.0f"),
+             number(results.median(variant, server, "latency_p99_us"), ",.0f"),
+             number(results.median(variant, server, "rss_bytes_per_client"), ",.0f"), results.wholes(variant, server)]
+            for server in results.servers(variant)
+        ]
+        text += f"\n{int(clients):,} clients, {rate} deliveries a second asked for:\n\n"
+        text += table(["server", "µs of CPU a delivery", "ratio", "ratios", "deliveries a second", "p50, µs", "p99, µs",
+                       "bytes a client", "whole"], rows)
+        if not is_slow:
+            ratio = results.ratio(variant, "fanline", cost)
+            judged += verdict(ratio <= 1.12, f"{int(clients):,} clients: {ratio:.3f} of the bare loop (target 1.12)")
+            ours = results.median(variant, "fanline", cost)
+            ahead = all(ours < (results.median(variant, peer, cost) or 1e9)
+                        for peer in results.servers(variant) if peer not in ("bare", "fanline"))
+            judged += verdict(ahead, f"{int(clients):,} clients: ahead of every peer")
+    sizes = [variant for variant in results.variants() if "-" not in variant]
+    series = {TITLES[s]: [results.median(v, s, cost) for v in sizes] for s in results.servers(sizes[0])} if sizes else {}
+    if series:
+        title = "Server CPU for each delivery, µs (100,000 deliveries a second)"
+        (out / "steady.svg").write_text(bars(title, [f"{int(v):,} clients" for v in sizes], series))
+    return text + "\n" + judged
+
+
+def saturated(results, out):
+    rate, cheapness = "deliveries_per_second", "deliveries_per_cpu_second"
+    servers = results.servers("1000")
+    rows = [
+        [TITLES[server], millions(results.median("1000", server, cheapness)), millions(results.median("1000", server, rate)),
+         number(results.median("1000", server, "server_cpu_percent"), ".0f"),
+         number(results.median("1000", server, "load_cpu_percent"), ".0f"), results.wholes("1000", server)]
+        for server in servers
+    ]
+    ours = results.median("1000", "fanline", cheapness)
+    series = {TITLES[s]: [(results.median("1000", s, cheapness) or 0) / 1e6] for s in servers}
+    title = "Saturated: million deliveries for each CPU-second of the server"
+    (out / "saturated.svg").write_text(bars(title, ["1,000 clients, 128 publishers"], series))
+    heads = ["server", "deliveries a CPU-second", "deliveries a second", "server, %", "load generator, %", "whole"]
+    whole = results.wholes("1000", "fanline") == "yes"
+    return table(heads, rows) + "\n" + verdict(
+        ours >= 15e6 and whole, f"{millions(ours)} deliveries a CPU-second, whole: {whole} (target 15 M, nothing lost)")
+
+
+def one_event(results, out):
+    last = "last_client_p50_us"
+    rows = [
+        [TITLES[server], number(results.median("10000", server, last), ",.0f"), number(results.ratio("10000", server, last)),
+         results.all_ratios("10000", server, last), results.wholes("10000", server)]
+        for server in results.servers("10000")
+    ]
+    ratio = results.ratio("10000", "fanline", last)
+    series = {TITLES[s]: [(results.median("10000", s, last) or 0) / 1e3] for s in results.servers("10000")}
+    (out / "one-event.svg").write_text(bars("One event to 10,000 clients: ms until the last has it", ["10,000 clients"], series))
+    return table(["server", "until the last client has it, µs (median event)", "ratio", "ratios", "whole"], rows) + "\n" + verdict(
+        ratio <= 1.15, f"{ratio:.3f} of the bare loop's time (target 1.15)")
+
+
+def topics(results, out):
+    cost = "server_cpu_us_per_delivery"
+    rows = [
+        [variant, TITLES[server], number(results.median(variant, server, cost)),
+         number(results.median(variant, server, "server_cpu_percent"), ".1f"),
+         number(results.median(variant, server, "latency_p99_us"), ",.0f"), results.wholes(variant, server)]
+        for variant in results.variants()
+        for server in results.servers(variant)
+    ]
+    one, busy, quiet = "one-topic-one-client", "10000-topics-all-busy", "10000-topics-one-busy"
+    many = results.ratio(busy, "fanline", cost, "fanline", one)
+    share = results.ratio(quiet, "fanline", "server_cpu_percent", "fanline", one)
+    text = table(["variant", "server", "µs of CPU a delivery", "server, %", "p99, µs", "whole"], rows) + "\n"
+    text += verdict(many <= 1.3, f"10,000 topics: {many:.3f} of the cost with one (target 1.3), publishing included")
+    return text + f"* With 9,999 quiet subscribers beside the busy one the server uses {share:.3f} times what it does without.\n"
+
+
+def herd(results, out):
+    variant = "10000-x-500"
+    seconds = results.median(variant, "fanline", "replay_seconds")
+    replayed = results.median(variant, "fanline", "replay_deliveries")
+    rate = replayed / seconds
+    text = table(
+        ["clients × events", "connected in, s", "all replayed in, s", "deliveries a second", "server CPU of the whole run, s",
+         "p50 / p99 of 100 live subscribers, µs", "whole"],
+        [["10,000 × 500", number(results.median(variant, "fanline", "connect_seconds")), number(seconds), millions(rate),
+          number(results.median(variant, "fanline", "server_cpu_seconds")),
+          number(results.median(variant, "fanline", "live_p50_us"), ",.0f") + " / "
+          + number(results.median(variant, "fanline", "live_p99_us"), ",.0f"), results.wholes(variant, "fanline")]])
+    try:
+        full = Results(out / "saturated.csv").median("1000", "fanline", "deliveries_per_second")
+    except FileNotFoundError:
+        return text
+    return text + "\n" + verdict(rate >= full / 2, f"{millions(rate)} a second, {rate / full:.2f} of the saturated rate of "
+                                 f"{millions(full)} (target 0.5); the load generator's processor is shared by both crowds")
+
+
+def publish(results, out):
+    rate = "events_per_second"
+    rows = [
+        [variant, TITLES[server], number(results.median(variant, server, rate), ",.0f"),
+         number(results.median(variant, server, "events_per_cpu_second"), ",.0f"),
+         number(results.median(variant, server, "server_cpu_percent"), ".0f"), results.wholes(variant, server)]
+        for variant in results.variants()
+        for server in results.servers(variant)
+    ]
+    text = table(["requests", "server", "events a second", "events a CPU-second", "server, %", "whole"], rows) + "\n"
+    for variant, target in (("single", 150_000), ("ndjson", 1_000_000)):
+        ours = results.median(variant, "fanline", rate)
+        if ours is not None:
+            text += verdict(ours >= target, f"{variant}: {ours:,.0f} events a second (target {target:,})")
+    return text
+
+
+def memory(results, out):
+    rows = [[number(results.median("15000", "fanline", name), ",.0f") for name in
+             ("rss_before_kb", "rss_connected_kb", "rss_end_kb", "rss_bytes_per_client", "slab_bytes_per_client")]]
+    ours = results.median("15000", "fanline", "rss_bytes_per_client")
+    heads = ["VmRSS before, KB", "connected, KB", "at the end, KB", "bytes a client", "kernel slab a client, bytes"]
+    return table(heads, rows) + "\n" + verdict(ours <= 1024, f"{ours:,.0f} bytes a client with a name, two tags and two topics "
+                                               "(target 1,024)")
+
+
+def idle(results, out):
+    ours = results.median("15000", "fanline", "server_cpu_percent")
+    rows = [[number(ours), number(results.median("15000", "fanline", "rss_bytes_per_client"), ",.0f")]]
+    return table(["server, % of a processor", "bytes a client"], rows) + "\n" + verdict(
+        ours < 2, f"{ours:.2f} % of a processor for 15,000 quiet clients with heartbeats every 30 s (target 2)")
+
+
+SECTIONS = {
+    "steady": ("Steady", steady),
+    "saturated": ("Saturated: 1,000 clients, 128 publishers that wait for nothing but their answers", saturated),
+    "one-event": ("One event to 10,000 clients", one_event),
+    "topics": ("Many topics: 10,000 events a second, each for one subscriber; and 100 topics on each client", topics),
+    "herd": ("A herd of 10,000 clients comes back for 500 events each", herd),
+    "publish": ("Publish only, 64 kept connections (wrk)", publish),
+    "memory": ("Memory: 15,000 clients with a name, two tags and two topics", memory),
+    "idle": ("Idle: 15,000 quiet clients", idle),
+}
+
+
+def write_report(out, machine):
+    out = Path(out)
+    text = f"# Measured {out.name}\n\n{machine}\n"
+    for scenario, (title, section) in SECTIONS.items():
+        path = out / f"{scenario}.csv"
+        if path.exists():
+            try:
+                body = section(Results(path), out)
+            except (TypeError, ZeroDivisionError):
+                # A measurement has no number where one is needed; the rows say so.
+                body = f"The numbers in {path.name} are not complete enough for a table.\n"
+            text += f"\n## {title}\n\n{body}"
+    others = [
+        float(row["other_cpu_percent"])
+        for path in out.glob("*.csv")
+        for row in Results(path).rows
+        if row["other_cpu_percent"]
+    ]
+    if others:
+        text += (f"\n## Noise\n\nOther work used {median(others):.1f} % of a processor during a measurement (median), "
+                 f"{max(others):.0f} % at most.\n")
+    (out / "summary.md").write_text(text)
+    return text

@@ -1,0 +1,73 @@
+"""What is measured: for each scenario its variants, and what the load generator is told for each."""
+
+from dataclasses import dataclass
+
+ALL = ("bare", "fanline", "durable", "axum", "nchan", "fastapi")
+
+
+@dataclass
+class Variant:
+    """`servers` are measured one after the other in each repetition, with these arguments of `fanline bench`."""
+
+    name: str
+    load: list
+    servers: tuple = ALL
+    serve: tuple = ()
+    warmup: float = 1
+    duration: float = 3
+    repetitions: int | None = None
+    # `fanline bench`, or what to do instead.
+    tool: str = "bench"
+
+
+def steady(clients, deliveries, servers):
+    name = f"{clients}" if deliveries == 100_000 else f"{clients}-slow"
+    repetitions = None if deliveries == 100_000 else 1
+    return Variant(name, ["--clients", str(clients), "--rate", f"{deliveries / clients:g}"], servers, warmup=0.7, duration=2,
+                   repetitions=repetitions)
+
+
+RUST_AND_C = ("bare", "fanline", "durable", "axum", "nchan")
+TOPICS = ["--clients", "10000", "--topics", "10000", "--publishers", "16", "--rate", "10000"]
+
+SCENARIOS = {
+    "steady": [
+        steady(100, 100_000, RUST_AND_C),
+        steady(1_000, 100_000, RUST_AND_C),
+        steady(10_000, 100_000, RUST_AND_C),
+        # What a Python server can take: beside it the yardstick at the same rate.
+        steady(100, 5_000, ("bare", "fanline", "fastapi")),
+        steady(1_000, 5_000, ("bare", "fanline", "fastapi")),
+    ],
+    "saturated": [
+        Variant("1000", ["--clients", "1000", "--publishers", "128", "--rate", "max"], RUST_AND_C),
+    ],
+    "one-event": [
+        Variant("10000", ["--clients", "10000", "--publishers", "1", "--rate", "4"], RUST_AND_C),
+    ],
+    "topics": [
+        # One delivery for each event in all four: what differs is how many topics and subscribers there are.
+        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum"), repetitions=2),
+        Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum"), repetitions=2),
+        Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum"), repetitions=2),
+        Variant("100-topics-on-each-of-1000", ["--clients", "1000", "--topics", "100", "--topics-per-client", "100",
+                                               "--rate", "100"], ("fanline", "axum"), repetitions=2),
+    ],
+    "herd": [
+        Variant("10000-x-500", ["--clients", "10000", "--prefill", "500", "--rate", "0", "--topic", "herd", "--sse-header",
+                                "last-event-id: earliest", "--patience", "60s"], ("fanline",), tool="herd", duration=1),
+    ],
+    "publish": [
+        Variant("single", [], ("bare", "fanline", "durable", "axum", "nchan"), tool="wrk"),
+        Variant("ndjson", [], ("fanline",), tool="wrk"),
+    ],
+    "memory": [
+        Variant("15000", ["--clients", "15000", "--rate", "1", "--sse-url",
+                          "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",)),
+    ],
+    "idle": [
+        # One heartbeat of each client is in the window.
+        Variant("15000", ["--clients", "15000", "--rate", "0"], ("fanline",), ("--heartbeat", "30s"), warmup=5, duration=30,
+                repetitions=1),
+    ],
+}

@@ -1,0 +1,135 @@
+"""The servers that are measured: how each is started on its processor, and how it is spoken to."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+FANLINE = TARGET / "release/fanline"
+SERVER_CORE = os.environ.get("SERVER_CORE", "0")
+LOAD_CORE = os.environ.get("LOAD_CORE", "1")
+
+TITLES = {
+    "bare": "bare loop",
+    "fanline": "fanline",
+    "durable": "durable-streams 0.1.5",
+    "axum": "axum 0.8 + broadcast",
+    "nchan": "nchan 1.3.6",
+    "fastapi": "fastapi-sse-events 0.2",
+}
+PROGRAMS = {
+    "bare": TARGET / "release/examples/bare_loop",
+    "fanline": FANLINE,
+    "durable": TARGET / "perf-tools/bin/durable-streams-server",
+    "axum": TARGET / "perf-axum/release/axum-peer",
+    "nchan": Path("/usr/sbin/nginx"),
+    "fastapi": TARGET / "perf-fastapi/bin/uvicorn",
+}
+# What `fanline bench` is told of servers that do not speak fanline's own paths.
+TEMPLATES = {
+    "bare": [],
+    "fanline": [],
+    "axum": [],
+    "nchan": ["--sse-url", "{url}/sub/{topic}", "--publish-url", "{url}/pub?id={topic}",
+              "--content-type", "text/plain", "--body", "{data}"],
+    "durable": ["--sse-url", "{url}/{topic}?offset=now&live=sse", "--publish-url", "{url}/{topic}",
+                "--content-type", "text/plain", "--body", "{data}\n"],
+    "fastapi": ["--sse-url", "{url}/events?topic={topic}"],
+}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass
+class Server:
+    """A server that runs. `pid` is the process that is measured."""
+
+    name: str
+    url: str
+    pid: int
+    processes: list = field(default_factory=list)
+    directory: str = ""
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def start(name, log, arguments=(), is_flooded=False):
+    """Starts a server and waits until it takes connections. `arguments` are fanline's. `is_flooded` says that publishers
+    wait for nothing but their answers."""
+    directory = tempfile.mkdtemp(prefix=f"perf-{name}-")
+    port, redis_port = free_port(), free_port()
+    address = f"127.0.0.1:{port}"
+    environment = dict(os.environ)
+    program = str(PROGRAMS[name])
+    before = []
+    if name == "bare":
+        command = [program, "--listen", address]
+    elif name == "fanline":
+        command = [program, "serve", "--shards", "1", "--listen", address, *arguments]
+    elif name == "axum":
+        command = [program, address]
+    elif name == "durable":
+        # Without its write-ahead log, as the others promise nothing about disks either; a flood it gets as it comes: see
+        # perf/peers/README.md.
+        durability = "wal" if is_flooded else "memory"
+        command = [program, "--port", str(port), "--data-dir", directory, "--durability", durability]
+    elif name == "nchan":
+        configuration = (ROOT / "perf/peers/nchan.conf").read_text()
+        path = Path(directory) / "nginx.conf"
+        path.write_text(configuration.replace("PORT", str(port)).replace("PREFIX", directory))
+        os.chmod(directory, 0o755)
+        command = [program, "-p", directory, "-c", str(path)]
+    elif name == "fastapi":
+        environment |= {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0", "SSE_MAX_CONNECTIONS": "20000"}
+        before = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+        command = [program, "app:app", "--app-dir", str(ROOT / "perf/peers/fastapi"), "--port", str(port),
+                   "--backlog", "4096", "--no-access-log", "--log-level", "error"]
+    processes = []
+    with open(log, "wb") as output:
+        for line, port_of in ((before, redis_port), (command, port)):
+            if not line:
+                continue
+            pinned = ["taskset", "-c", SERVER_CORE, *line]
+            processes.append(subprocess.Popen(pinned, stdout=output, stderr=output, env=environment, cwd=directory))
+            wait_for(port_of, processes[-1], log)
+    pid = processes[-1].pid
+    if name == "nchan":
+        # The worker, not the master.
+        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    server = Server(name, f"http://{address}", pid, processes, directory)
+    if name == "durable":
+        # A stream is made before it is followed.
+        subprocess.run(["curl", "-sfo", "/dev/null", "-X", "PUT", "-H", "Content-Type: text/plain", f"{server.url}/bench"],
+                       check=True)
+    return server
+
+
+def wait_for(port, process, log):
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    raise SystemExit(f"perf: a server did not start:\n{Path(log).read_text()}")

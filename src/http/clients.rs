@@ -1,0 +1,121 @@
+//! `GET /clients` and `DELETE /clients/{client_id}`.
+//!
+//! The registers of all shards are read a slice at a time, and others have their turn in between: a crowd is listed
+//! while it is served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::task::yield_now;
+
+use super::Routes;
+use super::page::PageQuery;
+use super::problem::Problem;
+use crate::hub::{Hub, Interest};
+use crate::presence::{Client, ClientId};
+use crate::topic::TopicFilter;
+
+/// How many places of a register are read in one go, and how many clients are described: some 50 µs.
+const SLICE: usize = 256;
+
+/// A page of the clients that the query asks for, by their ids, which is the order in which they came.
+pub(super) async fn list(routes: &Routes, query: &str) -> Result<Value, Problem> {
+    let query = PageQuery::parse(query, &["tag", "topic", "name"])?;
+    let after = query.after.as_deref().map(parse_id).transpose().map_err(|problem| problem.at("parameter after"))?;
+    let mut count = 0;
+    let mut page = BTreeMap::new();
+    each_client(routes, |client| {
+        let identity = &client.identity;
+        let labels = &identity.labels;
+        let is_wanted = query.takes("name", |name| labels.name() == Some(name))
+            && query.takes("tag", |tag| labels.tags().any(|one| one == tag))
+            && query.takes("topic", |topic| labels.topics().any(|one| one == topic));
+        if is_wanted {
+            count += 1;
+            if after.is_none_or(|after| identity.id > after) {
+                page.insert(identity.id, client);
+                if page.len() > query.limit {
+                    page.pop_last();
+                }
+            }
+        }
+        true
+    })
+    .await;
+    let next = page.last_key_value().filter(|_| page.len() == query.limit).map(|(id, _)| id.to_string());
+    let mut clients = Vec::with_capacity(page.len());
+    for (number, client) in page.into_values().enumerate() {
+        if number % SLICE == SLICE - 1 {
+            yield_now().await;
+        }
+        clients.push(describe(&client, &routes.shard.hub));
+    }
+    Ok(json!({"count": count, "clients": clients, "next": next}))
+}
+
+/// Has the client's stream closed.
+pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Problem> {
+    let id = parse_id(id)?;
+    let mut found = None;
+    each_client(routes, |client| {
+        if client.identity.id == id {
+            found = Some(client);
+        }
+        found.is_none()
+    })
+    .await;
+    let Some(client) = found else {
+        let detail = format!("no client {id} is connected; GET /clients lists those that are");
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    client.disconnect();
+    Ok(json!({"client_id": id.to_string(), "status": "disconnected"}))
+}
+
+/// How far a client is behind the newest event of its topics; with a pattern, events that it does not want included.
+pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
+    let filters = client.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok());
+    // What it has passed first: what is published meanwhile makes it look a little behind, and not ahead.
+    let passed = client.passed.get();
+    hub.appended(&Interest::of(filters)).saturating_sub(passed)
+}
+
+/// Shows `visit` everybody who is connected, until it says that it has seen enough.
+pub(super) async fn each_client(routes: &Routes, mut visit: impl FnMut(Arc<Client>) -> bool) {
+    for clients in &*routes.everybody {
+        let mut place = Some(0);
+        while let Some(begin) = place {
+            let (slice, next) = clients.slice(begin, SLICE);
+            if !slice.into_iter().all(&mut visit) {
+                return;
+            }
+            place = next;
+            yield_now().await;
+        }
+    }
+}
+
+fn describe(client: &Client, hub: &Hub) -> Value {
+    let identity = &client.identity;
+    let connected_at = UNIX_EPOCH + Duration::from_millis(identity.connected_at);
+    json!({
+        "client_id": identity.id.to_string(),
+        "client_name": identity.labels.name(),
+        "tags": identity.labels.tags().collect::<Vec<_>>(),
+        "topics": identity.labels.topics().collect::<Vec<_>>(),
+        "connected_at": humantime::format_rfc3339_millis(connected_at).to_string(),
+        "events_received": client.events.get(),
+        "queue_size": lag(client, hub),
+        "bytes_sent": client.bytes.get(),
+        "remote_addr": identity.remote.to_string(),
+        "transport": "sse",
+        "user": null,
+    })
+}
+
+fn parse_id(text: &str) -> Result<ClientId, Problem> {
+    text.parse().map_err(|error| Problem::bad_request(format!("{text:?}: {error}")))
+}
