@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::io::IoSlice;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::*;
 use crate::event::Payload;
@@ -319,4 +320,33 @@ fn the_memory_of_a_run_is_counted_while_one_of_its_events_is_retained() {
         let bytes = hub.stats().retained_bytes;
         assert!((full..full + 2 * 1000).contains(&bytes), "{bytes} next to {full}");
     }
+}
+
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn a_busy_topic_wakes_nobody_who_reads_another() {
+    let hub = hub(100, 100);
+    let group = WakeGroup::dispatched();
+    let subscribe = |topic: &str| {
+        let wakes = std::sync::Arc::new(Wakes(AtomicUsize::new(0)));
+        let (mut subscription, _) = hub.subscribe_in(&group, interest(&[topic]), Start::Live);
+        let waker = Waker::from(wakes.clone());
+        assert!(subscription.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        (subscription, wakes)
+    };
+    let quiet: Vec<_> = (0..1000).map(|number| subscribe(&format!("quiet:{number}"))).collect();
+    let (_busy, wakes) = subscribe("busy");
+    for round in 1..=100 {
+        publish(&hub, "busy");
+        assert!(pin!(group.dispatch()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(wakes.0.load(Relaxed), round);
+    }
+    assert!(quiet.iter().all(|(_, wakes)| wakes.0.load(Relaxed) == 0));
 }
