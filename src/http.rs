@@ -6,6 +6,7 @@
 
 mod admin;
 mod clients;
+mod demo;
 mod linger;
 mod metrics;
 mod page;
@@ -114,6 +115,7 @@ impl Routes {
                 json_response(&publish::publish(hub, options, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
+            "/demo" => reads(&request).map(|()| demo::page())?,
             "/health" => reads(&request).map(|()| status::health(self))?,
             "/health/live" => reads(&request).map(|()| status::live())?,
             "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use fanline::hub::{Hub, HubOptions};
 use fanline::position::Epoch;
 use fanline::server::{HttpOptions, Server, StreamOptions, raise_open_file_limit};
+use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -63,6 +64,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     // From the moment on that the server says that it is there it also ends in order.
     let interrupted = signal::interrupted();
     announce(&settings, &server)?;
+    tell_supervisor(&[NotifyState::Ready]);
 
     let (stop, stopping) = watch::channel(false);
     let shutdown = Shutdown::new(stopping);
@@ -80,6 +82,7 @@ async fn serve(settings: Settings) -> io::Result<()> {
     server
         .run(async {
             interrupted.await;
+            tell_supervisor(&[NotifyState::Stopping]);
             let clients = stats.read().streams;
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
         })
@@ -124,9 +127,17 @@ fn announce(settings: &Settings, server: &Server) -> io::Result<()> {
     let (listening, version) = (urls.join(" "), env!("CARGO_PKG_VERSION"));
     tracing::info!(version, shards = settings.shards, "listening on {listening}");
     if settings.demo {
-        tracing::info!("the demo: {0}/ in a browser, or curl -N {0}/stream", urls[0]);
+        tracing::info!("the demo: {0}/demo in a browser, or curl -N {0}/stream", urls[0]);
     }
     Ok(())
+}
+
+/// Tells systemd, where it started this process and asked to be told (`Type=notify`).
+fn tell_supervisor(states: &[NotifyState<'_>]) {
+    // The variable stays: removing it is not safe while other threads read the environment.
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::warn!(%error, "systemd cannot be told how the server is");
+    }
 }
 
 /// Log lines go to standard error, and with `--demo` to the topic `log` as well.

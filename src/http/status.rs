@@ -27,6 +27,7 @@ pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes
         "endpoints": {
             "stream": "/stream",
             "publish": "/publish",
+            "demo": "/demo",
             "health": "/health",
             "live": "/health/live",
             "ready": "/health/ready",

@@ -10,8 +10,9 @@ use super::chunk::{self, Chunk};
 use crate::event::Event;
 use crate::position::StreamPosition;
 
-/// A comment: keeps a connection busy, and dispatches nothing.
-pub(crate) const COMMENT: &[u8] = b":\n\n";
+/// A comment: keeps a connection busy, and dispatches nothing. No blank line follows: some readers (Python's httpx-sse)
+/// give an event for each blank line once they have an id.
+pub(crate) const COMMENT: &[u8] = b":\n";
 
 /// What one block says.
 #[derive(Clone, Copy)]

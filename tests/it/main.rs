@@ -7,6 +7,7 @@
 mod bench;
 mod crowd;
 mod curl;
+mod demo;
 mod drain;
 mod files;
 mod health;
@@ -23,5 +24,6 @@ mod slow;
 mod stdin;
 mod subscribing;
 mod support;
+mod systemd;
 mod tail_publish;
 mod takeover;

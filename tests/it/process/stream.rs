@@ -72,6 +72,10 @@ impl Decoder {
             self.has_head = true;
         }
         let mut at = 0;
+        // Comments stand before a block, without a blank line of their own.
+        while self.text[at..].starts_with(b":\n") {
+            at += 2;
+        }
         while let Some((chunk, next)) = chunk(&self.raw, at) {
             assert!(!self.has_ended, "there is something after the last chunk");
             self.has_ended = chunk.is_empty();
@@ -88,11 +92,16 @@ impl Decoder {
 
     fn events(&mut self, event: &mut impl FnMut(Event)) {
         let mut at = 0;
+        // Comments stand before a block, without a blank line of their own.
+        while self.text[at..].starts_with(b":\n") {
+            at += 2;
+        }
         while let Some(length) = self.text[at..].windows(2).position(|window| window == b"\n\n") {
             let block = std::str::from_utf8(&self.text[at..at + length]).expect("a stream is UTF-8");
             at += length + 2;
-            if block != ":" {
-                event(parse(block));
+            event(parse(block));
+            while self.text[at..].starts_with(b":\n") {
+                at += 2;
             }
         }
         self.text.drain(..at);

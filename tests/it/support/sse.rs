@@ -39,6 +39,9 @@ impl Stream {
     /// The next block; none when the stream ended, in order or not, on a block's end or within one.
     pub async fn try_block(&mut self) -> Option<Block> {
         loop {
+            if self.body.starts_with(b":\n") {
+                return Some(parse(&self.body.split_to(2)));
+            }
             if let Some(end) = self.body.windows(2).position(|window| window == b"\n\n") {
                 return Some(parse(&self.body.split_to(end + 2)));
             }
@@ -141,7 +144,7 @@ fn parse(block: &[u8]) -> Block {
     let text = std::str::from_utf8(block).expect("a stream is UTF-8");
     assert!(!text.contains('\r'), "lines end with LF: {text:?}");
     assert!(!text.starts_with('\n') && !text.starts_with('\u{feff}'), "{text:?}");
-    if text == ":\n\n" {
+    if text == ":\n" {
         return Block::Comment;
     }
     let mut lines = text.strip_suffix("\n\n").unwrap().split('\n').peekable();
@@ -166,7 +169,7 @@ fn parse(block: &[u8]) -> Block {
 fn a_block_is_read_when_it_is_spelled_as_promised() {
     let event = Event { retry: None, id: Some("7-1".into()), event: "e".into(), data: "a\n\nb".into() };
     assert_eq!(parse(b"id: 7-1\nevent: e\ndata: a\ndata: \ndata: b\n\n"), Block::Event(event));
-    assert_eq!(parse(b":\n\n"), Block::Comment);
+    assert_eq!(parse(b":\n"), Block::Comment);
 }
 
 #[test]

@@ -1,0 +1,34 @@
+"""Follows a stream with httpx-sse, and resumes it: python follow_httpx.py 'http://localhost:8000/stream?topics=log'"""
+
+import sys
+import time
+
+import httpx
+from httpx_sse import connect_sse
+
+
+def follow(url):
+    """Yields each event once, whatever happens to the connection."""
+    last, retry = "", 5.0
+    # Longer than the server's heartbeat: a stream that is silent for that long is dead.
+    with httpx.Client(timeout=httpx.Timeout(10, read=60)) as client:
+        while True:
+            try:
+                headers = {"Last-Event-ID": last} if last else {}
+                with connect_sse(client, "GET", url, headers=headers) as source:
+                    source.response.raise_for_status()
+                    for event in source.iter_sse():
+                        last = event.id or last
+                        if event.retry is not None:
+                            retry = event.retry / 1000
+                        yield event
+            except httpx.TransportError as error:
+                print(f"connection lost: {error}", file=sys.stderr)
+            time.sleep(retry)
+
+
+for event in follow(sys.argv[1]):
+    if event.event in ("system", "gap"):
+        print(f"{event.event}: {event.data}", file=sys.stderr, flush=True)
+    elif event.event != "heartbeat":
+        print(event.id, event.data, flush=True)

@@ -1,0 +1,51 @@
+// A running `fanline serve`, for tests in JavaScript. FANLINE names the program.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+
+const program = process.env.FANLINE ?? new URL("../../target/debug/fanline", import.meta.url).pathname;
+
+export class Server {
+  static async start(args = [], listen = "127.0.0.1:0") {
+    const child = spawn(program, ["serve", "--log-format", "json", "--listen", listen, "--drain", "0s", ...args], {
+      env: {},
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const server = new Server();
+    Object.assign(server, { child, args });
+    const log = [];
+    for await (const line of createInterface({ input: child.stderr })) {
+      log.push(line);
+      const found = line.match(/listening on (http:\/\/[^" ]+)/);
+      if (found) {
+        server.url = found[1];
+        break;
+      }
+    }
+    if (!server.url) throw new Error(`the server did not start:\n${log.join("\n")}`);
+    // A pipe that nobody reads would stop the server.
+    child.stderr.resume();
+    return server;
+  }
+
+  async stop(signal = "SIGKILL") {
+    const ended = once(this.child, "exit");
+    this.child.kill(signal);
+    await ended;
+  }
+
+  /** Starts another one where this one was. */
+  again() {
+    return Server.start(this.args, new URL(this.url).host);
+  }
+
+  async publish(topic, data) {
+    const answer = await fetch(`${this.url}/publish`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ topic, data }),
+    });
+    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+    return (await answer.json()).id;
+  }
+}

@@ -1,0 +1,90 @@
+// Every client of examples/ against one server: its connection is cut in the middle, and it has each event once, in order.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+
+import { launch } from "../browser/browser.mjs";
+import { Server } from "../browser/server.mjs";
+import { Proxy } from "./proxy.mjs";
+
+const example = (path) => new URL(`../../examples/${path}`, import.meta.url).pathname;
+const python = process.env.PYTHON ?? "python3";
+
+let server;
+before(async () => (server = await Server.start(["--retry", "200ms"])));
+after(() => server.stop());
+
+async function until(condition, what) {
+  const deadline = Date.now() + 30_000;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, `in 30 s: ${what()}`);
+    await pause(5);
+  }
+}
+
+/** `start(proxy, path, lines)` starts a client that pushes `id data` to `lines`, and gives a function that ends it. */
+async function gets_each_event_once(name, start) {
+  const topic = `example.${name}`;
+  const proxy = await Proxy.before(server.url);
+  const lines = [];
+  const published = [];
+  const publish = async (count) => {
+    for (let sent = 0; sent < count; sent++) {
+      const data = { n: published.length + 1, text: "ünï ☃ : data" };
+      published.push(`${await server.publish(topic, data)} ${JSON.stringify(data)}`);
+    }
+  };
+  const all = () => until(() => lines.length >= published.length, () => `${lines.length} of ${published.length} events`);
+  const stop = await start(proxy, `/stream?topics=${topic}&heartbeat=1`, lines);
+  try {
+    await until(() => proxy.heard.includes('"connected"'), () => "no hello");
+    await publish(50);
+    await until(() => lines.length > 10, () => `${lines.length} events`);
+    proxy.cut();
+    await publish(50);
+    [proxy.served, proxy.heard, proxy.isDown] = [0, "", false];
+    await publish(50);
+    await all();
+    assert.ok(proxy.served > 0, "it came back");
+    assert.ok(!proxy.heard.includes("event: gap"), "the server had all that was missed");
+    // A comment is no event.
+    proxy.heard = "";
+    await until(() => /(^|\n):/.test(proxy.heard), () => "no comment");
+    await publish(1);
+    await all();
+    assert.deepEqual(lines, published);
+  } finally {
+    await stop();
+    proxy.close();
+  }
+}
+
+const program = (command, ...args) => async (proxy, path, lines) => {
+  const filled = args.map((arg) => arg.replace("URL", `http://${proxy.address}${path}`).replace("ADDRESS", proxy.address).replace("PATH", path));
+  const child = spawn(command, filled, { stdio: ["ignore", "pipe", "inherit"], detached: true });
+  createInterface({ input: child.stdout }).on("line", (line) => lines.push(line));
+  // A shell's children go with it.
+  return () => process.kill(-child.pid, "SIGKILL");
+};
+
+test("curl", () => gets_each_event_once("curl", program("bash", example("curl.sh"), "URL")));
+test("Node and eventsource", () => gets_each_event_once("node", program("node", example("node/follow.mjs"), "URL")));
+test("Python and httpx-sse", () => gets_each_event_once("httpx", program(python, example("python/follow_httpx.py"), "URL")));
+test("Python and sseclient-py", () => gets_each_event_once("sseclient", program(python, example("python/follow_sseclient.py"), "URL")));
+test("Rust", () => gets_each_event_once("rust", program(process.env.FOLLOW ?? example("../target/debug/examples/follow"), "ADDRESS", "PATH")));
+
+test("a browser", () => gets_each_event_once("browser", async (proxy, path, lines) => {
+  const browser = await launch();
+  const page = await browser.newPage();
+  const body = await readFile(example("browser.html"), "utf8");
+  await page.route("**/browser.html*", (route) => route.fulfill({ body, contentType: "text/html" }));
+  await page.exposeFunction("shown", (line) => lines.push(line));
+  await page.addInitScript(() => document.addEventListener("DOMContentLoaded", () =>
+    new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => window.shown(node.textContent))))
+      .observe(document.getElementById("events"), { childList: true })));
+  await page.goto(`http://${proxy.address}/browser.html?stream=${encodeURIComponent(path)}`);
+  return () => browser.close();
+}));
