@@ -59,6 +59,7 @@
 //! service will be asked there. `hub::sequencer` numbers events and `hub::history` keeps them: whoever numbers events
 //! elsewhere appends to the same history.
 
+pub mod backbone;
 mod conn;
 pub mod event;
 mod http;
