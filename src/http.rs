@@ -32,6 +32,7 @@ use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
 
+use crate::backbone::Status;
 use crate::conn::Shard;
 use crate::presence::{ClientIds, Clients};
 
@@ -70,6 +71,8 @@ pub(crate) struct Routes {
     pub(crate) options: Options,
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
+    /// How the backbone is, if there is one.
+    pub(crate) backbone: Option<Arc<Status>>,
     pub(crate) drain: watch::Receiver<bool>,
 }
 

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 pub use files::raise_open_file_limit;
 
+use crate::backbone::Status;
 use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
 pub use crate::http::Options as HttpOptions;
@@ -53,6 +54,7 @@ pub struct Builder {
     streams: StreamOptions,
     http: HttpOptions,
     producers: Vec<(String, ProducerStatus)>,
+    backbone: Option<Arc<Status>>,
 }
 
 impl Builder {
@@ -104,6 +106,12 @@ impl Builder {
         self
     }
 
+    /// Shows how the hub's backbone is; the server is ready only while it is up.
+    #[must_use]
+    pub fn backbone(self, status: Arc<Status>) -> Self {
+        Self { backbone: Some(status), ..self }
+    }
+
     /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
@@ -134,6 +142,7 @@ impl Server {
             streams: StreamOptions::default(),
             http: HttpOptions::default(),
             producers: Vec::new(),
+            backbone: None,
         }
     }
 
@@ -171,6 +180,7 @@ impl Server {
                 options: builder.http.clone(),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),
+                backbone: builder.backbone.clone(),
                 drain: is_draining.clone(),
             };
             let (inbox, accepted) = mpsc::unbounded_channel();

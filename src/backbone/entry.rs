@@ -11,9 +11,6 @@ use crate::event::{Event, EventName, Payload};
 use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::topic::Topic;
 
-/// The field of the entry that begins an epoch. Its sequence is 0.
-pub(super) const MARKER: &str = "fanline";
-
 /// An entry as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {

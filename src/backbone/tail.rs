@@ -88,7 +88,16 @@ impl Tail {
                 self.begin_after(StreamPosition::new(last.epoch, base), GapReason::Epoch);
                 break last;
             };
-            if self.is_continued(redis, run, known, last, acknowledged).await? {
+            let told = acknowledged.filter(|told| told.epoch == known.epoch).map_or(0, |told| told.sequence);
+            let is_same = self.is_same_stream(redis, run, known).await?;
+            if last.epoch > known.epoch {
+                if !is_same {
+                    // What stands behind the place that this server knows follows events that it has never seen.
+                    self.begin_after(StreamPosition::new(last.epoch, 0), GapReason::Epoch);
+                }
+                break last;
+            }
+            if last.epoch == known.epoch && is_same && last.sequence >= known.sequence.max(told) {
                 break last;
             }
             // Nothing happens when somebody else was faster: the stream is looked at again.
@@ -143,22 +152,13 @@ impl Tail {
         self.limit(script::open(redis, &self.keys.stream, epoch, &self.who)).await
     }
 
-    /// Whether the stream goes on from what this server knows.
-    async fn is_continued(
+    /// Whether the entry at `known` is the one that this server has read there.
+    async fn is_same_stream(
         &self,
         redis: &mut MultiplexedConnection,
         run: Option<&String>,
         known: StreamPosition,
-        last: StreamPosition,
-        acknowledged: Option<StreamPosition>,
     ) -> Result<bool, Lost> {
-        if last.epoch > known.epoch {
-            return Ok(true);
-        }
-        let told = acknowledged.filter(|told| told.epoch == known.epoch).map_or(0, |told| told.sequence);
-        if last.epoch < known.epoch || last.sequence < known.sequence.max(told) {
-            return Ok(false);
-        }
         let id = known.to_string();
         let read = cmd("XRANGE").arg(&self.keys.stream).arg(&id).arg(&id).clone();
         let there = entry::entries(self.limit(read.query_async(redis)).await?)?;

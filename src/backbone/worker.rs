@@ -61,15 +61,13 @@ impl Worker {
                     add(&self.status.counts.losses, 1);
                     error
                 }
-                Err(error) => {
-                    if let (Some(on_first), Lost::Link(error)) = (on_first.take(), &error) {
-                        on_first(Err(error.clone()));
-                    }
-                    error
-                }
+                Err(error) => error,
             };
             lost_at.get_or_insert_with(Instant::now);
             self.is_away(&error);
+            if let (Some(on_first), Lost::Link(error)) = (on_first.take(), error) {
+                on_first(Err(error));
+            }
             let pause = pause.next();
             tokio::select! {
                 () = sleep(pause) => {}
