@@ -17,6 +17,7 @@
 //! | `tail` | reads the stream; notices when it went back |
 //! | `outbox` | publishes in batches, each once; says what became of them |
 //! | `archive` | reads again what has left the rings |
+//! | `roster` | who is connected to the other servers |
 //! | `script` | what Redis does in one step |
 //! | `entry`, `keys` | how events and names are spelled in Redis |
 //! | `link` | how to get there: a server, TLS, a Unix socket, Sentinels |
@@ -40,32 +41,107 @@ mod outbox;
 #[cfg(feature = "redis")]
 mod redis_options;
 #[cfg(feature = "redis")]
+mod roster;
+#[cfg(feature = "redis")]
 mod script;
 #[cfg(feature = "redis")]
 mod tail;
 #[cfg(feature = "redis")]
 mod worker;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 #[cfg(feature = "redis")]
 use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 
 pub use status::{State, Status};
 
 #[cfg(feature = "redis")]
 pub use {link::LinkError, redis_options::RedisOptions};
 
-/// A hub's connection to its backbone. When it is dropped the backbone is left.
-pub struct Backbone {
+/// A hub's connection to its backbone. Cheap to clone; the backbone is left when the last clone is dropped.
+#[derive(Clone)]
+pub struct Backbone(Arc<Inner>);
+
+struct Inner {
     status: Arc<Status>,
+    roll_call: Arc<OnceLock<RollCall>>,
+    questions: mpsc::UnboundedSender<Question>,
     /// Dropped to end the thread.
-    _stop: tokio::sync::oneshot::Sender<()>,
+    _stop: oneshot::Sender<()>,
+}
+
+/// What a server tells the others of itself: its clients and topics, as `GET /clients` and `GET /topics` describe them.
+pub(crate) struct Here {
+    pub(crate) clients: Vec<Value>,
+    pub(crate) topics: Vec<Value>,
+}
+
+/// Says what is here now.
+pub(crate) type RollCall = Box<dyn Fn() -> Here + Send + Sync>;
+
+/// What other servers told, by their names.
+pub(crate) type Others = Vec<(String, Vec<Value>)>;
+
+/// What is asked of the other servers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Clients,
+    Topics,
+}
+
+impl Part {
+    #[cfg(feature = "redis")]
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Topics => "topics",
+        }
+    }
+}
+
+struct Question {
+    part: Part,
+    reply: oneshot::Sender<Others>,
+}
+
+impl Question {
+    #[cfg(feature = "redis")]
+    fn answer(self, others: Others) {
+        // Whoever asked may be gone.
+        let _ = self.reply.send(others);
+    }
 }
 
 impl Backbone {
     /// How it is.
     pub fn status(&self) -> &Arc<Status> {
-        &self.status
+        &self.0.status
+    }
+
+    /// What the other servers have; none while they cannot be asked.
+    pub(crate) async fn others(&self, part: Part) -> Option<Others> {
+        if self.status().state() != State::Up {
+            return None;
+        }
+        let (reply, others) = oneshot::channel();
+        self.0.questions.send(Question { part, reply }).ok()?;
+        others.await.ok()
+    }
+
+    /// Says who is to be asked what this server has.
+    pub(crate) fn tell_with(&self, roll_call: RollCall) {
+        // A hub has one server; a second one would tell of the same hub.
+        let _ = self.0.roll_call.set(roll_call);
+    }
+}
+
+impl fmt::Debug for Backbone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Backbone").field(self.status()).finish()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod admin;
 mod clients;
+mod cluster;
 mod demo;
 mod linger;
 mod metrics;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub(crate) use cluster::roll_call;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -32,7 +34,7 @@ use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
 
-use crate::backbone::Status;
+use crate::backbone::Backbone;
 use crate::conn::Shard;
 use crate::presence::{ClientIds, Clients};
 
@@ -72,7 +74,7 @@ pub(crate) struct Routes {
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
     /// How the backbone is, if there is one.
-    pub(crate) backbone: Option<Arc<Status>>,
+    pub(crate) backbone: Option<Backbone>,
     pub(crate) drain: watch::Receiver<bool>,
 }
 
@@ -142,7 +144,7 @@ impl Routes {
             "/topics" => {
                 reads(&request)?;
                 admin::admit(remote, request.headers())?;
-                json_response(&topics::list(self, request.uri().query().unwrap_or(""))?)
+                json_response(&topics::list(self, request.uri().query().unwrap_or("")).await?)
             }
             path if path.starts_with("/clients/") => {
                 allow("DELETE", request.method() == Method::DELETE)?;

@@ -59,6 +59,7 @@
 //! service will be asked there. `hub::sequencer` numbers events and `hub::history` keeps them: whoever numbers events
 //! elsewhere appends to the same history.
 
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no kind of backbone"))]
 pub mod backbone;
 mod conn;
 pub mod event;

@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 
 pub use files::raise_open_file_limit;
 
-use crate::backbone::Status;
+use crate::backbone::Backbone;
 use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
 pub use crate::http::Options as HttpOptions;
-use crate::http::{ProducerStatus, Routes};
+use crate::http::{self, ProducerStatus, Routes};
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Stats};
 use crate::presence::ClientIds;
@@ -54,7 +54,7 @@ pub struct Builder {
     streams: StreamOptions,
     http: HttpOptions,
     producers: Vec<(String, ProducerStatus)>,
-    backbone: Option<Arc<Status>>,
+    backbone: Option<Backbone>,
 }
 
 impl Builder {
@@ -106,10 +106,10 @@ impl Builder {
         self
     }
 
-    /// Shows how the hub's backbone is; the server is ready only while it is up.
+    /// Shows how the hub's backbone is, and what the other servers have; the server is ready only while it is up.
     #[must_use]
-    pub fn backbone(self, status: Arc<Status>) -> Self {
-        Self { backbone: Some(status), ..self }
+    pub fn backbone(self, backbone: Backbone) -> Self {
+        Self { backbone: Some(backbone), ..self }
     }
 
     /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
@@ -173,6 +173,9 @@ impl Server {
             |number| Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone()));
         let shards: Vec<_> = (0..builder.shards).map(new_shard).collect();
         let everybody: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
+        if let Some(backbone) = &builder.backbone {
+            backbone.tell_with(http::roll_call(everybody.clone(), builder.hub.clone()));
+        }
         for (number, shard) in shards.into_iter().enumerate() {
             let routes = Routes {
                 shard,

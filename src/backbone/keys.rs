@@ -7,7 +7,7 @@ pub(super) struct Keys {
     pub(super) stream: String,
     /// The number of the last batch that this server published.
     pub(super) last_batch: String,
-    /// The names of the servers, by the time until which they are taken for alive.
+    /// The names of the servers, by the time at which they wrote last.
     pub(super) nodes: String,
     prefix: String,
 }
@@ -24,13 +24,8 @@ impl Keys {
         }
     }
 
-    /// Who is connected to a server.
-    pub(super) fn clients_of(&self, node: &str) -> String {
-        format!("{}:clients:{node}", self.prefix)
-    }
-
-    /// Which topics a server has.
-    pub(super) fn topics_of(&self, node: &str) -> String {
-        format!("{}:topics:{node}", self.prefix)
+    /// What a server has written of itself: its `clients` or its `topics`.
+    pub(super) fn of(&self, part: &str, instance: &str) -> String {
+        format!("{}:{part}:{instance}", self.prefix)
     }
 }

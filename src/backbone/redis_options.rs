@@ -1,19 +1,20 @@
 //! What a backbone over Redis is made of, and its start.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::Backbone;
 use super::archive::Archive;
 use super::keys::Keys;
 use super::link::{Endpoint, LinkError};
 use super::outbox::{Outbox, Terms};
+use super::roster::Roster;
 use super::status::Status;
 use super::tail::Tail;
 use super::worker::Worker;
+use super::{Backbone, Inner};
 use crate::hub::{Hub, HubOptions};
 
 /// Where Redis is, and how it is used.
@@ -76,10 +77,13 @@ impl Backbone {
             timeout: limit,
             replicas: options.wait,
         };
+        let (questions, asked) = mpsc::unbounded_channel();
+        let roll_call = Arc::new(OnceLock::new());
         let mut worker = Worker {
             endpoint,
             timeout: limit,
             status: status.clone(),
+            roster: Roster::new(asked, roll_call.clone(), keys.clone(), instance.clone(), options.node, limit),
             tail: Tail::new(relay.clone(), keys.clone(), status.clone(), instance, limit, warm),
             outbox: Outbox::new(requests.publications, terms, keys.clone(), status.clone()),
             archive: Archive::new(requests.replays, relay, keys, status.clone(), limit),
@@ -96,7 +100,7 @@ impl Backbone {
             });
         };
         std::thread::Builder::new().name("fanline-redis".to_owned()).spawn(work).map_err(no_thread)?;
-        let backbone = Self { status, _stop: stop };
+        let backbone = Self(Arc::new(Inner { status, roll_call, questions, _stop: stop }));
         match first.await {
             Ok(Err(error @ (LinkError::Url(_) | LinkError::Unusable(_)))) => Err(error),
             _ => Ok((relayed, backbone)),

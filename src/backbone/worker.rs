@@ -15,6 +15,7 @@ use super::Lost;
 use super::archive::Archive;
 use super::link::{self, Endpoint, LinkError};
 use super::outbox::Outbox;
+use super::roster::Roster;
 use super::script::Publisher;
 use super::status::{State, Status, add};
 use super::tail::Tail;
@@ -29,6 +30,7 @@ pub(super) struct Worker {
     pub(super) tail: Tail,
     pub(super) outbox: Outbox,
     pub(super) archive: Archive,
+    pub(super) roster: Roster,
 }
 
 /// The connections of one session.
@@ -37,6 +39,7 @@ struct Session {
     control: MultiplexedConnection,
     outbox: MultiplexedConnection,
     archive: MultiplexedConnection,
+    roster: MultiplexedConnection,
     publisher: Publisher,
 }
 
@@ -98,17 +101,19 @@ impl Worker {
             Ok(publisher) => publisher?,
             Err(_) => return Err(Lost::no_answer(limit)),
         };
-        Ok(Session { tail: connect().await?, archive: connect().await?, control, outbox, publisher })
+        let (tail, archive, roster) = (connect().await?, connect().await?, connect().await?);
+        Ok(Session { tail, control, outbox, archive, roster, publisher })
     }
 
     /// Serves until a connection is lost.
     async fn serve(&mut self, mut session: Session) -> Result<Infallible, Lost> {
         let followed = self.tail.followed();
-        let Session { tail, control, outbox, archive, publisher } = &mut session;
+        let Session { tail, control, outbox, archive, roster, publisher } = &mut session;
         tokio::select! {
             Err(lost) = self.tail.follow(tail, control) => Err(lost),
             Err(lost) = self.outbox.publish(outbox, publisher, &followed) => Err(lost),
             Err(lost) = self.archive.serve(archive) => Err(lost),
+            Err(lost) = self.roster.serve(roster) => Err(lost),
         }
     }
 

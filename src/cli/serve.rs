@@ -145,7 +145,7 @@ fn server(
         })
         .producer("event_producer", move || demo.as_str());
     if let Some(backbone) = backbone {
-        builder = builder.backbone(backbone.status().clone());
+        builder = builder.backbone(backbone.clone());
     }
     if settings.stdin.is_some() {
         // An input has an end, which is nothing to worry about.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::yield_now;
 
 use super::Routes;
+use super::cluster;
 use super::page::PageQuery;
 use super::problem::Problem;
 use crate::hub::{Hub, Interest};
@@ -19,11 +20,14 @@ use crate::presence::{Client, ClientId};
 use crate::topic::TopicFilter;
 
 /// How many places of a register are read in one go, and how many clients are described: some 50 µs.
-const SLICE: usize = 256;
+pub(super) const SLICE: usize = 256;
 
 /// A page of the clients that the query asks for, by their ids, which is the order in which they came.
 pub(super) async fn list(routes: &Routes, query: &str) -> Result<Value, Problem> {
-    let query = PageQuery::parse(query, &["tag", "topic", "name"])?;
+    let query = PageQuery::parse(query, &["tag", "topic", "name", "scope"])?;
+    if cluster::is_asked_for(&query)? {
+        return cluster::clients(routes, &query).await;
+    }
     let after = query.after.as_deref().map(parse_id).transpose().map_err(|problem| problem.at("parameter after"))?;
     let mut count = 0;
     let mut page = BTreeMap::new();
@@ -98,7 +102,7 @@ pub(super) async fn each_client(routes: &Routes, mut visit: impl FnMut(Arc<Clien
     }
 }
 
-fn describe(client: &Client, hub: &Hub) -> Value {
+pub(super) fn describe(client: &Client, hub: &Hub) -> Value {
     let identity = &client.identity;
     let connected_at = UNIX_EPOCH + Duration::from_millis(identity.connected_at);
     json!({

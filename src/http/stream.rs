@@ -31,7 +31,7 @@ pub(super) fn subscribe(
     if !request.body().is_end_stream() {
         return Err(Problem::bad_request("a subscription has no body; what it asks for stands in the query"));
     }
-    if routes.backbone.as_ref().is_some_and(|backbone| backbone.state() == State::Connecting) {
+    if routes.backbone.as_ref().is_some_and(|backbone| backbone.status().state() == State::Connecting) {
         return Err(Problem::unavailable("this server has not reached its backbone yet, and has no positions to give"));
     }
     let shard = &routes.shard;

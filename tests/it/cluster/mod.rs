@@ -5,6 +5,7 @@ mod fleet;
 mod redis;
 mod refusals;
 mod resume;
+mod roster;
 mod storm;
 
 use fleet::{Fleet, Readers, publish_on_all};

@@ -38,7 +38,7 @@ fn nothing_is_lost_or_doubled_while_redis_and_a_server_fail() {
     let mut fleet = Fleet::start(&redis, &[]);
     let addresses = fleet.addresses();
     let mut readers = Readers::connect(&addresses, CLIENTS);
-    let publishers = publish_on_all(&addresses, Duration::from_millis(20));
+    let publishers = publish_on_all(&addresses, Duration::from_millis(60));
     readers.read_for(&addresses, Duration::from_secs(1));
 
     redis.signal(Signal::STOP);
