@@ -117,9 +117,10 @@ impl Outbox {
         }
         let Some(batch) = &mut self.batch else { return };
         let error = if batch.sent_to.is_some() { PublishError::Unknown } else { PublishError::Unavailable };
-        let (over, left) = take(&mut batch.publishers).into_iter().partition(|(.., deadline)| *deadline <= now);
+        let (over, left): (Vec<_>, Vec<_>) =
+            take(&mut batch.publishers).into_iter().partition(|(.., deadline)| *deadline <= now);
         batch.publishers = left;
-        for (publication, ..) in Vec::<(Publication, usize, Instant)>::from(over) {
+        for (publication, ..) in over {
             publication.answer(Err(error));
         }
         // What was given up in part has to be sent whole: a batch is one.

@@ -2,7 +2,10 @@
 //!
 //! Everything is put together when it is asked for: nothing is counted for this alone.
 
+mod backbone;
+
 use std::fs;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
 use super::{Routes, clients, json_response};
+use crate::backbone::Status;
 use crate::hub::{GapReason, HubStats};
 use crate::metrics::{Ending, ServerStats, Stats};
 
@@ -63,6 +67,7 @@ struct Snapshot {
     /// How the lag is spread over all clients.
     lag: Histogram,
     process: Process,
+    backbone: Option<Arc<Status>>,
 }
 
 /// What the process uses.
@@ -131,6 +136,7 @@ impl Snapshot {
             lags,
             lag,
             process,
+            backbone: routes.backbone.as_ref().map(|backbone| backbone.status().clone()),
         }
     }
 
@@ -164,6 +170,7 @@ impl Snapshot {
                 "open_files": process.open_files,
                 "max_open_files": process.max_open_files,
             },
+            "backbone": self.backbone.as_deref().map(backbone::to_json),
         })
     }
 
@@ -190,6 +197,9 @@ impl Snapshot {
         gauge(fanline, "topics", "Topics that have a history or a subscriber", hub.topics as u64);
         gauge(fanline, "history_events", "Events that can be replayed", hub.retained_events);
         gauge(fanline, "history_bytes", "Memory that they take", hub.retained_bytes);
+        if let Some(status) = &self.backbone {
+            backbone::register(fanline, status);
+        }
         let process_metrics = registry.sub_registry_with_prefix("process");
         let cpu = Counter::<f64, std::sync::atomic::AtomicU64>::default();
         cpu.inc_by(process.cpu_seconds);

@@ -22,6 +22,7 @@ fn while_redis_is_away_publishers_are_told_streams_stay_and_the_server_is_not_re
     let refused = http.post("/publish/a", "text/plain", b"lost");
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{refused:?}");
     assert!(refused.body.contains("the backbone is away: nothing was published"), "{}", refused.body);
+    assert!(http.get("/metrics").body.contains("\nfanline_backbone_up 0\n"));
     let health = http.get("/health").json();
     assert_eq!((&health["status"], &health["backbone"]["status"]), (&"degraded".into(), &"away".into()));
     assert!(health["backbone"]["reason"].is_string());
@@ -33,6 +34,13 @@ fn while_redis_is_away_publishers_are_told_streams_stay_and_the_server_is_not_re
     assert_eq!(stream.next().data, "after", "the same stream, and nothing in between");
     assert_eq!(server.log.count("Redis is away"), 1, "one line and not one for each attempt");
     assert_eq!(server.log.count("Redis is back"), 1);
+    let metrics = server.get("/metrics").body;
+    for line in ["backbone_up 1", "backbone_losses_total 1", "backbone_published_total 2", "backbone_received_total 2"]
+    {
+        assert!(metrics.contains(&format!("\nfanline_{line}\n")), "{line}: {metrics}");
+    }
+    let json = server.get("/metrics/json").json();
+    assert_eq!((&json["backbone"]["status"], &json["backbone"]["batches"]), (&"up".into(), &2.into()));
 }
 
 #[test]

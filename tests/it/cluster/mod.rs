@@ -1,5 +1,6 @@
 //! Many servers as one: real `redis-server` processes, which the tests pause, kill, empty and start again.
 
+mod example;
 mod failures;
 mod fleet;
 mod redis;

@@ -15,6 +15,7 @@ pub struct Redis {
     port: u16,
     directory: PathBuf,
     args: Vec<String>,
+    is_tls: bool,
 }
 
 impl Redis {
@@ -28,12 +29,54 @@ impl Redis {
         Self::new(&[&["--save", ""], args].concat())
     }
 
+    /// Starts it on a Unix socket, and on its port with TLS and a certificate of its own making.
+    pub fn with_tls() -> Self {
+        let mut redis = Self::stopped(&[]);
+        let path = |name: &str| redis.directory.join(name).to_str().expect("a path").to_owned();
+        let (key, certificate, socket) = (path("key"), path("certificate"), path("socket"));
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "1",
+        ]);
+        openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        // Without this rustls takes it for an authority that must not serve itself.
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        let (code, _, log) = Process::run({
+            openssl.args(["-keyout", &key, "-out", &certificate]).stdin(Stdio::null());
+            openssl
+        });
+        assert_eq!(code, Some(0), "{log}");
+        let port = redis.port.to_string();
+        redis.args = ["--save", "", "--unixsocket", &socket, "--tls-port", &port, "--tls-auth-clients", "no"]
+            .iter()
+            .chain(&["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &certificate])
+            .map(|&arg| arg.to_owned())
+            .collect();
+        redis.is_tls = true;
+        redis.start_again();
+        redis
+    }
+
     /// Starts a sentinel with a settings file, which it changes.
     fn with_file(file: &std::path::Path) -> Self {
         Self::new(&[file.to_str().expect("a path"), "--sentinel"])
     }
 
     fn new(args: &[&str]) -> Self {
+        let mut redis = Self::stopped(args);
+        redis.start_again();
+        redis
+    }
+
+    fn stopped(args: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("fanline-redis-{}-{number}", std::process::id()));
@@ -41,15 +84,14 @@ impl Redis {
         // Free now; nothing else here listens on ports that the system gives.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut redis = Self { process: None, port, directory, args };
-        redis.start_again();
-        redis
+        Self { process: None, port, directory, args, is_tls: false }
     }
 
     /// Starts it with the data that it had.
     pub fn start_again(&mut self) {
         let mut command = Command::new("redis-server");
-        command.args(&self.args).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        let port = if self.is_tls { "0".to_owned() } else { self.port.to_string() };
+        command.args(&self.args).args(["--port", &port, "--bind", "127.0.0.1"]);
         command.args(["--dir", self.directory.to_str().expect("a path")]).stdin(Stdio::null());
         self.process = Some(Process::start(command));
         let deadline = Instant::now() + PATIENCE;
@@ -84,7 +126,8 @@ impl Redis {
     /// What `redis-cli ARGS…` prints.
     pub fn cli(&self, args: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
-        command.args(["-p", &self.port.to_string()]).args(args).stdin(Stdio::null());
+        command.args(["-p", &self.port.to_string()]).args(if self.is_tls { &["--tls", "--insecure"][..] } else { &[] });
+        command.args(args).stdin(Stdio::null());
         let (_, stdout, stderr) = Process::run(command);
         stdout + &stderr
     }

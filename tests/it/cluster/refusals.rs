@@ -59,6 +59,25 @@ fn without_redis_a_server_waits_or_fails_as_it_was_told() {
     server.publish("a", "x");
 }
 
+#[test]
+#[ignore = "needs redis-server and openssl; run scripts/test"]
+fn redis_may_be_behind_tls_or_a_unix_socket() {
+    let redis = Redis::with_tls();
+    let socket = format!("unix://{}", redis.directory().join("socket").display());
+    let plain = Server::start(&["--redis", &socket]);
+    wait_until_ready(&plain);
+    let url = redis.url().replace("redis://", "rediss://");
+    let distrustful = refusal(&url, &["--redis-start", "fail"]);
+    assert!(distrustful.to_lowercase().contains("certificate"), "{distrustful}");
+    let mut command = serve(&["--listen", "127.0.0.1:0", "--redis", &url]);
+    command.env("SSL_CERT_FILE", redis.directory().join("certificate"));
+    let secret = Server::launch(command);
+    wait_until_ready(&secret);
+    let mut stream = secret.stream("topics=a");
+    let id = plain.publish("a", "x");
+    assert_eq!(stream.next().id, Some(id));
+}
+
 /// A server that says of itself that it is Redis 6.2.
 #[test]
 fn an_older_redis_is_refused_with_the_version_that_is_needed() {
