@@ -1,10 +1,13 @@
-//! How to get to Redis: one server, or the master that Sentinels name.
+//! How to get to Redis: one server, the master that Sentinels name, or the one of a Redis Cluster that has our keys.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, TlsMode, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind,
+    TlsMode, Value, cmd,
+};
 
 /// The oldest Redis that numbers entries within an epoch (`<ms>-*`).
 const OLDEST: u32 = 7;
@@ -14,7 +17,8 @@ const OLDEST: u32 = 7;
 pub enum LinkError {
     /// The URL is none that is understood.
     #[error(
-        "{0}; it must be redis://[user:password@]host:port/db, rediss://…, unix:///path, or redis+sentinel://host:port,host:port/master"
+        "{0}; it must be redis://[user:password@]host:port/db, rediss://…, unix:///path, \
+         redis+sentinel://host:port,host:port/master, or redis+cluster://host:port,host:port"
     )]
     Url(String),
     /// Redis cannot be reached, or does not answer.
@@ -49,11 +53,27 @@ impl LinkError {
 /// Where Redis is.
 pub(super) enum Endpoint {
     Server(Client),
-    Sentinels { urls: Vec<String>, master: String, node: RedisConnectionInfo, is_tls: bool },
+    Sentinels {
+        urls: Vec<String>,
+        master: String,
+        node: RedisConnectionInfo,
+        is_tls: bool,
+    },
+    /// Any servers of the cluster, by their URLs. All our keys are in one slot, and so with one server.
+    Cluster {
+        urls: Vec<String>,
+        key: String,
+    },
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &str) -> Result<Self, LinkError> {
+    /// Where `url` leads; `key` is one of the keys that are used there.
+    pub(super) fn new(url: &str, key: &str) -> Result<Self, LinkError> {
+        for (prefix, scheme) in [("redis+cluster://", "redis"), ("rediss+cluster://", "rediss")] {
+            if let Some(rest) = url.strip_prefix(prefix) {
+                return Self::cluster(rest, scheme, key);
+            }
+        }
         for (scheme, is_tls) in [("redis+sentinel://", false), ("rediss+sentinel://", true)] {
             if let Some(rest) = url.strip_prefix(scheme) {
                 return Self::sentinels(rest, is_tls);
@@ -82,10 +102,34 @@ impl Endpoint {
         Ok(Self::Sentinels { urls, master: master.to_owned(), node, is_tls })
     }
 
+    /// `[user:password@]host:port,host:port`.
+    fn cluster(rest: &str, scheme: &str, key: &str) -> Result<Self, LinkError> {
+        let (credentials, hosts) = rest.split_at(rest.rfind('@').map_or(0, |at| at + 1));
+        let hosts = hosts.trim_end_matches('/');
+        if hosts.split(',').any(|host| host.is_empty() || host.contains('/')) {
+            return Err(LinkError::Url("a cluster has servers and no database".to_owned()));
+        }
+        let urls: Vec<String> = hosts.split(',').map(|host| format!("{scheme}://{credentials}{host}")).collect();
+        for url in &urls {
+            Client::open(url.as_str()).map_err(|error| LinkError::Url(error.to_string()))?;
+        }
+        Ok(Self::Cluster { urls, key: key.to_owned() })
+    }
+
     /// The server that takes writes now.
     pub(super) async fn client(&self) -> Result<Client, LinkError> {
         match self {
             Self::Server(client) => Ok(client.clone()),
+            Self::Cluster { urls, key } => {
+                let mut failed = LinkError::Unreachable("the cluster has no server".to_owned());
+                for url in urls {
+                    match owner(url, key).await {
+                        Ok(client) => return Ok(client),
+                        Err(error) => failed = error,
+                    }
+                }
+                Err(failed)
+            }
             Self::Sentinels { urls, master, node, is_tls } => {
                 let mut sentinel = Sentinel::build(urls.clone()).map_err(|error| LinkError::Url(error.to_string()))?;
                 let mut info = SentinelNodeConnectionInfo::default().set_redis_connection_info(node.clone());
@@ -96,6 +140,40 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// The server that has `key`, as the one at `url` knows it.
+async fn owner(url: &str, key: &str) -> Result<Client, LinkError> {
+    let lost = |error: RedisError| LinkError::of(&error);
+    let client = Client::open(url).map_err(lost)?;
+    let mut redis = client.get_multiplexed_async_connection().await.map_err(lost)?;
+    let slot: i64 = cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(&mut redis).await.map_err(lost)?;
+    let ranges: Vec<Value> = cmd("CLUSTER").arg("SLOTS").query_async(&mut redis).await.map_err(lost)?;
+    let master = ranges.iter().find_map(|range| match range {
+        // Begin and end, then the master, then its replicas; of each the address, the port, and more.
+        Value::Array(range) => match &range[..] {
+            [Value::Int(begin), Value::Int(end), Value::Array(master), ..] if (*begin..=*end).contains(&slot) => {
+                Some(master)
+            }
+            _ => None,
+        },
+        _ => None,
+    });
+    let Some([Value::BulkString(host), Value::Int(port), ..]) = master.map(|master| &master[..]) else {
+        return Err(LinkError::Unreachable(format!("no server of the cluster has slot {slot}")));
+    };
+    let (host, port) = (String::from_utf8_lossy(host).into_owned(), u16::try_from(*port).unwrap_or(0));
+    // It leaves the host away when that is the one that was asked.
+    let or = |asked: &str| if host.is_empty() { asked.to_owned() } else { host.clone() };
+    let known = client.get_connection_info();
+    let address = match known.addr() {
+        ConnectionAddr::Tcp(asked, _) => ConnectionAddr::Tcp(or(asked), port),
+        ConnectionAddr::TcpTls { host: asked, insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: or(asked), port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        other => other.clone(),
+    };
+    Client::open(known.clone().set_addr(address)).map_err(lost)
 }
 
 /// A connection of its own. Commands on it may take as long as they like: whoever gives one sets its limit.

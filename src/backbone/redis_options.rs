@@ -21,7 +21,8 @@ use crate::hub::{Hub, HubOptions};
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// `redis://[user:password@]host:port/db`, `rediss://` for TLS, `unix:///path`, or
-    /// `redis+sentinel://[user:password@]host:port,host:port/master` (with the credentials of the servers).
+    /// `redis+sentinel://[user:password@]host:port,host:port/master` (with the credentials of the servers), or
+    /// `redis+cluster://[user:password@]host:port,host:port`.
     pub url: String,
     /// What the names of the keys begin with. Servers with the same one are one stream.
     pub key: String,
@@ -61,12 +62,12 @@ impl Backbone {
     pub async fn redis(options: RedisOptions, hub: &HubOptions) -> Result<(Hub, Self), LinkError> {
         // Somebody else may have chosen the cryptography of this process already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let endpoint = Endpoint::new(&options.url)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Two lives of one server are two: each numbers its own batches.
         let instance =
             format!("{}:{:x}", options.node, since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 40);
         let keys = Keys::new(&options.key, &instance);
+        let endpoint = Endpoint::new(&options.url, &keys.stream)?;
         let status = Arc::new(Status::new("redis", options.node.clone()));
         let patience = options.publish_timeout.max(options.timeout);
         let (relayed, relay, requests) = Hub::relayed(hub, patience);

@@ -26,7 +26,15 @@ impl Kind for RedisUrl {
     type Value = String;
 
     fn parse(&self, text: &str) -> Result<String, String> {
-        let schemes = ["redis://", "rediss://", "unix://", "redis+unix://", "redis+sentinel://", "rediss+sentinel://"];
+        let schemes = [
+            "redis://",
+            "rediss://",
+            "unix://",
+            "redis+sentinel://",
+            "rediss+sentinel://",
+            "redis+cluster://",
+            "rediss+cluster://",
+        ];
         if schemes.iter().any(|scheme| text.starts_with(scheme)) {
             return Ok(text.to_owned());
         }
@@ -35,7 +43,7 @@ impl Kind for RedisUrl {
     }
 
     fn allowed(&self) -> String {
-        "redis://[user:password@]host:port/db, rediss:// with TLS, unix:///path, redis+sentinel://host:port,host:port/master"
+        "redis://[user:password@]host:port/db, rediss:// with TLS, unix:///path, redis+sentinel://host:port,host:port/master, redis+cluster://host:port,host:port"
             .to_owned()
     }
 

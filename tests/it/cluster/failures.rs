@@ -212,6 +212,34 @@ fn wait_for_replicas(redis: &Redis, count: usize) {
     }
 }
 
+/// A server asks any of the cluster's, and goes to the one that has its keys.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_redis_cluster_serves_a_stream_from_the_server_that_has_its_slot() {
+    let nodes = ["0 8191", "8192 16383"].map(|range| {
+        let redis = Redis::with(&["--cluster-enabled", "yes"]);
+        let (begin, end) = range.split_once(' ').unwrap();
+        redis.cli(&["CLUSTER", "ADDSLOTSRANGE", begin, end]);
+        redis
+    });
+    nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &nodes[1].port().to_string()]);
+    let deadline = Instant::now() + crate::process::PATIENCE;
+    while nodes.iter().any(|node| !node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+        assert!(Instant::now() < deadline, "the cluster does not form");
+    }
+    for node in &nodes {
+        let url = format!("redis+cluster://127.0.0.1:1,127.0.0.1:{}", node.port());
+        let server = Server::start(&["--redis", &url, "--redis-timeout", "2s"]);
+        wait_until_ready(&server);
+        let mut stream = server.stream("topics=a");
+        let id = server.publish("a", "x");
+        assert_eq!(stream.next().id, Some(id));
+        assert_eq!(server.get("/clients?scope=cluster").json()["count"], 1);
+    }
+    let sizes = nodes.each_ref().map(|node| node.cli(&["DBSIZE"]).trim().to_owned());
+    assert!(sizes.contains(&"0".to_owned()), "all keys are with one server: {sizes:?}");
+}
+
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn after_a_fail_over_by_sentinels_the_stream_goes_on() {
