@@ -95,6 +95,9 @@ impl Routes {
         self.route(request, &path, remote).await.unwrap_or_else(|problem| {
             tracing::debug!(%remote, %method, path, ?problem, "refused");
             self.shard.metrics.refused(problem.status().as_u16());
+            if path == "/publish" || path.starts_with("/publish/") {
+                self.shard.metrics.publishing_failed(problem.reason());
+            }
             Reply::Ordinary(problem.into_response())
         })
     }
@@ -104,7 +107,7 @@ impl Routes {
         fn reads(request: &Request<Incoming>) -> Result<(), Problem> {
             allow("GET, HEAD", matches!(*request.method(), Method::GET | Method::HEAD))
         }
-        let (hub, options) = (&self.shard.hub, &self.options);
+        let (shard, options) = (&self.shard, &self.options);
         let response = match path {
             "/stream" | "/events" => {
                 allow("GET", request.method() == Method::GET)?;
@@ -112,7 +115,7 @@ impl Routes {
             }
             "/publish" => {
                 allow("POST", request.method() == Method::POST)?;
-                json_response(&publish::publish(hub, options, request).await?)
+                json_response(&publish::publish(shard, options, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
             "/demo" => reads(&request).map(|()| demo::page())?,
@@ -152,7 +155,7 @@ impl Routes {
                     return Err(Problem::new(StatusCode::NOT_FOUND, detail));
                 };
                 allow("POST", request.method() == Method::POST)?;
-                json_response(&publish::publish_to(hub, options, topic, request).await?)
+                json_response(&publish::publish_to(shard, options, topic, request).await?)
             }
         };
         Ok(Reply::Ordinary(response))
