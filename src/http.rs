@@ -6,6 +6,7 @@
 
 mod admin;
 mod clients;
+pub(crate) mod cors;
 mod demo;
 mod linger;
 mod metrics;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cors::Origins;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -31,6 +33,7 @@ use problem::Problem;
 use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
+use tower_http::cors::CorsLayer;
 
 use crate::conn::Shard;
 use crate::presence::{ClientIds, Clients};
@@ -44,6 +47,8 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// Topics and patterns of one subscription.
     pub max_topics: usize,
+    /// Which pages of other origins may read what is answered.
+    pub origins: Origins,
     /// How long a client may take to send a request's head; also how long a connection is kept between requests.
     pub head_timeout: Duration,
 }
@@ -54,6 +59,7 @@ impl Default for Options {
             max_event_bytes: 64 << 10,
             max_body_bytes: 1 << 20,
             max_topics: 100,
+            origins: Origins::Own,
             head_timeout: Duration::from_secs(10),
         }
     }
@@ -68,6 +74,8 @@ pub(crate) struct Routes {
     /// The clients of all shards.
     pub(crate) everybody: Arc<[Arc<Clients>]>,
     pub(crate) options: Options,
+    /// What `options` says of origins, ready to use.
+    pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
     pub(crate) drain: watch::Receiver<bool>,
@@ -91,6 +99,15 @@ impl Routes {
 
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
+        match &self.cors {
+            Some(cors) if cors::covers(&self.options.origins, request.uri().path()) => {
+                cors::answer(cors, request, |request| self.answer_plainly(request, remote)).await
+            }
+            _ => self.answer_plainly(request, remote).await,
+        }
+    }
+
+    async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         self.route(request, &path, remote).await.unwrap_or_else(|problem| {
             tracing::debug!(%remote, %method, path, ?problem, "refused");

@@ -21,7 +21,8 @@ pub use files::raise_open_file_limit;
 use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
 pub use crate::http::Options as HttpOptions;
-use crate::http::{ProducerStatus, Routes};
+pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
+use crate::http::{ProducerStatus, Routes, cors};
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Stats};
 use crate::presence::ClientIds;
@@ -169,6 +170,7 @@ impl Server {
                 shard,
                 everybody: everybody.clone(),
                 options: builder.http.clone(),
+                cors: cors::layer(&builder.http.origins),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),
                 drain: is_draining.clone(),

@@ -109,6 +109,7 @@ fn server(settings: &Settings, hub: Hub, demo: &Status, stdin: &Status) -> io::R
             max_event_bytes: settings.max_event_bytes,
             max_body_bytes: settings.max_body_bytes,
             max_topics: settings.max_topics,
+            origins: settings.origins.clone(),
             head_timeout: settings.head_timeout,
         })
         .producer("event_producer", move || demo.as_str());

@@ -5,6 +5,7 @@
 
 #[cfg(target_os = "linux")]
 mod bench;
+mod cors;
 mod crowd;
 mod curl;
 mod demo;
