@@ -11,6 +11,7 @@
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores.
+//! Only the event that is sampled, one a second, is timed on its way to each socket.
 
 mod notice;
 mod shard;
@@ -22,6 +23,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::UNIX_EPOCH;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::Interest;
@@ -32,7 +34,7 @@ pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 use wheel::{NEVER, Second};
 
-use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Subscription};
+use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Sample, Subscription};
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration};
 use crate::wire::{chunk, sse};
@@ -286,9 +288,21 @@ impl Connection {
     /// begun.
     fn settle(&mut self, batch: &Batch, offer: &Offer, bytes: usize) {
         let taken = if bytes == offer.bytes { offer.frames } else { self.settle_part(batch, bytes) };
+        if let Some(sample) = self.subscription.sample_in(batch, taken) {
+            self.note_latency(&sample);
+        }
         self.subscription.take(batch, taken);
         self.registration.client.events.add(taken as u64);
         self.shard.counts().delivered.add(taken as u64);
+    }
+
+    /// Who came after the event has it from the history: that says nothing of the way to the sockets.
+    #[cold]
+    fn note_latency(&self, sample: &Sample) {
+        let published_at = sample.published_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if u128::from(self.registration.client.identity.connected_at) <= published_at.as_millis() {
+            self.shard.counts().socket_latency.observe(sample.published.elapsed());
+        }
     }
 
     fn settle_part(&mut self, batch: &Batch, mut bytes: usize) -> usize {

@@ -7,6 +7,7 @@
 mod admin;
 mod clients;
 mod cluster;
+pub(crate) mod cors;
 mod demo;
 mod linger;
 mod metrics;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub(crate) use cluster::roll_call;
+use cors::Origins;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -33,6 +35,7 @@ use problem::Problem;
 use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
+use tower_http::cors::CorsLayer;
 
 use crate::backbone::Backbone;
 use crate::conn::Shard;
@@ -47,6 +50,8 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// Topics and patterns of one subscription.
     pub max_topics: usize,
+    /// Which pages of other origins may read what is answered.
+    pub origins: Origins,
     /// How long a client may take to send a request's head; also how long a connection is kept between requests.
     pub head_timeout: Duration,
 }
@@ -57,6 +62,7 @@ impl Default for Options {
             max_event_bytes: 64 << 10,
             max_body_bytes: 1 << 20,
             max_topics: 100,
+            origins: Origins::Own,
             head_timeout: Duration::from_secs(10),
         }
     }
@@ -71,6 +77,8 @@ pub(crate) struct Routes {
     /// The clients of all shards.
     pub(crate) everybody: Arc<[Arc<Clients>]>,
     pub(crate) options: Options,
+    /// What `options` says of origins, ready to use.
+    pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
     /// How the backbone is, if there is one.
@@ -96,10 +104,22 @@ impl Routes {
 
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
+        match &self.cors {
+            Some(cors) if cors::covers(&self.options.origins, request.uri().path()) => {
+                cors::answer(cors, request, |request| self.answer_plainly(request, remote)).await
+            }
+            _ => self.answer_plainly(request, remote).await,
+        }
+    }
+
+    async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         self.route(request, &path, remote).await.unwrap_or_else(|problem| {
             tracing::debug!(%remote, %method, path, ?problem, "refused");
             self.shard.metrics.refused(problem.status().as_u16());
+            if path == "/publish" || path.starts_with("/publish/") {
+                self.shard.metrics.publishing_failed(problem.reason());
+            }
             Reply::Ordinary(problem.into_response())
         })
     }
@@ -109,7 +129,7 @@ impl Routes {
         fn reads(request: &Request<Incoming>) -> Result<(), Problem> {
             allow("GET, HEAD", matches!(*request.method(), Method::GET | Method::HEAD))
         }
-        let (hub, options) = (&self.shard.hub, &self.options);
+        let (shard, options) = (&self.shard, &self.options);
         let response = match path {
             "/stream" | "/events" => {
                 allow("GET", request.method() == Method::GET)?;
@@ -117,7 +137,7 @@ impl Routes {
             }
             "/publish" => {
                 allow("POST", request.method() == Method::POST)?;
-                json_response(&publish::publish(hub, options, request).await?)
+                json_response(&publish::publish(shard, options, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
             "/demo" => reads(&request).map(|()| demo::page())?,
@@ -157,7 +177,7 @@ impl Routes {
                     return Err(Problem::new(StatusCode::NOT_FOUND, detail));
                 };
                 allow("POST", request.method() == Method::POST)?;
-                json_response(&publish::publish_to(hub, options, topic, request).await?)
+                json_response(&publish::publish_to(shard, options, topic, request).await?)
             }
         };
         Ok(Reply::Ordinary(response))

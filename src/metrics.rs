@@ -8,6 +8,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod histogram;
+
+pub(crate) use histogram::{Latencies, LatencyDistribution};
+
 /// A number that one thread at a time changes, and any thread reads.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
@@ -22,12 +26,12 @@ impl Count {
         self.0.store(self.get() + more, Ordering::Relaxed);
     }
 
-    /// For a number that several threads change.
     /// For the one thread that writes it.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// For a number that several threads change.
     fn add_shared(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
@@ -50,7 +54,14 @@ pub(crate) struct ShardCounts {
     /// By reason, in the order in which the hub names them.
     pub(crate) gaps: [Count; GAP_REASONS],
     pub(crate) ended: [Count; Ending::COUNT],
+    /// From the publication of an event to the write that takes it, for one event a second.
+    pub(crate) socket_latency: Latencies,
+    /// From the moment at which the events of a request are known to their positions.
+    pub(crate) publish_latency: Latencies,
 }
+
+/// Why a connection may end before any handler answers.
+const REJECTIONS: [&str; 3] = ["head_timeout", "head_too_large", "malformed"];
 
 /// How many reasons for a gap there are.
 pub(crate) const GAP_REASONS: usize = 4;
@@ -107,6 +118,8 @@ pub(crate) struct Metrics {
     accept_pauses: Count,
     is_accepting_paused: std::sync::atomic::AtomicBool,
     refusals: Mutex<BTreeMap<u16, u64>>,
+    rejected_connections: Mutex<BTreeMap<&'static str, u64>>,
+    publish_errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Metrics {
@@ -117,6 +130,9 @@ impl Metrics {
             accept_pauses: Count::default(),
             is_accepting_paused: false.into(),
             refusals: Mutex::default(),
+            // A reason that is not met yet is there with a zero: a rate is right from the first one on.
+            rejected_connections: Mutex::new(REJECTIONS.map(|reason| (reason, 0)).into()),
+            publish_errors: Mutex::default(),
         }
     }
 
@@ -149,7 +165,35 @@ impl Metrics {
 
     /// How many requests were answered with which error.
     pub(crate) fn refusals(&self) -> MutexGuard<'_, BTreeMap<u16, u64>> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.refusals)
+    }
+
+    /// A connection ended without an answer of a handler.
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        *lock(&self.rejected_connections).entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn rejections(&self) -> Vec<(&'static str, u64)> {
+        lock(&self.rejected_connections).iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+
+    /// A request to publish was refused, or stopped before its end.
+    pub(crate) fn publishing_failed(&self, reason: &'static str) {
+        *lock(&self.publish_errors).entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn publish_errors(&self) -> Vec<(&'static str, u64)> {
+        lock(&self.publish_errors).iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+
+    /// From publication to socket, over all shards.
+    pub(crate) fn socket_latency(&self) -> LatencyDistribution {
+        LatencyDistribution::of(self.shards.iter().map(|shard| &shard.socket_latency))
+    }
+
+    /// From request to position, over all shards.
+    pub(crate) fn publish_latency(&self) -> LatencyDistribution {
+        LatencyDistribution::of(self.shards.iter().map(|shard| &shard.publish_latency))
     }
 
     pub(crate) fn accepted(&self) {
@@ -172,6 +216,10 @@ impl Metrics {
     fn sum(&self, count: impl Fn(&ShardCounts) -> &Count) -> u64 {
         self.shards.iter().map(|shard| count(shard).get()).sum()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One open connection: counted as long as this lives.

@@ -22,7 +22,8 @@ use crate::backbone::Backbone;
 use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
 pub use crate::http::Options as HttpOptions;
-use crate::http::{self, ProducerStatus, Routes};
+pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
+use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Stats};
 use crate::presence::ClientIds;
@@ -181,6 +182,7 @@ impl Server {
                 shard,
                 everybody: everybody.clone(),
                 options: builder.http.clone(),
+                cors: cors::layer(&builder.http.origins),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),
                 backbone: builder.backbone.clone(),

@@ -141,6 +141,7 @@ fn server(
             max_event_bytes: settings.max_event_bytes,
             max_body_bytes: settings.max_body_bytes,
             max_topics: settings.max_topics,
+            origins: settings.origins.clone(),
             head_timeout: settings.head_timeout,
         })
         .producer("event_producer", move || demo.as_str());

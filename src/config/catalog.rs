@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::address::{Addresses, Host, Port};
 use super::backbone;
+use super::cors::AllowedOrigins;
 use super::definition::{About, Definition, Setting};
 use super::duration::Span;
 use super::kind::{Choice, Cores, Count, Optional, Switch};
@@ -18,12 +19,14 @@ const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 31] = [
+pub static ALL: [&dyn Definition; 33] = [
     &LISTEN,
     &HOST,
     &PORT,
     &SHARDS,
     &SEND_BUFFER,
+    &CORS_ORIGIN,
+    &CORS_CREDENTIALS,
     &HISTORY,
     &HISTORY_BYTES,
     &FIREHOSE_HISTORY,
@@ -114,6 +117,30 @@ pub static SEND_BUFFER: Setting<Size> = Setting {
         "The kernel's send buffer of a connection: what a stalled client can hold",
     ),
     kind: Size { min: 4 * KIB, max: 16 * MIB },
+};
+
+/// Pages of these origins may read what is answered: * for any, or each by name; repeatable, or separated by commas.
+pub static CORS_ORIGIN: Setting<Optional<AllowedOrigins>> = Setting {
+    about: About::new(
+        "cors_origin",
+        NETWORK,
+        "ORIGIN",
+        "",
+        "Pages of these origins may read what is answered: * for any, or each by name; repeatable, or separated by commas",
+    ),
+    kind: Optional(AllowedOrigins),
+};
+
+/// Pages of the origins that are listed may send cookies.
+pub static CORS_CREDENTIALS: Setting<Switch> = Setting {
+    about: About::new(
+        "cors_credentials",
+        NETWORK,
+        "BOOL",
+        "false",
+        "Pages of the origins that --cors-origin lists may send cookies",
+    ),
+    kind: Switch,
 };
 
 /// Events kept of each topic, for clients that come back with their last id.

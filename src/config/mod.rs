@@ -10,7 +10,7 @@
 //! | `environment`, `file` | the two other sources |
 //! | `source` | a value as it was given, and by whom; which source wins |
 //! | `definition` | what a setting is |
-//! | `kind`, `address`, `duration`, `size`, `word` | what values look like |
+//! | `kind`, `address`, `cors`, `duration`, `size`, `word` | what values look like |
 //! | `catalog`, `backbone` | every setting there is |
 //! | `reader`, `settings` | from text to [`Settings`] |
 //! | `report` | what `--check` prints |
@@ -20,6 +20,7 @@ mod address;
 mod args;
 mod backbone;
 mod catalog;
+mod cors;
 mod definition;
 mod duration;
 mod environment;

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fanline::server::Origins;
+
 use super::backbone::{self, RedisStart};
 use super::catalog::{self, LogFormat, StdinFormat};
+use super::cors::Allowed;
 use super::reader::Reader;
 use super::size;
 use crate::producer::stdin::Format;
@@ -18,6 +21,8 @@ pub struct Settings {
     pub shards: usize,
     /// Bytes of the kernel's send buffer of a connection.
     pub send_buffer: usize,
+    /// Which pages of other origins may read what is answered.
+    pub origins: Origins,
     /// Events kept of each topic.
     pub history: usize,
     /// Bytes of events kept over all topics.
@@ -75,6 +80,7 @@ impl Settings {
             listen: listen(reader),
             shards: reader.get(&catalog::SHARDS),
             send_buffer: reader.get(&catalog::SEND_BUFFER),
+            origins: origins(reader),
             history: reader.get(&catalog::HISTORY),
             history_bytes: reader.get(&catalog::HISTORY_BYTES),
             firehose_history: reader.get(&catalog::FIREHOSE_HISTORY),
@@ -129,6 +135,24 @@ fn listen(reader: &mut Reader<'_>) -> Vec<SocketAddr> {
     }
     reader.report(&catalog::LISTEN, &addresses, &sources);
     addresses
+}
+
+/// Which pages may read. Browsers send cookies to no server that lets any page read.
+fn origins(reader: &mut Reader<'_>) -> Origins {
+    let allowed = reader.get(&catalog::CORS_ORIGIN);
+    let credentials = reader.get(&catalog::CORS_CREDENTIALS);
+    if credentials && !matches!(&allowed, Some(Allowed::Listed(_))) {
+        reader.conflict(
+            "cors_credentials = true needs the origins by name, as in --cors-origin https://example.com: \
+             browsers send no cookies where any page may read"
+                .to_owned(),
+        );
+    }
+    match allowed {
+        None => Origins::Own,
+        Some(Allowed::Any) => Origins::Any,
+        Some(Allowed::Listed(origins)) => Origins::Listed { origins, credentials },
+    }
 }
 
 /// What lines of standard input are. `stdin_format` without `stdin` is no conflict: it says nothing that is not so.

@@ -4,14 +4,15 @@
 
 mod backbone;
 
-use std::fs;
 use std::sync::Arc;
+use std::{fmt, fs};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use super::{Routes, clients, json_response};
 use crate::backbone::Status;
 use crate::hub::{GapReason, HubStats};
-use crate::metrics::{Ending, ServerStats, Stats};
+use crate::metrics::{Ending, LatencyDistribution, ServerStats, Stats};
 
 /// How many of the clients that are behind most the JSON names.
 const WORST: usize = 10;
@@ -62,6 +63,10 @@ struct Snapshot {
     ended: Vec<(&'static str, u64)>,
     gaps: Vec<(&'static str, u64)>,
     refusals: Vec<(String, u64)>,
+    rejections: Vec<(&'static str, u64)>,
+    publish_errors: Vec<(&'static str, u64)>,
+    publish_latency: LatencyDistribution,
+    socket_latency: LatencyDistribution,
     /// For each client its id and how many events it is behind, the worst first.
     lags: Vec<(String, u64)>,
     /// How the lag is spread over all clients.
@@ -133,6 +138,10 @@ impl Snapshot {
             ended: Ending::ALL.iter().map(|&ending| (ending.as_str(), counts.ended(ending))).collect(),
             gaps: GapReason::ALL.iter().map(|&reason| (reason.as_str(), counts.gaps(reason as usize))).collect(),
             refusals: counts.refusals().iter().map(|(status, count)| (status.to_string(), *count)).collect(),
+            rejections: counts.rejections(),
+            publish_errors: counts.publish_errors(),
+            publish_latency: counts.publish_latency(),
+            socket_latency: counts.socket_latency(),
             lags,
             lag,
             process,
@@ -153,6 +162,7 @@ impl Snapshot {
                 "streams": server.streams,
                 "accepted": server.accepted,
                 "ended": table(&self.ended),
+                "rejected": table(&self.rejections),
                 "accept_pauses": server.accept_pauses,
             },
             "events": {
@@ -160,7 +170,9 @@ impl Snapshot {
                 "delivered": server.delivered,
                 "delivered_bytes": server.delivered_bytes,
                 "gaps": table(&self.gaps),
+                "publish_errors": table(&self.publish_errors),
             },
+            "latency": {"publish": quantiles(&self.publish_latency), "socket": quantiles(&self.socket_latency)},
             "refusals": self.refusals.iter().map(|(status, count)| own((status, *count))).collect::<serde_json::Map<_, _>>(),
             "lag": {"worst": worst.collect::<Vec<_>>()},
             "history": {"topics": hub.topics, "events": hub.retained_events, "bytes": hub.retained_bytes},
@@ -182,6 +194,8 @@ impl Snapshot {
         gauge(fanline, "streams", "Connections that are streams", server.streams);
         counter(fanline, "connections_accepted", "Connections accepted", server.accepted);
         counters(fanline, "streams_ended", "Streams that ended, by reason", "reason", &self.ended);
+        let help = "Connections given up before a handler answered, by reason";
+        counters(fanline, "connections_rejected", help, "reason", &self.rejections);
         counter(
             fanline,
             "accept_pauses",
@@ -189,6 +203,12 @@ impl Snapshot {
             server.accept_pauses,
         );
         counter(fanline, "events_published", "Events published", hub.published);
+        let help = "Requests to publish that were refused or broke off, by reason";
+        counters(fanline, "publish_errors", help, "reason", &self.publish_errors);
+        let help = "Time that a request's events took to get their positions";
+        latencies(fanline, "publish_latency", help, &self.publish_latency);
+        let help = "Time from the publication of an event to each socket that took it, for one event a second";
+        latencies(fanline, "socket_latency", help, &self.socket_latency);
         counter(fanline, "events_delivered", "Events written to streams", server.delivered);
         counter(fanline, "delivered_bytes", "Bytes written to streams", server.delivered_bytes);
         counters(fanline, "gaps", "Gaps that streams were told of, by reason", "reason", &self.gaps);
@@ -233,6 +253,27 @@ fn counters(registry: &mut Registry, name: &str, help: &str, label: &str, values
         family.get_or_create(&vec![(label.to_owned(), value.as_ref().to_owned())]).inc_by(*count);
     }
     registry.register(name, help, family);
+}
+
+fn latencies(registry: &mut Registry, name: &str, help: &str, latencies: &LatencyDistribution) {
+    registry.register_with_unit(name, help, Unit::Seconds, latencies.clone());
+}
+
+/// The buckets are counted elsewhere, for each shard: the library's own histogram is one behind a lock.
+impl EncodeMetric for LatencyDistribution {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_histogram::<NoLabelSet>(self.seconds, self.count, &self.buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+/// The count, and in seconds bounds that so many were not above.
+fn quantiles(latencies: &LatencyDistribution) -> Value {
+    let [p50, p99] = [0.5, 0.99].map(|share| latencies.quantile(share));
+    json!({"count": latencies.count, "p50": p50, "p99": p99})
 }
 
 /// The same in Prometheus' text format 0.0.4. It differs in what it calls a counter (there the name bears the suffix

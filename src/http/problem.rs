@@ -46,6 +46,19 @@ impl Problem {
         self.status
     }
 
+    /// In a word what was wrong, for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self.status.as_u16() {
+            401 | 403 => "forbidden",
+            405 => "method",
+            413 => "too_large",
+            415 => "media_type",
+            429 => "rate",
+            500.. => "unavailable",
+            _ => "invalid",
+        }
+    }
+
     #[must_use]
     pub(crate) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());

@@ -1,5 +1,7 @@
 //! `POST /publish` and `POST /publish/{topic}`.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -9,8 +11,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{Options, problem::Problem};
+use crate::conn::Shard;
 use crate::event::{Event, EventName};
-use crate::hub::{Hub, Published};
+use crate::hub::{PublishError, Published};
 use crate::topic::Topic;
 use crate::wire::lines::Lines;
 use crate::wire::publication::{parse_event, parse_events, parse_payload};
@@ -26,24 +29,24 @@ enum MediaType {
 }
 
 /// One event or an array of them, or a stream of lines.
-pub(super) async fn publish(hub: &Hub, options: &Options, request: Request<Incoming>) -> Result<Value, Problem> {
+pub(super) async fn publish(shard: &Shard, options: &Options, request: Request<Incoming>) -> Result<Value, Problem> {
     match media_type(request.headers()) {
         Some(MediaType::Json) => {
             let body = whole(request.into_body(), options.max_body_bytes).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
             let count = events.len();
-            let published = hub.publish_with_others(events).await?;
+            let published = timed(shard, shard.hub.publish_with_others(events)).await?;
             Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
         }
-        Some(MediaType::Ndjson) => publish_lines(hub, options, request.into_body()).await,
+        Some(MediaType::Ndjson) => publish_lines(shard, options, request.into_body()).await,
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
 
 /// The body is the payload; the path names the topic, the query the event.
 pub(super) async fn publish_to(
-    hub: &Hub,
+    shard: &Shard,
     options: &Options,
     topic: &str,
     request: Request<Incoming>,
@@ -67,11 +70,11 @@ pub(super) async fn publish_to(
         Some(name) => event.named(name),
         None => event,
     };
-    Ok(answer_one(hub.publish_with_others(vec![event]).await?))
+    Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
 
 /// Publishes each line as it comes; stops at the first that is not right.
-async fn publish_lines(hub: &Hub, options: &Options, mut body: Incoming) -> Result<Value, Problem> {
+async fn publish_lines(shard: &Shard, options: &Options, mut body: Incoming) -> Result<Value, Problem> {
     // An escaped character takes up to six times its bytes; and there is room for the other keys.
     let mut lines = Lines::new(options.max_event_bytes * 6 + 2048);
     let mut progress = Progress::default();
@@ -86,9 +89,9 @@ async fn publish_lines(hub: &Hub, options: &Options, mut body: Incoming) -> Resu
         };
         let Ok(data) = frame.into_data() else { continue };
         lines.push(data);
-        progress.publish(hub, options, std::iter::from_fn(|| lines.next())).await?;
+        progress.publish(shard, options, std::iter::from_fn(|| lines.next())).await?;
     }
-    progress.publish(hub, options, lines.finish().into_iter()).await?;
+    progress.publish(shard, options, lines.finish().into_iter()).await?;
     Ok(answer(progress.published, progress.count))
 }
 
@@ -103,7 +106,7 @@ struct Progress {
 impl Progress {
     async fn publish(
         &mut self,
-        hub: &Hub,
+        shard: &Shard,
         options: &Options,
         lines: impl Iterator<Item = Result<Bytes, crate::wire::lines::TooLong>>,
     ) -> Result<(), Problem> {
@@ -132,7 +135,11 @@ impl Progress {
                     }
                 }
             }
-            self.note(events.len() as u64, hub.publish_all(events).await.map_err(|e| self.stopped_at(e.into()))?);
+            let count = events.len() as u64;
+            if count > 0 {
+                let published = timed(shard, shard.hub.publish_all(events)).await;
+                self.note(count, published.map_err(|error| self.stopped_at(error.into()))?);
+            }
             if let Some(problem) = problem {
                 let line = self.lines;
                 return Err(self.stopped_at(problem.at(&format!("line {line}")).with("line", line)));
@@ -157,6 +164,14 @@ impl Progress {
         let last = self.published.map(|published| published.last.to_string());
         problem.with("published", self.count).with("first_id", first).with("last_id", last)
     }
+}
+
+/// Notes how long it takes until the events have their positions: the answer's part that is the server's own.
+async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, PublishError>>) -> Result<T, PublishError> {
+    let began = Instant::now();
+    let published = publishing.await?;
+    shard.counts().publish_latency.observe(began.elapsed());
+    Ok(published)
 }
 
 fn answer_one(published: Option<Published>) -> Value {

@@ -131,15 +131,31 @@ async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard,
         Ok(None) => {}
         Err(error) => {
             tracing::debug!(%remote, %error, "connection failed");
-            // Who sent nothing in time is owed no answer.
-            if error.is_timeout() {
-                return;
+            let parts = connection.into_parts();
+            if let Some(reason) = rejection(&error, !parts.read_buf.is_empty()) {
+                routes.shard.metrics.rejected(reason);
             }
+            // Who sent nothing in time is owed no answer.
+            if !error.is_timeout() {
+                linger::close(parts.io.into_inner(), routes.draining()).await;
+            }
+            return;
         }
     }
     // All that hyper needed goes first.
     let socket = connection.into_parts().io.into_inner();
     linger::close(socket, routes.draining()).await;
+}
+
+/// In a word why hyper gave a connection up that had begun a request: what the peer itself broke off is no rejection.
+fn rejection(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("head_too_large")
+    } else if error.is_parse() {
+        Some("malformed")
+    } else {
+        (error.is_timeout() && has_begun).then_some("head_timeout")
+    }
 }
 
 /// Spawns the stream's own task; this one, with all that hyper needed, ends.

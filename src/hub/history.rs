@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::numbering::{Break, Breaks, Numbering};
 use super::relay::Requester;
 use super::run::EventRun;
+use super::sampler::Sampler;
 use super::topics::Topics;
 use crate::position::{Sequence, StreamPosition};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
@@ -39,6 +40,7 @@ pub(crate) struct History {
     pub(crate) firehose: Arc<Channel>,
     pub(crate) topics: RwLock<Topics>,
     pub(crate) ledger: Ledger,
+    pub(crate) sampler: Sampler,
     /// Bytes that all channels hold; only the sequencer writes it.
     retained_bytes: AtomicU64,
     max_bytes: u64,
@@ -57,6 +59,7 @@ impl History {
             firehose: Arc::new(Channel::new(Topics::FIREHOSE, None, options.firehose_history, 0, 0)),
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER),
+            sampler: Sampler::new(),
             retained_bytes: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             tick: AtomicU32::new(0),
@@ -188,10 +191,11 @@ impl History {
         }
     }
 
-    /// Moves the clock on by one tick, a second, and answers which topics are idle now: at once those that never had an
+    /// Moves the clock on by one tick, a second: has the next event sampled, and answers which topics are idle now: at once those that never had an
     /// event, the others after their time to live.
     pub(crate) fn tick(&self) -> Vec<Topic> {
         self.tick.fetch_add(1, Ordering::Relaxed);
+        self.sampler.arm();
         read(&self.topics).idle(&self.recent())
     }
 

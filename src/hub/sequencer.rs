@@ -13,6 +13,7 @@
 //! stand in their rings, and readers take nothing beyond the head that they loaded first.
 
 use std::pin::pin;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -49,6 +50,8 @@ type Answer = Result<Published, PublishError>;
 struct Publication {
     events: Vec<Event>,
     reply: oneshot::Sender<Answer>,
+    /// The moment, when it is sampled.
+    sampled: Option<(Instant, SystemTime)>,
 }
 
 /// Combines when it is dropped: also when the publisher gives up meanwhile, what it has pushed is not left behind.
@@ -104,7 +107,7 @@ impl Sequencer {
     /// Pushes a publication, for which whoever pushed it combines. Waits while the queue is full.
     async fn push(&self, history: &History, events: Vec<Event>) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let mut publication = Publication { events, reply };
+        let mut publication = Publication { events, reply, sampled: history.sampler.begin() };
         while let Err(back) = self.queue.push(publication) {
             publication = back;
             // Entered before the next try, so that a drain between the two is not missed.
@@ -133,6 +136,11 @@ impl Sequencer {
     /// Appends events that were numbered elsewhere: they follow each other, and the newest that is here.
     pub(crate) fn append_numbered(&self, history: &History, events: &[Event]) {
         let mut role = lock(&self.role);
+        if !events.is_empty()
+            && let Some(moment) = history.sampler.begin()
+        {
+            history.sampler.note(role.newest + 1, moment);
+        }
         for event in events {
             role.number(history, event);
         }
@@ -188,6 +196,9 @@ impl Role {
     fn drain(&mut self, queue: &ArrayQueue<Publication>, history: &History) -> bool {
         for _ in 0..BATCH {
             let Some(publication) = queue.pop() else { break };
+            if let Some(moment) = publication.sampled {
+                history.sampler.note(self.newest + 1, moment);
+            }
             let answer = self.append(history, &publication.events);
             self.replies.push((publication.reply, answer));
         }

@@ -38,6 +38,7 @@ use super::gap::{Gap, GapReason};
 use super::history::History;
 use super::interest::{Interest, Start};
 use super::relay::{CatchUp, place_after};
+use super::sampler::Sample;
 use super::wake::{SleeperKey, WakeGroup};
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
@@ -353,6 +354,16 @@ impl Subscription {
     /// Whether it takes every event of the hub.
     fn is_all(&self) -> bool {
         self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
+    }
+
+    /// When the sampled event was published, if it is among the first `count` frames of `batch`, which was filled last and
+    /// not taken yet.
+    pub(crate) fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {
+        let sequence = self.history.sampler.sequence();
+        if sequence <= self.taken || !batch.frames().take(count).any(|frame| frame.sequence() == sequence) {
+            return None;
+        }
+        self.history.sampler.sample(sequence)
     }
 
     /// Moves on past the first `count` frames of `batch`, which was filled last.

@@ -6,6 +6,7 @@
 #[cfg(target_os = "linux")]
 mod bench;
 mod cluster;
+mod cors;
 mod crowd;
 mod curl;
 mod demo;

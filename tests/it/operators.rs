@@ -1,9 +1,12 @@
 //! What operators see and do: clients, topics, metrics.
 
+use std::time::Duration;
+
 use fanline::hub::HubOptions;
+use fanline::server::HttpOptions;
 use serde_json::{Value, json};
 
-use crate::support::{EPOCH, Server, assert_problem, request, run, until};
+use crate::support::{Client, EPOCH, Server, assert_problem, request, run, until};
 
 fn at(sequence: u64) -> String {
     format!("{EPOCH}-{sequence}")
@@ -26,6 +29,8 @@ fn a_client_is_listed_with_what_it_said_and_what_it_got() {
         for sequence in [1, 2, 3, 5] {
             stream.data_at(sequence).await;
         }
+        // Counted after the write that the client has seen.
+        until(|| server.stats().delivered == 4).await;
         let page = server.get("/clients").await.ok();
         assert_eq!((page["count"].as_u64(), &page["next"]), (Some(1), &Value::Null));
         let mut client = page["clients"][0].clone();
@@ -272,5 +277,127 @@ fn metrics_count_what_happens_in_every_format() {
         assert_eq!(json["refusals"], json!({"404": 1}));
         assert_eq!(json["history"]["topics"], 1);
         assert!(json["process"]["max_open_files"].as_u64().unwrap() > 100);
+    });
+}
+
+/// The value of `name`, with its labels, in Prometheus' text.
+fn value(text: &str, name: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+}
+
+async fn prometheus(server: &Server) -> String {
+    String::from_utf8(server.get("/metrics").await.body.to_vec()).unwrap()
+}
+
+#[test]
+fn the_way_of_an_event_to_every_socket_is_timed() {
+    run(async {
+        let server = Server::start();
+        let mut streams = Vec::new();
+        for target in ["/stream", "/stream?topics=a", "/stream?topics=a,b", "/stream?topics=*"] {
+            streams.push(server.follow(target).await);
+        }
+        let _elsewhere = server.follow("/stream?topics=elsewhere").await;
+        for _ in 0..3 {
+            server.post("/publish/a", "application/json", "1").await.ok();
+        }
+        for stream in &mut streams {
+            for sequence in 1..=3 {
+                stream.data_at(sequence).await;
+            }
+        }
+        until(|| server.stats().delivered == 12).await;
+        let text = prometheus(&server).await;
+        let sampled = value(&text, "fanline_socket_latency_seconds_count");
+        // The first event, and one more for each second that this takes.
+        assert!((4.0..=12.0).contains(&sampled) && sampled % 4.0 == 0.0, "{sampled}");
+        assert_eq!(value(&text, "fanline_socket_latency_seconds_bucket{le=\"+Inf\"}"), sampled);
+        assert!((0.0..120.0).contains(&value(&text, "fanline_socket_latency_seconds_sum")));
+        assert_eq!(value(&text, "fanline_publish_latency_seconds_count"), 3.0);
+        // Who has it from the history does not wait for a socket.
+        server.follow("/stream?last_event_id=earliest").await.data_at(1).await;
+        let json = server.get("/metrics/json").await.ok();
+        let again = json["latency"]["socket"]["count"].as_f64().unwrap();
+        assert_eq!((again, json["latency"]["publish"]["count"].as_u64()), (sampled, Some(3)));
+        assert!(json["latency"]["publish"]["p99"].as_f64().is_some_and(|p99| p99 < 10.0), "{json}");
+    });
+}
+
+#[test]
+fn a_slow_way_to_the_socket_is_seen() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| builder.send_buffer(4096).shards(1));
+        let mut stuck = Client::connect_narrow(server.address).await;
+        stuck.send(request("GET", "/stream?on_lag=skip", &[], b"")).await;
+        until(|| server.stats().streams == 1).await;
+        let filler = format!("{:060000}", 0);
+        // Until so many wait that the sampled one of this second is among them.
+        let waiting =
+            |text: &str| value(text, "fanline_events_published_total") - value(text, "fanline_events_delivered_total");
+        let mut text = prometheus(&server).await;
+        while waiting(&text) < 20.0 {
+            server.post("/publish/t", "text/plain", &filler).await.ok();
+            text = prometheus(&server).await;
+        }
+        let sampled = |text: &str| value(text, "fanline_socket_latency_seconds_count");
+        let before = sampled(&text);
+        while sampled(&text) == before {
+            server.post("/publish/t", "text/plain", "last").await.ok();
+            assert!(stuck.read().await);
+            stuck.take();
+            text = prometheus(&server).await;
+        }
+    });
+}
+
+#[test]
+fn what_could_not_be_published_is_counted_by_its_reason() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| {
+            builder.http(HttpOptions { max_event_bytes: 10, ..HttpOptions::default() })
+        });
+        assert_problem(&server.post("/publish", "application/json", "{}").await, 400, &[]);
+        assert_problem(&server.post("/publish/t", "text/csv", "1").await, 415, &[]);
+        assert_problem(&server.post("/publish/t", "text/plain", "12345678901").await, 413, &[]);
+        let lines = "{\"topic\":\"t\",\"data\":1}\nnonsense\n";
+        assert_problem(&server.post("/publish", "application/x-ndjson", lines).await, 400, &["line 2"]);
+        assert_problem(&server.get("/publish").await, 405, &[]);
+        server.hub.close();
+        assert_problem(&server.post("/publish/t", "text/plain", "1").await, 503, &["shutting down"]);
+        let json = server.get("/metrics/json").await.ok();
+        assert_eq!(
+            json["events"]["publish_errors"],
+            json!({"invalid": 2, "media_type": 1, "method": 1, "too_large": 1, "unavailable": 1})
+        );
+        let text = prometheus(&server).await;
+        assert_eq!(value(&text, "fanline_publish_errors_total{reason=\"invalid\"}"), 2.0);
+        // The line before the one that was wrong was published, and took its time.
+        assert_eq!(value(&text, "fanline_publish_latency_seconds_count"), 1.0);
+    });
+}
+
+#[test]
+fn a_connection_that_is_given_up_is_counted_by_its_reason() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| {
+            builder.http(HttpOptions { head_timeout: Duration::from_millis(200), ..HttpOptions::default() })
+        });
+        let mut late = server.connect().await;
+        late.send("GET / HTTP/1.1\r\nhost").await;
+        let mut garbled = server.connect().await;
+        garbled.send("\x01\x02\r\n\r\n").await;
+        let mut long = server.connect().await;
+        long.send(request("GET", "/", &[("cookie", &"x".repeat(70_000))], b"")).await;
+        for client in [late, garbled, long] {
+            client.rest().await;
+        }
+        // Who is merely idle is not rejected.
+        let mut idle = server.connect().await;
+        idle.get("/health").await.ok();
+        idle.rest().await;
+        let json = server.get("/metrics/json").await.ok();
+        assert_eq!(json["connections"]["rejected"], json!({"head_timeout": 1, "head_too_large": 1, "malformed": 1}));
+        assert_eq!(value(&prometheus(&server).await, "fanline_connections_rejected_total{reason=\"malformed\"}"), 1.0);
     });
 }

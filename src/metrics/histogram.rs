@@ -1,0 +1,80 @@
+//! How long something takes, counted in buckets.
+
+use std::time::Duration;
+
+use super::Count;
+
+/// The upper bounds of the buckets, in microseconds: from what a fast machine needs to what nobody waits for.
+const BOUNDS: [u64; 18] = [
+    50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+];
+
+/// For one thread that writes, and any that read.
+#[derive(Default)]
+pub(crate) struct Latencies {
+    /// How many were at most as long as each bound and longer than the one before; the last ones are longer than all.
+    buckets: [Count; BOUNDS.len() + 1],
+    nanoseconds: Count,
+}
+
+impl Latencies {
+    pub(crate) fn observe(&self, latency: Duration) {
+        let bucket = BOUNDS.partition_point(|&bound| Duration::from_micros(bound) < latency);
+        self.buckets[bucket].add(1);
+        self.nanoseconds.add(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// The latencies of all shards together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LatencyDistribution {
+    /// In seconds the upper bound of each bucket, and how many were longer than the bound before; the last is infinite.
+    pub(crate) buckets: Vec<(f64, u64)>,
+    pub(crate) seconds: f64,
+    pub(crate) count: u64,
+}
+
+impl LatencyDistribution {
+    pub(crate) fn of<'a>(parts: impl Iterator<Item = &'a Latencies> + Clone) -> Self {
+        let bounds = BOUNDS.iter().map(|&bound| bound as f64 / 1e6).chain([f64::INFINITY]);
+        let count = |bucket: usize| parts.clone().map(|part| part.buckets[bucket].get()).sum();
+        let buckets: Vec<(f64, u64)> = bounds.enumerate().map(|(bucket, bound)| (bound, count(bucket))).collect();
+        Self {
+            count: buckets.iter().map(|(_, count)| count).sum(),
+            seconds: parts.clone().map(|part| part.nanoseconds.get()).sum::<u64>() as f64 / 1e9,
+            buckets,
+        }
+    }
+
+    /// The bound of the bucket in which the `share` lies; none when nothing was counted, or when it was longer than all
+    /// bounds.
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = (self.count as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let bucket = self.buckets.iter().find(|(_, count)| {
+            seen += count;
+            seen >= wanted
+        });
+        bucket.map(|&(bound, _)| bound).filter(|bound| bound.is_finite())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_counted_below_the_first_bound_that_is_not_shorter() {
+        let (one, other) = (Latencies::default(), Latencies::default());
+        one.observe(Duration::from_micros(50));
+        one.observe(Duration::from_micros(51));
+        other.observe(Duration::from_secs(31));
+        let all = LatencyDistribution::of([&one, &other].into_iter());
+        let counted: Vec<_> = all.buckets.iter().filter(|(_, count)| *count > 0).copied().collect();
+        assert_eq!(counted, [(0.000_05, 1), (0.0001, 1), (f64::INFINITY, 1)]);
+        assert_eq!((all.count, all.seconds), (3, 31.000_101));
+        assert_eq!((all.quantile(0.3), all.quantile(0.5), all.quantile(0.99)), (Some(0.000_05), Some(0.0001), None));
+        assert_eq!(LatencyDistribution::of(std::iter::empty::<&Latencies>()).quantile(0.5), None);
+    }
+}

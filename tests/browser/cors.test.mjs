@@ -1,0 +1,91 @@
+// Pages of other origins in a real browser, which is what keeps them from reading.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+
+import { launch } from "./browser.mjs";
+import { Server } from "./server.mjs";
+
+let browser, site, listed, stranger;
+
+before(async () => {
+  browser = await launch();
+  site = createServer((_, response) => response.setHeader("content-type", "text/html").end("<!doctype html>")).listen(0, "127.0.0.1");
+  await once(site, "listening");
+  const { port } = site.address();
+  [listed, stranger] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
+});
+after(async () => {
+  await browser?.close();
+  site?.close();
+});
+
+async function on(origin, visit) {
+  const page = await browser.newPage();
+  try {
+    await page.goto(origin);
+    return await visit(page);
+  } finally {
+    await page.close();
+  }
+}
+
+test("a page of a listed origin follows a stream, publishes, and comes back with its last id", async () => {
+  let server = await Server.start(["--retry", "200ms", "--cors-origin", listed, "--cors-credentials"]);
+  try {
+    await on(listed, async (page) => {
+      await page.evaluate((url) => {
+        [window.seen, window.gaps] = [[], 0];
+        window.source = new EventSource(`${url}/stream?topics=t`, { withCredentials: true });
+        window.source.addEventListener("data", (event) => window.seen.push(event.data));
+        window.source.addEventListener("gap", () => window.gaps++);
+        return new Promise((opened) => (window.source.onopen = opened));
+      }, server.url);
+      // JSON to another origin is preflighted, and the answer is readable.
+      const answer = await page.evaluate(async (url) => {
+        const headers = { "content-type": "application/json" };
+        const response = await fetch(`${url}/publish`, { method: "POST", headers, body: '{"topic":"t","data":1}' });
+        return response.json();
+      }, server.url);
+      assert.match(answer.id, /^\d+-1$/);
+      await page.waitForFunction(() => window.seen.length === 1);
+      // So is the header that a client of one's own resumes with.
+      const resumed = await page.evaluate(async (url) => {
+        const response = await fetch(`${url}/stream?topics=t`, { headers: { "last-event-id": "earliest" } });
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        let text = "";
+        while (!text.includes("data: 1")) text += (await reader.read()).value;
+        await reader.cancel();
+        return text;
+      }, server.url);
+      assert.match(resumed, /"replayed":1/);
+      const problem = await page.evaluate(async (url) => (await fetch(`${url}/nothing`)).json(), server.url);
+      assert.equal(problem.status, 404);
+      // Another one in its place knows nothing of the old position, and says so.
+      await server.stop();
+      server = await server.again();
+      await page.waitForFunction(() => window.gaps === 1);
+    });
+  } finally {
+    await server.stop();
+  }
+});
+
+test("a page of another origin reads nothing", async () => {
+  const server = await Server.start(["--cors-origin", listed]);
+  try {
+    await on(stranger, async (page) => {
+      const outcome = await page.evaluate((url) => new Promise((done) => {
+        const source = new EventSource(`${url}/stream`);
+        source.onopen = () => done("open");
+        source.onerror = () => done(source.readyState === EventSource.CLOSED ? "refused" : "waiting");
+      }), server.url);
+      assert.equal(outcome, "refused");
+      const fetched = await page.evaluate((url) => fetch(`${url}/health`).then(() => "read", (error) => error.name), server.url);
+      assert.equal(fetched, "TypeError");
+    });
+  } finally {
+    await server.stop();
+  }
+});

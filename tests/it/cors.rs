@@ -1,0 +1,144 @@
+//! Which pages of other origins may read what the server answers.
+
+use fanline::server::{HttpOptions, Origins};
+
+use crate::process::{Process, serve};
+use crate::support::{Head, Server, assert_problem, request, run};
+
+const PAGE: &str = "https://app.example";
+
+fn with(origins: Origins) -> Server {
+    Server::with(Server::hub_options(), |builder| builder.http(HttpOptions { origins, ..HttpOptions::default() }))
+}
+
+fn listed(credentials: bool) -> Origins {
+    Origins::Listed { origins: vec![PAGE.parse().unwrap(), "http://[::1]:5173".parse().unwrap()], credentials }
+}
+
+fn allowed(head: &Head) -> Option<&str> {
+    head.header("access-control-allow-origin")
+}
+
+fn varies_by_origin(head: &Head) -> bool {
+    head.header("vary").is_some_and(|vary| vary.split(',').any(|field| field.trim().eq_ignore_ascii_case("origin")))
+}
+
+#[test]
+fn without_a_setting_no_other_page_may_read() {
+    run(async {
+        let server = Server::start();
+        let stream = server.subscribe_with("/stream", &[("origin", PAGE)]).await;
+        assert_eq!((allowed(&stream.head), stream.head.header("vary")), (None, None));
+        let preflight = [("origin", PAGE), ("access-control-request-method", "POST")];
+        assert_problem(&server.ask(request("OPTIONS", "/publish", &preflight, b"")).await, 405, &["POST"]);
+    });
+}
+
+#[test]
+fn a_page_of_a_listed_origin_may_read_streams_answers_and_problems() {
+    run(async {
+        let server = with(listed(false));
+        for origin in [PAGE, "http://[::1]:5173"] {
+            let headers = [("origin", origin)];
+            let mut stream = server.subscribe_with("/stream?topics=t", &headers).await;
+            assert_eq!(allowed(&stream.head), Some(origin));
+            assert!(varies_by_origin(&stream.head));
+            assert_eq!(stream.head.header("content-type"), Some("text/event-stream"));
+            assert_eq!(stream.head.header("access-control-allow-credentials"), None);
+            stream.hello().await;
+            for (method, path, status) in [
+                ("GET", "/health", 200),
+                ("GET", "/clients", 200),
+                ("GET", "/nothing", 404),
+                ("GET", "/stream?heartbeat=0", 400),
+                ("POST", "/health", 405),
+            ] {
+                let answer = server.ask(request(method, path, &headers, b"")).await;
+                assert_eq!((answer.head.status, allowed(&answer.head)), (status, Some(origin)), "{method} {path}");
+                assert!(varies_by_origin(&answer.head), "{method} {path}");
+                let exposed = answer.head.header("access-control-expose-headers").unwrap();
+                assert!(exposed.contains("retry-after"), "{exposed}");
+            }
+            server.publish("t", 1..=1).await;
+            assert_eq!(stream.event().await.data, "{\"n\":1}");
+        }
+    });
+}
+
+#[test]
+fn a_page_of_another_origin_may_not_and_caches_can_tell_them_apart() {
+    run(async {
+        let server = with(listed(true));
+        for origin in ["https://app.example.evil.example", "https://app.example:8443", "http://app.example", "null"] {
+            let stream = server.subscribe_with("/stream", &[("origin", origin)]).await;
+            assert_eq!(allowed(&stream.head), None, "{origin}");
+            assert!(varies_by_origin(&stream.head));
+        }
+        // Who is no browser is served as ever.
+        let stream = server.subscribe("/stream").await;
+        assert!(allowed(&stream.head).is_none() && varies_by_origin(&stream.head));
+    });
+}
+
+#[test]
+fn a_preflight_allows_last_event_id() {
+    run(async {
+        let server = with(listed(true));
+        let preflight = [
+            ("origin", PAGE),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "last-event-id,content-type"),
+        ];
+        for path in ["/stream", "/publish", "/clients/0000000000000000"] {
+            let answer = server.ask(request("OPTIONS", path, &preflight, b"")).await;
+            assert_eq!((answer.head.status, allowed(&answer.head)), (200, Some(PAGE)), "{path}");
+            let list = |name: &str| answer.head.header(name).unwrap_or("").to_ascii_lowercase();
+            let headers = list("access-control-allow-headers");
+            for name in ["last-event-id", "content-type", "authorization", "cache-control"] {
+                assert!(headers.split(',').any(|header| header == name), "{name}: {headers}");
+            }
+            let methods = list("access-control-allow-methods");
+            assert!(["get", "post", "delete"].iter().all(|method| methods.contains(method)), "{methods}");
+            assert_eq!(answer.head.header("access-control-allow-credentials"), Some("true"));
+            assert_eq!(answer.head.header("access-control-max-age"), Some("600"));
+        }
+        // An OPTIONS that is no preflight asks for something that is not there.
+        let plain = server.ask(request("OPTIONS", "/stream", &[("origin", PAGE)], b"")).await;
+        assert_problem(&plain, 405, &["GET"]);
+    });
+}
+
+#[test]
+fn any_page_may_read_what_is_not_for_operators() {
+    run(async {
+        let server = with(Origins::Any);
+        let headers = [("origin", "null"), ("cookie", "a=b")];
+        let stream = server.subscribe_with("/stream", &headers).await;
+        assert_eq!(allowed(&stream.head), Some("*"));
+        assert_eq!(stream.head.header("access-control-allow-credentials"), None);
+        // A browser on the server's own machine shows pages of strangers.
+        for path in ["/clients", "/topics"] {
+            assert_eq!(allowed(&server.ask(request("GET", path, &headers, b"")).await.head), None, "{path}");
+        }
+        let preflight = [("origin", PAGE), ("access-control-request-method", "DELETE")];
+        let answer = server.ask(request("OPTIONS", "/clients/0000000000000000", &preflight, b"")).await;
+        assert_problem(&answer, 405, &["DELETE"]);
+    });
+}
+
+#[test]
+fn credentials_need_origins_by_name() {
+    for args in [&["--cors-credentials"][..], &["--cors-credentials", "--cors-origin", "*"]] {
+        let (code, _, stderr) = Process::run(serve(&[&["--check"], args].concat()));
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains("cors_credentials") && stderr.contains("--cors-origin https://"), "{stderr}");
+    }
+    let (code, _, stderr) = Process::run(serve(&["--check", "--cors-origin", "https://app.example/"]));
+    assert!(code == Some(2) && stderr.contains("leave out the slash"), "{stderr}");
+    let args = ["--check", "--cors-origin", PAGE, "--cors-origin", "http://127.0.0.1:5173", "--cors-credentials"];
+    let (code, stdout, _) = Process::run(serve(&args));
+    assert!(
+        code == Some(0) && stdout.contains("cors_origin = [\"https://app.example\", \"http://127.0.0.1:5173\"]"),
+        "{stdout}"
+    );
+}
