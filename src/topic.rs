@@ -148,6 +148,15 @@ impl TopicFilter {
         }
     }
 
+    /// Whether this filter takes every topic that `other` takes.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(one), Self::Exact(other)) => one == other,
+            (Self::Exact(_), Self::Pattern(_)) => false,
+            (Self::Pattern(pattern), other) => pattern.takes_all_of(other.as_str()),
+        }
+    }
+
     /// The filter's text, as it was given.
     pub fn as_str(&self) -> &str {
         match self {
@@ -183,12 +192,18 @@ impl TopicPattern {
 
     /// Whether this pattern takes `topic`.
     pub fn matches(&self, topic: &Topic) -> bool {
-        let (mut pattern, mut text) = (&*self.0, topic.as_str());
+        self.takes_all_of(topic.as_str())
+    }
+
+    /// Whether this pattern takes `text`, or all that it takes where it is a pattern itself. Segment stands against
+    /// segment: a `*` there is one that is not empty, like any that this pattern's `*` takes, and none of its words.
+    fn takes_all_of(&self, text: &str) -> bool {
+        let (mut pattern, mut text) = (&*self.0, text);
         loop {
             let (wanted, found) = (first_segment(pattern), first_segment(text));
             match wanted {
                 "**" => return !text.is_empty(),
-                "*" if !found.is_empty() => {}
+                "*" if !found.is_empty() && found != "**" => {}
                 _ if wanted == found => {}
                 _ => return false,
             }

@@ -62,6 +62,62 @@ proptest! {
     }
 }
 
+/// Every topic of up to four of these segments. `z` stands for all that no pattern names.
+fn topics() -> &'static [Topic] {
+    static TOPICS: std::sync::OnceLock<Vec<Topic>> = std::sync::OnceLock::new();
+    TOPICS.get_or_init(|| {
+        let (mut texts, mut last) = (Vec::new(), vec![String::new()]);
+        for length in 0..4 {
+            let separators: &[&str] = if length == 0 { &[""] } else { &[":", "."] };
+            let longer = |text: &String| {
+                let ends =
+                    separators.iter().flat_map(|separator| ["a", "b", "z", ""].map(|end| format!("{separator}{end}")));
+                ends.map(|end| format!("{text}{end}")).collect::<Vec<_>>()
+            };
+            last = last.iter().flat_map(longer).collect();
+            texts.extend(last.iter().cloned());
+        }
+        texts.iter().filter_map(|text| Topic::new(text).ok()).collect()
+    })
+}
+
+/// Filters of up to three segments, each of which a topic above has one more of.
+fn short_filter() -> impl Strategy<Value = TopicFilter> {
+    let segment = || select(&["a", "b", "", "*", "*", "**"][..]);
+    let more = vec((select(&[":", "."][..]), segment()), 0..3);
+    (segment(), more).prop_filter_map("a filter", |(first, more)| {
+        let text = more.into_iter().fold(first.to_owned(), |text, (separator, segment)| text + separator + segment);
+        TopicFilter::new(&text).ok()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2048, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_filter_covers_another_exactly_when_no_topic_of_the_other_is_left_out(
+        one in short_filter(),
+        other in short_filter(),
+    ) {
+        let takes = |filter: &TopicFilter, topic: &Topic| {
+            matches(&tokens(filter.as_str()), &topic.as_str().chars().collect::<Vec<_>>())
+        };
+        let left_out = topics().iter().find(|topic| takes(&other, topic) && !takes(&one, topic));
+        prop_assert_eq!(one.covers(&other), left_out.is_none(), "{:?}", left_out);
+    }
+}
+
+#[test]
+fn some_filters_cover_others() {
+    let covers = |one: &str, other: &str| TopicFilter::new(one).unwrap().covers(&TopicFilter::new(other).unwrap());
+    for (one, other) in [("**", "**"), ("**", "a"), ("a:**", "a:*.b"), ("a:*", "a:*"), ("*.**", "*.*"), ("a", "a")] {
+        assert!(covers(one, other), "{one} covers {other}");
+    }
+    for (one, other) in [("a:*", "a:**"), ("*", "**"), ("a", "*"), ("a.**", "a."), ("*", "a:b"), ("a:*", "**")] {
+        assert!(!covers(one, other), "{one} does not cover {other}");
+    }
+}
+
 #[test]
 fn trying_everything_finds_matches_and_others() {
     let naive = |filter: &str, topic: &str| matches(&tokens(filter), &topic.chars().collect::<Vec<_>>());
