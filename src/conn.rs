@@ -7,7 +7,8 @@
 //! **Ends.** *Closed*: the peer hung up (which includes that it closed its sending side, as hyper takes it for ordinary
 //! requests). *Lagged*: the cursor fell out of its ring and the client did not ask to skip. *Stalled*: bytes were pending
 //! and the client took none for the write timeout; the kernel ends a connection whose peer acknowledges nothing for the
-//! same time. *Drained*: the server ends the stream; everything published by then is written first.
+//! same time. *Drained*: the server ends the stream; everything published by then is written first. *Token expired*,
+//! *revoked*, *disconnected*: the stream may not go on; what is written last says so.
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores.
@@ -36,7 +37,7 @@ use wheel::{NEVER, Second};
 
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Sample, Subscription};
 use crate::metrics::{ConnectionGuard, Ending};
-use crate::presence::{ClientId, Registration};
+use crate::presence::{ClientId, Registration, WARNING};
 use crate::wire::{chunk, sse};
 
 /// How many batches one connection writes before the others of its shard get their turn.
@@ -92,6 +93,8 @@ pub(crate) struct Connection {
     awaits_read: bool,
     heartbeat: u16,
     takes_heartbeats: bool,
+    /// Whether its grant ends at some time.
+    has_end: bool,
     /// Whether the body is chunked: HTTP/1.1.
     is_framed: bool,
     on_lag: OnLag,
@@ -135,6 +138,7 @@ impl Connection {
     ) -> Self {
         let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats } = request;
         let id = registration.client.identity.id;
+        let has_end = registration.client.identity.standing.as_ref().is_some_and(|standing| standing.ends.is_some());
         let mut pending = head;
         let hello = notice::hello(id, &opening, retry(id, &shard.options));
         pending.extend_from_slice(&sse::bytes_for(&hello, is_framed));
@@ -151,6 +155,7 @@ impl Connection {
             awaits_read: false,
             heartbeat,
             takes_heartbeats,
+            has_end,
             is_framed,
             on_lag,
             farewell: Farewell::NotYet,
@@ -168,8 +173,7 @@ impl Connection {
         loop {
             match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
                 Progress::Idle if self.farewell == Farewell::Closing => {
-                    let is_disconnected = self.registration.client.is_disconnected();
-                    return Err(if is_disconnected { Ending::Disconnected } else { Ending::Drained });
+                    return Err(self.registration.client.ending().unwrap_or(Ending::Drained));
                 }
                 Progress::Idle if self.is_quiet() => {
                     self.pending = self.sign_of_life();
@@ -187,8 +191,8 @@ impl Connection {
 
     /// Decides what becomes of a client that takes no bytes.
     fn blocked(&mut self) -> Result<(), Ending> {
-        if self.registration.client.is_disconnected() {
-            return Err(Ending::Disconnected);
+        if let Some(ending) = self.registration.client.ending() {
+            return Err(ending);
         }
         let now = self.shard.now();
         if self.blocked_since == NEVER {
@@ -216,11 +220,11 @@ impl Connection {
                 }
                 continue;
             }
-            if self.registration.client.is_disconnected() && self.farewell != Farewell::Closing {
-                self.farewell = Farewell::Closing;
-                let mut farewell = BytesMut::from(&*sse::bytes_for(&notice::disconnected(), self.is_framed));
-                farewell.extend_from_slice(self.end_of_body());
-                self.pending = farewell.freeze();
+            if self.registration.client.is_called()
+                && self.farewell != Farewell::Closing
+                && let Some(words) = self.heed()
+            {
+                self.pending = words;
                 continue;
             }
             if self.farewell == Farewell::Closing {
@@ -263,6 +267,21 @@ impl Connection {
             }
         }
         Ok(Progress::Yield)
+    }
+
+    /// What is said to a client of which the server wants something now.
+    #[cold]
+    fn heed(&mut self) -> Option<Bytes> {
+        let client = &self.registration.client;
+        if let Some(ending) = client.ending() {
+            self.farewell = Farewell::Closing;
+            let mut words = BytesMut::from(&*sse::bytes_for(&notice::ended(ending), self.is_framed));
+            words.extend_from_slice(self.end_of_body());
+            return Some(words.freeze());
+        }
+        let ends = client.identity.standing.as_ref().and_then(|standing| standing.ends)?;
+        let is_due = client.takes_warning();
+        is_due.then(|| sse::bytes_for(&notice::expires(ends.saturating_sub(self.shard.now())), self.is_framed))
     }
 
     fn write_batch(&self, batch: &Batch) -> (io::Result<usize>, Offer) {
@@ -418,11 +437,19 @@ impl Connection {
             since => since + self.shard.write_timeout() + 1,
         };
         let now = self.shard.now();
+        let due = if self.has_end { due.min(self.end_call(now)) } else { due };
         if self.next_call > due || self.next_call <= now {
             let due = due.max(now + 1);
             self.next_call = due;
             self.shard.schedule(due, self.registration.key);
         }
+    }
+
+    /// When this is to be called because its grant ends, or is about to.
+    #[cold]
+    fn end_call(&self, now: Second) -> Second {
+        let ends = self.registration.client.identity.standing.as_ref().and_then(|standing| standing.ends);
+        ends.map_or(Second::MAX, |ends| if now + WARNING < ends { ends - WARNING } else { ends })
     }
 
     fn ended(&self, ending: Ending) {
@@ -434,7 +461,7 @@ impl Connection {
                 let (reason, behind) = (ending.as_str(), self.subscription.behind());
                 tracing::warn!(client = %id, name, %remote, reason, behind, events = client.events.get(), "client cut off");
             }
-            Ending::Closed | Ending::Drained | Ending::Disconnected => {
+            Ending::Closed | Ending::Drained | Ending::Disconnected | Ending::TokenExpired | Ending::Revoked => {
                 let (reason, connected_at) = (ending.as_str(), client.identity.connected_at);
                 tracing::debug!(client = %id, name, %remote, reason, connected_at, "client gone");
             }

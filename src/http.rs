@@ -4,7 +4,7 @@
 //! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
 //! [`takeover`] puts on its own task.
 
-mod admin;
+mod admit;
 mod clients;
 mod cluster;
 pub(crate) mod cors;
@@ -24,6 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admit::attempt;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 pub(crate) use cluster::roll_call;
 use cors::Origins;
@@ -37,6 +39,7 @@ use takeover::Reply;
 use tokio::sync::watch;
 use tower_http::cors::CorsLayer;
 
+use crate::auth::{Access, Action};
 use crate::backbone::Backbone;
 use crate::conn::Shard;
 use crate::presence::{ClientIds, Clients};
@@ -77,6 +80,8 @@ pub(crate) struct Routes {
     /// The clients of all shards.
     pub(crate) everybody: Arc<[Arc<Clients>]>,
     pub(crate) options: Options,
+    /// Who may do what: of all shards, and replaced while they run.
+    pub(crate) access: Arc<ArcSwap<Access>>,
     /// What `options` says of origins, ready to use.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
@@ -133,11 +138,12 @@ impl Routes {
         let response = match path {
             "/stream" | "/events" => {
                 allow("GET", request.method() == Method::GET)?;
-                return stream::subscribe(self, &request, remote).map(|reply| Reply::Stream(Box::new(reply)));
+                return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, remote).await?)));
             }
             "/publish" => {
                 allow("POST", request.method() == Method::POST)?;
-                json_response(&publish::publish(shard, options, request).await?)
+                let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
+                json_response(&publish::publish(shard, options, permit, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
             "/demo" => reads(&request).map(|()| demo::page())?,
@@ -146,29 +152,32 @@ impl Routes {
             "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,
             "/metrics" => {
                 reads(&request)?;
+                self.admit(&attempt(&request, remote, Action::Measure)).await?;
                 metrics::metrics(self, metrics::Format::asked_for(request.headers())).await
             }
             "/metrics/prometheus" => {
                 reads(&request)?;
+                self.admit(&attempt(&request, remote, Action::Measure)).await?;
                 metrics::metrics(self, metrics::Format::Prometheus).await
             }
             "/metrics/json" => {
                 reads(&request)?;
+                self.admit(&attempt(&request, remote, Action::Measure)).await?;
                 metrics::metrics(self, metrics::Format::Json).await
             }
             "/clients" => {
                 reads(&request)?;
-                admin::admit(remote, request.headers())?;
+                self.admit(&attempt(&request, remote, Action::Administer)).await?;
                 json_response(&clients::list(self, request.uri().query().unwrap_or("")).await?)
             }
             "/topics" => {
                 reads(&request)?;
-                admin::admit(remote, request.headers())?;
+                self.admit(&attempt(&request, remote, Action::Administer)).await?;
                 json_response(&topics::list(self, request.uri().query().unwrap_or("")).await?)
             }
             path if path.starts_with("/clients/") => {
                 allow("DELETE", request.method() == Method::DELETE)?;
-                admin::admit(remote, request.headers())?;
+                self.admit(&attempt(&request, remote, Action::Administer)).await?;
                 json_response(&clients::disconnect(self, &path["/clients/".len()..]).await?)
             }
             _ => {
@@ -177,7 +186,8 @@ impl Routes {
                     return Err(Problem::new(StatusCode::NOT_FOUND, detail));
                 };
                 allow("POST", request.method() == Method::POST)?;
-                json_response(&publish::publish_to(shard, options, topic, request).await?)
+                let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
+                json_response(&publish::publish_to(shard, options, &permit, topic, request).await?)
             }
         };
         Ok(Reply::Ordinary(response))

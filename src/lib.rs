@@ -41,7 +41,7 @@
 //! | 0 | `event`, `topic`, `position`, `sync` | validated values; the primitives that loom stands in for |
 //! | 1 | `wire`, `ring` | bytes on the wire; the lock-free ring |
 //! | 2 | `hub` | channels, sequencer, history, subscriptions, wake-ups |
-//! | 3 | `metrics`, `presence` | what is counted; who is connected |
+//! | 3 | `metrics`, `presence`, `auth` | what is counted; who is connected; who may do what |
 //! | 4 | `conn`, [`backbone`] | a stream's task, its keep-alive, what a shard's connections share; many servers as one |
 //! | 5 | `http` | routes, handlers, problems, the takeover |
 //! | 6 | `server` | listeners, shards, drain |
@@ -62,6 +62,7 @@
 //!
 //! `http::Routes` answers 404 for paths that it does not know: an application's own service will be asked there.
 
+pub mod auth;
 #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no kind of backbone"))]
 pub mod backbone;
 mod conn;

@@ -81,11 +81,23 @@ pub(crate) enum Ending {
     Misused,
     /// An operator had the server end it.
     Disconnected,
+    /// Its token ended.
+    TokenExpired,
+    /// The rules were replaced, and it would not be let in any more.
+    Revoked,
 }
 
 impl Ending {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Closed, Self::Lagged, Self::Stalled, Self::Drained, Self::Misused, Self::Disconnected];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Closed,
+        Self::Lagged,
+        Self::Stalled,
+        Self::Drained,
+        Self::Misused,
+        Self::Disconnected,
+        Self::TokenExpired,
+        Self::Revoked,
+    ];
     const COUNT: usize = Self::ALL.len();
 
     /// The word for it in logs and metrics.
@@ -97,6 +109,8 @@ impl Ending {
             Self::Drained => "drained",
             Self::Misused => "misused",
             Self::Disconnected => "disconnected",
+            Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -292,7 +306,8 @@ pub struct ServerStats {
     pub cut_off_stalled: u64,
     /// Streams that their clients closed.
     pub closed_by_peer: u64,
-    /// Streams that the server ended: at its shutdown, because of what the client sent, or because an operator said so.
+    /// Streams that the server ended: at its shutdown, because of what the client sent, because an operator
+    /// said so, or because the client may not have it any more.
     pub closed_by_server: u64,
     /// How often accepting paused because the process had no file descriptor left.
     pub accept_pauses: u64,
@@ -313,7 +328,16 @@ impl Stats {
             cut_off_lagged: ended(Ending::Lagged),
             cut_off_stalled: ended(Ending::Stalled),
             closed_by_peer: ended(Ending::Closed),
-            closed_by_server: ended(Ending::Drained) + ended(Ending::Misused) + ended(Ending::Disconnected),
+            closed_by_server: [
+                Ending::Drained,
+                Ending::Misused,
+                Ending::Disconnected,
+                Ending::TokenExpired,
+                Ending::Revoked,
+            ]
+            .map(ended)
+            .iter()
+            .sum(),
             accept_pauses: metrics.accept_pauses.get(),
         }
     }

@@ -13,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) use labels::Labels;
 use slab::Slab;
 
-use crate::metrics::Count;
+use crate::auth::Grant;
+use crate::metrics::{Count, Ending};
 
 /// The name that the server gives a client: unique within a server's life, and most likely among servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,7 +95,19 @@ pub(crate) struct Identity {
     pub(crate) remote: Remote,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
+    /// Under which grant, unless it is what anybody has. In memory of its own: most clients of most servers have none.
+    pub(crate) standing: Option<Box<Standing>>,
 }
+
+/// The grant that a client was let in with.
+pub(crate) struct Standing {
+    pub(crate) grant: Grant,
+    /// When it ends, in the shard's seconds.
+    pub(crate) ends: Option<u32>,
+}
+
+/// How many seconds before its end a client is told of it.
+pub(crate) const WARNING: u32 = 30;
 
 /// A connected client. Its connection's task writes the counts.
 pub(crate) struct Client {
@@ -111,6 +124,14 @@ pub(crate) struct Client {
 const DRAINING: u8 = 1;
 /// An operator does not want this client.
 const DISCONNECTED: u8 = 2;
+/// It would not be let in any more.
+const REVOKED: u8 = 4;
+/// Its token ended.
+const EXPIRED: u8 = 8;
+/// Its token ends soon, and it is to be told.
+const EXPIRES: u8 = 16;
+/// It was told, or is being told.
+const WARNED: u8 = 32;
 
 impl Client {
     /// Says which task serves this client: the same for its whole life.
@@ -120,23 +141,52 @@ impl Client {
 
     /// Has the server close the client's stream, once all that is published by now was written.
     pub(crate) fn end(&self) {
-        // Who was disconnected stays so.
-        let _ = self.farewell.compare_exchange(0, DRAINING, Ordering::Release, Ordering::Relaxed);
-        self.wake();
+        self.call(DRAINING);
     }
 
     pub(crate) fn is_ending(&self) -> bool {
-        self.farewell.load(Ordering::Acquire) == DRAINING
+        let called = self.farewell.load(Ordering::Acquire);
+        called & DRAINING != 0 && ending_of(called).is_none()
     }
 
     /// Has the server close the client's stream now.
     pub(crate) fn disconnect(&self) {
-        self.farewell.store(DISCONNECTED, Ordering::Release);
-        self.wake();
+        self.call(DISCONNECTED);
     }
 
-    pub(crate) fn is_disconnected(&self) -> bool {
-        self.farewell.load(Ordering::Acquire) == DISCONNECTED
+    /// Has the server close the client's stream now: under the rules of today it would not be opened.
+    pub(crate) fn revoke(&self) {
+        self.call(REVOKED);
+    }
+
+    /// The client's shard has called it: notes whether its grant ends, now or soon.
+    pub(crate) fn called_at(&self, now: u32) {
+        let Some(ends) = self.identity.standing.as_ref().and_then(|standing| standing.ends) else { return };
+        if now >= ends {
+            self.farewell.fetch_or(EXPIRED, Ordering::Release);
+        } else if ends - now <= WARNING && self.farewell.fetch_or(WARNED, Ordering::Relaxed) & WARNED == 0 {
+            self.farewell.fetch_or(EXPIRES, Ordering::Release);
+        }
+    }
+
+    /// Whether the server wants something of the stream.
+    pub(crate) fn is_called(&self) -> bool {
+        self.farewell.load(Ordering::Acquire) & !WARNED != 0
+    }
+
+    /// Why the stream is to be closed now.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        ending_of(self.farewell.load(Ordering::Acquire))
+    }
+
+    /// Whether the client is to be told that its token ends; answers so once.
+    pub(crate) fn takes_warning(&self) -> bool {
+        self.farewell.fetch_and(!EXPIRES, Ordering::AcqRel) & EXPIRES != 0
+    }
+
+    fn call(&self, what: u8) {
+        self.farewell.fetch_or(what, Ordering::Release);
+        self.wake();
     }
 
     /// Has the client's task look at its state.
@@ -145,6 +195,11 @@ impl Client {
             waker.wake_by_ref();
         }
     }
+}
+
+fn ending_of(called: u8) -> Option<Ending> {
+    let endings = [(DISCONNECTED, Ending::Disconnected), (REVOKED, Ending::Revoked), (EXPIRED, Ending::TokenExpired)];
+    endings.into_iter().find(|(bit, _)| called & bit != 0).map(|(_, ending)| ending)
 }
 
 /// A client's place in the register of its shard.

@@ -13,11 +13,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use files::raise_open_file_limit;
 
+use crate::auth::{Access, Grant};
 use crate::backbone::Backbone;
 use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
@@ -26,7 +28,8 @@ pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
 use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Stats};
-use crate::presence::ClientIds;
+use crate::presence::{ClientIds, Clients};
+use crate::topic::TopicFilter;
 
 /// Serves a [`Hub`] over HTTP.
 ///
@@ -56,7 +59,53 @@ pub struct Builder {
     http: HttpOptions,
     producers: Vec<(String, ProducerStatus)>,
     backbone: Option<Backbone>,
+    access: AccessHandle,
 }
+
+/// The rules of a server, which can be replaced while it runs. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct AccessHandle {
+    rules: Arc<ArcSwap<Access>>,
+    replaced: Arc<Notify>,
+}
+
+impl AccessHandle {
+    /// Has the server go by `access` from now on. Each open stream is looked at once: those that would not be let in any
+    /// more are closed, the others do not notice.
+    pub fn replace(&self, access: Access) {
+        self.rules.store(Arc::new(access));
+        self.replaced.notify_one();
+    }
+
+    /// Closes the streams that the rules of now do not allow.
+    async fn look_at(&self, everybody: &[Arc<Clients>]) {
+        let rules = self.rules.load_full();
+        let nothing = Grant::default();
+        let mut revoked = 0;
+        for clients in everybody {
+            let mut place = Some(0);
+            while let Some(begin) = place {
+                let (slice, next) = clients.slice(begin, CLIENTS_AT_A_TIME);
+                for client in slice {
+                    let identity = &client.identity;
+                    let grant = identity.standing.as_ref().map_or(&nothing, |standing| &standing.grant);
+                    let filters: Vec<_> =
+                        identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok()).collect();
+                    if !rules.still_holds(grant, &filters) {
+                        client.revoke();
+                        revoked += 1;
+                    }
+                }
+                place = next;
+                tokio::task::yield_now().await;
+            }
+        }
+        tracing::info!(revoked, "the rules of access were replaced");
+    }
+}
+
+/// How many open streams are looked at before others have their turn.
+const CLIENTS_AT_A_TIME: usize = 256;
 
 impl Builder {
     /// Adds an address to listen on; port 0 takes a free one. Without any it is 127.0.0.1:8000.
@@ -113,6 +162,13 @@ impl Builder {
         Self { backbone: Some(backbone), ..self }
     }
 
+    /// Who may do what. Without this everybody may subscribe, and the server's own machine may do everything.
+    #[must_use]
+    pub fn access(self, access: Access) -> Self {
+        self.access.rules.store(Arc::new(access));
+        self
+    }
+
     /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
@@ -144,6 +200,7 @@ impl Server {
             http: HttpOptions::default(),
             producers: Vec::new(),
             backbone: None,
+            access: AccessHandle::default(),
         }
     }
 
@@ -153,6 +210,11 @@ impl Server {
     /// When the system does not say.
     pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// The server's rules, to replace them while it runs.
+    pub fn access(&self) -> AccessHandle {
+        self.builder.access.clone()
     }
 
     /// What the server counts, also while it runs.
@@ -182,6 +244,7 @@ impl Server {
                 shard,
                 everybody: everybody.clone(),
                 options: builder.http.clone(),
+                access: builder.access.rules.clone(),
                 cors: cors::layer(&builder.http.origins),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),
@@ -201,8 +264,10 @@ impl Server {
         let keep_house = async {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
             loop {
-                seconds.tick().await;
-                builder.hub.sweep();
+                tokio::select! {
+                    _ = seconds.tick() => builder.hub.sweep(),
+                    () = builder.access.replaced.notified() => builder.access.look_at(&everybody).await,
+                }
             }
         };
         let outcome = tokio::select! {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::hub::{Gap, Opening};
+use crate::metrics::Ending;
 use crate::position::StreamPosition;
 use crate::presence::ClientId;
 use crate::wire::chunk::Chunk;
@@ -65,9 +66,24 @@ pub(crate) fn farewell(position: StreamPosition) -> Chunk {
     block(None, Some(position), b"system", &Message { message: "server restarting" })
 }
 
-/// An operator had the server close the stream. It bears no id: the client's own last one stays.
-pub(crate) fn disconnected() -> Chunk {
-    block(None, None, b"system", &Message { message: "disconnected" })
+/// The server closes the stream, now. It bears no id: the client's own last one stays.
+pub(crate) fn ended(ending: Ending) -> Chunk {
+    let message = match ending {
+        Ending::TokenExpired => "token expired",
+        Ending::Revoked => "access revoked",
+        _ => "disconnected",
+    };
+    block(None, None, b"system", &Message { message })
+}
+
+/// The stream will be closed in this many seconds.
+pub(crate) fn expires(seconds: u32) -> Chunk {
+    #[derive(Serialize)]
+    struct Expires {
+        message: &'static str,
+        expires_in: u32,
+    }
+    block(None, None, b"system", &Expires { message: "token expires", expires_in: seconds })
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -94,6 +94,7 @@ impl Shard {
             let due = lock(&self.wheel).advance(now);
             for client in due {
                 if let Some(client) = self.clients.get(client) {
+                    client.called_at(now);
                     client.wake();
                 }
             }
@@ -102,6 +103,14 @@ impl Shard {
 
     pub(super) fn now(&self) -> Second {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// The second of this shard in which `end` comes.
+    pub(crate) fn second_of(&self, end: SystemTime) -> Second {
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        // Not before it has passed in whole.
+        let left = Second::try_from(left.as_secs() + 1).unwrap_or(Second::MAX);
+        self.now().saturating_add(left).min(Second::MAX / 2)
     }
 
     /// Seconds that a client may take no bytes.

@@ -116,7 +116,7 @@ pub(super) fn describe(client: &Client, hub: &Hub) -> Value {
         "bytes_sent": client.bytes.get(),
         "remote_addr": identity.remote.to_string(),
         "transport": "sse",
-        "user": null,
+        "user": identity.standing.as_ref().and_then(|standing| standing.grant.subject.as_deref()),
     })
 }
 

@@ -24,6 +24,8 @@ impl PageQuery {
                     let expected = || Problem::bad_request(format!("it is a number from 1 to {MAX_LIMIT}"));
                     page.limit = limit.ok_or_else(|| expected().at("parameter limit"))?;
                 }
+                // Whoever asks may show a token here.
+                "access_token" => {}
                 "after" => page.after = Some(value.into_owned()),
                 key if filters.contains(&key) => page.filters.push((key.to_owned(), value.into_owned())),
                 key => {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
+use crate::auth::Refusal;
 use crate::hub::PublishError;
 use crate::wire::publication::InvalidPublication;
 
@@ -18,13 +19,22 @@ pub(crate) struct Problem {
     allow: Option<&'static str>,
     /// Seconds after which to try again.
     retry_after: Option<u32>,
+    /// Whether credentials would help.
+    wants_credentials: bool,
     /// More that the client should know, as members of the problem object.
     more: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None, retry_after: None, more: serde_json::Map::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            allow: None,
+            retry_after: None,
+            wants_credentials: false,
+            more: serde_json::Map::new(),
+        }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -86,10 +96,27 @@ impl Problem {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if self.wants_credentials {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fanline\""));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Unknown(_) => Self { wants_credentials: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) },
+            Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
+            Refusal::Undecided(_, wait) => {
+                let seconds = u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX);
+                Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+            }
+        }
     }
 }
 

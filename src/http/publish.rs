@@ -10,6 +10,7 @@ use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
+use super::admit::Permit;
 use super::{Options, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
@@ -29,17 +30,23 @@ enum MediaType {
 }
 
 /// One event or an array of them, or a stream of lines.
-pub(super) async fn publish(shard: &Shard, options: &Options, request: Request<Incoming>) -> Result<Value, Problem> {
+pub(super) async fn publish(
+    shard: &Shard,
+    options: &Options,
+    permit: Permit<'_>,
+    request: Request<Incoming>,
+) -> Result<Value, Problem> {
     match media_type(request.headers()) {
         Some(MediaType::Json) => {
             let body = whole(request.into_body(), options.max_body_bytes).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
+            events.iter().try_for_each(|event| permit.publishes(event.topic()))?;
             let count = events.len();
             let published = timed(shard, shard.hub.publish_with_others(events)).await?;
             Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
         }
-        Some(MediaType::Ndjson) => publish_lines(shard, options, request.into_body()).await,
+        Some(MediaType::Ndjson) => publish_lines(shard, options, permit, request.into_body()).await,
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
@@ -48,6 +55,7 @@ pub(super) async fn publish(shard: &Shard, options: &Options, request: Request<I
 pub(super) async fn publish_to(
     shard: &Shard,
     options: &Options,
+    permit: &Permit<'_>,
     topic: &str,
     request: Request<Incoming>,
 ) -> Result<Value, Problem> {
@@ -55,6 +63,7 @@ pub(super) async fn publish_to(
         .decode_utf8()
         .map_err(|_| Problem::bad_request("the topic in the path is not UTF-8"))?;
     let topic = Topic::new(&topic).map_err(|error| Problem::bad_request(format!("the topic in the path: {error}")))?;
+    permit.publishes(&topic)?;
     let query = request.uri().query().unwrap_or("");
     let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "event");
     let name = name.map(|(_, name)| EventName::new(&name)).transpose();
@@ -74,7 +83,12 @@ pub(super) async fn publish_to(
 }
 
 /// Publishes each line as it comes; stops at the first that is not right.
-async fn publish_lines(shard: &Shard, options: &Options, mut body: Incoming) -> Result<Value, Problem> {
+async fn publish_lines(
+    shard: &Shard,
+    options: &Options,
+    mut permit: Permit<'_>,
+    mut body: Incoming,
+) -> Result<Value, Problem> {
     // An escaped character takes up to six times its bytes; and there is room for the other keys.
     let mut lines = Lines::new(options.max_event_bytes * 6 + 2048);
     let mut progress = Progress::default();
@@ -89,9 +103,10 @@ async fn publish_lines(shard: &Shard, options: &Options, mut body: Incoming) -> 
         };
         let Ok(data) = frame.into_data() else { continue };
         lines.push(data);
-        progress.publish(shard, options, std::iter::from_fn(|| lines.next())).await?;
+        permit.goes_on().map_err(|problem| progress.stopped_at(problem))?;
+        progress.publish(shard, options, &permit, std::iter::from_fn(|| lines.next())).await?;
     }
-    progress.publish(shard, options, lines.finish().into_iter()).await?;
+    progress.publish(shard, options, &permit, lines.finish().into_iter()).await?;
     Ok(answer(progress.published, progress.count))
 }
 
@@ -108,6 +123,7 @@ impl Progress {
         &mut self,
         shard: &Shard,
         options: &Options,
+        permit: &Permit<'_>,
         lines: impl Iterator<Item = Result<Bytes, crate::wire::lines::TooLong>>,
     ) -> Result<(), Problem> {
         let mut lines = lines.peekable();
@@ -127,7 +143,7 @@ impl Progress {
                         ),
                     )),
                 };
-                match event {
+                match event.and_then(|event| permit.publishes(event.topic()).map(|()| event)) {
                     Ok(event) => events.push(event),
                     Err(error) => {
                         problem = Some(error);

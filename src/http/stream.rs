@@ -11,37 +11,44 @@ use super::Routes;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::takeover::StreamReply;
+use crate::auth::{Action, Attempt, Grant};
 use crate::backbone::State;
-use crate::conn::StreamRequest;
-use crate::presence::{Identity, Labels};
+use crate::conn::{Shard, StreamRequest};
+use crate::presence::{Identity, Labels, Standing};
 
 const EVENT_STREAM: &str = "text/event-stream";
 
-pub(super) fn subscribe(
+pub(super) async fn subscribe(
     routes: &Routes,
-    request: &Request<Incoming>,
+    request: Request<Incoming>,
     remote: SocketAddr,
 ) -> Result<StreamReply, Problem> {
-    if !accepts_event_stream(request.headers()) {
+    let (request, body) = request.into_parts();
+    if !accepts_event_stream(&request.headers) {
         return Err(Problem::new(
             StatusCode::NOT_ACCEPTABLE,
             format!("this path answers with {EVENT_STREAM}, and the Accept header excludes it"),
         ));
     }
-    if !request.body().is_end_stream() {
+    if !body.is_end_stream() {
         return Err(Problem::bad_request("a subscription has no body; what it asks for stands in the query"));
     }
     if routes.backbone.as_ref().is_some_and(|backbone| backbone.status().state() == State::Connecting) {
         return Err(Problem::unavailable("this server has not reached its backbone yet, and has no positions to give"));
     }
     let shard = &routes.shard;
-    let query = StreamQuery::parse(request.uri().query().unwrap_or(""), request.headers(), routes.options.max_topics)?;
+    let text = request.uri.query().unwrap_or("");
+    let query = StreamQuery::parse(text, &request.headers, routes.options.max_topics)?;
+    let action = Action::Subscribe(&query.filters);
+    let attempt = Attempt { action, method: &request.method, headers: &request.headers, query: text, remote };
+    let permit = routes.admit(&attempt).await?;
     let interest = query.interest();
     let takes_heartbeats = query.takes_heartbeats(&interest);
     let identity = Identity {
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
         remote: remote.into(),
+        standing: standing(&permit.grant, shard),
         connected_at: unix_milliseconds(),
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
@@ -52,9 +59,17 @@ pub(super) fn subscribe(
         "client connects"
     );
     let registration = shard.clients.enter(identity);
+    // Whoever replaces the rules looks at those who are entered.
+    permit.renew(&query.filters)?;
     let on_lag = query.on_lag;
     let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats };
-    Ok(StreamReply { head: head(), version: request.version(), request: stream })
+    Ok(StreamReply { head: head(), version: request.version, request: stream })
+}
+
+/// The grant, unless it is what anybody has.
+fn standing(grant: &Grant, shard: &Shard) -> Option<Box<Standing>> {
+    let ends = grant.expires.map(|end| shard.second_of(end));
+    (!grant.is_anonymous()).then(|| Box::new(Standing { grant: grant.clone(), ends }))
 }
 
 fn head() -> hyper::http::response::Parts {

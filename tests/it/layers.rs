@@ -16,11 +16,14 @@ struct Rule {
 
 const LAYER_0: &[&str] = &["event", "topic", "position", "sync"];
 const LAYERS_0_TO_1: &[&str] = &["event", "topic", "position", "sync", "wire", "ring"];
-const LAYERS_0_TO_3: &[&str] = &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence"];
+const LAYERS_0_TO_3: &[&str] =
+    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth"];
 const LAYERS_0_TO_4: &[&str] =
-    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "conn", "backbone"];
-const LAYERS_0_TO_5: &[&str] =
-    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "conn", "backbone", "http"];
+    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "conn", "backbone"];
+const LAYERS_0_TO_5: &[&str] = &[
+    "event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "conn", "backbone",
+    "http",
+];
 
 const LIBRARY: &[Rule] = &[
     Rule { modules: &["event", "topic", "position"], may_use: LAYER_0, externals: Some(&["bytes"]) },
@@ -29,9 +32,10 @@ const LIBRARY: &[Rule] = &[
     Rule { modules: &["hub"], may_use: LAYERS_0_TO_1, externals: None },
     Rule {
         modules: &["metrics", "presence"],
-        may_use: &["event", "topic", "position", "sync", "metrics", "presence"],
+        may_use: &["event", "topic", "position", "sync", "metrics", "presence", "auth"],
         externals: None,
     },
+    Rule { modules: &["auth"], may_use: &["topic"], externals: None },
     Rule { modules: &["conn"], may_use: LAYERS_0_TO_3, externals: None },
     // Of the hub it sees what anybody sees.
     Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "hub"], externals: None },

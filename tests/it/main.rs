@@ -3,6 +3,7 @@
 //! `support` runs the library's server in this process and shows every byte of an answer; `process` runs the program as
 //! its users do: command line, signals, limits, memory.
 
+mod access;
 #[cfg(target_os = "linux")]
 mod bench;
 mod cluster;

@@ -20,6 +20,8 @@ pub const EPOCH: u64 = 7;
 /// A server on a thread of its own; it ends with this.
 pub struct Server {
     pub address: SocketAddr,
+    /// All that it listens on.
+    pub addresses: Vec<SocketAddr>,
     pub hub: Hub,
     stats: Stats,
     stop: Option<oneshot::Sender<()>>,
@@ -41,13 +43,13 @@ impl Server {
         let builder =
             fanline::Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0).into()).shards(2).drain(Duration::ZERO);
         let server = configure(builder).bind().unwrap();
-        let (address, stats) = (server.local_addresses().unwrap()[0], server.stats());
+        let (addresses, stats) = (server.local_addresses().unwrap(), server.stats());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(server.run(async { drop(stopped.await) }))
         });
-        Self { address, hub, stats, stop: Some(stop), thread: Some(thread) }
+        Self { address: addresses[0], addresses, hub, stats, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn stats(&self) -> ServerStats {

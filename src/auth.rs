@@ -1,0 +1,86 @@
+//! Who may do what.
+//!
+//! **Contract.** Every request that subscribes, publishes or asks for what operators see passes [`Access`] once, before
+//! it is answered. It comes out with a [`Grant`] that covers it, or with a [`Refusal`] that says why not and what would
+//! open the door. A stream keeps its grant until it ends, and ends when the grant does.
+//!
+//! **How.** An [`Authorize`] looks at an [`Attempt`] and answers a grant, a refusal, or that it has nothing to say: API
+//! keys ([`Keys`]), tokens (`Tokens`) and an HTTP service (`Service`) are such, and an application may bring its own.
+//! Who shows no credentials at all gets what [`Access`] opens to everybody.
+//!
+//! **Invariants.** A credential that is shown and not good is refused, and never taken for none. A pattern, or
+//! everything, needs one granted pattern that covers all of it. Secrets are in no error, log line or `Debug` text.
+
+mod access;
+mod attempt;
+#[cfg(feature = "auth")]
+mod crypto;
+#[cfg(feature = "auth")]
+mod fetch;
+mod grant;
+#[cfg(feature = "auth")]
+mod key_set;
+mod keys;
+mod patterns;
+mod refusal;
+#[cfg(feature = "auth")]
+mod service;
+#[cfg(feature = "auth")]
+mod tokens;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use access::Access;
+pub use attempt::{Action, Attempt};
+#[cfg(feature = "auth")]
+pub use fetch::{InvalidUrl, Url};
+pub use grant::Grant;
+#[cfg(feature = "auth")]
+pub use key_set::{Jwks, KeyError, KeySet, SigningKey};
+pub use keys::{InvalidDigest, Key, KeyDigest, Keys};
+pub use patterns::{InvalidPatterns, Patterns};
+pub use refusal::Refusal;
+#[cfg(feature = "auth")]
+pub use service::{Service, ServiceOptions};
+#[cfg(feature = "auth")]
+pub use tokens::{Claims, Permissions, TokenRules, Tokens};
+
+/// What an [`Authorize`] answers with, in time.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>> + Send + 'a>>;
+
+/// Decides what a request may do.
+///
+/// ```
+/// use fanline::auth::{Access, Answer, Attempt, Authorize, Grant};
+/// use fanline::{Hub, Server};
+///
+/// /// Knows people by the session that another part of the application gave them.
+/// struct Sessions;
+///
+/// impl Authorize for Sessions {
+///     fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
+///         Box::pin(async move {
+///             let is_anna = attempt.cookie("session") == Some("a7c3");
+///             Ok(is_anna.then(|| Grant {
+///                 subscribe: "news, user:anna".parse().expect("these are patterns"),
+///                 subject: Some("anna".into()),
+///                 ..Grant::default()
+///             }))
+///         })
+///     }
+/// }
+///
+/// let server = Server::builder(Hub::default()).access(Access::new().accept(Sessions));
+/// ```
+pub trait Authorize: Send + Sync + 'static {
+    /// What whoever makes the attempt may do; none when this has nothing to say about it, so that others are asked.
+    fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a>;
+
+    /// What a grant of an earlier time, perhaps of other settings, is worth now: asked of each open stream when the rules
+    /// of a running server are replaced. None takes it back.
+    fn renew(&self, grant: &Grant) -> Option<Grant> {
+        let _ = grant;
+        None
+    }
+}

@@ -1,0 +1,209 @@
+//! What somebody wants to do, and what they show for it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, VIA};
+use hyper::{Method, Uri};
+
+use super::refusal::Refusal;
+use crate::topic::TopicFilter;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The cookie that bears a token: browsers cannot give an `EventSource` a header.
+const COOKIE_NAME: &str = "fanline_token";
+/// The parameter that bears a token.
+const PARAMETER: &str = "access_token";
+
+/// What proxies say of whom they speak for.
+const FORWARDED: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "cf-connecting-ip"];
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Action<'a> {
+    /// To have the events of these topics; none is all of them.
+    Subscribe(&'a [TopicFilter]),
+    /// To publish. Which topics the events have is known later, and checked against the grant.
+    Publish,
+    /// To see or do what operators see and do.
+    Administer,
+    /// To read metrics.
+    Measure,
+}
+
+/// A request before it is answered.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    /// What is wanted.
+    pub action: Action<'a>,
+    /// How.
+    pub method: &'a Method,
+    /// The headers of the request.
+    pub headers: &'a HeaderMap,
+    /// The query of its target, without the question mark.
+    pub query: &'a str,
+    /// Where it comes from: the peer of the connection.
+    pub remote: SocketAddr,
+}
+
+impl fmt::Debug for Attempt<'_> {
+    /// Without headers and query: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("action", &self.action).field("remote", &self.remote).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Attempt<'a> {
+    /// The value of a cookie.
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        let cookies = self.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"'))
+    }
+
+    /// The key or token that is shown: `Authorization: Bearer`, `X-Api-Key`, the cookie `fanline_token`, or the parameter
+    /// `access_token`, in this order. A browser sends cookies for whatever page asks it to, so they count for nothing
+    /// that changes something.
+    ///
+    /// # Errors
+    /// When there are several of one kind, or one that is no text: it is not guessed which is meant.
+    pub fn secret(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let single = |name: &HeaderName| {
+            let mut values = self.headers.get_all(name).iter();
+            match (values.next(), values.next()) {
+                (None, _) => Ok(None),
+                (Some(value), None) => {
+                    value.to_str().map(Some).map_err(|_| unclear(&format!("the header {name} is no text")))
+                }
+                _ => Err(unclear(&format!("the header {name} stands more than once"))),
+            }
+        };
+        if let Some(value) = single(&AUTHORIZATION)? {
+            // Other schemes are for whoever stands before this server.
+            if let Some((scheme, secret)) = value.split_once(' ')
+                && scheme.eq_ignore_ascii_case("bearer")
+            {
+                return Ok(Some(secret.trim().into()));
+            }
+        }
+        if let Some(value) = single(&API_KEY)? {
+            return Ok(Some(value.trim().into()));
+        }
+        if self.method.is_safe()
+            && let Some(value) = self.cookie(COOKIE_NAME).filter(|value| !value.is_empty())
+        {
+            return Ok(Some(value.into()));
+        }
+        let mut values = form_urlencoded::parse(self.query.as_bytes()).filter(|(key, _)| key == PARAMETER);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some((_, value)), None) => Ok(Some(value)),
+            _ => Err(unclear(&format!("the parameter {PARAMETER} stands more than once"))),
+        }
+    }
+
+    /// Whether this comes from the server's own machine, and for nobody else: not through a proxy there, and not because
+    /// a page of elsewhere has a browser there send it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.remote.ip().to_canonical().is_loopback()
+            && self.proxy_header().is_none()
+            && (self.method.is_safe() || !self.is_sent_by_a_strange_page())
+    }
+
+    /// The header that says that a proxy speaks for another.
+    pub(crate) fn proxy_header(&self) -> Option<&'static str> {
+        let forwarded = FORWARDED.into_iter().find(|name| self.headers.contains_key(*name));
+        forwarded.or(self.headers.contains_key(VIA).then_some("via"))
+    }
+
+    fn is_sent_by_a_strange_page(&self) -> bool {
+        let Some(origin) = self.headers.get(ORIGIN) else { return false };
+        let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
+        let host = uri.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
+        !host.is_some_and(|host| {
+            host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        })
+    }
+}
+
+fn unclear(what: &str) -> Refusal {
+    Refusal::Unknown(format!("{what}: it is not clear which credentials are meant"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn secret(method: &Method, pairs: &[(&str, &str)], query: &str) -> Result<Option<String>, Refusal> {
+        let headers = headers(pairs);
+        let remote = ([127, 0, 0, 1], 1).into();
+        let attempt = Attempt { action: Action::Publish, method, headers: &headers, query, remote };
+        Ok(attempt.secret()?.map(Cow::into_owned))
+    }
+
+    #[test]
+    fn a_secret_comes_by_four_ways_and_the_header_wins() {
+        let all = [("authorization", "bearer a"), ("x-api-key", "b"), ("cookie", "x=1; fanline_token=c; y=2")];
+        let found = |from: usize, query| secret(&Method::GET, &all[from..], query).unwrap();
+        assert_eq!(found(0, "access_token=d").as_deref(), Some("a"));
+        assert_eq!(found(1, "access_token=d").as_deref(), Some("b"));
+        assert_eq!(found(2, "access_token=d").as_deref(), Some("c"));
+        assert_eq!(found(3, "topics=x&access_token=d%2E").as_deref(), Some("d."));
+        assert_eq!(found(3, "topics=x"), None);
+        assert_eq!(secret(&Method::GET, &[("authorization", "Basic dTpw")], ""), Ok(None));
+        // What changes something is not done on the word of a cookie.
+        assert_eq!(secret(&Method::POST, &all[2..], ""), Ok(None));
+    }
+
+    #[test]
+    fn of_two_secrets_none_is_taken() {
+        let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
+        assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::Unknown(_))));
+        assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::Unknown(_))));
+    }
+
+    #[test]
+    fn only_this_machine_is_local_and_only_for_itself() {
+        let is_local = |remote: &str, method: &Method, pairs: &[(&str, &str)]| {
+            let (headers, remote) = (headers(pairs), remote.parse().unwrap());
+            Attempt { action: Action::Administer, method, headers: &headers, query: "", remote }.is_local()
+        };
+        for (remote, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("10.0.0.1:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+            ("[2001:db8::1]:1", false),
+        ] {
+            assert_eq!(is_local(remote, &Method::POST, &[]), expected, "{remote}");
+        }
+        for name in FORWARDED.into_iter().chain(["via"]) {
+            assert!(!is_local("127.0.0.1:1", &Method::GET, &[(name, "127.0.0.1")]), "{name}");
+        }
+        for (origin, expected) in [
+            ("http://localhost:3000", true),
+            ("http://127.0.0.1:8000", true),
+            ("http://[::1]:8000", true),
+            ("https://evil.example", false),
+            ("http://localhost.evil.example", false),
+            ("null", false),
+        ] {
+            assert_eq!(is_local("127.0.0.1:1", &Method::POST, &[("origin", origin)]), expected, "{origin}");
+            // Reading is for the same-origin policy.
+            assert!(is_local("127.0.0.1:1", &Method::GET, &[("origin", origin)]));
+        }
+    }
+}

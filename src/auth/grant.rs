@@ -1,0 +1,52 @@
+//! What somebody may do.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::patterns::Patterns;
+
+/// What somebody may do.
+#[derive(Clone, Debug, Default)]
+pub struct Grant {
+    /// Topics whose events they may have.
+    pub subscribe: Patterns,
+    /// Topics that they may publish to.
+    pub publish: Patterns,
+    /// Whether they may see and do what operators see and do.
+    pub admin: bool,
+    /// Who they are, for `/clients`; none for somebody.
+    pub subject: Option<Arc<str>>,
+    /// When this ends, and their streams with it.
+    pub expires: Option<SystemTime>,
+    pub(crate) credential: Credential,
+}
+
+/// What a grant rests on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// Nothing that this crate knows of.
+    #[default]
+    None,
+    /// An API key, by its digest.
+    Key([u8; 32]),
+    /// A token, by the digest of the key that verified it, and what it said of itself.
+    #[cfg_attr(not(feature = "auth"), allow(dead_code))]
+    Token { key: [u8; 32], audience: Vec<String>, issuer: Option<String> },
+}
+
+impl Grant {
+    /// Whether it is what anybody has who shows nothing.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.credential == Credential::None && self.subject.is_none() && self.expires.is_none()
+    }
+
+    /// Whether its end has come.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expires.is_some_and(|end| end <= SystemTime::now())
+    }
+
+    /// Everything.
+    pub(crate) fn all() -> Self {
+        Self { subscribe: Patterns::everything(), publish: Patterns::everything(), admin: true, ..Self::default() }
+    }
+}

@@ -1,0 +1,162 @@
+//! Sets of topics, as grants and settings name them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::topic::{InvalidTopic, Topic, TopicFilter};
+
+/// What stands for the token's subject in a pattern.
+const SUBJECT: &str = "{sub}";
+
+/// Topics and patterns; all topics that one of them takes.
+///
+/// ```
+/// use fanline::auth::Patterns;
+/// use fanline::topic::{Topic, TopicFilter};
+///
+/// let patterns: Patterns = "news, user:anna:**".parse().unwrap();
+/// assert!(patterns.take(&Topic::new("user:anna:inbox").unwrap()));
+/// assert!(patterns.cover(&TopicFilter::new("user:anna:*").unwrap()));
+/// assert!(!patterns.cover(&TopicFilter::new("user:*").unwrap()));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns(Vec<TopicFilter>);
+
+impl Patterns {
+    /// All topics.
+    pub fn everything() -> Self {
+        Self(vec![TopicFilter::new("**").expect("it is a pattern")])
+    }
+
+    /// Reads `texts`, in which `{sub}` stands for `subject`.
+    ///
+    /// # Errors
+    /// [`InvalidPatterns`] names the first text that is none. A subject takes the place of a part of one segment: one that
+    /// holds separators, or anything that no topic holds, would be another pattern than the one that was meant.
+    pub fn of_subject<T: AsRef<str>>(
+        texts: impl IntoIterator<Item = T>,
+        subject: Option<&str>,
+    ) -> Result<Self, InvalidPatterns> {
+        let read = |text: T| {
+            let text = text.as_ref();
+            if !text.contains(SUBJECT) {
+                return TopicFilter::new(text).map_err(|error| InvalidPatterns::Pattern(text.to_owned(), error));
+            }
+            let subject = subject.filter(|subject| !subject.is_empty());
+            let subject = subject.ok_or_else(|| InvalidPatterns::NoSubject(text.to_owned()))?;
+            let fits = |c: char| {
+                !matches!(c, ':' | '.' | '/' | '*' | ',' | '{' | '}') && !c.is_control() && !c.is_whitespace()
+            };
+            if !subject.chars().all(fits) {
+                return Err(InvalidPatterns::Subject(text.to_owned()));
+            }
+            TopicFilter::new(&text.replace(SUBJECT, subject))
+                .map_err(|error| InvalidPatterns::Pattern(text.to_owned(), error))
+        };
+        texts.into_iter().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether these are all topics.
+    pub fn is_everything(&self) -> bool {
+        self.0.iter().any(|filter| filter.as_str() == "**")
+    }
+
+    /// Whether `topic` is one of them.
+    pub fn take(&self, topic: &Topic) -> bool {
+        self.0.iter().any(|filter| filter.matches(topic))
+    }
+
+    /// Whether one of these takes all that `filter` takes.
+    pub fn cover(&self, filter: &TopicFilter) -> bool {
+        self.0.iter().any(|granted| granted.covers(filter))
+    }
+
+    /// The first of `filters` that these do not cover; no filter asks for everything.
+    pub(crate) fn first_missing<'a>(&self, filters: &'a [TopicFilter]) -> Option<&'a str> {
+        if filters.is_empty() && !self.is_everything() {
+            return Some("**");
+        }
+        filters.iter().find(|filter| !self.cover(filter)).map(TopicFilter::as_str)
+    }
+}
+
+impl FromIterator<TopicFilter> for Patterns {
+    fn from_iter<T: IntoIterator<Item = TopicFilter>>(filters: T) -> Self {
+        Self(filters.into_iter().collect())
+    }
+}
+
+impl FromStr for Patterns {
+    type Err = InvalidPatterns;
+
+    /// Topics and patterns between commas.
+    fn from_str(text: &str) -> Result<Self, InvalidPatterns> {
+        Self::of_subject(text.split(',').map(str::trim).filter(|text| !text.is_empty()), None)
+    }
+}
+
+impl fmt::Display for Patterns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(TopicFilter::as_str).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+/// Why texts are no patterns.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPatterns {
+    /// This text is neither a topic nor a pattern.
+    #[error("{0:?} is no topic and no pattern: {1}")]
+    Pattern(String, InvalidTopic),
+    /// This pattern needs a subject, and there is none.
+    #[error("the pattern {0:?} stands for the token's subject, and there is none (claim sub)")]
+    NoSubject(String),
+    /// The subject that this pattern needs would change its meaning.
+    #[error(
+        "the pattern {0:?} stands for the token's subject (claim sub), which holds a separator (: . /), '*', a comma, \
+         a brace, white space or a control character"
+    )]
+    Subject(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_takes_the_place_of_its_mark() {
+        let patterns = Patterns::of_subject(["user:{sub}", "room.{sub}-x.**"], Some("anna")).unwrap();
+        assert_eq!(patterns.to_string(), "user:anna,room.anna-x.**");
+        assert_eq!(Patterns::of_subject(["a"], None).unwrap().to_string(), "a");
+    }
+
+    #[test]
+    fn a_subject_never_widens_its_pattern() {
+        for subject in ["*", "**", "a:b", "a.b", "a/b", "a,b", "a b", "a\nb", "a\u{0}", "{sub}", "x*"] {
+            let error = Patterns::of_subject(["user:{sub}"], Some(subject)).unwrap_err();
+            assert_eq!(error, InvalidPatterns::Subject("user:{sub}".into()), "{subject:?}");
+            // Others than those that need it are not touched by it.
+            assert!(Patterns::of_subject(["user:*"], Some(subject)).is_ok());
+        }
+        for subject in [None, Some("")] {
+            let error = Patterns::of_subject(["user:{sub}"], subject).unwrap_err();
+            assert_eq!(error, InvalidPatterns::NoSubject("user:{sub}".into()));
+        }
+    }
+
+    #[test]
+    fn one_pattern_must_cover_what_is_asked_for() {
+        let patterns: Patterns = "a:*, b, c.**".parse().unwrap();
+        let filters = |texts: &[&str]| texts.iter().map(|text| TopicFilter::new(text).unwrap()).collect::<Vec<_>>();
+        assert_eq!(patterns.first_missing(&filters(&["a:x", "a:*", "b", "c.d.*"])), None);
+        assert_eq!(patterns.first_missing(&filters(&["b", "a:**"])), Some("a:**"));
+        assert_eq!(patterns.first_missing(&[]), Some("**"));
+        assert_eq!(Patterns::everything().first_missing(&[]), None);
+        assert_eq!(Patterns::default().first_missing(&filters(&["a"])), Some("a"));
+    }
+}

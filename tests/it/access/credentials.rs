@@ -1,0 +1,149 @@
+//! How credentials come, and what is said of those that are no good.
+
+use fanline::auth::{Access, Claims, KeyError, KeySet, SigningKey, Tokens};
+use serde_json::Value;
+
+use super::{OPERATOR, PUBLISHER, claims, guarded, rules, serve, signed};
+use crate::support::{Server, assert_problem, request, run};
+
+async fn status(server: &Server, method: &str, target: &str, headers: &[(&str, &str)]) -> u16 {
+    let mut client = server.connect().await;
+    let headers = [headers, &[("content-type", "application/json")]].concat();
+    client.send(request(method, target, &headers, if method == "POST" { b"1" } else { b"" })).await;
+    client.head().await.status
+}
+
+#[test]
+fn a_token_comes_by_header_cookie_or_query_and_a_cookie_publishes_nothing() {
+    run(async {
+        let mut rich = claims();
+        rich.fanline.publish = vec!["orders:*".into()];
+        let (server, token) = (serve(guarded()), signed(&rich));
+        let (bearer, cookie) = (format!("Bearer {token}"), format!("a=b; fanline_token={token}"));
+        let (stream, publish) = ("/stream?topics=user:anna", "/publish/orders:1");
+        let query = |target: &str, sign| format!("{target}{sign}access_token={token}");
+        assert_eq!(status(&server, "GET", stream, &[("authorization", &bearer)]).await, 200);
+        assert_eq!(status(&server, "GET", stream, &[("cookie", &cookie)]).await, 200);
+        assert_eq!(status(&server, "GET", &query(stream, '&'), &[]).await, 200);
+        assert_eq!(status(&server, "GET", stream, &[]).await, 401);
+        assert_eq!(status(&server, "POST", publish, &[("authorization", &bearer)]).await, 200);
+        assert_eq!(status(&server, "POST", &query(publish, '?'), &[]).await, 200);
+        assert_eq!(status(&server, "POST", publish, &[("cookie", &cookie)]).await, 401);
+        assert_eq!(status(&server, "POST", publish, &[("x-api-key", PUBLISHER)]).await, 200);
+        assert_eq!(status(&server, "GET", &format!("/clients?limit=1&access_token={OPERATOR}"), &[]).await, 200);
+    });
+}
+
+#[test]
+fn a_refusal_says_what_is_wrong_and_what_would_be_right() {
+    run(async {
+        let server = serve(guarded());
+        let ask = async |target: &str, token: &str| {
+            server.ask(request("GET", target, &[("authorization", &format!("Bearer {token}"))], b"")).await
+        };
+        let token = signed(&claims());
+        assert_problem(&ask("/stream?topics=user:bert,user:anna", &token).await, 403, &["\"user:bert\""]);
+        assert_problem(&ask("/stream", &token).await, 403, &["everything"]);
+        assert_problem(&ask("/stream", &signed(&Claims { exp: 1.0, ..claims() })).await, 401, &["expired"]);
+        assert_problem(&ask("/stream", &signed(&Claims { aud: None, ..claims() })).await, 401, &["aud"]);
+        assert_problem(&ask("/stream", &format!("{token}x")).await, 401, &["signature"]);
+        let mut subject = claims();
+        for sub in ["*", "a:b", "a.b", "anna,bert", "a\u{0}", ""] {
+            subject.sub = Some(sub.into());
+            assert_problem(&ask("/stream?topics=orders:1", &signed(&subject)).await, 401, &["user:{sub}", "sub"]);
+        }
+        assert_problem(&server.get("/stream").await, 401, &["Authorization: Bearer", "access_token"]);
+        let open = Server::start();
+        let proxied = [("x-forwarded-for", "10.0.0.1"), ("content-type", "application/json")];
+        let publish = open.ask(request("POST", "/publish/a", &proxied, b"1")).await;
+        assert_problem(&publish, 403, &["x-forwarded-for", "anonymous_publish", "[[keys]]", "jwt_secret"]);
+        assert_problem(
+            &open.ask(request("GET", "/clients", &proxied, b"")).await,
+            403,
+            &["x-forwarded-for", "admin = true"],
+        );
+        assert_problem(&open.ask(request("GET", "/metrics", &proxied, b"")).await, 403, &["anonymous_metrics"]);
+    });
+}
+
+#[test]
+fn a_page_of_elsewhere_cannot_have_a_browser_on_this_machine_publish() {
+    run(async {
+        let server = Server::start();
+        for (origin, expected) in [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 200)] {
+            assert_eq!(status(&server, "POST", "/publish/a", &[("origin", origin)]).await, expected, "{origin}");
+        }
+    });
+}
+
+#[test]
+fn a_batch_with_one_event_that_is_not_allowed_is_not_published() {
+    run(async {
+        let server = serve(guarded());
+        let key = ("x-api-key", PUBLISHER);
+        let batch = br#"[{"topic":"orders:1","data":1},{"topic":"other","data":2}]"#;
+        let refused =
+            server.ask(request("POST", "/publish", &[key, ("content-type", "application/json")], batch)).await;
+        assert_problem(&refused, 403, &["\"other\""]);
+        let lines = b"{\"topic\":\"orders:1\",\"data\":1}\n{\"topic\":\"other\",\"data\":2}\n{\"topic\":\"orders:2\",\"data\":3}\n";
+        let stopped =
+            server.ask(request("POST", "/publish", &[key, ("content-type", "application/x-ndjson")], lines)).await;
+        let problem = assert_problem(&stopped, 403, &["line 2", "\"other\""]);
+        assert_eq!((&problem["published"], &problem["line"]), (&Value::from(1), &Value::from(2)));
+        assert_eq!(server.hub.stats().published, 1);
+    });
+}
+
+#[test]
+fn who_a_client_is_stands_in_the_list() {
+    run(async {
+        let server = serve(guarded());
+        let bearer = format!("Bearer {}", signed(&claims()));
+        let mut stream = server.subscribe_with("/stream?topics=user:anna", &[("authorization", &bearer)]).await;
+        stream.hello().await;
+        let list = server.ask(request("GET", "/clients", &[("x-api-key", OPERATOR)], b"")).await.ok();
+        assert_eq!(list["clients"][0]["user"], "anna");
+    });
+}
+
+#[test]
+fn each_kind_of_key_verifies_its_own_tokens_and_no_others() {
+    const KEYS: [(&str, &str); 4] = [
+        (include_str!("../keys/rsa.pem"), include_str!("../keys/rsa.pub.pem")),
+        (include_str!("../keys/p256.pem"), include_str!("../keys/p256.pub.pem")),
+        (include_str!("../keys/p384.pem"), include_str!("../keys/p384.pub.pem")),
+        (include_str!("../keys/ed25519.pem"), include_str!("../keys/ed25519.pub.pem")),
+    ];
+    run(async {
+        for (place, (_, public)) in KEYS.iter().enumerate() {
+            let keys = KeySet::public_pem(public.as_bytes()).unwrap();
+            let server = serve(Access::new().accept(Tokens::new(keys, rules())));
+            for (other, (private, _)) in KEYS.iter().enumerate() {
+                let token = claims().sign(&SigningKey::private_pem(private.as_bytes()).unwrap()).unwrap();
+                let bearer = format!("Bearer {token}");
+                let found = status(&server, "GET", "/stream?topics=user:anna", &[("authorization", &bearer)]).await;
+                assert_eq!(found, if place == other { 200 } else { 401 }, "{place} {other}");
+            }
+        }
+        let set = KeySet::jwks(include_bytes!("../keys/jwks.json")).unwrap();
+        assert!(!format!("{set:?}").contains("secret"), "an octet key in a key set is passed over: {set:?}");
+        let server = serve(Access::new().accept(Tokens::new(set, rules())));
+        for (place, expected) in [(0, 200), (1, 200), (2, 401), (3, 200)] {
+            let token = claims().sign(&SigningKey::private_pem(KEYS[place].0.as_bytes()).unwrap()).unwrap();
+            let bearer = format!("Bearer {token}");
+            assert_eq!(
+                status(&server, "GET", "/stream?topics=user:anna", &[("authorization", &bearer)]).await,
+                expected
+            );
+        }
+    });
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_by_what_it_lacks() {
+    assert_eq!(KeySet::secret(b"short").unwrap_err(), KeyError::ShortSecret(5));
+    assert_eq!(KeySet::public_pem(b"nothing").unwrap_err(), KeyError::PublicPem);
+    assert_eq!(KeySet::public_pem(super::RSA.as_bytes()).unwrap_err(), KeyError::PublicPem);
+    assert!(matches!(KeySet::jwks(b"[]").unwrap_err(), KeyError::NotAKeySet(_)));
+    assert_eq!(KeySet::jwks(br#"{"keys":[]}"#).unwrap_err(), KeyError::NoUsableKey);
+}

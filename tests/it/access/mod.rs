@@ -1,0 +1,61 @@
+//! Who may do what.
+
+mod credentials;
+mod table;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fanline::auth::{Access, Claims, Key, KeyDigest, KeySet, Keys, Permissions, SigningKey, TokenRules, Tokens};
+
+use crate::support::Server;
+
+pub const SECRET: &[u8] = b"a secret of the tests, long enough for HS256";
+pub const PUBLISHER: &str = "publisher-key-of-the-tests";
+pub const OPERATOR: &str = "operator-key-of-the-tests";
+pub const RSA: &str = include_str!("../keys/rsa.pem");
+pub const RSA_PUBLIC: &str = include_str!("../keys/rsa.pub.pem");
+pub const AUDIENCE: &str = "fanline";
+
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// What anna's token says: her own topics, for an hour.
+pub fn claims() -> Claims {
+    Claims {
+        sub: Some("anna".into()),
+        exp: (now() + 3600) as f64,
+        aud: Some(AUDIENCE.into()),
+        iss: None,
+        fanline: Permissions { subscribe: vec!["user:{sub}".into(), "orders:*".into()], publish: vec![], admin: false },
+    }
+}
+
+pub fn signed(claims: &Claims) -> String {
+    claims.sign(&SigningKey::secret(SECRET).unwrap()).unwrap()
+}
+
+pub fn key(name: &str, secret: &str, publish: &str, subscribe: &str, admin: bool) -> Key {
+    let (publish, subscribe) = (publish.parse().unwrap(), subscribe.parse().unwrap());
+    Key { name: name.into(), digest: KeyDigest::of(secret), publish, subscribe, admin }
+}
+
+pub fn rules() -> TokenRules {
+    TokenRules { audience: vec![AUDIENCE.into()], issuer: vec![], leeway: Duration::ZERO }
+}
+
+pub fn tokens() -> Tokens {
+    let keys = KeySet::secret(SECRET).unwrap().and(KeySet::public_pem(RSA_PUBLIC.as_bytes()).unwrap());
+    Tokens::new(keys, rules())
+}
+
+/// Keys for a publisher and an operator, and tokens.
+pub fn guarded() -> Access {
+    let publisher = key("shop", PUBLISHER, "orders:*", "", false);
+    let operator = key("ops", OPERATOR, "**", "**", true);
+    Access::new().accept(Keys::new([publisher, operator])).accept(tokens())
+}
+
+pub fn serve(access: Access) -> Server {
+    Server::with(Server::hub_options(), |builder| builder.access(access))
+}

@@ -1,0 +1,184 @@
+//! Who, and what, and the status of each.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use fanline::auth::{Access, Claims};
+use serde_json::json;
+
+use super::{OPERATOR, PUBLISHER, RSA, RSA_PUBLIC, SECRET, claims, guarded, now, signed};
+use crate::support::{Client, Server, request, run};
+
+/// What is asked for: method, target, and the body of what has one.
+const WHAT: [(&str, &str, &str, &str); 11] = [
+    ("own topic", "GET", "/stream?topics=user:anna", ""),
+    ("other topic", "GET", "/stream?topics=user:bert", ""),
+    ("own pattern", "GET", "/stream?topics=orders:*,user:anna", ""),
+    ("wider pattern", "GET", "/stream?topics=orders:**", ""),
+    ("firehose", "GET", "/stream", ""),
+    ("publish own", "POST", "/publish/orders:1", "1"),
+    ("publish other", "POST", "/publish", r#"{"topic":"user:anna","data":1}"#),
+    ("clients", "GET", "/clients", ""),
+    ("topics", "GET", "/topics", ""),
+    ("delete", "DELETE", "/clients/0000000000000000", ""),
+    ("metrics", "GET", "/metrics", ""),
+];
+
+/// The statuses of one who asks, in the order above. What is deleted is not there: 404 is a yes.
+type Row = [u16; WHAT.len()];
+
+const ALL: Row = [200, 200, 200, 200, 200, 200, 200, 200, 200, 404, 200];
+const SUBSCRIBES: Row = [200, 200, 200, 200, 200, 403, 403, 403, 403, 403, 403];
+const NOBODY: Row = [401; WHAT.len()];
+
+async fn statuses(address: SocketAddr, headers: &[(&str, &str)]) -> Row {
+    let mut row = [0; WHAT.len()];
+    for (status, (_, method, target, body)) in row.iter_mut().zip(WHAT) {
+        let mut headers = headers.to_vec();
+        if method == "POST" {
+            headers.push(("content-type", "application/json"));
+        }
+        let mut client = Client::connect(address).await;
+        client.send(request(method, target, &headers, body.as_bytes())).await;
+        let head = client.head().await;
+        *status = head.status;
+        assert_eq!(head.header("www-authenticate").is_some(), head.status == 401, "{method} {target}");
+        if head.status != 200 && head.status != 404 {
+            assert_eq!(head.header("content-type"), Some("application/problem+json"), "{method} {target}");
+        }
+    }
+    row
+}
+
+async fn check(server: &Server, who: &str, headers: &[(&str, &str)], expected: Row) {
+    let found = statuses(server.address, headers).await;
+    for ((what, expected), found) in WHAT.iter().zip(expected).zip(found) {
+        assert_eq!(found, expected, "{who}: {}", what.0);
+    }
+}
+
+/// The three parts of a token, of which the first two may be anything.
+fn forged(header: &serde_json::Value, claims: &Claims, secret: &[u8]) -> String {
+    let part = |json: String| base64(json.as_bytes());
+    let message = format!("{}.{}", part(header.to_string()), part(serde_json::to_string(claims).unwrap()));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+    format!("{message}.{}", base64(ring::hmac::sign(&key, message.as_bytes()).as_ref()))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            text.push(char::from(LETTERS[(bits >> (18 - 6 * place)) as usize & 63]));
+        }
+    }
+    text
+}
+
+#[test]
+fn who_may_do_what_without_credentials_configured() {
+    run(async {
+        let server = Server::start();
+        check(&server, "this machine", &[], ALL).await;
+        for header in [("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1"), ("via", "1.1 proxy")] {
+            check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBES).await;
+        }
+        // What nobody here looks at makes nobody more or less.
+        check(&server, "with a token", &[("authorization", "Bearer x.y.z")], ALL).await;
+    });
+}
+
+#[test]
+fn who_comes_from_elsewhere_may_only_subscribe() {
+    // The address of this machine's way out, without sending anything: a peer that is not the loopback interface.
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let Ok(own) = probe.connect(("192.0.2.1", 9)).and_then(|()| probe.local_addr()) else { return };
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| builder.listen((own.ip(), 0).into()));
+        let outer = server.addresses[1];
+        assert_eq!(statuses(outer, &[]).await, SUBSCRIBES);
+        assert_eq!(statuses(server.address, &[]).await, ALL);
+    });
+}
+
+#[test]
+fn who_may_do_what_with_credentials() {
+    run(async {
+        let server = super::serve(guarded());
+        let of = |claims: &Claims| signed(claims);
+        let subscriber: Row = [200, 403, 200, 403, 403, 403, 403, 403, 403, 403, 403];
+        let publisher: Row = [403, 403, 403, 403, 403, 200, 403, 403, 403, 403, 403];
+        let rs256 = claims().sign(&fanline::auth::SigningKey::private_pem(RSA.as_bytes()).unwrap()).unwrap();
+        let mut tampered: Vec<_> = of(&claims()).split('.').map(str::to_owned).collect();
+        let mut richer = claims();
+        richer.fanline.admin = true;
+        richer.fanline.subscribe = vec!["**".into()];
+        tampered[1] = of(&richer).split('.').nth(1).unwrap().to_owned();
+        let (expired, not_for_us, for_nobody) = (
+            Claims { exp: (now() - 1) as f64, ..claims() },
+            Claims { aud: Some("somebody else".into()), ..claims() },
+            Claims { aud: None, ..claims() },
+        );
+        let hs256 = json!({"alg": "HS256", "typ": "JWT"});
+        assert_eq!(
+            statuses(server.address, &[("authorization", &format!("Bearer {}", forged(&hs256, &claims(), SECRET)))])
+                .await,
+            subscriber,
+            "what is forged below is right but for what is wrong with it"
+        );
+        let none = forged(&json!({"alg": "none"}), &claims(), SECRET);
+        let bare = format!("{}.", none.rsplit_once('.').unwrap().0);
+        for (who, token, expected) in [
+            ("a subscriber", of(&claims()), subscriber),
+            ("a subscriber whose token has an RSA signature", rs256, subscriber),
+            ("a publisher", PUBLISHER.to_owned(), publisher),
+            ("an operator", OPERATOR.to_owned(), ALL),
+            ("an operator with a token", of(&richer), [200, 200, 200, 200, 200, 403, 403, 200, 200, 404, 200]),
+            ("expired", of(&expired), NOBODY),
+            ("for somebody else", of(&not_for_us), NOBODY),
+            ("for nobody", of(&for_nobody), NOBODY),
+            ("alg none", none, NOBODY),
+            ("alg none without a signature", bare, NOBODY),
+            ("the public RSA key as a secret", forged(&hs256, &claims(), RSA_PUBLIC.as_bytes()), NOBODY),
+            ("an RSA algorithm with the secret", forged(&json!({"alg": "RS256"}), &claims(), SECRET), NOBODY),
+            (
+                "a critical parameter",
+                forged(&json!({"alg": "HS256", "crit": ["x"], "x": 1}), &claims(), SECRET),
+                NOBODY,
+            ),
+            ("tampered", tampered.join("."), NOBODY),
+            ("no token at all", "nonsense".to_owned(), NOBODY),
+            ("parts of nothing", "..".to_owned(), NOBODY),
+            ("an empty one", String::new(), NOBODY),
+        ] {
+            check(&server, who, &[("authorization", &format!("Bearer {token}"))], expected).await;
+            check(
+                &server,
+                who,
+                &[("x-forwarded-for", "10.0.0.1"), ("authorization", &format!("bearer {token}"))],
+                expected,
+            )
+            .await;
+        }
+        check(&server, "nobody, on this machine", &[], NOBODY).await;
+        check(&server, "nobody, through a proxy", &[("x-forwarded-for", "127.0.0.1")], NOBODY).await;
+    });
+}
+
+#[test]
+fn what_is_opened_by_name_is_open_to_everybody() {
+    run(async {
+        let opened = |access: Access| {
+            let subscribe = "orders:*, user:anna".parse().unwrap();
+            access.anonymous_subscribe(subscribe).anonymous_publish("orders:*".parse().unwrap()).anonymous_metrics(true)
+        };
+        let server = super::serve(opened(guarded()));
+        check(&server, "nobody", &[], [200, 401, 200, 401, 401, 200, 403, 401, 401, 401, 200]).await;
+        // A credential that is shown and no good is none of nobody's.
+        check(&server, "somebody unknown", &[("x-api-key", "wrong")], NOBODY).await;
+        let server = super::serve(opened(Access::new()));
+        let proxy = [("x-forwarded-for", "10.0.0.1")];
+        check(&server, "nobody", &proxy, [200, 403, 200, 403, 403, 200, 403, 403, 403, 403, 200]).await;
+    });
+}
