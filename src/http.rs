@@ -159,7 +159,7 @@ impl Routes {
             "/clients" => {
                 reads(&request)?;
                 admin::admit(remote, request.headers())?;
-                json_response(&clients::list(self, request.uri().query().unwrap_or("")).await?)
+                clients::list(self, request.uri().query().unwrap_or("")).await?
             }
             "/topics" => {
                 reads(&request)?;
@@ -189,7 +189,11 @@ fn allow(methods: &'static str, is_allowed: bool) -> Result<(), Problem> {
 }
 
 fn json_response(body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
+    json_bytes(body.to_string().into())
+}
+
+fn json_bytes(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

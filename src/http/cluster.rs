@@ -79,7 +79,7 @@ fn all_clients(everybody: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
         let mut place = Some(0);
         while let Some(begin) = place {
             let (slice, next) = clients.slice(begin, clients::SLICE);
-            list.extend(slice.iter().map(|client| clients::describe(client, hub)));
+            list.extend(slice.iter().map(|client| json!(clients::describe(client, hub))));
             place = next;
         }
     }
