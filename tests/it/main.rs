@@ -14,6 +14,7 @@ mod files;
 mod health;
 mod lag;
 mod layers;
+mod openapi;
 mod operators;
 mod process;
 mod publishing;
