@@ -17,6 +17,7 @@ mod layers;
 mod openapi;
 mod operators;
 mod process;
+mod prometheus;
 mod publishing;
 mod refusals;
 mod replay;
