@@ -140,6 +140,7 @@ impl Routes {
                 json_response(&publish::publish(shard, options, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
+            "/openapi.json" => reads(&request).map(|()| status::openapi())?,
             "/demo" => reads(&request).map(|()| demo::page())?,
             "/health" => reads(&request).map(|()| status::health(self))?,
             "/health/live" => reads(&request).map(|()| status::live())?,
