@@ -6,6 +6,7 @@
 
 mod admin;
 mod clients;
+mod cluster;
 pub(crate) mod cors;
 mod demo;
 mod linger;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub(crate) use cluster::roll_call;
 use cors::Origins;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -35,6 +37,7 @@ use takeover::Reply;
 use tokio::sync::watch;
 use tower_http::cors::CorsLayer;
 
+use crate::backbone::Backbone;
 use crate::conn::Shard;
 use crate::presence::{ClientIds, Clients};
 
@@ -78,6 +81,8 @@ pub(crate) struct Routes {
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
+    /// How the backbone is, if there is one.
+    pub(crate) backbone: Option<Backbone>,
     pub(crate) drain: watch::Receiver<bool>,
 }
 
@@ -155,12 +160,12 @@ impl Routes {
             "/clients" => {
                 reads(&request)?;
                 admin::admit(remote, request.headers())?;
-                json_response(&clients::list(self, request.uri().query().unwrap_or("")).await?)
+                clients::list(self, request.uri().query().unwrap_or("")).await?
             }
             "/topics" => {
                 reads(&request)?;
                 admin::admit(remote, request.headers())?;
-                json_response(&topics::list(self, request.uri().query().unwrap_or(""))?)
+                json_response(&topics::list(self, request.uri().query().unwrap_or("")).await?)
             }
             path if path.starts_with("/clients/") => {
                 allow("DELETE", request.method() == Method::DELETE)?;
@@ -185,7 +190,11 @@ fn allow(methods: &'static str, is_allowed: bool) -> Result<(), Problem> {
 }
 
 fn json_response(body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
+    json_bytes(body.to_string().into())
+}
+
+fn json_bytes(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

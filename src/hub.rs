@@ -10,6 +10,8 @@ mod gap;
 mod history;
 mod interest;
 mod ledger;
+mod numbering;
+pub mod relay;
 mod run;
 mod sampler;
 mod sequencer;
@@ -28,6 +30,7 @@ pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
 pub use interest::{Interest, Start};
+use relay::{Relay, Requester, Requests};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
 pub use subscription::{Delivery, Opening, Subscription};
@@ -110,6 +113,31 @@ pub enum PublishError {
     /// The hub was closed.
     #[error("the hub is closed: the server is shutting down")]
     Closed,
+    /// Whoever numbers the events cannot be reached.
+    #[error("the backbone is away: nothing was published, try again")]
+    Unavailable,
+    /// The backbone was asked to publish, and did not say whether it has.
+    #[error("the backbone did not answer: the events may have been published, or may be yet")]
+    Unknown,
+    /// The backbone takes no more.
+    #[error("the backbone is out of memory: nothing was published")]
+    OutOfMemory,
+    /// The backbone refused, for a reason that its operator has to see to.
+    #[error("the backbone refused: nothing was published; the server's log says why")]
+    Refused,
+    /// The events were published, and fewer replicas than wanted have said in time that they have them.
+    #[error(
+        "published up to {}, but only {acknowledged} of {wanted} replicas have it: a fail-over may lose it",
+        published.last
+    )]
+    NotReplicated {
+        /// Where the events stand.
+        published: Published,
+        /// How many replicas have them.
+        acknowledged: u32,
+        /// How many were wanted.
+        wanted: u32,
+    },
 }
 
 /// What a hub holds.
@@ -155,8 +183,44 @@ impl Default for Hub {
 impl Hub {
     /// An empty hub.
     pub fn new(options: &HubOptions) -> Self {
+        Self::with(options, None)
+    }
+
+    /// A hub whose events are numbered elsewhere: what is published goes to `requests`, and readers get what the relay
+    /// appends. A publisher waits for `patience` at most until the relay takes what it has.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use std::time::Duration;
+    /// use fanline::event::{Event, Payload};
+    /// use fanline::hub::{GapReason, Hub, HubOptions, Interest, Published, Start};
+    /// use fanline::topic::Topic;
+    ///
+    /// let (hub, relay, mut requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+    /// relay.begin_after("1795186660123-41".parse().unwrap(), GapReason::Epoch);
+    /// let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::Live);
+    /// tokio::spawn(async move {
+    ///     let publication = requests.publications.recv().await.unwrap();
+    ///     // Somebody else numbers the events, and tells everybody.
+    ///     relay.append(&publication.events);
+    ///     let position = relay.position();
+    ///     publication.answer(Ok(Published { first: position, last: position }));
+    /// });
+    /// let event = Event::new(Topic::new("metric").unwrap(), Payload::json("1"));
+    /// assert_eq!(hub.publish(event).await.unwrap().to_string(), "1795186660123-42");
+    /// subscription.next().await;
+    /// assert_eq!(subscription.position().to_string(), "1795186660123-42");
+    /// # }
+    /// ```
+    pub fn relayed(options: &HubOptions, patience: Duration) -> (Self, Relay, Requests) {
+        let (requester, requests) = Requester::new(patience);
+        let hub = Self::with(options, Some(requester));
+        (hub.clone(), Relay::new(hub), requests)
+    }
+
+    fn with(options: &HubOptions, requester: Option<Requester>) -> Self {
         Self(Arc::new(Inner {
-            history: crate::sync::Arc::new(History::new(options)),
+            history: crate::sync::Arc::new(History::new(options, requester)),
             sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
             inline: WakeGroup::inline(),
         }))
@@ -165,20 +229,32 @@ impl Hub {
     /// Publishes one event and answers its position. Waits while the queue of publications is full.
     ///
     /// # Errors
-    /// [`PublishError::Closed`] after [`Hub::close`].
+    /// [`PublishError::Closed`] after [`Hub::close`]. The others come from whoever numbers the events of a hub that is
+    /// [relayed](Hub::relayed).
     pub async fn publish(&self, event: Event) -> Result<StreamPosition, PublishError> {
-        Ok(self.0.sequencer.publish(&self.0.history, vec![event]).await?.last)
+        Ok(self.publish_some(vec![event]).await?.last)
     }
 
     /// Publishes `events` next to each other, all or none; nothing happens when there are none.
     ///
     /// # Errors
-    /// [`PublishError::Closed`] after [`Hub::close`].
+    /// As [`Hub::publish`].
     pub async fn publish_all(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
         if events.is_empty() {
             return Ok(None);
         }
-        self.0.sequencer.publish(&self.0.history, events).await.map(Some)
+        self.publish_some(events).await.map(Some)
+    }
+
+    async fn publish_some(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+        match self.0.history.requester() {
+            None => self.0.sequencer.publish(&self.0.history, events).await,
+            Some(requester) => self.publish_elsewhere(requester, events).await,
+        }
+    }
+
+    async fn publish_elsewhere(&self, requester: &Requester, events: Vec<Event>) -> Result<Published, PublishError> {
+        if self.0.sequencer.is_closed() { Err(PublishError::Closed) } else { requester.publish(events).await }
     }
 
     /// Like [`Hub::publish_all`], together with what the other tasks of this thread have to publish now.
@@ -186,7 +262,12 @@ impl Hub {
         if events.is_empty() {
             return Ok(None);
         }
-        self.0.sequencer.publish_with_others(&self.0.history, events).await.map(Some)
+        let published = match self.0.history.requester() {
+            None => self.0.sequencer.publish_with_others(&self.0.history, events).await,
+            // The relay combines what comes while it waits for the backbone.
+            Some(requester) => self.publish_elsewhere(requester, events).await,
+        };
+        published.map(Some)
     }
 
     /// Reads the events that `interest` takes, from `start` on. Whoever publishes wakes this subscription: for many of

@@ -42,7 +42,7 @@
 //! | 1 | `wire`, `ring` | bytes on the wire; the lock-free ring |
 //! | 2 | `hub` | channels, sequencer, history, subscriptions, wake-ups |
 //! | 3 | `metrics`, `presence` | what is counted; who is connected |
-//! | 4 | `conn` | a stream's task, its keep-alive, and what the connections of a shard share |
+//! | 4 | `conn`, [`backbone`] | a stream's task, its keep-alive, what a shard's connections share; many servers as one |
 //! | 5 | `http` | routes, handlers, problems, the takeover |
 //! | 6 | `server` | listeners, shards, drain |
 //! | 7 | `config`, `cli`, `producer` (the binary) | the library's users: they see its public face only |
@@ -53,12 +53,17 @@
 //! millisecond at which the numbering began. A server that starts without history begins a new epoch, so a client that
 //! resumes with an id of the old one is told so instead of being taken for up to date.
 //!
+//! Where several servers share a [backbone], it numbers the events, and the ids are good on each of them. The hub then
+//! publishes nothing by itself: what is published goes out through a [relay](hub::relay), and what comes in is appended
+//! to the same history. A client that comes back late is given pages of what the backbone has kept, and goes over to the
+//! rings after any of their events.
+//!
 //! # What is where next
 //!
-//! Two seams are left open on purpose. `http::Routes` answers 404 for paths that it does not know: an application's own
-//! service will be asked there. `hub::sequencer` numbers events and `hub::history` keeps them: whoever numbers events
-//! elsewhere appends to the same history.
+//! `http::Routes` answers 404 for paths that it does not know: an application's own service will be asked there.
 
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no kind of backbone"))]
+pub mod backbone;
 mod conn;
 pub mod event;
 mod http;

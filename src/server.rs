@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 
 pub use files::raise_open_file_limit;
 
+use crate::backbone::Backbone;
 use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
 pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
-use crate::http::{ProducerStatus, Routes, cors};
+use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
 use crate::metrics::{Metrics, Stats};
 use crate::presence::ClientIds;
@@ -54,6 +55,7 @@ pub struct Builder {
     streams: StreamOptions,
     http: HttpOptions,
     producers: Vec<(String, ProducerStatus)>,
+    backbone: Option<Backbone>,
 }
 
 impl Builder {
@@ -105,6 +107,12 @@ impl Builder {
         self
     }
 
+    /// Shows how the hub's backbone is, and what the other servers have; the server is ready only while it is up.
+    #[must_use]
+    pub fn backbone(self, backbone: Backbone) -> Self {
+        Self { backbone: Some(backbone), ..self }
+    }
+
     /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
@@ -135,6 +143,7 @@ impl Server {
             streams: StreamOptions::default(),
             http: HttpOptions::default(),
             producers: Vec::new(),
+            backbone: None,
         }
     }
 
@@ -165,6 +174,9 @@ impl Server {
             |number| Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone()));
         let shards: Vec<_> = (0..builder.shards).map(new_shard).collect();
         let everybody: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
+        if let Some(backbone) = &builder.backbone {
+            backbone.tell_with(http::roll_call(everybody.clone(), builder.hub.clone()));
+        }
         for (number, shard) in shards.into_iter().enumerate() {
             let routes = Routes {
                 shard,
@@ -173,6 +185,7 @@ impl Server {
                 cors: cors::layer(&builder.http.origins),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),
+                backbone: builder.backbone.clone(),
                 drain: is_draining.clone(),
             };
             let (inbox, accepted) = mpsc::unbounded_channel();

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use fanline::backbone::{Backbone, RedisOptions};
 use fanline::hub::{Hub, HubOptions};
 use fanline::position::Epoch;
 use fanline::server::{HttpOptions, Server, StreamOptions, raise_open_file_limit};
@@ -15,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{complain, signal};
-use crate::config::{self, ConfigError, LogFormat, ServeArgs, Settings};
+use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
 use crate::producer::demo::Demo;
 use crate::producer::log::{self, LogLines};
 use crate::producer::shutdown::Shutdown;
@@ -52,15 +53,9 @@ async fn serve(settings: Settings) -> io::Result<()> {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
     }
-    let hub = Hub::new(&HubOptions {
-        epoch: Epoch::now(),
-        history: settings.history,
-        history_bytes: settings.history_bytes,
-        firehose_history: settings.firehose_history,
-        topic_ttl: settings.topic_ttl,
-    });
+    let (hub, backbone) = hub(&settings).await?;
     let (demo_status, stdin_status) = (Status::default(), Status::default());
-    let server = server(&settings, hub.clone(), &demo_status, &stdin_status)?;
+    let server = server(&settings, hub.clone(), backbone.as_ref(), &demo_status, &stdin_status)?;
     // From the moment on that the server says that it is there it also ends in order.
     let interrupted = signal::interrupted();
     announce(&settings, &server)?;
@@ -94,7 +89,44 @@ async fn serve(settings: Settings) -> io::Result<()> {
     Ok(())
 }
 
-fn server(settings: &Settings, hub: Hub, demo: &Status, stdin: &Status) -> io::Result<Server> {
+/// The hub: of this server alone, or of all that share a Redis.
+async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
+    let options = HubOptions {
+        epoch: Epoch::now(),
+        history: settings.history,
+        history_bytes: settings.history_bytes,
+        firehose_history: settings.firehose_history,
+        topic_ttl: settings.topic_ttl,
+    };
+    let Some(url) = &settings.redis else { return Ok((Hub::new(&options), None)) };
+    let node = settings.node.clone().unwrap_or_else(|| {
+        let machine = sysinfo::System::host_name().unwrap_or_else(|_| "fanline".to_owned());
+        format!("{machine}-{}", std::process::id())
+    });
+    let redis = RedisOptions {
+        url: url.clone(),
+        key: settings.redis_key.clone(),
+        history: settings.redis_history,
+        wait: u32::try_from(settings.redis_wait).unwrap_or(u32::MAX),
+        timeout: settings.redis_timeout,
+        publish_timeout: settings.publish_timeout,
+        node,
+    };
+    let failed = |error: &dyn std::fmt::Display| io::Error::other(format!("redis: {error}"));
+    let (hub, backbone) = Backbone::redis(redis, &options).await.map_err(|error| failed(&error))?;
+    match backbone.status().reason() {
+        Some(reason) if settings.redis_start == RedisStart::Fail => Err(failed(&reason)),
+        _ => Ok((hub, Some(backbone))),
+    }
+}
+
+fn server(
+    settings: &Settings,
+    hub: Hub,
+    backbone: Option<&Backbone>,
+    demo: &Status,
+    stdin: &Status,
+) -> io::Result<Server> {
     let (demo, stdin) = (demo.clone(), stdin.clone());
     let mut builder = Server::builder(hub)
         .shards(settings.shards)
@@ -113,6 +145,9 @@ fn server(settings: &Settings, hub: Hub, demo: &Status, stdin: &Status) -> io::R
             head_timeout: settings.head_timeout,
         })
         .producer("event_producer", move || demo.as_str());
+    if let Some(backbone) = backbone {
+        builder = builder.backbone(backbone.clone());
+    }
     if settings.stdin.is_some() {
         // An input has an end, which is nothing to worry about.
         let status = move || if stdin.as_str() == "running" { "running" } else { "ended" };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::address::{Addresses, Host, Port};
+use super::backbone;
 use super::cors::AllowedOrigins;
 use super::definition::{About, Definition, Setting};
 use super::duration::Span;
@@ -18,7 +19,7 @@ const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 25] = [
+pub static ALL: [&dyn Definition; 33] = [
     &LISTEN,
     &HOST,
     &PORT,
@@ -42,6 +43,14 @@ pub static ALL: [&dyn Definition; 25] = [
     &STDIN,
     &STDIN_FORMAT,
     &TOPIC,
+    &backbone::REDIS,
+    &backbone::REDIS_KEY,
+    &backbone::REDIS_HISTORY,
+    &backbone::REDIS_WAIT,
+    &backbone::REDIS_TIMEOUT,
+    &backbone::REDIS_START,
+    &backbone::PUBLISH_TIMEOUT,
+    &backbone::NODE,
     &LOG_LEVEL,
     &LOG_FORMAT,
 ];

@@ -11,13 +11,14 @@
 //! | `source` | a value as it was given, and by whom; which source wins |
 //! | `definition` | what a setting is |
 //! | `kind`, `address`, `cors`, `duration`, `size`, `word` | what values look like |
-//! | `catalog` | every setting there is |
+//! | `catalog`, `backbone` | every setting there is |
 //! | `reader`, `settings` | from text to [`Settings`] |
 //! | `report` | what `--check` prints |
 //! | `error` | what was wrong, where, and which value would be right |
 
 mod address;
 mod args;
+mod backbone;
 mod catalog;
 mod cors;
 mod definition;
@@ -40,6 +41,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use args::ServeArgs;
+pub use backbone::RedisStart;
 pub use catalog::LogFormat;
 pub use error::ConfigError;
 pub use report::Report;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fanline::server::Origins;
 
+use super::backbone::{self, RedisStart};
 use super::catalog::{self, LogFormat, StdinFormat};
 use super::cors::Allowed;
 use super::reader::Reader;
@@ -50,6 +51,22 @@ pub struct Settings {
     pub demo: bool,
     /// What lines of standard input are, if they are published.
     pub stdin: Option<Format>,
+    /// Where the backbone is, if there is one.
+    pub redis: Option<String>,
+    /// What the names of the keys in Redis begin with.
+    pub redis_key: String,
+    /// Events kept in Redis.
+    pub redis_history: usize,
+    /// Replicas that are to have an event before its publisher is told.
+    pub redis_wait: usize,
+    /// How long Redis may take to answer.
+    pub redis_timeout: Duration,
+    /// What happens without Redis at the start.
+    pub redis_start: RedisStart,
+    /// How long a publisher waits for Redis.
+    pub publish_timeout: Duration,
+    /// This server's name.
+    pub node: Option<String>,
     /// Which log lines are written: directives that `tracing_subscriber::EnvFilter` takes.
     pub log_filter: String,
     /// How log lines are written.
@@ -78,6 +95,14 @@ impl Settings {
             drain: reader.get(&catalog::DRAIN),
             demo: reader.get(&catalog::DEMO),
             stdin: stdin(reader),
+            redis: reader.get(&backbone::REDIS),
+            redis_key: reader.get(&backbone::REDIS_KEY),
+            redis_history: reader.get(&backbone::REDIS_HISTORY),
+            redis_wait: reader.get(&backbone::REDIS_WAIT),
+            redis_timeout: reader.get(&backbone::REDIS_TIMEOUT),
+            redis_start: reader.get(&backbone::REDIS_START),
+            publish_timeout: reader.get(&backbone::PUBLISH_TIMEOUT),
+            node: reader.get(&backbone::NODE),
             log_filter: reader.get(&catalog::LOG_LEVEL),
             log_format: reader.get(&catalog::LOG_FORMAT),
         };

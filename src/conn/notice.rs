@@ -18,7 +18,7 @@ pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
         message: &'static str,
         client_id: String,
         position: Option<String>,
-        replayed: u64,
+        replayed: Option<u64>,
         retry: u64,
     }
     let hello = Hello {

@@ -2,6 +2,9 @@
 //!
 //! Everything is put together when it is asked for: nothing is counted for this alone.
 
+mod backbone;
+
+use std::sync::Arc;
 use std::{fmt, fs};
 
 use bytes::Bytes;
@@ -18,6 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Value, json};
 
 use super::{Routes, clients, json_response};
+use crate::backbone::Status;
 use crate::hub::{GapReason, HubStats};
 use crate::metrics::{Ending, LatencyDistribution, ServerStats, Stats};
 
@@ -68,6 +72,7 @@ struct Snapshot {
     /// How the lag is spread over all clients.
     lag: Histogram,
     process: Process,
+    backbone: Option<Arc<Status>>,
 }
 
 /// What the process uses.
@@ -140,6 +145,7 @@ impl Snapshot {
             lags,
             lag,
             process,
+            backbone: routes.backbone.as_ref().map(|backbone| backbone.status().clone()),
         }
     }
 
@@ -176,6 +182,7 @@ impl Snapshot {
                 "open_files": process.open_files,
                 "max_open_files": process.max_open_files,
             },
+            "backbone": self.backbone.as_deref().map(backbone::to_json),
         })
     }
 
@@ -210,6 +217,9 @@ impl Snapshot {
         gauge(fanline, "topics", "Topics that have a history or a subscriber", hub.topics as u64);
         gauge(fanline, "history_events", "Events that can be replayed", hub.retained_events);
         gauge(fanline, "history_bytes", "Memory that they take", hub.retained_bytes);
+        if let Some(status) = &self.backbone {
+            backbone::register(fanline, status);
+        }
         let process_metrics = registry.sub_registry_with_prefix("process");
         let cpu = Counter::<f64, std::sync::atomic::AtomicU64>::default();
         cpu.inc_by(process.cpu_seconds);

@@ -102,6 +102,12 @@ impl From<InvalidPublication> for Problem {
 
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
-        Self::unavailable(error.to_string())
+        let problem = Self::unavailable(error.to_string());
+        match error {
+            PublishError::NotReplicated { published, .. } => {
+                problem.with("first_id", published.first.to_string()).with("last_id", published.last.to_string())
+            }
+            _ => problem,
+        }
     }
 }

@@ -7,6 +7,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{Routes, json_response, problem::Problem};
+use crate::backbone::{Backbone, State, Status};
 
 /// What there is, for people and programs that look around.
 pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes>> {
@@ -55,8 +56,10 @@ pub(super) fn health(routes: &Routes) -> Response<Full<Bytes>> {
         producers.insert(name.clone(), Value::from(status()));
     }
     producers.insert("heartbeat_producer".to_owned(), Value::from("running"));
-    let is_degraded =
-        routes.shard.metrics.is_accepting_paused() || producers.values().any(|status| status == "stopped");
+    let is_backbone_up = routes.backbone.as_ref().is_none_or(|backbone| backbone.status().state() == State::Up);
+    let is_degraded = !is_backbone_up
+        || routes.shard.metrics.is_accepting_paused()
+        || producers.values().any(|status| status == "stopped");
     let status = match (routes.is_draining(), is_degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
@@ -67,8 +70,19 @@ pub(super) fn health(routes: &Routes) -> Response<Full<Bytes>> {
         "connected_clients": routes.shard.metrics.streams(),
         "event_history_size": routes.shard.hub.stats().retained_events,
         "producers": producers,
-        "backbone": {"kind": "local", "status": "up"},
+        "backbone": backbone(routes.backbone.as_ref().map(|backbone| &**backbone.status())),
     }))
+}
+
+/// How the backbone is: what several servers share, or this server alone.
+fn backbone(status: Option<&Status>) -> Value {
+    let Some(status) = status else { return json!({"kind": "local", "status": "up"}) };
+    json!({
+        "kind": status.kind(),
+        "status": status.state().as_str(),
+        "reason": status.reason(),
+        "node": status.node(),
+    })
 }
 
 /// The process answers: there is nothing else to check.
@@ -78,6 +92,12 @@ pub(super) fn live() -> Response<Full<Bytes>> {
 
 /// Whether new clients should be sent here.
 pub(super) fn ready(routes: &Routes) -> Result<Response<Full<Bytes>>, Problem> {
+    if let Some(backbone) = routes.backbone.as_ref().map(Backbone::status).filter(|status| status.state() != State::Up)
+    {
+        let (kind, state) = (backbone.kind(), backbone.state().as_str());
+        let reason = backbone.reason().unwrap_or_default();
+        return Err(Problem::unavailable(format!("the backbone ({kind}) is {state}: {reason}")));
+    }
     let reason = if routes.is_draining() {
         "draining: the server is shutting down"
     } else if routes.shard.metrics.is_accepting_paused() {

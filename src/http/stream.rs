@@ -11,6 +11,7 @@ use super::Routes;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::takeover::StreamReply;
+use crate::backbone::State;
 use crate::conn::StreamRequest;
 use crate::presence::{Identity, Labels};
 
@@ -29,6 +30,9 @@ pub(super) fn subscribe(
     }
     if !request.body().is_end_stream() {
         return Err(Problem::bad_request("a subscription has no body; what it asks for stands in the query"));
+    }
+    if routes.backbone.as_ref().is_some_and(|backbone| backbone.status().state() == State::Connecting) {
+        return Err(Problem::unavailable("this server has not reached its backbone yet, and has no positions to give"));
     }
     let shard = &routes.shard;
     let query = StreamQuery::parse(request.uri().query().unwrap_or(""), request.headers(), routes.options.max_topics)?;

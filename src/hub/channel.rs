@@ -104,6 +104,16 @@ impl Channel {
         tail.weights.drain(..leaving).sum()
     }
 
+    /// Drops everything, and takes all up to `base` for gone. Answers how much memory that freed. For the sequencer.
+    pub(crate) fn break_off(&self, base: Sequence) -> usize {
+        let mut tail = lock(&self.tail);
+        let head = tail.writer.head();
+        let freed = if tail.writer.oldest() == head { 0 } else { self.evict(&mut tail, head) };
+        tail.evicted = base;
+        tail.known_since = base;
+        freed
+    }
+
     /// The memory that is held for this channel.
     pub(crate) fn weight(&self) -> usize {
         lock(&self.tail).weights.iter().sum()
@@ -133,6 +143,11 @@ impl Channel {
     pub(crate) fn oldest_place(&self) -> (u64, Sequence) {
         let tail = lock(&self.tail);
         (tail.writer.oldest(), tail.evicted)
+    }
+
+    /// Whether events of `topic` stand here.
+    pub(crate) fn takes(&self, topic: &Topic) -> bool {
+        self.topic.as_ref().is_none_or(|own| own == topic)
     }
 
     pub(crate) fn touch(&self, tick: u32) {

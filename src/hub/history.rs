@@ -12,11 +12,14 @@ use std::ops::RangeInclusive;
 use super::HubOptions;
 use super::channel::Channel;
 use super::frame::Frame;
+use super::gap::GapReason;
 use super::ledger::Ledger;
+use super::numbering::{Break, Breaks, Numbering};
+use super::relay::Requester;
 use super::run::EventRun;
 use super::sampler::Sampler;
 use super::topics::Topics;
-use crate::position::{Epoch, Sequence, StreamPosition};
+use crate::position::{Sequence, StreamPosition};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
 
@@ -27,9 +30,13 @@ const LEDGER: usize = 1 << 20;
 const LEDGER: usize = 4;
 
 pub(crate) struct History {
-    pub(crate) epoch: Epoch,
     /// The newest sequence that readers may take: it and all before it stand in their rings.
     head: AtomicU64,
+    /// How many breaks there were. A reader loads it after the head: one that sees a head beyond a break sees the break.
+    break_count: AtomicU32,
+    breaks: RwLock<Breaks>,
+    /// Where readers get what has left the rings; none when nobody keeps it.
+    requester: Option<Requester>,
     pub(crate) firehose: Arc<Channel>,
     pub(crate) topics: RwLock<Topics>,
     pub(crate) ledger: Ledger,
@@ -43,10 +50,12 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn new(options: &HubOptions) -> Self {
+    pub(crate) fn new(options: &HubOptions, requester: Option<Requester>) -> Self {
         Self {
-            epoch: options.epoch,
             head: AtomicU64::new(0),
+            break_count: AtomicU32::new(1),
+            breaks: RwLock::new(Breaks::new(options.epoch)),
+            requester,
             firehose: Arc::new(Channel::new(Topics::FIREHOSE, None, options.firehose_history, 0, 0)),
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER),
@@ -64,7 +73,44 @@ impl History {
     }
 
     pub(crate) fn position(&self, sequence: Sequence) -> StreamPosition {
-        StreamPosition::new(self.epoch, sequence)
+        read(&self.breaks).position(sequence)
+    }
+
+    /// Whoever numbers the events, when that is not this hub.
+    pub(crate) fn requester(&self) -> Option<&Requester> {
+        self.requester.as_ref()
+    }
+
+    /// How many breaks there were.
+    pub(crate) fn break_count(&self) -> u32 {
+        self.break_count.load(Ordering::Acquire)
+    }
+
+    /// The last break with the count that it made, and the head, which is not before it.
+    pub(crate) fn now(&self) -> (u32, Break, Sequence) {
+        // A break is made under this lock from its beginning to its end.
+        let breaks = read(&self.breaks);
+        (breaks.count(), breaks.last(), self.head())
+    }
+
+    /// Breaks the order: nothing up to `base` is retained any more, and what follows is spelled as `numbering` says. All
+    /// readers are told. For the sequencer.
+    pub(crate) fn break_off(&self, numbering: Numbering, base: Sequence, reason: GapReason) {
+        let mut breaks = write(&self.breaks);
+        breaks.push(Break { numbering, base, reason });
+        // Release, and before anything is evicted: a reader that finds its events gone finds the break that took them.
+        self.break_count.store(breaks.count(), Ordering::Release);
+        self.ledger.skip_to(base);
+        let mut topics = write(&self.topics);
+        topics.forget(base);
+        for channel in topics.iter().chain([&self.firehose]) {
+            let freed = channel.break_off(base);
+            self.account(0, freed);
+        }
+        self.publish(base);
+        for channel in topics.iter().chain([&self.firehose]) {
+            channel.listeners.notify();
+        }
     }
 
     pub(crate) fn retained_bytes(&self) -> u64 {

@@ -31,6 +31,11 @@ impl Ledger {
         self.entry(sequence).store(channel, Ordering::Release);
     }
 
+    /// Goes on with the sequence after `newest`. Nothing up to there is asked for again.
+    pub(crate) fn skip_to(&self, newest: Sequence) {
+        self.newest.store(newest, Ordering::Release);
+    }
+
     /// How many of the sequences after `from` up to `to` belonged to `channel`; nothing when that is no longer known.
     pub(crate) fn count(&self, channel: ChannelId, from: Sequence, to: Sequence) -> Option<u64> {
         let count = (from + 1..=to).filter(|&sequence| self.entry(sequence).load(Ordering::Acquire) == channel).count();

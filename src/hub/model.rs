@@ -278,6 +278,46 @@ fn who_is_overtaken_while_it_scans_what_it_does_not_want_goes_on_with_what_is_re
     });
 }
 
+/// A relay breaks the order off and goes on, while somebody reads.
+#[test]
+fn who_reads_while_the_order_is_broken_is_told_before_anything_that_follows() {
+    check(3, || {
+        let options = HubOptions { epoch: EPOCH, history: 8, firehose_history: 8, ..HubOptions::default() };
+        let (hub, relay, _requests) = Hub::relayed(&options, std::time::Duration::ZERO);
+        relay.append(&events(&["a"]));
+        let start = Start::After(StreamPosition::new(EPOCH, 0));
+        let (mut subscription, _) = hub.subscribe(interest(&["a"]), start);
+        let backbone = thread::spawn(move || {
+            relay.begin_after(StreamPosition::new(Epoch(2000), 0), GapReason::Epoch);
+            relay.append(&events(&["a"]));
+        });
+        let mut batch = Batch::default();
+        let (mut is_told, mut after) = (false, Vec::new());
+        let mut read = |subscription: &mut Subscription| {
+            match subscription.fill(&mut batch) {
+                Ok(()) => {
+                    // The sequence that is left out: what is beyond it belongs to the new epoch.
+                    let new = batch.frames().map(Frame::sequence).filter(|&sequence| sequence > 2);
+                    after.extend(new);
+                    assert!(is_told || after.is_empty(), "forbidden 3");
+                    subscription.take(&batch, batch.len());
+                }
+                Err(gap) => {
+                    assert!(!is_told, "forbidden 6");
+                    assert_eq!((gap.reason, gap.resume.epoch), (GapReason::Epoch, Epoch(2000)), "forbidden 3");
+                    is_told = true;
+                }
+            }
+            after.clone()
+        };
+        read(&mut subscription);
+        read(&mut subscription);
+        backbone.join().unwrap();
+        read(&mut subscription);
+        assert_eq!(read(&mut subscription), [3], "forbidden 3");
+    });
+}
+
 #[test]
 fn a_count_is_exact_or_none_while_the_ledger_is_overwritten() {
     check(3, || {

@@ -308,7 +308,7 @@ impl World {
         }
         let position = opening.position.map(|position| position.sequence);
         let after = position.unwrap_or(0);
-        assert_eq!(opening.replayed, self.retained(&interest, after).len() as u64, "{start:?}");
+        assert_eq!(opening.replayed.unwrap(), self.retained(&interest, after).len() as u64, "{start:?}");
         Client {
             subscription,
             filters,

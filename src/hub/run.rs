@@ -4,8 +4,9 @@
 //! the memory of a run is free when the last of it has left both rings, and is counted until then. So a run is kept short
 //! next to what a ring retains.
 
+use super::numbering::Numbering;
 use crate::event::Event;
-use crate::position::{Epoch, Sequence, StreamPosition};
+use crate::position::Sequence;
 use crate::topic::Topic;
 use crate::wire::chunk::{self, Chunk};
 use crate::wire::sse;
@@ -17,7 +18,7 @@ const MAX_BYTES: usize = 16 << 10;
 const SHARE: usize = 8;
 
 pub(crate) struct EventRun {
-    epoch: Epoch,
+    pub(crate) numbering: Numbering,
     max_events: usize,
     topic: Option<Topic>,
     /// The sequence of the first event.
@@ -27,9 +28,9 @@ pub(crate) struct EventRun {
 
 impl EventRun {
     /// An empty run for rings that retain `history` events.
-    pub(crate) fn new(epoch: Epoch, history: usize) -> Self {
+    pub(crate) fn new(numbering: Numbering, history: usize) -> Self {
         let max_events = (history / SHARE).max(1);
-        Self { epoch, max_events, topic: None, first: 0, chunks: chunk::Builder::default() }
+        Self { numbering, max_events, topic: None, first: 0, chunks: chunk::Builder::default() }
     }
 
     /// Whether `event` can be added to what is there.
@@ -45,7 +46,7 @@ impl EventRun {
             self.first = sequence;
         }
         debug_assert_eq!(sequence, self.first + self.chunks.count() as u64, "they follow each other");
-        sse::encode(StreamPosition::new(self.epoch, sequence), event, &mut self.chunks);
+        sse::encode(self.numbering.position(sequence), event, &mut self.chunks);
     }
 
     /// The topic of the events, which are drained next. None when there are none.

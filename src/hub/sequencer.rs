@@ -18,11 +18,13 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::{Notify, oneshot};
 
 use super::channel::Channel;
+use super::gap::GapReason;
 use super::history::History;
+use super::numbering::Numbering;
 use super::run::EventRun;
 use super::{PublishError, Published};
 use crate::event::Event;
-use crate::position::{Epoch, Sequence};
+use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, fence, lock, try_lock};
 
 /// How many publications wait at most; a publisher that finds the queue full waits for room.
@@ -78,7 +80,7 @@ struct Role {
 impl Sequencer {
     /// A sequencer for a history of this epoch whose topics retain `history` events.
     pub(crate) fn new(epoch: Epoch, history: usize) -> Self {
-        let run = EventRun::new(epoch, history);
+        let run = EventRun::new(Numbering { epoch, offset: 0 }, history);
         let role = Role { newest: 0, is_closed: false, run, touched: Vec::new(), replies: Vec::new() };
         Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
     }
@@ -127,6 +129,41 @@ impl Sequencer {
         self.combine(history);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.role).is_closed
+    }
+
+    /// Appends events that were numbered elsewhere: they follow each other, and the newest that is here.
+    pub(crate) fn append_numbered(&self, history: &History, events: &[Event]) {
+        let mut role = lock(&self.role);
+        if !events.is_empty()
+            && let Some(moment) = history.sampler.begin()
+        {
+            history.sampler.note(role.newest + 1, moment);
+        }
+        for event in events {
+            role.number(history, event);
+        }
+        role.show(history);
+    }
+
+    /// Breaks the order off: the next event that is appended is the one after `position`.
+    pub(crate) fn break_off(&self, history: &History, position: StreamPosition, reason: GapReason) {
+        let mut role = lock(&self.role);
+        let (breaks, last, _) = history.now();
+        let numbering = match role.newest {
+            _ if position.epoch == last.numbering.epoch => last.numbering,
+            // Nobody has a position of the epoch that the hub was made with.
+            0 if breaks == 1 => Numbering { epoch: position.epoch, offset: 0 },
+            // One sequence is left out, so that each belongs to one epoch: it is the new epoch's 0.
+            newest => Numbering { epoch: position.epoch, offset: newest + 1 },
+        };
+        let base = numbering.offset + position.sequence;
+        role.newest = base;
+        role.run.numbering = numbering;
+        history.break_off(numbering, base, reason);
+    }
+
     /// Calls `work` as the sequencer: nothing is published meanwhile.
     pub(crate) fn exclusively(&self, history: &History, work: impl FnOnce()) {
         let role = lock(&self.role);
@@ -168,13 +205,7 @@ impl Role {
         if self.replies.is_empty() {
             return false;
         }
-        self.flush(history);
-        history.publish(self.newest);
-        history.trim();
-        for channel in self.touched.drain(..) {
-            channel.listeners.notify();
-        }
-        history.firehose.listeners.notify();
+        self.show(history);
         for (reply, answer) in self.replies.drain(..) {
             // The publisher may have given up waiting.
             let _ = reply.send(answer);
@@ -188,13 +219,29 @@ impl Role {
         }
         let first = self.newest + 1;
         for event in events {
-            if !self.run.has_room_for(event) {
-                self.flush(history);
-            }
-            self.newest += 1;
-            self.run.push(self.newest, event);
+            self.number(history, event);
         }
         Ok(Published { first: history.position(first), last: history.position(self.newest) })
+    }
+
+    /// Gives `event` the next sequence.
+    fn number(&mut self, history: &History, event: &Event) {
+        if !self.run.has_room_for(event) {
+            self.flush(history);
+        }
+        self.newest += 1;
+        self.run.push(self.newest, event);
+    }
+
+    /// Lets readers take everything that has a sequence, and tells them.
+    fn show(&mut self, history: &History) {
+        self.flush(history);
+        history.publish(self.newest);
+        history.trim();
+        for channel in self.touched.drain(..) {
+            channel.listeners.notify();
+        }
+        history.firehose.listeners.notify();
     }
 
     /// Puts what has a sequence into its rings.

@@ -12,12 +12,21 @@
 //! **Subscribing against publishing.** The subscription is entered with its channels' listeners first, and finds its
 //! place afterwards. An event that is published in between is found in the ring; one that comes later wakes it.
 //!
+//! **Catching up.** When the next event has left the rings and a backbone keeps it, the cursors wait where they are and
+//! pages of what was kept come first ([`super::relay`]). After each page the cursors are placed anew behind the last event
+//! that was taken: once nothing is missing in between, the rings go on. Pages bear the rings' sequences, and nothing
+//! beyond the head is taken from one, so that no event comes from both.
+//!
+//! **Breaks.** Where a backbone's order cannot be continued, the rings are emptied and the history counts a break. The
+//! head is loaded before that count, so that nothing that follows a break is delivered before its gap was told.
+//!
 //! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
 //! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::ops::Range;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use smallvec::SmallVec;
@@ -28,6 +37,7 @@ use super::frame::Frame;
 use super::gap::{Gap, GapReason};
 use super::history::History;
 use super::interest::{Interest, Start};
+use super::relay::{CatchUp, place_after};
 use super::sampler::Sample;
 use super::wake::{SleeperKey, WakeGroup};
 use crate::position::{Sequence, StreamPosition};
@@ -47,6 +57,12 @@ pub struct Subscription {
     taken: Sequence,
     /// The gap between the place asked for and the place where this begins.
     gap: Option<Box<Gap>>,
+    /// What comes before the cursors' next.
+    catch_up: Option<Box<CatchUp>>,
+    /// How many breaks of the order it knows of.
+    breaks: u32,
+    /// Whether it began with the oldest event there is, whichever that was.
+    from_oldest: bool,
     /// What [`Subscription::next`] has read and not yet handed out.
     #[expect(clippy::box_collection, reason = "there are very many subscriptions, and those of a server never use it")]
     ready: Option<Box<VecDeque<Frame>>>,
@@ -64,8 +80,8 @@ pub struct Opening {
     /// The position after which the events come. None when the position asked for is not one of this epoch: a gap then
     /// says where the stream goes on.
     pub position: Option<StreamPosition>,
-    /// How many retained events come first.
-    pub replayed: u64,
+    /// How many retained events come first. None when they have to be fetched from a backbone, which has not counted them.
+    pub replayed: Option<u64>,
 }
 
 /// What a subscription delivers.
@@ -106,6 +122,9 @@ impl Subscription {
             filter,
             taken: 0,
             gap: None,
+            catch_up: None,
+            breaks: 0,
+            from_oldest: start == Start::Earliest,
             ready: None,
         };
         let opening = subscription.find_place(start);
@@ -145,6 +164,12 @@ impl Subscription {
 
     /// Fills `batch` with what is ready, at least one frame; or says what is missing before it.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+        if self.catch_up.is_some() {
+            match self.poll_catch_up(cx, batch) {
+                Poll::Ready(Ok(())) if batch.is_empty() => {}
+                other => return other,
+            }
+        }
         self.fill(batch)?;
         if batch.is_empty() && self.wake(cx.waker()) {
             // Once more: what came before the waker was set would have woken nobody.
@@ -170,12 +195,17 @@ impl Subscription {
             return Err(*gap);
         }
         let head = self.history.head();
+        // After the head: whatever follows a break is beyond a head that was loaded before it.
+        if let Some(gap) = self.broken() {
+            return Err(gap);
+        }
         for (number, cursor) in self.cursors.iter().enumerate() {
             match cursor.channel.ring.read(cursor.index) {
                 Read::Empty => {}
                 Read::Lagged => {
                     batch.clear();
-                    return Err(self.lag(head));
+                    // It may be a break that took its events.
+                    return Err(self.broken().unwrap_or_else(|| self.lag(head)));
                 }
                 Read::Run(run) => batch.open(number, run),
             }
@@ -207,6 +237,125 @@ impl Subscription {
         Ok(())
     }
 
+    /// Fills `batch` with events that have left the rings, or with none when the rings have what comes next.
+    fn poll_catch_up(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+        self.wake(cx.waker());
+        batch.clear();
+        if let Some(gap) = self.gap.take() {
+            return Poll::Ready(Err(*gap));
+        }
+        let head = self.history.head();
+        if let Some(gap) = self.broken() {
+            return Poll::Ready(Err(gap));
+        }
+        loop {
+            match self.catch_up.as_deref_mut() {
+                None => return Poll::Ready(Ok(())),
+                Some(CatchUp::Placing) => {
+                    self.catch_up = self.place_cursors(self.taken).map(|_| {
+                        let after = self.history.position(self.taken);
+                        let requester = self.history.requester().expect("who catches up has a relay");
+                        Box::new(CatchUp::Waiting(requester.replay(after)))
+                    });
+                }
+                Some(CatchUp::Waiting(page)) => {
+                    let page = ready!(Pin::new(page).poll(cx)).ok();
+                    let oldest = page.as_ref().and_then(|page| match page.frames.read(place_after(page, self.taken)) {
+                        Read::Run(run) => Some(run.get(run.indices().start).sequence()),
+                        _ => None,
+                    });
+                    let (Some(page), Some(oldest)) = (page, oldest) else {
+                        // Nobody has them any more.
+                        self.catch_up = None;
+                        self.place_or_tell(GapReason::Evicted, head);
+                        return match self.gap.take() {
+                            Some(gap) => Poll::Ready(Err(*gap)),
+                            None => Poll::Ready(Ok(())),
+                        };
+                    };
+                    let index = place_after(&page, self.taken);
+                    **self.catch_up.as_mut().expect("it waits") = CatchUp::Reading(page, index);
+                    let before = (oldest - 1).min(head);
+                    if before > self.taken && !self.from_oldest {
+                        let missed = self.is_all().then(|| before - self.taken);
+                        let (from, to) = (Some(self.history.position(self.taken)), self.history.position(before));
+                        self.taken = before;
+                        return Poll::Ready(Err(Gap { reason: GapReason::Evicted, from, to, missed, resume: to }));
+                    }
+                    self.from_oldest = false;
+                }
+                Some(CatchUp::Reading(page, index)) => {
+                    let (page, index) = (page.frames.clone(), *index);
+                    if let Read::Run(run) = page.read(index) {
+                        batch.open(0, run);
+                    }
+                    let wants = |frame: &Frame| match &self.filter {
+                        Some(interest) => interest.takes(frame.topic()),
+                        None => self.cursors.iter().any(|cursor| cursor.channel.takes(frame.topic())),
+                    };
+                    while !batch.is_full()
+                        && let Some((place, limit)) = batch.earliest(head)
+                    {
+                        if let Some((_, index)) = batch.pick_some(place, limit, wants) {
+                            match page.read(index) {
+                                Read::Run(run) => batch.extend(place, run),
+                                _ => batch.close(place),
+                            }
+                        }
+                    }
+                    batch.finish();
+                    // Whatever comes next, this has to be asked again.
+                    batch.cut();
+                    if !batch.is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let end = page.partition_point(|frame| frame.sequence() <= head);
+                    if let Some(last) = end.checked_sub(1)
+                        && let Read::Run(run) = page.read(last)
+                    {
+                        self.taken = self.taken.max(run.get(last).sequence());
+                    }
+                    **self.catch_up.as_mut().expect("it reads") = CatchUp::Placing;
+                }
+            }
+        }
+    }
+
+    /// The gap of a break of the order that this has not come by yet, if there was one.
+    fn broken(&mut self) -> Option<Gap> {
+        if self.breaks == self.history.break_count() {
+            return None;
+        }
+        let (breaks, last, head) = self.history.now();
+        self.breaks = breaks;
+        let pending = self.gap.take();
+        if self.taken >= last.base && pending.is_none() {
+            return None;
+        }
+        let taken = self.history.position(self.taken);
+        // Of several breaks that it did not come by, a new epoch is what counts.
+        let reason = if taken.epoch == last.numbering.epoch { last.reason } else { GapReason::Epoch };
+        let missed = (reason != GapReason::Epoch && self.is_all()).then(|| last.base.saturating_sub(self.taken));
+        let from = pending.map_or(Some(taken), |gap| gap.from);
+        self.taken = self.taken.max(last.base);
+        let resume = self.history.position(self.taken);
+        self.catch_up = None;
+        self.place_or_tell(GapReason::Evicted, head);
+        Some(Gap { reason, from, to: resume, missed, resume })
+    }
+
+    /// Places the cursors behind what was taken. What is missing there is fetched, or else a gap.
+    fn place_or_tell(&mut self, reason: GapReason, head: Sequence) {
+        let lost = self.place_cursors(self.taken);
+        let from = Some(self.history.position(self.taken));
+        self.gap = lost.map(|(to, missed)| Box::new(self.gap(reason, from, to, missed, head)));
+    }
+
+    /// Whether it takes every event of the hub.
+    fn is_all(&self) -> bool {
+        self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
+    }
+
     /// When the sampled event was published, if it is among the first `count` frames of `batch`, which was filled last and
     /// not taken yet.
     pub(crate) fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {
@@ -219,6 +368,13 @@ impl Subscription {
 
     /// Moves on past the first `count` frames of `batch`, which was filled last.
     pub(crate) fn take(&mut self, batch: &Batch, count: usize) {
+        if let Some(CatchUp::Reading(_, index)) = self.catch_up.as_deref_mut() {
+            for (_, next, last) in batch.stretches(count) {
+                *index = next;
+                self.taken = last;
+            }
+            return;
+        }
         for (cursor, next, last) in batch.stretches(count) {
             self.cursors[cursor].index = next;
             self.taken = last;
@@ -237,6 +393,11 @@ impl Subscription {
 
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
+        // A break takes all that there was, and is told as such; and who catches up reads no ring.
+        self.catch_up.is_none() && self.has_cursor_lagged() && self.breaks == self.history.break_count()
+    }
+
+    fn has_cursor_lagged(&self) -> bool {
         self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
     }
 
@@ -296,21 +457,29 @@ impl Subscription {
 
     /// Places the cursors, after they were entered with their channels.
     fn find_place(&mut self, start: Start) -> Opening {
-        let head = self.history.head();
+        let (breaks, last, head) = self.history.now();
+        self.breaks = breaks;
+        let oldest = last.numbering.offset;
         let (after, resumes) = match start {
             Start::Live => (head, None),
-            Start::Earliest => (0, None),
-            Start::Newest(count) => (self.before_newest(count, head), None),
-            Start::UnknownId => (0, Some((GapReason::UnknownId, None))),
-            Start::After(position) if position.epoch != self.history.epoch => {
-                (0, Some((GapReason::Epoch, Some(position))))
-            }
-            Start::After(position) if position.sequence > head => (0, Some((GapReason::UnknownId, None))),
-            Start::After(position) => (position.sequence, Some((GapReason::Evicted, Some(position)))),
+            Start::Earliest => (oldest, None),
+            Start::Newest(count) => (self.before_newest(count, head).max(oldest), None),
+            Start::UnknownId => (oldest, Some((GapReason::UnknownId, None))),
+            Start::After(position) => match last.numbering.sequence(position) {
+                None if position.epoch == last.numbering.epoch => (oldest, Some((GapReason::UnknownId, None))),
+                None => (oldest, Some((GapReason::Epoch, Some(position)))),
+                Some(sequence) if sequence > head => (oldest, Some((GapReason::UnknownId, None))),
+                Some(sequence) => (sequence, Some((GapReason::Evicted, Some(position)))),
+            },
         };
         self.taken = after;
         let lost = self.place_cursors(after);
+        let can_fetch = self.history.requester().is_some();
         let position = match resumes {
+            Some((GapReason::Evicted, _)) | None if can_fetch && lost.is_some() && self.wants_all_after(start) => {
+                self.catch_up = Some(Box::new(CatchUp::Placing));
+                return Opening { position: Some(self.history.position(after)), replayed: None };
+            }
             None => {
                 // Nobody asked for what was evicted before the first retained frame. What is missing after it, of another
                 // topic or because events came and went meanwhile, is a gap like any other.
@@ -325,12 +494,18 @@ impl Subscription {
                 from
             }
             Some((reason, from)) => {
-                let to = lost.map_or(0, |(to, _)| to);
+                let to = lost.map_or(oldest, |(to, _)| to);
                 self.gap = Some(Box::new(self.gap(reason, from, to, None, head)));
                 None
             }
         };
-        Opening { position, replayed: self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum() }
+        let replayed = self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum();
+        Opening { position, replayed: Some(replayed) }
+    }
+
+    /// Whether what has left the rings is asked for as well.
+    fn wants_all_after(&self, start: Start) -> bool {
+        matches!(start, Start::Earliest | Start::After(_))
     }
 
     /// Sets each cursor to the first retained frame after `after`. Answers the newest sequence that is lost, if any is,

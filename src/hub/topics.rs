@@ -55,6 +55,12 @@ impl Topics {
         &self.channels[topic]
     }
 
+    /// Takes every topic for one that may have had events up to `sequence`, and remembers none.
+    pub(crate) fn forget(&mut self, sequence: Sequence) {
+        self.gone.clear();
+        self.forgotten = sequence;
+    }
+
     /// The topics that nobody subscribes to and that nobody published to in the ticks `recent`, or ever.
     pub(crate) fn idle(&self, recent: &RangeInclusive<u32>) -> Vec<Topic> {
         let idle = self.channels.iter().filter(|(_, channel)| channel.is_idle(recent));

@@ -28,7 +28,13 @@ export class Server {
     return server;
   }
 
+  /** A server that somebody else has started, and stops. */
+  static at(url) {
+    return Object.assign(new Server(), { url });
+  }
+
   async stop(signal = "SIGKILL") {
+    if (!this.child) return;
     const ended = once(this.child, "exit");
     this.child.kill(signal);
     await ended;

@@ -1,6 +1,7 @@
 // Every client of examples/ against one server: its connection is cut in the middle, and it has each event once, in order.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
@@ -75,6 +76,12 @@ test("Node and eventsource", () => gets_each_event_once("node", program("node", 
 test("Python and httpx-sse", () => gets_each_event_once("httpx", program(python, example("python/follow_httpx.py"), "URL")));
 test("Python and sseclient-py", () => gets_each_event_once("sseclient", program(python, example("python/follow_sseclient.py"), "URL")));
 test("Rust", () => gets_each_event_once("rust", program(process.env.FOLLOW ?? example("../target/debug/examples/follow"), "ADDRESS", "PATH")));
+
+test("React", async () => {
+  const react = spawn("npm", ["test"], { cwd: example("react"), env: { ...process.env, FANLINE_URL: server.url }, stdio: "inherit" });
+  const [code] = await once(react, "exit");
+  assert.equal(code, 0);
+});
 
 test("a browser", () => gets_each_event_once("browser", async (proxy, path, lines) => {
   const browser = await launch();

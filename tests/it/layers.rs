@@ -18,9 +18,9 @@ const LAYER_0: &[&str] = &["event", "topic", "position", "sync"];
 const LAYERS_0_TO_1: &[&str] = &["event", "topic", "position", "sync", "wire", "ring"];
 const LAYERS_0_TO_3: &[&str] = &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence"];
 const LAYERS_0_TO_4: &[&str] =
-    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "conn"];
+    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "conn", "backbone"];
 const LAYERS_0_TO_5: &[&str] =
-    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "conn", "http"];
+    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "conn", "backbone", "http"];
 
 const LIBRARY: &[Rule] = &[
     Rule { modules: &["event", "topic", "position"], may_use: LAYER_0, externals: Some(&["bytes"]) },
@@ -33,6 +33,8 @@ const LIBRARY: &[Rule] = &[
         externals: None,
     },
     Rule { modules: &["conn"], may_use: LAYERS_0_TO_3, externals: None },
+    // Of the hub it sees what anybody sees.
+    Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "hub"], externals: None },
     Rule { modules: &["http"], may_use: LAYERS_0_TO_4, externals: None },
     Rule { modules: &["server"], may_use: LAYERS_0_TO_5, externals: None },
 ];

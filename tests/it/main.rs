@@ -5,6 +5,7 @@
 
 #[cfg(target_os = "linux")]
 mod bench;
+mod cluster;
 mod cors;
 mod crowd;
 mod curl;

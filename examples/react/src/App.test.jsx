@@ -1,4 +1,5 @@
-// The hook against a real server, its connection cut in the middle. FANLINE names the program.
+// The hook against a real server, its connection cut in the middle. FANLINE names the program, or FANLINE_URL a server
+// that runs.
 import { cleanup, render, screen, waitFor } from "@testing-library/react";
 import { EventSource } from "eventsource";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
@@ -9,7 +10,8 @@ import { App } from "./App.jsx";
 
 let server, proxy;
 beforeAll(async () => {
-  server = await Server.start(["--retry", "200ms"]);
+  const url = process.env.FANLINE_URL;
+  server = url ? Server.at(url) : await Server.start(["--retry", "200ms"]);
   proxy = await Proxy.before(server.url);
 });
 afterEach(cleanup);

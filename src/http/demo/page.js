@@ -183,7 +183,7 @@ function system(news) {
   if (news.message !== "connected") return tell("warn", `The server says: ${news.message}.`);
   // A position that the server does not know is no place to start from: the gap that follows says what is.
   const where = news.position ? `at ${news.position}` : `with ${state.lostFrom ?? "an id"}, which the server does not hold`;
-  const replayed = `${whole.format(news.replayed)} replayed`;
+  const replayed = news.replayed === null ? "older events first" : `${whole.format(news.replayed)} replayed`;
   if (state.lostAt) {
     state.reconnects++;
     const away = ((Date.now() - state.lostAt) / 1000).toFixed(1);
@@ -193,7 +193,7 @@ function system(news) {
   state.lostAt = 0;
   state.tries = 0;
   state.wasOpen = true;
-  state.replaying = news.replayed;
+  state.replaying = news.replayed ?? 0;
   $("client").textContent = `client ${news.client_id}`;
   become("open", "Connected");
 }

@@ -39,8 +39,13 @@ impl Crowd {
     /// Adds a client that asks for `/stream?QUERY`, and answers its number. Its connection may still wait in the queue of
     /// the kernel.
     pub fn connect(&mut self, address: SocketAddr, query: &str) -> usize {
+        self.resume(address, query, None)
+    }
+
+    /// Adds a client that goes on after `last_id`.
+    pub fn resume(&mut self, address: SocketAddr, query: &str, last_id: Option<&str>) -> usize {
         let mut socket = TcpStream::connect(address).expect("the kernel accepts");
-        socket.write_all(request_stream(query, None).as_bytes()).expect("a request fits in the buffer");
+        socket.write_all(request_stream(query, last_id).as_bytes()).expect("a request fits in the buffer");
         socket.set_nonblocking(true).unwrap();
         let number = self.clients.len();
         let data = epoll::EventData::new_u64(number as u64);

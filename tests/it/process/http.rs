@@ -1,6 +1,6 @@
 //! Requests and answers of HTTP/1.1 on one connection.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -18,10 +18,17 @@ pub struct Http {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    head: String,
     pub body: String,
 }
 
 impl Answer {
+    /// The value of a header; `name` is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let is_it = |line: &&str| line.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case(name));
+        Some(self.head.lines().find(is_it)?.split_once(':')?.1.trim())
+    }
+
     /// The body, which is JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
@@ -30,11 +37,16 @@ impl Answer {
 
 impl Http {
     pub fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the server accepts");
+        Self::try_connect(address).expect("the server accepts")
+    }
+
+    /// A connection to a server that may be gone.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, rest: Vec::new() }
+        Ok(Self { socket, rest: Vec::new() })
     }
 
     pub fn get(&mut self, path: &str) -> Answer {
@@ -45,6 +57,11 @@ impl Http {
         self.request("POST", path, Some(content_type), body)
     }
 
+    /// Posts to a server that may go away meanwhile.
+    pub fn try_post(&mut self, path: &str, content_type: &str, body: &[u8]) -> io::Result<Answer> {
+        self.try_request("POST", path, Some(content_type), body)
+    }
+
     /// Publishes `text` to `topic`, and gives its id.
     pub fn publish(&mut self, topic: &str, text: &str) -> String {
         let answer = self.post(&format!("/publish/{topic}"), "text/plain", text.as_bytes());
@@ -53,22 +70,26 @@ impl Http {
     }
 
     fn request(&mut self, method: &str, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
+        self.try_request(method, path, content_type, body).expect("the server answers in time")
+    }
+
+    fn try_request(&mut self, method: &str, path: &str, content_type: Option<&str>, body: &[u8]) -> io::Result<Answer> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         if let Some(content_type) = content_type {
             request.push_str(&format!("content-type: {content_type}\r\ncontent-length: {}\r\n", body.len()));
         }
         let mut request = (request + "\r\n").into_bytes();
         request.extend_from_slice(body);
-        self.socket.write_all(&request).expect("the server reads");
+        self.socket.write_all(&request)?;
         self.answer()
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            self.more();
+            self.more()?;
         };
         let head = String::from_utf8(self.rest[..end].to_vec()).expect("a head is text");
         let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
@@ -76,17 +97,21 @@ impl Http {
             head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let whole = end + length.unwrap_or(0);
         while self.rest.len() < whole {
-            self.more();
+            self.more()?;
         }
         let body = String::from_utf8(self.rest[end..whole].to_vec()).expect("a body is text");
         self.rest.drain(..whole);
-        Answer { status, body }
+        Ok(Answer { status, head, body })
     }
 
-    fn more(&mut self) {
+    fn more(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        let length = self.socket.read(&mut buffer).expect("the server answers in time");
-        assert!(length > 0, "the server closed the connection: {:?}", String::from_utf8_lossy(&self.rest));
+        let length = self.socket.read(&mut buffer)?;
+        if length == 0 {
+            let read = String::from_utf8_lossy(&self.rest);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the server hung up after {read:?}")));
+        }
         self.rest.extend_from_slice(&buffer[..length]);
+        Ok(())
     }
 }

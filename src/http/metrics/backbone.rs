@@ -1,0 +1,40 @@
+//! What is counted of the backbone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::{counter, gauge};
+use crate::backbone::{State, Status};
+
+/// The counts with their names in the text formats and what they are.
+fn counts(status: &Status) -> [(&'static str, &'static str, u64); 7] {
+    let counts = &status.counts;
+    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    [
+        ("batches", "Batches that this server published on the backbone", read(&counts.batches)),
+        ("published", "Events that this server published on the backbone", read(&counts.published)),
+        ("received", "Events that came from the backbone", read(&counts.received)),
+        ("losses", "Times that the connection to the backbone was lost", read(&counts.losses)),
+        ("breaks", "Times that the order of the backbone could not be continued", read(&counts.breaks)),
+        ("pages", "Pages of events that had left the rings, given to streams", read(&counts.pages)),
+        ("pages_fetched", "Reads of the backbone for such pages", read(&counts.pages_fetched)),
+    ]
+}
+
+pub(super) fn register(fanline: &mut Registry, status: &Status) {
+    let backbone = fanline.sub_registry_with_prefix("backbone");
+    gauge(backbone, "up", "Whether the backbone can be used", u64::from(status.state() == State::Up));
+    for (name, help, count) in counts(status) {
+        counter(backbone, name, help, count);
+    }
+}
+
+pub(super) fn to_json(status: &Status) -> Value {
+    let mut all = json!({"kind": status.kind(), "status": status.state().as_str()});
+    for (name, _, count) in counts(status) {
+        all[name] = count.into();
+    }
+    all
+}

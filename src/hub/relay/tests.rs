@@ -1,0 +1,353 @@
+//! A hub that a backbone feeds, against a backbone that is a list.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::Payload;
+use crate::hub::{Delivery, Gap, HubOptions, Interest, Start, Subscription};
+use crate::position::Epoch;
+use crate::topic::{Topic, TopicFilter};
+
+fn at(epoch: u64, sequence: u64) -> StreamPosition {
+    StreamPosition::new(Epoch(epoch), sequence)
+}
+
+fn event(topic: &str) -> Event {
+    Event::new(Topic::new(topic).unwrap(), Payload::text("x"))
+}
+
+/// A hub with its backbone: a list of topics for each epoch, of which the oldest may be gone.
+struct Nodes {
+    hub: Hub,
+    relay: Relay,
+    requests: Requests,
+    epoch: u64,
+    /// The topic of each event of this epoch.
+    log: Vec<&'static str>,
+    /// Up to here the backbone has dropped its events.
+    trimmed: usize,
+    /// Up to here the hub has them.
+    relayed: usize,
+    page: usize,
+}
+
+impl Nodes {
+    fn new(history: usize, firehose_history: usize) -> Self {
+        let options = HubOptions { history, firehose_history, ..HubOptions::default() };
+        let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
+        relay.begin_after(at(7, 0), GapReason::Epoch);
+        Self { hub, relay, requests, epoch: 7, log: Vec::new(), trimmed: 0, relayed: 0, page: 5 }
+    }
+
+    fn publish(&mut self, topics: &[&'static str]) {
+        self.log.extend(topics);
+    }
+
+    /// Gives the hub what it does not have; over what was trimmed it has to begin again.
+    fn relay(&mut self) {
+        if self.relayed < self.trimmed {
+            self.relay.begin_after(at(self.epoch, self.trimmed as u64), GapReason::Evicted);
+            self.relayed = self.trimmed;
+        }
+        let events: Vec<Event> = self.log[self.relayed..].iter().map(|topic| event(topic)).collect();
+        self.relay.append(&events);
+        self.relayed = self.log.len();
+        assert_eq!(self.relay.position(), at(self.epoch, self.relayed as u64));
+    }
+
+    fn begin_epoch(&mut self) {
+        self.epoch += 1;
+        (self.log, self.trimmed, self.relayed) = (Vec::new(), 0, 0);
+        self.relay.begin_after(at(self.epoch, 0), GapReason::Epoch);
+    }
+
+    /// Answers those who want to read again.
+    fn replay(&mut self) -> bool {
+        let mut has_answered = false;
+        while let Ok(replay) = self.requests.replays.try_recv() {
+            has_answered = true;
+            let asked = if replay.after.epoch.0 == self.epoch { replay.after.sequence as usize } else { usize::MAX };
+            // Pages begin at fixed places, so that readers share them: before what a reader asks for.
+            let begin = (asked.min(self.log.len()) / self.page * self.page).max(self.trimmed);
+            let end = (begin.max(asked.saturating_add(1)) / self.page * self.page + self.page).min(self.log.len());
+            let events: Vec<Event> = self.log.get(begin..end).unwrap_or(&[]).iter().map(|t| event(t)).collect();
+            let page = self.relay.page(at(replay.after.epoch.0, begin as u64 + 1), &events);
+            replay.answer(&page.filter(|_| !events.is_empty()).unwrap_or_else(|| self.relay.empty_page()));
+        }
+        has_answered
+    }
+
+    fn subscribe(&self, filters: &[&str], start: Start) -> Subscription {
+        let interest = Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()));
+        self.hub.subscribe(interest, start).0
+    }
+
+    /// All that the subscription delivers until it waits for what is not there.
+    fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
+        let mut told = Vec::new();
+        loop {
+            match subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Delivery::Event(frame)) => {
+                    let text = String::from_utf8(frame.sse().to_vec()).unwrap();
+                    let id = text.lines().next().unwrap().strip_prefix("id: ").unwrap().parse().unwrap();
+                    told.push(Told::Event(id));
+                }
+                Poll::Ready(Delivery::Gap(gap)) => told.push(Told::Gap(gap)),
+                Poll::Pending if self.replay() => {}
+                Poll::Pending => return told,
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Told {
+    Event(StreamPosition),
+    Gap(Gap),
+}
+
+fn ids(told: &[Told]) -> Vec<u64> {
+    let id = |told: &Told| match told {
+        Told::Event(id) => id.sequence,
+        Told::Gap(gap) => panic!("{gap:?}"),
+    };
+    told.iter().map(id).collect()
+}
+
+#[test]
+fn who_resumes_far_behind_the_rings_gets_every_event_of_its_topics_once() {
+    let mut nodes = Nodes::new(4, 8);
+    nodes.publish(&["a", "b", "c", "b"].repeat(25));
+    nodes.relay();
+    for (filters, expected) in [
+        (&[][..], (3..=100).collect::<Vec<_>>()),
+        (&["b"], (3..=100).filter(|s| s % 2 == 0).collect()),
+        (&["a", "c"], (3..=100).filter(|s| s % 2 == 1).collect()),
+        (&["a", "?"], (3..=100).filter(|s| s % 4 == 1).collect()),
+    ] {
+        let mut subscription = nodes.subscribe(filters, Start::After(at(7, 2)));
+        assert_eq!(ids(&nodes.drain(&mut subscription)), expected, "{filters:?}");
+        assert_eq!(subscription.position().epoch, Epoch(7));
+    }
+}
+
+#[test]
+fn the_oldest_is_what_the_backbone_still_has() {
+    let mut nodes = Nodes::new(4, 8);
+    nodes.publish(&["a"; 100]);
+    nodes.relay();
+    nodes.trimmed = 33;
+    let mut subscription = nodes.subscribe(&["a"], Start::Earliest);
+    assert_eq!(ids(&nodes.drain(&mut subscription)), (34..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_the_backbone_has_dropped_is_a_gap_and_the_rest_follows() {
+    let mut nodes = Nodes::new(4, 8);
+    nodes.publish(&["a"; 100]);
+    nodes.relay();
+    nodes.trimmed = 33;
+    let mut everything = nodes.subscribe(&[], Start::After(at(7, 20)));
+    let told = nodes.drain(&mut everything);
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(7, 20)), to: at(7, 33), missed: Some(13), resume: at(7, 33) };
+    assert_eq!(told[0], Told::Gap(gap));
+    assert_eq!(ids(&told[1..]), (34..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_new_epoch_is_one_gap_for_each_reader_and_the_stream_goes_on() {
+    let mut nodes = Nodes::new(4, 8);
+    nodes.publish(&["a", "b", "a"]);
+    nodes.relay();
+    let mut readers =
+        [&[][..], &["a"], &["b"], &["none"]].map(|filters| (filters, nodes.subscribe(filters, Start::After(at(7, 0)))));
+    for (_, reader) in &mut readers {
+        nodes.drain(reader);
+    }
+    nodes.begin_epoch();
+    nodes.publish(&["b", "a"]);
+    nodes.relay();
+    for (filters, reader) in &mut readers {
+        let told = nodes.drain(reader);
+        let Told::Gap(gap) = &told[0] else { panic!("{filters:?}: {told:?}") };
+        assert_eq!((gap.reason, gap.to, gap.resume, gap.missed), (GapReason::Epoch, at(8, 0), at(8, 0), None));
+        assert_eq!(gap.from.unwrap().epoch, Epoch(7));
+        let expected: &[u64] = match *filters {
+            [] => &[1, 2],
+            ["a"] => &[2],
+            ["b"] => &[1],
+            _ => &[],
+        };
+        assert_eq!(ids(&told[1..]), expected, "{filters:?}");
+    }
+    let mut late = nodes.subscribe(&["a"], Start::After(at(7, 3)));
+    assert!(matches!(&nodes.drain(&mut late)[..], [Told::Gap(gap), Told::Event(_)] if gap.reason == GapReason::Epoch));
+}
+
+#[test]
+fn a_hub_that_begins_late_knows_that_it_does_not_know_what_was_before() {
+    let mut nodes = Nodes::new(10, 10);
+    nodes.publish(&["a"; 50]);
+    nodes.relayed = 40;
+    nodes.relay.begin_after(at(7, 40), GapReason::Epoch);
+    nodes.relay();
+    let mut live = nodes.subscribe(&["a"], Start::Live);
+    assert!(nodes.drain(&mut live).is_empty());
+    let mut resumed = nodes.subscribe(&["a"], Start::After(at(7, 30)));
+    assert_eq!(ids(&nodes.drain(&mut resumed)), (31..=50).collect::<Vec<_>>());
+    let mut newest = nodes.subscribe(&["a"], Start::Newest(3));
+    assert_eq!(ids(&nodes.drain(&mut newest)), [48, 49, 50]);
+}
+
+#[test]
+fn without_a_relay_publishers_are_told_and_readers_get_the_gap() {
+    let options = HubOptions { history: 2, firehose_history: 2, ..HubOptions::default() };
+    let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
+    relay.begin_after(at(7, 0), GapReason::Epoch);
+    relay.append(&["a"; 9].map(event));
+    drop(requests);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(runtime.block_on(hub.publish(event("a"))), Err(PublishError::Closed));
+    let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::After(at(7, 1)));
+    let Poll::Ready(Delivery::Gap(gap)) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) else {
+        panic!("it is told")
+    };
+    assert_eq!((gap.missed, gap.to), (Some(6), at(7, 7)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(Vec<&'static str>),
+    Relay,
+    Trim(usize),
+    Epoch,
+    Subscribe(usize, usize),
+    Read(usize),
+    Come(usize),
+}
+
+const FILTERS: [&[&str]; 6] = [&[], &["a"], &["b", "c"], &["x:*"], &["a", "x:*"], &["none"]];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let topics = proptest::collection::vec(prop::sample::select(vec!["a", "b", "c", "x:1", "x:2"]), 1..12);
+    let step = prop_oneof![
+        6 => topics.prop_map(Step::Publish),
+        6 => Just(Step::Relay),
+        1 => (1usize..20).prop_map(Step::Trim),
+        1 => Just(Step::Epoch),
+        4 => (0..FILTERS.len(), 0usize..40).prop_map(|(filters, back)| Step::Subscribe(filters, back)),
+        6 => (0usize..8).prop_map(Step::Read),
+        3 => (0usize..8).prop_map(Step::Come),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+/// A client: what it has seen or was told of, and what it lacks is a failure.
+struct Client {
+    filters: &'static [&'static str],
+    subscription: Subscription,
+    seen: StreamPosition,
+    /// Up to here it was told that events are missing: with several topics the stream may go on before that.
+    told: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever happens, and wherever a client comes back, each event of its topics that was relayed is delivered once and
+    /// in order, or lies within a gap that came before what follows.
+    #[test]
+    fn a_client_gets_each_event_or_is_told(steps in steps(), page in 1usize..8) {
+        let mut nodes = Nodes::new(4, 8);
+        nodes.page = page;
+        let mut clients: Vec<Client> = Vec::new();
+        // What each position is about.
+        let mut topics = BTreeMap::new();
+        let end = [Step::Relay].into_iter().chain((0..8).map(Step::Read));
+        for step in steps.into_iter().chain(end) {
+            match step {
+                Step::Publish(some) => {
+                    for topic in &some {
+                        topics.insert((nodes.epoch, topics_of(&topics, nodes.epoch) + 1), *topic);
+                    }
+                    nodes.publish(&some);
+                }
+                Step::Relay => nodes.relay(),
+                Step::Trim(count) => nodes.trimmed = (nodes.trimmed + count).min(nodes.log.len()),
+                Step::Epoch => nodes.begin_epoch(),
+                Step::Subscribe(filters, back) => {
+                    if clients.len() < 8 {
+                        let seen = at(nodes.epoch, (nodes.relayed as u64).saturating_sub(back as u64));
+                        let subscription = nodes.subscribe(FILTERS[filters], Start::After(seen));
+                        clients.push(Client { filters: FILTERS[filters], subscription, seen, told: 0 });
+                    }
+                }
+                Step::Read(number) => {
+                    if let Some(client) = clients.get_mut(number) {
+                        client.read(&mut nodes, &topics)?;
+                    }
+                }
+                Step::Come(number) => {
+                    if let Some(client) = clients.get_mut(number) {
+                        client.subscription = nodes.subscribe(client.filters, Start::After(client.seen));
+                        client.told = 0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn topics_of(topics: &BTreeMap<(u64, u64), &str>, epoch: u64) -> u64 {
+    topics.range((epoch, 0)..=(epoch, u64::MAX)).next_back().map_or(0, |(&(_, sequence), _)| sequence)
+}
+
+impl Client {
+    fn read(&mut self, nodes: &mut Nodes, topics: &BTreeMap<(u64, u64), &'static str>) -> Result<(), TestCaseError> {
+        let filters: Vec<TopicFilter> = self.filters.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect();
+        let wants = |topic: &str| {
+            let topic = Topic::new(topic).unwrap();
+            filters.is_empty() || filters.iter().any(|filter| filter.matches(&topic))
+        };
+        let wanted = |epoch: u64, range: std::ops::Range<u64>| {
+            let within = topics.range((epoch, range.start)..(epoch, range.end.max(range.start)));
+            within.filter(|(_, topic)| wants(topic)).map(|(&(_, sequence), _)| sequence).collect::<Vec<_>>()
+        };
+        for told in nodes.drain(&mut self.subscription) {
+            match told {
+                Told::Event(id) => {
+                    prop_assert_eq!(id.epoch, self.seen.epoch, "a new epoch is told first");
+                    prop_assert!(id.sequence > self.seen.sequence, "{} came after {}", id, self.seen);
+                    let skipped = wanted(id.epoch.0, self.seen.sequence.max(self.told) + 1..id.sequence);
+                    prop_assert!(skipped.is_empty(), "{:?} lacks {:?}", self.filters, skipped);
+                    prop_assert!(wants(topics[&(id.epoch.0, id.sequence)]));
+                    self.seen = id;
+                }
+                Told::Gap(gap) => {
+                    if gap.reason != GapReason::Epoch {
+                        prop_assert_eq!(gap.resume.epoch, self.seen.epoch);
+                        let missing = wanted(gap.to.epoch.0, self.seen.sequence + 1..gap.to.sequence + 1).len() as u64;
+                        // Of several topics some events before the gap's end may come yet.
+                        let is_exact = |missed| self.filters.len() > 1 || missed == missing;
+                        prop_assert!(gap.missed.is_none_or(is_exact), "{:?}: {}", gap, missing);
+                    }
+                    let newest = nodes.hub.position();
+                    prop_assert!(gap.resume.epoch != newest.epoch || gap.resume.sequence <= newest.sequence);
+                    let told = if gap.resume.epoch == self.seen.epoch { self.told } else { 0 };
+                    (self.seen, self.told) = (gap.resume, told.max(gap.to.sequence));
+                }
+            }
+        }
+        if self.seen.epoch.0 == nodes.epoch {
+            let missing = wanted(nodes.epoch, self.seen.sequence.max(self.told) + 1..nodes.relayed as u64 + 1);
+            prop_assert!(missing.is_empty(), "{:?} waits at {} and lacks {:?}", self.filters, self.seen, missing);
+        } else {
+            prop_assert!(false, "it was not told of epoch {}", nodes.epoch);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! One thing that goes wrong at a time, and what publishers, subscribers and operators are told.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{Redis, epoch, node, try_publish, wait_for_readiness, wait_until_ready};
+use crate::process::{Http, Server};
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn while_redis_is_away_publishers_are_told_streams_stay_and_the_server_is_not_ready() {
+    let mut redis = Redis::start();
+    let server = node(&redis, &[]);
+    let mut stream = server.stream("topics=a&heartbeat=1");
+    server.publish("a", "before");
+    assert_eq!(stream.next().data, "before");
+    redis.kill();
+    wait_for_readiness(&server, 503);
+    let mut http = server.http();
+    let refused = http.post("/publish/a", "text/plain", b"lost");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{refused:?}");
+    assert!(refused.body.contains("the backbone is away: nothing was published"), "{}", refused.body);
+    assert!(http.get("/metrics").body.contains("\nfanline_backbone_up 0\n"));
+    let health = http.get("/health").json();
+    assert_eq!((&health["status"], &health["backbone"]["status"]), (&"degraded".into(), &"away".into()));
+    assert!(health["backbone"]["reason"].is_string());
+    assert!(http.get("/health/ready").body.contains("the backbone (redis) is away"));
+    assert_eq!(http.get("/health/live").status, 200);
+    redis.start_again();
+    wait_until_ready(&server);
+    server.publish("a", "after");
+    assert_eq!(stream.next().data, "after", "the same stream, and nothing in between");
+    assert_eq!(server.log.count("Redis is away"), 1, "one line and not one for each attempt");
+    assert_eq!(server.log.count("Redis is back"), 1);
+    let metrics = server.get("/metrics").body;
+    for line in ["backbone_up 1", "backbone_losses_total 1", "backbone_published_total 2", "backbone_received_total 2"]
+    {
+        assert!(metrics.contains(&format!("\nfanline_{line}\n")), "{line}: {metrics}");
+    }
+    let json = server.get("/metrics/json").json();
+    assert_eq!((&json["backbone"]["status"], &json["backbone"]["batches"]), (&"up".into(), &2.into()));
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_publisher_may_wait_for_redis() {
+    let mut redis = Redis::start();
+    let server = node(&redis, &["--publish-timeout", "30s"]);
+    let mut stream = server.stream("topics=a");
+    server.publish("a", "before");
+    redis.kill();
+    wait_for_readiness(&server, 503);
+    std::thread::scope(|scope| {
+        let publishers: Vec<_> = (0..20)
+            .map(|number| {
+                let mut http = server.http();
+                scope.spawn(move || http.publish("a", &number.to_string()))
+            })
+            .collect();
+        redis.start_again();
+        let mut ids: Vec<_> = publishers.into_iter().map(|publisher| publisher.join().unwrap()).collect();
+        ids.sort_by_key(|id| id.split_once('-').unwrap().1.parse::<u64>().unwrap());
+        assert_eq!(stream.next().data, "before");
+        for id in ids {
+            assert_eq!(stream.next().id, Some(id));
+        }
+    });
+}
+
+/// Redis takes the batch, and stands still before it answers.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_publisher_whose_answer_does_not_come_is_told_that_nobody_knows_and_its_event_stands_once_at_most() {
+    let redis = Redis::start();
+    let server = node(&redis, &[]);
+    let mut stream = server.stream("topics=a");
+    redis.signal(Signal::STOP);
+    let began = Instant::now();
+    let (status, problem) = try_publish(&mut server.http(), "a", "perhaps");
+    assert!(began.elapsed() < Duration::from_secs(10), "it is not kept for ever");
+    assert_eq!(status, 503);
+    assert!(problem["detail"].as_str().unwrap().contains("may have been published"), "{problem}");
+    redis.signal(Signal::CONT);
+    wait_until_ready(&server);
+    server.publish("a", "surely");
+    let mut next = stream.next().data;
+    if next == "perhaps" {
+        next = stream.next().data;
+    }
+    assert_eq!(next, "surely");
+}
+
+/// Redis stands still for less than its time-out: nobody is told anything, and nothing is doubled.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_batch_whose_connection_breaks_is_sent_again_and_stands_once() {
+    let redis = Redis::start();
+    let server = node(&redis, &[]);
+    let mut stream = server.stream("topics=a");
+    for number in 0..20 {
+        redis.signal(Signal::STOP);
+        std::thread::scope(|scope| {
+            let mut http = server.http();
+            let publisher = scope.spawn(move || try_publish(&mut http, "a", &number.to_string()));
+            // All connections break after Redis has gone on, some before and some after it has done its work.
+            redis.signal(Signal::CONT);
+            redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            let (status, answer) = publisher.join().unwrap();
+            assert_eq!(status, 200, "{answer}");
+        });
+        assert_eq!(stream.next().data, number.to_string());
+        wait_until_ready(&server);
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_redis_that_is_full_takes_no_event_and_says_so() {
+    let redis = Redis::start();
+    let server = node(&redis, &[]);
+    let mut stream = server.stream("topics=a");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let mut http = server.http();
+    let (status, problem) = try_publish(&mut http, "a", "too much");
+    assert_eq!(status, 503);
+    assert!(problem["detail"].as_str().unwrap().contains("out of memory: nothing was published"), "{problem}");
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(try_publish(&mut http, "a", "fits").0, 200);
+    assert_eq!(stream.next().data, "fits");
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_stream_that_lost_its_end_goes_on_in_a_new_epoch_and_everybody_is_told() {
+    // Nothing on the disk but what is saved: Redis comes back as it was then.
+    let mut redis = Redis::with(&["--appendonly", "no"]);
+    let servers = [node(&redis, &[]), node(&redis, &[])];
+    let mut streams = [servers[0].stream("topics=a"), servers[1].stream("")];
+    let old = servers[0].publish("a", "saved");
+    redis.cli(&["SAVE"]);
+    let lost = servers[0].publish("a", "lost");
+    for stream in &mut streams {
+        assert_eq!([stream.next().data, stream.next().data], ["saved", "lost"]);
+    }
+    redis.kill();
+    redis.start_again();
+    for stream in &mut streams {
+        let gap = stream.next();
+        assert_eq!((gap.name.as_str(), &gap.json()["reason"]), ("gap", &"epoch".into()));
+        assert_eq!(gap.json()["from"], lost);
+    }
+    servers.iter().for_each(wait_until_ready);
+    let new = servers[1].publish("a", "new");
+    assert!(epoch(&new) > epoch(&old), "{new} {old}");
+    for stream in &mut streams {
+        let event = stream.next();
+        assert_eq!((event.data.as_str(), event.id.as_deref()), ("new", Some(&*new)));
+    }
+}
+
+/// While one server cannot reach it, Redis loses its end and is given other events: there are as many of them as there
+/// were, and more. The server that comes back must not take them for those that it has delivered.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn other_events_under_positions_that_were_delivered_are_noticed() {
+    let mut redis = Redis::with(&["--appendonly", "no"]);
+    let server = node(&redis, &[]);
+    let mut stream = server.stream("topics=a");
+    server.publish("a", "saved");
+    redis.cli(&["SAVE"]);
+    server.publish("a", "lost");
+    assert_eq!([stream.next().data, stream.next().data], ["saved", "lost"]);
+    let key = "{fanline}:events";
+    let id = redis.cli(&["XREVRANGE", key, "+", "-", "COUNT", "1"]);
+    let epoch_of_id = epoch(id.lines().next().unwrap());
+    server.signal(Signal::STOP);
+    redis.kill();
+    redis.start_again();
+    for _ in 0..3 {
+        let id = format!("{epoch_of_id}-*");
+        assert!(redis.cli(&["XADD", key, &id, "t", "a", "x", "somebody else's"]).starts_with(&epoch_of_id.to_string()));
+    }
+    server.signal(Signal::CONT);
+    let gap = stream.next();
+    assert_eq!((gap.name.as_str(), &gap.json()["reason"]), ("gap", &"epoch".into()));
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_publisher_that_wants_replicas_is_told_how_many_have_its_event() {
+    let redis = Redis::start();
+    let port = redis.port().to_string();
+    let mut replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    wait_for_replicas(&redis, 1);
+    let server = node(&redis, &["--redis-wait", "1"]);
+    let mut stream = server.stream("topics=a");
+    server.publish("a", "safe");
+    assert_eq!(stream.next().data, "safe");
+    replica.kill();
+    let (status, problem) = try_publish(&mut server.http(), "a", "less safe");
+    assert_eq!(status, 503);
+    assert!(problem["detail"].as_str().unwrap().contains("only 0 of 1 replicas"), "{problem}");
+    assert_eq!(problem["last_id"], stream.next().id.map_or(Value::Null, Value::from), "it is published all the same");
+}
+
+fn wait_for_replicas(redis: &Redis, count: usize) {
+    let deadline = Instant::now() + crate::process::PATIENCE;
+    while redis.cli(&["INFO", "replication"]).matches("state=online").count() < count {
+        assert!(Instant::now() < deadline, "no replica");
+    }
+}
+
+/// A server asks any of the cluster's, and goes to the one that has its keys.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_redis_cluster_serves_a_stream_from_the_server_that_has_its_slot() {
+    let nodes = ["0 8191", "8192 16383"].map(|range| {
+        let redis = Redis::with(&["--cluster-enabled", "yes"]);
+        let (begin, end) = range.split_once(' ').unwrap();
+        redis.cli(&["CLUSTER", "ADDSLOTSRANGE", begin, end]);
+        redis
+    });
+    nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &nodes[1].port().to_string()]);
+    let deadline = Instant::now() + crate::process::PATIENCE;
+    while nodes.iter().any(|node| !node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")) {
+        assert!(Instant::now() < deadline, "the cluster does not form");
+    }
+    for node in &nodes {
+        let url = format!("redis+cluster://127.0.0.1:1,127.0.0.1:{}", node.port());
+        let server = Server::start(&["--redis", &url, "--redis-timeout", "2s"]);
+        wait_until_ready(&server);
+        let mut stream = server.stream("topics=a");
+        let id = server.publish("a", "x");
+        assert_eq!(stream.next().id, Some(id));
+        assert_eq!(server.get("/clients?scope=cluster").json()["count"], 1);
+    }
+    let sizes = nodes.each_ref().map(|node| node.cli(&["DBSIZE"]).trim().to_owned());
+    assert!(sizes.contains(&"0".to_owned()), "all keys are with one server: {sizes:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn after_a_fail_over_by_sentinels_the_stream_goes_on() {
+    let mut redis = Redis::start();
+    let port = redis.port().to_string();
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    wait_for_replicas(&redis, 1);
+    let sentinel = super::redis::Sentinel::of(&redis);
+    let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+    let server = Server::start(&["--redis", &url, "--redis-timeout", "1s", "--redis-wait", "1"]);
+    wait_until_ready(&server);
+    let mut stream = server.stream("topics=a");
+    let before = server.publish("a", "before");
+    assert_eq!(stream.next().data, "before");
+    redis.kill();
+    wait_for_readiness(&server, 503);
+    wait_until_ready(&server);
+    // There is no replica left to wait for.
+    let (status, problem) = try_publish(&mut Http::connect(server.address()), "a", "after");
+    assert_eq!(status, 503, "{problem}");
+    let event = stream.next();
+    assert_eq!((event.data.as_str(), event.id), ("after", problem["last_id"].as_str().map(str::to_owned)));
+    assert_eq!(
+        epoch(&before),
+        epoch(problem["last_id"].as_str().unwrap()),
+        "nothing was lost, and nobody was told of a gap"
+    );
+    assert!(replica.cli(&["ROLE"]).starts_with("master"));
+}

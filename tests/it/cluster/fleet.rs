@@ -1,0 +1,282 @@
+//! Three servers, thousands of clients over them, publishers on all; and the log that everybody is checked against.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{Redis, node};
+use crate::process::{Crowd, Event, Http, News, PATIENCE, Server};
+
+pub struct Fleet {
+    /// None for one that was killed.
+    pub nodes: Vec<Option<Server>>,
+}
+
+impl Fleet {
+    pub fn start(redis: &Redis, args: &[&str]) -> Self {
+        Self { nodes: (0..3).map(|_| Some(node(redis, args))).collect() }
+    }
+
+    /// The servers that live.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().flatten().map(Server::address).collect()
+    }
+}
+
+/// Topics `t:0` to `t:9`.
+pub const TOPICS: u64 = 10;
+
+/// What one publisher learned.
+#[derive(Default)]
+pub struct Report {
+    /// The ids of what was acknowledged, with topic and payload.
+    pub acknowledged: BTreeMap<u64, String>,
+    /// What was not: the statuses, or 0 for a connection that broke.
+    pub refused: BTreeMap<u16, u64>,
+}
+
+/// Publishers, two on each server, until they are told to stop.
+pub struct Publishers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Report>>,
+}
+
+/// Starts two publishers on each of the servers: one of single events, one of arrays.
+pub fn publish_on_all(addresses: &[SocketAddr], pause: Duration) -> Publishers {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::new();
+    for (number, &address) in addresses.iter().enumerate() {
+        for batch in [1, 4] {
+            let stop = stop.clone();
+            threads.push(thread::spawn(move || publish(address, &format!("p{number}-{batch}"), batch, pause, &stop)));
+        }
+    }
+    Publishers { stop, threads }
+}
+
+impl Publishers {
+    /// Stops them, and puts together what they learned.
+    pub fn stop(self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Report::default();
+        for report in self.threads.into_iter().map(|thread| thread.join().expect("a publisher does not fail")) {
+            for (sequence, payload) in report.acknowledged {
+                assert!(all.acknowledged.insert(sequence, payload).is_none(), "{sequence} was given twice");
+            }
+            for (status, count) in report.refused {
+                *all.refused.entry(status).or_default() += count;
+            }
+        }
+        all
+    }
+}
+
+fn publish(address: SocketAddr, name: &str, batch: u64, pause: Duration, stop: &AtomicBool) -> Report {
+    let mut report = Report::default();
+    let mut http = None;
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let payloads: Vec<String> =
+            (0..batch).map(|of| format!("t:{} {name} {}", (number + of) % TOPICS, number + of)).collect();
+        number += batch;
+        let events: Vec<_> = payloads
+            .iter()
+            .map(|payload| serde_json::json!({"topic": payload.split(' ').next(), "text": payload}))
+            .collect();
+        let body = serde_json::to_vec(&events).unwrap();
+        match post(&mut http, address, &body) {
+            Ok((200, first)) => report.acknowledged.extend((first..).zip(payloads)),
+            Ok((status, _)) => *report.refused.entry(status).or_default() += 1,
+            // The server was killed: nobody knows.
+            Err(_) => *report.refused.entry(0).or_default() += 1,
+        }
+        thread::sleep(pause);
+    }
+    report
+}
+
+/// Status, and the first sequence of what was acknowledged.
+fn post(http: &mut Option<Http>, address: SocketAddr, body: &[u8]) -> io::Result<(u16, u64)> {
+    if http.is_none() {
+        *http = Some(Http::try_connect(address)?);
+    }
+    let answer = http.as_mut().expect("it is connected").try_post("/publish", "application/json", body);
+    if answer.is_err() {
+        *http = None;
+    }
+    let answer = answer?;
+    let first = answer.json()["first_id"].as_str().map_or(0, sequence);
+    Ok((answer.status, first))
+}
+
+fn sequence(id: &str) -> u64 {
+    id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id")
+}
+
+/// Clients that come back with their last id wherever they can.
+pub struct Readers {
+    crowd: Crowd,
+    readers: Vec<Reader>,
+    /// Which reader a connection is.
+    connections: HashMap<usize, usize>,
+    /// What each sequence is, as whoever saw it first says.
+    log: BTreeMap<u64, String>,
+    /// Gaps that somebody was told.
+    pub gaps: Vec<(usize, Event)>,
+    pub ends: u64,
+}
+
+struct Reader {
+    query: &'static str,
+    last: String,
+    received: Vec<u64>,
+}
+
+const QUERIES: [&str; 5] = ["", "topics=t:3", "topics=t:1,t:8", "topics=t:*", "topics=t:0,t:2,t:4"];
+
+fn is_wanted(query: &str, topic: &str) -> bool {
+    let filters = query.strip_prefix("topics=").unwrap_or("t:*");
+    filters.split(',').any(|filter| filter == "t:*" || filter == topic)
+}
+
+impl Readers {
+    /// `count` clients, spread over the servers and over what there is to ask for; all were greeted.
+    pub fn connect(addresses: &[SocketAddr], count: usize) -> Self {
+        let mut crowd = Crowd::new();
+        let mut readers = Vec::with_capacity(count);
+        for number in 0..count {
+            let query = QUERIES[number / addresses.len() % QUERIES.len()];
+            assert_eq!(crowd.connect(addresses[number % addresses.len()], query), number);
+            readers.push(Reader { query, last: String::new(), received: Vec::new() });
+        }
+        let connections = (0..count).map(|number| (number, number)).collect();
+        let mut all = Self { crowd, readers, connections, log: BTreeMap::new(), gaps: Vec::new(), ends: 0 };
+        all.read_until(addresses, PATIENCE, |readers| readers.readers.iter().all(|reader| !reader.last.is_empty()));
+        all
+    }
+
+    /// Reads what comes for `time`. Who is cut off comes back on one of the servers.
+    pub fn read_for(&mut self, addresses: &[SocketAddr], time: Duration) {
+        let deadline = Instant::now() + time;
+        while let left = deadline.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+        {
+            self.read_some(addresses, left);
+        }
+    }
+
+    fn read_until(&mut self, addresses: &[SocketAddr], patience: Duration, is_enough: impl Fn(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        while !is_enough(self) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            self.read_some(addresses, Duration::from_millis(20));
+        }
+        true
+    }
+
+    fn read_some(&mut self, addresses: &[SocketAddr], time: Duration) {
+        let mut ended = Vec::new();
+        let Self { crowd, readers, connections, log, gaps, .. } = self;
+        crowd.read(time, |connection, news| {
+            let number = connections[&connection];
+            let reader = &mut readers[number];
+            match news {
+                News::Event(event) if event.name == "gap" => {
+                    reader.last = event.id.clone().expect("a gap has an id");
+                    gaps.push((number, event));
+                }
+                News::Event(event) => {
+                    if let Some(id) = &event.id {
+                        reader.last.clone_from(id);
+                    }
+                    if event.is_published() {
+                        let sequence = event.sequence();
+                        let known = log.entry(sequence).or_insert_with(|| event.data.clone());
+                        assert_eq!(*known, event.data, "{sequence} is one event everywhere");
+                        reader.received.push(sequence);
+                    }
+                }
+                News::End(_) => ended.push(number),
+            }
+            // Whoever has to come back does so at once.
+            !ended.is_empty()
+        });
+        for number in ended {
+            self.ends += 1;
+            let reader = &self.readers[number];
+            let last = Some(reader.last.as_str()).filter(|last| !last.is_empty());
+            let connection = self.crowd.resume(addresses[number % addresses.len()], reader.query, last);
+            self.connections.insert(connection, number);
+        }
+    }
+
+    /// Reads until everybody has what was acknowledged, and checks all that everybody received: each event of its topics,
+    /// once, in the one order.
+    pub fn check(&mut self, addresses: &[SocketAddr], report: &Report) {
+        let newest = *report.acknowledged.keys().next_back().expect("something was published");
+        let has_all = |readers: &Self| {
+            let last_of = |query: &str| {
+                let wanted = report.acknowledged.iter().rev();
+                wanted.filter(|(_, payload)| is_wanted(query, topic(payload))).map(|(&sequence, _)| sequence).next()
+            };
+            let last: HashMap<&str, Option<u64>> = QUERIES.iter().map(|&query| (query, last_of(query))).collect();
+            readers.readers.iter().all(|reader| reader.received.last().copied() >= last[reader.query])
+        };
+        let is_whole = self.read_until(addresses, PATIENCE, has_all);
+        assert_eq!(self.gaps, [], "nobody was told of a gap");
+        // What is not acknowledged and in the stream all the same is in everybody's or in nobody's.
+        let log: Vec<u64> = self.log.keys().copied().collect();
+        assert_eq!(log, (1..=*log.last().unwrap()).collect::<Vec<_>>(), "the order has no holes");
+        assert!(newest <= *log.last().unwrap());
+        for (sequence, payload) in &report.acknowledged {
+            assert_eq!(self.log.get(sequence), Some(payload), "{sequence} was acknowledged");
+        }
+        let mut payloads: Vec<&String> = self.log.values().collect();
+        payloads.sort_unstable();
+        assert!(payloads.windows(2).all(|pair| pair[0] != pair[1]), "an event was published twice");
+        for (number, reader) in self.readers.iter().enumerate() {
+            let expected: Vec<u64> = self
+                .log
+                .iter()
+                .filter(|(_, payload)| is_wanted(reader.query, topic(payload)))
+                .map(|(&s, _)| s)
+                .collect();
+            // What was published after the last acknowledged event may still be on its way.
+            let both = reader.received.len().min(expected.len());
+            assert_eq!(reader.received[..both], expected[..both], "reader {number} of {:?}", reader.query);
+            assert!(reader.received.len() <= expected.len());
+        }
+        assert!(is_whole, "somebody lacks the end");
+    }
+
+    /// How many events were delivered in all.
+    pub fn received(&self) -> usize {
+        self.readers.iter().map(|reader| reader.received.len()).sum()
+    }
+
+    /// Forgets what was received, and goes on.
+    pub fn forget(&mut self) {
+        self.log.clear();
+        self.gaps.clear();
+        self.readers.iter_mut().for_each(|reader| reader.received.clear());
+    }
+
+    pub fn count(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Reads until everybody was told of `count` gaps in all.
+    pub fn wait_for_gaps(&mut self, addresses: &[SocketAddr], count: usize) {
+        assert!(self.read_until(addresses, PATIENCE, |readers| readers.gaps.len() >= count), "{}", self.gaps.len());
+    }
+}
+
+fn topic(payload: &str) -> &str {
+    payload.split(' ').next().expect("a payload begins with its topic")
+}

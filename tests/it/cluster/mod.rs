@@ -1,0 +1,49 @@
+//! Many servers as one: real `redis-server` processes, which the tests pause, kill, empty and start again.
+
+mod example;
+mod failures;
+mod fleet;
+mod redis;
+mod refusals;
+mod resume;
+mod roster;
+mod storm;
+
+use fleet::{Fleet, Readers, publish_on_all};
+use redis::Redis;
+
+use crate::process::{Http, PATIENCE, Server};
+
+/// A server that shares `redis`.
+fn node(redis: &Redis, more: &[&str]) -> Server {
+    let server = Server::start(&[&["--redis", &redis.url(), "--redis-timeout", "1s"], more].concat());
+    wait_until_ready(&server);
+    server
+}
+
+fn wait_until_ready(server: &Server) {
+    wait_for_readiness(server, 200);
+}
+
+fn wait_for_readiness(server: &Server, status: u16) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = server.get("/health/ready");
+        if answer.status == status {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "not {status}: {answer:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// The epoch of an id.
+fn epoch(id: &str) -> u64 {
+    id.split_once('-').and_then(|(epoch, _)| epoch.parse().ok()).expect("an id")
+}
+
+/// Publishes, and gives the status and the body's JSON.
+fn try_publish(http: &mut Http, topic: &str, text: &str) -> (u16, serde_json::Value) {
+    let answer = http.post(&format!("/publish/{topic}"), "text/plain", text.as_bytes());
+    (answer.status, answer.json())
+}

@@ -1,0 +1,171 @@
+//! A `redis-server` of a test's own.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::process::{PATIENCE, Process};
+
+pub struct Redis {
+    process: Option<Process>,
+    port: u16,
+    directory: PathBuf,
+    args: Vec<String>,
+    is_tls: bool,
+}
+
+impl Redis {
+    /// Starts `redis-server` on a free port, with what it acknowledges on the disk.
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Starts `redis-server ARGS…` on a free port.
+    pub fn with(args: &[&str]) -> Self {
+        Self::new(&[&["--save", ""], args].concat())
+    }
+
+    /// Starts it on a Unix socket, and on its port with TLS and a certificate of its own making.
+    pub fn with_tls() -> Self {
+        let mut redis = Self::stopped(&[]);
+        let path = |name: &str| redis.directory.join(name).to_str().expect("a path").to_owned();
+        let (key, certificate, socket) = (path("key"), path("certificate"), path("socket"));
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "1",
+        ]);
+        openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        // Without this rustls takes it for an authority that must not serve itself.
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        let (code, _, log) = Process::run({
+            openssl.args(["-keyout", &key, "-out", &certificate]).stdin(Stdio::null());
+            openssl
+        });
+        assert_eq!(code, Some(0), "{log}");
+        let port = redis.port.to_string();
+        redis.args = ["--save", "", "--unixsocket", &socket, "--tls-port", &port, "--tls-auth-clients", "no"]
+            .iter()
+            .chain(&["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &certificate])
+            .map(|&arg| arg.to_owned())
+            .collect();
+        redis.is_tls = true;
+        redis.start_again();
+        redis
+    }
+
+    /// Starts a sentinel with a settings file, which it changes.
+    fn with_file(file: &std::path::Path) -> Self {
+        Self::new(&[file.to_str().expect("a path"), "--sentinel"])
+    }
+
+    fn new(args: &[&str]) -> Self {
+        let mut redis = Self::stopped(args);
+        redis.start_again();
+        redis
+    }
+
+    fn stopped(args: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("fanline-redis-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for Redis");
+        // Free now; nothing else here listens on ports that the system gives.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self { process: None, port, directory, args, is_tls: false }
+    }
+
+    /// Starts it with the data that it had.
+    pub fn start_again(&mut self) {
+        let mut command = Command::new("redis-server");
+        let port = if self.is_tls { "0".to_owned() } else { self.port.to_string() };
+        command.args(&self.args).args(["--port", &port, "--bind", "127.0.0.1"]);
+        command.args(["--dir", self.directory.to_str().expect("a path")]).stdin(Stdio::null());
+        self.process = Some(Process::start(command));
+        let deadline = Instant::now() + PATIENCE;
+        // It may listen and still load what it had.
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() || !is_answer(&self.cli(&["PING"])) {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// What `redis-cli ARGS…` prints.
+    pub fn cli(&self, args: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).args(if self.is_tls { &["--tls", "--insecure"][..] } else { &[] });
+        command.args(args).stdin(Stdio::null());
+        let (_, stdout, stderr) = Process::run(command);
+        stdout + &stderr
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn is_answer(pong: &str) -> bool {
+    pong.contains("PONG") || pong.contains("NOAUTH")
+}
+
+/// A Sentinel that looks after one Redis, and alone decides.
+pub struct Sentinel(Redis);
+
+impl Sentinel {
+    pub fn of(redis: &Redis) -> Self {
+        let configuration = redis.directory().join("sentinel.conf");
+        let port = redis.port();
+        let text = format!(
+            "sentinel monitor main 127.0.0.1 {port} 1\nsentinel down-after-milliseconds main 500\n\
+             sentinel failover-timeout main 5000\n"
+        );
+        std::fs::write(&configuration, text).expect("a file for the sentinel");
+        let sentinel = Self(Redis::with_file(&configuration));
+        let deadline = Instant::now() + PATIENCE;
+        // It has to know the replica before it can make it the master.
+        while !sentinel.0.cli(&["SENTINEL", "REPLICAS", "main"]).contains("slave") {
+            assert!(Instant::now() < deadline, "the sentinel finds no replica");
+        }
+        sentinel
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.port()
+    }
+}

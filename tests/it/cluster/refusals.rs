@@ -1,0 +1,114 @@
+//! A Redis that cannot be used, and settings that cannot be right: one clear error at the start.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use super::{Redis, wait_until_ready};
+use crate::process::{Process, Server, serve};
+
+/// Starts a server that must not start, and gives what it says.
+fn refusal(url: &str, more: &[&str]) -> String {
+    let command = serve(&[&["--listen", "127.0.0.1:0", "--redis", url, "--redis-timeout", "1s"], more].concat());
+    let (code, _, log) = Process::run(command);
+    assert!(matches!(code, Some(1 | 2)), "{code:?}\n{log}");
+    log
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_password_that_is_missing_or_wrong_is_refused_and_never_shown() {
+    let redis = Redis::with(&["--requirepass", "s3cret-one"]);
+    let missing = refusal(&redis.url(), &[]);
+    assert!(missing.contains("Redis refuses the password, or wants one"), "{missing}");
+    let wrong = refusal(&redis.url().replace("redis://", "redis://:wr0ng-one@"), &[]);
+    assert!(wrong.contains("Redis refuses the password") && !wrong.contains("wr0ng-one"), "{wrong}");
+    let server = Server::start(&["--redis", &redis.url().replace("redis://", "redis://:s3cret-one@")]);
+    wait_until_ready(&server);
+    server.publish("a", "x");
+    assert!(!server.get("/health").body.contains("s3cret") && server.log.count("s3cret") == 0);
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_key_of_another_type_is_refused_with_the_setting_that_helps() {
+    let redis = Redis::start();
+    redis.cli(&["SET", "{fanline}:events", "something else"]);
+    let log = refusal(&redis.url(), &[]);
+    assert!(log.contains("the key is there and is no stream (choose another with redis_key)"), "{log}");
+    let server = Server::start(&["--redis", &redis.url(), "--redis-key", "mine"]);
+    wait_until_ready(&server);
+    assert!(redis.cli(&["KEYS", "{mine}:*"]).contains("{mine}:events"));
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn without_redis_a_server_waits_or_fails_as_it_was_told() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let log = refusal(&redis.url(), &["--redis-start", "fail"]);
+    assert!(log.contains("redis: ") && log.contains("Connection refused"), "{log}");
+    let server = Server::start(&["--redis", &redis.url()]);
+    let ready = server.get("/health/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("the backbone (redis) is connecting"), "{ready:?}");
+    let stream = server.get("/stream");
+    assert_eq!(stream.status, 503, "it has no positions to give: {stream:?}");
+    redis.start_again();
+    wait_until_ready(&server);
+    server.publish("a", "x");
+}
+
+#[test]
+#[ignore = "needs redis-server and openssl; run scripts/test"]
+fn redis_may_be_behind_tls_or_a_unix_socket() {
+    let redis = Redis::with_tls();
+    let socket = format!("unix://{}", redis.directory().join("socket").display());
+    let plain = Server::start(&["--redis", &socket]);
+    wait_until_ready(&plain);
+    let url = redis.url().replace("redis://", "rediss://");
+    let distrustful = refusal(&url, &["--redis-start", "fail"]);
+    assert!(distrustful.to_lowercase().contains("certificate"), "{distrustful}");
+    let mut command = serve(&["--listen", "127.0.0.1:0", "--redis", &url]);
+    command.env("SSL_CERT_FILE", redis.directory().join("certificate"));
+    let secret = Server::launch(command);
+    wait_until_ready(&secret);
+    let mut stream = secret.stream("topics=a");
+    let id = plain.publish("a", "x");
+    assert_eq!(stream.next().id, Some(id));
+}
+
+/// A server that says of itself that it is Redis 6.2.
+#[test]
+fn an_older_redis_is_refused_with_the_version_that_is_needed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let mut answers = socket.try_clone().unwrap();
+            for line in BufReader::new(socket).lines().map_while(Result::ok) {
+                let answer = match line.to_ascii_uppercase().as_str() {
+                    "INFO" => "$21\r\nredis_version:6.2.14\n\r\n",
+                    "SETINFO" | "SETNAME" | "SELECT" => "+OK\r\n",
+                    _ => continue,
+                };
+                if answers.write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let log = refusal(&url, &[]);
+    assert!(log.contains("this is Redis 6.2.14, and fanline needs 7 or newer"), "{log}");
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_without_being_shown() {
+    for url in ["localhost:6379", "http://:pass-w0rd@host/"] {
+        let log = refusal(url, &[]);
+        assert!(log.contains("redis") && log.contains("must begin with one of redis://"), "{log}");
+        assert!(!log.contains("pass-w0rd"), "{log}");
+    }
+    let log = refusal("redis+sentinel://host:26379", &[]);
+    assert!(log.contains("the name of the master is missing"), "{log}");
+}

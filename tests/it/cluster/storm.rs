@@ -1,0 +1,92 @@
+//! Three servers and 3,000 clients: in peace, and while everything is paused and killed.
+
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{Fleet, Readers, Redis, publish_on_all};
+use crate::process::raise_open_file_limit;
+
+const CLIENTS: usize = 3000;
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn every_client_of_three_servers_gets_every_event_of_its_topics_once_and_in_order() {
+    raise_open_file_limit(CLIENTS as u64 + 500);
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis, &[]);
+    let addresses = fleet.addresses();
+    let mut readers = Readers::connect(&addresses, CLIENTS);
+    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
+    readers.read_for(&addresses, Duration::from_secs(5));
+    let report = publishers.stop();
+    readers.check(&addresses, &report);
+    assert_eq!(report.refused.len(), 0, "{:?}", report.refused);
+    assert_eq!(readers.ends, 0, "nobody is cut off");
+    assert!(report.acknowledged.len() > 300 && readers.received() > 100_000);
+}
+
+/// Redis stands still for five seconds, is killed and comes back from its disk; a server is killed, and its clients and
+/// publishers find others. Nothing that was acknowledged is lost, nothing comes twice or out of order, and whoever was not
+/// told an id was told so.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn nothing_is_lost_or_doubled_while_redis_and_a_server_fail() {
+    raise_open_file_limit(CLIENTS as u64 + 500);
+    let mut redis = Redis::start();
+    let mut fleet = Fleet::start(&redis, &[]);
+    let addresses = fleet.addresses();
+    let mut readers = Readers::connect(&addresses, CLIENTS);
+    let publishers = publish_on_all(&addresses, Duration::from_millis(60));
+    readers.read_for(&addresses, Duration::from_secs(1));
+
+    redis.signal(Signal::STOP);
+    readers.read_for(&addresses, Duration::from_secs(5));
+    redis.signal(Signal::CONT);
+    readers.read_for(&addresses, Duration::from_secs(2));
+
+    redis.kill();
+    readers.read_for(&addresses, Duration::from_millis(500));
+    thread::scope(|scope| {
+        scope.spawn(|| redis.start_again());
+        readers.read_for(&addresses, Duration::from_secs(2));
+    });
+
+    fleet.nodes[2] = None;
+    let left = fleet.addresses();
+    readers.read_for(&left, Duration::from_secs(2));
+    let report = publishers.stop();
+    readers.check(&left, &report);
+    assert_eq!(readers.ends, (CLIENTS / 3) as u64, "those of the server that was killed, once");
+    assert!(report.refused.contains_key(&503), "publishers were told while Redis was away: {:?}", report.refused);
+    assert!(report.refused.keys().all(|status| [0, 503].contains(status)), "{:?}", report.refused);
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn when_redis_is_emptied_every_client_is_told_and_its_stream_goes_on() {
+    raise_open_file_limit(CLIENTS as u64 + 500);
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis, &[]);
+    let addresses = fleet.addresses();
+    let mut readers = Readers::connect(&addresses, CLIENTS);
+    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
+    readers.read_for(&addresses, Duration::from_secs(1));
+    let report = publishers.stop();
+    readers.check(&addresses, &report);
+
+    redis.cli(&["FLUSHALL"]);
+    readers.wait_for_gaps(&addresses, CLIENTS);
+    let mut told: Vec<usize> = readers.gaps.iter().map(|(number, _)| *number).collect();
+    told.sort_unstable();
+    assert_eq!(told, (0..readers.count()).collect::<Vec<_>>(), "everybody is told, once");
+    assert!(readers.gaps.iter().all(|(_, gap)| gap.json()["reason"] == "epoch" && gap.sequence() == 0));
+    assert_eq!(readers.ends, 0, "no stream ends");
+
+    readers.forget();
+    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
+    readers.read_for(&addresses, Duration::from_secs(1));
+    let report = publishers.stop();
+    readers.check(&addresses, &report);
+}
