@@ -146,6 +146,7 @@ impl Routes {
                 json_response(&publish::publish(shard, options, permit, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
+            "/openapi.json" => reads(&request).map(|()| status::openapi())?,
             "/demo" => reads(&request).map(|()| demo::page())?,
             "/health" => reads(&request).map(|()| status::health(self))?,
             "/health/live" => reads(&request).map(|()| status::live())?,
@@ -168,7 +169,7 @@ impl Routes {
             "/clients" => {
                 reads(&request)?;
                 self.admit(&attempt(&request, remote, Action::Administer)).await?;
-                json_response(&clients::list(self, request.uri().query().unwrap_or("")).await?)
+                clients::list(self, request.uri().query().unwrap_or("")).await?
             }
             "/topics" => {
                 reads(&request)?;
@@ -199,7 +200,11 @@ fn allow(methods: &'static str, is_allowed: bool) -> Result<(), Problem> {
 }
 
 fn json_response(body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string()));
+    json_bytes(body.to_string().into())
+}
+
+fn json_bytes(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

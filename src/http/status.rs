@@ -29,6 +29,7 @@ pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes
             "stream": "/stream",
             "publish": "/publish",
             "demo": "/demo",
+            "openapi": "/openapi.json",
             "health": "/health",
             "live": "/health/live",
             "ready": "/health/ready",
@@ -38,6 +39,14 @@ pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes
         },
         "features": ["sse", "replay", "gap", "topic-patterns", "ndjson"],
     }))
+}
+
+/// What this server answers, as OpenAPI 3.1.
+pub(super) fn openapi() -> Response<Full<Bytes>> {
+    let document = include_str!("openapi.json").replace("{version}", env!("CARGO_PKG_VERSION"));
+    let mut response = Response::new(Full::from(document));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// How the server is, in full.

@@ -76,15 +76,27 @@ test("Python and httpx-sse", () => gets_each_event_once("httpx", program(python,
 test("Python and sseclient-py", () => gets_each_event_once("sseclient", program(python, example("python/follow_sseclient.py"), "URL")));
 test("Rust", () => gets_each_event_once("rust", program(process.env.FOLLOW ?? example("../target/debug/examples/follow"), "ADDRESS", "PATH")));
 
-test("a browser", () => gets_each_event_once("browser", async (proxy, path, lines) => {
+/** A page in Chromium that shows each event as an element of `list`; `serve` has the page answered on the proxy's origin. */
+const inBrowser = (name, list, serve) => async (proxy, path, lines) => {
   const browser = await launch();
   const page = await browser.newPage();
+  await serve(page);
+  await page.exposeFunction("shown", (line) => lines.push(line));
+  await page.addInitScript((list) => new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => {
+    if (node.nodeType !== Node.ELEMENT_NODE) return;
+    const items = node.matches(`${list} > *`) ? [node] : node.querySelectorAll(`${list} > *`);
+    items.forEach((item) => window.shown(item.textContent));
+  }))).observe(document, { childList: true, subtree: true }), list);
+  await page.goto(`http://${proxy.address}/${name}?stream=${encodeURIComponent(path)}`);
+  return () => browser.close();
+};
+
+test("a browser", () => gets_each_event_once("browser", inBrowser("browser.html", "#events", async (page) => {
   const body = await readFile(example("browser.html"), "utf8");
   await page.route("**/browser.html*", (route) => route.fulfill({ body, contentType: "text/html" }));
-  await page.exposeFunction("shown", (line) => lines.push(line));
-  await page.addInitScript(() => document.addEventListener("DOMContentLoaded", () =>
-    new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => window.shown(node.textContent))))
-      .observe(document.getElementById("events"), { childList: true })));
-  await page.goto(`http://${proxy.address}/browser.html?stream=${encodeURIComponent(path)}`);
-  return () => browser.close();
-}));
+})));
+
+test("React, as Vite builds it", () => gets_each_event_once("react", inBrowser("index.html", "ol", async (page) => {
+  await page.route("**/index.html*", (route) => route.fulfill({ path: example("react/dist/index.html") }));
+  await page.route("**/assets/*", (route) => route.fulfill({ path: example(`react/dist${new URL(route.request().url()).pathname}`) }));
+})));

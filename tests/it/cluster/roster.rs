@@ -77,9 +77,12 @@ fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vani
 }
 
 #[test]
-fn a_server_alone_has_nobody_to_ask() {
+fn a_server_alone_is_a_cluster_of_one() {
     let server = Server::start(&[]);
-    let answer = server.get("/clients?scope=cluster");
-    assert_eq!(answer.status, 400);
-    assert!(answer.body.contains("this server shares no backbone with others (setting redis)"), "{answer:?}");
+    let _stream = server.stream("topics=t&client_name=a");
+    let clients = server.get("/clients?scope=cluster").json();
+    assert_eq!((&clients["count"], &clients["clients"][0]["node"]), (&1.into(), &"local".into()));
+    let topics = server.get("/topics?scope=cluster").json();
+    let topic = &topics["topics"][0];
+    assert_eq!((&topic["topic"], &topic["nodes"]["local"]["subscribers"]), (&"t".into(), &1.into()));
 }

@@ -1,0 +1,34 @@
+"""Starts a server with clients and events, validates its /openapi.json, and has schemathesis look for what the document
+does not say. FANLINE names the program."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import urllib.request
+
+here = pathlib.Path(__file__).parent
+command = [os.environ["FANLINE"], "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--demo"]
+server = subprocess.Popen(command, env={}, stderr=subprocess.PIPE, text=True)
+try:
+    url = next(found[1] for line in server.stderr if (found := re.search(r'listening on (http://[^" ]+)', line)))
+    log = open(pathlib.Path(sys.prefix) / "fanline.log", "w")
+    # A pipe that nobody reads would stop the server.
+    copy = subprocess.Popen(["cat"], stdin=server.stderr, stdout=log)
+    residents = [urllib.request.urlopen(f"{url}/stream?client_name=resident&tags=a,b&topics=t{n},metric") for n in range(3)]
+    ids = []
+    for resident in residents:
+        hello = next(line for line in resident if line.startswith(b"data: "))
+        ids.append(json.loads(hello[6:])["client_id"])
+    bin = pathlib.Path(sys.prefix) / "bin"
+    with urllib.request.urlopen(f"{url}/openapi.json") as answer:
+        document = pathlib.Path(sys.prefix) / "openapi.json"
+        document.write_bytes(answer.read())
+    subprocess.run([bin / "openapi-spec-validator", document], check=True)
+    arguments = ["--config-file", here / "schemathesis.toml", "run", f"{url}/openapi.json", *sys.argv[1:]]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(here), "FANLINE_URL": url, "RESIDENTS": ",".join(ids)}
+    sys.exit(subprocess.run([bin / "st", *arguments], env=environment, cwd=sys.prefix).returncode)
+finally:
+    server.kill()
