@@ -9,6 +9,7 @@ mod clients;
 mod cluster;
 pub(crate) mod cors;
 mod demo;
+mod framing;
 mod linger;
 mod metrics;
 mod page;
@@ -109,6 +110,9 @@ impl Routes {
 
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
+        if let Err(problem) = framing::check(&request) {
+            return self.refuse(problem, request.method(), request.uri().path(), remote);
+        }
         match &self.cors {
             Some(cors) if cors::covers(&self.options.origins, request.uri().path()) => {
                 cors::answer(cors, request, |request| self.answer_plainly(request, remote)).await
@@ -119,14 +123,17 @@ impl Routes {
 
     async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        self.route(request, &path, remote).await.unwrap_or_else(|problem| {
-            tracing::debug!(%remote, %method, path, ?problem, "refused");
-            self.shard.metrics.refused(problem.status().as_u16());
-            if path == "/publish" || path.starts_with("/publish/") {
-                self.shard.metrics.publishing_failed(problem.reason());
-            }
-            Reply::Ordinary(problem.into_response())
-        })
+        let answer = self.route(request, &path, remote).await;
+        answer.unwrap_or_else(|problem| self.refuse(problem, &method, &path, remote))
+    }
+
+    fn refuse(&self, problem: Problem, method: &Method, path: &str, remote: SocketAddr) -> Reply {
+        tracing::debug!(%remote, %method, path, ?problem, "refused");
+        self.shard.metrics.refused(problem.status().as_u16());
+        if path == "/publish" || path.starts_with("/publish/") {
+            self.shard.metrics.publishing_failed(problem.reason());
+        }
+        Reply::Ordinary(problem.into_response())
     }
 
     async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
@@ -21,6 +21,8 @@ pub(crate) struct Problem {
     retry_after: Option<u32>,
     /// Whether credentials would help.
     wants_credentials: bool,
+    /// Whether the connection takes no more requests.
+    closes: bool,
     /// More that the client should know, as members of the problem object.
     more: serde_json::Map<String, serde_json::Value>,
 }
@@ -29,10 +31,11 @@ impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
-            detail: detail.into(),
+            detail: printable(detail.into()),
             allow: None,
             retry_after: None,
             wants_credentials: false,
+            closes: false,
             more: serde_json::Map::new(),
         }
     }
@@ -52,6 +55,12 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// The same problem, and the connection's end.
+    #[must_use]
+    pub(crate) fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -64,6 +73,7 @@ impl Problem {
             413 => "too_large",
             415 => "media_type",
             429 => "rate",
+            501 => "invalid",
             500.. => "unavailable",
             _ => "invalid",
         }
@@ -99,11 +109,26 @@ impl Problem {
         if self.wants_credentials {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fanline\""));
         }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Control characters as escapes: a detail may repeat what a client sent, and stands in logs and terminals.
+fn printable(detail: String) -> String {
+    if !detail.contains(char::is_control) {
+        return detail;
+    }
+    let mut printable = String::with_capacity(detail.len() + 16);
+    for c in detail.chars() {
+        if c.is_control() { printable.extend(c.escape_debug()) } else { printable.push(c) }
+    }
+    printable
 }
 
 impl From<Refusal> for Problem {
