@@ -2,6 +2,7 @@
 //! it with a status or closes, and goes on to serve everybody else; and nobody else's stream holds anything that was not
 //! published.
 
+mod bodies;
 mod fields;
 mod framing;
 
