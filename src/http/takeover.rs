@@ -98,6 +98,8 @@ async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard,
     let mut is_draining = routes.is_draining();
     let mut connection = http1::Builder::new()
         .keep_alive(!is_draining)
+        // A client may say that it sends no more, and still wait for its answer: `nc -N` does.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(routes.options.head_timeout)
         // The buffer alone is no limit: a longer head that comes in one piece would be taken.

@@ -3,8 +3,10 @@
 //! published.
 
 mod bodies;
+mod cut;
 mod fields;
 mod framing;
+mod streams;
 
 use crate::support::{Client, Response, Server, Stream};
 
