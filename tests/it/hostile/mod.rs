@@ -6,6 +6,7 @@ mod bodies;
 mod cut;
 mod fields;
 mod framing;
+mod log;
 mod streams;
 
 use crate::support::{Client, Response, Server, Stream};
