@@ -3,6 +3,7 @@
 //! published.
 
 mod bodies;
+mod crowd;
 mod cut;
 mod fields;
 mod framing;
