@@ -10,6 +10,8 @@ mod cluster;
 pub(crate) mod cors;
 mod demo;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod linger;
 mod metrics;
 mod page;
