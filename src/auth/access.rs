@@ -187,6 +187,9 @@ impl Access {
         }
         let because = match attempt.proxy_header() {
             Some(name) => format!("the header {name} says that a proxy asks for another"),
+            None if let Some(host) = attempt.public_host() => {
+                format!("its host is {host:?}, as a proxy or a page of elsewhere would have it")
+            }
             None if attempt.remote.ip().to_canonical().is_loopback() => {
                 "a page of elsewhere had a browser send this".to_owned()
             }

@@ -1,6 +1,6 @@
 //! Cross-origin requests (WHATWG Fetch, "CORS protocol"): which pages may read what this server answers.
 //!
-//! `tower-http` decides. What it sees as the service is [`Routes`], whose stream replies have a head like any other
+//! `tower-http` decides. What it sees as the service is [`super::Routes`], whose stream replies have a head like any other
 //! response: the headers go on that head before the takeover writes it, and on problems as well.
 //!
 //! **Operators' endpoints are not for any page.** `/clients` and `/topics` are answered to whoever asks from the server's

@@ -34,7 +34,8 @@ fn takes(filter: &str, topic: &str) -> bool {
         if wanted == "**" {
             return true;
         }
-        if (wanted != found && !(wanted == "*" && !found.is_empty())) || separator != found_separator {
+        let fits = wanted == found || (wanted == "*" && !found.is_empty());
+        if !fits || separator != found_separator {
             return false;
         }
     }

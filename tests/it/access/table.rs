@@ -84,6 +84,7 @@ fn who_may_do_what_without_credentials_configured() {
         for header in [("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1"), ("via", "1.1 proxy")] {
             check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBES).await;
         }
+        check(&server, "through a proxy that says nothing", &[("host", "app.example")], SUBSCRIBES).await;
         // What nobody here looks at makes nobody more or less.
         check(&server, "with a token", &[("authorization", "Bearer x.y.z")], ALL).await;
     });
