@@ -1,26 +1,20 @@
 //! Who is connected, over all servers.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{Redis, node, wait_for_readiness};
-use crate::process::{PATIENCE, Server};
+use crate::process::{Server, wait_until};
 
 /// Asks until `is_it` says so.
 fn until(server: &Server, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_until(|| {
         let answer = server.get(path);
         assert_eq!(answer.status, 200, "{answer:?}");
         let list = answer.json();
-        if is_it(&list) {
-            return list;
-        }
-        assert!(Instant::now() < deadline, "{path}: {list}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        if is_it(&list) { Ok(list) } else { Err(format!("{path}: {list}")) }
+    })
 }
 
 #[test]
