@@ -45,6 +45,8 @@ fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vani
         .map(|c| (c["client_name"].as_str().unwrap(), c["node"].as_str().unwrap()))
         .collect();
     assert_eq!(pairs, BTreeSet::from([("a", "one"), ("b", "two"), ("c", "three")]));
+    // Each hears of the others in its own time.
+    until(&servers[1], clients, |list| list["count"] == 3);
     assert_eq!(servers[1].get("/clients").json()["count"], 1, "without the parameter each lists its own");
     assert_eq!(servers[1].get(&format!("{clients}&tag=x")).json()["count"], 2);
     assert_eq!(servers[1].get(&format!("{clients}&topic=u")).json()["count"], 2);
@@ -53,7 +55,9 @@ fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vani
     let rest = servers[1].get(&format!("{clients}&after={}", first["next"].as_str().unwrap())).json();
     assert_eq!(rest["clients"].as_array().unwrap().len(), 1);
 
-    let topics = until(&servers[0], "/topics?scope=cluster", |list| list["topics"][0]["subscribers"] == 2);
+    let topics = until(&servers[0], "/topics?scope=cluster", |list| {
+        list["topics"][0]["nodes"]["two"]["subscribers"] == 1 && list["topics"][0]["subscribers"] == 2
+    });
     let t = &topics["topics"][0];
     assert_eq!((&t["topic"], &t["nodes"]["two"]["subscribers"]), (&"t".into(), &1.into()), "{t}");
     assert_eq!(t["nodes"]["one"]["last_position"], t["nodes"]["two"]["last_position"]);
