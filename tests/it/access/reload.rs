@@ -68,6 +68,9 @@ fn at_a_hangup_streams_whose_grant_holds_do_not_notice_and_the_others_are_closed
     let mut bert_a = server.stream("topics=a&access_token=key-of-bert");
     let mut carl = server.stream(&format!("topics=a&access_token={}", token(old)));
     publish("1");
+    for stream in [&mut anna_a, &mut anna_b, &mut bert_a, &mut carl] {
+        assert_eq!(stream.next().data, "1");
+    }
 
     // Bert's key is gone, anna may read less, and there is a second secret.
     let anna = table("anna", "key-of-anna", "subscribe = [\"a\"]");
@@ -75,7 +78,6 @@ fn at_a_hangup_streams_whose_grant_holds_do_not_notice_and_the_others_are_closed
     server.signal(Signal::HUP);
     server.log.wait_for("rules of access were replaced");
     for stream in [&mut anna_b, &mut bert_a] {
-        assert_eq!(stream.next().data, "1");
         let farewell = stream.next();
         assert_eq!((farewell.name.as_str(), &farewell.json()["message"]), ("system", &"access revoked".into()));
         assert_eq!(stream.next_or_end(), None);
@@ -84,7 +86,7 @@ fn at_a_hangup_streams_whose_grant_holds_do_not_notice_and_the_others_are_closed
     refused("topics=a,b&access_token=key-of-anna", 403);
     publish("2");
     for stream in [&mut anna_a, &mut carl] {
-        assert_eq!((stream.next().data, stream.next().data), ("1".into(), "2".into()));
+        assert_eq!(stream.next().data, "2");
     }
 
     // Settings that cannot be used change nothing.
