@@ -57,7 +57,7 @@ async fn check(server: &Server, who: &str, headers: &[(&str, &str)], expected: R
 }
 
 /// The three parts of a token, of which the first two may be anything.
-fn forged(header: &serde_json::Value, claims: &Claims, secret: &[u8]) -> String {
+pub fn forged(header: &serde_json::Value, claims: &impl serde::Serialize, secret: &[u8]) -> String {
     let part = |json: String| base64(json.as_bytes());
     let message = format!("{}.{}", part(header.to_string()), part(serde_json::to_string(claims).unwrap()));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
