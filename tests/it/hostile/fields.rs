@@ -306,6 +306,23 @@ fn what_a_subscriber_says_of_itself_is_refused_or_stays_what_it_is() {
 }
 
 #[test]
+fn what_a_subscriber_says_of_itself_has_an_end() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        for unit in ["x", "\u{fc}", "\u{1f680}"] {
+            let [longest, longer] = longest(unit).map(percent);
+            for parameter in ["client_name", "tags", "topics"] {
+                server.follow(&format!("/stream?{parameter}={longest}")).await;
+                let response = server.get(&format!("/stream?{parameter}={longer}")).await;
+                assert_problem(&response, 400, &["parameter", parameter, "256"]);
+            }
+            bystander.got_nothing(&server, unit).await;
+        }
+    });
+}
+
+#[test]
 fn a_last_id_that_was_never_given_is_an_unknown_one_and_is_not_repeated() {
     run(async {
         let server = Server::start();
