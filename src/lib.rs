@@ -41,7 +41,7 @@
 //! | 0 | `event`, `topic`, `position`, `sync` | validated values; the primitives that loom stands in for |
 //! | 1 | `wire`, `ring` | bytes on the wire; the lock-free ring |
 //! | 2 | `hub` | channels, sequencer, history, subscriptions, wake-ups |
-//! | 3 | `metrics`, `presence`, `auth` | what is counted; who is connected; who may do what |
+//! | 3 | `metrics`, `presence`, `auth`, `limit` | what is counted; who is connected; who may do what; how much of it |
 //! | 4 | `conn`, [`backbone`] | a stream's task, its keep-alive, what a shard's connections share; many servers as one |
 //! | 5 | `http` | routes, handlers, problems, the takeover |
 //! | 6 | `server` | listeners, shards, drain |
@@ -69,6 +69,7 @@ mod conn;
 pub mod event;
 mod http;
 pub mod hub;
+mod limit;
 mod metrics;
 pub mod position;
 mod presence;

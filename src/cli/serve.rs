@@ -143,6 +143,7 @@ fn server(
             max_topics: settings.max_topics,
             origins: settings.origins.clone(),
             head_timeout: settings.head_timeout,
+            ..HttpOptions::default()
         })
         .producer("event_producer", move || demo.as_str());
     if let Some(backbone) = backbone {
