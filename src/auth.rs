@@ -34,6 +34,8 @@ use std::pin::Pin;
 pub use access::Access;
 pub use attempt::{Action, Attempt};
 #[cfg(feature = "auth")]
+pub use crypto::random_key;
+#[cfg(feature = "auth")]
 pub use fetch::{InvalidUrl, Url};
 pub use grant::Grant;
 #[cfg(feature = "auth")]

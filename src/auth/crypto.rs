@@ -6,7 +6,7 @@ use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::hmac;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
     ED25519, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
@@ -27,6 +27,16 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     // For making key sets, which nobody here does.
     key_utils: KeyUtils::new_unimplemented(),
 };
+
+/// A new API key: 256 random bits. Its first letters tell people, and those who look for leaked secrets, what it is.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn random_key() -> std::io::Result<String> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no randomness"))?;
+    Ok(bytes.iter().fold("fanline_".to_owned(), |key, byte| key + &format!("{byte:02x}")))
+}
 
 /// Has `jsonwebtoken` use `ring`, unless the application has installed a provider of its own.
 pub(super) fn install() {

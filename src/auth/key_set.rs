@@ -237,9 +237,10 @@ impl Jwks {
         &self.0.url
     }
 
-    /// Fetches the keys unless some are known, or were asked for a moment ago.
-    pub async fn prepare(&self) {
-        self.look_for(None).await;
+    /// Fetches the keys now. Answers whether any are known, be they these or those of before.
+    pub async fn refresh(&self) -> bool {
+        self.fetch().await;
+        !self.keys().0.is_empty()
     }
 
     pub(super) fn keys(&self) -> Arc<KeySet> {

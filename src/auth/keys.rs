@@ -58,7 +58,7 @@ impl FromStr for KeyDigest {
 }
 
 /// A key, and what whoever has it may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Who has it, for `/clients`.
     pub name: String,

@@ -1,15 +1,19 @@
 //! The command line: one module for each command, with its flags beside its code.
 
+mod access;
 #[cfg(target_os = "linux")]
 mod bench;
 mod client;
+mod key;
 mod publish;
+mod reload;
 #[cfg(test)]
 mod scripted;
 mod serve;
 mod server;
 mod signal;
 mod tail;
+mod token;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -33,6 +37,10 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follows a stream: reconnects with the last id, and says when events were missed
     Tail(tail::TailArgs),
+    /// Makes an API key: prints its table for the settings file, and the key itself on standard error
+    Key(key::KeyArgs),
+    /// Makes a token (JWT) that a server with the same secret, or the public key, accepts
+    Token(token::TokenArgs),
     /// Measures a server: subscribers, a publish rate, latencies, and whether every stream was whole
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArgs>),
@@ -45,6 +53,8 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
             Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
+            Command::Key(args) => local_exit_code(key::run(&args)),
+            Command::Token(args) => local_exit_code(token::run(&args)),
             #[cfg(target_os = "linux")]
             Command::Bench(args) => bench::run(*args),
         }
@@ -64,6 +74,11 @@ fn client_exit_code<E: std::error::Error>(
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error.to_string(), code(&error)),
     }
+}
+
+/// A command that asks no server.
+fn local_exit_code<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
+    outcome.map_or_else(|error| complain(&error.to_string(), 1), |()| ExitCode::SUCCESS)
 }
 
 fn complain(message: &str, code: u8) -> ExitCode {

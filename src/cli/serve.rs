@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use fanline::auth::Access;
 use fanline::backbone::{Backbone, RedisOptions};
 use fanline::hub::{Hub, HubOptions};
 use fanline::position::Epoch;
@@ -15,6 +16,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use super::access::Rules;
+use super::reload::Reload;
 use super::{complain, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
 use crate::producer::demo::Demo;
@@ -38,7 +41,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("the runtime does not start: {error}"), 1),
     };
-    let outcome = runtime.block_on(serve(loaded.settings));
+    let outcome = runtime.block_on(serve(args, loaded.settings));
     // Whoever is blocked in a read of standard input is not waited for.
     runtime.shutdown_background();
     match outcome {
@@ -47,7 +50,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
-async fn serve(settings: Settings) -> io::Result<()> {
+async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
     let log_lines = start_log(&settings);
     match raise_open_file_limit() {
         Ok(limit) => tracing::debug!(limit, "open files"),
@@ -55,9 +58,12 @@ async fn serve(settings: Settings) -> io::Result<()> {
     }
     let (hub, backbone) = hub(&settings).await?;
     let (demo_status, stdin_status) = (Status::default(), Status::default());
-    let server = server(&settings, hub.clone(), backbone.as_ref(), &demo_status, &stdin_status)?;
+    let rules = Rules::read(&settings.access).map_err(io::Error::other)?;
+    let access = rules.access.clone();
+    let server = server(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status)?;
     // From the moment on that the server says that it is there it also ends in order.
     let interrupted = signal::interrupted();
+    let reload = Reload::new(args.clone(), settings.clone(), rules, server.access())?;
     announce(&settings, &server)?;
     tell_supervisor(&[NotifyState::Ready]);
 
@@ -76,7 +82,10 @@ async fn serve(settings: Settings) -> io::Result<()> {
     let stats = server.stats();
     server
         .run(async {
-            interrupted.await;
+            tokio::select! {
+                () = interrupted => {}
+                () = reload.at_each_hangup() => {}
+            }
             tell_supervisor(&[NotifyState::Stopping]);
             let clients = stats.read().streams;
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
@@ -124,6 +133,7 @@ fn server(
     settings: &Settings,
     hub: Hub,
     backbone: Option<&Backbone>,
+    access: Access,
     demo: &Status,
     stdin: &Status,
 ) -> io::Result<Server> {
@@ -145,6 +155,7 @@ fn server(
             head_timeout: settings.head_timeout,
             ..HttpOptions::default()
         })
+        .access(access)
         .producer("event_producer", move || demo.as_str());
     if let Some(backbone) = backbone {
         builder = builder.backbone(backbone.clone());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::access;
 use super::address::{Addresses, Host, Port};
 use super::backbone;
 use super::cors::AllowedOrigins;
@@ -19,7 +20,7 @@ const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 33] = [
+pub static ALL: [&dyn Definition; 46] = [
     &LISTEN,
     &HOST,
     &PORT,
@@ -43,6 +44,19 @@ pub static ALL: [&dyn Definition; 33] = [
     &STDIN,
     &STDIN_FORMAT,
     &TOPIC,
+    &access::JWT_SECRET,
+    &access::JWT_PUBLIC_KEY,
+    &access::JWKS,
+    &access::JWT_AUDIENCE,
+    &access::JWT_ISSUER,
+    &access::JWT_LEEWAY,
+    &access::ANONYMOUS_SUBSCRIBE,
+    &access::ANONYMOUS_PUBLISH,
+    &access::ANONYMOUS_METRICS,
+    &access::AUTHORIZE_URL,
+    &access::AUTHORIZE_TIMEOUT,
+    &access::AUTHORIZE_CONCURRENCY,
+    &access::AUTHORIZE_CACHE,
     &backbone::REDIS,
     &backbone::REDIS_KEY,
     &backbone::REDIS_HISTORY,

@@ -1,14 +1,18 @@
-//! Settings from a TOML file: one flat table.
+//! Settings from a TOML file: one flat table, and the tables of API keys.
 
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::api_keys;
 use super::catalog;
 use super::error::{Problem, nearest};
 use super::kind::Arity;
 use super::source::{Layers, Source};
+
+/// The tables of API keys: the one thing that no flag and no variable gives.
+pub const KEYS: &str = "keys";
 
 /// Adds the settings of the file at `path`, which `source` named.
 pub fn read(path: &Path, source: &Source, layers: &mut Layers, problems: &mut Vec<Problem>) {
@@ -29,9 +33,20 @@ pub fn parse(text: &str, path: &Path, layers: &mut Layers, problems: &mut Vec<Pr
             return;
         }
     };
+    let line_of = |place: usize| 1 + text[..place].matches('\n').count();
     for (key, value) in &table {
-        let line = 1 + text[..key.span().start].matches('\n').count();
+        let line = line_of(key.span().start);
         let source = Source::File(path.to_owned(), line);
+        if key.get_ref() == KEYS {
+            match api_keys::read(value) {
+                Ok(keys) => layers.add_keys(keys, source),
+                Err(complaints) => problems.extend(complaints.into_iter().map(|(place, complaint)| {
+                    let source = Source::File(path.to_owned(), line_of(place));
+                    Problem::Value { name: KEYS, text: None, source, complaint }
+                })),
+            }
+            continue;
+        }
         let known = catalog::ALL.iter().find(|definition| definition.about().name == key.get_ref());
         let Some(definition) = known else {
             problems.push(Problem::Unknown {

@@ -11,12 +11,15 @@
 //! | `source` | a value as it was given, and by whom; which source wins |
 //! | `definition` | what a setting is |
 //! | `kind`, `address`, `cors`, `duration`, `size`, `word` | what values look like |
-//! | `catalog`, `backbone` | every setting there is |
+//! | `catalog`, `access`, `backbone` | every setting there is |
+//! | `api_keys` | the tables `[[keys]]` of the file |
 //! | `reader`, `settings` | from text to [`Settings`] |
 //! | `report` | what `--check` prints |
 //! | `error` | what was wrong, where, and which value would be right |
 
+mod access;
 mod address;
+mod api_keys;
 mod args;
 mod backbone;
 mod catalog;
@@ -40,6 +43,7 @@ mod tests;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use access::{AccessSettings, KeySetPlace, Secret};
 pub use args::ServeArgs;
 pub use backbone::RedisStart;
 pub use catalog::LogFormat;

@@ -1,5 +1,7 @@
 //! Reads merged texts as values, and notes what was wrong and what is in effect.
 
+use fanline::auth::Key;
+
 use super::definition::Setting;
 use super::error::{ConfigError, Problem};
 use super::kind::Kind;
@@ -51,6 +53,13 @@ impl<'a> Reader<'a> {
     /// Puts `value` on the report.
     pub fn report<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, source: &str) {
         self.report.add(setting, value, source);
+    }
+
+    /// The API keys, reported under `heading` by their names.
+    pub fn keys(&mut self, heading: &'static str) -> Vec<Key> {
+        let (keys, source) = self.layers.keys().cloned().unwrap_or((Vec::new(), Source::Default));
+        self.report.add_keys(heading, &keys, &source.to_string());
+        keys
     }
 
     /// Notes that two settings do not go together.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use fanline::auth::Key;
+
 use super::definition::Setting;
 use super::kind::Kind;
 
@@ -27,6 +29,19 @@ impl Report {
             None => format!("# {name} is not set"),
         };
         self.0.push(Line { heading: setting.about.heading, assignment, source: source.to_owned() });
+    }
+}
+
+impl Report {
+    /// Adds the API keys: whose they are.
+    pub fn add_keys(&mut self, heading: &'static str, keys: &[Key], source: &str) {
+        let names: Vec<_> = keys.iter().map(|key| format!("{:?}", key.name)).collect();
+        let assignment = if keys.is_empty() {
+            "# keys is not set".to_owned()
+        } else {
+            format!("# [[keys]] of {}", names.join(", "))
+        };
+        self.0.push(Line { heading, assignment, source: source.to_owned() });
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fanline::server::Origins;
 
+use super::access::AccessSettings;
 use super::backbone::{self, RedisStart};
 use super::catalog::{self, LogFormat, StdinFormat};
 use super::cors::Allowed;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub demo: bool,
     /// What lines of standard input are, if they are published.
     pub stdin: Option<Format>,
+    /// Who may do what.
+    pub access: AccessSettings,
     /// Where the backbone is, if there is one.
     pub redis: Option<String>,
     /// What the names of the keys in Redis begin with.
@@ -95,6 +98,7 @@ impl Settings {
             drain: reader.get(&catalog::DRAIN),
             demo: reader.get(&catalog::DEMO),
             stdin: stdin(reader),
+            access: AccessSettings::read(reader),
             redis: reader.get(&backbone::REDIS),
             redis_key: reader.get(&backbone::REDIS_KEY),
             redis_history: reader.get(&backbone::REDIS_HISTORY),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use fanline::auth::Key;
+
 /// Where a value came from. The later variant wins over the earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -64,18 +66,31 @@ pub struct Given {
 
 /// The given values of all sources, by the name of the setting: of each setting the one that wins.
 #[derive(Debug, Default)]
-pub struct Layers(BTreeMap<&'static str, Given>);
+pub struct Layers {
+    values: BTreeMap<&'static str, Given>,
+    keys: Option<(Vec<Key>, Source)>,
+}
 
 impl Layers {
     /// Adds a value, unless a stronger source has given one.
     pub fn add(&mut self, name: &'static str, text: String, source: Source) {
-        if self.0.get(name).is_none_or(|present| present.source.yields_to(&source)) {
-            self.0.insert(name, Given { text, source });
+        if self.values.get(name).is_none_or(|present| present.source.yields_to(&source)) {
+            self.values.insert(name, Given { text, source });
         }
     }
 
     /// The value that wins.
     pub fn get(&self, name: &str) -> Option<&Given> {
-        self.0.get(name)
+        self.values.get(name)
+    }
+
+    /// Adds API keys, which only the file has.
+    pub fn add_keys(&mut self, keys: Vec<Key>, source: Source) {
+        self.keys = Some((keys, source));
+    }
+
+    /// The API keys.
+    pub fn keys(&self) -> Option<&(Vec<Key>, Source)> {
+        self.keys.as_ref()
     }
 }
