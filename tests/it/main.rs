@@ -16,6 +16,7 @@ mod files;
 mod health;
 mod lag;
 mod layers;
+mod limits;
 mod openapi;
 mod operators;
 mod process;

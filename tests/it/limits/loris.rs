@@ -1,0 +1,1 @@
+//! Thousands of connections that send a byte now and then.
