@@ -1,5 +1,5 @@
 """Holds COUNT connections at HOST:PORT that send the head of a request one byte at a time, one each INTERVAL seconds, and
-opens a new one for each that is closed. Writes READY when all are open for the first time. At SIGTERM it opens no more,
+opens a new one for each that is closed, at most PACE a second. Writes READY when nearly all are open for the first time. At SIGTERM it opens no more,
 waits until the last is closed, and prints as JSON how many there were and how long they lasted."""
 
 import errno
@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 
-address, count, interval, ready = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+address, count, interval, pace, ready = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 host, port = address.rsplit(":", 1)
 TICK = 0.02
 # Those that are closed keep their ports for a minute: one address would run out of them.
@@ -73,11 +73,13 @@ def read(fd):
 
 
 tick, due = 0, time.monotonic()
+began = due
 while connections or not is_ended:
-    # Not all at once: the kernel's queue of new connections is no subject here.
-    for _ in range(min(100, count - len(connections)) if not is_ended else 0):
+    # Evenly: a burst that is opened at once is closed at once, again and again.
+    allowed = round((time.monotonic() - began) * pace) - opened
+    for _ in range(min(allowed, count - len(connections)) if not is_ended else 0):
         connect()
-    if len(connections) == count and ready:
+    if len(connections) >= 0.99 * count and ready:
         open(ready, "w").close()
         ready = ""
     for fd, _ in epoll.poll(max(0, due - time.monotonic())):
