@@ -83,8 +83,8 @@ pub(crate) struct Connection {
     /// In memory of its own: the task's is given out in steps of 128 bytes, and this would make it a step larger.
     subscription: Box<Subscription>,
     registration: Registration,
-    _guard: ConnectionGuard,
-    _firehose: Option<FirehosePermit>,
+    /// In memory of its own, as well.
+    _held: Box<(ConnectionGuard, Option<FirehosePermit>)>,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,
@@ -151,8 +151,7 @@ impl Connection {
             socket,
             subscription: Box::new(subscription),
             registration,
-            _guard: guard,
-            _firehose: firehose,
+            _held: Box::new((guard, firehose)),
             pending: pending.freeze(),
             last_write: shard.now(),
             blocked_since: NEVER,
