@@ -64,10 +64,11 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>
 ///     fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
 ///         Box::pin(async move {
 ///             let is_anna = attempt.cookie("session") == Some("a7c3");
-///             Ok(is_anna.then(|| Grant {
-///                 subscribe: "news, user:anna".parse().expect("these are patterns"),
-///                 subject: Some("anna".into()),
-///                 ..Grant::default()
+///             Ok(is_anna.then(|| {
+///                 let mut grant = Grant::default();
+///                 grant.subscribe = "news, user:anna".parse().expect("these are patterns");
+///                 grant.subject = Some("anna".into());
+///                 grant
 ///             }))
 ///         })
 ///     }

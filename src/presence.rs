@@ -159,7 +159,7 @@ impl Client {
         self.call(REVOKED);
     }
 
-    /// The client's shard has called it: notes whether its grant ends, now or soon.
+    /// Notes whether the client's grant ends, now or soon: when it enters, and when its shard calls it.
     pub(crate) fn called_at(&self, now: u32) {
         let Some(ends) = self.identity.standing.as_ref().and_then(|standing| standing.ends) else { return };
         if now >= ends {

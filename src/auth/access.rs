@@ -84,6 +84,9 @@ impl Access {
     /// Lets the attempt in with the grant that it is made under, or says why not.
     pub(crate) async fn admit(&self, attempt: &Attempt<'_>) -> Result<Grant, Refusal> {
         let known = self.identify(attempt).await?;
+        if known.as_ref().is_some_and(Grant::has_expired) {
+            return Err(Refusal::Unknown("the token has expired (exp)".to_owned()));
+        }
         let is_known = known.is_some();
         let mut grant = known.unwrap_or_else(|| self.anonymous(attempt));
         let (is_covered, what) = match attempt.action {
@@ -184,6 +187,9 @@ impl Access {
         }
         let because = match attempt.proxy_header() {
             Some(name) => format!("the header {name} says that a proxy asks for another"),
+            None if let Some(host) = attempt.public_host() => {
+                format!("its host is {host:?}, as a proxy or a page of elsewhere would have it")
+            }
             None if attempt.remote.ip().to_canonical().is_loopback() => {
                 "a page of elsewhere had a browser send this".to_owned()
             }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, ORIGIN, VIA};
+use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use hyper::{Method, Uri};
 
 use super::refusal::Refusal;
@@ -110,6 +110,7 @@ impl<'a> Attempt<'a> {
     pub(crate) fn is_local(&self) -> bool {
         self.remote.ip().to_canonical().is_loopback()
             && self.proxy_header().is_none()
+            && self.public_host().is_none()
             && (self.method.is_safe() || !self.is_sent_by_a_strange_page())
     }
 
@@ -117,6 +118,21 @@ impl<'a> Attempt<'a> {
     pub(crate) fn proxy_header(&self) -> Option<&'static str> {
         let forwarded = FORWARDED.into_iter().find(|name| self.headers.contains_key(*name));
         forwarded.or(self.headers.contains_key(VIA).then_some("via"))
+    }
+
+    /// The host that this is for, if that is a name that somebody elsewhere may own: a proxy that says nothing of itself
+    /// passes it on, and a page whose name was made to lead here (DNS rebinding) asks for it.
+    pub(crate) fn public_host(&self) -> Option<&'a str> {
+        self.headers.get_all(HOST).iter().find_map(|host| {
+            let Ok(host) = host.to_str() else { return Some("of no text") };
+            let name = match host.rsplit_once(':') {
+                Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+                _ => host,
+            };
+            let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+            let is_own = is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost");
+            (!is_own).then_some(name)
+        })
     }
 
     fn is_sent_by_a_strange_page(&self) -> bool {
@@ -192,6 +208,22 @@ mod tests {
         }
         for name in FORWARDED.into_iter().chain(["via"]) {
             assert!(!is_local("127.0.0.1:1", &Method::GET, &[(name, "127.0.0.1")]), "{name}");
+        }
+        for (host, expected) in [
+            ("localhost", true),
+            ("localhost:8000", true),
+            ("a.localhost:8000", true),
+            ("127.0.0.1:8000", true),
+            ("[::1]:8000", true),
+            ("[::1]", true),
+            ("10.0.0.7", true),
+            ("workstation:8000", true),
+            ("app.example", false),
+            ("app.example:8000", false),
+            ("127.0.0.1.evil.example", false),
+            ("evil.example.:80", false),
+        ] {
+            assert_eq!(is_local("127.0.0.1:1", &Method::GET, &[("host", host)]), expected, "{host}");
         }
         for (origin, expected) in [
             ("http://localhost:3000", true),

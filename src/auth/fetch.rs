@@ -87,7 +87,7 @@ pub(super) enum FetchError {
 
 /// The body at `url`, which must be there.
 pub(super) async fn get(url: &Url, limit: Duration, max_bytes: usize) -> Result<Bytes, FetchError> {
-    let (status, body) = send(url, Request::get(""), Bytes::new(), limit, max_bytes).await?;
+    let (status, body) = send(url, Request::builder(), Bytes::new(), limit, max_bytes).await?;
     if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status(status)) }
 }
 

@@ -121,10 +121,6 @@ impl KeySet {
         self
     }
 
-    pub(super) fn has_id(&self, id: &str) -> bool {
-        self.0.iter().any(|key| key.id.as_deref() == Some(id))
-    }
-
     pub(super) fn has(&self, digest: &[u8; 32]) -> bool {
         self.0.iter().any(|key| key.digest == *digest)
     }
@@ -247,10 +243,9 @@ impl Jwks {
         self.0.keys.load_full()
     }
 
-    /// Fetches the keys when none are known yet, or `id` is not among them; has old ones fetched meanwhile.
-    pub(super) async fn look_for(&self, id: Option<&str>) {
-        let keys = self.0.keys.load();
-        let is_known = id.map_or(!keys.0.is_empty(), |id| keys.has_id(id));
+    /// Fetches the keys when none of those that are known will do; has old ones fetched meanwhile.
+    pub(super) async fn look_for(&self, fits: impl Fn(&VerifyingKey) -> bool) {
+        let is_known = self.0.keys.load().0.iter().any(fits);
         let asked = *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = if is_known { FRESH_FOR } else { self.0.pause };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, ORIGIN, USER_AGENT};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -72,7 +72,7 @@ impl Service {
             if filters.is_empty() { vec!["**"] } else { filters.iter().map(TopicFilter::as_str).collect() };
         let remote = attempt.remote.ip().to_canonical().to_string();
         let question = json!({"action": "subscribe", "topics": topics, "remote_addr": remote}).to_string();
-        let mut request = Request::post("").header(CONTENT_TYPE, "application/json");
+        let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
         let mut digest = Sha256::new_with_prefix(&question);
         for name in PASSED_ON {
             for value in attempt.headers.get_all(&name) {

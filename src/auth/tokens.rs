@@ -106,17 +106,17 @@ impl Tokens {
             return Err(unknown("the token's header has critical parameters (crit), and none are known here"));
         }
         let id = header.kid.as_deref();
+        let fits = |key: &&VerifyingKey| {
+            key.algorithms.contains(&header.alg) && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+        };
         let remote = match &self.jwks {
             Some(jwks) => {
-                jwks.look_for(id).await;
+                jwks.look_for(|key| fits(&key)).await;
                 Some(jwks.keys())
             }
             None => None,
         };
         let remote_keys = remote.iter().flat_map(|keys| &keys.0);
-        let fits = |key: &&VerifyingKey| {
-            key.algorithms.contains(&header.alg) && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
-        };
         let mut reason = None;
         for key in self.keys.0.iter().chain(remote_keys).filter(fits) {
             match self.verify_with(key, header.alg, token) {

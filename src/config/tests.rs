@@ -268,6 +268,16 @@ fn the_printed_output_reads_back_as_a_file_of_the_same_settings() {
         "--demo",
         "--stdin",
         "--topic=a/b.c:ü\"\\",
+        "--jwt-public-key=a.pem,b.pem",
+        "--jwt-audience=fanline,other",
+        "--jwt-issuer=https://login.example/",
+        "--jwt-leeway=0s",
+        "--anonymous-subscribe=news,orders:*",
+        "--anonymous-publish=**",
+        "--anonymous-metrics",
+        "--authorize-timeout=1s",
+        "--authorize-concurrency=3",
+        "--authorize-cache=0s",
         "--log-level=info,hyper=warn",
         "--log-format=json",
     ];
@@ -318,4 +328,53 @@ fn a_secret_is_neither_printed_nor_part_of_an_error() {
     };
     assert_eq!(with("hunter22").unwrap(), "# Auth\n# key = \"********\"  # environment FANLINE_KEY\n");
     assert_eq!(with("short").unwrap_err(), "key (environment FANLINE_KEY): must have at least 8 characters");
+}
+
+#[test]
+fn the_tables_of_keys_are_read_and_each_wrong_one_is_named_with_its_line() {
+    let hash = |key: &str| fanline::auth::KeyDigest::of(key).to_string();
+    let file = format!(
+        "history = 5\n[[keys]]\nname = \"shop\"\nhash = \"{}\"\npublish = [\"orders:*\"]\n\
+         [[keys]]\nname = \"ops\"\nhash = \"{}\"\nsubscribe = \"a, b:*\"\nadmin = true\n",
+        hash("a"),
+        hash("b")
+    );
+    let loaded = load_all(&[], &[], &file).unwrap();
+    let [shop, ops] = &loaded.settings.access.keys[..] else { panic!("{:?}", loaded.settings.access.keys) };
+    assert_eq!((shop.name.as_str(), shop.publish.to_string(), shop.admin), ("shop", "orders:*".into(), false));
+    assert_eq!((ops.name.as_str(), ops.subscribe.to_string(), ops.admin), ("ops", "a,b:*".into(), true));
+    assert!(loaded.report.to_string().contains("# [[keys]] of \"shop\", \"ops\"  "), "{}", loaded.report);
+
+    let good = format!("name = \"x\"\nhash = \"{}\"\nadmin = true", hash("x"));
+    for (file, line, what) in [
+        ("keys = 5".to_owned(), 1, "[[keys]]"),
+        ("\n[[keys]]\nhash = \"x\"".to_owned(), 2, "a key has a name"),
+        ("[[keys]]\nname = \"x\"".to_owned(), 1, "a key has a hash"),
+        ("[[keys]]\nname = \"x\"\nhash = \"s3cret\"".to_owned(), 3, "never the key itself"),
+        (format!("[[keys]]\n{good}\nsubscibe = []"), 5, "\"subscibe\" is none of"),
+        (format!("[[keys]]\n{good}\npublish = [\"a**\"]"), 5, "\"a**\""),
+        (format!("[[keys]]\n{good}\npublish = [1]"), 5, "array of topics"),
+        (format!("[[keys]]\n{}", good.replace("true", "1")), 4, "true or false"),
+        (format!("[[keys]]\n{}", good.replace("true", "false")), 1, "may do nothing"),
+        (format!("[[keys]]\n{good}\n[[keys]]\n{good}"), 5, "stands twice"),
+        (format!("[[keys]]\n{good}\n[[keys]]\n{}", good.replace("\"x\"", "\"y\"")), 5, "this hash stands twice"),
+    ] {
+        let error = error(&[], &[], &file);
+        assert!(error.contains(&format!("keys (file fanline.toml, line {line}): ")), "{file}: {error}");
+        assert!(error.contains(what) && !error.contains("s3cret"), "{file}: {error}");
+    }
+}
+
+#[test]
+fn secrets_of_tokens_are_lists_and_never_shown() {
+    let one = "0123456789abcdef0123456789abcdef";
+    let loaded = load_all(&["--jwt-secret", one, "--jwt-secret=@/run/secret"], &[], "").unwrap();
+    assert_eq!(loaded.settings.access.secrets.len(), 2);
+    let shown = format!("{:?} {}", loaded.settings, loaded.report);
+    assert!(!shown.contains(one) && shown.contains("/run/secret"), "{shown}");
+    assert!(error(&["--jwt-secret=hunter2"], &[], "").contains("at least 32 bytes, this one has 7"));
+    assert!(!error(&["--jwt-secret=hunter2"], &[], "").contains("hunter2"));
+    assert!(error(&["--jwt-audience=x"], &[], "").contains("add jwt_secret, jwt_public_key or jwks"));
+    let url = ["--authorize-url=https://me:hunter2@x/"];
+    assert!(error(&url, &[], "").contains("without name and password") && !error(&url, &[], "").contains("hunter2"));
 }

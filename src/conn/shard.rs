@@ -101,15 +101,15 @@ impl Shard {
         }
     }
 
-    pub(super) fn now(&self) -> Second {
+    pub(crate) fn now(&self) -> Second {
         self.now.load(Ordering::Relaxed)
     }
 
     /// The second of this shard in which `end` comes.
     pub(crate) fn second_of(&self, end: SystemTime) -> Second {
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-        // Not before it has passed in whole.
-        let left = Second::try_from(left.as_secs() + 1).unwrap_or(Second::MAX);
+        // Not before it has passed: this second began a while ago, and of the last one there may be a part.
+        let left = Second::try_from(left.as_secs() + 2).unwrap_or(Second::MAX);
         self.now().saturating_add(left).min(Second::MAX / 2)
     }
 

@@ -1,6 +1,6 @@
 //! Cross-origin requests (WHATWG Fetch, "CORS protocol"): which pages may read what this server answers.
 //!
-//! `tower-http` decides. What it sees as the service is [`Routes`], whose stream replies have a head like any other
+//! `tower-http` decides. What it sees as the service is [`super::Routes`], whose stream replies have a head like any other
 //! response: the headers go on that head before the takeover writes it, and on problems as well.
 //!
 //! **Operators' endpoints are not for any page.** `/clients` and `/topics` are answered to whoever asks from the server's
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
     ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN,
-    RETRY_AFTER,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, Uri, Version};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -115,8 +115,14 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
         .allow_credentials(credentials)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         // Cache-Control: what clients that are no browser's own EventSource like to send.
-        .allow_headers([AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, last_event_id])
-        .expose_headers([ALLOW, RETRY_AFTER])
+        .allow_headers([
+            AUTHORIZATION,
+            CACHE_CONTROL,
+            CONTENT_TYPE,
+            last_event_id,
+            HeaderName::from_static("x-api-key"),
+        ])
+        .expose_headers([ALLOW, RETRY_AFTER, WWW_AUTHENTICATE])
         .max_age(MAX_AGE);
     Some(layer)
 }

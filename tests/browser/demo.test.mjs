@@ -1,9 +1,13 @@
 // The dashboard in a real browser, against a real server.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, beforeEach, afterEach, test } from "node:test";
 
 import { launch } from "./browser.mjs";
-import { Server } from "./server.mjs";
+import { Server, program } from "./server.mjs";
 
 let browser, server, page, errors, requests;
 
@@ -130,4 +134,24 @@ test("every control has a name and is reached by keyboard", async () => {
   const nameless = await page.evaluate(() => [...document.querySelectorAll("button, input, select")].filter((control) =>
     !(control.textContent.trim() || control.labels?.length || control.ariaLabel)).map((control) => control.outerHTML));
   assert.deepEqual(nameless, []);
+});
+
+test("a server with keys is shown to who opens the page with one, and says to others what is missing", async () => {
+  const made = spawnSync(program, ["key", "wall", "--subscribe", "**"], { encoding: "utf8" });
+  assert.equal(made.status, 0, made.stderr);
+  const directory = mkdtempSync(join(tmpdir(), "fanline-demo-"));
+  const config = join(directory, "fanline.toml");
+  writeFileSync(config, made.stdout);
+  const guarded = await Server.start(["--demo", "--config", config]);
+  const guest = await browser.newPage();
+  try {
+    await guest.goto(`${guarded.url}/demo`);
+    await guest.getByText(/Refused: .*needs a key or token/).first().waitFor();
+    await guest.goto(`${guarded.url}/demo?access_token=${made.stderr.trim()}`);
+    await guest.locator("#state[data-state=open]").waitFor();
+  } finally {
+    await guest.close();
+    await guarded.stop();
+    rmSync(directory, { recursive: true });
+  }
 });

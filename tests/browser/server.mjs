@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
-const program = process.env.FANLINE ?? new URL("../../target/debug/fanline", import.meta.url).pathname;
+export const program = process.env.FANLINE ?? new URL("../../target/debug/fanline", import.meta.url).pathname;
 
 export class Server {
   static async start(args = [], listen = "127.0.0.1:0") {

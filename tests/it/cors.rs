@@ -94,7 +94,7 @@ fn a_preflight_allows_last_event_id() {
             assert_eq!((answer.head.status, allowed(&answer.head)), (200, Some(PAGE)), "{path}");
             let list = |name: &str| answer.head.header(name).unwrap_or("").to_ascii_lowercase();
             let headers = list("access-control-allow-headers");
-            for name in ["last-event-id", "content-type", "authorization", "cache-control"] {
+            for name in ["last-event-id", "content-type", "authorization", "cache-control", "x-api-key"] {
                 assert!(headers.split(',').any(|header| header == name), "{name}: {headers}");
             }
             let methods = list("access-control-allow-methods");

@@ -3,13 +3,13 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{fs, thread};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::process::{PATIENCE, Process, Server, Stream};
+use crate::process::{PATIENCE, Process, Server, Stream, wait_until};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/deploy");
 
@@ -140,15 +140,11 @@ fn every_query_of_the_dashboard_has_data_and_every_rule_is_evaluated() {
         variable.strip_prefix("label_values(").unwrap().strip_suffix(')').unwrap().rsplit_once(", ").unwrap();
     assert_eq!(prometheus.query(series)[0]["metric"][label], server.address().to_string());
 
-    loop {
+    wait_until(|| {
         let groups = prometheus.get("/api/v1/rules");
         let rules = groups["groups"][0]["rules"].as_array().unwrap();
         assert_eq!(rules.len(), 8);
-        if rules.iter().all(|rule| rule["health"] == "ok") {
-            break;
-        }
         assert!(rules.iter().all(|rule| rule["health"] != "err"), "{rules:?}");
-        assert!(Instant::now() < deadline, "{rules:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
+        if rules.iter().all(|rule| rule["health"] == "ok") { Ok(()) } else { Err(format!("{rules:?}")) }
+    });
 }

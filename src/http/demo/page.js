@@ -146,7 +146,11 @@ function connect() {
   const query = new URLSearchParams({ topics: wanted.join(","), client_name: "dashboard", tags: "demo", on_lag: "skip", heartbeat: "15" });
   state.lostFrom = state.last;
   if (state.last) query.set("last_event_id", state.last); else query.set("history", "600");
-  const source = state.source = new EventSource(`stream?${query}`);
+  // A server with keys or tokens has the page opened with one: /demo?access_token=...
+  const token = new URLSearchParams(location.search).get("access_token");
+  if (token) query.set("access_token", token);
+  const url = `stream?${query}`;
+  const source = state.source = new EventSource(url);
   const on = (name, take) => source.addEventListener(name, (event) => {
     if (state.source !== source) return;
     if (event.lastEventId) state.last = event.lastEventId;
@@ -166,8 +170,17 @@ function connect() {
     }
     become("lost", "Reconnecting…");
     // A refusal ends an EventSource for good, though the server may take it a moment later.
-    if (source.readyState === EventSource.CLOSED) state.retry = setTimeout(connect, Math.min(15000, 500 * 2 ** state.tries++) * (0.8 + Math.random() * 0.4));
+    if (source.readyState !== EventSource.CLOSED) return;
+    refused(url);
+    state.retry = setTimeout(connect, Math.min(15000, 500 * 2 ** state.tries++) * (0.8 + Math.random() * 0.4));
   };
+}
+/* Says why: an EventSource is not told. */
+async function refused(url) {
+  const answer = await fetch(url).catch(() => null);
+  if (!answer || answer.ok) return answer?.body.cancel();
+  const { detail } = await answer.json().catch(() => ({}));
+  if (detail && detail !== state.refusal) tell("warn", `Refused: ${state.refusal = detail}.`);
 }
 function disconnect() {
   clearTimeout(state.retry);

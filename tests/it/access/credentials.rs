@@ -1,9 +1,12 @@
 //! How credentials come, and what is said of those that are no good.
 
-use fanline::auth::{Access, Claims, KeyError, KeySet, SigningKey, Tokens};
-use serde_json::Value;
+use std::time::Duration;
 
-use super::{OPERATOR, PUBLISHER, claims, guarded, rules, serve, signed};
+use fanline::auth::{Access, Claims, KeyError, KeySet, SigningKey, TokenRules, Tokens};
+use serde_json::{Value, json};
+
+use super::table::forged;
+use super::{AUDIENCE, OPERATOR, PUBLISHER, SECRET, claims, guarded, now, rules, serve, signed};
 use crate::support::{Server, assert_problem, request, run};
 
 async fn status(server: &Server, method: &str, target: &str, headers: &[(&str, &str)]) -> u16 {
@@ -103,6 +106,61 @@ fn who_a_client_is_stands_in_the_list() {
         stream.hello().await;
         let list = server.ask(request("GET", "/clients", &[("x-api-key", OPERATOR)], b"")).await.ok();
         assert_eq!(list["clients"][0]["user"], "anna");
+    });
+}
+
+#[test]
+fn each_claim_is_what_it_has_to_be() {
+    run(async {
+        let rules = TokenRules {
+            audience: vec![AUDIENCE.into(), "other".into()],
+            issuer: vec!["login".into()],
+            leeway: Duration::from_secs(10),
+        };
+        let server = serve(Access::new().accept(Tokens::new(KeySet::secret(SECRET).unwrap(), rules)));
+        let good = json!({
+            "sub": "anna", "exp": now() + 60, "aud": AUDIENCE, "iss": "login", "fanline": {"subscribe": ["user:{sub}"]}
+        });
+        for (claim, value, expected) in [
+            ("sub", json!("anna"), 200),
+            ("sub", json!(7), 401),
+            ("sub", Value::Null, 401),
+            ("exp", json!((now() + 60) as f64 + 0.5), 200),
+            ("exp", json!(now() - 5), 200),
+            ("exp", json!(now() - 15), 401),
+            ("exp", json!(-1), 401),
+            ("exp", json!(4_000_000_000u64), 200),
+            ("exp", json!(1e300), 401),
+            ("exp", json!("soon"), 401),
+            ("exp", Value::Null, 401),
+            ("nbf", json!(now() + 5), 200),
+            ("nbf", json!(now() + 30), 401),
+            ("nbf", json!("soon"), 401),
+            ("aud", json!(["x", "other"]), 200),
+            ("aud", json!(["x"]), 401),
+            ("aud", json!({"fanline": true}), 401),
+            ("aud", Value::Null, 401),
+            ("iss", json!("else"), 401),
+            ("iss", json!(["login"]), 401),
+            ("iss", Value::Null, 401),
+            ("fanline", json!({"subscribe": "user:anna"}), 401),
+            ("fanline", json!({"subscibe": ["user:anna"]}), 401),
+            ("fanline", json!({"subscribe": ["a**"]}), 401),
+            ("fanline", json!({"admin": true}), 403),
+            ("fanline", json!(["user:anna"]), 401),
+            ("fanline", Value::Null, 403),
+            ("scope", json!("whatever"), 200),
+        ] {
+            let mut claims = good.clone();
+            match &value {
+                Value::Null => drop(claims.as_object_mut().unwrap().remove(claim)),
+                value => claims[claim] = value.clone(),
+            }
+            let token = forged(&json!({"alg": "HS256"}), &claims, SECRET);
+            let bearer = format!("Bearer {token}");
+            let found = status(&server, "GET", "/stream?topics=user:anna", &[("authorization", &bearer)]).await;
+            assert_eq!(found, expected, "{claim} = {value}");
+        }
     });
 }
 

@@ -1,6 +1,14 @@
 //! Who may do what.
 
+mod command;
 mod credentials;
+mod expiry;
+mod grants;
+mod jwks;
+mod reload;
+mod secrets;
+mod service;
+mod stub;
 mod table;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

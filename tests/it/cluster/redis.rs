@@ -4,11 +4,11 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::process::{PATIENCE, Process};
+use crate::process::{PATIENCE, Process, wait_until};
 
 pub struct Redis {
     process: Option<Process>,
@@ -94,12 +94,11 @@ impl Redis {
         command.args(&self.args).args(["--port", &port, "--bind", "127.0.0.1"]);
         command.args(["--dir", self.directory.to_str().expect("a path")]).stdin(Stdio::null());
         self.process = Some(Process::start(command));
-        let deadline = Instant::now() + PATIENCE;
         // It may listen and still load what it had.
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() || !is_answer(&self.cli(&["PING"])) {
-            assert!(Instant::now() < deadline, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(|| {
+            let is_there = TcpStream::connect(("127.0.0.1", self.port)).is_ok() && is_answer(&self.cli(&["PING"]));
+            if is_there { Ok(()) } else { Err("redis-server does not answer".to_owned()) }
+        });
     }
 
     pub fn url(&self) -> String {

@@ -1,26 +1,20 @@
 //! Who is connected, over all servers.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{Redis, node, wait_for_readiness};
-use crate::process::{PATIENCE, Server};
+use crate::process::{Server, wait_until};
 
 /// Asks until `is_it` says so.
 fn until(server: &Server, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_until(|| {
         let answer = server.get(path);
         assert_eq!(answer.status, 200, "{answer:?}");
         let list = answer.json();
-        if is_it(&list) {
-            return list;
-        }
-        assert!(Instant::now() < deadline, "{path}: {list}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        if is_it(&list) { Ok(list) } else { Err(format!("{path}: {list}")) }
+    })
 }
 
 #[test]
@@ -51,6 +45,8 @@ fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vani
         .map(|c| (c["client_name"].as_str().unwrap(), c["node"].as_str().unwrap()))
         .collect();
     assert_eq!(pairs, BTreeSet::from([("a", "one"), ("b", "two"), ("c", "three")]));
+    // Each hears of the others in its own time.
+    until(&servers[1], clients, |list| list["count"] == 3);
     assert_eq!(servers[1].get("/clients").json()["count"], 1, "without the parameter each lists its own");
     assert_eq!(servers[1].get(&format!("{clients}&tag=x")).json()["count"], 2);
     assert_eq!(servers[1].get(&format!("{clients}&topic=u")).json()["count"], 2);
@@ -59,7 +55,9 @@ fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vani
     let rest = servers[1].get(&format!("{clients}&after={}", first["next"].as_str().unwrap())).json();
     assert_eq!(rest["clients"].as_array().unwrap().len(), 1);
 
-    let topics = until(&servers[0], "/topics?scope=cluster", |list| list["topics"][0]["subscribers"] == 2);
+    let topics = until(&servers[0], "/topics?scope=cluster", |list| {
+        list["topics"][0]["nodes"]["two"]["subscribers"] == 1 && list["topics"][0]["subscribers"] == 2
+    });
     let t = &topics["topics"][0];
     assert_eq!((&t["topic"], &t["nodes"]["two"]["subscribers"]), (&"t".into(), &1.into()), "{t}");
     assert_eq!(t["nodes"]["one"]["last_position"], t["nodes"]["two"]["last_position"]);

@@ -11,7 +11,8 @@ mod server;
 mod stream;
 mod usage;
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use child::{Process, fanline};
 pub use crowd::{Crowd, News};
@@ -23,3 +24,16 @@ pub use usage::{cpu_time, listen_drops, raise_open_file_limit, resident_bytes};
 
 /// How long anything may take that should take no time at all: a debug build on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks until there is what `look` looks for; fails with what it saw instead when that takes too long.
+pub fn wait_until<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "{seen}"),
+        }
+        // A moment for whoever it is that is waited for.
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}

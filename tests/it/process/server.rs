@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Answer, Http, PATIENCE, Process, Stream, fanline};
+use super::{Answer, Http, PATIENCE, Process, Stream, fanline, wait_until};
 
 /// A running server.
 pub struct Server {
@@ -112,15 +112,10 @@ impl Server {
     /// Waits until the server counts `count` streams.
     pub fn wait_for_streams(&self, count: u64) {
         let mut http = self.http();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        wait_until(|| {
             let streams = http.get("/health").json()["connected_clients"].as_u64().expect("a number");
-            if streams == count {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the server counts {streams} streams, and not {count}");
-            thread::sleep(Duration::from_millis(5));
-        }
+            if streams == count { Ok(()) } else { Err(format!("the server counts {streams} streams, and not {count}")) }
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fanline::event::{self, EventName, Payload};
 use fanline::hub::{Hub, HubOptions};
 use fanline::position::Epoch;
-use fanline::server::Builder;
+use fanline::server::{AccessHandle, Builder};
 use fanline::topic::Topic;
 use fanline::{ServerStats, Stats};
 use tokio::sync::oneshot;
@@ -23,6 +23,7 @@ pub struct Server {
     /// All that it listens on.
     pub addresses: Vec<SocketAddr>,
     pub hub: Hub,
+    pub access: AccessHandle,
     stats: Stats,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
@@ -44,12 +45,13 @@ impl Server {
             fanline::Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0).into()).shards(2).drain(Duration::ZERO);
         let server = configure(builder).bind().unwrap();
         let (addresses, stats) = (server.local_addresses().unwrap(), server.stats());
+        let access = server.access();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(server.run(async { drop(stopped.await) }))
         });
-        Self { address: addresses[0], addresses, hub, stats, stop: Some(stop), thread: Some(thread) }
+        Self { address: addresses[0], addresses, hub, access, stats, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn stats(&self) -> ServerStats {

@@ -1,0 +1,89 @@
+//! A stream ends when its token does.
+
+use std::time::{Duration, Instant};
+
+use fanline::auth::Claims;
+
+use super::{OPERATOR, claims, guarded, now, serve, signed};
+use crate::support::{assert_problem, request, run, until};
+
+fn until_second(seconds: u64) -> String {
+    format!("Bearer {}", signed(&Claims { exp: (now() + seconds) as f64, ..claims() }))
+}
+
+#[test]
+fn a_stream_is_told_that_its_token_ends_and_ends_with_it_and_never_becomes_anonymous() {
+    run(async {
+        // Even where everybody may read the topic.
+        let server = serve(guarded().anonymous_subscribe("user:anna".parse().unwrap()));
+        let bearer = until_second(2);
+        let mut stream = server.subscribe_with("/stream?topics=user:anna", &[("authorization", &bearer)]).await;
+        stream.hello().await;
+        server.publish("user:anna", 1..=1).await;
+        let mut names = Vec::new();
+        let began = Instant::now();
+        loop {
+            let event = stream.event().await;
+            if event.event != "system" {
+                names.push(event.data);
+                continue;
+            }
+            // The client's last id stays that of the last event.
+            assert_eq!(event.id, None, "{event:?}");
+            let data = event.json();
+            if data["message"] == "token expires" {
+                assert!(data["expires_in"].as_u64().unwrap() <= 3, "{data}");
+                names.push("token expires".to_owned());
+                continue;
+            }
+            assert_eq!(data, serde_json::json!({"message": "token expired"}));
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(6));
+        names.sort();
+        assert_eq!(names, ["token expires", "{\"n\":1}"]);
+        stream.end().await;
+        until(|| server.stats().streams == 0).await;
+        let target = "/stream?topics=user:anna";
+        assert_problem(
+            &server.ask(request("GET", target, &[("authorization", &bearer)], b"")).await,
+            401,
+            &["expired"],
+        );
+        let metrics = server.ask(request("GET", "/metrics/json", &[("x-api-key", OPERATOR)], b"")).await.ok();
+        assert_eq!(metrics["connections"]["ended"]["token_expired"], 1);
+    });
+}
+
+#[test]
+fn a_stream_is_told_half_a_minute_before() {
+    run(async {
+        let server = serve(guarded());
+        let bearer = until_second(33);
+        let mut stream = server.subscribe_with("/stream?topics=user:anna", &[("authorization", &bearer)]).await;
+        stream.hello().await;
+        let began = Instant::now();
+        let data = stream.event().await.json();
+        assert_eq!(data["message"], "token expires");
+        let expires_in = data["expires_in"].as_u64().unwrap();
+        assert!((28..=30).contains(&expires_in), "{data}");
+        assert!(began.elapsed() >= Duration::from_secs(1), "not at once: {:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_cut_off_when_its_token_ends() {
+    run(async {
+        let server = serve(guarded());
+        let bearer = until_second(2);
+        let mut client = crate::support::Client::connect_narrow(server.address).await;
+        client.send(request("GET", "/stream?topics=user:anna", &[("authorization", &bearer)], b"")).await;
+        until(|| server.stats().streams == 1).await;
+        let long = format!("\"{}\"", "x".repeat(60_000));
+        for _ in 0..50 {
+            server.hub.publish(crate::support::event("user:anna", &long)).await.unwrap();
+        }
+        until(|| server.stats().streams == 0).await;
+        drop(client);
+    });
+}

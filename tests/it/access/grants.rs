@@ -1,0 +1,164 @@
+//! Nobody receives an event that they have no grant for, nor is told that there was one.
+//!
+//! Random grants, subscriptions and events, over HTTP, with replay from a random position and rings so small that events
+//! are lost; what may be seen is decided by another matcher than the server's.
+
+use fanline::auth::{Claims, Permissions};
+use fanline::hub::HubOptions;
+use fanline::topic::TopicFilter;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{claims, guarded, signed};
+use crate::support::{Block, EPOCH, Server, Stream, event, request, run};
+
+/// Whether `filter` takes `topic`, by the words of the documentation: `*` is one segment, `**` at the end the rest.
+fn takes(filter: &str, topic: &str) -> bool {
+    let segments = |text: &str| {
+        let mut parts = Vec::new();
+        let mut part = String::new();
+        for c in text.chars() {
+            if matches!(c, ':' | '.' | '/') {
+                parts.push((std::mem::take(&mut part), c));
+            } else {
+                part.push(c);
+            }
+        }
+        parts.push((part, ' '));
+        parts
+    };
+    let (filter, topic) = (segments(filter), segments(topic));
+    for (place, (wanted, separator)) in filter.iter().enumerate() {
+        let Some((found, found_separator)) = topic.get(place) else { return false };
+        if wanted == "**" {
+            return true;
+        }
+        let fits = wanted == found || (wanted == "*" && !found.is_empty());
+        if !fits || separator != found_separator {
+            return false;
+        }
+    }
+    filter.len() == topic.len()
+}
+
+const TOPICS: [&str; 12] = ["a", "b", "c", "a:a", "a:b", "b:a", "b:b", "c:c", "a:a.b", "a:b.c", "b:a.a", "c:a.a"];
+
+fn filter() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => select(&TOPICS[..]).prop_map(str::to_owned),
+        6 => select(&["*", "a:*", "b:*", "*:a", "*:b", "a:**", "b:**", "*:**", "c:*.a", "a:*.*", "*:*.a"][..])
+            .prop_map(str::to_owned),
+        1 => Just("**".to_owned()),
+    ]
+}
+
+#[derive(Debug)]
+struct Case {
+    grants: Vec<String>,
+    filters: Vec<String>,
+    before: Vec<&'static str>,
+    after: Vec<&'static str>,
+    begin: Option<u64>,
+    skips: bool,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let topics = |longest| vec(select(&TOPICS[..]), 0..longest);
+    let free = (vec(filter(), 1..4), vec(filter(), 0..4));
+    // What is asked for is what is granted, most of the time: refusals are soon seen.
+    let granted = vec(filter(), 1..4).prop_map(|filters| (filters.clone(), filters));
+    let (grants, rest) =
+        (prop_oneof![1 => free, 2 => granted], (topics(40), topics(40), any::<Option<u64>>(), any::<bool>()));
+    (grants, rest).prop_map(|((grants, filters), (before, after, begin, skips))| {
+        let begin = begin.map(|begin| begin % (before.len() as u64 + 1));
+        Case { grants, filters, before, after, begin, skips }
+    })
+}
+
+async fn check(case: Case) {
+    let hub = HubOptions { history: 3, firehose_history: 5, ..Server::hub_options() };
+    let mut server = Server::with(hub, |builder| builder.access(guarded()));
+    let publish = |topics: &[&str]| topics.iter().map(|topic| event(topic, &format!("\"{topic}\""))).collect();
+    server.hub.publish_all(publish(&case.before)).await.unwrap();
+    let permissions = Permissions { subscribe: case.grants.clone(), publish: vec![], admin: false };
+    let bearer = format!("Bearer {}", signed(&Claims { fanline: permissions, ..claims() }));
+    let mut target = format!("/stream?on_lag={}", if case.skips { "skip" } else { "close" });
+    if !case.filters.is_empty() {
+        target += &format!("&topics={}", case.filters.join(","));
+    }
+    let last = case.begin.map(|begin| format!("{EPOCH}-{begin}"));
+    let mut headers = vec![("authorization", bearer.as_str())];
+    headers.extend(last.as_ref().map(|last| ("last-event-id", last.as_str())));
+    let mut client = server.connect().await;
+    client.send(request("GET", &target, &headers, b"")).await;
+
+    let visible = |topic: &str| case.grants.iter().any(|granted| takes(granted, topic));
+    let asked = |topic: &str| case.filters.is_empty() || case.filters.iter().any(|filter| takes(filter, topic));
+    let covered = |filter: &TopicFilter| {
+        case.grants.iter().any(|granted| TopicFilter::new(granted).is_ok_and(|granted| granted.covers(filter)))
+    };
+    let filters: Vec<_> = case.filters.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect();
+    let everything = TopicFilter::new("**").unwrap();
+    let may = if filters.is_empty() { covered(&everything) } else { filters.iter().all(covered) };
+    let head = client.head().await;
+    assert_eq!(head.status, if may { 200 } else { 403 }, "{case:?}");
+    if !may {
+        return;
+    }
+    for topic in TOPICS {
+        assert!(!asked(topic) || visible(topic), "{topic} could be seen: {case:?}");
+    }
+    let mut stream = Stream::new(client, head);
+    stream.hello().await;
+    server.hub.publish_all(publish(&case.after)).await.unwrap();
+    server.stop();
+
+    let all: Vec<_> = case.before.iter().chain(&case.after).copied().collect();
+    let (mut last, mut received, mut told) = (case.begin.unwrap_or(case.before.len() as u64), 0, Some(0));
+    while let Some(block) = stream.try_block().await {
+        let Block::Event(found) = block else { continue };
+        match found.event.as_str() {
+            "system" => {}
+            "gap" => {
+                let data = found.json();
+                let place = |text: &str| text.rsplit('-').next().unwrap().parse::<u64>().unwrap();
+                let from = data["from"].as_str().map_or(0, place);
+                let to = place(data["to"].as_str().unwrap());
+                // Each topic's ring is its own: of those between, some may still come.
+                let hidden = all[from as usize..to as usize].iter().filter(|topic| asked(topic)).count() as u64;
+                match data["missed"].as_u64() {
+                    Some(missed) => assert!(missed <= hidden, "{data} of {hidden}: {case:?}"),
+                    None => assert!(data["missed"].is_null()),
+                }
+                told = told.zip(data["missed"].as_u64()).map(|(told, missed)| told + missed);
+            }
+            _ => {
+                let number: u64 = found.id.as_deref().unwrap().rsplit('-').next().unwrap().parse().unwrap();
+                let topic = all[number as usize - 1];
+                assert_eq!(found.data, format!("\"{topic}\""));
+                assert!(visible(topic) && asked(topic), "{topic} is not granted: {case:?}");
+                assert!(number > last, "in order: {case:?}");
+                last = number;
+                received += 1;
+            }
+        }
+    }
+    // What is counted is counted right, whoever it is told.
+    let due =
+        all[case.begin.unwrap_or(case.before.len() as u64) as usize..].iter().filter(|topic| asked(topic)).count();
+    if let Some(told) = told {
+        assert!(received + told <= due as u64, "{received} and {told} of {due}: {case:?}");
+        // Whoever is cut off comes back, and is told of the rest then.
+        assert!(!case.skips || received + told == due as u64, "{received} and {told} of {due}: {case:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_gets_or_is_told_of_an_event_without_a_grant_for_it(case in case()) {
+        run(check(case));
+    }
+}

@@ -1,0 +1,170 @@
+//! The rules of a running server are replaced.
+
+use std::fs;
+use std::path::PathBuf;
+
+use fanline::auth::{Access, KeyDigest};
+use rustix::process::Signal;
+
+use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
+use crate::process;
+use crate::support::{request, run, until};
+
+/// A directory that is removed with this.
+pub struct Directory(pub PathBuf);
+
+impl Directory {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("fanline-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn table(name: &str, key: &str, rest: &str) -> String {
+    format!("[[keys]]\nname = \"{name}\"\nhash = \"{}\"\n{rest}\n", KeyDigest::of(key))
+}
+
+#[test]
+fn at_a_hangup_streams_whose_grant_holds_do_not_notice_and_the_others_are_closed() {
+    let directory = Directory::new("hangup");
+    let (old, new) = (
+        "the first secret of this server which is long enough",
+        "the second secret of this server which is long enough",
+    );
+    let secrets = directory.write("secrets", old);
+    let shop = table("shop", "key-of-the-shop", "publish = [\"**\"]");
+    let anna = table("anna", "key-of-anna", "subscribe = [\"a\", \"b\"]");
+    let bert = table("bert", "key-of-bert", "subscribe = [\"a\"]");
+    let config = directory.write("fanline.toml", &[shop.as_str(), &anna, &bert].concat());
+    let secret = format!("@{secrets}");
+    let server = process::Server::start(&["--config", &config, "--jwt-secret", &secret]);
+    let token = |secret: &str| {
+        let args = ["token", "--secret", secret, "--sub", "carl", "--subscribe", "a"];
+        let (code, stdout, stderr) = process::Process::run(process::fanline(&args));
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        stdout.trim().to_owned()
+    };
+    let publish = |text: &str| {
+        let answer = server.http().post("/publish/a?access_token=key-of-the-shop", "text/plain", text.as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let refused =
+        |query: &str, status: u16| assert_eq!(server.get(&format!("/stream?{query}")).status, status, "{query}");
+    let mut anna_a = server.stream("topics=a&access_token=key-of-anna");
+    let mut anna_b = server.stream("topics=a,b&access_token=key-of-anna");
+    let mut bert_a = server.stream("topics=a&access_token=key-of-bert");
+    let mut carl = server.stream(&format!("topics=a&access_token={}", token(old)));
+    publish("1");
+    for stream in [&mut anna_a, &mut anna_b, &mut bert_a, &mut carl] {
+        assert_eq!(stream.next().data, "1");
+    }
+
+    // Bert's key is gone, anna may read less, and there is a second secret.
+    let anna = table("anna", "key-of-anna", "subscribe = [\"a\"]");
+    fs::write(&config, [shop.as_str(), &anna].concat()).unwrap();
+    server.signal(Signal::HUP);
+    server.log.wait_for("rules of access were replaced");
+    for stream in [&mut anna_b, &mut bert_a] {
+        let farewell = stream.next();
+        assert_eq!((farewell.name.as_str(), &farewell.json()["message"]), ("system", &"access revoked".into()));
+        assert_eq!(stream.next_or_end(), None);
+    }
+    refused("topics=a&access_token=key-of-bert", 401);
+    refused("topics=a,b&access_token=key-of-anna", 403);
+    publish("2");
+    for stream in [&mut anna_a, &mut carl] {
+        assert_eq!(stream.next().data, "2");
+    }
+
+    // Settings that cannot be used change nothing.
+    fs::write(&config, "[[keys]]\nname = \"x\"\nhash = \"key-of-anna\"\n").unwrap();
+    server.signal(Signal::HUP);
+    let line = server.log.wait_for("nothing was changed");
+    assert!(line.contains("fanline key") && !line.contains("key-of-anna"), "{line}");
+    publish("3");
+    assert_eq!((anna_a.next().data, carl.next().data), ("3".into(), "3".into()));
+
+    // The secret is replaced by another in the same file.
+    fs::write(&config, [shop.as_str(), &anna].concat()).unwrap();
+    fs::write(&secrets, format!("{new}\n")).unwrap();
+    server.signal(Signal::HUP);
+    server.log.wait_for_nth(2, "SIGHUP: the settings were read");
+    assert_eq!(carl.next().json()["message"], "access revoked");
+    refused(&format!("topics=a&access_token={}", token(old)), 401);
+    let mut carl = server.stream(&format!("topics=a&access_token={}", token(new)));
+    publish("4");
+    assert_eq!((anna_a.next().data, carl.next().data), ("4".into(), "4".into()));
+}
+
+#[test]
+fn a_hangup_that_changes_other_settings_says_that_they_wait() {
+    let directory = Directory::new("waiting");
+    let config = directory.write("fanline.toml", "history = 10\n");
+    let server = process::Server::start(&["--config", &config]);
+    fs::write(&config, "history = 20\n").unwrap();
+    server.signal(Signal::HUP);
+    server.log.wait_for("hold from the next start on");
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn an_upload_whose_key_is_taken_back_goes_no_further() {
+    run(async {
+        let server = super::serve(guarded());
+        let mut client = server.connect().await;
+        let head =
+            "POST /publish HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked";
+        client.send(format!("{head}\r\nx-api-key: {PUBLISHER}\r\n\r\n")).await;
+        let line = "{\"topic\":\"orders:1\",\"data\":1}\n";
+        let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+        client.send(&chunk).await;
+        until(|| server.hub.stats().published == 1).await;
+        server.access.replace(Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)])));
+        client.send(format!("{chunk}0\r\n\r\n")).await;
+        let answer = client.response().await;
+        assert_eq!(answer.head.status, 401, "{answer:?}");
+        assert_eq!((&answer.json()["published"], server.hub.stats().published), (&1.into(), 1));
+    });
+}
+
+#[test]
+fn a_subscription_that_meets_a_change_of_the_rules_is_never_left_open_against_them() {
+    run(async {
+        let server = super::serve(guarded());
+        let bearer = format!("Bearer {}", signed(&claims()));
+        let closed = || Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)]));
+        for round in 0..100 {
+            server.access.replace(guarded());
+            let mut clients = Vec::new();
+            for place in 0..6 {
+                let mut client = server.connect().await;
+                let headers = [("authorization", bearer.as_str()), ("connection", "close")];
+                client.send(request("GET", "/stream?topics=user:anna", &headers, b"")).await;
+                clients.push(client);
+                if place == round % 6 {
+                    server.access.replace(closed());
+                }
+            }
+            // Each of them is refused, or let in and then closed.
+            for client in clients {
+                let text = client.rest().await;
+                let text = String::from_utf8_lossy(&text).into_owned();
+                assert!(text.starts_with("HTTP/1.1 401") || text.contains("access revoked"), "{text}");
+            }
+        }
+        until(|| server.stats().streams == 0).await;
+    });
+}
