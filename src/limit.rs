@@ -107,10 +107,11 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Takes at most `max_connections` at a time; the other limits are those of `limits`.
-    pub(crate) fn new(limits: &Limits, max_connections: usize) -> Self {
+    /// Takes at most `max_connections` at a time, and tells `turned_away` others at a time that they are too many; the
+    /// other limits are those of `limits`.
+    pub(crate) fn new(limits: &Limits, max_connections: usize, turned_away: usize) -> Self {
         Self {
-            connections: Connections::new(max_connections, limits.max_connections_per_address),
+            connections: Connections::new(max_connections, turned_away, limits.max_connections_per_address),
             connect_rate: limits.connect_rate.map(Meter::new),
             firehose: (limits.max_firehose > 0).then(|| Arc::new(Tally::new(limits.max_firehose))),
             publish_rate: limits.publish_rate.map(Meter::new),
@@ -316,7 +317,7 @@ mod tests {
 
     #[test]
     fn what_has_no_limit_is_let_in() {
-        let limiter = Limiter::new(&Limits::default(), usize::MAX);
+        let limiter = Limiter::new(&Limits::default(), usize::MAX, 1);
         let address = [127, 0, 0, 1].into();
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
         assert!(!limiter.is_full() && limiter.max_connections().is_none() && permits.len() == 1000);
@@ -328,7 +329,7 @@ mod tests {
     fn a_key_and_an_address_each_have_their_own_allowance() {
         let rate = |text: &str| Some(text.parse().unwrap());
         let limits = Limits { publish_rate: rate("1:10"), publish_rate_per_key: rate("2:4"), ..Limits::default() };
-        let limiter = Limiter::new(&limits, usize::MAX);
+        let limiter = Limiter::new(&limits, usize::MAX, 1);
         let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let reason = |outcome: Result<(), Over>| outcome.map_err(|over| (over.reason, over.retry_after.is_some()));
         assert_eq!(reason(limiter.publish(here, Some(&[1; 32]), 4)), Ok(()));

@@ -45,8 +45,9 @@ const LEAST_BUFFER: usize = 8 << 10;
 /// What hyper takes as the number of fields of a head without being told, and at less cost.
 const USUAL_HEADERS: usize = 100;
 
-/// How long somebody may stay who is told that there is no room.
+/// How long somebody may stay who is told that there is no room: in all, and after that was said.
 const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(5);
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a handler answers.
 pub(crate) enum Reply {
@@ -197,6 +198,9 @@ async fn exchange(
     }
     // All that hyper needed goes first.
     let socket = connection.into_parts().io.into_inner();
+    if over.is_some() {
+        return linger::close(socket, tokio::time::sleep(LEAVES_WITHIN)).await;
+    }
     linger::close(socket, routes.draining()).await;
 }
 

@@ -8,9 +8,6 @@ use std::time::Duration;
 use super::peer::Peer;
 use super::{Place, Reason, Tally};
 
-/// How many connections that are over a limit are told so at a time. Who comes when so many are here is not answered.
-pub(super) const TURNED_AWAY_AT_ONCE: usize = 64;
-
 /// When whoever was refused may try again. Nobody knows when somebody goes; this is short enough to notice it, and long
 /// enough that a crowd of those who wait is no load.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
@@ -43,11 +40,10 @@ struct AddressPermit {
 
 impl Connections {
     /// `max_per_address` of 0 is any number.
-    pub(super) fn new(max: usize, max_per_address: usize) -> Self {
+    pub(super) fn new(max: usize, turned_away: usize, max_per_address: usize) -> Self {
         let of_address =
             (max_per_address > 0).then(|| Arc::new(Addresses { max: max_per_address, open: Mutex::default() }));
-        let turned_away = Arc::new(Tally::new(TURNED_AWAY_AT_ONCE));
-        Self { all: Arc::new(Tally::new(max)), turned_away, of_address }
+        Self { all: Arc::new(Tally::new(max)), turned_away: Arc::new(Tally::new(turned_away)), of_address }
     }
 
     pub(super) fn take(&self, peer: Peer) -> Result<ConnectionPermit, (Reason, String)> {
@@ -127,7 +123,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_places_and_all_share_the_total() {
-        let connections = Connections::new(3, 2);
+        let connections = Connections::new(3, 1, 2);
         let mut one: Vec<_> = ["::ffff:10.0.0.1", "10.0.0.1"].map(|a| connections.take(peer(a)).unwrap()).into();
         assert_eq!(reason(connections.take(peer("10.0.0.1"))), Some(Reason::ConnectionsPerAddress));
         let other = connections.take(peer("2001:db8::1")).unwrap();
@@ -144,9 +140,9 @@ mod tests {
 
     #[test]
     fn those_who_are_turned_away_are_few_and_take_no_place_of_the_others() {
-        let connections = Connections::new(1, 0);
+        let connections = Connections::new(1, 7, 0);
         let turned_away: Vec<_> = std::iter::from_fn(|| connections.turn_away()).collect();
-        assert_eq!(turned_away.len(), TURNED_AWAY_AT_ONCE);
+        assert_eq!(turned_away.len(), 7);
         assert!(connections.take(peer("10.0.0.1")).is_ok());
     }
 }

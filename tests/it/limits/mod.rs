@@ -3,6 +3,7 @@
 mod connections;
 mod freeing;
 mod loris;
+mod program;
 mod rates;
 mod requests;
 mod streams;
