@@ -1,33 +1,28 @@
-//! One HTTP request of the server's own: plain, or over TLS with the system's certificates.
+//! HTTP requests of the server's own: plain, or over TLS with the system's certificates.
 
+use std::error::Error;
 use std::fmt;
-use std::future::pending;
-use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue};
 use hyper::http::request;
 use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+
+/// How long a connection is kept for the next request: for a crowd that comes at once, and shorter than any service's own
+/// patience, so that none is used that is about to be closed.
+const KEPT_FOR: Duration = Duration::from_secs(2);
 
 /// An address that begins with `http://` or `https://`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Url {
-    uri: Uri,
-    host: String,
-    port: u16,
-    is_tls: bool,
-}
+pub struct Url(Uri);
 
 /// A text that is no address of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,26 +36,20 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let uri: Uri = text.parse().map_err(|_| InvalidUrl)?;
-        let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(InvalidUrl),
-        };
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(InvalidUrl)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        if host.is_empty() || port == 0 {
+        let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !is_web || authority.host().is_empty() || authority.port_u16() == Some(0) {
             return Err(InvalidUrl);
         }
-        Ok(Self { uri, host, port, is_tls })
+        Ok(Self(uri))
     }
 }
 
 impl fmt::Display for Url {
     /// Without the query, which may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.uri.authority().map_or("", |authority| authority.as_str()), self.uri.path())
+        let authority = self.0.authority().map_or("", |authority| authority.as_str());
+        write!(f, "{}://{authority}{}", self.0.scheme_str().unwrap_or_default(), self.0.path())
     }
 }
 
@@ -73,10 +62,10 @@ impl fmt::Debug for Url {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
+    #[error("{}", with_causes(.0))]
+    Client(#[from] legacy::Error),
+    #[error("the request cannot be made: {0}")]
+    Request(#[from] hyper::http::Error),
     #[error("its body broke off, or is longer than {0} bytes")]
     Body(usize),
     #[error("there was no answer for {}", humantime::format_duration(*.0))]
@@ -85,66 +74,72 @@ pub(super) enum FetchError {
     Status(StatusCode),
 }
 
-/// The body at `url`, which must be there.
-pub(super) async fn get(url: &Url, limit: Duration, max_bytes: usize) -> Result<Bytes, FetchError> {
-    let (status, body) = send(url, Request::builder(), Bytes::new(), limit, max_bytes).await?;
-    if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status(status)) }
+fn with_causes(error: &legacy::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
-/// Sends a request to `url`, and answers the status and the body. Redirections are not followed.
-pub(super) async fn send(
-    url: &Url,
-    request: request::Builder,
-    body: Bytes,
+/// Sends requests to one service.
+pub(super) struct Fetcher {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    url: Url,
+    /// How long an answer may take.
     limit: Duration,
+    /// How long its body may be.
     max_bytes: usize,
-) -> Result<(StatusCode, Bytes), FetchError> {
-    let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
-    let authority = url.uri.authority().map_or("", |authority| authority.as_str());
-    let host = HeaderValue::from_str(authority).map_err(io::Error::other)?;
-    let request = request.uri(path).header(HOST, host).body(Full::from(body)).map_err(io::Error::other)?;
-    let exchange = async {
-        let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
-        socket.set_nodelay(true)?;
-        if url.is_tls {
-            let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
-            exchange(TlsConnector::from(tls()?).connect(name, socket).await?, request, max_bytes).await
-        } else {
-            exchange(socket, request, max_bytes).await
-        }
-    };
-    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(FetchError::TimedOut(limit)))
 }
 
-async fn exchange(
-    socket: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Full<Bytes>>,
-    max_bytes: usize,
-) -> Result<(StatusCode, Bytes), FetchError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    let answer = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, max_bytes).collect().await.map_err(|_| FetchError::Body(max_bytes))?;
-        Ok((head.status, body.to_bytes()))
-    };
-    tokio::select! {
-        answer = answer => answer,
-        // What it fails with reaches the answer.
-        () = async { drop(connection.await); pending().await } => unreachable!("it is pending"),
+impl Fetcher {
+    pub(super) fn new(url: Url, limit: Duration, max_bytes: usize) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls()).https_or_http().enable_http1().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT_FOR)
+            .build(connector);
+        Self { client, url, limit, max_bytes }
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The body at the URL, which must be there.
+    pub(super) async fn get(&self) -> Result<Bytes, FetchError> {
+        let (status, body) = self.send(Request::builder(), Bytes::new()).await?;
+        if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status(status)) }
+    }
+
+    /// Sends a request to the URL, and answers the status and the body. Redirections are not followed.
+    pub(super) async fn send(&self, request: request::Builder, body: Bytes) -> Result<(StatusCode, Bytes), FetchError> {
+        let request = request.uri(self.url.0.clone()).body(Full::from(body))?;
+        let exchange = async {
+            let (head, body) = self.client.request(request).await?.into_parts();
+            let body = Limited::new(body, self.max_bytes).collect().await;
+            Ok((head.status, body.map_err(|_| FetchError::Body(self.max_bytes))?.to_bytes()))
+        };
+        tokio::time::timeout(self.limit, exchange).await.unwrap_or(Err(FetchError::TimedOut(self.limit)))
     }
 }
 
-fn tls() -> io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(config.clone());
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth();
-    Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
+fn tls() -> ClientConfig {
+    static CONFIG: OnceLock<ClientConfig> = OnceLock::new();
+    let config = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        config.expect("ring has the usual protocols").with_root_certificates(roots).with_no_client_auth()
+    };
+    CONFIG.get_or_init(config).clone()
 }
 
 #[cfg(test)]
@@ -154,10 +149,8 @@ mod tests {
     #[test]
     fn a_url_names_a_service() {
         let url: Url = "https://login.example/keys?key=s3cret".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.is_tls), ("login.example", 443, true));
         assert_eq!(format!("{url} {url:?}"), "https://login.example/keys https://login.example/keys");
-        let url: Url = "http://[::1]:81".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.is_tls), ("::1", 81, false));
+        assert_eq!("http://[::1]:81".parse::<Url>().unwrap().to_string(), "http://[::1]:81/");
         for text in ["", "login.example", "ftp://x/", "http://", "http://a:b@c/", "http://c:0/", "/keys"] {
             assert_eq!(text.parse::<Url>(), Err(InvalidUrl), "{text}");
         }

@@ -1,16 +1,17 @@
 //! The keys that tokens are verified with, each with the algorithms that it is for.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::crypto;
-use super::fetch::{self, Url};
+use super::fetch::{Fetcher, Url};
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 const RSA: &[Algorithm] = &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
@@ -203,39 +204,44 @@ const MAX_BYTES: usize = 1 << 20;
 pub struct Jwks(Arc<Remote>);
 
 struct Remote {
-    url: Url,
+    fetcher: Fetcher,
     keys: ArcSwap<KeySet>,
-    asked: Mutex<Option<Instant>>,
+    /// When the URL was asked last. Who has the lock is asking.
+    asked: Arc<Mutex<Option<Instant>>>,
     pause: Duration,
 }
 
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwks").field("url", &self.0.url).finish_non_exhaustive()
+        f.debug_struct("Jwks").field("url", self.url()).finish_non_exhaustive()
     }
 }
 
 impl Jwks {
     /// The key set at `url`, which is asked when the first token comes.
     pub fn at(url: Url) -> Self {
-        Self(Arc::new(Remote { url, keys: ArcSwap::default(), asked: Mutex::new(None), pause: ASKED_AT_MOST_EACH }))
+        Self::with_pause(url, ASKED_AT_MOST_EACH)
     }
 
     /// How long the URL is left alone after it was asked; without this, 10 s.
     #[must_use]
     pub fn asked_at_most_each(self, pause: Duration) -> Self {
-        let Remote { url, .. } = &*self.0;
-        Self(Arc::new(Remote { url: url.clone(), keys: ArcSwap::default(), asked: Mutex::new(None), pause }))
+        Self::with_pause(self.url().clone(), pause)
+    }
+
+    fn with_pause(url: Url, pause: Duration) -> Self {
+        let fetcher = Fetcher::new(url, TIME_LIMIT, MAX_BYTES);
+        Self(Arc::new(Remote { fetcher, keys: ArcSwap::default(), asked: Arc::default(), pause }))
     }
 
     /// Where it is.
     pub fn url(&self) -> &Url {
-        &self.0.url
+        self.0.fetcher.url()
     }
 
     /// Fetches the keys now. Answers whether any are known, be they these or those of before.
     pub async fn refresh(&self) -> bool {
-        self.fetch().await;
+        self.fetch(self.0.asked.clone().lock_owned().await).await;
         !self.keys().0.is_empty()
     }
 
@@ -243,26 +249,29 @@ impl Jwks {
         self.0.keys.load_full()
     }
 
-    /// Fetches the keys when none of those that are known will do; has old ones fetched meanwhile.
+    /// Fetches the keys when none of those that are known will do, or waits for who does; has old ones fetched meanwhile.
     pub(super) async fn look_for(&self, fits: impl Fn(&VerifyingKey) -> bool) {
-        let is_known = self.0.keys.load().0.iter().any(fits);
-        let asked = *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause = if is_known { FRESH_FOR } else { self.0.pause };
-        if asked.is_some_and(|asked| asked.elapsed() < pause) {
+        let is_known = || self.keys().0.iter().any(&fits);
+        if is_known() {
+            if let Ok(asked) = self.0.asked.clone().try_lock_owned()
+                && asked.is_none_or(|asked| asked.elapsed() >= FRESH_FOR)
+            {
+                let other = self.clone();
+                tokio::spawn(async move { other.fetch(asked).await });
+            }
             return;
         }
-        let other = self.clone();
-        if is_known {
-            tokio::spawn(async move { other.fetch().await });
-        } else {
-            self.fetch().await;
+        let asked = self.0.asked.clone().lock_owned().await;
+        if !is_known() && asked.is_none_or(|asked| asked.elapsed() >= self.0.pause) {
+            self.fetch(asked).await;
         }
     }
 
-    async fn fetch(&self) {
-        *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let url = &self.0.url;
-        match fetch::get(url, TIME_LIMIT, MAX_BYTES).await {
+    /// Fetches the keys, for whoever has the turn.
+    async fn fetch(&self, mut asked: OwnedMutexGuard<Option<Instant>>) {
+        *asked = Some(Instant::now());
+        let url = self.url();
+        match self.0.fetcher.get().await {
             Ok(body) => match KeySet::jwks(&body) {
                 Ok(keys) => {
                     tracing::debug!(%url, ?keys, "key set read");

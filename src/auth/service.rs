@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::attempt::{Action, Attempt};
-use super::fetch::{self, Url};
+use super::fetch::{Fetcher, Url};
 use super::grant::Grant;
 use super::refusal::Refusal;
 use super::{Answer, Authorize};
@@ -48,7 +48,7 @@ impl Default for ServiceOptions {
 /// Cookie, Origin and User-Agent of the client's request; a token in the query comes as Authorization. 200 allows the
 /// subscription, 401 and 403 deny it. Anything else, or nothing in time, is answered with 503: it is never let in unasked.
 pub struct Service {
-    url: Url,
+    fetcher: Fetcher,
     options: ServiceOptions,
     turns: Semaphore,
     allowed: Mutex<HashMap<[u8; 32], Instant>>,
@@ -56,7 +56,10 @@ pub struct Service {
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("url", &self.url).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("url", self.fetcher.url())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +67,7 @@ impl Service {
     /// The service at `url`.
     pub fn new(url: Url, options: ServiceOptions) -> Self {
         let turns = Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self { url, options, turns, allowed: Mutex::default() }
+        Self { fetcher: Fetcher::new(url, options.time_limit, MAX_BYTES), options, turns, allowed: Mutex::default() }
     }
 
     async fn ask(&self, attempt: &Attempt<'_>, filters: &[TopicFilter]) -> Result<Option<Grant>, Refusal> {
@@ -96,7 +99,7 @@ impl Service {
         }
         let answer = async {
             let _turn = self.turns.acquire().await;
-            fetch::send(&self.url, request, question.into(), self.options.time_limit, MAX_BYTES).await
+            self.fetcher.send(request, question.into()).await
         };
         match tokio::time::timeout(self.options.time_limit, answer).await {
             Ok(Ok((StatusCode::OK, _))) => {
@@ -117,7 +120,7 @@ impl Service {
     }
 
     fn undecided(&self, reason: &str) -> Refusal {
-        tracing::warn!(url = %self.url, reason, "the authorization service did not decide");
+        tracing::warn!(url = %self.fetcher.url(), reason, "the authorization service did not decide");
         Refusal::Undecided("the authorization service cannot say now whether this is allowed".to_owned(), RETRY_AFTER)
     }
 

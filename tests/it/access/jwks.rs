@@ -1,5 +1,6 @@
 //! Key sets at a URL: kept, asked for again, and good while the URL is away.
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,8 +8,10 @@ use std::time::Duration;
 use fanline::auth::{Access, Jwks, KeySet, SigningKey, Tokens};
 use serde_json::{Value, json};
 
+use super::reload::Directory;
 use super::stub::Stub;
-use super::{RSA, claims, rules, serve};
+use super::{AUDIENCE, RSA, claims, rules, serve};
+use crate::process;
 use crate::support::{Server, assert_problem, request, run};
 
 const P256: &str = include_str!("../keys/p256.pem");
@@ -45,7 +48,16 @@ fn keys_are_fetched_once_and_stay_in_use_while_the_url_is_away() {
     run(async {
         let stub = Stub::start(|_| (200, key_set().to_string()));
         let server = serve(access(&stub, Duration::from_secs(10)));
-        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+        // Those who come while the keys are fetched wait for them.
+        let mut crowd = Vec::new();
+        for _ in 0..20 {
+            let mut client = server.connect().await;
+            client.send(request("GET", "/stream?topics=user:anna", &[("authorization", &bearer(RSA))], b"")).await;
+            crowd.push(client);
+        }
+        for mut client in crowd {
+            assert_eq!(client.head().await.status, 200);
+        }
         assert_eq!(ask(&server, &bearer(P256)).await, 200);
         assert_eq!(stub.asked().len(), 1);
         assert!(stub.asked()[0].head.starts_with("GET /keys HTTP/1.1\r\n"), "{:?}", stub.asked()[0]);
@@ -131,4 +143,31 @@ fn a_key_of_a_kind_that_nobody_knows_yet_is_passed_over() {
         let server = serve(Access::new().accept(Tokens::new(set, rules())));
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
     });
+}
+
+#[test]
+#[ignore = "needs openssl; run scripts/test"]
+fn a_key_set_over_tls_is_taken_from_whom_the_system_trusts_and_from_nobody_else() {
+    let directory = Directory::new("tls");
+    directory.write("keys.json", include_str!("../keys/jwks.json"));
+    let (key, certificate) = process::certificate(&directory.0);
+    let mut service = Command::new("openssl");
+    service.args(["s_server", "-accept", "127.0.0.1:0", "-WWW", "-key", &key, "-cert", &certificate]);
+    service.current_dir(&directory.0).stdin(Stdio::null());
+    let mut service = process::Process::start(service);
+    let lines = service.lines();
+    let address = lines.iter().find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned())).unwrap();
+    let url = format!("https://{address}/keys.json");
+    let target = format!("/stream?topics=user:anna&access_token={}", &bearer(P256)["Bearer ".len()..]);
+    for (trusted, status) in [(certificate.as_str(), 200), ("/dev/null", 503)] {
+        let mut command = process::serve(&["--listen", "127.0.0.1:0", "--jwks", &url, "--jwt-audience", AUDIENCE]);
+        command.env("SSL_CERT_FILE", trusted);
+        let server = process::Server::launch(command);
+        if status == 200 {
+            process::Stream::open(server.address(), target.strip_prefix("/stream?").unwrap(), None);
+        } else {
+            assert_eq!(server.get(&target).status, 503);
+            assert!(server.log.wait_for("key set cannot be read").contains("certificate"));
+        }
+    }
 }

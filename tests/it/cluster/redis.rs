@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::process::{PATIENCE, Process, wait_until};
+use crate::process::{PATIENCE, Process, certificate, wait_until};
 
 pub struct Redis {
     process: Option<Process>,
@@ -32,28 +32,8 @@ impl Redis {
     /// Starts it on a Unix socket, and on its port with TLS and a certificate of its own making.
     pub fn with_tls() -> Self {
         let mut redis = Self::stopped(&[]);
-        let path = |name: &str| redis.directory.join(name).to_str().expect("a path").to_owned();
-        let (key, certificate, socket) = (path("key"), path("certificate"), path("socket"));
-        let mut openssl = Command::new("openssl");
-        openssl.args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "1",
-        ]);
-        openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]);
-        // Without this rustls takes it for an authority that must not serve itself.
-        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-        let (code, _, log) = Process::run({
-            openssl.args(["-keyout", &key, "-out", &certificate]).stdin(Stdio::null());
-            openssl
-        });
-        assert_eq!(code, Some(0), "{log}");
+        let socket = redis.directory.join("socket").to_str().expect("a path").to_owned();
+        let (key, certificate) = certificate(&redis.directory);
         let port = redis.port.to_string();
         redis.args = ["--save", "", "--unixsocket", &socket, "--tls-port", &port, "--tls-auth-clients", "no"]
             .iter()

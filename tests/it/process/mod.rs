@@ -3,6 +3,7 @@
 //! A process gets a clean environment and listens on a free port, which it tells in its log. Whatever a test waits for
 //! has [`PATIENCE`], and what is too slow fails with what was waited for.
 
+mod certificate;
 mod child;
 mod crowd;
 mod http;
@@ -14,6 +15,7 @@ mod usage;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use certificate::certificate;
 pub use child::{Process, fanline};
 pub use crowd::{Crowd, News};
 pub use http::{Answer, Http};
