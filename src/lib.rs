@@ -25,7 +25,7 @@
 //! # The life of a subscriber
 //!
 //! ```text
-//! accept (server::listener) ─► the shard with the fewest connections (server::shard_thread)
+//! accept (server::listener), if there is room (limit) ─► the shard with the fewest connections (server::shard_thread)
 //!    ─► hyper parses the request; http::Routes finds the handler; GET /stream opens a Subscription (http::stream)
 //!    ─► http::takeover takes the socket back from hyper and hands it to a task of its own (conn)
 //!    ─► hello ─► replay ─► live: the same cursor in the same ring, so there is no hand-over
