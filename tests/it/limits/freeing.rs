@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use fanline::auth::{Access, Answer, Attempt, Authorize, Grant};
 use fanline::hub::HubOptions;
-use fanline::server::Limits;
+use fanline::server::{HttpOptions, Limits, StreamOptions};
 
 use super::{Outcome, admitted, ask, with};
 use crate::support::{Block, Client, Server, assert_problem, event, request, run, until};
@@ -108,6 +108,59 @@ fn by_a_token_that_ends() {
         // Nothing but the end of the grant ended it, and the client has not closed.
         let _again = admitted(&server, "/stream").await;
         drop(stream);
+    });
+}
+
+#[test]
+fn by_rules_that_take_back_what_was_granted() {
+    run(async {
+        let (server, _) = guarded(None);
+        let stream = admitted(&server, "/stream").await;
+        let _silent = server.connect().await;
+        assert_full(&server).await;
+        // These know no doorkeeper, and no grant of one.
+        server.access.replace(Access::new().anonymous_subscribe("".parse().unwrap()));
+        until(|| server.stats().streams == 0).await;
+        server.access.replace(Access::new());
+        let _again = admitted(&server, "/stream").await;
+        drop(stream);
+    });
+}
+
+#[test]
+fn by_a_client_that_takes_no_bytes() {
+    run(async {
+        let write_timeout = Duration::from_secs(1);
+        let options = HubOptions { history: 10_000, ..Server::hub_options() };
+        let server = Server::with(options, |builder| {
+            let streams = StreamOptions { write_timeout, ..StreamOptions::default() };
+            builder.shards(4).limits(tight()).send_buffer(4096).streams(streams)
+        });
+        let mut client = Client::connect_narrow(server.address).await;
+        client.send(request("GET", "/stream", &[], b"")).await;
+        until(|| server.stats().streams == 1).await;
+        let _silent = server.connect().await;
+        assert_full(&server).await;
+        let payload = format!("\"{}\"", "x".repeat(4000));
+        for _ in 0..1000 {
+            server.hub.publish(event("t", &payload)).await.unwrap();
+        }
+        until(|| server.stats().streams == 0).await;
+        let _again = admitted(&server, "/stream").await;
+        drop(client);
+    });
+}
+
+#[test]
+fn by_a_request_that_does_not_come_in_time() {
+    run(async {
+        let http = HttpOptions { head_timeout: Duration::from_millis(300), ..HttpOptions::default() };
+        let server = with(tight(), |builder| builder.http(http));
+        let (silent, mut slow) = (server.connect().await, server.connect().await);
+        slow.send("GET / HTTP/1.1\r\n").await;
+        assert_full(&server).await;
+        assert_eq!((silent.rest().await, slow.rest().await), ("".into(), "".into()));
+        assert_free(&server).await;
     });
 }
 
