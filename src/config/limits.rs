@@ -240,12 +240,6 @@ impl LimitSettings {
                 "max_line_bytes = {line} is less than max_event_bytes = {event}: a line must have room for the largest event"
             ));
         }
-        if self.max_query_bytes > self.max_head_bytes {
-            let (query, head) = (display(self.max_query_bytes), display(self.max_head_bytes));
-            reader.conflict(format!(
-                "max_query_bytes = {query} is more than max_head_bytes = {head}: the query is part of the head"
-            ));
-        }
     }
 
     /// Those of single requests, over `options`.
