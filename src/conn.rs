@@ -36,6 +36,7 @@ pub use shard::StreamOptions;
 use wheel::{NEVER, Second};
 
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Sample, Subscription};
+use crate::limit::FirehosePermit;
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration, WARNING};
 use crate::wire::{chunk, sse};
@@ -56,6 +57,8 @@ pub(crate) struct StreamRequest {
     pub(crate) heartbeat: u16,
     /// Whether that is an event, or else a comment.
     pub(crate) takes_heartbeats: bool,
+    /// For those who look at every event.
+    pub(crate) firehose: Option<FirehosePermit>,
 }
 
 /// What happens to a client that lagged.
@@ -80,7 +83,8 @@ pub(crate) struct Connection {
     /// In memory of its own: the task's is given out in steps of 128 bytes, and this would make it a step larger.
     subscription: Box<Subscription>,
     registration: Registration,
-    _guard: ConnectionGuard,
+    /// In memory of its own, as well.
+    _held: Box<(ConnectionGuard, Option<FirehosePermit>)>,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,
@@ -136,7 +140,8 @@ impl Connection {
         early_bytes: usize,
         request: StreamRequest,
     ) -> Self {
-        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats } = request;
+        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose } =
+            request;
         let id = registration.client.identity.id;
         let has_end = registration.client.identity.standing.as_ref().is_some_and(|standing| standing.ends.is_some());
         let mut pending = head;
@@ -146,7 +151,7 @@ impl Connection {
             socket,
             subscription: Box::new(subscription),
             registration,
-            _guard: guard,
+            _held: Box::new((guard, firehose)),
             pending: pending.freeze(),
             last_write: shard.now(),
             blocked_since: NEVER,

@@ -5,6 +5,7 @@
 //! [`takeover`] puts on its own task.
 
 mod admit;
+mod caught;
 mod clients;
 mod cluster;
 pub(crate) mod cors;
@@ -21,6 +22,7 @@ mod query;
 mod status;
 mod stream;
 pub(crate) mod takeover;
+mod toll;
 mod topics;
 
 use std::net::SocketAddr;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use admit::attempt;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use caught::caught;
 pub(crate) use cluster::roll_call;
 use cors::Origins;
 use http_body_util::Full;
@@ -40,11 +43,13 @@ use problem::Problem;
 use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
+use toll::Toll;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::{Access, Action};
 use crate::backbone::Backbone;
 use crate::conn::Shard;
+use crate::limit::{Limiter, Over};
 use crate::presence::{ClientIds, Clients};
 
 /// What the server accepts over HTTP.
@@ -54,8 +59,24 @@ pub struct Options {
     pub max_event_bytes: usize,
     /// Bytes of a body that is one JSON document. A body of lines may have any length.
     pub max_body_bytes: usize,
+    /// Bytes of one line of such a body; none is what the largest event takes when each of its characters is escaped.
+    pub max_line_bytes: Option<usize>,
+    /// How long a body that is one JSON document may take to come, and how long a line.
+    pub body_timeout: Duration,
+    /// How long a body of lines may be quiet between two of them.
+    pub upload_timeout: Duration,
     /// Topics and patterns of one subscription.
     pub max_topics: usize,
+    /// Patterns among these: each event is compared with each.
+    pub max_patterns: usize,
+    /// Segments of one pattern that are wildcards.
+    pub max_wildcards: usize,
+    /// Bytes of a request's query.
+    pub max_query_bytes: usize,
+    /// Bytes of a request's head.
+    pub max_head_bytes: usize,
+    /// Fields of a request's head.
+    pub max_headers: usize,
     /// Which pages of other origins may read what is answered.
     pub origins: Origins,
     /// How long a client may take to send a request's head; also how long a connection is kept between requests.
@@ -67,7 +88,15 @@ impl Default for Options {
         Self {
             max_event_bytes: 64 << 10,
             max_body_bytes: 1 << 20,
+            max_line_bytes: None,
+            body_timeout: Duration::from_secs(30),
+            upload_timeout: Duration::from_secs(300),
             max_topics: 100,
+            max_patterns: 20,
+            max_wildcards: 8,
+            max_query_bytes: 16 << 10,
+            max_head_bytes: 64 << 10,
+            max_headers: 100,
             origins: Origins::Own,
             head_timeout: Duration::from_secs(10),
         }
@@ -85,6 +114,8 @@ pub(crate) struct Routes {
     pub(crate) options: Options,
     /// Who may do what: of all shards, and replaced while they run.
     pub(crate) access: Arc<ArcSwap<Access>>,
+    /// What all shards have let in.
+    pub(crate) limiter: Arc<Limiter>,
     /// What `options` says of origins, ready to use.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
@@ -110,28 +141,37 @@ impl Routes {
         }
     }
 
-    /// Answers one request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
+    /// Answers one request, on a connection that is `over` a limit or not.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&Over>) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
         match &self.cors {
             Some(cors) if cors::covers(&self.options.origins, request.uri().path()) => {
-                cors::answer(cors, request, |request| self.answer_plainly(request, remote)).await
+                cors::answer(cors, request, |request| self.answer_plainly(request, remote, over)).await
             }
-            _ => self.answer_plainly(request, remote).await,
+            _ => self.answer_plainly(request, remote, over).await,
         }
     }
 
-    async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr) -> Reply {
+    async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&Over>) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer = self.route(request, &path, remote).await;
-        answer.unwrap_or_else(|problem| self.refuse(problem, &method, &path, remote))
+        let outcome = match over {
+            Some(over) if !is_for_operators(&path) => Err(over.clone().into()),
+            _ => caught(self.route(request, &path, remote)).await.unwrap_or_else(|| {
+                tracing::error!(%remote, %method, path, "a handler panicked: this is an error in the program");
+                Err(Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the server failed at this request; its log says how",
+                ))
+            }),
+        };
+        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, remote))
     }
 
     fn refuse(&self, problem: Problem, method: &Method, path: &str, remote: SocketAddr) -> Reply {
         tracing::debug!(%remote, %method, path, ?problem, "refused");
-        self.shard.metrics.refused(problem.status().as_u16());
+        self.shard.metrics.refused(problem.status().as_u16(), problem.reason());
         if path == "/publish" || path.starts_with("/publish/") {
             self.shard.metrics.publishing_failed(problem.reason());
         }
@@ -143,7 +183,11 @@ impl Routes {
         fn reads(request: &Request<Incoming>) -> Result<(), Problem> {
             allow("GET, HEAD", matches!(*request.method(), Method::GET | Method::HEAD))
         }
-        let (shard, options) = (&self.shard, &self.options);
+        let (query, max) = (request.uri().query().map_or(0, str::len), self.options.max_query_bytes);
+        if query > max {
+            let detail = format!("the query has {query} bytes, and the limit is {max} (setting max_query_bytes)");
+            return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
+        }
         let response = match path {
             "/stream" | "/events" => {
                 allow("GET", request.method() == Method::GET)?;
@@ -152,7 +196,8 @@ impl Routes {
             "/publish" => {
                 allow("POST", request.method() == Method::POST)?;
                 let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
-                json_response(&publish::publish(shard, options, permit, request).await?)
+                let toll = Toll::of(self, remote, &permit);
+                json_response(&publish::publish(self, permit, &toll, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
             "/openapi.json" => reads(&request).map(|()| status::openapi())?,
@@ -197,11 +242,19 @@ impl Routes {
                 };
                 allow("POST", request.method() == Method::POST)?;
                 let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
-                json_response(&publish::publish_to(shard, options, &permit, topic, request).await?)
+                let toll = Toll::of(self, remote, &permit);
+                json_response(&publish::publish_to(self, &permit, &toll, topic, request).await?)
             }
         };
         Ok(Reply::Ordinary(response))
     }
+}
+
+/// What is answered to whoever asks how the server is, also when there is no room for others.
+fn is_for_operators(path: &str) -> bool {
+    ["/health", "/metrics"]
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 fn allow(methods: &'static str, is_allowed: bool) -> Result<(), Problem> {

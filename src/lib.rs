@@ -25,7 +25,7 @@
 //! # The life of a subscriber
 //!
 //! ```text
-//! accept (server::listener) ─► the shard with the fewest connections (server::shard_thread)
+//! accept (server::listener), if there is room (limit) ─► the shard with the fewest connections (server::shard_thread)
 //!    ─► hyper parses the request; http::Routes finds the handler; GET /stream opens a Subscription (http::stream)
 //!    ─► http::takeover takes the socket back from hyper and hands it to a task of its own (conn)
 //!    ─► hello ─► replay ─► live: the same cursor in the same ring, so there is no hand-over
@@ -41,7 +41,7 @@
 //! | 0 | `event`, `topic`, `position`, `sync` | validated values; the primitives that loom stands in for |
 //! | 1 | `wire`, `ring` | bytes on the wire; the lock-free ring |
 //! | 2 | `hub` | channels, sequencer, history, subscriptions, wake-ups |
-//! | 3 | `metrics`, `presence`, `auth` | what is counted; who is connected; who may do what |
+//! | 3 | `metrics`, `presence`, `auth`, `limit` | what is counted; who is connected; who may do what; how much of it |
 //! | 4 | `conn`, [`backbone`] | a stream's task, its keep-alive, what a shard's connections share; many servers as one |
 //! | 5 | `http` | routes, handlers, problems, the takeover |
 //! | 6 | `server` | listeners, shards, drain |
@@ -72,6 +72,7 @@ pub mod event;
 pub mod fuzz;
 mod http;
 pub mod hub;
+mod limit;
 mod metrics;
 pub mod position;
 mod presence;

@@ -12,6 +12,8 @@ mod histogram;
 
 pub(crate) use histogram::{Latencies, LatencyDistribution};
 
+use crate::limit::ConnectionPermit;
+
 /// A number that one thread at a time changes, and any thread reads.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
@@ -60,8 +62,10 @@ pub(crate) struct ShardCounts {
     pub(crate) publish_latency: Latencies,
 }
 
-/// Why a connection may end before any handler answers.
-const REJECTIONS: [&str; 3] = ["head_timeout", "head_too_large", "malformed"];
+/// Why a connection may end before any handler answers. The last three are limits: those who found no place where they
+/// could have been told so.
+const REJECTIONS: [&str; 6] =
+    ["head_timeout", "head_too_large", "malformed", "connections", "connections_per_address", "connect_rate"];
 
 /// How many reasons for a gap there are.
 pub(crate) const GAP_REASONS: usize = 4;
@@ -131,7 +135,7 @@ pub(crate) struct Metrics {
     accepted: Count,
     accept_pauses: Count,
     is_accepting_paused: std::sync::atomic::AtomicBool,
-    refusals: Mutex<BTreeMap<u16, u64>>,
+    refusals: Mutex<BTreeMap<(u16, &'static str), u64>>,
     rejected_connections: Mutex<BTreeMap<&'static str, u64>>,
     publish_errors: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -172,14 +176,14 @@ impl Metrics {
         self.sum(|shard| &shard.gaps[reason])
     }
 
-    /// A request was answered with an error.
-    pub(crate) fn refused(&self, status: u16) {
-        *self.refusals().entry(status).or_default() += 1;
+    /// A request was answered with an error. The reason is one of a few words.
+    pub(crate) fn refused(&self, status: u16, reason: &'static str) {
+        *lock(&self.refusals).entry((status, reason)).or_default() += 1;
     }
 
-    /// How many requests were answered with which error.
-    pub(crate) fn refusals(&self) -> MutexGuard<'_, BTreeMap<u16, u64>> {
-        lock(&self.refusals)
+    /// How many requests were answered with which error, and why.
+    pub(crate) fn refusals(&self) -> Vec<(u16, &'static str, u64)> {
+        lock(&self.refusals).iter().map(|(&(status, reason), &count)| (status, reason, count)).collect()
     }
 
     /// A connection ended without an answer of a handler.
@@ -236,18 +240,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One open connection: counted as long as this lives.
+/// One open connection: counted, and in its place, as long as this lives.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
+    #[expect(dead_code, reason = "it is held, not looked at")]
+    permit: ConnectionPermit,
     shard: u32,
     is_stream: bool,
 }
 
 impl ConnectionGuard {
-    pub(crate) fn new(metrics: Arc<Metrics>, shard: usize) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize) -> Self {
         metrics.shard(shard).connections.add_shared(1);
         let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
-        Self { metrics, shard, is_stream: false }
+        Self { metrics, permit, shard, is_stream: false }
     }
 
     /// The connection has become a stream.
@@ -346,12 +352,16 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::{Limiter, Limits};
 
     #[test]
     fn a_connection_is_counted_as_long_as_its_guard_lives() {
         let metrics = Arc::new(Metrics::new(2));
-        let mut first = ConnectionGuard::new(metrics.clone(), 0);
-        let second = ConnectionGuard::new(metrics.clone(), 1);
+        let limiter = Limiter::new(&Limits::default(), 2, 1);
+        let permit = || limiter.connect([127, 0, 0, 1].into()).unwrap();
+        let mut first = ConnectionGuard::new(metrics.clone(), permit(), 0);
+        let second = ConnectionGuard::new(metrics.clone(), permit(), 1);
+        assert!(limiter.is_full());
         first.streams();
         first.streams();
         let stats = Stats(metrics.clone());
@@ -360,5 +370,6 @@ mod tests {
         assert_eq!((stats.read().connections, stats.read().streams), (1, 0));
         drop(second);
         assert_eq!(stats.read(), ServerStats::default());
+        assert!(!limiter.is_full());
     }
 }

@@ -27,6 +27,8 @@ pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
 use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
+use crate::limit::Limiter;
+pub use crate::limit::{InvalidRate, Limits, Rate};
 use crate::metrics::{Metrics, Stats};
 use crate::presence::{ClientIds, Clients};
 use crate::topic::TopicFilter;
@@ -46,6 +48,7 @@ pub struct Server {
     builder: Builder,
     listeners: Vec<TcpListener>,
     metrics: Arc<Metrics>,
+    limiter: Arc<Limiter>,
 }
 
 /// What a server is made of.
@@ -57,6 +60,7 @@ pub struct Builder {
     drain: Duration,
     streams: StreamOptions,
     http: HttpOptions,
+    limits: Limits,
     producers: Vec<(String, ProducerStatus)>,
     backbone: Option<Backbone>,
     access: AccessHandle,
@@ -145,6 +149,12 @@ impl Builder {
         Self { http, ..self }
     }
 
+    /// How many connections, subscribers of everything, and events of publishers are taken.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Shows a producer of events in `GET /health`: `status` answers `running`, `stopped` or `off`.
     #[must_use]
     pub fn producer(
@@ -172,7 +182,8 @@ impl Builder {
     /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
-    /// When an address cannot be bound; the error names it.
+    /// When an address cannot be bound; the error names it. When there are not as many open files as connections are
+    /// wanted.
     pub fn bind(mut self) -> io::Result<Server> {
         if self.addresses.is_empty() {
             self.addresses.push(([127, 0, 0, 1], 8000).into());
@@ -183,7 +194,9 @@ impl Builder {
         };
         let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
         let metrics = Arc::new(Metrics::new(self.shards));
-        Ok(Server { builder: self, listeners, metrics })
+        let room = files::room(self.limits.max_connections, self.shards)?;
+        let limiter = Arc::new(Limiter::new(&self.limits, room.connections, room.turned_away));
+        Ok(Server { builder: self, listeners, metrics, limiter })
     }
 }
 
@@ -198,6 +211,7 @@ impl Server {
             drain: Duration::from_secs(5),
             streams: StreamOptions::default(),
             http: HttpOptions::default(),
+            limits: Limits::default(),
             producers: Vec::new(),
             backbone: None,
             access: AccessHandle::default(),
@@ -228,7 +242,7 @@ impl Server {
     /// # Errors
     /// When a thread cannot be started, or accepting fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { builder, listeners, metrics } = self;
+        let Self { builder, listeners, metrics, limiter } = self;
         let (drain, is_draining) = watch::channel(false);
         let ids = Arc::new(ClientIds::new());
         let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
@@ -245,6 +259,7 @@ impl Server {
                 everybody: everybody.clone(),
                 options: builder.http.clone(),
                 access: builder.access.rules.clone(),
+                limiter: limiter.clone(),
                 cors: cors::layer(&builder.http.origins),
                 ids: ids.clone(),
                 producers: builder.producers.clone(),
@@ -256,7 +271,7 @@ impl Server {
             let name = format!("fanline-{number}");
             threads.push(shard_thread::spawn(name, Arc::new(routes), accepted, builder.drain)?);
         }
-        let shards = listener::Shards { inboxes: inboxes.into(), metrics };
+        let shards = listener::Shards { inboxes: inboxes.into(), metrics, limiter: limiter.clone() };
         let mut acceptors = JoinSet::new();
         for listener in listeners {
             acceptors.spawn(listener::accept(listener, shards.clone()));
@@ -265,7 +280,10 @@ impl Server {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));
             loop {
                 tokio::select! {
-                    _ = seconds.tick() => builder.hub.sweep(),
+                    _ = seconds.tick() => {
+                        builder.hub.sweep();
+                        limiter.keep_house();
+                    }
                     () = builder.access.replaced.notified() => builder.access.look_at(&everybody).await,
                 }
             }

@@ -157,6 +157,11 @@ impl TopicFilter {
         }
     }
 
+    /// How many of its segments are wildcards.
+    pub(crate) fn wildcards(&self) -> usize {
+        self.as_str().split(SEPARATORS).filter(|segment| segment.starts_with('*')).count()
+    }
+
     /// The filter's text, as it was given.
     pub fn as_str(&self) -> &str {
         match self {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sha2::{Digest, Sha256};
+
 use super::patterns::Patterns;
 
 /// What somebody may do.
@@ -38,6 +40,18 @@ impl Grant {
     /// Whether it is what anybody has who shows nothing.
     pub(crate) fn is_anonymous(&self) -> bool {
         self.credential == Credential::None && self.subject.is_none() && self.expires.is_none()
+    }
+
+    /// Whom it was given to, as far as limits tell them apart: an API key, or the subject of one key's tokens. None for
+    /// whoever showed nothing.
+    pub(crate) fn identity(&self) -> Option<[u8; 32]> {
+        let subject = self.subject.as_deref();
+        let digest = |key: &[u8]| Sha256::new().chain_update(key).chain_update(subject.unwrap_or("")).finalize().into();
+        match &self.credential {
+            Credential::Key(key) => Some(*key),
+            Credential::Token { key, .. } => Some(digest(key)),
+            Credential::None => subject.map(|_| digest(b"")),
+        }
     }
 
     /// Whether its end has come.

@@ -149,13 +149,15 @@ fn server(
             retry: settings.retry,
             write_timeout: settings.write_timeout,
         })
-        .http(HttpOptions {
+        .http(settings.limits.of_requests(HttpOptions {
             max_event_bytes: settings.max_event_bytes,
             max_body_bytes: settings.max_body_bytes,
             max_topics: settings.max_topics,
             origins: settings.origins.clone(),
             head_timeout: settings.head_timeout,
-        })
+            ..HttpOptions::default()
+        }))
+        .limits(settings.limits.limits.clone())
         .access(access)
         .producer("event_producer", move || demo.as_str());
     if let Some(backbone) = backbone {

@@ -9,18 +9,19 @@ use super::cors::AllowedOrigins;
 use super::definition::{About, Definition, Setting};
 use super::duration::Span;
 use super::kind::{Choice, Cores, Count, Optional, Switch};
+use super::limits;
 use super::size::{GIB, KIB, MIB, Size, TIB};
 use super::word::{LogFilter, TopicName};
 
 const NETWORK: &str = "Network";
 const HISTORY_OF_EVENTS: &str = "History";
-const LIMITS: &str = "Limits";
+pub(super) const LIMITS: &str = "Limits";
 const TIMES: &str = "Times";
 const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 47] = [
+pub static ALL: [&dyn Definition; 61] = [
     &LISTEN,
     &HOST,
     &PORT,
@@ -36,6 +37,20 @@ pub static ALL: [&dyn Definition; 47] = [
     &MAX_EVENT_BYTES,
     &MAX_BODY_BYTES,
     &MAX_TOPICS,
+    &limits::MAX_CONNECTIONS,
+    &limits::MAX_CONNECTIONS_PER_ADDRESS,
+    &limits::CONNECT_RATE,
+    &limits::PUBLISH_RATE,
+    &limits::PUBLISH_RATE_PER_KEY,
+    &limits::MAX_FIREHOSE,
+    &limits::MAX_PATTERNS,
+    &limits::MAX_WILDCARDS,
+    &limits::MAX_QUERY_BYTES,
+    &limits::MAX_HEAD_BYTES,
+    &limits::MAX_HEADERS,
+    &limits::MAX_LINE_BYTES,
+    &limits::BODY_TIMEOUT,
+    &limits::UPLOAD_TIMEOUT,
     &HEARTBEAT,
     &RETRY,
     &WRITE_TIMEOUT,

@@ -11,7 +11,7 @@
 //! | `source` | a value as it was given, and by whom; which source wins |
 //! | `definition` | what a setting is |
 //! | `kind`, `address`, `cors`, `duration`, `size`, `word` | what values look like |
-//! | `catalog`, `access`, `backbone` | every setting there is |
+//! | `catalog`, `access`, `limits`, `backbone` | every setting there is |
 //! | `api_keys` | the tables `[[keys]]` of the file |
 //! | `reader`, `settings` | from text to [`Settings`] |
 //! | `report` | what `--check` prints |
@@ -30,6 +30,7 @@ mod environment;
 mod error;
 mod file;
 mod kind;
+mod limits;
 mod reader;
 mod report;
 mod settings;

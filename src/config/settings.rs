@@ -9,6 +9,7 @@ use super::access::AccessSettings;
 use super::backbone::{self, RedisStart};
 use super::catalog::{self, LogFormat, StdinFormat};
 use super::cors::Allowed;
+use super::limits::LimitSettings;
 use super::reader::Reader;
 use super::size;
 use crate::producer::stdin::Format;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Topics and patterns that one subscriber may ask for.
     pub max_topics: usize,
+    /// The other limits.
+    pub limits: LimitSettings,
     /// How long a connection is quiet before its heartbeat.
     pub heartbeat: Duration,
     /// How long clients are told to wait before they reconnect.
@@ -93,6 +96,7 @@ impl Settings {
             max_event_bytes: reader.get(&catalog::MAX_EVENT_BYTES),
             max_body_bytes: reader.get(&catalog::MAX_BODY_BYTES),
             max_topics: reader.get(&catalog::MAX_TOPICS),
+            limits: LimitSettings::read(reader),
             heartbeat: reader.get(&catalog::HEARTBEAT),
             retry: reader.get(&catalog::RETRY),
             write_timeout: reader.get(&catalog::WRITE_TIMEOUT),
@@ -119,6 +123,7 @@ impl Settings {
                 size::display(settings.max_event_bytes),
             ));
         }
+        settings.limits.check(reader, settings.max_event_bytes);
         settings
     }
 }

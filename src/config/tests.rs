@@ -194,6 +194,20 @@ fn a_body_has_room_for_the_largest_event() {
 }
 
 #[test]
+fn a_limit_that_makes_another_meaningless_is_refused() {
+    let error = error(&["--max-line-bytes=8KiB"], &[], "");
+    assert!(error.contains("max_line_bytes = 8KiB is less than max_event_bytes = 64KiB"), "{error}");
+}
+
+#[test]
+fn a_limit_on_connections_is_a_number_or_none_or_what_the_files_allow() {
+    let max = |text: &str| settings(&["--max-connections", text], &[], "").limits.limits.max_connections;
+    assert_eq!((max("auto"), max("0"), max("5")), (None, Some(usize::MAX), Some(5)));
+    let error = error(&["--publish-rate=0"], &[], "");
+    assert!(error.contains("publish_rate") && error.contains("such as 100:500"), "{error}");
+}
+
+#[test]
 fn every_setting_is_in_the_printed_output_with_its_source() {
     let loaded = load_all(&["--history", "5"], &[("PORT", "1"), ("FANLINE_RETRY", "1s")], "drain = \"1s\"").unwrap();
     let printed = loaded.report.to_string();
@@ -231,6 +245,20 @@ fn the_printed_output_reads_back_as_a_file_of_the_same_settings() {
         "--max-event-bytes=1000",
         "--max-body-bytes=2KiB",
         "--max-topics=8",
+        "--max-connections=100",
+        "--max-connections-per-address=7",
+        "--connect-rate=5:50",
+        "--publish-rate=1000",
+        "--publish-rate-per-key=100:200",
+        "--max-firehose=9",
+        "--max-patterns=3",
+        "--max-wildcards=4",
+        "--max-query-bytes=4KiB",
+        "--max-head-bytes=16KiB",
+        "--max-headers=50",
+        "--max-line-bytes=3KiB",
+        "--body-timeout=9s",
+        "--upload-timeout=1m",
         "--heartbeat=10s",
         "--retry=1500ms",
         "--write-timeout=11s",

@@ -4,6 +4,7 @@
 
 mod backbone;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::{fmt, fs};
 
@@ -62,7 +63,9 @@ struct Snapshot {
     hub: HubStats,
     ended: Vec<(&'static str, u64)>,
     gaps: Vec<(&'static str, u64)>,
-    refusals: Vec<(String, u64)>,
+    /// By status and reason.
+    refusals: Vec<(u16, &'static str, u64)>,
+    max_connections: Option<usize>,
     rejections: Vec<(&'static str, u64)>,
     publish_errors: Vec<(&'static str, u64)>,
     publish_latency: LatencyDistribution,
@@ -137,7 +140,8 @@ impl Snapshot {
             hub: shard.hub.stats(),
             ended: Ending::ALL.iter().map(|&ending| (ending.as_str(), counts.ended(ending))).collect(),
             gaps: GapReason::ALL.iter().map(|&reason| (reason.as_str(), counts.gaps(reason as usize))).collect(),
-            refusals: counts.refusals().iter().map(|(status, count)| (status.to_string(), *count)).collect(),
+            refusals: counts.refusals(),
+            max_connections: routes.limiter.max_connections(),
             rejections: counts.rejections(),
             publish_errors: counts.publish_errors(),
             publish_latency: counts.publish_latency(),
@@ -159,6 +163,7 @@ impl Snapshot {
         json!({
             "connections": {
                 "current": server.connections,
+                "max": self.max_connections,
                 "streams": server.streams,
                 "accepted": server.accepted,
                 "ended": table(&self.ended),
@@ -173,7 +178,8 @@ impl Snapshot {
                 "publish_errors": table(&self.publish_errors),
             },
             "latency": {"publish": quantiles(&self.publish_latency), "socket": quantiles(&self.socket_latency)},
-            "refusals": self.refusals.iter().map(|(status, count)| own((status, *count))).collect::<serde_json::Map<_, _>>(),
+            "refusals": sums(self.refusals.iter().map(|(status, _, count)| (status.to_string(), *count))),
+            "refusals_by_reason": sums(self.refusals.iter().map(|(_, reason, count)| ((*reason).to_owned(), *count))),
             "lag": {"worst": worst.collect::<Vec<_>>()},
             "history": {"topics": hub.topics, "events": hub.retained_events, "bytes": hub.retained_bytes},
             "process": {
@@ -191,6 +197,9 @@ impl Snapshot {
         let mut registry = Registry::default();
         let fanline = registry.sub_registry_with_prefix("fanline");
         gauge(fanline, "connections", "Open connections", server.connections);
+        if let Some(max) = self.max_connections {
+            gauge(fanline, "max_connections", "The limit on open connections", max as u64);
+        }
         gauge(fanline, "streams", "Connections that are streams", server.streams);
         counter(fanline, "connections_accepted", "Connections accepted", server.accepted);
         counters(fanline, "streams_ended", "Streams that ended, by reason", "reason", &self.ended);
@@ -212,7 +221,12 @@ impl Snapshot {
         counter(fanline, "events_delivered", "Events written to streams", server.delivered);
         counter(fanline, "delivered_bytes", "Bytes written to streams", server.delivered_bytes);
         counters(fanline, "gaps", "Gaps that streams were told of, by reason", "reason", &self.gaps);
-        counters(fanline, "refusals", "Requests answered with an error, by status", "status", &self.refusals);
+        let refusals = Family::<Vec<(&str, String)>, Counter>::default();
+        for &(status, reason, count) in &self.refusals {
+            let labels = vec![("status", status.to_string()), ("reason", reason.to_owned())];
+            refusals.get_or_create(&labels).inc_by(count);
+        }
+        fanline.register("refusals", "Requests answered with an error, by status and reason", refusals);
         fanline.register("stream_lag_events", "Events that each stream is behind the newest", self.lag.clone());
         gauge(fanline, "topics", "Topics that have a history or a subscriber", hub.topics as u64);
         gauge(fanline, "history_events", "Events that can be replayed", hub.retained_events);
@@ -233,6 +247,15 @@ impl Snapshot {
         text::encode(&mut out, &registry).expect("a string takes all");
         out
     }
+}
+
+/// The counts of one name, added up.
+fn sums(counts: impl Iterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, count) in counts {
+        *sums.entry(name).or_default() += count;
+    }
+    sums
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

@@ -1,5 +1,7 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457). The only place that turns errors into statuses.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -8,6 +10,7 @@ use serde_json::json;
 
 use crate::auth::Refusal;
 use crate::hub::PublishError;
+use crate::limit::{Over, Reason};
 use crate::wire::publication::InvalidPublication;
 
 /// Why a request was refused, and what to do about it.
@@ -21,6 +24,8 @@ pub(crate) struct Problem {
     retry_after: Option<u32>,
     /// Whether credentials would help.
     wants_credentials: bool,
+    /// Which limit was reached, where there are several of one status.
+    limit: Option<Reason>,
     /// Whether the connection takes no more requests.
     closes: bool,
     /// More that the client should know, as members of the problem object.
@@ -35,6 +40,7 @@ impl Problem {
             allow: None,
             retry_after: None,
             wants_credentials: false,
+            limit: None,
             closes: false,
             more: serde_json::Map::new(),
         }
@@ -67,14 +73,21 @@ impl Problem {
 
     /// In a word what was wrong, for metrics.
     pub(crate) fn reason(&self) -> &'static str {
+        if let Some(limit) = self.limit {
+            return limit.as_str();
+        }
         match self.status.as_u16() {
             401 | 403 => "forbidden",
+            404 => "not_found",
             405 => "method",
+            406 => "not_acceptable",
+            408 => "body_timeout",
             413 => "too_large",
+            414 => "query_too_long",
             415 => "media_type",
-            429 => "rate",
+            500 => "panic",
             501 => "invalid",
-            500.. => "unavailable",
+            502.. => "unavailable",
             _ => "invalid",
         }
     }
@@ -129,6 +142,22 @@ fn printable(detail: String) -> String {
         if c.is_control() { printable.extend(c.escape_debug()) } else { printable.push(c) }
     }
     printable
+}
+
+impl From<Over> for Problem {
+    fn from(over: Over) -> Self {
+        let status = match over.reason {
+            // Nobody's fault in particular.
+            Reason::Connections | Reason::Firehose => StatusCode::SERVICE_UNAVAILABLE,
+            // Less at once is taken: later changes nothing.
+            _ if over.retry_after.is_none() => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::TOO_MANY_REQUESTS,
+        };
+        // Not a moment too early: a client that comes then is to be let in.
+        let seconds = |wait: Duration| u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+        let (retry_after, limit) = (over.retry_after.map(seconds), Some(over.reason));
+        Self { retry_after, limit, ..Self::new(status, over.detail) }
+    }
 }
 
 impl From<Refusal> for Problem {

@@ -1,6 +1,6 @@
 //! `POST /publish` and `POST /publish/{topic}`.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -9,9 +9,11 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::admit::Permit;
-use super::{Options, problem::Problem};
+use super::toll::Toll;
+use super::{Options, Routes, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
 use crate::hub::{PublishError, Published};
@@ -31,34 +33,37 @@ enum MediaType {
 
 /// One event or an array of them, or a stream of lines.
 pub(super) async fn publish(
-    shard: &Shard,
-    options: &Options,
+    routes: &Routes,
     permit: Permit<'_>,
+    toll: &Toll<'_>,
     request: Request<Incoming>,
 ) -> Result<Value, Problem> {
+    let (shard, options) = (&*routes.shard, &routes.options);
     match media_type(request.headers()) {
         Some(MediaType::Json) => {
-            let body = whole(request.into_body(), options.max_body_bytes).await?;
+            let body = whole(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
             events.iter().try_for_each(|event| permit.publishes(event.topic()))?;
             let count = events.len();
+            toll.pay(count)?;
             let published = timed(shard, shard.hub.publish_with_others(events)).await?;
             Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
         }
-        Some(MediaType::Ndjson) => publish_lines(shard, options, permit, request.into_body()).await,
+        Some(MediaType::Ndjson) => publish_lines(shard, options, permit, toll, request.into_body()).await,
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
 
 /// The body is the payload; the path names the topic, the query the event.
 pub(super) async fn publish_to(
-    shard: &Shard,
-    options: &Options,
+    routes: &Routes,
     permit: &Permit<'_>,
+    toll: &Toll<'_>,
     topic: &str,
     request: Request<Incoming>,
 ) -> Result<Value, Problem> {
+    let (shard, options) = (&*routes.shard, &routes.options);
     let topic = percent_decode_str(topic)
         .decode_utf8()
         .map_err(|_| Problem::bad_request("the topic in the path is not UTF-8"))?;
@@ -73,12 +78,14 @@ pub(super) async fn publish_to(
         Some(MediaType::Text) => false,
         _ => return Err(unsupported("application/json (a value) or text/plain (raw text)")),
     };
-    let body = whole(request.into_body(), options.max_body_bytes.max(options.max_event_bytes)).await?;
+    let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
+    let body = whole(request.into_body(), max_bytes, options.body_timeout).await?;
     let event = Event::new(topic, parse_payload(body, is_json, options.max_event_bytes)?);
     let event = match name {
         Some(name) => event.named(name),
         None => event,
     };
+    toll.pay(1)?;
     Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
 
@@ -87,27 +94,69 @@ async fn publish_lines(
     shard: &Shard,
     options: &Options,
     mut permit: Permit<'_>,
+    toll: &Toll<'_>,
     mut body: Incoming,
 ) -> Result<Value, Problem> {
-    // An escaped character takes up to six times its bytes; and there is room for the other keys.
-    let mut lines = Lines::new(options.max_event_bytes * 6 + 2048);
+    let mut lines = Lines::new(max_line_bytes(options));
     let mut progress = Progress::default();
+    let mut patience = Patience::new(options);
     loop {
-        let frame = match body.frame().await {
-            None => break,
-            Some(Ok(frame)) => frame,
+        let frame = match tokio::time::timeout_at(patience.deadline, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
             // The client went away: what came whole is published, and nobody is left to be told.
-            Some(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 return Err(progress.stopped_at(Problem::bad_request(format!("the body broke off: {error}"))));
             }
+            Err(_) => return Err(progress.stopped_at(patience.is_over(progress.lines + 1))),
         };
         let Ok(data) = frame.into_data() else { continue };
+        let ends_a_line = memchr::memchr(b'\n', &data).is_some();
         lines.push(data);
         permit.goes_on().map_err(|problem| progress.stopped_at(problem))?;
-        progress.publish(shard, options, &permit, std::iter::from_fn(|| lines.next())).await?;
+        progress.publish(shard, options, &mut permit, toll, std::iter::from_fn(|| lines.next())).await?;
+        patience.goes_on(lines.is_within_one(), ends_a_line);
     }
-    progress.publish(shard, options, &permit, lines.finish().into_iter()).await?;
+    progress.publish(shard, options, &mut permit, toll, lines.finish().into_iter()).await?;
     Ok(answer(progress.published, progress.count))
+}
+
+fn max_line_bytes(options: &Options) -> usize {
+    // An escaped character takes up to six times its bytes; and there is room for the other keys.
+    options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048)
+}
+
+/// How long a body of lines is waited for: a line that has begun is to end soon, and the next may take its time to begin.
+struct Patience<'a> {
+    options: &'a Options,
+    is_within_a_line: bool,
+    deadline: Instant,
+}
+
+impl<'a> Patience<'a> {
+    fn new(options: &'a Options) -> Self {
+        Self { options, is_within_a_line: false, deadline: Instant::now() + options.upload_timeout }
+    }
+
+    /// More has come. A line that goes on has the time that it was given when it began.
+    fn goes_on(&mut self, is_within_a_line: bool, ends_a_line: bool) {
+        if is_within_a_line && self.is_within_a_line && !ends_a_line {
+            return;
+        }
+        self.is_within_a_line = is_within_a_line;
+        let time = if is_within_a_line { self.options.body_timeout } else { self.options.upload_timeout };
+        self.deadline = Instant::now() + time;
+    }
+
+    fn is_over(&self, line: u64) -> Problem {
+        let Options { body_timeout, upload_timeout, .. } = self.options;
+        let detail = if self.is_within_a_line {
+            format!("line {line} did not end within {} s (setting body_timeout)", body_timeout.as_secs_f64())
+        } else {
+            format!("nothing came for {} s (setting upload_timeout)", upload_timeout.as_secs_f64())
+        };
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+    }
 }
 
 /// How far a stream of lines has got.
@@ -123,25 +172,21 @@ impl Progress {
         &mut self,
         shard: &Shard,
         options: &Options,
-        permit: &Permit<'_>,
+        permit: &mut Permit<'_>,
+        toll: &Toll<'_>,
         lines: impl Iterator<Item = Result<Bytes, crate::wire::lines::TooLong>>,
     ) -> Result<(), Problem> {
         let mut lines = lines.peekable();
+        let at_once = LINES_PER_TURN.min(toll.at_once());
         while lines.peek().is_some() {
             let mut events = Vec::new();
             let mut problem = None;
-            for line in lines.by_ref().take(LINES_PER_TURN) {
+            for line in lines.by_ref().take(at_once) {
                 self.lines += 1;
                 let event = match line {
                     Ok(line) if line.trim_ascii().is_empty() => continue,
                     Ok(line) => parse_event(&line, options.max_event_bytes).map_err(Problem::from),
-                    Err(_) => Err(Problem::new(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        format!(
-                            "the line is too long for an event of {} bytes (setting max_event_bytes)",
-                            options.max_event_bytes
-                        ),
-                    )),
+                    Err(_) => Err(too_long(options)),
                 };
                 match event.and_then(|event| permit.publishes(event.topic()).map(|()| event)) {
                     Ok(event) => events.push(event),
@@ -153,6 +198,10 @@ impl Progress {
             }
             let count = events.len() as u64;
             if count > 0 {
+                // Whoever sends faster than it may waits, and its socket with it.
+                if toll.wait(events.len()).await {
+                    permit.goes_on().map_err(|problem| self.stopped_at(problem))?;
+                }
                 let published = timed(shard, shard.hub.publish_all(events)).await;
                 self.note(count, published.map_err(|error| self.stopped_at(error.into()))?);
             }
@@ -182,6 +231,16 @@ impl Progress {
     }
 }
 
+fn too_long(options: &Options) -> Problem {
+    let detail = match options.max_line_bytes {
+        Some(max) => format!("the line has more than {max} bytes (setting max_line_bytes)"),
+        None => {
+            format!("the line is too long for an event of {} bytes (setting max_event_bytes)", options.max_event_bytes)
+        }
+    };
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
 /// Notes how long it takes until the events have their positions: the answer's part that is the server's own.
 async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, PublishError>>) -> Result<T, PublishError> {
     let began = Instant::now();
@@ -202,7 +261,7 @@ fn answer(published: Option<Published>, count: u64) -> Value {
     })
 }
 
-async fn whole(body: Incoming, max_bytes: usize) -> Result<Bytes, Problem> {
+async fn whole(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -211,7 +270,11 @@ async fn whole(body: Incoming, max_bytes: usize) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
     }
-    let body = Limited::new(body, max_bytes).collect().await.map_err(|error| {
+    let body = tokio::time::timeout(timeout, Limited::new(body, max_bytes).collect()).await.map_err(|_| {
+        let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+    })?;
+    let body = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
             too_large()
         } else {

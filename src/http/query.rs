@@ -2,6 +2,7 @@
 
 use hyper::header::HeaderMap;
 
+use super::Options;
 use super::problem::Problem;
 use crate::conn::OnLag;
 use crate::hub::{Interest, Start};
@@ -27,7 +28,7 @@ pub(crate) struct StreamQuery {
 impl StreamQuery {
     /// Reads the query and the `Last-Event-ID` header, which wins over the query. Parameters that are not known are
     /// passed over: proxies and browsers add some.
-    pub(crate) fn parse(query: &str, headers: &HeaderMap, max_topics: usize) -> Result<Self, Problem> {
+    pub(crate) fn parse(query: &str, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let (mut filters, mut tags) = (Vec::new(), Vec::new());
         let (mut name, mut last_id, mut history, mut on_lag, mut heartbeat) =
             (None, None, None, OnLag::default(), None);
@@ -67,11 +68,7 @@ impl StreamQuery {
                 _ => {}
             }
         }
-        if filters.len() > max_topics {
-            let detail =
-                format!("{} topics are asked for, and the limit is {max_topics} (setting max_topics)", filters.len());
-            return Err(invalid("topics", &detail));
-        }
+        check_filters(&filters, options)?;
         if tags.len() > MAX_TAGS {
             return Err(invalid("tags", &format!("{} are given, and the limit is {MAX_TAGS}", tags.len())));
         }
@@ -89,6 +86,22 @@ impl StreamQuery {
     pub(crate) fn takes_heartbeats(&self, interest: &Interest) -> bool {
         interest.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| interest.takes(&heartbeat))
     }
+}
+
+fn check_filters(filters: &[TopicFilter], options: &Options) -> Result<(), Problem> {
+    let check = |count: usize, what: &str, max: usize, setting: &str| {
+        let detail = || format!("{count} {what} are asked for, and the limit is {max} (setting {setting})");
+        if count > max { Err(invalid("topics", &detail())) } else { Ok(()) }
+    };
+    check(filters.len(), "topics", options.max_topics, "max_topics")?;
+    let patterns = || filters.iter().filter(|filter| matches!(filter, TopicFilter::Pattern(_)));
+    check(patterns().count(), "patterns", options.max_patterns, "max_patterns")?;
+    for pattern in patterns() {
+        let wildcards = pattern.wildcards();
+        let what = format!("wildcards in {:?}", pattern.as_str());
+        check(wildcards, &what, options.max_wildcards, "max_wildcards")?;
+    }
+    Ok(())
 }
 
 fn start(last_id: Option<&str>, history: Option<u64>) -> Start {
@@ -120,7 +133,8 @@ mod tests {
 
     fn parse(query: &str, last_id: Option<&str>) -> Result<StreamQuery, String> {
         let headers = last_id.map(|id| ("last-event-id".parse().unwrap(), id.parse().unwrap())).into_iter().collect();
-        StreamQuery::parse(query, &headers, 5).map_err(|problem| format!("{problem:?}"))
+        let options = Options { max_topics: 5, max_patterns: 2, max_wildcards: 3, ..Options::default() };
+        StreamQuery::parse(query, &headers, &options).map_err(|problem| format!("{problem:?}"))
     }
 
     fn topics(query: &str) -> Vec<String> {
@@ -152,6 +166,11 @@ mod tests {
             ("topics=a*b", "parameter topics: \\\"a*b\\\" is no topic"),
             ("topics=a%00b", "control character"),
             ("topic=a,b,c,d,e,f", "the limit is 5 (setting max_topics)"),
+            ("topics=a.*,b.*,*.c,d", "3 patterns are asked for, and the limit is 2 (setting max_patterns)"),
+            (
+                "topics=*.*.*.**",
+                "4 wildcards in \\\"*.*.*.**\\\" are asked for, and the limit is 3 (setting max_wildcards)",
+            ),
             ("history=-1", "parameter history"),
             ("on_lag=drop", "parameter on_lag: it is close"),
             ("heartbeat=0", "parameter heartbeat: it is a number of seconds from 1 to 3600"),

@@ -38,11 +38,12 @@ pub(super) async fn subscribe(
     }
     let shard = &routes.shard;
     let text = request.uri.query().unwrap_or("");
-    let query = StreamQuery::parse(text, &request.headers, routes.options.max_topics)?;
+    let query = StreamQuery::parse(text, &request.headers, &routes.options)?;
     let action = Action::Subscribe(&query.filters);
     let attempt = Attempt { action, method: &request.method, headers: &request.headers, query: text, remote };
     let permit = routes.admit(&attempt).await?;
     let interest = query.interest();
+    let firehose = if interest.reads_firehose() { routes.limiter.read_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&interest);
     let identity = Identity {
         id: routes.ids.next(),
@@ -64,7 +65,7 @@ pub(super) async fn subscribe(
     // Its grant may be about to end already.
     registration.client.called_at(shard.now());
     let on_lag = query.on_lag;
-    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats };
+    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
     Ok(StreamReply { head: head(), version: request.version, request: stream })
 }
 

@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
@@ -32,13 +32,22 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Routes, linger};
 use crate::conn::{Connection, StreamRequest};
+use crate::limit::Over;
 use crate::metrics::ConnectionGuard;
 
-/// Bytes of a request's head; also how much of a body is buffered at a time.
-const MAX_HEAD: usize = 64 << 10;
+/// The least that hyper has for a head or a piece of a body.
+const LEAST_BUFFER: usize = 8 << 10;
+
+/// What hyper takes as the number of fields of a head without being told, and at less cost.
+const USUAL_HEADERS: usize = 100;
+
+/// How long somebody may stay who is told that there is no room: in all, and after that was said.
+const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(5);
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a handler answers.
 pub(crate) enum Reply {
@@ -53,16 +62,30 @@ pub(crate) struct StreamReply {
     pub(crate) request: StreamRequest,
 }
 
-/// Serves one connection until it ends or has become a stream.
-pub(crate) async fn serve(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard, routes: Arc<Routes>) {
+/// Serves one connection until it ends or has become a stream. Who is `over` a limit is told so, if it asks soon.
+pub(crate) async fn serve(
+    socket: TcpStream,
+    remote: SocketAddr,
+    guard: ConnectionGuard,
+    over: Option<Box<Over>>,
+    routes: Arc<Routes>,
+) {
+    let deadline = Instant::now() + routes.options.head_timeout;
     // hyper has buffers of many times a stream's size: they are there while there is something to read into them.
-    if has_come(&socket, &routes).await {
-        Box::pin(exchange(socket, remote, guard, routes)).await;
+    if over.is_some() {
+        let told = async {
+            if has_come(&socket, &routes, deadline).await {
+                exchange(socket, remote, guard, over, deadline, routes).await;
+            }
+        };
+        let _ = tokio::time::timeout(TURNED_AWAY_WITHIN, Box::pin(told)).await;
+    } else if has_come(&socket, &routes, deadline).await {
+        Box::pin(exchange(socket, remote, guard, None, deadline, routes)).await;
     }
 }
 
 /// Waits for the first bytes. Answers whether they came, before the time for a head was over or the server began to drain.
-async fn has_come(socket: &TcpStream, routes: &Routes) -> bool {
+async fn has_come(socket: &TcpStream, routes: &Routes, deadline: Instant) -> bool {
     let came = async {
         if routes.is_draining() {
             return socket.readable().await.is_ok();
@@ -73,17 +96,36 @@ async fn has_come(socket: &TcpStream, routes: &Routes) -> bool {
             () = routes.draining() => false,
         }
     };
-    tokio::time::timeout(routes.options.head_timeout, came).await == Ok(true)
+    tokio::time::timeout_at(deadline, came).await == Ok(true)
+}
+
+/// What became of a connection.
+enum Taken {
+    /// hyper is through with it.
+    Done,
+    /// The head of its first request did not come in time.
+    Late,
+    Stream(Box<StreamReply>),
 }
 
 /// Has hyper parse and answer requests, until the connection ends or has become a stream.
-async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard, routes: Arc<Routes>) {
+async fn exchange(
+    socket: TcpStream,
+    remote: SocketAddr,
+    guard: ConnectionGuard,
+    over: Option<Box<Over>>,
+    deadline: Instant,
+    routes: Arc<Routes>,
+) {
     let cell: Arc<Mutex<Option<Box<StreamReply>>>> = Arc::default();
+    let over = over.as_deref();
+    let has_asked = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         let (cell, routes) = (cell.clone(), routes.clone());
         // Boxed, because hyper wants a future that can be moved.
         Box::pin(async move {
-            match routes.answer(request, remote).await {
+            match routes.answer(request, remote, over).await {
                 Reply::Ordinary(response) => Ok::<_, Infallible>(response),
                 Reply::Stream(reply) => {
                     *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
@@ -96,17 +138,23 @@ async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard,
     // Who comes while the server drains gets one answer: hyper's own graceful shutdown would close a connection on which
     // nothing was received yet.
     let mut is_draining = routes.is_draining();
-    let mut connection = http1::Builder::new()
-        .keep_alive(!is_draining)
+    let options = &routes.options;
+    let mut builder = http1::Builder::new();
+    builder
+        .keep_alive(!is_draining && over.is_none())
         // A client may say that it sends no more, and still wait for its answer: `nc -N` does.
         .half_close(true)
         .timer(TokioTimer::new())
-        .header_read_timeout(routes.options.head_timeout)
+        .header_read_timeout(options.head_timeout)
         // The buffer alone is no limit: a longer head that comes in one piece would be taken.
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(socket, service);
+        .max_header_size(options.max_head_bytes)
+        .max_buf_size(options.max_head_bytes.max(LEAST_BUFFER));
+    if options.max_headers != USUAL_HEADERS {
+        builder.max_headers(options.max_headers);
+    }
+    let mut connection = builder.serve_connection(socket, service);
     let taken = {
+        let mut first_head = std::pin::pin!(tokio::time::sleep_until(deadline));
         let mut draining = std::pin::pin!(routes.draining());
         poll_fn(|cx| {
             if !is_draining && draining.as_mut().poll(cx).is_ready() {
@@ -114,23 +162,29 @@ async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard,
                 Pin::new(&mut connection).graceful_shutdown();
             }
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
-                return Poll::Ready(result.map(|()| None));
+                return Poll::Ready(result.map(|()| Taken::Done));
+            }
+            // hyper's own time for a head begins with the first byte, and has been waited for already.
+            if !has_asked.load(Ordering::Relaxed) && first_head.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(Taken::Late));
             }
             // Not yet flushed: the socket wakes hyper, and this, when it takes more.
             if !is_flushed.load(Ordering::Relaxed) {
                 return Poll::Pending;
             }
             let reply = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
-            reply.map_or(Poll::Pending, |reply| Poll::Ready(Ok(Some(reply))))
+            reply.map_or(Poll::Pending, |reply| Poll::Ready(Ok(Taken::Stream(reply))))
         })
         .await
     };
     match taken {
-        Ok(Some(reply)) => {
+        Ok(Taken::Stream(reply)) => {
             let parts = connection.into_parts();
             return take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
         }
-        Ok(None) => {}
+        Ok(Taken::Done) => {}
+        // It is owed no answer.
+        Ok(Taken::Late) => return routes.shard.metrics.rejected("head_timeout"),
         Err(error) => {
             tracing::debug!(%remote, %error, "connection failed");
             let parts = connection.into_parts();
@@ -146,6 +200,9 @@ async fn exchange(socket: TcpStream, remote: SocketAddr, guard: ConnectionGuard,
     }
     // All that hyper needed goes first.
     let socket = connection.into_parts().io.into_inner();
+    if over.is_some() {
+        return linger::close(socket, tokio::time::sleep(LEAVES_WITHIN)).await;
+    }
     linger::close(socket, routes.draining()).await;
 }
 

@@ -60,7 +60,8 @@ impl Interest {
         &self.topics
     }
 
-    pub(super) fn reads_firehose(&self) -> bool {
+    /// Whether this looks at every event: of everything, or of patterns.
+    pub(crate) fn reads_firehose(&self) -> bool {
         self.rest != Rest::Nothing
     }
 

@@ -17,6 +17,48 @@ pub fn raise_open_file_limit() -> io::Result<Option<u64>> {
     Ok(maximum)
 }
 
+/// Open files that connections leave to the rest of the process: listeners, what the shards wait with, the backbone, key
+/// sets, metrics.
+const REST: u64 = 64;
+const REST_OF_A_SHARD: u64 = 4;
+
+/// Connections that are told at a time that there is no room for them.
+const TURNED_AWAY: u64 = 64;
+
+/// What there are open files for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) connections: usize,
+    pub(super) turned_away: usize,
+}
+
+/// How many connections there may be: `wanted`, or as many as there are open files for. Where these are few, the rest of the
+/// process has half of them.
+///
+/// # Errors
+/// When there are not enough open files for those that are wanted.
+pub(super) fn room(wanted: Option<usize>, shards: usize) -> io::Result<Room> {
+    let limit = getrlimit(Resource::Nofile).current;
+    room_within(wanted, shards, limit).map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+fn room_within(wanted: Option<usize>, shards: usize, files: Option<u64>) -> Result<Room, String> {
+    let (rest, files) = (REST + REST_OF_A_SHARD * shards as u64, files.unwrap_or(u64::MAX));
+    let room = files.saturating_sub(rest + TURNED_AWAY).max(files / 2);
+    let turned_away = (files - room).saturating_sub(rest).max((files - room) / 8).min(TURNED_AWAY);
+    let as_size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    // Who wants no limit has none, and accepting pauses when files run out.
+    let is_too_much = wanted.filter(|&wanted| wanted != usize::MAX && wanted as u64 > room);
+    if let Some(wanted) = is_too_much {
+        return Err(format!(
+            "max_connections = {wanted} is more than this process has open files for: with its limit of {files} there is \
+             room for {room} connections; raise the limit (ulimit -n, LimitNOFILE=), or lower max_connections"
+        ));
+    }
+    let connections = wanted.unwrap_or(if files == u64::MAX { usize::MAX } else { as_size(room) });
+    Ok(Room { connections, turned_away: as_size(turned_away) })
+}
+
 /// A file descriptor that is kept for the moment when there is no other: given back then, it lets the rest of the process
 /// (health checks, metrics) go on opening files while no connection is accepted.
 pub(super) struct Reserve(Option<File>);
@@ -41,4 +83,22 @@ impl Reserve {
 
 fn open() -> io::Result<File> {
     File::open("/dev/null")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_open_files_to_the_rest_of_the_process() {
+        let room = |wanted, files| room_within(wanted, 2, files).map(|room| (room.connections, room.turned_away));
+        assert_eq!(room(None, Some(20_000)), Ok((19_864, 64)));
+        assert_eq!(room(None, Some(64)), Ok((32, 4)));
+        assert_eq!(room(None, None), Ok((usize::MAX, 64)));
+        assert_eq!(room(Some(19_864), Some(20_000)), Ok((19_864, 64)));
+        assert_eq!(room(Some(usize::MAX), Some(64)), Ok((usize::MAX, 4)));
+        assert_eq!(room(Some(1_000_000), None), Ok((1_000_000, 64)));
+        let error = room(Some(19_865), Some(20_000)).unwrap_err();
+        assert!(error.contains("max_connections = 19865") && error.contains("room for 19864"), "{error}");
+    }
 }

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
 use super::files::Reserve;
+use crate::limit::{ConnectionPermit, Limiter, Over};
 use crate::metrics::{ConnectionGuard, Metrics};
 
 /// How many connections the kernel keeps until they are accepted. With tokio's 1024 a crowd that reconnects overflows
@@ -24,6 +25,8 @@ pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     pub(super) remote: SocketAddr,
     pub(super) guard: ConnectionGuard,
+    /// Why the client is told to go, if it is.
+    pub(super) over: Option<Over>,
 }
 
 /// Listens on `address`. What is set here holds for the connections too: they inherit it.
@@ -48,17 +51,32 @@ pub(super) fn bind(address: SocketAddr, send_buffer: usize, write_timeout: Durat
 pub(super) struct Shards {
     pub(super) inboxes: Arc<[mpsc::UnboundedSender<Accepted>]>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) limiter: Arc<Limiter>,
 }
 
 impl Shards {
-    /// Gives the connection to the shard that has the fewest. Bounded by the number of file descriptors.
-    fn hand_over(&self, socket: TcpStream, remote: SocketAddr) {
+    /// Gives the connection a place at the shard that has the fewest. Who is over a limit gets one for as long as it takes
+    /// to say so; when there are too many of them as well, the connection is closed.
+    fn take_in(&self, socket: TcpStream, remote: SocketAddr) {
         self.metrics.accepted();
+        match self.limiter.connect(remote.ip()) {
+            Ok(permit) => self.hand_over(socket, remote, permit, None),
+            Err(over) => match self.limiter.turn_away() {
+                Some(permit) => self.hand_over(socket, remote, permit, Some(over)),
+                None => {
+                    tracing::debug!(%remote, reason = over.reason.as_str(), "closed at once");
+                    self.metrics.rejected(over.reason.as_str());
+                }
+            },
+        }
+    }
+
+    fn hand_over(&self, socket: TcpStream, remote: SocketAddr, permit: ConnectionPermit, over: Option<Over>) {
         let count = |&shard: &usize| self.metrics.shard(shard).connections();
         let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
-        let guard = ConnectionGuard::new(self.metrics.clone(), shard);
+        let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
         // A shard that is gone, at the very end, closes the connection.
-        let _ = self.inboxes[shard].send(Accepted { socket, remote, guard });
+        let _ = self.inboxes[shard].send(Accepted { socket, remote, guard, over });
     }
 }
 
@@ -70,7 +88,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Shards) -> io::Result<
         let accepted = listener.accept().await;
         // Off this thread's reactor; the shard puts it on its own.
         match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
-            Ok((socket, remote)) => shards.hand_over(socket, remote),
+            Ok((socket, remote)) => shards.take_in(socket, remote),
             Err(error) if is_out_of_files(&error) => pause(&shards.metrics, &mut reserve, &error).await,
             // The client gave up before it was accepted.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}

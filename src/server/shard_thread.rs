@@ -55,9 +55,11 @@ async fn serve(routes: Arc<Routes>, inbox: mpsc::UnboundedReceiver<Accepted>, wi
 }
 
 async fn take_in(routes: &Arc<Routes>, mut inbox: mpsc::UnboundedReceiver<Accepted>) {
-    while let Some(Accepted { socket, remote, guard }) = inbox.recv().await {
+    while let Some(Accepted { socket, remote, guard, over }) = inbox.recv().await {
         match TcpStream::from_std(socket) {
-            Ok(socket) => drop(tokio::spawn(takeover::serve(socket, remote, guard, routes.clone()))),
+            Ok(socket) => {
+                drop(tokio::spawn(takeover::serve(socket, remote, guard, over.map(Box::new), routes.clone())))
+            }
             Err(error) => tracing::warn!(%error, "a connection could not be registered"),
         }
     }

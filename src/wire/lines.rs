@@ -53,6 +53,11 @@ impl Lines {
         None
     }
 
+    /// Whether a line has begun whose end has not come.
+    pub(crate) fn is_within_one(&self) -> bool {
+        self.is_refused || !self.open.is_empty()
+    }
+
     /// The last line, when the stream ended without ending it.
     pub(crate) fn finish(&mut self) -> Option<Result<Bytes, TooLong>> {
         debug_assert!(self.block.is_empty());

@@ -11,6 +11,8 @@ import urllib.request
 
 here = pathlib.Path(__file__).parent
 command = [os.environ["FANLINE"], "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--demo"]
+# How many topics and patterns one may ask for is no schema: it depends on the settings, and is counted over two parameters.
+command += ["--max-topics", "1000", "--max-patterns", "1000", "--max-wildcards", "128"]
 server = subprocess.Popen(command, env={}, stderr=subprocess.PIPE, text=True)
 try:
     url = next(found[1] for line in server.stderr if (found := re.search(r'listening on (http://[^" ]+)', line)))

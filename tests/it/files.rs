@@ -26,7 +26,7 @@ fn greeted(crowd: &mut Crowd, count: usize) -> Vec<usize> {
 
 #[test]
 fn out_of_file_descriptors_streams_go_on_accepting_pauses_and_waiting_clients_are_served_later() {
-    let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2"]);
+    let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", "0"]);
     let server = Server::launch(limit_open_files(64, &command));
     let mut http = server.http();
     assert_eq!(http.get("/health/ready").status, 200);

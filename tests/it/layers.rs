@@ -17,12 +17,14 @@ struct Rule {
 const LAYER_0: &[&str] = &["event", "topic", "position", "sync"];
 const LAYERS_0_TO_1: &[&str] = &["event", "topic", "position", "sync", "wire", "ring"];
 const LAYERS_0_TO_3: &[&str] =
-    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth"];
-const LAYERS_0_TO_4: &[&str] =
-    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "conn", "backbone"];
+    &["event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "limit"];
+const LAYERS_0_TO_4: &[&str] = &[
+    "event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "limit", "conn",
+    "backbone",
+];
 const LAYERS_0_TO_5: &[&str] = &[
-    "event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "conn", "backbone",
-    "http",
+    "event", "topic", "position", "sync", "wire", "ring", "hub", "metrics", "presence", "auth", "limit", "conn",
+    "backbone", "http",
 ];
 
 const LIBRARY: &[Rule] = &[
@@ -32,10 +34,11 @@ const LIBRARY: &[Rule] = &[
     Rule { modules: &["hub"], may_use: LAYERS_0_TO_1, externals: None },
     Rule {
         modules: &["metrics", "presence"],
-        may_use: &["event", "topic", "position", "sync", "metrics", "presence", "auth"],
+        may_use: &["event", "topic", "position", "sync", "metrics", "presence", "auth", "limit"],
         externals: None,
     },
     Rule { modules: &["auth"], may_use: &["topic"], externals: None },
+    Rule { modules: &["limit"], may_use: &[], externals: Some(&["governor", "thiserror", "tracing"]) },
     Rule { modules: &["conn"], may_use: LAYERS_0_TO_3, externals: None },
     // Of the hub it sees what anybody sees.
     Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "hub"], externals: None },

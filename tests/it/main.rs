@@ -17,6 +17,7 @@ mod health;
 mod hostile;
 mod lag;
 mod layers;
+mod limits;
 mod openapi;
 mod operators;
 mod process;

@@ -248,7 +248,7 @@ fn metrics_count_what_happens_in_every_format() {
             "# TYPE fanline_events_published_total counter",
             "fanline_events_published_total 3",
             "fanline_streams 3",
-            "fanline_refusals_total{status=\"404\"} 1",
+            "fanline_refusals_total{status=\"404\",reason=\"not_found\"} 1",
             "fanline_gaps_total{reason=\"epoch\"} 1",
             "fanline_streams_ended_total{reason=\"lagged\"} 0",
             "fanline_history_events 3",
@@ -275,6 +275,7 @@ fn metrics_count_what_happens_in_every_format() {
         assert_eq!(json["events"]["gaps"], json!({"evicted": 0, "lagged": 0, "epoch": 1, "unknown_id": 0}));
         assert_eq!(json["connections"]["streams"], 3);
         assert_eq!(json["refusals"], json!({"404": 1}));
+        assert_eq!(json["refusals_by_reason"], json!({"not_found": 1}));
         assert_eq!(json["history"]["topics"], 1);
         assert!(json["process"]["max_open_files"].as_u64().unwrap() > 100);
     });
@@ -397,7 +398,9 @@ fn a_connection_that_is_given_up_is_counted_by_its_reason() {
         idle.get("/health").await.ok();
         idle.rest().await;
         let json = server.get("/metrics/json").await.ok();
-        assert_eq!(json["connections"]["rejected"], json!({"head_timeout": 1, "head_too_large": 1, "malformed": 1}));
+        let rejected = &json["connections"]["rejected"];
+        let counts = ["head_timeout", "head_too_large", "malformed", "connections"].map(|reason| &rejected[reason]);
+        assert_eq!(counts, [1, 1, 1, 0]);
         assert_eq!(value(&prometheus(&server).await, "fanline_connections_rejected_total{reason=\"malformed\"}"), 1.0);
     });
 }

@@ -143,7 +143,7 @@ fn every_query_of_the_dashboard_has_data_and_every_rule_is_evaluated() {
     wait_until(|| {
         let groups = prometheus.get("/api/v1/rules");
         let rules = groups["groups"][0]["rules"].as_array().unwrap();
-        assert_eq!(rules.len(), 8);
+        assert_eq!(rules.len(), 9);
         assert!(rules.iter().all(|rule| rule["health"] != "err"), "{rules:?}");
         if rules.iter().all(|rule| rule["health"] == "ok") { Ok(()) } else { Err(format!("{rules:?}")) }
     });

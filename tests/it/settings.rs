@@ -39,6 +39,18 @@ fn what_check_prints_is_a_settings_file_that_says_the_same() {
 }
 
 #[test]
+fn the_settings_that_the_readme_begins_with_are_settings() {
+    let readme = include_str!("../../README.md");
+    let toml = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let file = std::env::temp_dir().join(format!("fanline-test-readme-{}.toml", std::process::id()));
+    std::fs::write(&file, toml).unwrap();
+    let (code, printed, stderr) = Process::run(serve(&["--check", "--config", file.to_str().unwrap()]));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(printed.contains("# [[keys]] of \"shop\"") && printed.contains("max_firehose = 100"), "{printed}");
+}
+
+#[test]
 fn a_setting_that_there_is_not_is_named_and_the_exit_code_is_2() {
     let (code, _, stderr) = Process::run(serve(&["--histroy", "5"]));
     assert_eq!((code, stderr.contains("--histroy")), (Some(2), true), "{stderr}");

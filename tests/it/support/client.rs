@@ -50,6 +50,17 @@ impl Client {
         Self::on(TcpSocket::new_v4().unwrap(), address).await
     }
 
+    pub async fn connect_v6(address: SocketAddr) -> Self {
+        Self::on(TcpSocket::new_v6().unwrap(), address).await
+    }
+
+    /// A client of another address of this machine, such as 127.0.0.2.
+    pub async fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Self::on(socket, address).await
+    }
+
     /// A client whose kernel takes little before it reads.
     pub async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
@@ -150,6 +161,16 @@ impl Client {
         let head = self.head().await;
         assert_eq!(head.status, 200, "{head:?}");
         Stream::new(self, head)
+    }
+
+    /// The head of a response, unless the peer closes without one.
+    pub async fn try_head(&mut self) -> Option<Head> {
+        while !self.received.windows(4).any(|window| window == b"\r\n\r\n") {
+            if !self.read().await {
+                return None;
+            }
+        }
+        Some(self.head().await)
     }
 
     /// All that was received.

@@ -1,0 +1,58 @@
+//! What publishing costs whoever does it: their share of `publish_rate` and `publish_rate_per_key`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Routes;
+use super::admit::Permit;
+use super::problem::Problem;
+use crate::limit::{Denied, Limiter};
+
+/// Whom the events of one request are charged to.
+pub(super) struct Toll<'a> {
+    /// None where publishing has no limit: nothing is looked up then.
+    limiter: Option<&'a Limiter>,
+    address: IpAddr,
+    key: Option<[u8; 32]>,
+}
+
+impl<'a> Toll<'a> {
+    pub(super) fn of(routes: &'a Routes, remote: SocketAddr, permit: &Permit<'_>) -> Self {
+        let limiter = Some(&*routes.limiter).filter(|limiter| limiter.meters_publishing());
+        let key = limiter.and_then(|_| permit.grant.identity());
+        Self { limiter, address: remote.ip(), key }
+    }
+
+    /// Charges for `events`, all or none.
+    pub(super) fn pay(&self, events: usize) -> Result<(), Problem> {
+        let charge = |limiter: &Limiter| limiter.publish(self.address, self.key.as_ref(), events);
+        Ok(self.limiter.map_or(Ok(()), charge)?)
+    }
+
+    /// How many events [`Toll::wait`] may be asked for at the most.
+    pub(super) fn at_once(&self) -> usize {
+        self.limiter.map_or(usize::MAX, |limiter| limiter.publish_at_once(self.key.is_some()) as usize)
+    }
+
+    /// Charges for `events` as soon as that goes, and answers whether it had to wait.
+    pub(super) async fn wait(&self, events: usize) -> bool {
+        let Some(limiter) = self.limiter else { return false };
+        let of_key = async {
+            let Some(key) = &self.key else { return false };
+            patiently(|| limiter.charge_key(key, events)).await
+        };
+        // Both, and each once.
+        of_key.await | patiently(|| limiter.charge_address(self.address, events)).await
+    }
+}
+
+/// Charges as soon as that goes, and answers whether it had to wait. What may never be charged is let go: nobody asks for
+/// more than may come at once.
+async fn patiently(charge: impl Fn() -> Result<(), Denied>) -> bool {
+    let mut has_waited = false;
+    while let Err(Denied::NotYet(wait)) = charge() {
+        has_waited = true;
+        tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+    }
+    has_waited
+}

@@ -1,0 +1,58 @@
+//! Whom a limit takes for one.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An IPv4 address, or an IPv6 network of 64 bits. An IPv4 address that is written as an IPv6 one is an IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Peer {
+    V4(Ipv4Addr),
+    V6(u64),
+}
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(address) => address.fmt(f),
+            Self::V6(network) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*network) << 64)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(address: &str) -> Peer {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn an_ipv6_network_of_64_bits_is_one_and_an_ipv4_address_is_one() {
+        for (one, other, are_same) in [
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("10.0.0.1", "::ffff:10.0.0.1", true),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.2", false),
+            ("::1", "::ffff:127.0.0.1", false),
+        ] {
+            assert_eq!(peer(one) == peer(other), are_same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn it_is_written_as_people_write_it() {
+        assert_eq!(peer("::ffff:10.0.0.1").to_string(), "10.0.0.1");
+        assert_eq!(peer("2001:db8:1:2::7").to_string(), "2001:db8:1:2::/64");
+    }
+}

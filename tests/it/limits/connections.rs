@@ -1,0 +1,186 @@
+//! Open connections in all, and of each address, and how fast they come.
+
+use std::net::{Ipv6Addr, TcpListener};
+use std::time::{Duration, Instant};
+
+use fanline::server::Limits;
+use serde_json::json;
+
+use super::{Outcome, admitted, ask_on, limited, rush, with};
+use crate::support::{Client, Server, assert_problem, event, run, until};
+
+fn at_most(connections: usize) -> Limits {
+    Limits { max_connections: Some(connections), ..Limits::default() }
+}
+
+#[test]
+fn of_three_hundred_who_come_at_once_exactly_a_hundred_get_in_over_four_shards() {
+    run(async {
+        let server = limited(at_most(100));
+        let mut streams = rush(&server, "/stream?topics=t", 300).await;
+        assert_eq!(streams.len(), 100);
+        assert_eq!(server.stats().streams, 100);
+        // As many as go are let in, and again not one more.
+        for leaving in [40, 1, 100] {
+            streams.truncate(100 - leaving);
+            until(|| server.stats().connections == 100 - leaving as u64).await;
+            streams.extend(rush(&server, "/stream?topics=t", 150).await);
+            assert_eq!(streams.len(), 100, "after {leaving} went");
+        }
+        server.hub.publish(event("t", "1")).await.unwrap();
+        for mut stream in streams {
+            stream.hello().await;
+            assert_eq!(stream.event().await.data, "1");
+        }
+    });
+}
+
+#[test]
+fn at_the_limit_everything_says_why_and_how_the_server_is_can_still_be_asked() {
+    run(async {
+        let server = limited(at_most(2));
+        let ready = server.get("/health/ready").await;
+        assert_eq!(ready.ok(), json!({"status": "ready"}));
+        let first = admitted(&server, "/stream").await;
+        let _second = admitted(&server, "/stream").await;
+
+        let mut client = server.connect().await;
+        let refused = client.get("/stream").await;
+        assert_problem(&refused, 503, &["2 connections", "max_connections"]);
+        assert_eq!(refused.head.header("retry-after"), Some("5"));
+        assert_eq!(refused.head.header("connection"), Some("close"));
+        assert_eq!(client.rest().await, "", "nothing more comes on this connection");
+        assert_problem(&server.post("/publish/t", "text/plain", "1").await, 503, &["max_connections"]);
+        assert_problem(&server.get("/healthy").await, 503, &["max_connections"]);
+
+        let ready = server.get("/health/ready").await;
+        assert_problem(&ready, 503, &["all 2 connections are taken", "max_connections"]);
+        assert!(ready.head.header("retry-after").is_some());
+        assert_eq!(server.get("/health/live").await.ok(), json!({"status": "live"}));
+        assert_eq!(server.get("/health").await.ok()["connected_clients"], 2);
+        let metrics = server.get("/metrics/json").await.ok();
+        assert_eq!(metrics["connections"]["max"], 2);
+        assert_eq!(metrics["refusals_by_reason"], json!({"connections": 3, "unavailable": 1}));
+        assert_eq!(metrics["events"]["publish_errors"], json!({"connections": 1}));
+        let text = String::from_utf8(server.get("/metrics/prometheus").await.body.to_vec()).unwrap();
+        for line in ["fanline_refusals_total{status=\"503\",reason=\"connections\"} 3", "fanline_max_connections 2"] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+
+        drop(first);
+        while server.get("/health/ready").await.head.status != 200 {}
+        let _third = admitted(&server, "/stream").await;
+    });
+}
+
+#[test]
+fn those_who_are_told_to_go_are_few_at_a_time_and_the_others_are_closed_at_once() {
+    run(async {
+        let server = limited(at_most(1));
+        let mut stream = admitted(&server, "/stream").await;
+        stream.hello().await;
+        let began = Instant::now();
+        let mut silent = Vec::new();
+        for _ in 0..64 {
+            silent.push(server.connect().await);
+        }
+        until(|| server.stats().connections == 65).await;
+        assert_eq!(server.connect().await.rest().await, "");
+        assert_eq!(server.stats().connections, 65);
+        // Nobody holds such a place for long.
+        for client in silent {
+            assert_eq!(client.rest().await, "");
+        }
+        assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+        let metrics = server.get("/metrics/json").await.ok();
+        assert_eq!(metrics["connections"]["rejected"]["connections"], 1);
+        server.publish("t", [1]).await;
+        stream.data_at(1).await;
+    });
+}
+
+#[test]
+fn each_address_has_its_own_number_of_connections() {
+    run(async {
+        let server = limited(Limits { max_connections_per_address: 2, ..Limits::default() });
+        let from =
+            async |last: u8| ask_on(Client::connect_from([127, 0, 0, last], server.address).await, "/stream").await;
+        let mut streams = Vec::new();
+        for last in [2, 2, 3, 3, 4] {
+            let Outcome::Stream(stream) = from(last).await else { panic!("127.0.0.{last} has room") };
+            streams.push(stream);
+        }
+        let mut client = Client::connect_from([127, 0, 0, 2], server.address).await;
+        let refused = client.get("/stream").await;
+        assert_problem(&refused, 429, &["127.0.0.2 has 2 connections", "max_connections_per_address"]);
+        assert_eq!(refused.head.header("retry-after"), Some("5"));
+        assert_eq!(refused.head.header("connection"), Some("close"));
+        let mut client = Client::connect_from([127, 0, 0, 2], server.address).await;
+        client.get("/health/ready").await.ok();
+        drop(streams.remove(0));
+        until(|| server.stats().streams == 4).await;
+        while !matches!(from(2).await, Outcome::Stream(_)) {}
+    });
+}
+
+#[test]
+fn an_ipv6_network_counts_as_one_address() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("this machine has no ::1");
+        return;
+    }
+    run(async {
+        let limits = Limits { max_connections_per_address: 1, ..Limits::default() };
+        let server = with(limits, |builder| builder.listen((Ipv6Addr::LOCALHOST, 0).into()));
+        let address = server.addresses[1];
+        let mut first = Client::connect_v6(address).await;
+        first.get("/health").await.ok();
+        let refused = Client::connect_v6(address).await.get("/").await;
+        assert_problem(&refused, 429, &["::/64 has 1 connections"]);
+        server.get("/").await;
+    });
+}
+
+#[test]
+fn an_address_may_connect_so_often_a_second() {
+    run(async {
+        let server = limited(Limits { connect_rate: Some("1:10".parse().unwrap()), ..Limits::default() });
+        let began = Instant::now();
+        let mut inside = 0;
+        for _ in 0..30 {
+            let mut client = Client::connect_from([127, 0, 0, 2], server.address).await;
+            let answer = client.get("/").await;
+            if answer.head.status == 200 {
+                inside += 1;
+                continue;
+            }
+            assert_problem(&answer, 429, &["127.0.0.2 opens connections faster", "connect_rate"]);
+            assert_eq!(answer.head.header("retry-after"), Some("1"));
+        }
+        // One more for each second that this took.
+        assert!((10..=11 + began.elapsed().as_secs()).contains(&inside), "{inside} in {:?}", began.elapsed());
+        let mut other = Client::connect_from([127, 0, 0, 3], server.address).await;
+        assert_eq!(other.get("/").await.head.status, 200);
+        let refused = other.get("/metrics/json").await.ok()["refusals_by_reason"]["connect_rate"].clone();
+        assert_eq!(refused, 30 - inside);
+    });
+}
+
+#[test]
+fn more_connections_than_there_are_open_files_for_are_refused_at_the_start() {
+    let limits = at_most(usize::MAX - 1);
+    let bound =
+        fanline::Server::builder(fanline::Hub::default()).listen(([127, 0, 0, 1], 0).into()).limits(limits).bind();
+    let error = bound.err().expect("nobody has so many files").to_string();
+    assert!(error.contains("max_connections") && error.contains("ulimit -n"), "{error}");
+}
+
+#[test]
+fn a_server_without_a_limit_says_none() {
+    run(async {
+        let server = limited(at_most(usize::MAX));
+        assert_eq!(server.get("/metrics/json").await.ok()["connections"]["max"], json!(null));
+        let derived = Server::start();
+        assert!(derived.get("/metrics/json").await.ok()["connections"]["max"].as_u64().unwrap() > 100);
+    });
+}

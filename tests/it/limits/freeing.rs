@@ -1,0 +1,242 @@
+//! What is limited is free again, in whatever way somebody goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use fanline::auth::{Access, Answer, Attempt, Authorize, Grant};
+use fanline::hub::HubOptions;
+use fanline::server::{HttpOptions, Limits, StreamOptions};
+
+use super::{Outcome, admitted, ask, with};
+use crate::support::{Block, Client, Server, assert_problem, event, request, run, until};
+
+/// Room for two connections, of which one may be a subscriber of everything.
+fn tight() -> Limits {
+    Limits { max_connections: Some(2), max_firehose: 1, max_connections_per_address: 2, ..Limits::default() }
+}
+
+/// Of both limits on connections, that of the address is the first to say so.
+fn is_full(status: u16) -> bool {
+    [429, 503].contains(&status)
+}
+
+async fn assert_full(server: &Server) {
+    assert!(matches!(ask(server, "/stream").await, Outcome::Refused(head) if is_full(head.status)));
+}
+
+/// Both places can be taken again, and not one more.
+async fn assert_free(server: &Server) {
+    until(|| server.stats().connections == 0).await;
+    let _stream = admitted(server, "/stream").await;
+    let mut client = server.connect().await;
+    assert_problem(&client.get("/stream").await, 503, &["max_firehose"]);
+    assert_full(server).await;
+}
+
+#[test]
+fn by_a_client_that_closes() {
+    run(async {
+        let server = with(tight(), |builder| builder);
+        let stream = admitted(&server, "/stream").await;
+        let silent = server.connect().await;
+        assert_full(&server).await;
+        drop((stream, silent));
+        assert_free(&server).await;
+    });
+}
+
+#[test]
+fn by_a_client_that_lags_and_is_cut_off() {
+    run(async {
+        let options = HubOptions { history: 32, firehose_history: 64, ..Server::hub_options() };
+        let server = Server::with(options, |builder| builder.shards(4).limits(tight()).send_buffer(4096));
+        let mut client = Client::connect_narrow(server.address).await;
+        client.send(request("GET", "/stream", &[], b"")).await;
+        until(|| server.stats().streams == 1).await;
+        let _silent = server.connect().await;
+        assert_full(&server).await;
+        let payload = format!("\"{}\"", "x".repeat(4000));
+        for _ in 0..1000 {
+            server.hub.publish(event("t", &payload)).await.unwrap();
+        }
+        until(|| server.stats().cut_off_lagged == 1).await;
+        // The one that was cut off has not even closed its end.
+        let _stream = admitted(&server, "/stream?history=0").await;
+        drop(client);
+    });
+}
+
+/// Lets everybody in, for as long as it is told; or panics.
+struct Doorkeeper {
+    lets_in_for: Option<Duration>,
+    calls: Arc<AtomicU32>,
+}
+
+impl Authorize for Doorkeeper {
+    fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            // Not at the first poll: the connection is under way then.
+            tokio::task::yield_now().await;
+            assert!(attempt.cookie("panic").is_none(), "on purpose");
+            let mut grant = Grant::default();
+            grant.subscribe = "**".parse().unwrap();
+            grant.publish = "**".parse().unwrap();
+            grant.admin = true;
+            grant.subject = Some("somebody".into());
+            grant.expires = self.lets_in_for.map(|time| SystemTime::now() + time);
+            Ok(Some(grant))
+        })
+    }
+}
+
+fn guarded(lets_in_for: Option<Duration>) -> (Server, Arc<AtomicU32>) {
+    let calls = Arc::<AtomicU32>::default();
+    let access = Access::new().accept(Doorkeeper { lets_in_for, calls: calls.clone() });
+    (with(tight(), |builder| builder.access(access)), calls)
+}
+
+#[test]
+fn by_a_token_that_ends() {
+    run(async {
+        let (server, _) = guarded(Some(Duration::from_secs(2)));
+        let stream = admitted(&server, "/stream").await;
+        let _silent = server.connect().await;
+        assert_full(&server).await;
+        until(|| server.stats().streams == 0).await;
+        // Nothing but the end of the grant ended it, and the client has not closed.
+        let _again = admitted(&server, "/stream").await;
+        drop(stream);
+    });
+}
+
+#[test]
+fn by_rules_that_take_back_what_was_granted() {
+    run(async {
+        let (server, _) = guarded(None);
+        let stream = admitted(&server, "/stream").await;
+        let _silent = server.connect().await;
+        assert_full(&server).await;
+        // These know no doorkeeper, and no grant of one.
+        server.access.replace(Access::new().anonymous_subscribe("".parse().unwrap()));
+        until(|| server.stats().streams == 0).await;
+        server.access.replace(Access::new());
+        let _again = admitted(&server, "/stream").await;
+        drop(stream);
+    });
+}
+
+#[test]
+fn by_a_client_that_takes_no_bytes() {
+    run(async {
+        let write_timeout = Duration::from_secs(1);
+        let options = HubOptions { history: 10_000, ..Server::hub_options() };
+        let server = Server::with(options, |builder| {
+            let streams = StreamOptions { write_timeout, ..StreamOptions::default() };
+            builder.shards(4).limits(tight()).send_buffer(4096).streams(streams)
+        });
+        let mut client = Client::connect_narrow(server.address).await;
+        client.send(request("GET", "/stream", &[], b"")).await;
+        until(|| server.stats().streams == 1).await;
+        let _silent = server.connect().await;
+        assert_full(&server).await;
+        let payload = format!("\"{}\"", "x".repeat(4000));
+        for _ in 0..1000 {
+            server.hub.publish(event("t", &payload)).await.unwrap();
+        }
+        until(|| server.stats().streams == 0).await;
+        let _again = admitted(&server, "/stream").await;
+        drop(client);
+    });
+}
+
+#[test]
+fn by_a_request_that_does_not_come_in_time() {
+    run(async {
+        let http = HttpOptions { head_timeout: Duration::from_millis(300), ..HttpOptions::default() };
+        let server = with(tight(), |builder| builder.http(http));
+        let (silent, mut slow) = (server.connect().await, server.connect().await);
+        slow.send("GET / HTTP/1.1\r\n").await;
+        assert_full(&server).await;
+        assert_eq!((silent.rest().await, slow.rest().await), ("".into(), "".into()));
+        assert_free(&server).await;
+    });
+}
+
+#[test]
+fn by_an_operator() {
+    run(async {
+        let server = with(tight(), |builder| builder);
+        let mut operator = server.connect().await;
+        operator.get("/").await.ok();
+        let mut stream = admitted(&server, "/stream").await;
+        let id = stream.hello().await["client_id"].as_str().unwrap().to_owned();
+        assert_full(&server).await;
+        operator.send(request("DELETE", &format!("/clients/{id}"), &[], b"")).await;
+        operator.response().await.ok();
+        while stream.try_block().await.is_some() {}
+        let _again = admitted(&server, "/stream").await;
+        drop(operator);
+    });
+}
+
+#[test]
+fn by_a_server_that_drains() {
+    run(async {
+        let mut server = with(tight(), |builder| builder.drain(Duration::from_secs(2)));
+        let (mut stream, mut idle) = (admitted(&server, "/stream").await, server.connect().await);
+        idle.get("/").await.ok();
+        assert_full(&server).await;
+        server.stop();
+        while let Some(block) = stream.try_block().await {
+            let Block::Event(event) = block else { continue };
+            assert_eq!(event.event, "system");
+        }
+        assert_eq!(idle.rest().await, "");
+        // The permits live in the connections: with the last of them all are back, and the server ends.
+        until(|| server.stats().connections == 0).await;
+        drop(server);
+    });
+}
+
+#[test]
+fn by_a_handler_that_panics_which_costs_nobody_else_anything() {
+    run(async {
+        let (server, calls) = guarded(None);
+        let mut stream = admitted(&server, "/stream?topics=t").await;
+        stream.hello().await;
+        let panics = |path| request("GET", path, &[("cookie", "panic=1")], b"");
+        for round in 0..20 {
+            let before = calls.load(Ordering::Relaxed);
+            let answer = admitted_answer(&server, &panics(["/stream", "/clients"][round % 2])).await;
+            assert_problem(&answer, 500, &["the server failed"]);
+            assert!(calls.load(Ordering::Relaxed) > before);
+        }
+        // The connection of such a request is as good as any.
+        let mut client = loop {
+            let mut client = server.connect().await;
+            client.send(panics("/topics")).await;
+            if client.response().await.head.status == 500 {
+                break client;
+            }
+        };
+        client.get("/topics").await.ok();
+        server.publish("t", [1]).await;
+        stream.data_at(1).await;
+        let metrics = client.get("/metrics/json").await.ok();
+        assert_eq!(metrics["refusals_by_reason"]["panic"], 21);
+        drop((client, stream));
+        assert_free(&server).await;
+    });
+}
+
+/// The answer to `request`, once there is room for it.
+async fn admitted_answer(server: &Server, request: &[u8]) -> crate::support::Response {
+    loop {
+        let answer = server.ask(request).await;
+        if !is_full(answer.head.status) {
+            return answer;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How much of something a server takes.
+
+mod connections;
+mod freeing;
+mod loris;
+mod program;
+mod rates;
+mod requests;
+mod streams;
+
+use fanline::server::{Builder, HttpOptions, Limits};
+
+use crate::support::{Client, Head, Server, Stream, request};
+
+/// A server of four shards with these limits.
+fn limited(limits: Limits) -> Server {
+    with(limits, |builder| builder)
+}
+
+fn with(limits: Limits, configure: impl FnOnce(Builder) -> Builder) -> Server {
+    Server::with(Server::hub_options(), |builder| configure(builder.shards(4).limits(limits)))
+}
+
+fn accepting(http: HttpOptions) -> Server {
+    Server::with(Server::hub_options(), |builder| builder.http(http))
+}
+
+/// What became of somebody who wanted a stream.
+enum Outcome {
+    Stream(Stream),
+    Refused(Head),
+    /// Closed without an answer.
+    Closed,
+}
+
+async fn ask_on(mut client: Client, target: &str) -> Outcome {
+    if client.try_send(request("GET", target, &[], b"")).await.is_err() {
+        return Outcome::Closed;
+    }
+    match client.try_head().await {
+        Some(head) if head.status == 200 => Outcome::Stream(Stream::new(client, head)),
+        Some(head) => Outcome::Refused(head),
+        None => Outcome::Closed,
+    }
+}
+
+async fn ask(server: &Server, target: &str) -> Outcome {
+    ask_on(server.connect().await, target).await
+}
+
+/// Asks until there is room.
+async fn admitted(server: &Server, target: &str) -> Stream {
+    loop {
+        if let Outcome::Stream(stream) = ask(server, target).await {
+            return stream;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Has `count` clients ask for `target` at the same time, and answers the streams that some of them got.
+async fn rush(server: &Server, target: &'static str, count: usize) -> Vec<Stream> {
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let address = server.address;
+        clients.spawn(async move { ask_on(Client::connect(address).await, target).await });
+    }
+    let mut streams = Vec::new();
+    for outcome in clients.join_all().await {
+        match outcome {
+            Outcome::Stream(stream) => streams.push(stream),
+            Outcome::Refused(head) => {
+                assert_eq!(head.status, 503, "{head:?}");
+                assert!(head.header("retry-after").is_some(), "{head:?}");
+            }
+            Outcome::Closed => {}
+        }
+    }
+    streams
+}

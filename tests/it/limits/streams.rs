@@ -1,0 +1,56 @@
+//! What one subscriber may ask for, and how many may ask for everything.
+
+use fanline::server::{HttpOptions, Limits};
+
+use super::{Outcome, accepting, admitted, ask, limited, rush};
+use crate::support::{assert_problem, run, until};
+
+#[test]
+fn of_those_who_want_everything_exactly_as_many_get_it_as_the_limit_says() {
+    run(async {
+        let server = limited(Limits { max_firehose: 3, ..Limits::default() });
+        let mut streams = rush(&server, "/stream", 40).await;
+        assert_eq!(streams.len(), 3);
+        for target in ["/stream?topics=a,**", "/stream?topics=news.*", "/stream?topics="] {
+            let refused = server.get(target).await;
+            assert_problem(&refused, 503, &["3 subscribers", "the limit is 3", "max_firehose"]);
+            assert_eq!(refused.head.header("retry-after"), Some("5"));
+        }
+        // Whoever names topics costs their events only.
+        let mut named = server.follow("/stream?topics=a,b").await;
+        server.publish("a", [1]).await;
+        named.data_at(1).await;
+        for _ in 0..2 {
+            streams.pop();
+            until(|| server.stats().streams == 3).await;
+            streams.extend(rush(&server, "/stream?topics=*", 10).await);
+            assert_eq!(streams.len(), 3);
+        }
+        assert_eq!(server.get("/metrics/json").await.ok()["refusals_by_reason"]["firehose"], 37 + 3 + 2 * 9);
+    });
+}
+
+#[test]
+fn a_place_is_not_taken_by_a_subscription_that_is_refused_for_something_else() {
+    run(async {
+        let server = limited(Limits { max_firehose: 1, ..Limits::default() });
+        for target in ["/stream?heartbeat=0", "/stream?topics=*,a*b", "/stream?on_lag=x"] {
+            assert!(matches!(ask(&server, target).await, Outcome::Refused(head) if head.status == 400));
+        }
+        admitted(&server, "/stream").await.hello().await;
+    });
+}
+
+#[test]
+fn patterns_are_limited_in_number_and_in_wildcards() {
+    run(async {
+        let server = accepting(HttpOptions { max_patterns: 2, max_wildcards: 3, ..HttpOptions::default() });
+        for (target, what) in [
+            ("/stream?topics=a.*,b.*,c.*", ["3 patterns", "the limit is 2 (setting max_patterns)"]),
+            ("/stream?topics=*.*.*.**", ["4 wildcards in \"*.*.*.**\"", "the limit is 3 (setting max_wildcards)"]),
+        ] {
+            assert_problem(&server.get(target).await, 400, &what);
+        }
+        server.follow("/stream?topics=a.*,*.*.**,c,d,e").await;
+    });
+}
