@@ -1,7 +1,9 @@
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{Request, Uri};
 
+use super::Options;
 use super::framing;
+use super::page::PageQuery;
 use super::query::StreamQuery;
 use crate::hub::Start;
 
@@ -21,7 +23,10 @@ pub(crate) fn query(data: &[u8]) {
         return;
     }
     let text = request.uri().query().unwrap_or("");
-    let Ok(query) = StreamQuery::parse(text, request.headers(), 100) else { return };
+    if let Ok(page) = PageQuery::parse(text, &["name", "tag", "topic"]) {
+        assert!((1..=1000).contains(&page.limit));
+    }
+    let Ok(query) = StreamQuery::parse(text, request.headers(), &Options::default()) else { return };
     assert!(query.filters.len() <= 100 && query.tags.len() <= 32);
     assert!(query.heartbeat.is_none_or(|seconds| (1..=3600).contains(&seconds)));
     let filters = query.filters.iter().map(|filter| filter.as_str());
