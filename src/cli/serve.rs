@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::access::Rules;
-use super::printable::Printable;
+use super::printable::{Printable, Syntax};
 use super::reload::Reload;
 use super::{complain, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
@@ -195,9 +195,16 @@ fn tell_supervisor(states: &[NotifyState<'_>]) {
 fn start_log(settings: &Settings) -> Option<LogLines> {
     let filter = EnvFilter::new(&settings.log_filter);
     let to_stderr = tracing_subscriber::fmt::layer();
+    let is_terminal = io::stderr().is_terminal();
+    let syntax = match settings.log_format {
+        LogFormat::Pretty if is_terminal => Syntax::Coloured,
+        LogFormat::Pretty => Syntax::Plain,
+        LogFormat::Json => Syntax::Json,
+    };
+    let to_stderr = to_stderr.with_writer(move || Printable(io::stderr(), syntax));
     let to_stderr = match settings.log_format {
-        LogFormat::Pretty => to_stderr.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => to_stderr.with_writer(|| Printable(io::stderr())).json().boxed(),
+        LogFormat::Pretty => to_stderr.with_ansi(is_terminal).boxed(),
+        LogFormat::Json => to_stderr.json().boxed(),
     };
     let (to_hub, lines) = settings.demo.then(log::layer).unzip();
     tracing_subscriber::registry().with(to_stderr.with_filter(filter)).with(to_hub).init();
