@@ -69,6 +69,8 @@ impl Subscription {
     /// and how many are.
     pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<(Sequence, Option<u64>)> {
         let mut lost: Option<(Sequence, Option<u64>)> = None;
+        // The channels whose count stands in the ledger.
+        let mut counted = Vec::new();
         for cursor in &mut self.cursors {
             let channel = &cursor.channel;
             let place = channel.place_after(after);
@@ -77,13 +79,17 @@ impl Subscription {
             let count = if channel.topic.is_none() {
                 // Everything stood in the firehose; of what a pattern takes there is no count.
                 self.filter.is_none().then(|| evicted - after)
-            } else if after >= place.known_since {
-                self.history.ledger.count(channel.id, after, evicted)
             } else {
-                None
+                counted.push((channel.id, evicted));
+                (after >= place.known_since).then_some(0)
             };
             let (to, missed) = lost.unwrap_or((0, Some(0)));
             lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
+        }
+        if matches!(lost, Some((_, Some(_)))) && !counted.is_empty() {
+            counted.sort_unstable();
+            let count = self.history.ledger.count(after, &counted);
+            lost = lost.map(|(to, missed)| (to, missed.zip(count).map(|(missed, count)| missed + count)));
         }
         lost
     }
