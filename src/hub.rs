@@ -294,15 +294,14 @@ impl Hub {
         self.0.history.position(self.0.history.head())
     }
 
-    /// What the hub holds now. Walks over all topics.
+    /// What the hub holds now.
     pub fn stats(&self) -> HubStats {
-        let topics = read(&self.0.history.topics);
-        let retained = topics.iter().map(|channel| channel.ring.retained());
+        let history = &self.0.history;
         HubStats {
-            published: self.0.history.head(),
-            topics: topics.iter().len(),
-            retained_events: retained.map(|indices| indices.end - indices.start).sum(),
-            retained_bytes: self.0.history.retained_bytes(),
+            published: history.head(),
+            topics: read(&history.topics).iter().len(),
+            retained_events: history.retained_events(),
+            retained_bytes: history.retained_bytes(),
         }
     }
 
@@ -337,15 +336,12 @@ impl Hub {
                 }
             }
         }
-        let stats = |(topic, channel): (Topic, crate::sync::Arc<Channel>)| {
-            let retained = channel.ring.retained();
-            TopicStats {
-                topic,
-                subscribers: channel.listeners.count(),
-                retained_events: retained.end - retained.start,
-                retained_bytes: channel.weight() as u64,
-                last: Some(channel.newest()).filter(|&last| last > 0).map(|last| self.0.history.position(last)),
-            }
+        let stats = |(topic, channel): (Topic, crate::sync::Arc<Channel>)| TopicStats {
+            topic,
+            subscribers: channel.listeners.count(),
+            retained_events: channel.retained(),
+            retained_bytes: channel.weight() as u64,
+            last: Some(channel.newest()).filter(|&last| last > 0).map(|last| self.0.history.position(last)),
         };
         (first.into_iter().map(stats).collect(), count)
     }

@@ -119,6 +119,12 @@ impl Channel {
         lock(&self.tail).weights.iter().sum()
     }
 
+    /// How many events can be read.
+    pub(crate) fn retained(&self) -> u64 {
+        let indices = self.ring.retained();
+        indices.end - indices.start
+    }
+
     /// The newest event that this channel has had, retained or not.
     pub(crate) fn newest(&self) -> Sequence {
         let tail = lock(&self.tail);

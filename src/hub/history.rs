@@ -44,6 +44,8 @@ pub(crate) struct History {
     pub(crate) sampler: Sampler,
     /// Bytes that all channels hold; only the sequencer writes it.
     retained_bytes: AtomicU64,
+    /// Events that the topics' rings hold; only the sequencer writes it. Counted, because anybody may ask for it.
+    retained_events: AtomicU64,
     max_bytes: u64,
     max_topics: usize,
     /// At how many topics there may be some to drop: more than the bound when most of them have subscribers.
@@ -65,6 +67,7 @@ impl History {
             ledger: Ledger::new(LEDGER),
             sampler: Sampler::new(),
             retained_bytes: AtomicU64::new(0),
+            retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
             crowded: AtomicU64::new(options.history_topics as u64),
@@ -110,7 +113,7 @@ impl History {
         let mut topics = write(&self.topics);
         topics.forget(base);
         for channel in topics.iter().chain([&self.firehose]) {
-            let freed = channel.break_off(base);
+            let freed = self.changing(channel, || channel.break_off(base));
             self.account(0, freed);
         }
         self.publish(base);
@@ -123,6 +126,10 @@ impl History {
         self.retained_bytes.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn retained_events(&self) -> u64 {
+        self.retained_events.load(Ordering::Relaxed)
+    }
+
     /// Puts `run` into its rings. Readers see it once [`History::publish`] says so, or when one of its events has to make
     /// room already: what is gone was there to be read, and a gap never ends beyond the head. For the sequencer.
     pub(crate) fn append(&self, run: &mut EventRun) -> Option<Arc<Channel>> {
@@ -133,11 +140,12 @@ impl History {
             let frame = Frame::new(sequence, topic.clone(), chunk);
             self.ledger.record(sequence, channel.id);
             for channel in [&channel, &self.firehose] {
-                let (grown, freed) = channel.append(frame.clone(), |evicted| {
+                let before_evicting = |evicted| {
                     if evicted > self.head.load(Ordering::Relaxed) {
                         self.publish(sequence - 1);
                     }
-                });
+                };
+                let (grown, freed) = self.changing(channel, || channel.append(frame.clone(), before_evicting));
                 self.account(grown, freed);
             }
         }
@@ -153,6 +161,25 @@ impl History {
     fn account(&self, grown: usize, freed: usize) {
         let bytes = self.retained_bytes.load(Ordering::Relaxed) + grown as u64 - freed as u64;
         self.retained_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Calls `change`, and notes by how much the number of events in the ring of a topic grew or shrank.
+    fn changing<T>(&self, channel: &Channel, change: impl FnOnce() -> T) -> T {
+        if channel.topic.is_none() {
+            return change();
+        }
+        let before = channel.retained();
+        let changed = change();
+        let events = self.retained_events.load(Ordering::Relaxed) + channel.retained() - before;
+        self.retained_events.store(events, Ordering::Relaxed);
+        changed
+    }
+
+    /// Forgets what a channel holds that was dropped.
+    fn forget(&self, channel: &Channel) {
+        self.account(0, channel.weight());
+        let events = self.retained_events.load(Ordering::Relaxed) - channel.retained();
+        self.retained_events.store(events, Ordering::Relaxed);
     }
 
     /// The channel of `topic`, which is made if there is none. All events before `next` stand in their rings. For the
@@ -175,7 +202,7 @@ impl History {
     fn make_room(&self, topics: &mut Topics) {
         let step = self.max_topics / 16;
         for channel in topics.drop_quietest(self.max_topics - step - 1) {
-            self.account(0, channel.weight());
+            self.forget(&channel);
         }
         let crowded = self.max_topics.max(topics.iter().len() + step + 1);
         self.crowded.store(crowded as u64, Ordering::Relaxed);
@@ -206,7 +233,7 @@ impl History {
         while self.retained_bytes() > goal
             && let Some((weight, index)) = heaviest.pop()
         {
-            let freed = channels[index].evict_segment();
+            let freed = self.changing(channels[index], || channels[index].evict_segment());
             self.account(0, freed);
             // An empty channel frees nothing and leaves the race.
             if freed > 0 {
@@ -229,7 +256,7 @@ impl History {
         let mut channels = write(&self.topics);
         for topic in topics {
             if let Some(channel) = channels.drop_if_idle(topic, &recent) {
-                self.account(0, channel.weight());
+                self.forget(&channel);
             }
         }
     }

@@ -448,6 +448,8 @@ impl World {
         assert!(retained_in(&history.firehose).len() <= self.options.firehose_history);
         let bytes = topics.iter().chain([&history.firehose]).map(|channel| channel.weight() as u64).sum::<u64>();
         assert_eq!(bytes, history.retained_bytes(), "what the channels hold is what is accounted for");
+        let events = topics.iter().map(|channel| retained_in(channel).len() as u64).sum::<u64>();
+        assert_eq!(events, history.retained_events());
         assert!(bytes <= self.options.history_bytes as u64);
     }
 }
