@@ -17,6 +17,8 @@ mod attempt;
 mod crypto;
 #[cfg(feature = "auth")]
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod grant;
 #[cfg(feature = "auth")]
 mod key_set;

@@ -32,6 +32,8 @@ pub(crate) mod status;
 mod archive;
 #[cfg(feature = "redis")]
 mod entry;
+#[cfg(all(feature = "redis", any(test, fuzzing)))]
+pub(crate) mod fuzz;
 #[cfg(feature = "redis")]
 mod keys;
 #[cfg(feature = "redis")]

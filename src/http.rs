@@ -10,6 +10,9 @@ mod clients;
 mod cluster;
 pub(crate) mod cors;
 mod demo;
+mod framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod linger;
 mod metrics;
 mod page;
@@ -140,6 +143,9 @@ impl Routes {
 
     /// Answers one request, on a connection that is `over` a limit or not.
     pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&Over>) -> Reply {
+        if let Err(problem) = framing::check(&request) {
+            return self.refuse(problem, request.method(), request.uri().path(), remote);
+        }
         match &self.cors {
             Some(cors) if cors::covers(&self.options.origins, request.uri().path()) => {
                 cors::answer(cors, request, |request| self.answer_plainly(request, remote, over)).await
@@ -160,14 +166,16 @@ impl Routes {
                 ))
             }),
         };
-        outcome.unwrap_or_else(|problem| {
-            tracing::debug!(%remote, %method, path, ?problem, "refused");
-            self.shard.metrics.refused(problem.status().as_u16(), problem.reason());
-            if path == "/publish" || path.starts_with("/publish/") {
-                self.shard.metrics.publishing_failed(problem.reason());
-            }
-            Reply::Ordinary(problem.into_response())
-        })
+        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, remote))
+    }
+
+    fn refuse(&self, problem: Problem, method: &Method, path: &str, remote: SocketAddr) -> Reply {
+        tracing::debug!(%remote, %method, path, ?problem, "refused");
+        self.shard.metrics.refused(problem.status().as_u16(), problem.reason());
+        if path == "/publish" || path.starts_with("/publish/") {
+            self.shard.metrics.publishing_failed(problem.reason());
+        }
+        Reply::Ordinary(problem.into_response())
     }
 
     async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {

@@ -67,6 +67,9 @@ pub mod auth;
 pub mod backbone;
 mod conn;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 pub mod hub;
 mod limit;

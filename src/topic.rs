@@ -242,8 +242,12 @@ fn is_forbidden(c: char) -> bool {
     c == ',' || c.is_control() || c.is_whitespace()
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod naive;
+#[cfg(any(test, fuzzing))]
+mod reference;
 
 #[cfg(test)]
 mod tests {

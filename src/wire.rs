@@ -1,6 +1,8 @@
 //! Events as bytes: what goes over the wire, and how it is framed there. Nothing here knows about connections.
 
 pub(crate) mod chunk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod lines;
 pub mod publication;
 pub(crate) mod sse;

@@ -99,7 +99,7 @@ impl Tokens {
         Self { jwks: Some(jwks), ..self }
     }
 
-    async fn verify(&self, token: &str) -> Result<Grant, Refusal> {
+    pub(super) async fn verify(&self, token: &str) -> Result<Grant, Refusal> {
         let header = jsonwebtoken::decode_header(token)
             .map_err(|_| unknown("the token cannot be read, or its algorithm is none that is accepted"))?;
         if header.crit.is_some() {

@@ -5,6 +5,7 @@ mod access;
 mod bench;
 mod client;
 mod key;
+mod printable;
 mod publish;
 mod reload;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::access::Rules;
+use super::printable::Printable;
 use super::reload::Reload;
 use super::{complain, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
@@ -192,10 +193,10 @@ fn tell_supervisor(states: &[NotifyState<'_>]) {
 /// Log lines go to standard error, and with `--demo` to the topic `log` as well.
 fn start_log(settings: &Settings) -> Option<LogLines> {
     let filter = EnvFilter::new(&settings.log_filter);
-    let to_stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let to_stderr = tracing_subscriber::fmt::layer();
     let to_stderr = match settings.log_format {
-        LogFormat::Pretty => to_stderr.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => to_stderr.json().boxed(),
+        LogFormat::Pretty => to_stderr.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => to_stderr.with_writer(|| Printable(io::stderr())).json().boxed(),
     };
     let (to_hub, lines) = settings.demo.then(log::layer).unzip();
     tracing_subscriber::registry().with(to_stderr.with_filter(filter)).with(to_hub).init();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
@@ -26,6 +26,8 @@ pub(crate) struct Problem {
     wants_credentials: bool,
     /// Which limit was reached, where there are several of one status.
     limit: Option<Reason>,
+    /// Whether the connection takes no more requests.
+    closes: bool,
     /// More that the client should know, as members of the problem object.
     more: serde_json::Map<String, serde_json::Value>,
 }
@@ -34,11 +36,12 @@ impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
-            detail: detail.into(),
+            detail: printable(detail.into()),
             allow: None,
             retry_after: None,
             wants_credentials: false,
             limit: None,
+            closes: false,
             more: serde_json::Map::new(),
         }
     }
@@ -56,6 +59,12 @@ impl Problem {
     /// The server can't now, and most likely can soon.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// The same problem, and the connection's end.
+    #[must_use]
+    pub(crate) fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -77,7 +86,8 @@ impl Problem {
             414 => "query_too_long",
             415 => "media_type",
             500 => "panic",
-            501.. => "unavailable",
+            501 => "invalid",
+            502.. => "unavailable",
             _ => "invalid",
         }
     }
@@ -112,11 +122,26 @@ impl Problem {
         if self.wants_credentials {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fanline\""));
         }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Control characters as escapes: a detail may repeat what a client sent, and stands in logs and terminals.
+fn printable(detail: String) -> String {
+    if !detail.contains(char::is_control) {
+        return detail;
+    }
+    let mut printable = String::with_capacity(detail.len() + 16);
+    for c in detail.chars() {
+        if c.is_control() { printable.extend(c.escape_debug()) } else { printable.push(c) }
+    }
+    printable
 }
 
 impl From<Over> for Problem {

@@ -142,6 +142,8 @@ async fn exchange(
     let mut builder = http1::Builder::new();
     builder
         .keep_alive(!is_draining && over.is_none())
+        // A client may say that it sends no more, and still wait for its answer: `nc -N` does.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         // The buffer alone is no limit: a longer head that comes in one piece would be taken.

@@ -23,9 +23,10 @@
 //! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
 //! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
 
+mod place;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -453,140 +454,6 @@ impl Subscription {
         self.taken = resume;
         let (to, resume) = (self.history.position(to), self.history.position(resume));
         Gap { reason, from, to, missed, resume }
-    }
-
-    /// Places the cursors, after they were entered with their channels.
-    fn find_place(&mut self, start: Start) -> Opening {
-        let (breaks, last, head) = self.history.now();
-        self.breaks = breaks;
-        let oldest = last.numbering.offset;
-        let (after, resumes) = match start {
-            Start::Live => (head, None),
-            Start::Earliest => (oldest, None),
-            Start::Newest(count) => (self.before_newest(count, head).max(oldest), None),
-            Start::UnknownId => (oldest, Some((GapReason::UnknownId, None))),
-            Start::After(position) => match last.numbering.sequence(position) {
-                None if position.epoch == last.numbering.epoch => (oldest, Some((GapReason::UnknownId, None))),
-                None => (oldest, Some((GapReason::Epoch, Some(position)))),
-                Some(sequence) if sequence > head => (oldest, Some((GapReason::UnknownId, None))),
-                Some(sequence) => (sequence, Some((GapReason::Evicted, Some(position)))),
-            },
-        };
-        self.taken = after;
-        let lost = self.place_cursors(after);
-        let can_fetch = self.history.requester().is_some();
-        let position = match resumes {
-            Some((GapReason::Evicted, _)) | None if can_fetch && lost.is_some() && self.wants_all_after(start) => {
-                self.catch_up = Some(Box::new(CatchUp::Placing));
-                return Opening { position: Some(self.history.position(after)), replayed: None };
-            }
-            None => {
-                // Nobody asked for what was evicted before the first retained frame. What is missing after it, of another
-                // topic or because events came and went meanwhile, is a gap like any other.
-                self.taken = self.before_first(head).max(after);
-                let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
-                let from = Some(self.position());
-                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
-                from
-            }
-            Some((GapReason::Evicted, from)) => {
-                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
-                from
-            }
-            Some((reason, from)) => {
-                let to = lost.map_or(oldest, |(to, _)| to);
-                self.gap = Some(Box::new(self.gap(reason, from, to, None, head)));
-                None
-            }
-        };
-        let replayed = self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum();
-        Opening { position, replayed: Some(replayed) }
-    }
-
-    /// Whether what has left the rings is asked for as well.
-    fn wants_all_after(&self, start: Start) -> bool {
-        matches!(start, Start::Earliest | Start::After(_))
-    }
-
-    /// Sets each cursor to the first retained frame after `after`. Answers the newest sequence that is lost, if any is,
-    /// and how many are.
-    fn place_cursors(&mut self, after: Sequence) -> Option<(Sequence, Option<u64>)> {
-        let mut lost: Option<(Sequence, Option<u64>)> = None;
-        for cursor in &mut self.cursors {
-            let channel = &cursor.channel;
-            let place = channel.place_after(after);
-            cursor.index = place.index;
-            let Some(evicted) = place.evicted else { continue };
-            let count = if channel.topic.is_none() {
-                // Everything stood in the firehose; of what a pattern takes there is no count.
-                self.filter.is_none().then(|| evicted - after)
-            } else if after >= place.known_since {
-                self.history.ledger.count(channel.id, after, evicted)
-            } else {
-                None
-            };
-            let (to, missed) = lost.unwrap_or((0, Some(0)));
-            lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
-        }
-        lost
-    }
-
-    /// The sequence before the first frame that the cursors have.
-    fn before_first(&self, head: Sequence) -> Sequence {
-        let firsts = self.cursors.iter().filter_map(|cursor| match cursor.channel.ring.read(cursor.index) {
-            Read::Run(run) => Some(run.get(cursor.index).sequence() - 1),
-            _ => None,
-        });
-        firsts.min().unwrap_or(head).min(head)
-    }
-
-    /// How many frames up to `head` the cursor has that are wanted.
-    fn ready(&self, cursor: &Cursor, head: Sequence) -> u64 {
-        let end = cursor.channel.ring.partition_point(|frame| frame.sequence() <= head);
-        if self.filter_of(&cursor.channel).is_none() {
-            return end.saturating_sub(cursor.index);
-        }
-        self.wanted(&cursor.channel, cursor.index..end).len() as u64
-    }
-
-    /// The sequence before the newest `count` frames up to `head` that are wanted.
-    fn before_newest(&self, count: u64, head: Sequence) -> Sequence {
-        if count == 0 {
-            return head;
-        }
-        let mut sequences = Vec::new();
-        for Cursor { channel, .. } in &self.cursors {
-            let end = channel.ring.partition_point(|frame| frame.sequence() <= head);
-            let oldest = channel.ring.retained().start;
-            let begin = if self.filter_of(channel).is_some() { oldest } else { oldest.max(end.saturating_sub(count)) };
-            sequences.extend(self.wanted(channel, begin..end));
-        }
-        sequences.sort_unstable_by(|a, b| b.cmp(a));
-        match usize::try_from(count - 1).ok().and_then(|last| sequences.get(last)) {
-            Some(sequence) => sequence - 1,
-            None => 0,
-        }
-    }
-
-    /// The sequences of the channel's frames that are wanted, as far as they are retained.
-    fn wanted(&self, channel: &Channel, indices: Range<u64>) -> Vec<Sequence> {
-        let filter = self.filter_of(channel);
-        let mut sequences = Vec::new();
-        let mut index = indices.start;
-        while index < indices.end {
-            match channel.ring.read(index) {
-                Read::Run(run) => {
-                    let frames = (index..run.indices().end.min(indices.end)).map(|index| run.get(index));
-                    let is_wanted =
-                        |frame: &&Frame| filter.is_none_or(|filter| filter.takes_from_firehose(frame.topic()));
-                    sequences.extend(frames.filter(is_wanted).map(Frame::sequence));
-                    index = run.indices().end;
-                }
-                Read::Lagged => index = channel.ring.retained().start.max(index + 1),
-                Read::Empty => break,
-            }
-        }
-        sequences
     }
 }
 

@@ -9,8 +9,11 @@
 //! a misspelled key that is passed over would lose what it holds.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -28,6 +31,29 @@ struct Publication<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+}
+
+/// A publication by the names of its fields: what serde derives takes their values in an array as well.
+struct Object<'a>(Publication<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event, which is an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<'de>, A::Error> {
+                Publication::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
 }
 
 /// `null` is a value like any other, and not a missing key.
@@ -90,7 +116,7 @@ impl InvalidPublication {
 /// # Errors
 /// [`InvalidPublication`] says what is wrong, and for malformed JSON the line and column.
 pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
-    serde_json::from_slice::<Publication<'_>>(json)?.validate(json, max_event_bytes)
+    serde_json::from_slice::<Object<'_>>(json)?.0.validate(json, max_event_bytes)
 }
 
 /// Reads the events of a JSON array, all or none, or the one of a JSON object.
@@ -101,8 +127,8 @@ pub fn parse_events(json: &Bytes, max_event_bytes: usize) -> Result<Vec<Event>, 
     if json.trim_ascii_start().first() != Some(&b'[') {
         return parse_event(json, max_event_bytes).map(|event| vec![event]);
     }
-    let publications: Vec<Publication<'_>> = serde_json::from_slice(json)?;
-    let validated = publications.into_iter().enumerate().map(|(index, publication)| {
+    let publications: Vec<Object<'_>> = serde_json::from_slice(json)?;
+    let validated = publications.into_iter().enumerate().map(|(index, Object(publication))| {
         publication
             .validate(json, max_event_bytes)
             .map_err(|error| InvalidPublication::InArray { index, error: Box::new(error) })
@@ -193,7 +219,8 @@ mod tests {
             (r#"{"topic":"t","data":1} x"#, "trailing characters"),
             (r#"{"topic":"t","text":"\ud800"}"#, "hex escape"),
             (r#"{"topic":"t","text":null}"#, "an event has a payload"),
-            ("[1]", "invalid"),
+            ("[1]", "expected an event, which is an object"),
+            (r#"["t",null,1,null]"#, "expected an event, which is an object"),
         ] {
             let error = event(json).unwrap_err();
             assert!(error.contains(expected), "{json}: {error}");

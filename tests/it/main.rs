@@ -14,6 +14,7 @@ mod demo;
 mod drain;
 mod files;
 mod health;
+mod hostile;
 mod lag;
 mod layers;
 mod limits;

@@ -119,6 +119,13 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The process, without what is known of its server.
+    pub fn into_process(self) -> Process {
+        self.process
+    }
+}
+
 impl Deref for Server {
     type Target = Process;
 

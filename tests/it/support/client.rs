@@ -8,9 +8,13 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::Stream;
 
-/// A request as bytes; its length is stated when it has a body, or could have one.
+/// A request as bytes, to the host `test` unless `headers` name another; its length is stated when it has a body, or could
+/// have one.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("{method} {target} HTTP/1.1\r\nhost: test\r\n");
+    let mut head = format!("{method} {target} HTTP/1.1\r\n");
+    if headers.iter().all(|(name, _)| *name != "host") {
+        head += "host: test\r\n";
+    }
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }

@@ -1,0 +1,124 @@
+use bytes::Bytes;
+use eventsource_stream::EventStream;
+use futures_util::future::FutureExt;
+use futures_util::stream::{StreamExt, iter};
+use serde::de::IgnoredAny;
+
+use super::chunk;
+use super::lines::{Lines, TooLong};
+use super::publication::{parse_event, parse_events, parse_payload};
+use super::sse;
+use crate::event::{Event, EventName, Payload};
+use crate::position::{Epoch, StreamPosition};
+use crate::topic::Topic;
+
+const MAX_EVENT_BYTES: usize = 1000;
+
+/// A body, as each of what a body may be.
+pub(crate) fn publication(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    for is_json in [true, false] {
+        if let Ok(payload) = parse_payload(body.clone(), is_json, MAX_EVENT_BYTES) {
+            check(&payload, &body);
+        }
+    }
+    let event = parse_event(&body, MAX_EVENT_BYTES);
+    let events = parse_events(&body, MAX_EVENT_BYTES);
+    for event in event.iter().chain(events.iter().flatten()) {
+        assert_eq!(Topic::new(event.topic().as_str()).as_ref(), Ok(event.topic()));
+        let name = std::str::from_utf8(event.name().as_bytes()).expect("a name is UTF-8");
+        assert_eq!(EventName::new(name).as_ref(), Ok(event.name()));
+        check(event.payload(), &body);
+    }
+    if let Ok(event) = &event {
+        assert_eq!(events.expect("what is an event is one event"), std::slice::from_ref(event));
+    }
+    // In an array it is the same event, or none as well.
+    if !data.contains(&b',') || event.is_ok() {
+        let array = parse_events(&[b"[", data, b"]"].concat().into(), MAX_EVENT_BYTES);
+        match (event, array) {
+            (Ok(event), Ok(array)) => assert_eq!(array, [event]),
+            (Err(_), array) => assert!(array.is_err() || data.trim_ascii().is_empty()),
+            (Ok(_), Err(error)) => panic!("alone it is an event: {error}"),
+        }
+    }
+}
+
+fn check(payload: &Payload, body: &[u8]) {
+    let bytes = payload.as_bytes();
+    assert!(bytes.len() <= MAX_EVENT_BYTES && std::str::from_utf8(bytes).is_ok());
+    if payload.is_json() {
+        serde_json::from_slice::<IgnoredAny>(bytes).expect("it is JSON");
+        assert!(memchr::memmem::find(body, bytes).is_some(), "it goes through byte for byte");
+    }
+}
+
+/// A body of lines. It comes in blocks whose lengths go with its first byte.
+pub(crate) fn lines(data: &[u8]) {
+    const LONGEST: usize = 40;
+    let length = data.first().map_or(1, |byte| usize::from(byte % 32) + 1);
+    let mut lines = Lines::new(LONGEST);
+    let mut found = Vec::new();
+    for block in data.chunks(length) {
+        lines.push(Bytes::copy_from_slice(block));
+        found.extend(std::iter::from_fn(|| lines.next()));
+    }
+    found.extend(lines.finish());
+
+    let mut expected: Vec<_> = data
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .map(|line| if line.len() > LONGEST { Err(TooLong) } else { Ok(Bytes::copy_from_slice(line)) })
+        .collect();
+    // Behind the last line's end there is no line.
+    if data.last().is_none_or(|byte| *byte == b'\n') {
+        expected.pop();
+    }
+    assert_eq!(found, expected);
+}
+
+/// Events with U+001E between them; in each, U+001F between its name and its payload.
+pub(crate) fn sse(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let event = |text: &str| {
+        let (name, payload) = text.split_once('\u{1f}').unwrap_or(("data", text));
+        let event = Event::new(Topic::new("t").expect("it is one"), Payload::text(payload));
+        event.named(EventName::new(name).unwrap_or(EventName::DATA))
+    };
+    let events: Vec<_> = text.split('\u{1e}').map(event).collect();
+    let at = |number: usize| StreamPosition::new(Epoch(u64::MAX), number as u64);
+    let mut block = chunk::Builder::default();
+    for (number, event) in events.iter().enumerate() {
+        sse::encode(at(number), event, &mut block);
+    }
+    let chunks: Vec<_> = block.finish().collect();
+    let bodies: Vec<_> = chunks.iter().map(|chunk| chunk.body().to_vec()).collect();
+    assert_eq!(unframed(&chunks.iter().flat_map(|chunk| chunk.framed()).copied().collect::<Vec<_>>()), bodies);
+    assert_eq!(unframed(chunks[0].framed_to(&chunks[chunks.len() - 1])), bodies);
+
+    let read = EventStream::new(iter(bodies.into_iter().map(Ok::<_, ()>))).collect::<Vec<_>>();
+    let read = read.now_or_never().expect("all of it is there");
+    assert_eq!(read.len(), events.len());
+    for (number, (event, read)) in events.iter().zip(read).enumerate() {
+        let read = read.expect("it is an event stream");
+        assert_eq!((read.id, read.retry), (at(number).to_string(), None));
+        assert_eq!(read.event.as_bytes(), event.name().as_bytes());
+        let payload = std::str::from_utf8(event.payload().as_bytes()).expect("it is UTF-8");
+        assert_eq!(read.data, payload.replace("\r\n", "\n").replace('\r', "\n"));
+    }
+}
+
+/// What is in chunks, read as strictly as can be.
+fn unframed(mut framed: &[u8]) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    while !framed.is_empty() {
+        let line = memchr::memmem::find(framed, b"\r\n").expect("a chunk has a head");
+        let digits = std::str::from_utf8(&framed[..line]).expect("of digits");
+        let length = usize::from_str_radix(digits, 16).expect("of digits");
+        assert!(length > 0 && digits == format!("{length:x}"));
+        let (body, rest) = framed[line + 2..].split_at(length);
+        bodies.push(body.to_vec());
+        framed = rest.strip_prefix(b"\r\n").expect("a chunk has an end");
+    }
+    bodies
+}

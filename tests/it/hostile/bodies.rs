@@ -1,0 +1,194 @@
+//! JSON that is right by the grammar and harmful all the same: deep, huge, or to be read in two ways.
+
+use fanline::server::HttpOptions;
+
+use super::Bystander;
+use crate::support::{Server, assert_problem, run};
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
+    [&open.repeat(depth), inner, &close.repeat(depth)].concat()
+}
+
+/// A recursive reader needs some 100 bytes of stack for each level, and a server's thread has 2 MiB.
+#[test]
+fn a_payload_may_be_as_deep_as_it_is_large() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| {
+            builder.http(HttpOptions { max_event_bytes: 1 << 20, max_body_bytes: 4 << 20, ..HttpOptions::default() })
+        });
+        let mut bystander = Bystander::of(&server).await;
+        for data in [
+            nested("[", "", "]", 100_000),
+            nested("{\"a\":", "null", "}", 100_000),
+            nested("[{\"a\":", "1e400", "}]", 50_000),
+        ] {
+            let object = format!(r#"{{"topic":"t","data":{data}}}"#);
+            for (target, content_type, body) in [
+                ("/publish", JSON, object.clone()),
+                ("/publish", JSON, format!("[{object}]")),
+                ("/publish", NDJSON, object),
+                ("/publish/t", JSON, data.clone()),
+            ] {
+                server.post(target, content_type, body).await.ok();
+                bystander.got(&server, content_type, &[("data", &data)]).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn deep_json_that_is_no_event_is_refused() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let deep = 30_000;
+        for body in [
+            "[".repeat(deep),
+            "{\"a\":".repeat(deep),
+            nested("[", "", "]", deep),
+            nested("[", r#"{"topic":"t","data":1}"#, "]", 2),
+            nested("{\"topic\":", "\"t\"", "}", deep),
+            format!(r#"{{"topic":{},"data":1}}"#, nested("[", "", "]", deep)),
+            format!(r#"{{"topic":"t","event":{},"data":1}}"#, nested("[", "", "]", deep)),
+            format!(r#"{{"topic":"t","text":{}}}"#, nested("[", "", "]", deep)),
+            format!(r#"{{"topic":"t","data":1,"x":{}}}"#, nested("[", "", "]", deep)),
+            format!(r#"{{"topic":"t","data":{}"#, "[".repeat(deep)),
+            format!(r#"{{"topic":"t","data":{}"#, "{\"a\":[".repeat(deep)),
+        ] {
+            for content_type in [JSON, NDJSON] {
+                let what = &body[..60.min(body.len())];
+                assert_eq!(server.post("/publish", content_type, &body).await.head.status, 400, "{what}");
+                bystander.got_nothing(&server, what).await;
+            }
+            let response = server.post("/publish/t", JSON, &body[..body.len() - 1]).await;
+            assert_eq!(response.head.status, 400);
+        }
+        // Deep, and over the limit.
+        let data = nested("[", "", "]", 100_000);
+        let response = server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{data}}}"#)).await;
+        assert_problem(&response, 413, &["200000 bytes", "max_event_bytes"]);
+        bystander.got_nothing(&server, "all of them").await;
+    });
+}
+
+#[test]
+fn a_number_is_passed_on_as_it_is_written() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let long = "9".repeat(60_000);
+        for number in ["1e400", "-1E+99999999999999999999", "18446744073709551616", "-0", "0.1e-400", "1E0000", &long] {
+            server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{number}}}"#)).await.ok();
+            server.post("/publish/t", JSON, number).await.ok();
+            bystander.got(&server, number, &[("data", number), ("data", number)]).await;
+        }
+        for number in ["01", "+1", ".1", "1.", "1e", "0x1", "NaN", "Infinity", "-Infinity", "1_000", "--1", "\u{661}"] {
+            for (target, body) in
+                [("/publish", format!(r#"{{"topic":"t","data":{number}}}"#)), ("/publish/t", number.to_owned())]
+            {
+                assert_problem(&server.post(target, JSON, body).await, 400, &["line 1 column"]);
+            }
+            bystander.got_nothing(&server, number).await;
+        }
+    });
+}
+
+#[test]
+fn a_number_where_none_fits_is_refused() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let numbers = ["18446744073709551616", "-1", "1e400", "1e3", "1.5", "NaN", "%2b-1", "0x10", "\u{661}", "1%00"];
+        for number in numbers {
+            for target in ["/clients?limit=", "/topics?limit=", "/stream?history=", "/stream?heartbeat="] {
+                let response = server.get(&format!("{target}{number}")).await;
+                let (_, parameter) = target.split_once('?').unwrap();
+                assert_problem(&response, 400, &[parameter.trim_end_matches('=')]);
+            }
+            bystander.got_nothing(&server, number).await;
+        }
+        // The largest numbers that there are ask for all there is.
+        server.publish("t", 1..=3).await;
+        let mut stream = server.subscribe("/stream?history=18446744073709551615&topic=t").await;
+        assert_eq!(stream.hello().await["replayed"], 3);
+        server.get("/topics?limit=1000").await.ok();
+    });
+}
+
+/// Of two keys one reader takes the first and another the last: what was checked must be what is meant.
+#[test]
+fn a_key_of_an_event_stands_once_however_it_is_spelled() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        for object in [
+            r#"{"topic":"t","topic":"t","data":1}"#,
+            r#"{"topic":"t","data":1,"\u0074opic":"u"}"#,
+            r#"{"topic":"t","data":1,"data":2}"#,
+            r#"{"topic":"t","data":1,"d\u0061ta":null}"#,
+            r#"{"topic":"t","text":"1","text":"2"}"#,
+            r#"{"topic":"t","event":"a","event":"b","data":1}"#,
+            r#"{"topic":"t","event":null,"event":"b","data":1}"#,
+        ] {
+            for (content_type, body) in
+                [(JSON, object.to_owned()), (JSON, format!("[{object}]")), (NDJSON, object.into())]
+            {
+                assert_problem(&server.post("/publish", content_type, body).await, 400, &["duplicate field"]);
+            }
+            bystander.got_nothing(&server, object).await;
+        }
+        for object in [
+            r#"{"Topic":"t","data":1}"#,
+            r#"{"topic\u0000":"t","data":1}"#,
+            r#"{"topic":"t","data":1,"":2}"#,
+            r#"{"topic":"t","data":1,"__proto__":{}}"#,
+            r#"{"topic":"t","data":1,"\u001b[31m\n":{}}"#,
+        ] {
+            let problem = assert_problem(&server.post("/publish", JSON, object).await, 400, &["unknown field"]);
+            assert!(!problem["detail"].as_str().unwrap().contains(char::is_control), "{problem}");
+            bystander.got_nothing(&server, object).await;
+        }
+        // What is in a payload is its publisher's.
+        let data = r#"{"a":1,"a":2,"__proto__":{"x":1}}"#;
+        server.post("/publish", JSON, format!(r#"{{"\u0074opic":"t","data":{data}}}"#)).await.ok();
+        bystander.got(&server, "a key that is escaped", &[("data", data)]).await;
+    });
+}
+
+/// An event has its fields by name.
+#[test]
+fn an_array_is_no_event() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        for array in [r#"["t","e",1,null]"#, r#"["t",null,1]"#, r#"["t",null,null,"text"]"#, r#"["t"]"#] {
+            for (content_type, body) in [(JSON, format!("[{array}]")), (NDJSON, array.to_owned())] {
+                assert_problem(&server.post("/publish", content_type, &body).await, 400, &["line 1 column", "object"]);
+                bystander.got_nothing(&server, &body).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn an_array_of_very_many_events_is_published_in_order_or_refused_whole() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let object = r#"{"topic":"t","data":1}"#;
+        let most = ((1 << 20) - 1) / (object.len() + 1);
+        let array = |count: usize| format!("[{}]", vec![object; count].join(","));
+        let broken = array(most).replacen(object, r#"{"topic":"t","data":2"#, 1);
+        assert_problem(&server.post("/publish", JSON, broken).await, 400, &["line 1 column"]);
+        assert_problem(&server.post("/publish", JSON, array(most + 1)).await, 413, &["max_body_bytes"]);
+        bystander.got_nothing(&server, "arrays").await;
+        // A reader that is not waited for loses its place in the history, and says so; this one follows another topic.
+        let mut other = server.follow("/stream?topic=u").await;
+        assert_eq!(server.post("/publish", JSON, array(most)).await.ok()["published"], most);
+        server.publish_marker("u").await;
+        other.marker().await;
+    });
+}

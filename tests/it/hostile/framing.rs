@@ -1,0 +1,414 @@
+//! Where a request ends: what two programs in a row could read differently. A request that is hidden in another's body
+//! must never be answered, and what is not clear closes the connection.
+
+use super::Bystander;
+use crate::support::{Server, run};
+
+/// What happens to the connection behind the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Closed,
+    /// It takes the next request, and answers that one.
+    Open,
+}
+use Then::{Closed, Open};
+
+/// Bytes of a connection, the statuses that they are answered with, and the texts that are published by them.
+struct Case {
+    what: &'static str,
+    bytes: String,
+    statuses: &'static [u16],
+    then: Then,
+    published: &'static [&'static str],
+}
+
+/// A publish with these header lines, `\r\n` at the end of each.
+fn publish(headers: &str, body: &str) -> String {
+    format!("POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n{headers}\r\n{body}")
+}
+
+/// A request that must not be answered.
+const HIDDEN: &str =
+    "POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhidden";
+
+/// The bytes are read as a body of 5 bytes or as a chunked one that ends before [`HIDDEN`].
+fn either_way() -> String {
+    format!("0\r\n\r\n{HIDDEN}")
+}
+
+fn case(
+    what: &'static str,
+    bytes: String,
+    statuses: &'static [u16],
+    then: Then,
+    published: &'static [&'static str],
+) -> Case {
+    Case { what, bytes, statuses, then, published }
+}
+
+async fn check(cases: Vec<Case>) {
+    let server = Server::start();
+    let mut bystander = Bystander::of(&server).await;
+    for Case { what, bytes, statuses, then, published } in cases {
+        let mut client = server.connect().await;
+        // It may be closed before all is sent.
+        let _ = client.try_send(&bytes).await;
+        for status in statuses {
+            assert_eq!(client.response().await.head.status, *status, "{what}: {bytes:?}");
+        }
+        match then {
+            Open => {
+                let answer = client.get("/nothing-else-was-asked").await;
+                assert_eq!(answer.head.status, 404, "{what}");
+                assert!(answer.json()["detail"].as_str().unwrap().contains("nothing-else"), "{what}: {answer:?}");
+            }
+            Closed => assert_eq!(client.rest().await, "", "{what}"),
+        }
+        let events: Vec<_> = published.iter().map(|text| ("data", *text)).collect();
+        bystander.got(&server, what, &events).await;
+    }
+}
+
+#[test]
+fn a_body_that_is_both_sized_and_chunked_is_chunked_and_the_last_of_its_connection() {
+    run(async {
+        let chunks = format!("1\r\nx\r\n0\r\n\r\n{HIDDEN}");
+        check(vec![
+            case(
+                "length before coding",
+                publish("content-length: 5\r\ntransfer-encoding: chunked\r\n", &chunks),
+                &[200],
+                Closed,
+                &["x"],
+            ),
+            case(
+                "coding before length",
+                publish("transfer-encoding: chunked\r\ncontent-length: 5\r\n", &chunks),
+                &[200],
+                Closed,
+                &["x"],
+            ),
+            case(
+                "coding and a length that is none",
+                publish("transfer-encoding: chunked\r\ncontent-length: x\r\n", &chunks),
+                &[200],
+                Closed,
+                &["x"],
+            ),
+            case(
+                "an empty chunked body, that could be one of five bytes",
+                publish("content-length: 5\r\ntransfer-encoding: chunked\r\n", &either_way()),
+                &[200],
+                Closed,
+                &[""],
+            ),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn a_length_that_is_not_one_number_is_refused() {
+    run(async {
+        let mut cases = vec![
+            case("two equal lengths", publish("content-length: 1\r\ncontent-length: 1\r\n", "x"), &[200], Open, &["x"]),
+            case(
+                "two lengths",
+                publish("content-length: 1\r\ncontent-length: 6\r\n", &format!("x{HIDDEN}")),
+                &[400],
+                Closed,
+                &[],
+            ),
+            case(
+                "one spelled in another way",
+                publish("content-length: 1\r\ncontent-length: 01\r\n", "x"),
+                &[200],
+                Open,
+                &["x"],
+            ),
+        ];
+        for length in [
+            "+1",
+            "-1",
+            "1, 1",
+            "1,2",
+            "1 1",
+            "0x1",
+            "1.0",
+            "1e0",
+            "",
+            "\"1\"",
+            "\u{661}",
+            "one",
+            "1;",
+            "18446744073709551616",
+            "9999999999999999999999999999999999999999",
+        ] {
+            let bytes = publish(&format!("content-length: {length}\r\n"), &format!("x{HIDDEN}"));
+            cases.push(case("a length that is none", bytes, &[400], Closed, &[]));
+        }
+        let largest = publish("content-length: 18446744073709551615\r\n", HIDDEN);
+        cases.push(case("a length that means something to hyper", largest, &[431], Closed, &[]));
+        check(cases).await;
+    });
+}
+
+#[test]
+fn a_length_beyond_every_limit_is_refused_before_the_body_comes() {
+    run(async {
+        check(
+            ["1048577", "9223372036854775807", "18446744073709551613"]
+                .map(|length| {
+                    let bytes = publish(&format!("content-length: {length}\r\n"), HIDDEN);
+                    case("a huge body", bytes, &[413], Closed, &[])
+                })
+                .into(),
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_coding_other_than_chunked_is_refused() {
+    run(async {
+        let codings: &[(&str, u16)] = &[
+            ("transfer-encoding: xchunked\r\n", 400),
+            ("transfer-encoding: chunked, identity\r\n", 400),
+            ("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n", 400),
+            ("transfer-encoding: chunkedx\r\n", 400),
+            ("transfer-encoding: \"chunked\"\r\n", 400),
+            ("transfer-encoding: chunked;q=1\r\n", 400),
+            ("transfer-encoding: \x0bchunked\r\n", 400),
+            ("transfer-encoding:\r\n", 400),
+            ("transfer-encoding: gzip\r\n", 400),
+            ("transfer-encoding: identity\r\ncontent-length: 5\r\n", 400),
+            ("transfer-encoding : chunked\r\n", 400),
+            (" transfer-encoding: chunked\r\n", 400),
+            ("x: y\r\n transfer-encoding: chunked\r\n", 400),
+            ("transfer-encoding:\r\n chunked\r\n", 400),
+            ("transfer-encoding: chunked\r\n , identity\r\n", 400),
+            // What another program takes for its own, and this one for chunks of something.
+            ("transfer-encoding: gzip, chunked\r\n", 501),
+            ("transfer-encoding: identity, chunked\r\n", 501),
+            ("transfer-encoding: xchunked, chunked\r\n", 501),
+            ("transfer-encoding: chunked, chunked\r\n", 501),
+            ("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", 501),
+            ("transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n", 501),
+            ("transfer-encoding: , chunked\r\n", 501),
+        ];
+        let cases = codings.iter().map(|(headers, status)| {
+            let statuses: &'static [u16] = if *status == 400 { &[400] } else { &[501] };
+            case("a coding", publish(headers, &either_way()), statuses, Closed, &[])
+        });
+        check(cases.collect()).await;
+    });
+}
+
+#[test]
+fn chunked_is_chunked_however_it_is_written() {
+    run(async {
+        let cases =
+            ["transfer-encoding: chunked\r\n", "TRANSFER-ENCODING:CHUNKED\r\n", "Transfer-Encoding: \tChunked \t\r\n"]
+                .map(|headers| case("chunked", publish(headers, "1\r\nx\r\n0\r\n\r\n"), &[200], Open, &["x"]));
+        check(cases.into()).await;
+    });
+}
+
+#[test]
+fn a_chunk_that_is_not_spelled_as_one_ends_the_connection_and_publishes_nothing() {
+    run(async {
+        let chunked = |body: &str| publish("transfer-encoding: chunked\r\n", body);
+        let cases = [
+            "x\r\n",
+            "\r\nx\r\n0\r\n\r\n",
+            "-1\r\nx\r\n0\r\n\r\n",
+            "+1\r\nx\r\n0\r\n\r\n",
+            "0x1\r\nx\r\n0\r\n\r\n",
+            "1\nx\n0\n\n",
+            "1\r\nx\n0\r\n\r\n",
+            "1\r\nxy0\r\n\r\n",
+            "1\r\nxy\r\n0\r\n\r\n",
+            "1\rx\r\n0\r\n\r\n",
+            "1;a\nb\r\nx\r\n0\r\n\r\n",
+            "10000000000000000\r\nx\r\n0\r\n\r\n",
+            "ffffffffffffffff1\r\nx\r\n0\r\n\r\n",
+            "1 2\r\nx\r\n0\r\n\r\n",
+            "1\0\r\nx\r\n0\r\n\r\n",
+        ]
+        .map(|body| case("a chunk", chunked(&format!("{body}{HIDDEN}")), &[400], Closed, &[]));
+        check(cases.into()).await;
+        // Past the limit of a body, before any of it comes.
+        let huge = ["7fffffffffffffff", "ffffffffffffffff", "fffffffffffffff0", "100001"].map(|length| {
+            let bytes = chunked(&format!("{length}\r\n{}", "x".repeat((1 << 20) + 1)));
+            case("a huge chunk", bytes, &[413], Closed, &[])
+        });
+        check(huge.into()).await;
+    });
+}
+
+#[test]
+fn extensions_and_trailers_are_passed_over() {
+    run(async {
+        let chunked = |body: String| publish("transfer-encoding: chunked\r\n", &body);
+        check(vec![
+            case("extensions", chunked("1;a=b;c=\"d\"\r\nx\r\n0;e\r\n\r\n".into()), &[200], Open, &["x"]),
+            case("zeros", chunked("0001\r\nx\r\n000\r\n\r\n".into()), &[200], Open, &["x"]),
+            case(
+                "trailers that would change the request, were they headers",
+                chunked(format!(
+                    "1\r\nx\r\n0\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\nauthorization: Bearer x\r\n\r\n",
+                    HIDDEN.len()
+                )),
+                &[200],
+                Open,
+                &["x"],
+            ),
+            case(
+                "a long extension",
+                chunked(format!("1;{}\r\nx\r\n0\r\n\r\n", "a".repeat(100_000))),
+                &[400],
+                Closed,
+                &[],
+            ),
+            case(
+                "endless trailers",
+                chunked(format!("1\r\nx\r\n0\r\n{}", "a: b\r\n".repeat(100_000))),
+                &[400],
+                Closed,
+                &[],
+            ),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn http_1_0_has_no_chunks() {
+    run(async {
+        let old = |bytes: String| bytes.replacen("HTTP/1.1", "HTTP/1.0", 1);
+        check(vec![
+            case("chunked", old(publish("transfer-encoding: chunked\r\n", &either_way())), &[400], Closed, &[]),
+            case(
+                "sized and chunked",
+                old(publish("content-length: 5\r\ntransfer-encoding: chunked\r\n", &either_way())),
+                &[400],
+                Closed,
+                &[],
+            ),
+            case("sized", old(publish("content-length: 1\r\n", "x")), &[200], Closed, &["x"]),
+            case("no length", old(publish("", HIDDEN)), &[200], Closed, &[""]),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn without_a_length_there_is_no_body() {
+    run(async {
+        let bytes = publish("", HIDDEN);
+        // It is the next request, as it is for everybody (RFC 9112, section 6.3).
+        check(vec![case("no length", bytes, &[200, 200], Open, &["", "hidden"])]).await;
+    });
+}
+
+#[test]
+fn a_head_that_is_not_spelled_as_one_is_refused() {
+    run(async {
+        let cases = [
+            "GET /health/live HTTP/1.1\r\nhost : test\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\nhost: test\r\nno colon\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\nhost: test\r\n: no name\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\nhost: test\r\nna me: x\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\nhost: test\r\nname\u{fc}: x\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\nhost: test\r\nx: y\r\n z\r\n\r\n",
+            "GET /health/live HTTP/1.1\r\n host: test\r\n\r\n",
+            "GET /health/live HTTP/1.1\rhost: test\r\r",
+            "GET /health/live HTTP/1.1\r\nhost: test\rx: y\r\n\r\n",
+            "GET /health/live HTTP/1.2\r\nhost: test\r\n\r\n",
+            "GET /health/live HTTP/2.0\r\nhost: test\r\n\r\n",
+            "GET /health/live HTTP/0.9\r\nhost: test\r\n\r\n",
+            "GET /health/live http/1.1\r\nhost: test\r\n\r\n",
+            "GET /health/live\r\nhost: test\r\n\r\n",
+            "GET /health/live x HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /health\u{0}/live HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /health/live?a\u{1b}[2J HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GE\u{0}T /health/live HTTP/1.1\r\nhost: test\r\n\r\n",
+            "G(T /health/live HTTP/1.1\r\nhost: test\r\n\r\n",
+            "\0GET /health/live HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET health/live HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET http:///health/live HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET http://[::1/health/live HTTP/1.1\r\nhost: test\r\n\r\n",
+        ]
+        .map(|bytes| case("a head", format!("{bytes}{HIDDEN}"), &[400], Closed, &[]));
+        check(cases.into()).await;
+        // There is no answer in HTTP/1.1 to this one.
+        let preface = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{HIDDEN}");
+        check(vec![case("the preface of HTTP/2", preface, &[], Closed, &[])]).await;
+    });
+}
+
+#[test]
+fn lines_of_a_head_may_end_with_lf_alone_and_empty_ones_may_come_before() {
+    run(async {
+        check(vec![
+            case("bare LF", "GET /health/live HTTP/1.1\nhost: test\n\n".into(), &[200], Open, &[]),
+            case("empty lines", "\r\n\r\n\nGET /health/live HTTP/1.1\r\nhost: test\r\n\r\n".into(), &[200], Open, &[]),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn a_target_in_another_form_is_answered_by_its_path() {
+    run(async {
+        let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: test\r\n\r\n");
+        check(vec![
+            case("absolute form", get("http://elsewhere.test/health/live"), &[200], Open, &[]),
+            case("absolute form without a path", get("http://elsewhere.test"), &[200], Open, &[]),
+            case("another scheme", get("ftp://elsewhere.test/health/live"), &[200], Open, &[]),
+            case("authority form", get("elsewhere.test:80"), &[404], Open, &[]),
+            case("two slashes", get("//elsewhere.test/health/live"), &[404], Open, &[]),
+            case("dots", get("/x/../health/live"), &[404], Open, &[]),
+            case("escaped", get("/%68ealth/live"), &[404], Open, &[]),
+            case("a tunnel", "CONNECT elsewhere.test:80 HTTP/1.1\r\nhost: test\r\n\r\n".into(), &[404], Open, &[]),
+        ])
+        .await;
+    });
+}
+
+/// RFC 9112, section 3.2.
+#[test]
+fn a_request_of_http_1_1_names_one_host() {
+    run(async {
+        check(vec![
+            case("none", "GET /health/live HTTP/1.1\r\n\r\n".into(), &[400], Closed, &[]),
+            case("two", "GET /health/live HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".into(), &[400], Closed, &[]),
+            case(
+                "twice the same",
+                "GET /health/live HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n".into(),
+                &[400],
+                Closed,
+                &[],
+            ),
+            case("none in HTTP/1.0", "GET /health/live HTTP/1.0\r\n\r\n".into(), &[200], Closed, &[]),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn an_upgrade_that_is_not_known_is_passed_over() {
+    run(async {
+        let upgrade = |to: &str| {
+            format!(
+                "GET /health/live HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: {to}\r\n\
+                 http2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+            )
+        };
+        check(vec![
+            case("h2c", upgrade("h2c"), &[200], Open, &[]),
+            case("something", upgrade("x/1"), &[200], Open, &[]),
+        ])
+        .await;
+    });
+}

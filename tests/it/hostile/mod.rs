@@ -1,0 +1,60 @@
+//! What somebody sends who means harm, or whose program is broken, over real sockets. Whatever it is, the server answers
+//! it with a status or closes, and goes on to serve everybody else; and nobody else's stream holds anything that was not
+//! published.
+
+mod bodies;
+mod crowd;
+mod cut;
+mod fields;
+mod framing;
+mod log;
+mod streams;
+
+use crate::support::{Client, Response, Server, Stream};
+
+/// Somebody who has a stream open all the while, and minds their own business.
+struct Bystander {
+    stream: Stream,
+}
+
+impl Bystander {
+    async fn of(server: &Server) -> Self {
+        Self { stream: server.follow("/stream").await }
+    }
+
+    /// Checks that the stream got these events since the last look, and nothing else; and that an ordinary client is
+    /// served.
+    async fn got(&mut self, server: &Server, what: &str, events: &[(&str, &str)]) {
+        for (name, data) in events {
+            let event = self.stream.event().await;
+            assert_eq!((event.event.as_str(), event.data.as_str()), (*name, *data), "after {what}");
+        }
+        let mut client = server.connect().await;
+        client.get("/health/live").await.ok();
+        let answer = publish(&mut client, "/publish/bystander?event=marker", "text/plain", b"all is well").await;
+        let id = answer.ok()["id"].clone();
+        let event = self.stream.event().await;
+        assert_eq!((event.event.as_str(), event.data.as_str()), ("marker", "all is well"), "after {what}");
+        assert_eq!(event.id.as_deref(), id.as_str(), "after {what}");
+    }
+
+    async fn got_nothing(&mut self, server: &Server, what: &str) {
+        self.got(server, what, &[]).await;
+    }
+}
+
+async fn publish(client: &mut Client, target: &str, content_type: &str, body: &[u8]) -> Response {
+    client.send(crate::support::request("POST", target, &[("content-type", content_type)], body)).await;
+    client.response().await
+}
+
+/// Each byte as `%xx`: nothing is left that a path or a query could be cut at.
+fn percent(text: impl AsRef<[u8]>) -> String {
+    text.as_ref().iter().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// A JSON string of `text` in which every character is an escape.
+fn escaped(text: &str) -> String {
+    let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+    format!("\"{units}\"")
+}

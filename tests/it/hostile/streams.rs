@@ -1,0 +1,186 @@
+//! What is sent behind a request for a stream, and sockets of which one half is closed.
+//!
+//! The contract: a request for a stream is the last of its connection, and the response says so (`connection: close`).
+//! What the client sends behind it, in the same packet or later, is thrown away unread, up to 16 KiB; with more than that
+//! the stream ends. A client that closes its sending half has hung up.
+
+use super::{Bystander, publish};
+use crate::support::{Server, request, run, until};
+
+const STREAM: &str = "GET /stream HTTP/1.1\r\nhost: test\r\n\r\n";
+const PUBLISH: &str =
+    "POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\ncontent-length: 1\r\n\r\nx";
+
+#[test]
+fn a_request_behind_one_for_a_stream_is_never_answered() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        for behind in [
+            PUBLISH,
+            "DELETE /clients/1 HTTP/1.1\r\nhost: test\r\n\r\n",
+            STREAM,
+            "\0\0\0",
+            "\r\n\r\n",
+            "0\r\n\r\n",
+            "data: forged\n\n",
+            "\x16\x03\x01",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ] {
+            for is_together in [true, false] {
+                let mut client = server.connect().await;
+                if is_together {
+                    client.send([STREAM, behind].concat()).await;
+                } else {
+                    client.send(STREAM).await;
+                }
+                let mut stream = client.into_stream().await;
+                assert_eq!(stream.head.header("connection"), Some("close"));
+                stream.hello().await;
+                if !is_together {
+                    stream.client().send(behind).await;
+                }
+                server.publish("own", [1]).await;
+                assert_eq!(stream.event().await.data, "{\"n\":1}", "{behind:?}");
+                bystander.got(&server, behind, &[("data", "{\"n\":1}")]).await;
+                assert_eq!(stream.event().await.data, "all is well");
+                // A stream that had too much would have ended.
+                server.publish_marker("own").await;
+                stream.marker().await;
+                bystander.got(&server, behind, &[("marker", "null")]).await;
+            }
+        }
+        until(|| server.stats().streams == 1).await;
+    });
+}
+
+#[test]
+fn requests_before_the_one_for_a_stream_are_answered_once_and_in_order() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let mut client = server.connect().await;
+        client.send([PUBLISH, PUBLISH, STREAM, PUBLISH].concat()).await;
+        for _ in 0..2 {
+            assert_eq!(client.response().await.ok()["published"], 1);
+        }
+        let mut stream = client.into_stream().await;
+        stream.hello().await;
+        bystander.got(&server, "two of three", &[("data", "x"), ("data", "x")]).await;
+        assert_eq!(stream.event().await.data, "all is well");
+    });
+}
+
+#[test]
+fn a_stream_is_the_same_whatever_else_its_request_says() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        for headers in [
+            &[("connection", "close")][..],
+            &[("connection", "keep-alive, upgrade"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")],
+            &[("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "x")],
+            &[("expect", "100-continue")],
+            &[("range", "bytes=0-10"), ("if-none-match", "*")],
+            &[("accept-encoding", "gzip"), ("te", "trailers"), ("trailer", "x")],
+            &[("content-length", "0")],
+            &[("x-accel-buffering", "yes"), ("x-forwarded-host", "a\tb")],
+        ] {
+            let mut stream = server.subscribe_with("/stream", headers).await;
+            stream.hello().await;
+            server.publish_marker("t").await;
+            stream.marker().await;
+            bystander.got(&server, &format!("{headers:?}"), &[("marker", "null")]).await;
+        }
+    });
+}
+
+#[test]
+fn a_client_that_closes_its_half_has_hung_up() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        // At once, and after the hello.
+        let mut client = server.connect().await;
+        client.send(STREAM).await;
+        client.half_close().await;
+        client.rest().await;
+        until(|| server.stats().streams == 1).await;
+        let mut stream = server.follow("/stream").await;
+        stream.client().half_close().await;
+        assert_eq!(stream.try_block().await, None);
+        until(|| server.stats().connections == 1).await;
+        bystander.got_nothing(&server, "hanging up").await;
+    });
+}
+
+/// `nc -N` and such: they send a request, close their half, and wait for the answer.
+#[test]
+fn a_whole_request_is_answered_though_its_client_closes_its_half() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        for bytes in [
+            request("POST", "/publish/t", &[("content-type", "text/plain")], b"x"),
+            request("POST", "/publish", &[("content-type", "application/json")], br#"{"topic":"t","text":"x"}"#),
+            request("POST", "/publish", &[("content-type", "application/x-ndjson")], br#"{"topic":"t","text":"x"}"#),
+        ] {
+            let mut client = server.connect().await;
+            client.send(bytes).await;
+            client.half_close().await;
+            assert_eq!(client.response().await.ok()["published"], 1);
+            assert_eq!(client.rest().await, "");
+            bystander.got(&server, "a publish", &[("data", "x")]).await;
+        }
+        let mut client = server.connect().await;
+        client.send(request("GET", "/health/live", &[], b"")).await;
+        client.half_close().await;
+        client.response().await.ok();
+        assert_eq!(client.rest().await, "");
+        bystander.got_nothing(&server, "a look at its health").await;
+    });
+}
+
+#[test]
+fn a_body_whose_client_closes_its_half_before_the_end_is_not_published() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let head = "POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n";
+        for body in [
+            "content-length: 3\r\n\r\nab",
+            "transfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+            "content-length: 1\r\n\r\n",
+        ] {
+            let mut client = server.connect().await;
+            client.send([head, body].concat()).await;
+            client.half_close().await;
+            client.rest().await;
+            bystander.got_nothing(&server, body).await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_is_closed_without_a_word_disturbs_nobody() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let before = server.stats().accepted;
+        let requests = ["", "G", "\r\n", STREAM, PUBLISH];
+        for bytes in requests {
+            let mut client = server.connect().await;
+            client.send(bytes).await;
+            drop(client);
+        }
+        let all = before + requests.len() as u64;
+        until(|| server.stats().accepted == all && server.stats().connections == 1).await;
+        // Whether the last one was answered before its client was gone, nobody knows.
+        let count = server.hub.stats().published;
+        let events = [("data", "x")];
+        bystander.got(&server, "closing", &events[..count as usize]).await;
+        let mut client = server.connect().await;
+        publish(&mut client, "/publish/t", "text/plain", b"y").await.ok();
+        bystander.got(&server, "publishing", &[("data", "y")]).await;
+    });
+}
