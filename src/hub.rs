@@ -79,6 +79,9 @@ pub struct HubOptions {
     /// Bytes for the whole hub; over it, the topic that holds the most gives first. An event counts twice, for its topic
     /// and for the firehose.
     pub history_bytes: usize,
+    /// Topics, at least one. Beyond it, those without subscribers go with their history, the quietest first; a topic costs
+    /// some 2.5 KB besides its events.
+    pub history_topics: usize,
     /// Events over all topics, for those who subscribe to everything or to a pattern.
     pub firehose_history: usize,
     /// How long a topic without subscribers and without events keeps its history.
@@ -91,6 +94,7 @@ impl Default for HubOptions {
             epoch: Epoch::now(),
             history: 1000,
             history_bytes: 64 << 20,
+            history_topics: 100_000,
             firehose_history: 10_000,
             topic_ttl: Duration::from_secs(3600),
         }

@@ -105,6 +105,7 @@ async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
         epoch: Epoch::now(),
         history: settings.history,
         history_bytes: settings.history_bytes,
+        history_topics: settings.history_topics,
         firehose_history: settings.firehose_history,
         topic_ttl: settings.topic_ttl,
     };

@@ -21,7 +21,7 @@ const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 60] = [
+pub static ALL: [&dyn Definition; 61] = [
     &LISTEN,
     &HOST,
     &PORT,
@@ -31,6 +31,7 @@ pub static ALL: [&dyn Definition; 60] = [
     &CORS_CREDENTIALS,
     &HISTORY,
     &HISTORY_BYTES,
+    &HISTORY_TOPICS,
     &FIREHOSE_HISTORY,
     &TOPIC_TTL,
     &MAX_EVENT_BYTES,
@@ -194,6 +195,18 @@ pub static HISTORY_BYTES: Setting<Size> = Setting {
         "Bytes of events kept over all topics; above it the topic that holds the most gives first",
     ),
     kind: Size { min: MIB, max: TIB },
+};
+
+/// Topics kept; above it those without subscribers go, the quietest first.
+pub static HISTORY_TOPICS: Setting<Count> = Setting {
+    about: About::new(
+        "history_topics",
+        HISTORY_OF_EVENTS,
+        "TOPICS",
+        "100000",
+        "Topics kept; above it those without subscribers go, the quietest first",
+    ),
+    kind: Count { min: 1, max: 16_777_216, unit: "topics" },
 };
 
 /// Events kept for subscribers of everything or of a pattern.

@@ -29,6 +29,7 @@ pub struct Settings {
     pub history: usize,
     /// Bytes of events kept over all topics.
     pub history_bytes: usize,
+    pub history_topics: usize,
     /// Events kept for subscribers of everything or of a pattern.
     pub firehose_history: usize,
     /// How long an idle topic is kept.
@@ -89,6 +90,7 @@ impl Settings {
             origins: origins(reader),
             history: reader.get(&catalog::HISTORY),
             history_bytes: reader.get(&catalog::HISTORY_BYTES),
+            history_topics: reader.get(&catalog::HISTORY_TOPICS),
             firehose_history: reader.get(&catalog::FIREHOSE_HISTORY),
             topic_ttl: reader.get(&catalog::TOPIC_TTL),
             max_event_bytes: reader.get(&catalog::MAX_EVENT_BYTES),

@@ -3,6 +3,7 @@ use hyper::{Request, Uri};
 
 use super::Options;
 use super::framing;
+use super::page::PageQuery;
 use super::query::StreamQuery;
 use crate::hub::Start;
 
@@ -22,6 +23,9 @@ pub(crate) fn query(data: &[u8]) {
         return;
     }
     let text = request.uri().query().unwrap_or("");
+    if let Ok(page) = PageQuery::parse(text, &["name", "tag", "topic"]) {
+        assert!((1..=1000).contains(&page.limit));
+    }
     let Ok(query) = StreamQuery::parse(text, request.headers(), &Options::default()) else { return };
     assert!(query.filters.len() <= 100 && query.tags.len() <= 32);
     assert!(query.heartbeat.is_none_or(|seconds| (1..=3600).contains(&seconds)));

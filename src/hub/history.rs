@@ -4,7 +4,8 @@
 //!
 //! Retention is bounded twice: by events for each channel, and by bytes for the hub. When the bytes are over, the channel
 //! that holds the most gives its oldest segment, again and again. An event stands in its topic's ring and in the
-//! firehose, and counts in both: the bound is on the safe side.
+//! firehose, and counts in both: the bound is on the safe side. A ring has a cost of its own, some 2.5 KB, so that the
+//! number of topics is bounded as well: beyond it, those that nobody subscribes to go, the quietest first.
 
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
@@ -44,6 +45,9 @@ pub(crate) struct History {
     /// Bytes that all channels hold; only the sequencer writes it.
     retained_bytes: AtomicU64,
     max_bytes: u64,
+    max_topics: usize,
+    /// At how many topics there may be some to drop: more than the bound when most of them have subscribers.
+    crowded: AtomicU64,
     /// Counts the sweeps.
     tick: AtomicU32,
     ttl_ticks: u32,
@@ -62,6 +66,8 @@ impl History {
             sampler: Sampler::new(),
             retained_bytes: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
+            max_topics: options.history_topics,
+            crowded: AtomicU64::new(options.history_topics as u64),
             tick: AtomicU32::new(0),
             ttl_ticks: u32::try_from(options.topic_ttl.as_secs()).unwrap_or(u32::MAX),
         }
@@ -121,7 +127,7 @@ impl History {
     /// room already: what is gone was there to be read, and a gap never ends beyond the head. For the sequencer.
     pub(crate) fn append(&self, run: &mut EventRun) -> Option<Arc<Channel>> {
         let topic = run.take_topic()?;
-        let channel = self.channel(&topic);
+        let channel = self.channel(&topic, run.first());
         channel.touch(self.tick.load(Ordering::Relaxed));
         for (sequence, chunk) in run.drain() {
             let frame = Frame::new(sequence, topic.clone(), chunk);
@@ -149,12 +155,30 @@ impl History {
         self.retained_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The channel of `topic`, which is made if there is none.
-    fn channel(&self, topic: &Topic) -> Arc<Channel> {
+    /// The channel of `topic`, which is made if there is none. All events before `next` stand in their rings. For the
+    /// sequencer.
+    fn channel(&self, topic: &Topic, next: Sequence) -> Arc<Channel> {
         if let Some(channel) = read(&self.topics).get(topic) {
             return channel.clone();
         }
-        write(&self.topics).get_or_create(topic, self.head()).clone()
+        let mut topics = write(&self.topics);
+        if topics.iter().len() as u64 >= self.crowded.load(Ordering::Relaxed) {
+            // What goes was there to be read.
+            self.publish(next - 1);
+            self.make_room(&mut topics);
+        }
+        topics.get_or_create(topic, self.head()).clone()
+    }
+
+    /// Drops a sixteenth of the topics if that many have no subscribers, and looks again when there are as many more: the
+    /// topics are not gone through for each new one.
+    fn make_room(&self, topics: &mut Topics) {
+        let step = self.max_topics / 16;
+        for channel in topics.drop_quietest(self.max_topics - step - 1) {
+            self.account(0, channel.weight());
+        }
+        let crowded = self.max_topics.max(topics.iter().len() + step + 1);
+        self.crowded.store(crowded as u64, Ordering::Relaxed);
     }
 
     /// Calls `enter` with the channel of `topic`, which is not dropped meanwhile: once `enter` has entered a listener, it

@@ -99,13 +99,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn options() -> impl Strategy<Value = HubOptions> {
     let bytes = prop_oneof![Just(64 << 20), 1usize << 10..64 << 10];
-    (1usize..40, 1usize..80, bytes, 0u64..4).prop_map(|(history, firehose_history, history_bytes, ttl)| HubOptions {
-        epoch: EPOCH,
-        history,
-        firehose_history,
-        history_bytes,
-        topic_ttl: Duration::from_secs(ttl),
-    })
+    (1usize..40, 1usize..80, bytes, 1usize..8, 0u64..4).prop_map(
+        |(history, firehose_history, history_bytes, history_topics, ttl)| HubOptions {
+            epoch: EPOCH,
+            history,
+            firehose_history,
+            history_bytes,
+            history_topics,
+            topic_ttl: Duration::from_secs(ttl),
+        },
+    )
 }
 
 proptest! {
@@ -176,7 +179,9 @@ fn retained_in(channel: &Channel) -> Vec<Sequence> {
 impl World {
     fn new(options: HubOptions) -> Self {
         let hub = Hub::new(&options);
-        Self { hub, options, events: Vec::new(), has_swept: false, clients: [None, None, None] }
+        // A topic can also be dropped to make room.
+        let has_swept = options.history_topics <= TOPICS.len();
+        Self { hub, options, events: Vec::new(), has_swept, clients: [None, None, None] }
     }
 
     fn head(&self) -> Sequence {

@@ -54,6 +54,11 @@ impl EventRun {
         self.topic.take()
     }
 
+    /// The sequence of the first of the events that are there.
+    pub(crate) fn first(&self) -> Sequence {
+        self.first
+    }
+
     /// The events, encoded. The run is empty again.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Sequence, Chunk)> + '_ {
         (self.first..).zip(self.chunks.finish())

@@ -228,6 +228,42 @@ fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
 }
 
 #[test]
+fn the_quietest_topics_without_subscribers_make_room_for_new_ones() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
+    let (mut subscription, _) = hub.subscribe(interest(&["t0"]), Start::Live);
+    for n in 0..1000 {
+        publish(&hub, &format!("t{n}"));
+        publish(&hub, "busy");
+        assert!(hub.stats().topics <= 32);
+    }
+    assert_eq!(drain(&mut subscription).0, [1]);
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "a topic with a subscriber stays");
+    assert_eq!(read(&hub, &["busy"], Start::After(at(1900))).0.len(), 50, "and so does one that is used");
+    assert_eq!(read(&hub, &["t999"], Start::After(at(1900))).0, [1999]);
+    let gaps = read(&hub, &["t1"], Start::After(at(1))).1;
+    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: None, resume: at(3) };
+    assert_eq!(gaps, [gap], "who comes back to one that is gone is told");
+    assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "or not, when it has seen all of it");
+}
+
+#[test]
+fn topics_with_subscribers_are_no_reason_to_look_for_room_again_and_again() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
+    let names: Vec<_> = (0..200).map(|n| format!("t{n}")).collect();
+    let subscriptions: Vec<_> = names.iter().map(|name| hub.subscribe(interest(&[name]), Start::Live)).collect();
+    for n in 0..1000 {
+        publish(&hub, &format!("new{n}"));
+        assert!(hub.stats().topics <= 200 + 32);
+    }
+    drop(subscriptions);
+    publish(&hub, "x");
+    for n in 0..8 {
+        publish(&hub, &format!("newer{n}"));
+    }
+    assert!(hub.stats().topics <= 32, "{}", hub.stats().topics);
+}
+
+#[test]
 fn a_closed_hub_takes_nothing_and_gives_what_it_has() {
     let hub = hub(10, 64);
     publish(&hub, "a");

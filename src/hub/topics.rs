@@ -48,7 +48,9 @@ impl Topics {
             let evicted = self.gone.remove(topic).unwrap_or(self.forgotten);
             let known_since = if evicted == 0 { 0 } else { head };
             let id = self.next_id;
-            self.next_id = id.checked_add(1).expect("fewer than 2^32 topics in the life of a hub");
+            // Whoever may publish can go through all of them. What could be wrong then is the count of a gap, in a topic
+            // that has outlived 2^32 others.
+            self.next_id = id.checked_add(1).unwrap_or(Self::FIREHOSE + 1);
             let channel = Channel::new(id, Some(topic.clone()), self.capacity, evicted, known_since);
             self.channels.insert(topic.clone(), Arc::new(channel));
         }
@@ -72,6 +74,23 @@ impl Topics {
         if !self.channels.get(topic)?.is_idle(recent) {
             return None;
         }
+        self.remove(topic)
+    }
+
+    /// Drops topics that nobody subscribes to until `goal` are left, those first that have been quiet for the longest
+    /// time, and answers their channels. For the sequencer.
+    pub(crate) fn drop_quietest(&mut self, goal: usize) -> Vec<Arc<Channel>> {
+        let idle = self.channels.iter().filter(|(_, channel)| channel.listeners.is_empty());
+        let mut idle: Vec<_> = idle.map(|(topic, channel)| (channel.newest(), topic.clone())).collect();
+        let count = self.channels.len().saturating_sub(goal);
+        if count < idle.len() {
+            idle.select_nth_unstable_by_key(count, |(newest, _)| *newest);
+            idle.truncate(count);
+        }
+        idle.iter().filter_map(|(_, topic)| self.remove(topic)).collect()
+    }
+
+    fn remove(&mut self, topic: &Topic) -> Option<Arc<Channel>> {
         let channel = self.channels.remove(topic)?;
         let newest = channel.newest();
         if newest > self.forgotten {

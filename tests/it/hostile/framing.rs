@@ -376,6 +376,41 @@ fn a_target_in_another_form_is_answered_by_its_path() {
     });
 }
 
+#[test]
+fn the_body_of_a_request_that_is_refused_is_no_request() {
+    run(async {
+        let server = Server::start();
+        let mut bystander = Bystander::of(&server).await;
+        let chunks = format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
+        for (line, status) in [
+            ("POST /publish", 415),
+            ("POST /publish/a,b", 400),
+            ("POST /publish/t?event=%0a", 400),
+            ("POST /nothing", 404),
+            ("PUT /publish", 405),
+            ("GET /stream", 400),
+            ("DELETE /clients/x", 400),
+            ("OPTIONS /publish", 405),
+        ] {
+            let head = format!("{line} HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n");
+            for body in [
+                format!("content-length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()),
+                format!("transfer-encoding: chunked\r\n\r\n{chunks}"),
+            ] {
+                let mut client = server.connect().await;
+                client.send(format!("{head}{body}")).await;
+                assert_eq!(client.response().await.head.status, status, "{line}");
+                // The connection may have been closed by now; if not, this is the next request.
+                let _ = client.try_send("GET /health/live HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await;
+                let rest = client.rest().await;
+                let answers = rest.windows(9).filter(|window| window == b"HTTP/1.1 ").count();
+                assert!(rest.is_empty() || (answers == 1 && rest.starts_with(b"HTTP/1.1 200")), "{line}: {rest:?}");
+                bystander.got_nothing(&server, line).await;
+            }
+        }
+    });
+}
+
 /// RFC 9112, section 3.2.
 #[test]
 fn a_request_of_http_1_1_names_one_host() {
