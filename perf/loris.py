@@ -1,6 +1,6 @@
 """Holds COUNT connections at HOST:PORT that send the head of a request one byte at a time, one each INTERVAL seconds, and
-opens a new one for each that is closed, at most PACE a second. Writes READY when nearly all are open for the first time. At SIGTERM it opens no more,
-waits until the last is closed, and prints as JSON how many there were and how long they lasted."""
+opens a new one for each that is closed, at most PACE a second. Writes READY when nearly all are open for the first time. At
+SIGTERM it opens no more, waits until the last is closed, and prints as JSON how many there were and how long they lasted."""
 
 import errno
 import json

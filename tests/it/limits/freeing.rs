@@ -68,9 +68,10 @@ fn by_a_client_that_lags_and_is_cut_off() {
 }
 
 /// Lets everybody in, for as long as it is told; or panics.
-struct Doorkeeper {
-    lets_in_for: Option<Duration>,
-    calls: Arc<AtomicU32>,
+#[derive(Default)]
+pub struct Doorkeeper {
+    pub lets_in_for: Option<Duration>,
+    pub calls: Arc<AtomicU32>,
 }
 
 impl Authorize for Doorkeeper {

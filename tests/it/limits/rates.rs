@@ -6,6 +6,7 @@ use fanline::auth::{Access, Key, KeyDigest, Keys};
 use fanline::server::Limits;
 use serde_json::json;
 
+use super::freeing::Doorkeeper;
 use super::{limited, with};
 use crate::support::{Client, Response, Server, assert_problem, request, run};
 
@@ -118,6 +119,21 @@ fn a_stream_of_lines_is_slowed_down_to_the_rate_and_loses_nothing() {
         }
         // It is slowed down and not refused, though others of that address are refused meanwhile.
         assert_eq!(server.get("/metrics/json").await.ok()["refusals"], json!({}));
+    });
+}
+
+#[test]
+fn an_upload_that_is_slowed_down_ends_with_its_token_and_says_how_far_it_came() {
+    run(async {
+        let doorkeeper = Doorkeeper { lets_in_for: Some(Duration::from_secs(2)), ..Doorkeeper::default() };
+        let access = Access::new().accept(doorkeeper);
+        let limits = Limits { publish_rate_per_key: rate("2:2"), ..Limits::default() };
+        let server = with(limits, |builder| builder.access(access));
+        let answer = server.post("/publish", NDJSON, lines(1000)).await;
+        let problem = assert_problem(&answer, 401, &["the token has expired"]);
+        let published = problem["published"].as_u64().unwrap();
+        assert!((2..100).contains(&published), "{published}");
+        assert_eq!(server.hub.stats().published, published);
     });
 }
 
