@@ -111,12 +111,14 @@ fn a_subscription_that_is_cut_at_any_byte_leaves_nothing_behind() {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
         let request = request("GET", "/stream?topics=a,b&client_name=n", &[("last-event-id", "7-0")], b"");
+        let before = server.stats().accepted;
         for length in 1..=request.len() {
             let mut client = server.connect().await;
             client.send(&request[..length]).await;
             drop(client);
         }
-        until(|| server.stats().connections == 1).await;
+        let all = before + request.len() as u64;
+        until(|| server.stats().accepted == all && server.stats().connections == 1).await;
         assert_eq!(server.get("/clients").await.ok()["count"], 1);
         bystander.got_nothing(&server, "parts of a subscription").await;
     });
