@@ -94,10 +94,14 @@ impl EventName {
     /// The name of an event whose publisher gave it none: `data`.
     pub const DATA: Self = Self(Bytes::from_static(b"data"));
 
+    /// The names of what the server says itself.
+    pub const OF_THE_SERVER: [&str; 3] = ["system", "gap", "heartbeat"];
+
     /// Takes `text` as a name, or says which rule it breaks.
     ///
     /// # Errors
-    /// [`InvalidEventName`] when `text` is empty, too long or holds a control character.
+    /// [`InvalidEventName`] when `text` is empty, too long, holds a control character, or is a name by which the server
+    /// speaks to clients itself: nobody else is to tell them of a gap.
     pub fn new(text: &str) -> Result<Self, InvalidEventName> {
         if text == "data" {
             return Ok(Self::DATA);
@@ -107,6 +111,9 @@ impl EventName {
         }
         if text.len() > Self::MAX_BYTES {
             return Err(InvalidEventName::TooLong(text.len()));
+        }
+        if let Some(name) = Self::OF_THE_SERVER.into_iter().find(|name| *name == text) {
+            return Err(InvalidEventName::Reserved(name));
         }
         match text.chars().find(|c| c.is_control()) {
             Some(c) => Err(InvalidEventName::Character(c)),
@@ -143,6 +150,8 @@ pub enum InvalidEventName {
     TooLong(usize),
     /// It holds this control character.
     Character(char),
+    /// It is this one of [`EventName::OF_THE_SERVER`].
+    Reserved(&'static str),
 }
 
 impl fmt::Display for InvalidEventName {
@@ -151,6 +160,10 @@ impl fmt::Display for InvalidEventName {
             Self::Empty => f.write_str("an event name has at least one character"),
             Self::TooLong(bytes) => {
                 write!(f, "an event name has at most {} bytes, this one has {bytes}", EventName::MAX_BYTES)
+            }
+            Self::Reserved(name) => {
+                let names = EventName::OF_THE_SERVER.join(", ");
+                write!(f, "{name:?} is how the server itself speaks to clients ({names}): take another event name")
             }
             Self::Character(c) => write!(f, "an event name holds no control character, this one holds {c:?}"),
         }
@@ -176,6 +189,10 @@ mod tests {
         assert_eq!(EventName::new(&"x".repeat(256)), Err(InvalidEventName::TooLong(256)));
         for c in ['\r', '\n', '\0', '\t', '\u{1b}', '\u{85}'] {
             assert_eq!(EventName::new(&format!("a{c}")), Err(InvalidEventName::Character(c)));
+        }
+        for name in EventName::OF_THE_SERVER {
+            assert_eq!(EventName::new(name), Err(InvalidEventName::Reserved(name)));
+            assert!(EventName::new(&format!("{name}s")).is_ok());
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What fuzzers call. A target takes any bytes as something that came from outside, and panics where a promise is broken:
 //! it is no API, and only there in tests and with `--cfg fuzzing`.
 //!
-//! The same targets run in two ways. `cargo test` feeds them the inputs of `tests/fuzz`, and what is a few edits away from
+//! The same targets run in two ways. `cargo test` feeds them the inputs of `tests/fuzz/corpus`, and what is a few edits away from
 //! one of those. `scripts/fuzz` has libFuzzer look for inputs that reach new code, beginning with the same ones. A finding
 //! becomes a file there, so that it is tried for ever.
 
 /// Takes an input.
 pub type Target = fn(&[u8]);
 
-/// The targets by their names, which are those of the directories of `tests/fuzz` and of the binaries of `fuzz`.
+/// The targets by their names, which are those of the directories of `tests/fuzz/corpus` and of the binaries in `tests/fuzz`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("topic", crate::topic::fuzz::topic),
     ("position", position),

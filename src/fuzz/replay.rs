@@ -1,4 +1,4 @@
-//! The inputs of `tests/fuzz`, and what is a few edits away from one of them.
+//! The inputs of `tests/fuzz/corpus`, and what is a few edits away from one of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -111,7 +111,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
@@ -158,7 +158,7 @@ macro_rules! replays {
                 };
                 assert_eq!(entries(directory()), names);
                 // Not in the package that is published.
-                let binaries = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+                let binaries = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/fuzz_targets");
                 assert!(!binaries.exists() || entries(binaries) == names);
             }
         }

@@ -152,6 +152,7 @@ const NO_EVENTS: &[(&str, &[&str])] = &[
     (r#"{"topic":"t","event":"a\rb","data":1}"#, &["\"event\"", "'\\r'"]),
     (r#"{"topic":"t","event":"a\u0000b","data":1}"#, &["\"event\"", "'\\0'"]),
     (r#"{"topic":"t","event":"","data":1}"#, &["\"event\"", "at least one character"]),
+    (r#"{"topic":"t","event":"gap","data":1}"#, &["\"event\"", "\"gap\"", "system, gap, heartbeat"]),
     (r#"{"topic":"t"}"#, &["\"data\"", "\"text\""]),
     (r#"{"topic":"t","data":1,"text":"x"}"#, &["either \"data\" or \"text\""]),
     (r#"{"data":1}"#, &["missing field `topic`"]),
