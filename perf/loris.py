@@ -12,7 +12,7 @@ import time
 
 address, count, interval, pace, ready = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 host, port = address.rsplit(":", 1)
-TICK = 0.02
+TICK = 0.005
 # Those that are closed keep their ports for a minute: one address would run out of them.
 SOURCES = [f"127.0.0.{last}" for last in range(2, 10)]
 IP_BIND_ADDRESS_NO_PORT = 24
