@@ -4,8 +4,7 @@
 //! frame that was begun is finished before anything else is written, even when it has left the history meanwhile: the task
 //! keeps that one piece of memory and nothing more.
 //!
-//! **Ends.** *Closed*: the peer hung up (which includes that it closed its sending side, as hyper takes it for ordinary
-//! requests). *Lagged*: the cursor fell out of its ring and the client did not ask to skip. *Stalled*: bytes were pending
+//! **Ends.** *Closed*: the peer hung up, which includes that it closed its sending side. *Lagged*: the cursor fell out of its ring and the client did not ask to skip. *Stalled*: bytes were pending
 //! and the client took none for the write timeout; the kernel ends a connection whose peer acknowledges nothing for the
 //! same time. *Drained*: the server ends the stream; everything published by then is written first. *Token expired*,
 //! *revoked*, *disconnected*: the stream may not go on; what is written last says so.

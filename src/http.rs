@@ -5,7 +5,6 @@
 //! [`takeover`] puts on its own task.
 
 mod admit;
-mod caught;
 mod clients;
 mod cluster;
 pub(crate) mod cors;
@@ -26,15 +25,16 @@ mod toll;
 mod topics;
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admit::attempt;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use caught::caught;
 pub(crate) use cluster::roll_call;
 use cors::Origins;
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -158,7 +158,8 @@ impl Routes {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let outcome = match over {
             Some(over) if !is_for_operators(&path) => Err(over.clone().into()),
-            _ => caught(self.route(request, &path, remote)).await.unwrap_or_else(|| {
+            // What it held is dropped; what handlers share is behind atomics and locks that are in order wherever it panics.
+            _ => AssertUnwindSafe(self.route(request, &path, remote)).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(%remote, %method, path, "a handler panicked: this is an error in the program");
                 Err(Problem::new(
                     StatusCode::INTERNAL_SERVER_ERROR,

@@ -23,26 +23,15 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 pub(super) struct Roster {
-    questions: mpsc::UnboundedReceiver<Question>,
-    roll_call: Arc<OnceLock<RollCall>>,
-    keys: Keys,
-    instance: String,
-    node: String,
-    timeout: Duration,
+    pub(super) questions: mpsc::UnboundedReceiver<Question>,
+    pub(super) roll_call: Arc<OnceLock<RollCall>>,
+    pub(super) keys: Keys,
+    pub(super) instance: String,
+    pub(super) node: String,
+    pub(super) timeout: Duration,
 }
 
 impl Roster {
-    pub(super) fn new(
-        questions: mpsc::UnboundedReceiver<Question>,
-        roll_call: Arc<OnceLock<RollCall>>,
-        keys: Keys,
-        instance: String,
-        node: String,
-        timeout: Duration,
-    ) -> Self {
-        Self { questions, roll_call, keys, instance, node, timeout }
-    }
-
     /// Writes and answers, for as long as the connection lasts.
     pub(super) async fn serve(&mut self, redis: &mut MultiplexedConnection) -> Result<(), Lost> {
         let mut next = Instant::now();

@@ -29,6 +29,7 @@ pub struct Settings {
     pub history: usize,
     /// Bytes of events kept over all topics.
     pub history_bytes: usize,
+    /// Topics kept.
     pub history_topics: usize,
     /// Events kept for subscribers of everything or of a pattern.
     pub firehose_history: usize,

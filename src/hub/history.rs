@@ -242,8 +242,8 @@ impl History {
         }
     }
 
-    /// Moves the clock on by one tick, a second: has the next event sampled, and answers which topics are idle now: at once those that never had an
-    /// event, the others after their time to live.
+    /// Moves the clock on by one tick, a second: has the next event sampled, and answers which topics are idle now. Those
+    /// that never had an event are at once, the others after their time to live.
     pub(crate) fn tick(&self) -> Vec<Topic> {
         self.tick.fetch_add(1, Ordering::Relaxed);
         self.sampler.arm();

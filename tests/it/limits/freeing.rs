@@ -34,6 +34,20 @@ async fn assert_free(server: &Server) {
     assert_full(server).await;
 }
 
+/// A client that reads nothing of what it is sent, and another one: no place is left.
+async fn flooded(server: &Server) -> (Client, Client) {
+    let mut client = Client::connect_narrow(server.address).await;
+    client.send(request("GET", "/stream", &[], b"")).await;
+    until(|| server.stats().streams == 1).await;
+    let silent = server.connect().await;
+    assert_full(server).await;
+    let payload = format!("\"{}\"", "x".repeat(4000));
+    for _ in 0..1000 {
+        server.hub.publish(event("t", &payload)).await.unwrap();
+    }
+    (client, silent)
+}
+
 #[test]
 fn by_a_client_that_closes() {
     run(async {
@@ -51,15 +65,7 @@ fn by_a_client_that_lags_and_is_cut_off() {
     run(async {
         let options = HubOptions { history: 32, firehose_history: 64, ..Server::hub_options() };
         let server = Server::with(options, |builder| builder.shards(4).limits(tight()).send_buffer(4096));
-        let mut client = Client::connect_narrow(server.address).await;
-        client.send(request("GET", "/stream", &[], b"")).await;
-        until(|| server.stats().streams == 1).await;
-        let _silent = server.connect().await;
-        assert_full(&server).await;
-        let payload = format!("\"{}\"", "x".repeat(4000));
-        for _ in 0..1000 {
-            server.hub.publish(event("t", &payload)).await.unwrap();
-        }
+        let (client, _silent) = flooded(&server).await;
         until(|| server.stats().cut_off_lagged == 1).await;
         // The one that was cut off has not even closed its end.
         let _stream = admitted(&server, "/stream?history=0").await;
@@ -137,15 +143,7 @@ fn by_a_client_that_takes_no_bytes() {
             let streams = StreamOptions { write_timeout, ..StreamOptions::default() };
             builder.shards(4).limits(tight()).send_buffer(4096).streams(streams)
         });
-        let mut client = Client::connect_narrow(server.address).await;
-        client.send(request("GET", "/stream", &[], b"")).await;
-        until(|| server.stats().streams == 1).await;
-        let _silent = server.connect().await;
-        assert_full(&server).await;
-        let payload = format!("\"{}\"", "x".repeat(4000));
-        for _ in 0..1000 {
-            server.hub.publish(event("t", &payload)).await.unwrap();
-        }
+        let (client, _silent) = flooded(&server).await;
         until(|| server.stats().streams == 0).await;
         let _again = admitted(&server, "/stream").await;
         drop(client);
