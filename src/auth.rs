@@ -8,8 +8,8 @@
 //! keys ([`Keys`]), tokens (`Tokens`) and an HTTP service (`Service`) are such, and an application may bring its own.
 //! Who shows no credentials at all gets what [`Access`] opens to everybody.
 //!
-//! **Invariants.** A credential that is shown and not good is refused, and never taken for none. A pattern, or
-//! everything, needs one granted pattern that covers all of it. Secrets are in no error, log line or `Debug` text.
+//! **Invariants.** Where credentials are accepted, a key or token that is not good is refused, and never taken for none;
+//! other schemes of `Authorization` are for whoever stands before the server. A pattern, or everything, needs one granted pattern that covers all of it. Secrets are in no error, log line or `Debug` text.
 
 mod access;
 mod attempt;

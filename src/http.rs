@@ -147,7 +147,11 @@ impl Routes {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
         match &self.cors {
-            Some(cors) if cors::covers(&self.options.origins, request.uri().path()) => {
+            Some(cors)
+                if cors::covers(&self.options.origins, request.uri().path(), || {
+                    self.access.load().has_open_metrics()
+                }) =>
+            {
                 cors::answer(cors, request, |request| self.answer_plainly(request, remote, over)).await
             }
             _ => self.answer_plainly(request, remote, over).await,
@@ -244,7 +248,7 @@ impl Routes {
                 allow("POST", request.method() == Method::POST)?;
                 let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
                 let toll = Toll::of(self, remote, &permit);
-                json_response(&publish::publish_to(self, &permit, &toll, topic, request).await?)
+                json_response(&publish::publish_to(self, permit, &toll, topic, request).await?)
             }
         };
         Ok(Reply::Ordinary(response))

@@ -74,8 +74,9 @@ pub struct AccessHandle {
 }
 
 impl AccessHandle {
-    /// Has the server go by `access` from now on. Each open stream is looked at once: those that would not be let in any
-    /// more are closed, the others do not notice.
+    /// Has the server go by `access` from now on. Each open stream is looked at once: those whose grant it does not renew,
+    /// or that its grant does not cover any more, are closed, and the others do not notice. Who must agree to each
+    /// subscription besides is not asked again.
     pub fn replace(&self, access: Access) {
         self.rules.store(Arc::new(access));
         self.replaced.notify_one();
@@ -84,7 +85,7 @@ impl AccessHandle {
     /// Closes the streams that the rules of now do not allow.
     async fn look_at(&self, everybody: &[Arc<Clients>]) {
         let rules = self.rules.load_full();
-        let nothing = Grant::default();
+        let nothing = Grant::anonymous(false);
         let mut revoked = 0;
         for clients in everybody {
             let mut place = Some(0);

@@ -77,6 +77,11 @@ impl Access {
         Self { anonymous_metrics: is_open, ..self }
     }
 
+    /// Whether whoever shows no credentials may read metrics.
+    pub(crate) fn has_open_metrics(&self) -> bool {
+        self.anonymous_metrics
+    }
+
     fn has_credentials(&self) -> bool {
         !self.accepts.is_empty()
     }
@@ -88,7 +93,7 @@ impl Access {
             return Err(Refusal::Unknown("the token has expired (exp)".to_owned()));
         }
         let is_known = known.is_some();
-        let mut grant = known.unwrap_or_else(|| self.anonymous(attempt));
+        let mut grant = known.unwrap_or_else(|| self.anonymous(attempt.is_local()));
         let (is_covered, what) = match attempt.action {
             Action::Subscribe(filters) => match grant.subscribe.first_missing(filters) {
                 None => (true, String::new()),
@@ -119,22 +124,15 @@ impl Access {
 
     /// Whether a stream of `filters` that was opened under `grant` may stay open under these rules.
     pub(crate) fn still_holds(&self, grant: &Grant, filters: &[TopicFilter]) -> bool {
-        let patterns = if grant.is_anonymous() {
-            self.anonymous_patterns()
-        } else {
-            match self.renew(grant) {
-                Some(renewed) => renewed.subscribe,
-                // What an application's own says of whoever shows nothing to this server.
-                None if grant.credential == Credential::None => self.anonymous_patterns(),
-                None => return false,
-            }
-        };
-        patterns.first_missing(filters).is_none()
+        self.renew(grant).is_some_and(|renewed| renewed.subscribe.first_missing(filters).is_none())
     }
 
     /// What a grant that was given before is worth under these rules; none when it is worth nothing.
     pub(crate) fn renew(&self, grant: &Grant) -> Option<Grant> {
-        self.accepts.iter().find_map(|authorize| authorize.renew(grant))
+        match grant.credential {
+            Credential::Nothing { is_local } => Some(self.anonymous(is_local)),
+            _ => self.accepts.iter().find_map(|authorize| authorize.renew(grant)),
+        }
     }
 
     async fn identify(&self, attempt: &Attempt<'_>) -> Result<Option<Grant>, Refusal> {
@@ -150,12 +148,13 @@ impl Access {
         Ok(None)
     }
 
-    fn anonymous(&self, attempt: &Attempt<'_>) -> Grant {
+    fn anonymous(&self, is_local: bool) -> Grant {
+        let grant = Grant { subscribe: self.anonymous_patterns(), ..Grant::anonymous(is_local) };
         // With credentials, nearness is none: a proxy on this machine that says nothing of itself looks just like it.
-        if !self.has_credentials() && attempt.is_local() {
-            return Grant { subscribe: self.anonymous_patterns(), ..Grant::all() };
+        if !self.has_credentials() && is_local {
+            return Grant { publish: Patterns::everything(), admin: true, ..grant };
         }
-        Grant { subscribe: self.anonymous_patterns(), publish: self.anonymous_publish.clone(), ..Grant::default() }
+        Grant { publish: self.anonymous_publish.clone(), ..grant }
     }
 
     fn anonymous_patterns(&self) -> Patterns {

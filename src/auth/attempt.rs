@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
-use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
+use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use hyper::{Method, Uri};
 
 use super::refusal::Refusal;
@@ -16,9 +16,17 @@ const COOKIE_NAME: &str = "fanline_token";
 /// The parameter that bears a token.
 const PARAMETER: &str = "access_token";
 
-/// What proxies say of whom they speak for.
-const FORWARDED: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "cf-connecting-ip"];
+/// What proxies say of whom they speak for, besides what begins with `x-forwarded-`.
+const OF_PROXIES: [HeaderName; 8] = [
+    FORWARDED,
+    VIA,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
+];
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug)]
@@ -57,11 +65,18 @@ impl fmt::Debug for Attempt<'_> {
 }
 
 impl<'a> Attempt<'a> {
-    /// The value of a cookie.
+    /// The value of a cookie, the first of this name if that is text.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        let cookies = self.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"'))
+        self.cookies(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The values of all cookies of this name. Others may be of any bytes.
+    fn cookies(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let pairs = self.headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
+        pairs.filter_map(move |pair| {
+            let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+        })
     }
 
     /// The key or token that is shown: `Authorization: Bearer`, `X-Api-Key`, the cookie `fanline_token`, or the parameter
@@ -69,7 +84,7 @@ impl<'a> Attempt<'a> {
     /// that changes something.
     ///
     /// # Errors
-    /// When there are several of one kind, or one that is no text: it is not guessed which is meant.
+    /// When there are several of one kind, or one that is empty or no text: it is not guessed what is meant.
     pub fn secret(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
         let single = |name: &HeaderName| {
             let mut values = self.headers.get_all(name).iter();
@@ -83,19 +98,24 @@ impl<'a> Attempt<'a> {
         };
         if let Some(value) = single(&AUTHORIZATION)? {
             // Other schemes are for whoever stands before this server.
-            if let Some((scheme, secret)) = value.split_once(' ')
-                && scheme.eq_ignore_ascii_case("bearer")
-            {
-                return Ok(Some(secret.trim().into()));
+            let (scheme, secret) = value.split_once([' ', '\t']).unwrap_or((value, ""));
+            if scheme.eq_ignore_ascii_case("bearer") {
+                return match secret.trim() {
+                    "" => Err(unclear("the header authorization bears no token")),
+                    secret => Ok(Some(secret.into())),
+                };
             }
         }
         if let Some(value) = single(&API_KEY)? {
             return Ok(Some(value.trim().into()));
         }
-        if self.method.is_safe()
-            && let Some(value) = self.cookie(COOKIE_NAME).filter(|value| !value.is_empty())
-        {
-            return Ok(Some(value.into()));
+        let mut cookies = self.cookies(COOKIE_NAME).filter(|value| !value.is_empty() && self.method.is_safe());
+        if let Some(value) = cookies.next() {
+            if cookies.any(|other| other != value) {
+                return Err(unclear(&format!("the cookie {COOKIE_NAME} stands more than once")));
+            }
+            let no_text = |_| unclear(&format!("the cookie {COOKIE_NAME} is no text"));
+            return std::str::from_utf8(value).map(|value| Some(value.into())).map_err(no_text);
         }
         let mut values = form_urlencoded::parse(self.query.as_bytes()).filter(|(key, _)| key == PARAMETER);
         match (values.next(), values.next()) {
@@ -115,9 +135,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// The header that says that a proxy speaks for another.
-    pub(crate) fn proxy_header(&self) -> Option<&'static str> {
-        let forwarded = FORWARDED.into_iter().find(|name| self.headers.contains_key(*name));
-        forwarded.or(self.headers.contains_key(VIA).then_some("via"))
+    pub(crate) fn proxy_header(&self) -> Option<&'a str> {
+        let says_so = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || OF_PROXIES.contains(*name);
+        self.headers.keys().find(says_so).map(HeaderName::as_str)
     }
 
     /// The host that this is for, if that is a name that somebody elsewhere may own: a proxy that says nothing of itself
@@ -151,12 +171,14 @@ fn unclear(what: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -187,6 +209,24 @@ mod tests {
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
         assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::Unknown(_))));
         assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::Unknown(_))));
+        let cookies = |text| secret(&Method::GET, &[("cookie", text)], "");
+        assert!(matches!(cookies("fanline_token=a; fanline_token=b"), Err(Refusal::Unknown(_))));
+        assert_eq!(cookies("fanline_token=a; fanline_token=\"a\"").unwrap().as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_is_shown_is_found_beside_anything_and_an_empty_one_is_no_word_for_nothing() {
+        let beside = [("cookie", "name=Jos\u{e9}; fanline_token=a; fanline_tokens=b")];
+        assert_eq!(secret(&Method::GET, &beside, "").unwrap().as_deref(), Some("a"));
+        assert_eq!(secret(&Method::GET, &[("authorization", "Bearer\ta")], "").unwrap().as_deref(), Some("a"));
+        for value in ["Bearer", "bearer ", "Bearer\t"] {
+            let empty = [("authorization", value), ("x-api-key", "b")];
+            assert!(matches!(secret(&Method::GET, &empty, ""), Err(Refusal::Unknown(_))), "{value:?}");
+        }
+        assert_eq!(
+            secret(&Method::GET, &[("cookie", "fanline_token=")], "access_token=d").unwrap().as_deref(),
+            Some("d")
+        );
     }
 
     #[test]
@@ -206,7 +246,8 @@ mod tests {
         ] {
             assert_eq!(is_local(remote, &Method::POST, &[]), expected, "{remote}");
         }
-        for name in FORWARDED.into_iter().chain(["via"]) {
+        let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "X-Forwarded-Prefix", "forwarded"];
+        for name in forwarded.into_iter().chain(["via", "x-real-ip", "true-client-ip"]) {
             assert!(!is_local("127.0.0.1:1", &Method::GET, &[(name, "127.0.0.1")]), "{name}");
         }
         for (host, expected) in [

@@ -26,9 +26,11 @@ pub struct Grant {
 /// What a grant rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// Nothing that this crate knows of.
+    /// What an application's own [`Authorize`](super::Authorize) knows of.
     #[default]
-    None,
+    Foreign,
+    /// None: it is what the rules open to whoever shows nothing.
+    Nothing { is_local: bool },
     /// An API key, by its digest.
     Key([u8; 32]),
     /// A token, by the digest of the key that verified it, and what it said of itself.
@@ -39,7 +41,7 @@ pub(crate) enum Credential {
 impl Grant {
     /// Whether it is what anybody has who shows nothing.
     pub(crate) fn is_anonymous(&self) -> bool {
-        self.credential == Credential::None && self.subject.is_none() && self.expires.is_none()
+        matches!(self.credential, Credential::Nothing { .. }) && self.subject.is_none() && self.expires.is_none()
     }
 
     /// Whom it was given to, as far as limits tell them apart: an API key, or the subject of one key's tokens. None for
@@ -50,7 +52,8 @@ impl Grant {
         match &self.credential {
             Credential::Key(key) => Some(*key),
             Credential::Token { key, .. } => Some(digest(key)),
-            Credential::None => subject.map(|_| digest(b"")),
+            Credential::Foreign => subject.map(|_| digest(b"")),
+            Credential::Nothing { .. } => None,
         }
     }
 
@@ -59,8 +62,8 @@ impl Grant {
         self.expires.is_some_and(|end| end <= SystemTime::now())
     }
 
-    /// Everything.
-    pub(crate) fn all() -> Self {
-        Self { subscribe: Patterns::everything(), publish: Patterns::everything(), admin: true, ..Self::default() }
+    /// What whoever shows nothing has of itself: nothing.
+    pub(crate) fn anonymous(is_local: bool) -> Self {
+        Self { credential: Credential::Nothing { is_local }, ..Self::default() }
     }
 }

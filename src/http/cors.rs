@@ -127,10 +127,13 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Whether pages that `origins` lets in may read what `path` answers.
-pub(crate) fn covers(origins: &Origins, path: &str) -> bool {
-    let is_for_operators = path == "/topics" || path == "/clients" || path.starts_with("/clients/");
-    *origins != Origins::Any || !is_for_operators
+/// Whether pages that `origins` lets in may read what `path` answers. A browser on the server's own machine asks for every
+/// page that it shows: with any origin, what is for operators is left out.
+pub(crate) fn covers(origins: &Origins, path: &str, has_open_metrics: impl FnOnce() -> bool) -> bool {
+    let is_within = |parent| path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_for_operators =
+        || is_within("/topics") || is_within("/clients") || (is_within("/metrics") && !has_open_metrics());
+    *origins != Origins::Any || !is_for_operators()
 }
 
 /// Answers a preflight, or has `answer` answer and puts the headers on that.

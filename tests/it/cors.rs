@@ -1,5 +1,6 @@
 //! Which pages of other origins may read what the server answers.
 
+use fanline::auth::Access;
 use fanline::server::{HttpOptions, Origins};
 
 use crate::process::{Process, serve};
@@ -117,9 +118,14 @@ fn any_page_may_read_what_is_not_for_operators() {
         assert_eq!(allowed(&stream.head), Some("*"));
         assert_eq!(stream.head.header("access-control-allow-credentials"), None);
         // A browser on the server's own machine shows pages of strangers.
-        for path in ["/clients", "/topics"] {
+        for path in ["/clients", "/topics", "/metrics", "/metrics/json", "/metrics/prometheus"] {
             assert_eq!(allowed(&server.ask(request("GET", path, &headers, b"")).await.head), None, "{path}");
         }
+        for path in ["/", "/health", "/health/ready", "/metricsx"] {
+            assert_eq!(allowed(&server.ask(request("GET", path, &headers, b"")).await.head), Some("*"), "{path}");
+        }
+        server.access.replace(Access::new().anonymous_metrics(true));
+        assert_eq!(allowed(&server.ask(request("GET", "/metrics/json", &headers, b"")).await.head), Some("*"));
         let preflight = [("origin", PAGE), ("access-control-request-method", "DELETE")];
         let answer = server.ask(request("OPTIONS", "/clients/0000000000000000", &preflight, b"")).await;
         assert_problem(&answer, 405, &["DELETE"]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fanline::auth::Claims;
 
 use super::{OPERATOR, claims, guarded, now, serve, signed};
-use crate::support::{assert_problem, request, run, until};
+use crate::support::{Client, Server, assert_problem, request, run, until};
 
 fn until_second(seconds: u64) -> String {
     format!("Bearer {}", signed(&Claims { exp: (now() + seconds) as f64, ..claims() }))
@@ -68,6 +68,35 @@ fn a_stream_is_told_half_a_minute_before() {
         let expires_in = data["expires_in"].as_u64().unwrap();
         assert!((28..=30).contains(&expires_in), "{data}");
         assert!(began.elapsed() >= Duration::from_secs(1), "not at once: {:?}", began.elapsed());
+    });
+}
+
+/// A stream begins when the answers before it have been taken, which is as late as its client likes.
+#[test]
+fn a_stream_whose_token_ends_before_it_begins_brings_no_event_of_later() {
+    run(async {
+        let access = guarded();
+        let server = Server::with(Server::hub_options(), |builder| builder.access(access).shards(1).send_buffer(4096));
+        let (bearer, expired) = (until_second(2), now() + 3);
+        let page = request("GET", "/", &[("accept", "text/html")], b"");
+        let headers = [("authorization", bearer.as_str()), ("connection", "close")];
+        let stream = request("GET", "/stream?topics=user:anna", &headers, b"");
+        let mut clients = Vec::new();
+        for count in 0..12 {
+            let mut client = Client::connect_narrow(server.address).await;
+            client.send([page.repeat(count), stream.clone()].concat()).await;
+            clients.push(client);
+        }
+        until(|| now() > expired).await;
+        server.publish("user:anna", [7]).await;
+        let mut begun = 0;
+        for client in clients {
+            let text = client.rest().await;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            assert!(!text.contains("{\"n\":7}"), "{text}");
+            begun += usize::from(text.contains("text/event-stream"));
+        }
+        assert!(begun > 1, "some were let in before their token ended");
     });
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fanline::auth::{Access, KeyDigest};
+use fanline::auth::{Access, Answer, Attempt, Authorize, Grant, KeyDigest};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
@@ -137,6 +137,88 @@ fn an_upload_whose_key_is_taken_back_goes_no_further() {
         let answer = client.response().await;
         assert_eq!(answer.head.status, 401, "{answer:?}");
         assert_eq!((&answer.json()["published"], server.hub.stats().published), (&1.into(), 1));
+    });
+}
+
+#[test]
+fn an_upload_that_needs_no_key_goes_on_as_long_as_the_rules_let_it() {
+    run(async {
+        let server = super::serve(Access::new());
+        let (mut first, mut second) = (server.connect().await, server.connect().await);
+        let head = "POST /publish HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-ndjson\r\n";
+        let line = "{\"topic\":\"t\",\"data\":1}\n";
+        let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+        for client in [&mut first, &mut second] {
+            client.send(format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}")).await;
+        }
+        until(|| server.hub.stats().published == 2).await;
+        server.access.replace(Access::new());
+        first.send(format!("{chunk}0\r\n\r\n")).await;
+        assert_eq!(first.response().await.ok()["published"], 2);
+        // From now on the server's own machine needs a key as well.
+        server.access.replace(guarded());
+        second.send(format!("{chunk}0\r\n\r\n")).await;
+        let answer = second.response().await;
+        assert_eq!((answer.head.status, &answer.json()["published"]), (403, &1.into()), "{answer:?}");
+        assert_eq!(server.hub.stats().published, 3);
+    });
+}
+
+#[test]
+fn an_event_whose_key_is_taken_back_while_it_comes_is_not_published() {
+    run(async {
+        for (target, content_type) in [("/publish", "application/json"), ("/publish/orders:1", "text/plain")] {
+            let server = super::serve(guarded());
+            let mut client = server.connect().await;
+            let body = "{\"topic\":\"orders:1\",\"data\":1}";
+            let head = format!("POST {target} HTTP/1.1\r\nhost: test\r\ncontent-type: {content_type}\r\n");
+            client.send(format!("{head}x-api-key: {PUBLISHER}\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+            // The answer to another request on the same shard: this one's head has been read before.
+            server.get("/health").await.ok();
+            server
+                .access
+                .replace(Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)])));
+            client.send(body).await;
+            assert_eq!(client.response().await.head.status, 401, "{target}");
+            assert_eq!(server.hub.stats().published, 0);
+        }
+    });
+}
+
+/// What an application says of people, who may have no name and no end; asked anew, it renews as it is told.
+struct Own {
+    renews: bool,
+}
+
+impl Authorize for Own {
+    fn authorize<'a>(&'a self, _: &'a Attempt<'a>) -> Answer<'a> {
+        Box::pin(async { Ok(Some(self.grant())) })
+    }
+
+    fn renew(&self, _: &Grant) -> Option<Grant> {
+        self.renews.then(|| self.grant())
+    }
+}
+
+impl Own {
+    fn grant(&self) -> Grant {
+        let mut grant = Grant::default();
+        grant.subscribe = "mine:*".parse().unwrap();
+        grant
+    }
+}
+
+#[test]
+fn what_an_application_of_its_own_granted_holds_as_long_as_it_says() {
+    run(async {
+        let server = super::serve(Access::new().accept(Own { renews: true }));
+        let mut stream = server.follow("/stream?topics=mine:a").await;
+        server.access.replace(Access::new().accept(Own { renews: true }));
+        server.publish("mine:a", [1]).await;
+        stream.data_at(1).await;
+        // Though anybody might have the topic now: this one had it as somebody.
+        server.access.replace(Access::new().accept(Own { renews: false }).anonymous_subscribe("**".parse().unwrap()));
+        until(|| server.stats().streams == 0).await;
     });
 }
 
