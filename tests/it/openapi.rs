@@ -38,6 +38,30 @@ fn the_document_has_the_methods_that_each_path_has() {
 }
 
 #[test]
+fn the_document_has_what_any_path_says_of_a_request_that_is_none() {
+    run(async {
+        let server = Server::start();
+        let document = document(&server).await;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let (path, methods) = example(path, item);
+            for method in methods {
+                let responses = &item[method.to_lowercase()]["responses"];
+                let no_utf8 = server.ask(request(&method, &format!("{path}?x=%ff"), &[], b"")).await;
+                let coded = format!(
+                    "{method} {path} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+                );
+                let coded = server.ask(coded.into_bytes()).await;
+                assert_eq!((no_utf8.head.status, coded.head.status), (400, 501), "{method} {path}");
+                assert!(
+                    responses.get("400").is_some() && responses.get("501").is_some(),
+                    "{method} {path}: {responses}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
 fn every_endpoint_that_the_index_names_is_in_the_document() {
     run(async {
         let server = Server::start();
