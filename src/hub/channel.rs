@@ -160,10 +160,15 @@ impl Channel {
         self.last_used.store(tick, Ordering::Relaxed);
     }
 
-    /// Whether nobody reads this channel, and nobody published to it in the ticks `recent`, or ever.
+    /// Whether it has had events, since it was made.
+    pub(crate) fn is_used(&self) -> bool {
+        self.ring.retained().end > 0
+    }
+
+    /// Whether nobody reads this channel, and nobody published to it in the ticks `recent`, or since it was made: what it
+    /// was made with is known of its topic without it.
     pub(crate) fn is_idle(&self, recent: &RangeInclusive<u32>) -> bool {
-        let is_quiet = !recent.contains(&self.last_used.load(Ordering::Relaxed))
-            || (self.ring.retained().end == 0 && self.newest() == 0);
+        let is_quiet = !self.is_used() || !recent.contains(&self.last_used.load(Ordering::Relaxed));
         is_quiet && self.listeners.is_empty()
     }
 }

@@ -48,7 +48,10 @@ pub(crate) struct History {
     retained_events: AtomicU64,
     max_bytes: u64,
     max_topics: usize,
-    /// At how many topics there may be some to drop: more than the bound when most of them have subscribers.
+    /// Topics that have had events; only the sequencer writes it. Those that only subscribers have heard of take no room
+    /// of the others.
+    used_topics: AtomicU64,
+    /// At how many of them there may be some to drop: more than the bound when most of them have subscribers.
     crowded: AtomicU64,
     /// Counts the sweeps.
     tick: AtomicU32,
@@ -70,6 +73,7 @@ impl History {
             retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
+            used_topics: AtomicU64::new(0),
             crowded: AtomicU64::new(options.history_topics as u64),
             tick: AtomicU32::new(0),
             ttl_ticks: u32::try_from(options.topic_ttl.as_secs()).unwrap_or(u32::MAX),
@@ -180,20 +184,24 @@ impl History {
         self.account(0, channel.weight());
         let events = self.retained_events.load(Ordering::Relaxed) - channel.retained();
         self.retained_events.store(events, Ordering::Relaxed);
+        if channel.is_used() {
+            self.used_topics.store(self.used_topics.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
     }
 
-    /// The channel of `topic`, which is made if there is none. All events before `next` stand in their rings. For the
-    /// sequencer.
+    /// The channel of `topic`, which is made if there is none, and is about to get an event. All events before `next` stand
+    /// in their rings. For the sequencer.
     fn channel(&self, topic: &Topic, next: Sequence) -> Arc<Channel> {
-        if let Some(channel) = read(&self.topics).get(topic) {
+        if let Some(channel) = read(&self.topics).get(topic).filter(|channel| channel.is_used()) {
             return channel.clone();
         }
         let mut topics = write(&self.topics);
-        if topics.iter().len() as u64 >= self.crowded.load(Ordering::Relaxed) {
+        if self.used_topics.load(Ordering::Relaxed) >= self.crowded.load(Ordering::Relaxed) {
             // What goes was there to be read.
             self.publish(next - 1);
             self.make_room(&mut topics);
         }
+        self.used_topics.store(self.used_topics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         topics.get_or_create(topic, self.head()).clone()
     }
 
@@ -201,11 +209,13 @@ impl History {
     /// topics are not gone through for each new one.
     fn make_room(&self, topics: &mut Topics) {
         let step = self.max_topics / 16;
-        for channel in topics.drop_quietest(self.max_topics - step - 1) {
+        let goal = (self.max_topics - step - 1) as u64;
+        let too_many = self.used_topics.load(Ordering::Relaxed).saturating_sub(goal);
+        for channel in topics.drop_quietest(usize::try_from(too_many).unwrap_or(usize::MAX)) {
             self.forget(&channel);
         }
-        let crowded = self.max_topics.max(topics.iter().len() + step + 1);
-        self.crowded.store(crowded as u64, Ordering::Relaxed);
+        let used = self.used_topics.load(Ordering::Relaxed);
+        self.crowded.store((self.max_topics as u64).max(used + step as u64 + 1), Ordering::Relaxed);
     }
 
     /// Calls `enter` with the channel of `topic`, which is not dropped meanwhile: once `enter` has entered a listener, it

@@ -56,7 +56,7 @@ impl Interest {
     }
 
     /// Named topics.
-    pub(super) fn topics(&self) -> &[Topic] {
+    pub(crate) fn topics(&self) -> &[Topic] {
         &self.topics
     }
 

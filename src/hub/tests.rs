@@ -251,6 +251,9 @@ fn topics_with_subscribers_are_no_reason_to_look_for_room_again_and_again() {
     let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
     let names: Vec<_> = (0..200).map(|n| format!("t{n}")).collect();
     let subscriptions: Vec<_> = names.iter().map(|name| hub.subscribe(interest(&[name]), Start::Live)).collect();
+    for name in &names {
+        publish(&hub, name);
+    }
     for n in 0..1000 {
         publish(&hub, &format!("new{n}"));
         assert!(hub.stats().topics <= 200 + 32);
@@ -261,6 +264,25 @@ fn topics_with_subscribers_are_no_reason_to_look_for_room_again_and_again() {
         publish(&hub, &format!("newer{n}"));
     }
     assert!(hub.stats().topics <= 32, "{}", hub.stats().topics);
+}
+
+#[test]
+fn topics_that_only_subscribers_have_heard_of_take_no_room_of_the_others() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
+    for n in 0..30 {
+        publish(&hub, &format!("t{n}"));
+    }
+    let names: Vec<_> = (0..200).map(|n| format!("strange{n}")).collect();
+    let subscriptions: Vec<_> = names.iter().map(|name| hub.subscribe(interest(&[name]), Start::Live)).collect();
+    publish(&hub, "new");
+    publish(&hub, &names[0]);
+    assert_eq!(hub.stats().topics, 30 + 200 + 1);
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "nothing went");
+    publish(&hub, "newer");
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [0; 0], "the thirty-third topic with events");
+    drop(subscriptions);
+    hub.sweep();
+    assert!(hub.stats().topics <= 32, "nobody keeps the others");
 }
 
 #[test]

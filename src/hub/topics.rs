@@ -77,12 +77,11 @@ impl Topics {
         self.remove(topic)
     }
 
-    /// Drops topics that nobody subscribes to until `goal` are left, those first that have been quiet for the longest
-    /// time, and answers their channels. For the sequencer.
-    pub(crate) fn drop_quietest(&mut self, goal: usize) -> Vec<Arc<Channel>> {
-        let idle = self.channels.iter().filter(|(_, channel)| channel.listeners.is_empty());
+    /// Drops `count` topics that have had events and that nobody subscribes to, or as many as there are, those first that
+    /// have been quiet for the longest time, and answers their channels. For the sequencer.
+    pub(crate) fn drop_quietest(&mut self, count: usize) -> Vec<Arc<Channel>> {
+        let idle = self.channels.iter().filter(|(_, channel)| channel.is_used() && channel.listeners.is_empty());
         let mut idle: Vec<_> = idle.map(|(topic, channel)| (channel.newest(), topic.clone())).collect();
-        let count = self.channels.len().saturating_sub(goal);
         if count < idle.len() {
             idle.select_nth_unstable_by_key(count, |(newest, _)| *newest);
             idle.truncate(count);
