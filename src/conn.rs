@@ -35,13 +35,17 @@ pub use shard::StreamOptions;
 use wheel::{NEVER, Second};
 
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Sample, Subscription};
-use crate::limit::FirehosePermit;
+use crate::limit::SubscriptionPermit;
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration, WARNING};
 use crate::wire::{chunk, sse};
 
 /// How many batches one connection writes before the others of its shard get their turn.
 const BATCHES_PER_TURN: usize = 8;
+
+/// Calls are asked for at most so many seconds ahead, and then anew: what was asked for is kept until its time when the
+/// client has gone before.
+const LONGEST_CALL: Second = 60;
 
 /// How much a client may send on its stream, where nothing is expected from it.
 const MAX_EARLY_BYTES: usize = 16 << 10;
@@ -56,8 +60,7 @@ pub(crate) struct StreamRequest {
     pub(crate) heartbeat: u16,
     /// Whether that is an event, or else a comment.
     pub(crate) takes_heartbeats: bool,
-    /// For those who look at every event.
-    pub(crate) firehose: Option<FirehosePermit>,
+    pub(crate) held: SubscriptionPermit,
 }
 
 /// What happens to a client that lagged.
@@ -83,7 +86,7 @@ pub(crate) struct Connection {
     subscription: Box<Subscription>,
     registration: Registration,
     /// In memory of its own, as well.
-    _held: Box<(ConnectionGuard, Option<FirehosePermit>)>,
+    _held: Box<(ConnectionGuard, SubscriptionPermit)>,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,
@@ -139,8 +142,7 @@ impl Connection {
         early_bytes: usize,
         request: StreamRequest,
     ) -> Self {
-        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose } =
-            request;
+        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, held } = request;
         let id = registration.client.identity.id;
         let has_end = registration.client.identity.standing.as_ref().is_some_and(|standing| standing.ends.is_some());
         let mut pending = head;
@@ -150,7 +152,7 @@ impl Connection {
             socket,
             subscription: Box::new(subscription),
             registration,
-            _held: Box::new((guard, firehose)),
+            _held: Box::new((guard, held)),
             pending: pending.freeze(),
             last_write: shard.now(),
             blocked_since: NEVER,
@@ -172,6 +174,8 @@ impl Connection {
             self.registration.client.served_by(cx.waker());
             // Not only when there is nothing to read: a client that takes no byte from the first on lags as well.
             self.subscription.wake(cx.waker());
+            // Its grant may have ended while the answers before this one were on their way.
+            self.registration.client.called_at(self.shard.now());
         }
         self.read(cx)?;
         loop {
@@ -441,7 +445,7 @@ impl Connection {
             since => since + self.shard.write_timeout() + 1,
         };
         let now = self.shard.now();
-        let due = if self.has_end { due.min(self.end_call(now)) } else { due };
+        let due = if self.has_end { due.min(self.end_call(now)) } else { due }.min(now + LONGEST_CALL);
         if self.next_call > due || self.next_call <= now {
             let due = due.max(now + 1);
             self.next_call = due;

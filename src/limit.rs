@@ -43,6 +43,9 @@ pub struct Limits {
     pub connect_rate: Option<Rate>,
     /// Subscribers of everything or of a pattern, each of whom costs something for each event; 0 is any number.
     pub max_firehose: usize,
+    /// Topics that all subscribers together name, one that several name counted for each; 0 is any number. A topic that
+    /// nobody else has heard of costs about a kilobyte for as long as somebody subscribes to it.
+    pub max_subscribed_topics: usize,
     /// Events published from one address.
     pub publish_rate: Option<Rate>,
     /// Events published with one key, or by the subject of one key's tokens.
@@ -56,16 +59,18 @@ pub(crate) enum Reason {
     ConnectionsPerAddress,
     ConnectRate,
     Firehose,
+    SubscribedTopics,
     PublishRate,
     PublishRatePerKey,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::ConnectRate,
         Self::Firehose,
+        Self::SubscribedTopics,
         Self::PublishRate,
         Self::PublishRatePerKey,
     ];
@@ -77,6 +82,7 @@ impl Reason {
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::ConnectRate => "connect_rate",
             Self::Firehose => "firehose",
+            Self::SubscribedTopics => "subscribed_topics",
             Self::PublishRate => "publish_rate",
             Self::PublishRatePerKey => "publish_rate_per_key",
         }
@@ -98,6 +104,7 @@ pub(crate) struct Limiter {
     connections: Connections,
     connect_rate: Option<Meter<Peer>>,
     firehose: Option<Arc<Tally>>,
+    subscribed_topics: Option<Arc<Tally>>,
     publish_rate: Option<Meter<Peer>>,
     publish_rate_per_key: Option<Meter<[u8; 32]>>,
     /// By reason, since the last summary.
@@ -113,7 +120,8 @@ impl Limiter {
         Self {
             connections: Connections::new(max_connections, turned_away, limits.max_connections_per_address),
             connect_rate: limits.connect_rate.map(Meter::new),
-            firehose: (limits.max_firehose > 0).then(|| Arc::new(Tally::new(limits.max_firehose))),
+            firehose: Tally::of(limits.max_firehose),
+            subscribed_topics: Tally::of(limits.max_subscribed_topics),
             publish_rate: limits.publish_rate.map(Meter::new),
             publish_rate_per_key: limits.publish_rate_per_key.map(Meter::new),
             refused: Default::default(),
@@ -131,9 +139,10 @@ impl Limiter {
         self.connections.take(peer).map_err(|(reason, detail)| self.refuse(reason, detail, Some(connections::WAIT)))
     }
 
-    /// A place for a connection that is over a limit, for the time that it takes to say so. There are few of them.
-    pub(crate) fn turn_away(&self) -> Option<ConnectionPermit> {
-        self.connections.turn_away()
+    /// A place for a connection that is over a limit, for the time that it takes to say so. There are few of them, and fewer
+    /// for one address.
+    pub(crate) fn turn_away(&self, address: IpAddr) -> Option<ConnectionPermit> {
+        self.connections.turn_away(address.into())
     }
 
     /// Whether one more connection would be too many.
@@ -146,17 +155,29 @@ impl Limiter {
         self.connections.max()
     }
 
-    /// Lets a subscriber of everything or of a pattern in; without a permit when these are not limited.
-    pub(crate) fn read_firehose(&self) -> Result<Option<FirehosePermit>, Over> {
-        let Some(firehose) = &self.firehose else { return Ok(None) };
-        firehose.take().map(|place| Some(FirehosePermit(place))).ok_or_else(|| {
-            let max = firehose.max;
-            let detail = format!(
-                "{max} subscribers of everything or of a pattern are here, and the limit is {max} (setting max_firehose); \
-                 a subscription of topics by their names is not concerned"
-            );
-            self.refuse(Reason::Firehose, detail, Some(connections::WAIT))
-        })
+    /// Lets a subscriber in that names so many topics, and reads the firehose or not.
+    pub(crate) fn subscribe(&self, topics: usize, reads_firehose: bool) -> Result<SubscriptionPermit, Over> {
+        let firehose = self.firehose.as_ref().filter(|_| reads_firehose).map(|firehose| {
+            firehose.take(1).ok_or_else(|| {
+                let max = firehose.max;
+                let detail = format!(
+                    "{max} subscribers of everything or of a pattern are here, and the limit is {max} (setting \
+                     max_firehose); a subscription of topics by their names is not concerned"
+                );
+                self.refuse(Reason::Firehose, detail, Some(connections::WAIT))
+            })
+        });
+        let topics = self.subscribed_topics.as_ref().filter(|_| topics > 0).map(|named| {
+            named.take(topics).ok_or_else(|| {
+                let max = named.max;
+                let detail = format!(
+                    "the subscribers of this server name {max} topics at the most (setting max_subscribed_topics), and with \
+                     these {topics} there would be more; a pattern counts for none"
+                );
+                self.refuse(Reason::SubscribedTopics, detail, Some(connections::WAIT))
+            })
+        });
+        Ok(SubscriptionPermit { firehose: firehose.transpose()?, topics: topics.transpose()? })
     }
 
     /// Whether publishing has a limit at all.
@@ -262,11 +283,16 @@ impl Tally {
         Self { max, taken: AtomicUsize::new(0) }
     }
 
-    /// A place, if there is one left. Nothing else hangs on the number, so no order of memory is asked for.
-    fn take(self: &Arc<Self>) -> Option<Place> {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
-        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.is_ok().then(|| Place(self.clone()))
+    /// None where 0 says that any number will do.
+    fn of(max: usize) -> Option<Arc<Self>> {
+        (max > 0).then(|| Arc::new(Self::new(max)))
+    }
+
+    /// So many places, if they are left. Nothing else hangs on the number, so no order of memory is asked for.
+    fn take(self: &Arc<Self>, count: usize) -> Option<Places> {
+        let more = |taken: usize| taken.checked_add(count).filter(|&taken| taken <= self.max);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Places { tally: self.clone(), count })
     }
 
     fn is_full(&self) -> bool {
@@ -274,17 +300,24 @@ impl Tally {
     }
 }
 
-/// One place of a [`Tally`], given back when this is dropped.
-struct Place(Arc<Tally>);
+/// Places of a [`Tally`], given back when this is dropped.
+struct Places {
+    tally: Arc<Tally>,
+    count: usize,
+}
 
-impl Drop for Place {
+impl Drop for Places {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.tally.taken.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
-/// The right to read every event there is, as long as this lives.
-pub(crate) struct FirehosePermit(#[expect(dead_code, reason = "it is held, not looked at")] Place);
+/// The right to be subscribed, as long as this lives.
+#[expect(dead_code, reason = "they are held, not looked at")]
+pub(crate) struct SubscriptionPermit {
+    firehose: Option<Places>,
+    topics: Option<Places>,
+}
 
 #[cfg(test)]
 mod tests {
@@ -293,7 +326,7 @@ mod tests {
     #[test]
     fn threads_that_ask_at_once_get_exactly_as_many_places_as_there_are() {
         let tally = Arc::new(Tally::new(100));
-        let ask = || std::iter::from_fn(|| tally.take()).take(60).collect::<Vec<_>>();
+        let ask = || std::iter::from_fn(|| tally.take(1)).take(60).collect::<Vec<_>>();
         let places = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| scope.spawn(ask));
             threads.map(|thread| thread.join().unwrap())
@@ -307,12 +340,34 @@ mod tests {
     #[test]
     fn a_place_comes_back_from_whoever_panics() {
         let tally = Arc::new(Tally::new(1));
-        let place = tally.take().unwrap();
+        let place = tally.take(1).unwrap();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _held = place;
             panic!("on purpose");
         }));
-        assert!(outcome.is_err() && tally.take().is_some());
+        assert!(outcome.is_err() && tally.take(1).is_some());
+    }
+
+    #[test]
+    fn of_several_places_all_are_taken_or_none() {
+        let tally = Arc::new(Tally::new(10));
+        let seven = tally.take(7).unwrap();
+        assert!(tally.take(4).is_none() && tally.take(usize::MAX).is_none());
+        let _three = tally.take(3).unwrap();
+        assert!(tally.is_full());
+        drop(seven);
+        assert!(tally.take(7).is_some());
+    }
+
+    #[test]
+    fn a_subscription_that_is_refused_for_its_topics_holds_no_place_of_the_firehose() {
+        let limits = Limits { max_firehose: 1, max_subscribed_topics: 5, ..Limits::default() };
+        let limiter = Limiter::new(&limits, usize::MAX, 1);
+        let reason = |topics, all| limiter.subscribe(topics, all).err().map(|over| over.reason);
+        assert_eq!(reason(6, true), Some(Reason::SubscribedTopics));
+        let _both = limiter.subscribe(5, true).unwrap();
+        assert_eq!((reason(1, false), reason(0, true)), (Some(Reason::SubscribedTopics), Some(Reason::Firehose)));
+        assert_eq!(reason(0, false), None);
     }
 
     #[test]
@@ -321,7 +376,7 @@ mod tests {
         let address = [127, 0, 0, 1].into();
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
         assert!(!limiter.is_full() && limiter.max_connections().is_none() && permits.len() == 1000);
-        assert!(limiter.read_firehose().is_ok() && !limiter.meters_publishing());
+        assert!(limiter.subscribe(1000, true).is_ok() && !limiter.meters_publishing());
         assert_eq!(limiter.publish(address, Some(&[0; 32]), usize::MAX), Ok(()));
     }
 

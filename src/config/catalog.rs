@@ -21,7 +21,7 @@ const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 61] = [
+pub static ALL: [&dyn Definition; 62] = [
     &LISTEN,
     &HOST,
     &PORT,
@@ -43,6 +43,7 @@ pub static ALL: [&dyn Definition; 61] = [
     &limits::PUBLISH_RATE,
     &limits::PUBLISH_RATE_PER_KEY,
     &limits::MAX_FIREHOSE,
+    &limits::MAX_SUBSCRIBED_TOPICS,
     &limits::MAX_PATTERNS,
     &limits::MAX_WILDCARDS,
     &limits::MAX_QUERY_BYTES,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
@@ -34,7 +34,7 @@ enum MediaType {
 /// One event or an array of them, or a stream of lines.
 pub(super) async fn publish(
     routes: &Routes,
-    permit: Permit<'_>,
+    mut permit: Permit<'_>,
     toll: &Toll<'_>,
     request: Request<Incoming>,
 ) -> Result<Value, Problem> {
@@ -44,6 +44,7 @@ pub(super) async fn publish(
             let body = whole(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
+            permit.goes_on()?;
             events.iter().try_for_each(|event| permit.publishes(event.topic()))?;
             let count = events.len();
             toll.pay(count)?;
@@ -58,7 +59,7 @@ pub(super) async fn publish(
 /// The body is the payload; the path names the topic, the query the event.
 pub(super) async fn publish_to(
     routes: &Routes,
-    permit: &Permit<'_>,
+    mut permit: Permit<'_>,
     toll: &Toll<'_>,
     topic: &str,
     request: Request<Incoming>,
@@ -85,6 +86,8 @@ pub(super) async fn publish_to(
         Some(name) => event.named(name),
         None => event,
     };
+    permit.goes_on()?;
+    permit.publishes(event.topic())?;
     toll.pay(1)?;
     Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
@@ -117,6 +120,7 @@ async fn publish_lines(
         progress.publish(shard, options, &mut permit, toll, std::iter::from_fn(|| lines.next())).await?;
         patience.goes_on(lines.is_within_one(), ends_a_line);
     }
+    permit.goes_on().map_err(|problem| progress.stopped_at(problem))?;
     progress.publish(shard, options, &mut permit, toll, lines.finish().into_iter()).await?;
     Ok(answer(progress.published, progress.count))
 }
@@ -199,7 +203,8 @@ impl Progress {
             let count = events.len() as u64;
             if count > 0 {
                 // Whoever sends faster than it may waits, and its socket with it.
-                if toll.wait(events.len()).await {
+                let waited = toll.wait(events.len(), options.upload_timeout).await;
+                if waited.map_err(|problem| self.stopped_at(problem))? {
                     permit.goes_on().map_err(|problem| self.stopped_at(problem))?;
                 }
                 let published = timed(shard, shard.hub.publish_all(events)).await;
@@ -270,18 +275,35 @@ async fn whole(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<By
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
     }
-    let body = tokio::time::timeout(timeout, Limited::new(body, max_bytes).collect()).await.map_err(|_| {
+    let body = tokio::time::timeout(timeout, collect(Limited::new(body, max_bytes))).await.map_err(|_| {
         let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
     })?;
-    let body = body.map_err(|error| {
+    body.map_err(|error| {
         if error.is::<LengthLimitError>() {
             too_large()
         } else {
             Problem::bad_request(format!("the body could not be read: {error}"))
         }
-    })?;
-    Ok(body.to_bytes())
+    })
+}
+
+/// All of a body, in one piece: of one that comes in chunks of a byte, each would be a piece of memory with an owner.
+async fn collect(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    // Most bodies come in one frame, and are not copied.
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {

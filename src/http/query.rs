@@ -68,7 +68,7 @@ impl StreamQuery {
                 _ => {}
             }
         }
-        check_filters(&filters, options)?;
+        check_filters(&filters, "topics", options)?;
         if tags.len() > MAX_TAGS {
             return Err(invalid("tags", &format!("{} are given, and the limit is {MAX_TAGS}", tags.len())));
         }
@@ -88,10 +88,11 @@ impl StreamQuery {
     }
 }
 
-fn check_filters(filters: &[TopicFilter], options: &Options) -> Result<(), Problem> {
+/// Makes sure that those in `parameter` are not too many, and do not take too long to match.
+pub(super) fn check_filters(filters: &[TopicFilter], parameter: &str, options: &Options) -> Result<(), Problem> {
     let check = |count: usize, what: &str, max: usize, setting: &str| {
         let detail = || format!("{count} {what} are asked for, and the limit is {max} (setting {setting})");
-        if count > max { Err(invalid("topics", &detail())) } else { Ok(()) }
+        if count > max { Err(invalid(parameter, &detail())) } else { Ok(()) }
     };
     check(filters.len(), "topics", options.max_topics, "max_topics")?;
     let patterns = || filters.iter().filter(|filter| matches!(filter, TopicFilter::Pattern(_)));

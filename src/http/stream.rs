@@ -43,7 +43,7 @@ pub(super) async fn subscribe(
     let attempt = Attempt { action, method: &request.method, headers: &request.headers, query: text, remote };
     let permit = routes.admit(&attempt).await?;
     let interest = query.interest();
-    let firehose = if interest.reads_firehose() { routes.limiter.read_firehose()? } else { None };
+    let held = routes.limiter.subscribe(interest.topics().len(), interest.reads_firehose())?;
     let takes_heartbeats = query.takes_heartbeats(&interest);
     let identity = Identity {
         id: routes.ids.next(),
@@ -65,7 +65,7 @@ pub(super) async fn subscribe(
     // Its grant may be about to end already.
     registration.client.called_at(shard.now());
     let on_lag = query.on_lag;
-    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
+    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, held };
     Ok(StreamReply { head: head(), version: request.version, request: stream })
 }
 

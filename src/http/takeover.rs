@@ -71,16 +71,20 @@ pub(crate) async fn serve(
     routes: Arc<Routes>,
 ) {
     let deadline = Instant::now() + routes.options.head_timeout;
+    let has_asked = AtomicBool::new(false);
     // hyper has buffers of many times a stream's size: they are there while there is something to read into them.
-    if over.is_some() {
+    if let Some(over) = over {
         let told = async {
             if has_come(&socket, &routes, deadline).await {
-                exchange(socket, remote, guard, over, deadline, routes).await;
+                exchange(socket, remote, guard, Some(&over), deadline, &has_asked, &routes).await;
             }
         };
         let _ = tokio::time::timeout(TURNED_AWAY_WITHIN, Box::pin(told)).await;
+        if !has_asked.load(Ordering::Relaxed) {
+            routes.shard.metrics.rejected(over.reason.as_str());
+        }
     } else if has_come(&socket, &routes, deadline).await {
-        Box::pin(exchange(socket, remote, guard, None, deadline, routes)).await;
+        Box::pin(exchange(socket, remote, guard, None, deadline, &has_asked, &routes)).await;
     }
 }
 
@@ -113,13 +117,12 @@ async fn exchange(
     socket: TcpStream,
     remote: SocketAddr,
     guard: ConnectionGuard,
-    over: Option<Box<Over>>,
+    over: Option<&Over>,
     deadline: Instant,
-    routes: Arc<Routes>,
+    has_asked: &AtomicBool,
+    routes: &Arc<Routes>,
 ) {
     let cell: Arc<Mutex<Option<Box<StreamReply>>>> = Arc::default();
-    let over = over.as_deref();
-    let has_asked = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
         let (cell, routes) = (cell.clone(), routes.clone());
@@ -180,11 +183,12 @@ async fn exchange(
     match taken {
         Ok(Taken::Stream(reply)) => {
             let parts = connection.into_parts();
-            return take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, &routes);
+            return take_over(parts.io.into_inner(), parts.read_buf.len(), *reply, guard, routes);
         }
         Ok(Taken::Done) => {}
         // It is owed no answer.
-        Ok(Taken::Late) => return routes.shard.metrics.rejected("head_timeout"),
+        Ok(Taken::Late) if over.is_none() => return routes.shard.metrics.rejected("head_timeout"),
+        Ok(Taken::Late) => return,
         Err(error) => {
             tracing::debug!(%remote, %error, "connection failed");
             let parts = connection.into_parts();

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hyper::StatusCode;
+
 use super::Routes;
 use super::admit::Permit;
 use super::problem::Problem;
@@ -35,14 +37,25 @@ impl<'a> Toll<'a> {
     }
 
     /// Charges for `events` as soon as that goes, and answers whether it had to wait.
-    pub(super) async fn wait(&self, events: usize) -> bool {
-        let Some(limiter) = self.limiter else { return false };
+    ///
+    /// # Errors
+    /// When others with the same key or address have taken all there was for as long as `patience`.
+    pub(super) async fn wait(&self, events: usize, patience: Duration) -> Result<bool, Problem> {
+        let Some(limiter) = self.limiter else { return Ok(false) };
         let of_key = async {
             let Some(key) = &self.key else { return false };
             patiently(|| limiter.charge_key(key, events)).await
         };
         // Both, and each once.
-        of_key.await | patiently(|| limiter.charge_address(self.address, events)).await
+        let of_both = async { of_key.await | patiently(|| limiter.charge_address(self.address, events)).await };
+        tokio::time::timeout(patience, of_both).await.map_err(|_| {
+            let detail = format!(
+                "others with this key or address left nothing of publish_rate or publish_rate_per_key for {} s (setting \
+                 upload_timeout)",
+                patience.as_secs_f64()
+            );
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+        })
     }
 }
 

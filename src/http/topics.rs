@@ -6,6 +6,7 @@ use super::Routes;
 use super::cluster;
 use super::page::PageQuery;
 use super::problem::Problem;
+use super::query::check_filters;
 use crate::hub::{Hub, TopicStats};
 use crate::topic::TopicFilter;
 
@@ -16,6 +17,7 @@ pub(super) async fn list(routes: &Routes, query: &str) -> Result<Value, Problem>
         TopicFilter::new(text).map_err(|e| Problem::bad_request(format!("parameter topic: {text:?} is no topic: {e}")))
     });
     let filters = filters.collect::<Result<Vec<_>, _>>()?;
+    check_filters(&filters, "topic", &routes.options)?;
     if cluster::is_asked_for(&query)? {
         return cluster::topics(routes, &query, &filters).await;
     }

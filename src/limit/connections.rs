@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::{Place, Reason, Tally};
+use super::{Places, Reason, Tally};
 
 /// When whoever was refused may try again. Nobody knows when somebody goes; this is short enough to notice it, and long
 /// enough that a crowd of those who wait is no load.
@@ -14,8 +14,10 @@ pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Connections {
     all: Arc<Tally>,
-    turned_away: Arc<Tally>,
     of_address: Option<Arc<Addresses>>,
+    turned_away: Arc<Tally>,
+    /// Whoever is turned away again and again leaves places to the others.
+    turned_away_of_address: Arc<Addresses>,
 }
 
 /// How many each address has. The lock is taken when a connection comes or goes, and only where there is such a limit.
@@ -27,7 +29,7 @@ struct Addresses {
 /// The right to be connected, as long as this lives.
 pub(crate) struct ConnectionPermit {
     #[expect(dead_code, reason = "it is held, not looked at")]
-    place: Place,
+    place: Places,
     /// In memory of its own: most servers have no such limit, and each connection holds this.
     #[expect(dead_code, reason = "it is held, not looked at")]
     of_address: Option<Box<AddressPermit>>,
@@ -41,9 +43,13 @@ struct AddressPermit {
 impl Connections {
     /// `max_per_address` of 0 is any number.
     pub(super) fn new(max: usize, turned_away: usize, max_per_address: usize) -> Self {
-        let of_address =
-            (max_per_address > 0).then(|| Arc::new(Addresses { max: max_per_address, open: Mutex::default() }));
-        Self { all: Arc::new(Tally::new(max)), turned_away: Arc::new(Tally::new(turned_away)), of_address }
+        let addresses = |max| Arc::new(Addresses { max, open: Mutex::default() });
+        Self {
+            all: Arc::new(Tally::new(max)),
+            of_address: (max_per_address > 0).then(|| addresses(max_per_address)),
+            turned_away: Arc::new(Tally::new(turned_away)),
+            turned_away_of_address: addresses((turned_away / 4).max(4)),
+        }
     }
 
     pub(super) fn take(&self, peer: Peer) -> Result<ConnectionPermit, (Reason, String)> {
@@ -58,7 +64,7 @@ impl Connections {
             })?)),
             None => None,
         };
-        let place = self.all.take().ok_or_else(|| {
+        let place = self.all.take(1).ok_or_else(|| {
             let max = self.all.max;
             let detail = format!("this server has {max} connections, and its limit is {max} (setting max_connections)");
             (Reason::Connections, detail)
@@ -66,8 +72,10 @@ impl Connections {
         Ok(ConnectionPermit { place, of_address })
     }
 
-    pub(super) fn turn_away(&self) -> Option<ConnectionPermit> {
-        self.turned_away.take().map(|place| ConnectionPermit { place, of_address: None })
+    pub(super) fn turn_away(&self, peer: Peer) -> Option<ConnectionPermit> {
+        let of_address = self.turned_away_of_address.take(peer)?;
+        let place = self.turned_away.take(1)?;
+        Some(ConnectionPermit { place, of_address: Some(Box::new(of_address)) })
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -139,10 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_turned_away_are_few_and_take_no_place_of_the_others() {
-        let connections = Connections::new(1, 7, 0);
-        let turned_away: Vec<_> = std::iter::from_fn(|| connections.turn_away()).collect();
-        assert_eq!(turned_away.len(), 7);
+    fn those_who_are_turned_away_are_few_of_each_address_and_take_no_place_of_the_others() {
+        let connections = Connections::new(1, 24, 0);
+        let turn_away = |last: u8| {
+            let peer = peer(&format!("10.0.0.{last}"));
+            std::iter::from_fn(|| connections.turn_away(peer)).collect::<Vec<_>>()
+        };
+        let turned_away: Vec<_> = (0..10).map(turn_away).collect();
+        assert_eq!(turned_away.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6, 6, 0, 0, 0, 0, 0, 0]);
         assert!(connections.take(peer("10.0.0.1")).is_ok());
+        drop(turned_away);
+        assert!(connections.turned_away_of_address.open().is_empty());
+        assert_eq!(turn_away(9).len(), 6);
     }
 }

@@ -61,7 +61,7 @@ impl Shards {
         self.metrics.accepted();
         match self.limiter.connect(remote.ip()) {
             Ok(permit) => self.hand_over(socket, remote, permit, None),
-            Err(over) => match self.limiter.turn_away() {
+            Err(over) => match self.limiter.turn_away(remote.ip()) {
                 Some(permit) => self.hand_over(socket, remote, permit, Some(over)),
                 None => {
                     tracing::debug!(%remote, reason = over.reason.as_str(), "closed at once");

@@ -1,8 +1,12 @@
 //! JSON that is right by the grammar and harmful all the same: deep, huge, or to be read in two ways.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use fanline::server::HttpOptions;
 
 use super::Bystander;
+use crate::process;
 use crate::support::{Server, assert_problem, run};
 
 const JSON: &str = "application/json";
@@ -37,6 +41,26 @@ fn a_payload_may_be_as_deep_as_it_is_large() {
             }
         }
     });
+}
+
+/// Each chunk that is kept for itself takes some 40 bytes.
+#[test]
+fn a_body_in_chunks_of_one_byte_takes_the_memory_of_its_bytes() {
+    const BYTES: usize = 512 << 10;
+    let server = process::Server::start(&["--max-event-bytes", "512KiB", "--max-body-bytes", "1MiB"]);
+    let mut stream = server.stream("topics=t");
+    let before = process::peak_resident_bytes(server.pid());
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    let head = "POST /publish/t HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: text/plain\r\n";
+    socket.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).unwrap();
+    socket.write_all("1\r\nx\r\n".repeat(BYTES).as_bytes()).unwrap();
+    socket.write_all(b"0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let grown = process::peak_resident_bytes(server.pid()) - before;
+    assert!(grown < 8 << 20, "{grown} bytes");
+    while stream.next().data.len() != BYTES {}
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn at_the_limit_everything_says_why_and_how_the_server_is_can_still_be_asked() {
         let server = limited(at_most(2));
         let ready = server.get("/health/ready").await;
         assert_eq!(ready.ok(), json!({"status": "ready"}));
+        until(|| server.stats().connections == 0).await;
         let first = admitted(&server, "/stream").await;
         let _second = admitted(&server, "/stream").await;
 
@@ -74,17 +75,22 @@ fn at_the_limit_everything_says_why_and_how_the_server_is_can_still_be_asked() {
 }
 
 #[test]
-fn those_who_are_told_to_go_are_few_at_a_time_and_the_others_are_closed_at_once() {
+fn those_who_are_told_to_go_are_few_at_a_time_and_of_each_address_and_the_others_are_closed_at_once() {
     run(async {
         let server = limited(at_most(1));
         let mut stream = admitted(&server, "/stream").await;
         stream.hello().await;
         let began = Instant::now();
         let mut silent = Vec::new();
-        for _ in 0..64 {
-            silent.push(server.connect().await);
+        let from = |last| Client::connect_from([127, 0, 0, last], server.address);
+        for last in 2..6 {
+            for taken in 1..=16 {
+                silent.push(from(last).await);
+                until(|| server.stats().connections == 1 + 16 * (u64::from(last) - 2) + taken).await;
+            }
+            // This address has had its share, and the others have theirs.
+            assert_eq!(from(last).await.rest().await, "");
         }
-        until(|| server.stats().connections == 65).await;
         assert_eq!(server.connect().await.rest().await, "");
         assert_eq!(server.stats().connections, 65);
         // Nobody holds such a place for long.
@@ -93,7 +99,11 @@ fn those_who_are_told_to_go_are_few_at_a_time_and_the_others_are_closed_at_once(
         }
         assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
         let metrics = server.get("/metrics/json").await.ok();
-        assert_eq!(metrics["connections"]["rejected"]["connections"], 1);
+        assert_eq!(
+            metrics["connections"]["rejected"]["connections"],
+            64 + 5,
+            "each is counted, also who asked nothing"
+        );
         server.publish("t", [1]).await;
         stream.data_at(1).await;
     });

@@ -144,7 +144,7 @@ fn by_a_client_that_takes_no_bytes() {
             builder.shards(4).limits(tight()).send_buffer(4096).streams(streams)
         });
         let (client, _silent) = flooded(&server).await;
-        until(|| server.stats().streams == 0).await;
+        until(|| server.stats().cut_off_stalled == 1).await;
         let _again = admitted(&server, "/stream").await;
         drop(client);
     });

@@ -1,6 +1,6 @@
 //! Limits as whoever runs the program meets them.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -26,7 +26,11 @@ fn with_few_open_files_there_is_room_for_half_as_many_connections_and_accepting_
     }
     // Those who say nothing take the few places where that is said; the others are closed at once, and all are gone soon.
     let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(server.address()).expect("the kernel accepts")).collect();
-    drop(silent);
+    for mut socket in silent {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let end = socket.read(&mut [0]);
+        assert!(matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    }
     let metrics = ask_until_answered(&server, "/metrics/json");
     assert!(metrics.contains("\"max\":32") && metrics.contains("\"accept_pauses\":0"), "{metrics}");
     let ready = ask_until_answered(&server, "/health/ready");

@@ -31,6 +31,30 @@ fn of_those_who_want_everything_exactly_as_many_get_it_as_the_limit_says() {
 }
 
 #[test]
+fn the_subscribers_of_a_server_name_so_many_topics_together_and_not_one_more() {
+    run(async {
+        let server = limited(Limits { max_subscribed_topics: 10, ..Limits::default() });
+        let mut streams = rush(&server, "/stream?topics=a,b,c", 20).await;
+        assert_eq!(streams.len(), 3);
+        streams.extend(rush(&server, "/stream?topics=a", 5).await);
+        assert_eq!(streams.len(), 4, "one that several name counts for each");
+        let refused = server.get("/stream?topics=a,x.*").await;
+        assert_problem(&refused, 503, &["10 topics", "max_subscribed_topics"]);
+        assert_eq!(refused.head.header("retry-after"), Some("5"));
+        let mut others = [server.follow("/stream?topics=x.*").await, server.follow("/stream").await];
+        server.publish("x.y", [1]).await;
+        for other in &mut others {
+            other.data_at(1).await;
+        }
+        drop(streams);
+        until(|| server.stats().streams == 2).await;
+        let streams = rush(&server, "/stream?topics=b,c,d,e,f", 20).await;
+        assert_eq!(streams.len(), 2);
+        assert_eq!(server.get("/metrics/json").await.ok()["refusals_by_reason"]["subscribed_topics"], 17 + 4 + 1 + 18);
+    });
+}
+
+#[test]
 fn a_place_is_not_taken_by_a_subscription_that_is_refused_for_something_else() {
     run(async {
         let server = limited(Limits { max_firehose: 1, ..Limits::default() });
