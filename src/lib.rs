@@ -26,10 +26,13 @@
 //!
 //! ```text
 //! accept (server::listener), if there is room (limit) ─► the shard with the fewest connections (server::shard_thread)
-//!    ─► hyper parses the request; http::Routes finds the handler; GET /stream opens a Subscription (http::stream)
+//!    ─► hyper parses the request; http::Routes finds the handler; GET /stream is read (http::query)
+//!    ─► http::admit asks auth::Access whether it may have these topics; limit, whether there is room for them
+//!    ─► a Subscription is opened (http::stream), and the client is entered (presence)
 //!    ─► http::takeover takes the socket back from hyper and hands it to a task of its own (conn)
 //!    ─► hello ─► replay ─► live: the same cursor in the same ring, so there is no hand-over
-//!    ─► the end: closed, lagged, stalled or drained (conn), counted by reason (metrics)
+//!    ─► the end: closed by the client, misused by it, lagged, stalled, drained, disconnected by an operator, its token
+//!       expired, or its access revoked (conn); counted by reason (metrics)
 //! ```
 //!
 //! # Layers
@@ -58,9 +61,34 @@
 //! to the same history. A client that comes back late is given pages of what the backbone has kept, and goes over to the
 //! rings after any of their events.
 //!
-//! # What is where next
+//! # Where to look
 //!
-//! `http::Routes` answers 404 for paths that it does not know: an application's own service will be asked there.
+//! | what | where |
+//! |---|---|
+//! | paths, methods, and what a handler's panic costs | `http` |
+//! | errors as `application/problem+json`, and their statuses | `http::problem` |
+//! | what a request's framing may be: `Host`, `Transfer-Encoding` | `http::framing` |
+//! | which pages of other origins may read (CORS) | `http::cors` |
+//! | keys, tokens, key sets, the authorization service | [`auth`]: `keys`, `tokens`, `key_set`, `service` |
+//! | what counts as the server's own machine | `auth::attempt` |
+//! | new rules for a running server | [`server::AccessHandle`]; `cli::reload` (SIGHUP) |
+//! | places and rates | `limit`; the price of publishing in `http::toll` |
+//! | bodies of publishers | `http::publish`, [`publication`], `wire::lines` |
+//! | health and readiness | `http::status` |
+//! | lists for operators, metrics | `http::clients`, `http::topics`, `http::cluster`, `http::metrics` |
+//! | the dashboard | `http::demo` |
+//! | a last answer that reaches a client which is still sending | `http::linger` |
+//! | heartbeats, slow clients, farewells | `conn`, `conn::wheel`, `conn::notice` |
+//! | gaps and replay | `hub::subscription`, `hub::gap` |
+//! | open files | `server::files` |
+//!
+//! # Features
+//!
+//! * `cli` (default): the `fanline` binary, with its settings, commands and producers. It brings the other two. Turn it
+//!   off for a library: `default-features = false`.
+//! * `auth`: JSON Web Tokens, key sets, an HTTP service that is asked about each subscription, and making API keys. API
+//!   keys themselves, what is open to everybody, and an [`auth::Authorize`] of your own need no feature.
+//! * `redis`: [`backbone`], many servers as one over a Redis.
 
 pub mod auth;
 #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no kind of backbone"))]

@@ -270,7 +270,7 @@ impl Kind for FileOrUrl {
     }
 }
 
-/// Secret that tokens are signed with (HS256, HS384, HS512); a second one, while the first is replaced.
+/// Secret that tokens are signed with (HS256, HS384, HS512); repeatable, so that it can be replaced.
 pub static JWT_SECRET: Setting<Optional<Secrets>> = Setting {
     about: About::new(
         "jwt_secret",
@@ -282,7 +282,7 @@ pub static JWT_SECRET: Setting<Optional<Secrets>> = Setting {
     kind: Optional(Secrets),
 };
 
-/// File with a public key that tokens are verified with.
+/// PEM file with a public key of RSA, P-256, P-384 or Ed25519 that tokens are verified with; repeatable.
 pub static JWT_PUBLIC_KEY: Setting<Optional<Paths>> = Setting {
     about: About::new(
         "jwt_public_key",
@@ -294,7 +294,7 @@ pub static JWT_PUBLIC_KEY: Setting<Optional<Paths>> = Setting {
     kind: Optional(Paths),
 };
 
-/// Key set that tokens are verified with.
+/// JSON Web Key Set that tokens are verified with; one at a URL is kept, and fetched again when it is old.
 pub static JWKS: Setting<Optional<FileOrUrl>> = Setting {
     about: About::new(
         "jwks",
@@ -306,7 +306,7 @@ pub static JWKS: Setting<Optional<FileOrUrl>> = Setting {
     kind: Optional(FileOrUrl),
 };
 
-/// Tokens must be for one of these.
+/// Tokens must be for one of these (claim aud); without it those that are for somebody are refused.
 pub static JWT_AUDIENCE: Setting<Optional<Words>> = Setting {
     about: About::new(
         "jwt_audience",
@@ -318,13 +318,13 @@ pub static JWT_AUDIENCE: Setting<Optional<Words>> = Setting {
     kind: Optional(Words),
 };
 
-/// Tokens must be made by one of these.
+/// Tokens must be made by one of these (claim iss).
 pub static JWT_ISSUER: Setting<Optional<Words>> = Setting {
     about: About::new("jwt_issuer", ACCESS, "NAME", "", "Tokens must be made by one of these (claim iss)"),
     kind: Optional(Words),
 };
 
-/// By how much clocks may differ.
+/// By how much clocks may differ: tokens, and their streams, are good this long after exp and before nbf.
 pub static JWT_LEEWAY: Setting<Span> = Setting {
     about: About::new(
         "jwt_leeway",
@@ -336,7 +336,7 @@ pub static JWT_LEEWAY: Setting<Span> = Setting {
     kind: Span { min: Duration::ZERO, max: Duration::from_secs(300) },
 };
 
-/// What everybody may subscribe to.
+/// What everybody may subscribe to; without it everything as long as no keys and tokens are configured, else nothing.
 pub static ANONYMOUS_SUBSCRIBE: Setting<Optional<TopicPatterns>> = Setting {
     about: About::new(
         "anonymous_subscribe",
@@ -348,14 +348,14 @@ pub static ANONYMOUS_SUBSCRIBE: Setting<Optional<TopicPatterns>> = Setting {
     kind: Optional(TopicPatterns),
 };
 
-/// What everybody may publish to.
+/// What everybody may publish to; the server's own machine may publish without it as long as no keys and tokens are configured.
 pub static ANONYMOUS_PUBLISH: Setting<Optional<TopicPatterns>> = Setting {
     about: About::new(
         "anonymous_publish",
         ACCESS,
         "PATTERNS",
         "",
-        "What everybody may publish to; the server's own machine needs no leave as long as no keys and tokens are configured",
+        "What everybody may publish to; the server's own machine may publish without it as long as no keys and tokens are configured",
     ),
     kind: Optional(TopicPatterns),
 };
@@ -366,7 +366,7 @@ pub static ANONYMOUS_METRICS: Setting<Switch> = Setting {
     kind: Switch,
 };
 
-/// HTTP service that is asked about each subscription.
+/// HTTP service that is asked about each subscription: 200 allows it, 401 and 403 do not.
 pub static AUTHORIZE_URL: Setting<Optional<ServiceUrl>> = Setting {
     about: About::new(
         "authorize_url",
@@ -378,7 +378,7 @@ pub static AUTHORIZE_URL: Setting<Optional<ServiceUrl>> = Setting {
     kind: Optional(ServiceUrl),
 };
 
-/// How long that service may take.
+/// How long that service may take, waiting for a turn included, before a subscription gets 503.
 pub static AUTHORIZE_TIMEOUT: Setting<Span> = Setting {
     about: About::new(
         "authorize_timeout",
@@ -390,7 +390,7 @@ pub static AUTHORIZE_TIMEOUT: Setting<Span> = Setting {
     kind: Span { min: Duration::from_millis(10), max: Duration::from_secs(60) },
 };
 
-/// How many subscriptions it is asked about at a time.
+/// How many subscriptions that service is asked about at a time.
 pub static AUTHORIZE_CONCURRENCY: Setting<Count> = Setting {
     about: About::new(
         "authorize_concurrency",
@@ -402,7 +402,7 @@ pub static AUTHORIZE_CONCURRENCY: Setting<Count> = Setting {
     kind: Count { min: 1, max: 10_000, unit: "requests" },
 };
 
-/// How long a yes is good for the same question.
+/// How long its yes is good for the same client, headers and topics; 0s asks each time.
 pub static AUTHORIZE_CACHE: Setting<Span> = Setting {
     about: About::new(
         "authorize_cache",

@@ -43,7 +43,7 @@ impl Kind for RedisUrl {
     }
 
     fn allowed(&self) -> String {
-        "redis://[user:password@]host:port/db, rediss:// with TLS, unix:///path, redis+sentinel://host:port,host:port/master, redis+cluster://host:port,host:port"
+        "redis://[user:password@]host:port/db, unix:///path, redis+sentinel://host:port,host:port/master, redis+cluster://host:port,host:port; with TLS rediss://, rediss+sentinel://, rediss+cluster://"
             .to_owned()
     }
 

@@ -52,10 +52,10 @@ pub static ALL: [&dyn Definition; 62] = [
     &limits::MAX_LINE_BYTES,
     &limits::BODY_TIMEOUT,
     &limits::UPLOAD_TIMEOUT,
+    &HEAD_TIMEOUT,
     &HEARTBEAT,
     &RETRY,
     &WRITE_TIMEOUT,
-    &HEAD_TIMEOUT,
     &DRAIN,
     &DEMO,
     &STDIN,
@@ -162,7 +162,7 @@ pub static CORS_ORIGIN: Setting<Optional<AllowedOrigins>> = Setting {
     kind: Optional(AllowedOrigins),
 };
 
-/// Pages of the origins that are listed may send cookies.
+/// Pages of the origins that --cors-origin lists may send cookies.
 pub static CORS_CREDENTIALS: Setting<Switch> = Setting {
     about: About::new(
         "cors_credentials",
@@ -240,14 +240,14 @@ pub static MAX_EVENT_BYTES: Setting<Size> = Setting {
     kind: Size { min: 1, max: 16 * MIB },
 };
 
-/// The largest request body that is one JSON document; NDJSON bodies have no limit.
+/// The largest request body that is JSON or text; NDJSON bodies have no limit.
 pub static MAX_BODY_BYTES: Setting<Size> = Setting {
     about: About::new(
         "max_body_bytes",
         LIMITS,
         "BYTES",
         "1MiB",
-        "The largest request body that is one JSON document; NDJSON bodies have no limit",
+        "The largest request body that is JSON or text; NDJSON bodies have no limit",
     ),
     kind: Size { min: KIB, max: GIB },
 };
@@ -288,9 +288,15 @@ pub static WRITE_TIMEOUT: Setting<Span> = Setting {
     kind: Span { min: SECOND, max: HOUR },
 };
 
-/// How long a client may take to send the head of a request.
+/// How long a client may take to send the head of a request; a connection that is idle for so long is closed as well.
 pub static HEAD_TIMEOUT: Setting<Span> = Setting {
-    about: About::new("head_timeout", TIMES, "TIME", "10s", "How long a client may take to send the head of a request"),
+    about: About::new(
+        "head_timeout",
+        LIMITS,
+        "TIME",
+        "10s",
+        "How long a client may take to send the head of a request; a connection that is idle for so long is closed as well",
+    ),
     kind: Span { min: Duration::from_millis(100), max: FIVE_MINUTES },
 };
 

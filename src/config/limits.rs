@@ -61,7 +61,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MANY: usize = 10_000_000;
 
-/// Open connections; auto is as many as there are open files for, 0 any number.
+/// Open connections; auto is as many as the limit on open files has room for, 0 any number: clients wait then when files run out.
 pub static MAX_CONNECTIONS: Setting<OrAuto> = Setting {
     about: About::new(
         "max_connections",
@@ -73,7 +73,7 @@ pub static MAX_CONNECTIONS: Setting<OrAuto> = Setting {
     kind: OrAuto(Count { min: 0, max: MANY, unit: "connections" }),
 };
 
-/// Open connections of one address; 0 is any number.
+/// Open connections of one address (IPv6: of one network of 64 bits); 0 is any number, as behind a proxy all come from one.
 pub static MAX_CONNECTIONS_PER_ADDRESS: Setting<Count> = Setting {
     about: About::new(
         "max_connections_per_address",
@@ -85,7 +85,7 @@ pub static MAX_CONNECTIONS_PER_ADDRESS: Setting<Count> = Setting {
     kind: Count { min: 0, max: MANY, unit: "connections" },
 };
 
-/// New connections a second of one address.
+/// New connections a second of one address (IPv6: of one network of 64 bits).
 pub static CONNECT_RATE: Setting<Optional<PerSecond>> = Setting {
     about: About::new(
         "connect_rate",
@@ -97,13 +97,19 @@ pub static CONNECT_RATE: Setting<Optional<PerSecond>> = Setting {
     kind: Optional(PerSecond),
 };
 
-/// Events a second that may be published from one address.
+/// Events a second that may be published from one address (IPv6: of one network of 64 bits).
 pub static PUBLISH_RATE: Setting<Optional<PerSecond>> = Setting {
-    about: About::new("publish_rate", LIMITS, "RATE", "", "Events a second that may be published from one address"),
+    about: About::new(
+        "publish_rate",
+        LIMITS,
+        "RATE",
+        "",
+        "Events a second that may be published from one address (IPv6: of one network of 64 bits)",
+    ),
     kind: Optional(PerSecond),
 };
 
-/// Events a second that may be published with one key.
+/// Events a second that may be published with one API key, or by one subject of tokens.
 pub static PUBLISH_RATE_PER_KEY: Setting<Optional<PerSecond>> = Setting {
     about: About::new(
         "publish_rate_per_key",
@@ -115,7 +121,7 @@ pub static PUBLISH_RATE_PER_KEY: Setting<Optional<PerSecond>> = Setting {
     kind: Optional(PerSecond),
 };
 
-/// Subscribers of everything or of a pattern; 0 is any number.
+/// Subscribers of everything or of a pattern, each of whom costs something for each event; 0 is any number.
 pub static MAX_FIREHOSE: Setting<Count> = Setting {
     about: About::new(
         "max_firehose",
@@ -157,7 +163,7 @@ pub static MAX_QUERY_BYTES: Setting<Size> = Setting {
     kind: Size { min: 64, max: 60 * KIB },
 };
 
-/// The largest head of a request.
+/// The largest head of a request: its line and its fields.
 pub static MAX_HEAD_BYTES: Setting<Size> = Setting {
     about: About::new(
         "max_head_bytes",
@@ -169,13 +175,14 @@ pub static MAX_HEAD_BYTES: Setting<Size> = Setting {
     kind: Size { min: KIB, max: MIB },
 };
 
-/// Fields of a request's head.
+/// Fields that the head of a request may have.
 pub static MAX_HEADERS: Setting<Count> = Setting {
     about: About::new("max_headers", LIMITS, "FIELDS", "100", "Fields that the head of a request may have"),
     kind: Count { min: 8, max: 1000, unit: "fields" },
 };
 
-/// The largest line of an NDJSON body.
+/// The largest line of an NDJSON body; without it six times max_event_bytes and 2 KiB, for an event whose every character is
+/// escaped.
 pub static MAX_LINE_BYTES: Setting<Optional<Size>> = Setting {
     about: About::new(
         "max_line_bytes",
@@ -187,14 +194,14 @@ pub static MAX_LINE_BYTES: Setting<Optional<Size>> = Setting {
     kind: Optional(Size { min: KIB, max: 128 * MIB }),
 };
 
-/// How long a body may take, and a line of an NDJSON body.
+/// How long a client may take to send a body that is JSON or text, or one line of an NDJSON body.
 pub static BODY_TIMEOUT: Setting<Span> = Setting {
     about: About::new(
         "body_timeout",
         LIMITS,
         "TIME",
         "30s",
-        "How long a client may take to send a body that is one JSON document, or one line of an NDJSON body",
+        "How long a client may take to send a body that is JSON or text, or one line of an NDJSON body",
     ),
     kind: Span { min: Duration::from_millis(100), max: HOUR },
 };

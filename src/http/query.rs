@@ -155,6 +155,7 @@ mod tests {
         let at = |text: &str| Start::After(text.parse().unwrap());
         assert_eq!(parse("last_event_id=7-1", Some("7-2")).unwrap().start, at("7-2"));
         assert_eq!(parse("lastEventID=7-1&history=3", None).unwrap().start, at("7-1"));
+        assert_eq!(parse("lastEventId=7-1", None).unwrap().start, at("7-1"));
         assert_eq!(parse("last_event_id=earliest", Some("")).unwrap().start, Start::Earliest);
         assert_eq!(parse("last_event_id=abc", None).unwrap().start, Start::UnknownId);
         assert_eq!(parse("history=3", None).unwrap().start, Start::Newest(3));
