@@ -151,6 +151,25 @@ fn by_a_client_that_takes_no_bytes() {
 }
 
 #[test]
+fn by_a_client_that_asks_and_never_reads_the_answers() {
+    run(async {
+        let write_timeout = Duration::from_secs(1);
+        let server = with(tight(), |builder| {
+            builder.send_buffer(4096).streams(StreamOptions { write_timeout, ..StreamOptions::default() })
+        });
+        let mut client = Client::connect_narrow(server.address).await;
+        let silent = server.connect().await;
+        assert_full(&server).await;
+        let asked = async { while client.try_send(request("GET", "/openapi.json", &[], b"")).await.is_ok() {} };
+        asked.await;
+        drop(silent);
+        // Its own end is open still.
+        until(|| server.stats().connections == 0).await;
+        assert_free(&server).await;
+    });
+}
+
+#[test]
 fn by_a_request_that_does_not_come_in_time() {
     run(async {
         let http = HttpOptions { head_timeout: Duration::from_millis(300), ..HttpOptions::default() };
