@@ -161,7 +161,7 @@ impl Routes {
     async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&Over>) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let outcome = match over {
-            Some(over) if !is_for_operators(&path) => Err(over.clone().into()),
+            Some(over) if !is_for_monitoring(&path) => Err(over.clone().into()),
             // What it held is dropped; what handlers share is behind atomics and locks that are in order wherever it panics.
             _ => AssertUnwindSafe(self.route(request, &path, remote)).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(%remote, %method, path, "a handler panicked: this is an error in the program");
@@ -256,7 +256,7 @@ impl Routes {
 }
 
 /// What is answered to whoever asks how the server is, also when there is no room for others.
-fn is_for_operators(path: &str) -> bool {
+fn is_for_monitoring(path: &str) -> bool {
     ["/health", "/metrics"]
         .iter()
         .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))

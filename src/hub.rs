@@ -82,8 +82,8 @@ pub struct HubOptions {
     /// Bytes for the whole hub; over it, the topic that holds the most gives first. An event counts twice, for its topic
     /// and for the firehose.
     pub history_bytes: usize,
-    /// Topics, at least one. Beyond it, those without subscribers go with their history, the quietest first; a topic costs
-    /// some 2.5 KB besides its events.
+    /// Topics that have had events, at least one. Beyond it, those without subscribers go with their history, the quietest
+    /// first; a topic costs some 2.5 KB besides its events. Topics that only subscribers have heard of go with these.
     pub history_topics: usize,
     /// Events over all topics, for those who subscribe to everything or to a pattern.
     pub firehose_history: usize,

@@ -244,10 +244,10 @@ fn is_forbidden(c: char) -> bool {
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-#[cfg(test)]
-mod naive;
 #[cfg(any(test, fuzzing))]
-mod reference;
+mod naive;
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::server::ServerUrl;
+use super::target::ServerUrl;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

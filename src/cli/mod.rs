@@ -11,9 +11,9 @@ mod reload;
 #[cfg(test)]
 mod scripted;
 mod serve;
-mod server;
 mod signal;
 mod tail;
+mod target;
 mod token;
 
 use std::future::Future;

@@ -26,8 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::client::{self, Refusal, Reply};
-use super::server::ServerArgs;
 use super::signal;
+use super::target::ServerArgs;
 use lines::{EventHead, InputError, Lines, check_json};
 
 /// How long the answer for one event may take. A server that waits for its backbone answers sooner.

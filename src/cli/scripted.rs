@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::server::ServerUrl;
+use super::target::ServerUrl;
 
 pub struct ScriptedServer(TcpListener);
 

@@ -198,14 +198,14 @@ pub static HISTORY_BYTES: Setting<Size> = Setting {
     kind: Size { min: MIB, max: TIB },
 };
 
-/// Topics kept; above it those without subscribers go, the quietest first.
+/// Topics with events that are kept; above it those without subscribers go, the quietest first.
 pub static HISTORY_TOPICS: Setting<Count> = Setting {
     about: About::new(
         "history_topics",
         HISTORY_OF_EVENTS,
         "TOPICS",
         "100000",
-        "Topics kept; above it those without subscribers go, the quietest first",
+        "Topics with events that are kept; above it those without subscribers go, the quietest first",
     ),
     kind: Count { min: 1, max: 16_777_216, unit: "topics" },
 };

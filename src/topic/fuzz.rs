@@ -1,4 +1,4 @@
-use super::reference::takes;
+use super::naive::takes;
 use super::{Topic, TopicFilter};
 
 /// Two filters and a topic, a line each.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::http::HeaderLine;
-use crate::cli::server::ServerArgs;
+use crate::cli::target::ServerArgs;
 
 const EXAMPLES: &str = "\
 Examples:

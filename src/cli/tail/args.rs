@@ -8,7 +8,7 @@ use fanline::position::StreamPosition;
 use fanline::topic::TopicFilter;
 
 use super::printer::Format;
-use crate::cli::server::ServerArgs;
+use crate::cli::target::ServerArgs;
 
 /// More than two heartbeats of a server with default settings.
 const IDLE_TIMEOUT: u64 = 90;
