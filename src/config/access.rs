@@ -258,6 +258,10 @@ impl Kind for FileOrUrl {
         if text.contains("://") {
             return ServiceUrl.parse(text).map(KeySetPlace::Url);
         }
+        // As a path it would be shown where it cannot be read, with the secret that a query may hold.
+        if text.contains('?') {
+            return Err("must be a file's path, or an address that begins with http:// or https://".to_owned());
+        }
         Ok(KeySetPlace::File(text.into()))
     }
 
