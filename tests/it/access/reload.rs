@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fanline::auth::{Access, KeyDigest};
+use fanline::auth::{Access, KeyDigest, SigningKey};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
@@ -118,6 +118,28 @@ fn a_hangup_that_changes_other_settings_says_that_they_wait() {
     server.signal(Signal::HUP);
     server.log.wait_for("hold from the next start on");
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn at_a_hangup_a_key_set_without_keys_takes_all_of_them_back_and_a_file_that_is_none_does_not() {
+    let directory = Directory::new("withdrawal");
+    let set = directory.write("keys.json", include_str!("../keys/jwks.json"));
+    let server = process::Server::start(&["--jwks", &set, "--jwt-audience", super::AUDIENCE]);
+    let token = claims().sign(&SigningKey::private_pem(super::RSA.as_bytes()).unwrap()).unwrap();
+    let query = format!("topics=user:anna&access_token={token}");
+    let mut stream = server.stream(&query);
+    for (round, broken) in ["", "{\"keys\":[", "{}", "[[]]"].into_iter().enumerate() {
+        fs::write(&set, broken).unwrap();
+        server.signal(Signal::HUP);
+        let line = server.log.wait_for_nth(round + 1, "SIGHUP: nothing was changed");
+        assert!(line.contains("keys.json"), "{line}");
+        server.stream(&query);
+    }
+    fs::write(&set, "{\"keys\":[]}").unwrap();
+    server.signal(Signal::HUP);
+    assert_eq!(stream.next().json()["message"], "access revoked");
+    assert_eq!(server.get(&format!("/stream?{query}")).status, 401);
+    assert_eq!(server.get("/stream?topics=user:anna").status, 401);
 }
 
 #[test]
