@@ -245,6 +245,31 @@ fn keys_that_are_stale_are_used_only_after_the_url_was_asked() {
 }
 
 #[test]
+fn a_url_that_never_answers_holds_up_tokens_of_stale_keys_only_for_a_while() {
+    run(async {
+        let (first, forever) = (AtomicBool::new(true), mpsc::channel::<()>());
+        let held = Mutex::new(forever.1);
+        let stub = Stub::start(move |_| {
+            if !first.swap(false, Ordering::SeqCst) {
+                let _ = held.lock().unwrap().recv();
+            }
+            (200, key_set().to_string())
+        });
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).fresh_for(Duration::ZERO);
+        let jwks = jwks.asked_at_most_each(Duration::from_millis(1));
+        let access = Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone()));
+        let server = serve(access);
+        assert!(jwks.refresh().await);
+        let asking = std::time::Instant::now();
+        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+        let waited = asking.elapsed();
+        assert!(waited >= Duration::from_secs(4) && waited < Duration::from_secs(30), "{waited:?}");
+        assert_eq!(stub.asked().len(), 2);
+        drop(forever.0);
+    });
+}
+
+#[test]
 fn streams_of_a_key_that_was_taken_back_end() {
     run(async {
         let set = Arc::new(Mutex::new(key_set().to_string()));
