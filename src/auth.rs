@@ -21,6 +21,8 @@ mod fetch;
 pub(crate) mod fuzz;
 mod grant;
 #[cfg(feature = "auth")]
+mod jwks;
+#[cfg(feature = "auth")]
 mod key_set;
 mod keys;
 mod patterns;
@@ -41,7 +43,9 @@ pub use crypto::random_key;
 pub use fetch::{InvalidUrl, Url};
 pub use grant::Grant;
 #[cfg(feature = "auth")]
-pub use key_set::{Jwks, KeyError, KeySet, SigningKey};
+pub use jwks::Jwks;
+#[cfg(feature = "auth")]
+pub use key_set::{KeyError, KeySet, SigningKey};
 pub use keys::{InvalidDigest, Key, KeyDigest, Keys};
 pub use patterns::{InvalidPatterns, Patterns};
 pub use refusal::Refusal;

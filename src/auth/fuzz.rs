@@ -146,7 +146,9 @@ mod tokens {
     /// A key set, a key in PEM, the hash of a key.
     pub(crate) fn keys(data: &[u8]) {
         if let Ok(set) = KeySet::jwks(data) {
-            assert!(!set.0.is_empty());
+            let takes_all_back =
+                || serde_json::from_slice::<serde_json::Value>(data).unwrap()["keys"] == serde_json::json!([]);
+            assert!(!set.0.is_empty() || takes_all_back());
             assert!(set.0.iter().all(|key| !key.algorithms.is_empty()));
             let is_shared = |algorithm: &Algorithm| format!("{algorithm:?}").starts_with("HS");
             assert!(!set.0.iter().flat_map(|key| &key.algorithms).any(is_shared), "a secret that is published is none");

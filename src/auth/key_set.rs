@@ -1,17 +1,14 @@
 //! The keys that tokens are verified with, each with the algorithms that it is for.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::crypto;
-use super::fetch::{Fetcher, Url};
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 const RSA: &[Algorithm] = &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
@@ -39,7 +36,7 @@ pub enum KeyError {
     /// A text that is no key set.
     #[error("this is no JSON Web Key Set: {0}")]
     NotAKeySet(String),
-    /// A key set that is of no use.
+    /// A key set that has keys, and none that is of use.
     #[error("the key set has no public key of RSA, P-256, P-384 or Ed25519 for signatures")]
     NoUsableKey,
 }
@@ -104,15 +101,19 @@ impl KeySet {
     }
 
     /// The public keys of a JSON Web Key Set. Those of kinds that are not known, and those that are not for signatures,
-    /// are passed over.
+    /// are passed over. A set whose array of keys is empty is one: whoever publishes it takes back all keys.
     ///
     /// # Errors
     /// [`KeyError::NotAKeySet`] and [`KeyError::NoUsableKey`].
     pub fn jwks(json: &[u8]) -> Result<Self, KeyError> {
         crypto::install();
-        let set: JwkSet = serde_json::from_slice(json).map_err(|error| KeyError::NotAKeySet(error.to_string()))?;
-        let keys: Vec<_> = set.keys.iter().filter_map(of_jwk).collect();
-        if keys.is_empty() { Err(KeyError::NoUsableKey) } else { Ok(Self(keys)) }
+        // What serde says of a value of another kind would show it.
+        let document: Value = serde_json::from_slice(json).map_err(|error| KeyError::NotAKeySet(error.to_string()))?;
+        let Some(Value::Array(published)) = document.get("keys") else {
+            return Err(KeyError::NotAKeySet("it is no object with an array \"keys\"".to_owned()));
+        };
+        let keys: Vec<_> = published.iter().filter_map(|key| of_jwk(&Jwk::deserialize(key).ok()?)).collect();
+        if keys.is_empty() && !published.is_empty() { Err(KeyError::NoUsableKey) } else { Ok(Self(keys)) }
     }
 
     /// These keys and those.
@@ -127,6 +128,11 @@ impl KeySet {
     }
 }
 
+/// Whether a published key may be for `algorithm`: a secret that is published is none.
+pub(super) fn is_published(algorithm: Algorithm) -> bool {
+    [RSA, P256, P384, ED25519].iter().any(|family| family.contains(&algorithm))
+}
+
 fn of_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
     if jwk.common.public_key_use.as_ref().is_some_and(|wanted| *wanted != PublicKeyUse::Signature) {
         return None;
@@ -136,7 +142,6 @@ fn of_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => P256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => P384,
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => ED25519,
-        // A secret that is published is none.
         _ => return None,
     };
     let algorithms = match jwk.common.key_algorithm {
@@ -188,98 +193,5 @@ impl SigningKey {
         let ed = || signs(Algorithm::EdDSA, EncodingKey::from_ed_pem(pem).ok()?);
         let rsa = || signs(Algorithm::RS256, EncodingKey::from_rsa_pem(pem).ok()?);
         ec().or_else(ed).or_else(rsa).ok_or(KeyError::PrivatePem)
-    }
-}
-
-/// How long keys of a URL are used before they are asked for again, in the background.
-const FRESH_FOR: Duration = Duration::from_secs(300);
-/// How long the URL is left alone after it was asked.
-const ASKED_AT_MOST_EACH: Duration = Duration::from_secs(10);
-const TIME_LIMIT: Duration = Duration::from_secs(5);
-const MAX_BYTES: usize = 1 << 20;
-
-/// A key set at a URL: fetched, kept, and fetched again when it is old or a token names a key that is not in it. While the
-/// URL does not answer, the keys that are known stay in use.
-#[derive(Clone)]
-pub struct Jwks(Arc<Remote>);
-
-struct Remote {
-    fetcher: Fetcher,
-    keys: ArcSwap<KeySet>,
-    /// When the URL was asked last. Who has the lock is asking.
-    asked: Arc<Mutex<Option<Instant>>>,
-    pause: Duration,
-}
-
-impl fmt::Debug for Jwks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwks").field("url", self.url()).finish_non_exhaustive()
-    }
-}
-
-impl Jwks {
-    /// The key set at `url`, which is asked when the first token comes.
-    pub fn at(url: Url) -> Self {
-        Self::with_pause(url, ASKED_AT_MOST_EACH)
-    }
-
-    /// How long the URL is left alone after it was asked; without this, 10 s.
-    #[must_use]
-    pub fn asked_at_most_each(self, pause: Duration) -> Self {
-        Self::with_pause(self.url().clone(), pause)
-    }
-
-    fn with_pause(url: Url, pause: Duration) -> Self {
-        let fetcher = Fetcher::new(url, TIME_LIMIT, MAX_BYTES);
-        Self(Arc::new(Remote { fetcher, keys: ArcSwap::default(), asked: Arc::default(), pause }))
-    }
-
-    /// Where it is.
-    pub fn url(&self) -> &Url {
-        self.0.fetcher.url()
-    }
-
-    /// Fetches the keys now. Answers whether any are known, be they these or those of before.
-    pub async fn refresh(&self) -> bool {
-        self.fetch(self.0.asked.clone().lock_owned().await).await;
-        !self.keys().0.is_empty()
-    }
-
-    pub(super) fn keys(&self) -> Arc<KeySet> {
-        self.0.keys.load_full()
-    }
-
-    /// Fetches the keys when none of those that are known will do, or waits for who does; has old ones fetched meanwhile.
-    pub(super) async fn look_for(&self, fits: impl Fn(&VerifyingKey) -> bool) {
-        let is_known = || self.keys().0.iter().any(&fits);
-        if is_known() {
-            if let Ok(asked) = self.0.asked.clone().try_lock_owned()
-                && asked.is_none_or(|asked| asked.elapsed() >= FRESH_FOR)
-            {
-                let other = self.clone();
-                tokio::spawn(async move { other.fetch(asked).await });
-            }
-            return;
-        }
-        let asked = self.0.asked.clone().lock_owned().await;
-        if !is_known() && asked.is_none_or(|asked| asked.elapsed() >= self.0.pause) {
-            self.fetch(asked).await;
-        }
-    }
-
-    /// Fetches the keys, for whoever has the turn.
-    async fn fetch(&self, mut asked: OwnedMutexGuard<Option<Instant>>) {
-        *asked = Some(Instant::now());
-        let url = self.url();
-        match self.0.fetcher.get().await {
-            Ok(body) => match KeySet::jwks(&body) {
-                Ok(keys) => {
-                    tracing::debug!(%url, ?keys, "key set read");
-                    self.0.keys.store(Arc::new(keys));
-                }
-                Err(error) => tracing::warn!(%url, %error, "the key set cannot be used; the keys that are known stay"),
-            },
-            Err(error) => tracing::warn!(%url, %error, "the key set cannot be read; the keys that are known stay"),
-        }
     }
 }

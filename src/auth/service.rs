@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, ORIGIN, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -45,8 +45,9 @@ impl Default for ServiceOptions {
 /// An HTTP service as an [`Authorize`] for subscriptions.
 ///
 /// It gets `POST` with `{"action": "subscribe", "topics": […], "remote_addr": "…"}`, and the headers Authorization,
-/// Cookie, Origin and User-Agent of the client's request; a token in the query comes as Authorization. 200 allows the
-/// subscription, 401 and 403 deny it. Anything else, or nothing in time, is answered with 503: it is never let in unasked.
+/// Cookie, Origin and User-Agent of the client's request; a key or token that was shown in another way comes as
+/// Authorization: Bearer. 200 allows the subscription, 401 and 403 deny it. Anything else, or nothing in time, is answered
+/// with 503: it is never let in unasked.
 pub struct Service {
     fetcher: Fetcher,
     options: ServiceOptions,
@@ -77,21 +78,25 @@ impl Service {
         let question = json!({"action": "subscribe", "topics": topics, "remote_addr": remote}).to_string();
         let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
         let mut digest = Sha256::new_with_prefix(&question);
-        for name in PASSED_ON {
-            for value in attempt.headers.get_all(&name) {
-                request = request.header(&name, value);
-                for part in [name.as_str().as_bytes(), value.as_bytes()] {
-                    digest.update(part.len().to_le_bytes());
-                    digest.update(part);
-                }
+        let mut pass_on = |name: &HeaderName, value: &[u8]| {
+            for part in [name.as_str().as_bytes(), value] {
+                digest.update(part.len().to_le_bytes());
+                digest.update(part);
             }
-        }
-        if !attempt.headers.contains_key(AUTHORIZATION)
-            && let Some(secret) = attempt.secret()?
-        {
-            let value = format!("Bearer {secret}");
-            digest.update(&value);
-            request = request.header(AUTHORIZATION, value);
+            if let (Some(headers), Ok(value)) = (request.headers_mut(), HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        };
+        let secret = attempt.secret()?;
+        for name in PASSED_ON {
+            // However it was shown.
+            if let Some(secret) = secret.as_ref().filter(|_| name == AUTHORIZATION) {
+                pass_on(&name, format!("Bearer {secret}").as_bytes());
+                continue;
+            }
+            for value in attempt.headers.get_all(&name) {
+                pass_on(&name, value.as_bytes());
+            }
         }
         let digest = digest.finalize().into();
         if self.is_cached(&digest) {

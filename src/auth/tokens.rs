@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Header, Validation};
+use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
 use super::grant::{Credential, Grant};
-use super::key_set::{Jwks, KeySet, SigningKey, VerifyingKey};
+use super::jwks::Jwks;
+use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
 use super::patterns::Patterns;
 use super::refusal::Refusal;
 use super::{Answer, Authorize};
@@ -41,6 +42,16 @@ impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens").field("keys", &self.keys).field("jwks", &self.jwks).finish_non_exhaustive()
     }
+}
+
+/// What keys say of a token.
+enum Verdict {
+    /// One of them has signed it, and this is what it is worth; or it cannot be read, whatever the key.
+    Of(Result<Grant, Refusal>),
+    /// None of them is for its algorithm and key id.
+    NoneFits,
+    /// Some are, but none has signed it.
+    NoneVerifies,
 }
 
 /// What a token says.
@@ -105,42 +116,53 @@ impl Tokens {
         if header.crit.is_some() {
             return Err(unknown("the token's header has critical parameters (crit), and none are known here"));
         }
+        // A token that a key of this machine verifies does not wait for the others.
+        let mut fits_one = match self.verify_with_one_of(&self.keys, &header, token) {
+            Verdict::Of(outcome) => return outcome,
+            Verdict::NoneFits => false,
+            Verdict::NoneVerifies => true,
+        };
+        if let Some(jwks) = self.jwks.as_ref().filter(|_| is_published(header.alg)) {
+            let Some(known) = jwks.current().await else {
+                let detail = "the keys that tokens are verified with cannot be had now (setting jwks)";
+                return Err(Refusal::Undecided(detail.to_owned(), RETRY_AFTER));
+            };
+            let mut verdict = self.verify_with_one_of(&known, &header, token);
+            if !matches!(verdict, Verdict::Of(_))
+                && let Some(newer) = jwks.other_than(&known).await
+            {
+                verdict = self.verify_with_one_of(&newer, &header, token);
+            }
+            match verdict {
+                Verdict::Of(outcome) => return outcome,
+                Verdict::NoneFits => {}
+                Verdict::NoneVerifies => fits_one = true,
+            }
+        }
+        Err(unknown(if fits_one {
+            "the token's signature is not good"
+        } else {
+            "no key here verifies tokens of this algorithm and key id (alg, kid)"
+        }))
+    }
+
+    fn verify_with_one_of(&self, keys: &KeySet, header: &Header, token: &str) -> Verdict {
         let id = header.kid.as_deref();
         let fits = |key: &&VerifyingKey| {
             key.algorithms.contains(&header.alg) && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
         };
-        let remote = match &self.jwks {
-            Some(jwks) => {
-                jwks.look_for(|key| fits(&key)).await;
-                Some(jwks.keys())
-            }
-            None => None,
-        };
-        let remote_keys = remote.iter().flat_map(|keys| &keys.0);
-        let mut reason = None;
-        for key in self.keys.0.iter().chain(remote_keys).filter(fits) {
+        let mut verdict = Verdict::NoneFits;
+        for key in keys.0.iter().filter(fits) {
             match self.verify_with(key, header.alg, token) {
-                Ok(grant) => return grant,
-                Err(kind) => reason = Some(kind),
+                Some(outcome) => return Verdict::Of(outcome),
+                None => verdict = Verdict::NoneVerifies,
             }
         }
-        match reason {
-            Some(reason) => Err(unknown(&reason)),
-            None if remote.is_some_and(|keys| keys.0.is_empty()) => {
-                let detail = "the keys that tokens are verified with cannot be had now (setting jwks)";
-                Err(Refusal::Undecided(detail.to_owned(), RETRY_AFTER))
-            }
-            None => Err(unknown("no key here verifies tokens of this algorithm and key id (alg, kid)")),
-        }
+        verdict
     }
 
-    /// The inner result is that of a token whose signature is good.
-    fn verify_with(
-        &self,
-        key: &VerifyingKey,
-        algorithm: jsonwebtoken::Algorithm,
-        token: &str,
-    ) -> Result<Result<Grant, Refusal>, String> {
+    /// What a token is worth that `key` has signed; none when it has not.
+    fn verify_with(&self, key: &VerifyingKey, algorithm: Algorithm, token: &str) -> Option<Result<Grant, Refusal>> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = self.rules.leeway.as_secs();
         validation.validate_nbf = true;
@@ -152,22 +174,26 @@ impl Tokens {
             validation.set_issuer(&self.rules.issuer);
             validation.required_spec_claims.insert("iss".into());
         }
-        match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
-            Ok(data) => Ok(self.grant(data.claims, key)),
-            Err(error) => Err(match error.kind() {
-                ErrorKind::ExpiredSignature => "the token has expired (exp)".to_owned(),
-                ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)".to_owned(),
-                ErrorKind::InvalidAudience => "the token is not for this server (aud; setting jwt_audience)".to_owned(),
-                ErrorKind::InvalidIssuer => "the token's issuer is not accepted (iss; setting jwt_issuer)".to_owned(),
-                ErrorKind::MissingRequiredClaim(claim) => format!("the token has no claim {claim}"),
-                ErrorKind::InvalidSignature => "the token's signature is not good".to_owned(),
-                // What serde says of a claim would show it.
-                ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
-                    "a claim of the token is not of its kind (exp, nbf, sub, aud, iss, fanline)".to_owned()
-                }
-                _ => "the token cannot be read".to_owned(),
-            }),
-        }
+        let error = match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
+            Ok(data) => return Some(self.grant(data.claims, key)),
+            Err(error) => error,
+        };
+        // Claims are looked at when the signature is known to be good.
+        Some(Err(unknown(&match error.kind() {
+            ErrorKind::ExpiredSignature => "the token has expired (exp)".to_owned(),
+            ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)".to_owned(),
+            ErrorKind::InvalidAudience => "the token is not for this server (aud; setting jwt_audience)".to_owned(),
+            ErrorKind::InvalidIssuer => "the token's issuer is not accepted (iss; setting jwt_issuer)".to_owned(),
+            ErrorKind::MissingRequiredClaim(claim) => format!("the token has no claim {claim}"),
+            // What serde says of a claim would show it.
+            ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
+                "a claim of the token is not of its kind (exp, nbf, sub, aud, iss, fanline)".to_owned()
+            }
+            ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => {
+                "the token cannot be read".to_owned()
+            }
+            _ => return None,
+        })))
     }
 
     fn grant(&self, claims: Claims, key: &VerifyingKey) -> Result<Grant, Refusal> {
@@ -226,7 +252,8 @@ impl Authorize for Tokens {
 
     fn renew(&self, grant: &Grant) -> Option<Grant> {
         let Credential::Token { key, audience, issuer } = &grant.credential else { return None };
-        let is_known = self.keys.has(key) || self.jwks.as_ref().is_some_and(|jwks| jwks.keys().has(key));
+        let published = self.jwks.as_ref().and_then(Jwks::keys);
+        let is_known = self.keys.has(key) || published.is_some_and(|keys| keys.has(key));
         (is_known && self.accepts_names(audience, issuer.as_ref())).then(|| grant.clone())
     }
 }

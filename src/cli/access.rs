@@ -42,6 +42,14 @@ impl Rules {
         Ok(rules)
     }
 
+    /// Completes when a fetch has taken back a key: streams that were opened with it are to end.
+    pub async fn key_withdrawn(&self) {
+        match &self.jwks {
+            Some(jwks) => jwks.key_withdrawn().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn with(settings: &AccessSettings, known: Option<&Jwks>) -> Result<Self, String> {
         let mut access = Access::new().anonymous_metrics(settings.anonymous_metrics);
         if let Some(patterns) = &settings.anonymous_subscribe {

@@ -4,6 +4,7 @@ mod access;
 #[cfg(target_os = "linux")]
 mod bench;
 mod client;
+mod hidden;
 mod key;
 mod printable;
 mod publish;

@@ -1,7 +1,8 @@
 //! SIGHUP: the settings are read again, and the rules of access replaced.
 //!
-//! Streams whose grant still holds do not notice; the others are closed. Settings that cannot be used change nothing.
-//! The other settings hold until the next start.
+//! Streams whose grant still holds do not notice; the others are closed. Settings that cannot be used change nothing, and
+//! neither do those that would let in everybody, as a file does that is cut off. The other settings hold until the next
+//! start. Keys of a URL that were taken back there end their streams as well.
 
 use std::io::{self, IsTerminal};
 
@@ -29,9 +30,17 @@ impl Reload {
         Ok(Self { hangups, has_terminal: io::stdin().is_terminal(), args, settings, rules, access })
     }
 
-    /// Reads the settings at each SIGHUP. Completes when it was the terminal that hung up.
+    /// Reads the settings at each SIGHUP, and meanwhile keeps keys of a URL fresh. Completes when it was the terminal that
+    /// hung up.
     pub async fn at_each_hangup(mut self) {
-        while self.hangups.recv().await.is_some() {
+        loop {
+            tokio::select! {
+                Some(()) = self.hangups.recv() => {}
+                () = self.rules.key_withdrawn() => {
+                    self.access.replace(self.rules.access.clone());
+                    continue;
+                }
+            }
             if self.has_terminal && !io::stdin().is_terminal() {
                 return;
             }
@@ -40,11 +49,16 @@ impl Reload {
                 Err(reason) => tracing::error!(reason, "SIGHUP: nothing was changed"),
             }
         }
-        std::future::pending().await
     }
 
     async fn reload(&mut self) -> Result<(), String> {
         let settings = config::load(&self.args, std::env::vars_os()).map_err(|error| error.to_string())?.settings;
+        if let Some(gone) = settings.access.opens(&self.settings.access) {
+            return Err(format!(
+                "no setting of {gone} is left, as in a file that is cut off, and then everybody would be let in. To take \
+                 back the last key, put another in its place; if the server is to be open, restart it with these settings"
+            ));
+        }
         let rules = self.rules.renewed(&settings.access).await?;
         self.access.replace(rules.access.clone());
         self.rules = rules;

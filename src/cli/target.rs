@@ -7,6 +7,8 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use hyper::http::request;
 use hyper::{Request, Uri};
 
+use super::hidden::Hidden;
+
 /// The flags that say so.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
@@ -15,7 +17,7 @@ pub struct ServerArgs {
     pub url: ServerUrl,
 
     /// Sent as `Authorization: Bearer <TOKEN>`
-    #[arg(long, env = "FANLINE_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "FANLINE_TOKEN", hide_env_values = true, value_parser = Hidden(Token::from_str))]
     pub token: Option<Token>,
 }
 

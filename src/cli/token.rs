@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanline::auth::{Claims, Patterns, Permissions, SigningKey};
 
+use super::hidden::Hidden;
 use crate::config::Secret;
 
 /// What the token says, and what it is signed with.
@@ -13,7 +14,7 @@ use crate::config::Secret;
 #[command(group = clap::ArgGroup::new("signing key").required(true))]
 pub struct TokenArgs {
     /// Secret that it is signed with (HS256), or @ and the path of a file that holds it; of several the first
-    #[arg(long, env = "FANLINE_JWT_SECRET", hide_env_values = true, group = "signing key", value_parser = first)]
+    #[arg(long, env = "FANLINE_JWT_SECRET", hide_env_values = true, group = "signing key", value_parser = Hidden(first))]
     pub secret: Option<Secret>,
 
     /// PEM file with the private key that it is signed with: RSA (RS256), P-256, P-384 or Ed25519

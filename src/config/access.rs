@@ -79,6 +79,18 @@ impl AccessSettings {
     pub fn has_tokens(&self) -> bool {
         !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks.is_some()
     }
+
+    /// Whether these settings let in whoever was asked for something under those of `before`: the settings that are gone.
+    pub fn opens(&self, before: &Self) -> Option<&'static str> {
+        let knows_somebody = |settings: &Self| settings.has_tokens() || !settings.keys.is_empty();
+        if knows_somebody(self) {
+            None
+        } else if knows_somebody(before) {
+            Some("[[keys]], jwt_secret, jwt_public_key and jwks")
+        } else {
+            (before.authorize_url.is_some() && self.authorize_url.is_none()).then_some("authorize_url")
+        }
+    }
 }
 
 /// A secret, or the file that holds it. It is never printed.
@@ -257,6 +269,10 @@ impl Kind for FileOrUrl {
     fn parse(&self, text: &str) -> Result<KeySetPlace, String> {
         if text.contains("://") {
             return ServiceUrl.parse(text).map(KeySetPlace::Url);
+        }
+        // As a path it would be shown where it cannot be read, with the secret that a query may hold.
+        if text.contains('?') {
+            return Err("must be a file's path, or an address that begins with http:// or https://".to_owned());
         }
         Ok(KeySetPlace::File(text.into()))
     }

@@ -26,14 +26,23 @@ pub fn read(path: &Path, source: &Source, layers: &mut Layers, problems: &mut Ve
 
 /// Adds the settings of the file whose content is `text`.
 pub fn parse(text: &str, path: &Path, layers: &mut Layers, problems: &mut Vec<Problem>) {
+    let line_of = |place: usize| 1 + text[..place].matches('\n').count();
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            problems.push(Problem::NotToml { path: path.display().to_string(), reason: error.to_string() });
+            // Not its `Display`, which shows the line: a secret may stand there.
+            let reason = match error.span() {
+                Some(span) => {
+                    let begin = text[..span.start].rfind('\n').map_or(0, |end| end + 1);
+                    let column = 1 + text[begin..span.start].chars().count();
+                    format!("line {}, column {column}: {}", line_of(span.start), error.message())
+                }
+                None => error.message().to_owned(),
+            };
+            problems.push(Problem::NotToml { path: path.display().to_string(), reason });
             return;
         }
     };
-    let line_of = |place: usize| 1 + text[..place].matches('\n').count();
     for (key, value) in &table {
         let line = line_of(key.span().start);
         let source = Source::File(path.to_owned(), line);

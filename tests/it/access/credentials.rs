@@ -203,5 +203,8 @@ fn a_key_that_is_none_is_refused_by_what_it_lacks() {
     assert_eq!(KeySet::public_pem(b"nothing").unwrap_err(), KeyError::PublicPem);
     assert_eq!(KeySet::public_pem(super::RSA.as_bytes()).unwrap_err(), KeyError::PublicPem);
     assert!(matches!(KeySet::jwks(b"[]").unwrap_err(), KeyError::NotAKeySet(_)));
-    assert_eq!(KeySet::jwks(br#"{"keys":[]}"#).unwrap_err(), KeyError::NoUsableKey);
+    assert_eq!(KeySet::jwks(br#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#).unwrap_err(), KeyError::NoUsableKey);
+    assert!(KeySet::jwks(br#"{"keys":[]}"#).is_ok(), "it takes all keys back");
+    let shown = KeySet::jwks(b"\"a secret in the wrong file\"").unwrap_err().to_string();
+    assert!(!shown.contains("wrong file"), "{shown}");
 }

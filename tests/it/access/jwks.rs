@@ -2,17 +2,17 @@
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use fanline::auth::{Access, Jwks, KeySet, SigningKey, Tokens};
+use fanline::auth::{Access, Claims, Jwks, KeySet, SigningKey, Tokens};
 use serde_json::{Value, json};
 
 use super::reload::Directory;
 use super::stub::Stub;
-use super::{AUDIENCE, RSA, claims, rules, serve};
+use super::{AUDIENCE, RSA, claims, rules, serve, signed, tokens};
 use crate::process;
-use crate::support::{Server, assert_problem, request, run};
+use crate::support::{Server, assert_problem, request, run, until};
 
 const P256: &str = include_str!("../keys/p256.pem");
 
@@ -118,7 +118,8 @@ fn a_set_that_is_none_leaves_the_keys_that_are_known() {
         let tokens = Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone());
         let server = serve(Access::new().accept(tokens));
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
-        for nonsense in ["", "[]", "{\"keys\":[]}", "<html>", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"] {
+        let useless = "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}";
+        for nonsense in ["", "[]", "[[]]", "{}", "{\"keys\":null}", "{\"keys\":{}}", "{\"keys\":[", "<html>", useless] {
             *set.lock().unwrap() = nonsense.to_owned();
             assert!(jwks.refresh().await);
             assert_eq!(ask(&server, &bearer(RSA)).await, 200, "{nonsense:?}");
@@ -126,7 +127,198 @@ fn a_set_that_is_none_leaves_the_keys_that_are_known() {
         *set.lock().unwrap() = only("EC");
         assert!(jwks.refresh().await);
         assert_eq!(ask(&server, &bearer(RSA)).await, 401);
+        // No keys at all is a set as well: whoever publishes it takes back all of them, and is not away.
+        assert_eq!(ask(&server, &bearer(P256)).await, 200);
+        *set.lock().unwrap() = json!({"keys": []}).to_string();
+        assert!(jwks.refresh().await);
+        assert_eq!(ask(&server, &bearer(P256)).await, 401);
     });
+}
+
+#[test]
+fn a_fetch_goes_on_for_others_when_whoever_began_it_does_not_wait() {
+    run(async {
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let stub = Stub::start(move |_| {
+            let _ = held.lock().unwrap().recv();
+            (200, key_set().to_string())
+        });
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::from_secs(60));
+        let server = serve(Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone())));
+        tokio::select! {
+            _ = jwks.refresh() => panic!("nothing was answered yet"),
+            () = until(|| stub.asked().len() == 1) => {}
+        }
+        let mut client = server.connect().await;
+        client.send(request("GET", "/stream?topics=user:anna", &[("authorization", &bearer(RSA))], b"")).await;
+        drop(release);
+        assert_eq!(client.head().await.status, 200);
+        assert_eq!(stub.asked().len(), 1);
+    });
+}
+
+#[test]
+fn a_token_of_a_key_of_this_machine_does_not_wait_for_a_url() {
+    run(async {
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let stub = Stub::start(move |_| {
+            let _ = held.lock().unwrap().recv();
+            (500, String::new())
+        });
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap());
+        let server = serve(Access::new().accept(tokens().with_jwks(jwks)));
+        let by_secret = format!("Bearer {}", signed(&claims()));
+        for bearer in [&by_secret, &bearer(RSA)] {
+            assert_eq!(ask(&server, bearer).await, 200);
+        }
+        // Neither does one that no published key can be for, or that says itself that it is over.
+        let by_another = claims().sign(&SigningKey::secret(&[7; 32]).unwrap()).unwrap();
+        assert_eq!(ask(&server, &format!("Bearer {by_another}")).await, 401);
+        let over = Claims { exp: 1.0, ..claims() };
+        assert_eq!(ask(&server, &format!("Bearer {}", signed(&over))).await, 401);
+        assert_eq!(stub.asked().len(), 0);
+        // A key that only the URL has is asked for there.
+        let mut client = server.connect().await;
+        client.send(request("GET", "/stream?topics=user:anna", &[("authorization", &bearer(P256))], b"")).await;
+        until(|| stub.asked().len() == 1).await;
+        drop(release);
+        assert_eq!(client.head().await.status, 503);
+    });
+}
+
+#[test]
+fn a_token_without_a_key_id_that_no_key_has_signed_has_the_set_fetched_again() {
+    run(async {
+        let another = another_rsa_set();
+        let set = Arc::new(Mutex::new(another));
+        let now = set.clone();
+        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let server = serve(access(&stub, Duration::ZERO));
+        // There is a key of this kind, and it is not the one.
+        assert_eq!(ask(&server, &bearer(RSA)).await, 401);
+        *set.lock().unwrap() = key_set().to_string();
+        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+
+        let stub = Stub::start(|_| (200, another_rsa_set()));
+        let server = serve(access(&stub, Duration::from_secs(60)));
+        for _ in 0..20 {
+            assert_eq!(ask(&server, &bearer(RSA)).await, 401);
+        }
+        assert_eq!(stub.asked().len(), 1);
+    });
+}
+
+/// A set with an RSA key whose private half nobody here has.
+fn another_rsa_set() -> String {
+    let mut set: Value = serde_json::from_str(&only("RSA")).unwrap();
+    for key in set["keys"].as_array_mut().unwrap() {
+        let modulus = key["n"].as_str().unwrap();
+        let middle = modulus.len() / 2;
+        let other = if modulus.as_bytes()[middle] == b'A' { "B" } else { "A" };
+        key["n"] = format!("{}{other}{}", &modulus[..middle], &modulus[middle + 1..]).into();
+        key.as_object_mut().unwrap().remove("kid");
+    }
+    set.to_string()
+}
+
+#[test]
+fn keys_that_are_stale_are_used_only_after_the_url_was_asked() {
+    run(async {
+        let set = Arc::new(Mutex::new(key_set().to_string()));
+        let now = set.clone();
+        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::ZERO);
+        let rules = |jwks| Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks));
+        let server = serve(rules(jwks.fresh_for(Duration::ZERO)));
+        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+        // A key that was taken back opens nothing any more.
+        *set.lock().unwrap() = only("EC");
+        assert_eq!(ask(&server, &bearer(RSA)).await, 401);
+        *set.lock().unwrap() = key_set().to_string();
+        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+        // Nobody knows of one when the URL is away.
+        drop(stub);
+        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+    });
+}
+
+#[test]
+fn a_url_that_never_answers_holds_up_tokens_of_stale_keys_only_for_a_while() {
+    run(async {
+        let (first, forever) = (AtomicBool::new(true), mpsc::channel::<()>());
+        let held = Mutex::new(forever.1);
+        let stub = Stub::start(move |_| {
+            if !first.swap(false, Ordering::SeqCst) {
+                let _ = held.lock().unwrap().recv();
+            }
+            (200, key_set().to_string())
+        });
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).fresh_for(Duration::ZERO);
+        let jwks = jwks.asked_at_most_each(Duration::from_millis(1));
+        let access = Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone()));
+        let server = serve(access);
+        assert!(jwks.refresh().await);
+        let asking = std::time::Instant::now();
+        assert_eq!(ask(&server, &bearer(RSA)).await, 200);
+        let waited = asking.elapsed();
+        assert!(waited >= Duration::from_secs(4) && waited < Duration::from_secs(30), "{waited:?}");
+        assert_eq!(stub.asked().len(), 2);
+        drop(forever.0);
+    });
+}
+
+#[test]
+fn streams_of_a_key_that_was_taken_back_end() {
+    run(async {
+        let set = Arc::new(Mutex::new(key_set().to_string()));
+        let now = set.clone();
+        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::ZERO);
+        let jwks = jwks.fresh_for(Duration::from_millis(50));
+        let access = Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone()));
+        let server = serve(access.clone());
+        let open = async |pem: &str| {
+            let mut client = server.connect().await;
+            let headers = [("authorization", bearer(pem)), ("connection", "close".to_owned())];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            client.send(request("GET", "/stream?topics=user:anna", &headers, b"")).await;
+            assert_eq!(client.head().await.status, 200);
+            client
+        };
+        let (taken_back, still_good) = (open(RSA).await, open(P256).await);
+        *set.lock().unwrap() = only("EC");
+        // No token comes, and the keys are fetched all the same.
+        jwks.key_withdrawn().await;
+        server.access.replace(access);
+        let text = taken_back.rest().await;
+        assert!(String::from_utf8_lossy(&text).contains("access revoked"));
+        until(|| server.stats().streams == 1).await;
+        drop(still_good);
+    });
+}
+
+#[test]
+fn a_server_ends_the_streams_of_a_key_that_its_key_set_has_taken_back() {
+    let set = Arc::new(Mutex::new(key_set().to_string()));
+    let now = set.clone();
+    let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+    let server = process::Server::start(&["--jwks", &stub.url("/keys"), "--jwt-audience", AUDIENCE]);
+    let query = |pem: &str| format!("topics=user:anna&access_token={}", &bearer(pem)["Bearer ".len()..]);
+    let mut taken_back = server.stream(&query(RSA));
+    let still_good = server.stream(&query(P256));
+    *set.lock().unwrap() = only("EC");
+    // A token that no key has signed has the URL asked again, once it was left alone for long enough.
+    let good = query(P256);
+    let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(86));
+    process::wait_until(|| {
+        assert_eq!(server.get(&format!("/stream?{forged}")).status, 401);
+        if stub.asked().len() == 2 { Ok(()) } else { Err("the keys are not fetched again".to_owned()) }
+    });
+    assert_eq!(taken_back.next().json()["message"], "access revoked");
+    server.wait_for_streams(1);
+    drop(still_good);
 }
 
 #[test]

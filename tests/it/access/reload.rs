@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fanline::auth::{Access, Answer, Attempt, Authorize, Grant, KeyDigest};
+use fanline::auth::{Access, Answer, Attempt, Authorize, Grant, KeyDigest, SigningKey};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
@@ -118,6 +118,70 @@ fn a_hangup_that_changes_other_settings_says_that_they_wait() {
     server.signal(Signal::HUP);
     server.log.wait_for("hold from the next start on");
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn a_hangup_never_opens_a_server_to_everybody() {
+    let directory = Directory::new("opening");
+    let shop = table("shop", "key-of-the-shop", "publish = [\"**\"]\nsubscribe = [\"**\"]");
+    let secret = "jwt_secret = \"the secret of this server which is long enough\"\n";
+    let set = directory.write("keys.json", include_str!("../keys/jwks.json"));
+    let public = directory.write("public.pem", super::RSA_PUBLIC);
+    for guard in [
+        shop.clone(),
+        secret.to_owned(),
+        format!("jwks = \"{set}\"\n"),
+        format!("jwt_public_key = \"{public}\"\n"),
+        format!("{secret}authorize_url = \"http://127.0.0.1:1/may\"\n{shop}"),
+    ] {
+        let config = directory.write("fanline.toml", &guard);
+        let server = process::Server::start(&["--config", &config]);
+        assert_eq!(server.get("/stream?topics=a").status, 401, "{guard}");
+        for (round, open) in ["", "history = 10\n", "anonymous_subscribe = \"news\"\n"].into_iter().enumerate() {
+            fs::write(&config, open).unwrap();
+            server.signal(Signal::HUP);
+            let line = server.log.wait_for_nth(round + 1, "SIGHUP: nothing was changed");
+            assert!(line.contains("restart it") && line.contains("jwt_secret") && line.contains("ERROR"), "{line}");
+            assert_eq!(server.get("/stream?topics=a").status, 401, "{guard}");
+            assert_eq!(server.get("/clients").status, 401, "{guard}");
+        }
+        // Another key in the place of the last one is as good.
+        fs::write(&config, table("other", "key-of-another", "subscribe = [\"**\"]")).unwrap();
+        server.signal(Signal::HUP);
+        server.log.wait_for("SIGHUP: the settings were read");
+        server.stream("topics=a&access_token=key-of-another");
+        assert_eq!(server.get("/stream?topics=a&access_token=key-of-the-shop").status, 401);
+    }
+
+    // The service that is asked is a door as well.
+    let config = directory.write("fanline.toml", "authorize_url = \"http://127.0.0.1:1/may\"\n");
+    let server = process::Server::start(&["--config", &config]);
+    fs::write(&config, "").unwrap();
+    server.signal(Signal::HUP);
+    assert!(server.log.wait_for("SIGHUP: nothing was changed").contains("authorize_url"));
+    assert_eq!(server.get("/stream?topics=a").status, 503);
+}
+
+#[test]
+fn at_a_hangup_a_key_set_without_keys_takes_all_of_them_back_and_a_file_that_is_none_does_not() {
+    let directory = Directory::new("withdrawal");
+    let set = directory.write("keys.json", include_str!("../keys/jwks.json"));
+    let server = process::Server::start(&["--jwks", &set, "--jwt-audience", super::AUDIENCE]);
+    let token = claims().sign(&SigningKey::private_pem(super::RSA.as_bytes()).unwrap()).unwrap();
+    let query = format!("topics=user:anna&access_token={token}");
+    let mut stream = server.stream(&query);
+    for (round, broken) in ["", "{\"keys\":[", "{}", "[[]]"].into_iter().enumerate() {
+        fs::write(&set, broken).unwrap();
+        server.signal(Signal::HUP);
+        let line = server.log.wait_for_nth(round + 1, "SIGHUP: nothing was changed");
+        assert!(line.contains("keys.json"), "{line}");
+        server.stream(&query);
+    }
+    fs::write(&set, "{\"keys\":[]}").unwrap();
+    server.signal(Signal::HUP);
+    assert_eq!(stream.next().json()["message"], "access revoked");
+    assert_eq!(server.get(&format!("/stream?{query}")).status, 401);
+    assert_eq!(server.get("/stream?topics=user:anna").status, 401);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::process::{Process, Server, fanline};
 
 const SECRET: &str = "jwt-secret-0123456789abcdef0123456789abcdef";
 const WRONG: &str = "wrong-secret-0123456789abcdef0123456789abcdef";
+const PASSWORD: &str = "hunter2-of-somebody";
 
 fn output(args: &[&str]) -> (String, String) {
     let (code, stdout, stderr) = Process::run(fanline(args));
@@ -82,6 +83,81 @@ fn secrets_are_in_no_log_line_no_metric_no_list_and_no_error() {
             let line = text.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "{secret:?} is in {place}");
         }
+    }
+}
+
+/// Settings that cannot be used, with a secret in each: `PASSWORD`, or the file's secret of tokens.
+fn unusable() -> Vec<String> {
+    let good = format!("jwt_secret = \"{SECRET}\"\n");
+    vec![
+        format!("{good}jwt_secret = \"{WRONG}\"\n"),
+        format!("jwt_secret = \"{SECRET}\nhistory = 5\n"),
+        format!("jwt_secret = {SECRET}\n"),
+        format!("jwt_secret = [\"{SECRET}\", {WRONG}\n"),
+        format!("jwt_secret = [\"{SECRET}\", 5, \"{WRONG}\"]\n"),
+        format!("jwt_secret = [\"{SECRET}\", \"{PASSWORD}\"]\n"),
+        format!("{good}redis = \"redis://me:{PASSWORD}@redis:6379\n"),
+        format!("{good}redis = \"redis://me:{PASSWORD}@a\"\nredis = \"redis://me:{PASSWORD}@b\"\n"),
+        format!("{good}redis = \"redis//me:{PASSWORD}@redis:6379\"\n"),
+        format!("{good}jwks = \"login.example/keys?key={PASSWORD}\"\n"),
+        format!("{good}jwks = \"https://me:{PASSWORD}@login.example/keys\"\n"),
+        format!("{good}authorize_url = \"ftp://login.example/may?key={PASSWORD}\"\n"),
+        format!("{good}[[keys]]\nname = \"shop\"\nhash = \"{PASSWORD}\"\n"),
+    ]
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_named_without_the_secrets_in_them() {
+    let directory = Directory::new("unusable");
+    let config = directory.write("fanline.toml", &format!("jwt_secret = \"{SECRET}\"\n"));
+    let server = Server::start(&["--config", &config]);
+    for (round, text) in unusable().into_iter().enumerate() {
+        directory.write("fanline.toml", &text);
+        let mut said = Vec::new();
+        for rest in [&["--check"][..], &["--listen", "127.0.0.1:0"]] {
+            let (code, stdout, stderr) = Process::run(fanline(&[&["serve", "--config", &config], rest].concat()));
+            assert_eq!(code, Some(2), "{text}\n{stdout}{stderr}");
+            said.push(stdout + &stderr);
+        }
+        server.signal(rustix::process::Signal::HUP);
+        said.push(server.log.wait_for_nth(round + 1, "SIGHUP: nothing was changed"));
+        for said in said {
+            assert!(said.contains("fanline.toml") && said.contains("line "), "{text}\n{said}");
+            for secret in [SECRET, WRONG, PASSWORD] {
+                assert!(!said.contains(secret), "{text}\n{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_redis_that_cannot_be_meant_is_refused_without_its_password() {
+    for rest in ["redis:99999999", "redis:6379/a/b", "[::1", "red is:6379", "redis:6379/0?protocol=nonsense"] {
+        let url = format!("redis://me:{PASSWORD}@{rest}");
+        let (_, printed, _) = Process::run(fanline(&["serve", "--check", "--redis", &url]));
+        let (code, stdout, stderr) = Process::run(fanline(&["serve", "--listen", "127.0.0.1:0", "--redis", &url]));
+        assert!(code == Some(1) && stderr.contains("redis"), "{url}: {stderr}");
+        assert!(![printed, stdout, stderr.clone()].concat().contains(PASSWORD), "{url}: {stderr}");
+    }
+}
+
+#[test]
+fn a_command_whose_secret_is_no_good_says_so_without_showing_it() {
+    let both = format!("{PASSWORD},{SECRET}");
+    let word = format!("{PASSWORD} {SECRET}");
+    for (variable, value, args, what) in [
+        ("FANLINE_JWT_SECRET", both.as_str(), &["token", "--subscribe", "a"][..], "at least 32 bytes"),
+        ("NONE", "", &["token", "--subscribe", "a", "--secret", both.as_str()], "at least 32 bytes"),
+        ("FANLINE_JWT_SECRET", &both, &["serve", "--check"], "at least 32 bytes"),
+        ("FANLINE_TOKEN", &word, &["publish", "--topic", "a", "x"], "one word"),
+        ("NONE", "", &["tail", "--topics", "a", "--token", &word], "one word"),
+    ] {
+        let mut command = fanline(args);
+        command.env(variable, value);
+        let (code, stdout, stderr) = Process::run(command);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(what), "{args:?}: {stderr}");
+        assert!(!stderr.contains(PASSWORD) && !stderr.contains(SECRET), "{args:?}: {stderr}");
     }
 }
 

@@ -73,7 +73,10 @@ fn the_service_is_told_who_asks_and_for_what() {
         let headers =
             [("cookie", "session=a7c3"), ("origin", "https://shop.example"), ("user-agent", "me"), ("x-other", "1")];
         assert_eq!(status(&server, "/stream?topics=a,b:*&access_token=s3cret", &headers).await, 200);
-        assert_eq!(status(&server, "/stream", &[("authorization", "Basic dTpw")]).await, 200);
+        let basic = [("authorization", "Basic dTpw")];
+        assert_eq!(status(&server, "/stream", &basic).await, 200);
+        // The terminator's own credentials beside the client's.
+        assert_eq!(status(&server, "/stream?access_token=s3cret", &basic).await, 200);
         let asked = stub.asked();
         assert!(asked[0].head.starts_with("POST /may?key=1 HTTP/1.1\r\n"), "{}", asked[0].head);
         let body: Value = serde_json::from_str(&asked[0].body).unwrap();
@@ -85,6 +88,7 @@ fn the_service_is_told_who_asks_and_for_what() {
         assert_eq!(asked[0].header("content-type"), Some("application/json"));
         let body: Value = serde_json::from_str(&asked[1].body).unwrap();
         assert_eq!((&body["topics"], asked[1].header("authorization")), (&json!(["**"]), Some("Basic dTpw")));
+        assert_eq!(asked[2].header("authorization"), Some("Bearer s3cret"));
     });
 }
 
