@@ -35,7 +35,7 @@ pub use shard::StreamOptions;
 use wheel::{NEVER, Second};
 
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Sample, Subscription};
-use crate::limit::SubscriptionPermit;
+use crate::limit::FirehosePermit;
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration, WARNING};
 use crate::wire::{chunk, sse};
@@ -60,7 +60,8 @@ pub(crate) struct StreamRequest {
     pub(crate) heartbeat: u16,
     /// Whether that is an event, or else a comment.
     pub(crate) takes_heartbeats: bool,
-    pub(crate) held: SubscriptionPermit,
+    /// For those who look at every event.
+    pub(crate) firehose: Option<FirehosePermit>,
 }
 
 /// What happens to a client that lagged.
@@ -86,7 +87,7 @@ pub(crate) struct Connection {
     subscription: Box<Subscription>,
     registration: Registration,
     /// In memory of its own, as well.
-    _held: Box<(ConnectionGuard, SubscriptionPermit)>,
+    _held: Box<(ConnectionGuard, Option<FirehosePermit>)>,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,
@@ -142,7 +143,8 @@ impl Connection {
         early_bytes: usize,
         request: StreamRequest,
     ) -> Self {
-        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, held } = request;
+        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose } =
+            request;
         let id = registration.client.identity.id;
         let has_end = registration.client.identity.standing.as_ref().is_some_and(|standing| standing.ends.is_some());
         let mut pending = head;
@@ -152,7 +154,7 @@ impl Connection {
             socket,
             subscription: Box::new(subscription),
             registration,
-            _held: Box::new((guard, held)),
+            _held: Box::new((guard, firehose)),
             pending: pending.freeze(),
             last_write: shard.now(),
             blocked_since: NEVER,

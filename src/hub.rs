@@ -29,6 +29,7 @@ use channel::Channel;
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
+pub(crate) use history::TooManyTopics;
 pub use interest::{Interest, Start};
 use relay::{Relay, Requester, Requests};
 pub(crate) use sampler::Sample;
@@ -280,7 +281,7 @@ impl Hub {
     /// Reads the events that `interest` takes, from `start` on. Whoever publishes wakes this subscription: for many of
     /// them a [`Server`](crate::Server) has its shards do that.
     pub fn subscribe(&self, interest: Interest, start: Start) -> (Subscription, Opening) {
-        self.subscribe_in(&self.0.inline, interest, start)
+        self.subscribe_in(&self.0.inline, interest, start, usize::MAX).expect("there are fewer than all")
     }
 
     pub(crate) fn subscribe_in(
@@ -288,8 +289,9 @@ impl Hub {
         group: &crate::sync::Arc<WakeGroup>,
         interest: Interest,
         start: Start,
-    ) -> (Subscription, Opening) {
-        Subscription::open(self.0.history.clone(), group.clone(), interest, start)
+        max_silent: usize,
+    ) -> Result<(Subscription, Opening), TooManyTopics> {
+        Subscription::open(self.0.history.clone(), group.clone(), interest, start, max_silent)
     }
 
     /// The position of the newest event.

@@ -43,9 +43,9 @@ pub struct Limits {
     pub connect_rate: Option<Rate>,
     /// Subscribers of everything or of a pattern, each of whom costs something for each event; 0 is any number.
     pub max_firehose: usize,
-    /// Topics that all subscribers together name, one that several name counted for each; 0 is any number. A topic that
-    /// nobody else has heard of costs about a kilobyte for as long as somebody subscribes to it.
-    pub max_subscribed_topics: usize,
+    /// Topics that subscribers name and that have had no event yet; 0 is any number. Each costs about a kilobyte for as long
+    /// as somebody subscribes to it.
+    pub max_silent_topics: usize,
     /// Events published from one address.
     pub publish_rate: Option<Rate>,
     /// Events published with one key, or by the subject of one key's tokens.
@@ -59,7 +59,7 @@ pub(crate) enum Reason {
     ConnectionsPerAddress,
     ConnectRate,
     Firehose,
-    SubscribedTopics,
+    SilentTopics,
     PublishRate,
     PublishRatePerKey,
 }
@@ -70,7 +70,7 @@ impl Reason {
         Self::ConnectionsPerAddress,
         Self::ConnectRate,
         Self::Firehose,
-        Self::SubscribedTopics,
+        Self::SilentTopics,
         Self::PublishRate,
         Self::PublishRatePerKey,
     ];
@@ -82,7 +82,7 @@ impl Reason {
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::ConnectRate => "connect_rate",
             Self::Firehose => "firehose",
-            Self::SubscribedTopics => "subscribed_topics",
+            Self::SilentTopics => "silent_topics",
             Self::PublishRate => "publish_rate",
             Self::PublishRatePerKey => "publish_rate_per_key",
         }
@@ -104,7 +104,7 @@ pub(crate) struct Limiter {
     connections: Connections,
     connect_rate: Option<Meter<Peer>>,
     firehose: Option<Arc<Tally>>,
-    subscribed_topics: Option<Arc<Tally>>,
+    max_silent_topics: usize,
     publish_rate: Option<Meter<Peer>>,
     publish_rate_per_key: Option<Meter<[u8; 32]>>,
     /// By reason, since the last summary.
@@ -120,8 +120,8 @@ impl Limiter {
         Self {
             connections: Connections::new(max_connections, turned_away, limits.max_connections_per_address),
             connect_rate: limits.connect_rate.map(Meter::new),
-            firehose: Tally::of(limits.max_firehose),
-            subscribed_topics: Tally::of(limits.max_subscribed_topics),
+            firehose: (limits.max_firehose > 0).then(|| Arc::new(Tally::new(limits.max_firehose))),
+            max_silent_topics: if limits.max_silent_topics == 0 { usize::MAX } else { limits.max_silent_topics },
             publish_rate: limits.publish_rate.map(Meter::new),
             publish_rate_per_key: limits.publish_rate_per_key.map(Meter::new),
             refused: Default::default(),
@@ -155,29 +155,32 @@ impl Limiter {
         self.connections.max()
     }
 
-    /// Lets a subscriber in that names so many topics, and reads the firehose or not.
-    pub(crate) fn subscribe(&self, topics: usize, reads_firehose: bool) -> Result<SubscriptionPermit, Over> {
-        let firehose = self.firehose.as_ref().filter(|_| reads_firehose).map(|firehose| {
-            firehose.take(1).ok_or_else(|| {
-                let max = firehose.max;
-                let detail = format!(
-                    "{max} subscribers of everything or of a pattern are here, and the limit is {max} (setting \
-                     max_firehose); a subscription of topics by their names is not concerned"
-                );
-                self.refuse(Reason::Firehose, detail, Some(connections::WAIT))
-            })
-        });
-        let topics = self.subscribed_topics.as_ref().filter(|_| topics > 0).map(|named| {
-            named.take(topics).ok_or_else(|| {
-                let max = named.max;
-                let detail = format!(
-                    "the subscribers of this server name {max} topics at the most (setting max_subscribed_topics), and with \
-                     these {topics} there would be more; a pattern counts for none"
-                );
-                self.refuse(Reason::SubscribedTopics, detail, Some(connections::WAIT))
-            })
-        });
-        Ok(SubscriptionPermit { firehose: firehose.transpose()?, topics: topics.transpose()? })
+    /// Lets a subscriber of everything or of a pattern in; without a permit when these are not limited.
+    pub(crate) fn read_firehose(&self) -> Result<Option<FirehosePermit>, Over> {
+        let Some(firehose) = &self.firehose else { return Ok(None) };
+        firehose.take().map(|place| Some(FirehosePermit(place))).ok_or_else(|| {
+            let max = firehose.max;
+            let detail = format!(
+                "{max} subscribers of everything or of a pattern are here, and the limit is {max} (setting max_firehose); \
+                 a subscription of topics by their names is not concerned"
+            );
+            self.refuse(Reason::Firehose, detail, Some(connections::WAIT))
+        })
+    }
+
+    /// How many topics may have subscribers and no event.
+    pub(crate) fn max_silent_topics(&self) -> usize {
+        self.max_silent_topics
+    }
+
+    /// Says that there would be more.
+    pub(crate) fn refuse_silent_topics(&self) -> Over {
+        let max = self.max_silent_topics;
+        let detail = format!(
+            "with this subscription more than {max} topics would have subscribers and no event yet (setting \
+             max_silent_topics); topics that are known, and patterns, are not concerned"
+        );
+        self.refuse(Reason::SilentTopics, detail, Some(connections::WAIT))
     }
 
     /// Whether publishing has a limit at all.
@@ -283,16 +286,11 @@ impl Tally {
         Self { max, taken: AtomicUsize::new(0) }
     }
 
-    /// None where 0 says that any number will do.
-    fn of(max: usize) -> Option<Arc<Self>> {
-        (max > 0).then(|| Arc::new(Self::new(max)))
-    }
-
-    /// So many places, if they are left. Nothing else hangs on the number, so no order of memory is asked for.
-    fn take(self: &Arc<Self>, count: usize) -> Option<Places> {
-        let more = |taken: usize| taken.checked_add(count).filter(|&taken| taken <= self.max);
-        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Places { tally: self.clone(), count })
+    /// A place, if there is one left. Nothing else hangs on the number, so no order of memory is asked for.
+    fn take(self: &Arc<Self>) -> Option<Place> {
+        let one_more = |taken| (taken < self.max).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| Place(self.clone()))
     }
 
     fn is_full(&self) -> bool {
@@ -300,24 +298,17 @@ impl Tally {
     }
 }
 
-/// Places of a [`Tally`], given back when this is dropped.
-struct Places {
-    tally: Arc<Tally>,
-    count: usize,
-}
+/// One place of a [`Tally`], given back when this is dropped.
+struct Place(Arc<Tally>);
 
-impl Drop for Places {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.tally.taken.fetch_sub(self.count, Ordering::Relaxed);
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The right to be subscribed, as long as this lives.
-#[expect(dead_code, reason = "they are held, not looked at")]
-pub(crate) struct SubscriptionPermit {
-    firehose: Option<Places>,
-    topics: Option<Places>,
-}
+/// The right to read every event there is, as long as this lives.
+pub(crate) struct FirehosePermit(#[expect(dead_code, reason = "it is held, not looked at")] Place);
 
 #[cfg(test)]
 mod tests {
@@ -326,7 +317,7 @@ mod tests {
     #[test]
     fn threads_that_ask_at_once_get_exactly_as_many_places_as_there_are() {
         let tally = Arc::new(Tally::new(100));
-        let ask = || std::iter::from_fn(|| tally.take(1)).take(60).collect::<Vec<_>>();
+        let ask = || std::iter::from_fn(|| tally.take()).take(60).collect::<Vec<_>>();
         let places = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| scope.spawn(ask));
             threads.map(|thread| thread.join().unwrap())
@@ -340,34 +331,12 @@ mod tests {
     #[test]
     fn a_place_comes_back_from_whoever_panics() {
         let tally = Arc::new(Tally::new(1));
-        let place = tally.take(1).unwrap();
+        let place = tally.take().unwrap();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _held = place;
             panic!("on purpose");
         }));
-        assert!(outcome.is_err() && tally.take(1).is_some());
-    }
-
-    #[test]
-    fn of_several_places_all_are_taken_or_none() {
-        let tally = Arc::new(Tally::new(10));
-        let seven = tally.take(7).unwrap();
-        assert!(tally.take(4).is_none() && tally.take(usize::MAX).is_none());
-        let _three = tally.take(3).unwrap();
-        assert!(tally.is_full());
-        drop(seven);
-        assert!(tally.take(7).is_some());
-    }
-
-    #[test]
-    fn a_subscription_that_is_refused_for_its_topics_holds_no_place_of_the_firehose() {
-        let limits = Limits { max_firehose: 1, max_subscribed_topics: 5, ..Limits::default() };
-        let limiter = Limiter::new(&limits, usize::MAX, 1);
-        let reason = |topics, all| limiter.subscribe(topics, all).err().map(|over| over.reason);
-        assert_eq!(reason(6, true), Some(Reason::SubscribedTopics));
-        let _both = limiter.subscribe(5, true).unwrap();
-        assert_eq!((reason(1, false), reason(0, true)), (Some(Reason::SubscribedTopics), Some(Reason::Firehose)));
-        assert_eq!(reason(0, false), None);
+        assert!(outcome.is_err() && tally.take().is_some());
     }
 
     #[test]
@@ -376,7 +345,11 @@ mod tests {
         let address = [127, 0, 0, 1].into();
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
         assert!(!limiter.is_full() && limiter.max_connections().is_none() && permits.len() == 1000);
-        assert!(limiter.subscribe(1000, true).is_ok() && !limiter.meters_publishing());
+        assert!(
+            limiter.read_firehose().is_ok()
+                && limiter.max_silent_topics() == usize::MAX
+                && !limiter.meters_publishing()
+        );
         assert_eq!(limiter.publish(address, Some(&[0; 32]), usize::MAX), Ok(()));
     }
 

@@ -165,7 +165,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn unclear(what: &str) -> Refusal {
+pub(super) fn unclear(what: &str) -> Refusal {
     Refusal::Unknown(format!("{what}: it is not clear which credentials are meant"))
 }
 

@@ -226,9 +226,10 @@ impl Jwks {
     }
 
     fn know(&self, keys: KeySet, begin: Instant) {
-        self.turn().answered = Some(begin);
         let keys = Arc::new(keys);
         let before = self.0.known.swap(Some(keys.clone()));
+        // Afterwards: whoever sees that there was an answer sees what it was.
+        self.turn().answered = Some(begin);
         let withdrawn = before.iter().flat_map(|before| &before.0).filter(|key| !keys.has(&key.digest)).count();
         if withdrawn > 0 {
             tracing::info!(url = %self.url(), withdrawn, "keys were taken back");

@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::attempt::{Action, Attempt};
+use super::attempt::{Action, Attempt, unclear};
 use super::fetch::{Fetcher, Url};
 use super::grant::Grant;
 use super::refusal::Refusal;
@@ -83,19 +83,22 @@ impl Service {
                 digest.update(part.len().to_le_bytes());
                 digest.update(part);
             }
-            if let (Some(headers), Ok(value)) = (request.headers_mut(), HeaderValue::from_bytes(value)) {
+            // What came as a header is one, and so may be what came in the query.
+            let value = HeaderValue::from_bytes(value).map_err(|_| unclear("the key or token is no text"))?;
+            if let Some(headers) = request.headers_mut() {
                 headers.append(name, value);
             }
+            Ok::<_, Refusal>(())
         };
         let secret = attempt.secret()?;
         for name in PASSED_ON {
             // However it was shown.
             if let Some(secret) = secret.as_ref().filter(|_| name == AUTHORIZATION) {
-                pass_on(&name, format!("Bearer {secret}").as_bytes());
+                pass_on(&name, format!("Bearer {secret}").as_bytes())?;
                 continue;
             }
             for value in attempt.headers.get_all(&name) {
-                pass_on(&name, value.as_bytes());
+                pass_on(&name, value.as_bytes())?;
             }
         }
         let digest = digest.finalize().into();

@@ -55,8 +55,8 @@ impl Reload {
         let settings = config::load(&self.args, std::env::vars_os()).map_err(|error| error.to_string())?.settings;
         if let Some(gone) = settings.access.opens(&self.settings.access) {
             return Err(format!(
-                "no setting of {gone} is left, as in a file that is cut off, and then everybody would be let in. To take \
-                 back the last key, put another in its place; if the server is to be open, restart it with these settings"
+                "no setting of {gone} is left, as in a file that is cut off, and then everybody would be let in. If that is \
+                 wanted, restart the server with these settings; to take back the last key, put another in its place"
             ));
         }
         let rules = self.rules.renewed(&settings.access).await?;

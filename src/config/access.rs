@@ -88,7 +88,12 @@ impl AccessSettings {
         } else if knows_somebody(before) {
             Some("[[keys]], jwt_secret, jwt_public_key and jwks")
         } else {
-            (before.authorize_url.is_some() && self.authorize_url.is_none()).then_some("authorize_url")
+            let is_gone = |was: bool, is: bool| was && !is;
+            if is_gone(before.authorize_url.is_some(), self.authorize_url.is_some()) {
+                return Some("authorize_url");
+            }
+            is_gone(before.anonymous_subscribe.is_some(), self.anonymous_subscribe.is_some())
+                .then_some("anonymous_subscribe")
         }
     }
 }

@@ -43,7 +43,7 @@ pub static ALL: [&dyn Definition; 62] = [
     &limits::PUBLISH_RATE,
     &limits::PUBLISH_RATE_PER_KEY,
     &limits::MAX_FIREHOSE,
-    &limits::MAX_SUBSCRIBED_TOPICS,
+    &limits::MAX_SILENT_TOPICS,
     &limits::MAX_PATTERNS,
     &limits::MAX_WILDCARDS,
     &limits::MAX_QUERY_BYTES,

@@ -133,14 +133,14 @@ pub static MAX_FIREHOSE: Setting<Count> = Setting {
     kind: Count { min: 0, max: MANY, unit: "subscribers" },
 };
 
-/// Topics that all subscribers together name; 0 is any number.
-pub static MAX_SUBSCRIBED_TOPICS: Setting<Count> = Setting {
+/// Topics that subscribers name and that have had no event yet, over all subscribers; 0 is any number.
+pub static MAX_SILENT_TOPICS: Setting<Count> = Setting {
     about: About::new(
-        "max_subscribed_topics",
+        "max_silent_topics",
         LIMITS,
         "TOPICS",
         "500000",
-        "Topics that all subscribers together name, one that several name counted for each; 0 is any number",
+        "Topics that subscribers name and that have had no event yet, over all subscribers; 0 is any number",
     ),
     kind: Count { min: 0, max: 1_000_000_000, unit: "topics" },
 };
@@ -237,7 +237,7 @@ impl LimitSettings {
             publish_rate: reader.get(&PUBLISH_RATE),
             publish_rate_per_key: reader.get(&PUBLISH_RATE_PER_KEY),
             max_firehose: reader.get(&MAX_FIREHOSE),
-            max_subscribed_topics: reader.get(&MAX_SUBSCRIBED_TOPICS),
+            max_silent_topics: reader.get(&MAX_SILENT_TOPICS),
         };
         Self {
             limits,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::notice;
 use super::wheel::{NEVER, Second, Wheel};
-use crate::hub::{Hub, Interest, Opening, Start, Subscription, WakeGroup};
+use crate::hub::{Hub, Interest, Opening, Start, Subscription, TooManyTopics, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
 use crate::presence::{ClientKey, Clients};
 use crate::wire::chunk::Chunk;
@@ -74,8 +74,16 @@ impl Shard {
     }
 
     /// Reads the hub, woken on this shard's thread.
-    pub(crate) fn subscribe(&self, interest: Interest, start: Start) -> (Subscription, Opening) {
-        self.hub.subscribe_in(&self.group, interest, start)
+    ///
+    /// # Errors
+    /// When more topics than `max_silent` would have subscribers and no event.
+    pub(crate) fn subscribe(
+        &self,
+        interest: Interest,
+        start: Start,
+        max_silent: usize,
+    ) -> Result<(Subscription, Opening), TooManyTopics> {
+        self.hub.subscribe_in(&self.group, interest, start, max_silent)
     }
 
     /// Wakes subscribers and calls deadlines, for ever. On the shard's thread.

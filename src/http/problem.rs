@@ -148,7 +148,7 @@ impl From<Over> for Problem {
     fn from(over: Over) -> Self {
         let status = match over.reason {
             // Nobody's fault in particular.
-            Reason::Connections | Reason::Firehose | Reason::SubscribedTopics => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Connections | Reason::Firehose | Reason::SilentTopics => StatusCode::SERVICE_UNAVAILABLE,
             // Less at once is taken: later changes nothing.
             _ if over.retry_after.is_none() => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::TOO_MANY_REQUESTS,

@@ -206,6 +206,8 @@ impl Progress {
                 let waited = toll.wait(events.len(), options.upload_timeout).await;
                 if waited.map_err(|problem| self.stopped_at(problem))? {
                     permit.goes_on().map_err(|problem| self.stopped_at(problem))?;
+                    let may = events.iter().try_for_each(|event| permit.publishes(event.topic()));
+                    may.map_err(|problem| self.stopped_at(problem))?;
                 }
                 let published = timed(shard, shard.hub.publish_all(events)).await;
                 self.note(count, published.map_err(|error| self.stopped_at(error.into()))?);

@@ -43,7 +43,7 @@ pub(super) async fn subscribe(
     let attempt = Attempt { action, method: &request.method, headers: &request.headers, query: text, remote };
     let permit = routes.admit(&attempt).await?;
     let interest = query.interest();
-    let held = routes.limiter.subscribe(interest.topics().len(), interest.reads_firehose())?;
+    let firehose = if interest.reads_firehose() { routes.limiter.read_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&interest);
     let identity = Identity {
         id: routes.ids.next(),
@@ -53,7 +53,9 @@ pub(super) async fn subscribe(
         connected_at: unix_milliseconds(),
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
-    let (subscription, opening) = shard.subscribe(interest, query.start);
+    let (subscription, opening) = shard
+        .subscribe(interest, query.start, routes.limiter.max_silent_topics())
+        .map_err(|_| routes.limiter.refuse_silent_topics())?;
     tracing::debug!(
         client = %identity.id, name = query.name, %remote, tags = ?identity.labels.tags().collect::<Vec<_>>(),
         topics = ?identity.labels.topics().collect::<Vec<_>>(),
@@ -65,7 +67,7 @@ pub(super) async fn subscribe(
     // Its grant may be about to end already.
     registration.client.called_at(shard.now());
     let on_lag = query.on_lag;
-    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, held };
+    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
     Ok(StreamReply { head: head(), version: request.version, request: stream })
 }
 

@@ -192,7 +192,7 @@ async fn exchange(
         Err(error) => {
             tracing::debug!(%remote, %error, "connection failed");
             let parts = connection.into_parts();
-            if let Some(reason) = rejection(&error, !parts.read_buf.is_empty()) {
+            if let Some(reason) = rejection(&error, !parts.read_buf.is_empty()).filter(|_| over.is_none()) {
                 routes.shard.metrics.rejected(reason);
             }
             // Who sent nothing in time is owed no answer.

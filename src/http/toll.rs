@@ -10,6 +10,9 @@ use super::admit::Permit;
 use super::problem::Problem;
 use crate::limit::{Denied, Limiter};
 
+/// How long is waited at least: alone, nobody waits for longer than two seconds, one for its key and one for its address.
+const LEAST_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Whom the events of one request are charged to.
 pub(super) struct Toll<'a> {
     /// None where publishing has no limit: nothing is looked up then.
@@ -48,6 +51,7 @@ impl<'a> Toll<'a> {
         };
         // Both, and each once.
         let of_both = async { of_key.await | patiently(|| limiter.charge_address(self.address, events)).await };
+        let patience = patience.max(LEAST_PATIENCE);
         tokio::time::timeout(patience, of_both).await.map_err(|_| {
             let detail = format!(
                 "others with this key or address left nothing of publish_rate or publish_rate_per_key for {} s (setting \

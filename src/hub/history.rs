@@ -48,7 +48,7 @@ pub(crate) struct History {
     retained_events: AtomicU64,
     max_bytes: u64,
     max_topics: usize,
-    /// Topics that have had events; only the sequencer writes it. Those that only subscribers have heard of take no room
+    /// Topics that have had events; only the sequencer writes it, with the topics locked. Those that only subscribers have heard of take no room
     /// of the others.
     used_topics: AtomicU64,
     /// At how many of them there may be some to drop: more than the bound when most of them have subscribers.
@@ -57,6 +57,10 @@ pub(crate) struct History {
     tick: AtomicU32,
     ttl_ticks: u32,
 }
+
+/// More topics would have subscribers and no event than may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyTopics;
 
 impl History {
     pub(crate) fn new(options: &HubOptions, requester: Option<Requester>) -> Self {
@@ -218,15 +222,33 @@ impl History {
         self.crowded.store((self.max_topics as u64).max(used + step as u64 + 1), Ordering::Relaxed);
     }
 
-    /// Calls `enter` with the channel of `topic`, which is not dropped meanwhile: once `enter` has entered a listener, it
-    /// stays.
-    pub(crate) fn with_channel<T>(&self, topic: &Topic, enter: impl FnOnce(&Arc<Channel>) -> T) -> T {
+    /// Calls `enter` with the channel of each of `wanted`, which are not dropped meanwhile: once `enter` has entered a
+    /// listener, a channel stays.
+    ///
+    /// # Errors
+    /// When channels would have to be made, and more than `max_silent` would be without an event then. `enter` is not called.
+    pub(crate) fn with_channels(
+        &self,
+        wanted: &[Topic],
+        max_silent: usize,
+        mut enter: impl FnMut(&Arc<Channel>),
+    ) -> Result<(), TooManyTopics> {
         let topics = read(&self.topics);
-        if let Some(channel) = topics.get(topic) {
-            return enter(channel);
+        if wanted.iter().all(|topic| topics.get(topic).is_some()) {
+            wanted.iter().filter_map(|topic| topics.get(topic)).for_each(enter);
+            return Ok(());
         }
         drop(topics);
-        enter(write(&self.topics).get_or_create(topic, self.head()))
+        let mut topics = write(&self.topics);
+        let new = wanted.iter().filter(|topic| topics.get(topic).is_none()).count();
+        let used = usize::try_from(self.used_topics.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        if new > 0 && topics.iter().len().saturating_sub(used) + new > max_silent {
+            return Err(TooManyTopics);
+        }
+        for topic in wanted {
+            enter(topics.get_or_create(topic, self.head()));
+        }
+        Ok(())
     }
 
     /// Frees memory while more is held than allowed. For the sequencer.

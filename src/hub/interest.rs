@@ -56,7 +56,7 @@ impl Interest {
     }
 
     /// Named topics.
-    pub(crate) fn topics(&self) -> &[Topic] {
+    pub(super) fn topics(&self) -> &[Topic] {
         &self.topics
     }
 

@@ -36,7 +36,7 @@ use super::batch::Batch;
 use super::channel::Channel;
 use super::frame::Frame;
 use super::gap::{Gap, GapReason};
-use super::history::History;
+use super::history::{History, TooManyTopics};
 use super::interest::{Interest, Start};
 use super::relay::{CatchUp, place_after};
 use super::sampler::Sample;
@@ -100,14 +100,17 @@ impl Subscription {
         group: Arc<WakeGroup>,
         interest: Interest,
         start: Start,
-    ) -> (Self, Opening) {
+        max_silent: usize,
+    ) -> Result<(Self, Opening), TooManyTopics> {
         let key = group.enter();
         let mut channels = Vec::with_capacity(interest.topics.len() + 1);
-        for topic in &interest.topics {
-            history.with_channel(topic, |channel| {
-                channel.listeners.add(&group, key);
-                channels.push(channel.clone());
-            });
+        let entered = history.with_channels(&interest.topics, max_silent, |channel| {
+            channel.listeners.add(&group, key);
+            channels.push(channel.clone());
+        });
+        if let Err(too_many) = entered {
+            group.leave(key);
+            return Err(too_many);
         }
         if interest.reads_firehose() {
             history.firehose.listeners.add(&group, key);
@@ -129,7 +132,7 @@ impl Subscription {
             ready: None,
         };
         let opening = subscription.find_place(start);
-        (subscription, opening)
+        Ok((subscription, opening))
     }
 
     /// The next event or gap, as soon as there is one. A subscription that lagged goes on after its gap with the oldest

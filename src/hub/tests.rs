@@ -286,6 +286,25 @@ fn topics_that_only_subscribers_have_heard_of_take_no_room_of_the_others() {
 }
 
 #[test]
+fn no_more_topics_than_may_are_without_an_event_and_a_refused_subscription_leaves_nothing() {
+    let hub = hub(10, 64);
+    let group = WakeGroup::dispatched();
+    let subscribe = |topics: &[&str]| hub.subscribe_in(&group, interest(topics), Start::Live, 3).map(|(it, _)| it);
+    publish(&hub, "used");
+    let three = subscribe(&["a", "b", "c", "used"]).unwrap();
+    assert_eq!(subscribe(&["used", "a", "d"]).err(), Some(TooManyTopics));
+    assert_eq!((hub.stats().topics, hub.topics(None, 9, |_| true).0[0].subscribers), (4, 1), "a has no new subscriber");
+    let others = [subscribe(&["a", "b", "c", "used"]).unwrap(), subscribe(&["x:*"]).unwrap(), subscribe(&[]).unwrap()];
+    publish(&hub, "b");
+    let fourth = subscribe(&["d"]).unwrap();
+    assert!(subscribe(&["e"]).is_err());
+    drop((three, others, fourth));
+    assert!(subscribe(&["e"]).is_err(), "they are there until they are swept");
+    hub.sweep();
+    subscribe(&["e", "f", "g"]).unwrap();
+}
+
+#[test]
 fn a_closed_hub_takes_nothing_and_gives_what_it_has() {
     let hub = hub(10, 64);
     publish(&hub, "a");
@@ -394,7 +413,7 @@ fn a_busy_topic_wakes_nobody_who_reads_another() {
     let group = WakeGroup::dispatched();
     let subscribe = |topic: &str| {
         let wakes = std::sync::Arc::new(Wakes(AtomicUsize::new(0)));
-        let (mut subscription, _) = hub.subscribe_in(&group, interest(&[topic]), Start::Live);
+        let (mut subscription, _) = hub.subscribe_in(&group, interest(&[topic]), Start::Live, usize::MAX).unwrap();
         let waker = Waker::from(wakes.clone());
         assert!(subscription.poll_next(&mut Context::from_waker(&waker)).is_pending());
         (subscription, wakes)

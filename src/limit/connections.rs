@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::{Places, Reason, Tally};
+use super::{Place, Reason, Tally};
 
 /// When whoever was refused may try again. Nobody knows when somebody goes; this is short enough to notice it, and long
 /// enough that a crowd of those who wait is no load.
@@ -29,7 +29,7 @@ struct Addresses {
 /// The right to be connected, as long as this lives.
 pub(crate) struct ConnectionPermit {
     #[expect(dead_code, reason = "it is held, not looked at")]
-    place: Places,
+    place: Place,
     /// In memory of its own: most servers have no such limit, and each connection holds this.
     #[expect(dead_code, reason = "it is held, not looked at")]
     of_address: Option<Box<AddressPermit>>,
@@ -64,7 +64,7 @@ impl Connections {
             })?)),
             None => None,
         };
-        let place = self.all.take(1).ok_or_else(|| {
+        let place = self.all.take().ok_or_else(|| {
             let max = self.all.max;
             let detail = format!("this server has {max} connections, and its limit is {max} (setting max_connections)");
             (Reason::Connections, detail)
@@ -74,7 +74,7 @@ impl Connections {
 
     pub(super) fn turn_away(&self, peer: Peer) -> Option<ConnectionPermit> {
         let of_address = self.turned_away_of_address.take(peer)?;
-        let place = self.turned_away.take(1)?;
+        let place = self.turned_away.take()?;
         Some(ConnectionPermit { place, of_address: Some(Box::new(of_address)) })
     }
 

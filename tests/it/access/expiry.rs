@@ -77,7 +77,7 @@ fn a_stream_whose_token_ends_before_it_begins_brings_no_event_of_later() {
     run(async {
         let access = guarded();
         let server = Server::with(Server::hub_options(), |builder| builder.access(access).shards(1).send_buffer(4096));
-        let (bearer, expired) = (until_second(2), now() + 3);
+        let (bearer, expired) = (until_second(2), now() + 5);
         let page = request("GET", "/", &[("accept", "text/html")], b"");
         let headers = [("authorization", bearer.as_str()), ("connection", "close")];
         let stream = request("GET", "/stream?topics=user:anna", &headers, b"");

@@ -141,7 +141,10 @@ fn a_hangup_never_opens_a_server_to_everybody() {
             fs::write(&config, open).unwrap();
             server.signal(Signal::HUP);
             let line = server.log.wait_for_nth(round + 1, "SIGHUP: nothing was changed");
-            assert!(line.contains("restart it") && line.contains("jwt_secret") && line.contains("ERROR"), "{line}");
+            assert!(
+                line.contains("restart the server") && line.contains("jwt_secret") && line.contains("ERROR"),
+                "{line}"
+            );
             assert_eq!(server.get("/stream?topics=a").status, 401, "{guard}");
             assert_eq!(server.get("/clients").status, 401, "{guard}");
         }
@@ -153,13 +156,18 @@ fn a_hangup_never_opens_a_server_to_everybody() {
         assert_eq!(server.get("/stream?topics=a&access_token=key-of-the-shop").status, 401);
     }
 
-    // The service that is asked is a door as well.
-    let config = directory.write("fanline.toml", "authorize_url = \"http://127.0.0.1:1/may\"\n");
-    let server = process::Server::start(&["--config", &config]);
-    fs::write(&config, "").unwrap();
-    server.signal(Signal::HUP);
-    assert!(server.log.wait_for("SIGHUP: nothing was changed").contains("authorize_url"));
-    assert_eq!(server.get("/stream?topics=a").status, 503);
+    // The service that is asked is a door as well, and so is a list of what is open.
+    for (guard, setting, status) in [
+        ("authorize_url = \"http://127.0.0.1:1/may\"\n", "authorize_url", 503),
+        ("anonymous_subscribe = \"news\"\n", "anonymous_subscribe", 403),
+    ] {
+        let config = directory.write("fanline.toml", guard);
+        let server = process::Server::start(&["--config", &config]);
+        fs::write(&config, "").unwrap();
+        server.signal(Signal::HUP);
+        assert!(server.log.wait_for("SIGHUP: nothing was changed").contains(setting));
+        assert_eq!(server.get("/stream?topics=a").status, status);
+    }
 }
 
 #[test]
@@ -234,11 +242,12 @@ fn an_event_whose_key_is_taken_back_while_it_comes_is_not_published() {
         for (target, content_type) in [("/publish", "application/json"), ("/publish/orders:1", "text/plain")] {
             let server = super::serve(guarded());
             let mut client = server.connect().await;
-            let body = "{\"topic\":\"orders:1\",\"data\":1}";
+            let (key_header, body) = (format!("x-api-key: {PUBLISHER}"), "{\"topic\":\"orders:1\",\"data\":1}");
             let head = format!("POST {target} HTTP/1.1\r\nhost: test\r\ncontent-type: {content_type}\r\n");
-            client.send(format!("{head}x-api-key: {PUBLISHER}\r\ncontent-length: {}\r\n\r\n", body.len())).await;
-            // The answer to another request on the same shard: this one's head has been read before.
-            server.get("/health").await.ok();
+            let length = format!("content-length: {}\r\nexpect: 100-continue", body.len());
+            client.send(format!("{head}{key_header}\r\n{length}\r\n\r\n")).await;
+            // It was let in, and its body is waited for.
+            assert!(client.through(b"\r\n\r\n").await.starts_with(b"HTTP/1.1 100"));
             server
                 .access
                 .replace(Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)])));

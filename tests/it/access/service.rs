@@ -77,6 +77,8 @@ fn the_service_is_told_who_asks_and_for_what() {
         assert_eq!(status(&server, "/stream", &basic).await, 200);
         // The terminator's own credentials beside the client's.
         assert_eq!(status(&server, "/stream?access_token=s3cret", &basic).await, 200);
+        // Nobody is asked about what could not be passed on.
+        assert_eq!(status(&server, "/stream?access_token=a%0Ab", &[]).await, 401);
         let asked = stub.asked();
         assert!(asked[0].head.starts_with("POST /may?key=1 HTTP/1.1\r\n"), "{}", asked[0].head);
         let body: Value = serde_json::from_str(&asked[0].body).unwrap();
@@ -88,7 +90,7 @@ fn the_service_is_told_who_asks_and_for_what() {
         assert_eq!(asked[0].header("content-type"), Some("application/json"));
         let body: Value = serde_json::from_str(&asked[1].body).unwrap();
         assert_eq!((&body["topics"], asked[1].header("authorization")), (&json!(["**"]), Some("Basic dTpw")));
-        assert_eq!(asked[2].header("authorization"), Some("Bearer s3cret"));
+        assert_eq!((asked[2].header("authorization"), asked.len()), (Some("Bearer s3cret"), 3));
     });
 }
 

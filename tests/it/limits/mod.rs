@@ -59,11 +59,16 @@ async fn admitted(server: &Server, target: &str) -> Stream {
 }
 
 /// Has `count` clients ask for `target` at the same time, and answers the streams that some of them got.
-async fn rush(server: &Server, target: &'static str, count: usize) -> Vec<Stream> {
+async fn rush(server: &Server, target: &str, count: usize) -> Vec<Stream> {
+    rush_for(server, std::iter::repeat_n(target.to_owned(), count)).await
+}
+
+/// Has clients ask at the same time, each for its own target, and answers the streams that some of them got.
+async fn rush_for(server: &Server, targets: impl Iterator<Item = String>) -> Vec<Stream> {
     let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..count {
+    for target in targets {
         let address = server.address;
-        clients.spawn(async move { ask_on(Client::connect(address).await, target).await });
+        clients.spawn(async move { ask_on(Client::connect(address).await, &target).await });
     }
     let mut streams = Vec::new();
     for outcome in clients.join_all().await {
