@@ -210,7 +210,7 @@ fn a_task_that_waits_is_woken_by_its_shard() {
         let hub = hub(8, 8);
         let group = WakeGroup::dispatched();
         let start = Start::After(StreamPosition::new(EPOCH, 0));
-        let mut task = Task::new(hub.subscribe_in(&group, interest(&["a"]), start));
+        let mut task = Task::new(hub.subscribe_in(&group, interest(&["a"]), start, usize::MAX).unwrap());
         let publisher = publish(&hub, &[&["a"], &["a"]]);
         task.run(&hub);
         for _ in 0..2 {
