@@ -232,7 +232,9 @@ def write_report(out, machine):
             text += f"\n## {title}\n\n{body}"
     others = [
         float(row["other_cpu_percent"])
-        for path in out.glob("*.csv")
+        # Other scripts put their results beside these.
+        for path in (out / f"{scenario}.csv" for scenario in SECTIONS)
+        if path.exists()
         for row in Results(path).rows
         if row["other_cpu_percent"]
     ]
