@@ -9,7 +9,8 @@
 //! Who shows no credentials at all gets what [`Access`] opens to everybody.
 //!
 //! **Invariants.** Where credentials are accepted, a key or token that is not good is refused, and never taken for none;
-//! other schemes of `Authorization` are for whoever stands before the server. A pattern, or everything, needs one granted pattern that covers all of it. Secrets are in no error, log line or `Debug` text.
+//! other schemes of `Authorization` are for whoever stands before the server. A pattern, or everything, needs one granted
+//! pattern that covers all of it. Secrets are in no error, log line or `Debug` text.
 
 mod access;
 mod attempt;

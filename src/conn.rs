@@ -4,16 +4,18 @@
 //! frame that was begun is finished before anything else is written, even when it has left the history meanwhile: the task
 //! keeps that one piece of memory and nothing more.
 //!
-//! **Ends.** *Closed*: the peer hung up, which includes that it closed its sending side. *Lagged*: the cursor fell out of its ring and the client did not ask to skip. *Stalled*: bytes were pending
-//! and the client took none for the write timeout; the kernel ends a connection whose peer acknowledges nothing for the
-//! same time. *Drained*: the server ends the stream; everything published by then is written first. *Token expired*,
-//! *revoked*, *disconnected*: the stream may not go on; what is written last says so.
+//! **Ends.** *Closed*: the peer hung up, which includes that it closed its sending side. *Lagged*: the cursor fell out of
+//! its ring and the client did not ask to skip. *Stalled*: bytes were pending and the client took none for the write
+//! timeout; the kernel ends a connection whose peer acknowledges nothing for the same time. *Drained*: the server ends the
+//! stream; everything published by then is written first. *Misused*: the client sent more than a stream's client may. *Token
+//! expired*, *revoked*, *disconnected*: the stream may not go on; what is written last says so.
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores.
 //! Only the event that is sampled, one a second, is timed on its way to each socket.
 
 mod notice;
+mod request;
 mod shard;
 mod wheel;
 
@@ -30,11 +32,12 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
+pub(crate) use request::{OnLag, StreamRequest};
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 use wheel::{NEVER, Second};
 
-use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Opening, Sample, Subscription};
+use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Sample, Subscription};
 use crate::limit::FirehosePermit;
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration, WARNING};
@@ -49,30 +52,6 @@ const LONGEST_CALL: Second = 60;
 
 /// How much a client may send on its stream, where nothing is expected from it.
 const MAX_EARLY_BYTES: usize = 16 << 10;
-
-/// What a client asked for, and was granted.
-pub(crate) struct StreamRequest {
-    pub(crate) subscription: Subscription,
-    pub(crate) opening: Opening,
-    pub(crate) registration: Registration,
-    pub(crate) on_lag: OnLag,
-    /// Seconds without traffic after which the client gets a sign of life.
-    pub(crate) heartbeat: u16,
-    /// Whether that is an event, or else a comment.
-    pub(crate) takes_heartbeats: bool,
-    /// For those who look at every event.
-    pub(crate) firehose: Option<FirehosePermit>,
-}
-
-/// What happens to a client that lagged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum OnLag {
-    /// It is cut off, and may come back with its last id.
-    #[default]
-    Close,
-    /// It is told of the gap, and goes on with the oldest retained event.
-    Skip,
-}
 
 /// Milliseconds after which `client` should come back, spread so that a crowd does not return all at once.
 pub(crate) fn retry(client: ClientId, options: &StreamOptions) -> u64 {
@@ -176,7 +155,7 @@ impl Connection {
             self.registration.client.served_by(cx.waker());
             // Not only when there is nothing to read: a client that takes no byte from the first on lags as well.
             self.subscription.wake(cx.waker());
-            // Its grant may have ended while the answers before this one were on their way.
+            // Its grant may be about to end, or have ended while the answers before this one were on their way.
             self.registration.client.called_at(self.shard.now());
         }
         self.read(cx)?;

@@ -84,7 +84,7 @@ pub struct HubOptions {
     /// and for the firehose.
     pub history_bytes: usize,
     /// Topics that have had events, at least one. Beyond it, those without subscribers go with their history, the quietest
-    /// first; a topic costs some 2.5 KB besides its events. Topics that only subscribers have heard of go with these.
+    /// first; a topic costs some 2.5 KB besides its events. Topics without any event last as long as their subscribers.
     pub history_topics: usize,
     /// Events over all topics, for those who subscribe to everything or to a pattern.
     pub firehose_history: usize,

@@ -84,17 +84,15 @@ impl AccessSettings {
     pub fn opens(&self, before: &Self) -> Option<&'static str> {
         let knows_somebody = |settings: &Self| settings.has_tokens() || !settings.keys.is_empty();
         if knows_somebody(self) {
-            None
-        } else if knows_somebody(before) {
-            Some("[[keys]], jwt_secret, jwt_public_key and jwks")
-        } else {
-            let is_gone = |was: bool, is: bool| was && !is;
-            if is_gone(before.authorize_url.is_some(), self.authorize_url.is_some()) {
-                return Some("authorize_url");
-            }
-            is_gone(before.anonymous_subscribe.is_some(), self.anonymous_subscribe.is_some())
-                .then_some("anonymous_subscribe")
+            return None;
         }
+        if knows_somebody(before) {
+            return Some("[[keys]], jwt_secret, jwt_public_key and jwks");
+        }
+        if before.authorize_url.is_some() && self.authorize_url.is_none() {
+            return Some("authorize_url");
+        }
+        (before.anonymous_subscribe.is_some() && self.anonymous_subscribe.is_none()).then_some("anonymous_subscribe")
     }
 }
 

@@ -64,8 +64,6 @@ pub(super) async fn subscribe(
     let registration = shard.clients.enter(identity);
     // Whoever replaces the rules looks at those who are entered.
     permit.renew(&query.filters)?;
-    // Its grant may be about to end already.
-    registration.client.called_at(shard.now());
     let on_lag = query.on_lag;
     let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
     Ok(StreamReply { head: head(), version: request.version, request: stream })

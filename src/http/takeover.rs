@@ -180,6 +180,12 @@ async fn exchange(
         })
         .await
     };
+    // Who is over a limit is counted for that.
+    let reject = |reason| {
+        if over.is_none() {
+            routes.shard.metrics.rejected(reason);
+        }
+    };
     match taken {
         Ok(Taken::Stream(reply)) => {
             let parts = connection.into_parts();
@@ -187,13 +193,12 @@ async fn exchange(
         }
         Ok(Taken::Done) => {}
         // It is owed no answer.
-        Ok(Taken::Late) if over.is_none() => return routes.shard.metrics.rejected("head_timeout"),
-        Ok(Taken::Late) => return,
+        Ok(Taken::Late) => return reject("head_timeout"),
         Err(error) => {
             tracing::debug!(%remote, %error, "connection failed");
             let parts = connection.into_parts();
-            if let Some(reason) = rejection(&error, !parts.read_buf.is_empty()).filter(|_| over.is_none()) {
-                routes.shard.metrics.rejected(reason);
+            if let Some(reason) = rejection(&error, !parts.read_buf.is_empty()) {
+                reject(reason);
             }
             // Who sent nothing in time is owed no answer.
             if !error.is_timeout() {

@@ -48,10 +48,8 @@ pub(crate) struct History {
     retained_events: AtomicU64,
     max_bytes: u64,
     max_topics: usize,
-    /// Topics that have had events; only the sequencer writes it, with the topics locked. Those that only subscribers have heard of take no room
-    /// of the others.
-    used_topics: AtomicU64,
-    /// At how many of them there may be some to drop: more than the bound when most of them have subscribers.
+    /// At how many topics that have had events there may be some to drop: more than the bound when most of them have
+    /// subscribers. Topics that only subscribers have heard of take no room of the others.
     crowded: AtomicU64,
     /// Counts the sweeps.
     tick: AtomicU32,
@@ -77,7 +75,6 @@ impl History {
             retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
-            used_topics: AtomicU64::new(0),
             crowded: AtomicU64::new(options.history_topics as u64),
             tick: AtomicU32::new(0),
             ttl_ticks: u32::try_from(options.topic_ttl.as_secs()).unwrap_or(u32::MAX),
@@ -188,9 +185,6 @@ impl History {
         self.account(0, channel.weight());
         let events = self.retained_events.load(Ordering::Relaxed) - channel.retained();
         self.retained_events.store(events, Ordering::Relaxed);
-        if channel.is_used() {
-            self.used_topics.store(self.used_topics.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        }
     }
 
     /// The channel of `topic`, which is made if there is none, and is about to get an event. All events before `next` stand
@@ -200,26 +194,23 @@ impl History {
             return channel.clone();
         }
         let mut topics = write(&self.topics);
-        if self.used_topics.load(Ordering::Relaxed) >= self.crowded.load(Ordering::Relaxed) {
+        if topics.used() as u64 >= self.crowded.load(Ordering::Relaxed) {
             // What goes was there to be read.
             self.publish(next - 1);
             self.make_room(&mut topics);
         }
-        self.used_topics.store(self.used_topics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        topics.get_or_create(topic, self.head()).clone()
+        topics.use_first(topic, self.head()).clone()
     }
 
     /// Drops a sixteenth of the topics if that many have no subscribers, and looks again when there are as many more: the
     /// topics are not gone through for each new one.
     fn make_room(&self, topics: &mut Topics) {
         let step = self.max_topics / 16;
-        let goal = (self.max_topics - step - 1) as u64;
-        let too_many = self.used_topics.load(Ordering::Relaxed).saturating_sub(goal);
-        for channel in topics.drop_quietest(usize::try_from(too_many).unwrap_or(usize::MAX)) {
+        for channel in topics.drop_quietest(self.max_topics - step - 1) {
             self.forget(&channel);
         }
-        let used = self.used_topics.load(Ordering::Relaxed);
-        self.crowded.store((self.max_topics as u64).max(used + step as u64 + 1), Ordering::Relaxed);
+        let crowded = self.max_topics.max(topics.used() + step + 1);
+        self.crowded.store(crowded as u64, Ordering::Relaxed);
     }
 
     /// Calls `enter` with the channel of each of `wanted`, which are not dropped meanwhile: once `enter` has entered a
@@ -241,8 +232,7 @@ impl History {
         drop(topics);
         let mut topics = write(&self.topics);
         let new = wanted.iter().filter(|topic| topics.get(topic).is_none()).count();
-        let used = usize::try_from(self.used_topics.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        if new > 0 && topics.iter().len().saturating_sub(used) + new > max_silent {
+        if new > 0 && topics.iter().len() - topics.used() + new > max_silent {
             return Err(TooManyTopics);
         }
         for topic in wanted {

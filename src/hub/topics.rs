@@ -14,6 +14,8 @@ const MAX_GONE: usize = 65_536;
 
 pub(crate) struct Topics {
     channels: HashMap<Topic, Arc<Channel>>,
+    /// How many of them have had events.
+    used: usize,
     /// The newest sequence of each dropped topic: a subscriber that comes back to it is told whether it missed any.
     gone: HashMap<Topic, Sequence>,
     /// No topic that was dropped and is remembered no longer had an event after this.
@@ -26,7 +28,14 @@ impl Topics {
     pub(crate) const FIREHOSE: ChannelId = 0;
 
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { channels: HashMap::new(), gone: HashMap::new(), forgotten: 0, next_id: Self::FIREHOSE + 1, capacity }
+        Self {
+            channels: HashMap::new(),
+            used: 0,
+            gone: HashMap::new(),
+            forgotten: 0,
+            next_id: Self::FIREHOSE + 1,
+            capacity,
+        }
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {
@@ -57,6 +66,17 @@ impl Topics {
         &self.channels[topic]
     }
 
+    /// The channel of `topic`, which is about to get its first event. For the sequencer.
+    pub(crate) fn use_first(&mut self, topic: &Topic, head: Sequence) -> &Arc<Channel> {
+        self.used += 1;
+        self.get_or_create(topic, head)
+    }
+
+    /// How many topics have had events.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
     /// Takes every topic for one that may have had events up to `sequence`, and remembers none.
     pub(crate) fn forget(&mut self, sequence: Sequence) {
         self.gone.clear();
@@ -77,11 +97,12 @@ impl Topics {
         self.remove(topic)
     }
 
-    /// Drops `count` topics that have had events and that nobody subscribes to, or as many as there are, those first that
+    /// Drops topics that have had events and that nobody subscribes to until `goal` with events are left, those first that
     /// have been quiet for the longest time, and answers their channels. For the sequencer.
-    pub(crate) fn drop_quietest(&mut self, count: usize) -> Vec<Arc<Channel>> {
+    pub(crate) fn drop_quietest(&mut self, goal: usize) -> Vec<Arc<Channel>> {
         let idle = self.channels.iter().filter(|(_, channel)| channel.is_used() && channel.listeners.is_empty());
         let mut idle: Vec<_> = idle.map(|(topic, channel)| (channel.newest(), topic.clone())).collect();
+        let count = self.used.saturating_sub(goal);
         if count < idle.len() {
             idle.select_nth_unstable_by_key(count, |(newest, _)| *newest);
             idle.truncate(count);
@@ -91,6 +112,7 @@ impl Topics {
 
     fn remove(&mut self, topic: &Topic) -> Option<Arc<Channel>> {
         let channel = self.channels.remove(topic)?;
+        self.used -= usize::from(channel.is_used());
         let newest = channel.newest();
         if newest > self.forgotten {
             if self.gone.len() == MAX_GONE {

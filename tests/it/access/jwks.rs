@@ -135,15 +135,21 @@ fn a_set_that_is_none_leaves_the_keys_that_are_known() {
     });
 }
 
+/// Answers so, as soon as what it comes with is dropped.
+fn held_back(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
+    let (release, held) = mpsc::channel();
+    let held = Mutex::new(held);
+    let stub = Stub::start(move |_| {
+        let _ = held.lock().unwrap().recv();
+        (status, body.clone())
+    });
+    (stub, release)
+}
+
 #[test]
 fn a_fetch_goes_on_for_others_when_whoever_began_it_does_not_wait() {
     run(async {
-        let (release, held) = mpsc::channel::<()>();
-        let held = Mutex::new(held);
-        let stub = Stub::start(move |_| {
-            let _ = held.lock().unwrap().recv();
-            (200, key_set().to_string())
-        });
+        let (stub, release) = held_back(200, key_set().to_string());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::from_secs(60));
         let server = serve(Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone())));
         tokio::select! {
@@ -161,12 +167,7 @@ fn a_fetch_goes_on_for_others_when_whoever_began_it_does_not_wait() {
 #[test]
 fn a_token_of_a_key_of_this_machine_does_not_wait_for_a_url() {
     run(async {
-        let (release, held) = mpsc::channel::<()>();
-        let held = Mutex::new(held);
-        let stub = Stub::start(move |_| {
-            let _ = held.lock().unwrap().recv();
-            (500, String::new())
-        });
+        let (stub, release) = held_back(500, String::new());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap());
         let server = serve(Access::new().accept(tokens().with_jwks(jwks)));
         let by_secret = format!("Bearer {}", signed(&claims()));
