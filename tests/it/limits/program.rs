@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use crate::process::{PATIENCE, Process, Server, limit_open_files, request_stream, serve};
+use crate::process::{PATIENCE, Process, Server, limit_open_files, request_stream, resident_bytes, serve};
 
 /// The status of the answer to a subscription, and its connection.
 fn subscribe(server: &Server) -> (u16, TcpStream) {
@@ -35,6 +35,19 @@ fn with_few_open_files_there_is_room_for_half_as_many_connections_and_accepting_
     assert!(metrics.contains("\"max\":32") && metrics.contains("\"accept_pauses\":0"), "{metrics}");
     let ready = ask_until_answered(&server, "/health/ready");
     assert!(ready.contains("503") && ready.contains("all 32 connections are taken"), "{ready}");
+}
+
+#[test]
+fn a_topic_that_nobody_but_its_subscriber_knows_costs_about_a_kilobyte() {
+    const STREAMS: u64 = 200;
+    let server = Server::start(&[]);
+    let topics = |number| (0..100).map(|n| format!("topic:{number}:{n}")).collect::<Vec<_>>().join(",");
+    let _warm = server.stream(&format!("topics={}", topics(STREAMS)));
+    let before = resident_bytes(server.pid());
+    let streams: Vec<_> = (0..STREAMS).map(|number| server.stream(&format!("topics={}", topics(number)))).collect();
+    let each = (resident_bytes(server.pid()) - before) / (STREAMS * 100);
+    assert!((256..1536).contains(&each), "{each} bytes");
+    drop(streams);
 }
 
 /// The answer to a request for `path`, which is asked until there is a place to answer it.
