@@ -16,12 +16,14 @@
 //! | `worker` | one session with Redis after the other, with pauses in between |
 //! | `tail` | reads the stream; notices when it went back |
 //! | `outbox` | publishes in batches, each once; says what became of them |
-//! | `archive` | reads again what has left the rings |
-//! | `roster` | who is connected to the other servers |
+//! | `replication` | waits until replicas have what was published |
+//! | `archive` | reads again what has left the rings; says how far the stream reaches |
+//! | `roster` | the clients and topics of the other servers |
 //! | `script` | what Redis does in one step |
 //! | `entry`, `keys` | how events and names are spelled in Redis |
-//! | `link` | how to get there: a server, TLS, a Unix socket, Sentinels |
-//! | `status` | how it is, for health and metrics |
+//! | `link` | how to get there: a server, TLS, a Unix socket, a cluster |
+//! | `sentinel`, `confirmation` | which Redis is the master, and whether it still is |
+//! | `status` | the backbone's state, for health and metrics |
 //!
 //! **While Redis is away** streams stay open and get their signs of life, publishers are told or wait
 //! ([`RedisOptions::publish_timeout`]), and the server is not ready. When it is back the server reads on where it was.
@@ -30,6 +32,8 @@ pub(crate) mod status;
 
 #[cfg(feature = "redis")]
 mod archive;
+#[cfg(feature = "redis")]
+mod confirmation;
 #[cfg(feature = "redis")]
 mod entry;
 #[cfg(all(feature = "redis", any(test, fuzzing)))]
@@ -43,9 +47,13 @@ mod outbox;
 #[cfg(feature = "redis")]
 mod redis_options;
 #[cfg(feature = "redis")]
+mod replication;
+#[cfg(feature = "redis")]
 mod roster;
 #[cfg(feature = "redis")]
 mod script;
+#[cfg(feature = "redis")]
+mod sentinel;
 #[cfg(feature = "redis")]
 mod tail;
 #[cfg(feature = "redis")]

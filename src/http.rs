@@ -79,6 +79,8 @@ pub struct Options {
     pub max_headers: usize,
     /// Which pages of other origins may read what is answered.
     pub origins: Origins,
+    /// How long a client waits that comes with an id which this server does not have yet, and its backbone has.
+    pub resume_wait: Duration,
     /// How long a client may take to send a request's head; also how long a connection is kept between requests.
     pub head_timeout: Duration,
 }
@@ -86,6 +88,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            resume_wait: Duration::from_secs(2),
             max_event_bytes: 64 << 10,
             max_body_bytes: 1 << 20,
             max_line_bytes: None,

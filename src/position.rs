@@ -18,6 +18,11 @@ pub type Sequence = u64;
 pub struct Epoch(pub u64);
 
 impl Epoch {
+    /// A unique epoch after `other`.
+    pub fn unique_after(other: Self) -> Self {
+        Self(Self::now().0.max(other.0 + 1))
+    }
+
     /// An epoch that begins now.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -38,6 +43,10 @@ pub struct StreamPosition {
 }
 
 impl StreamPosition {
+    /// The id of a stream whose client asked for an id that was never given: resuming from it is asking for such an id
+    /// again. No event has it.
+    pub const UNKNOWN: Self = Self::new(Epoch(0), 0);
+
     /// The position of `sequence` within `epoch`.
     pub const fn new(epoch: Epoch, sequence: Sequence) -> Self {
         Self { epoch, sequence }

@@ -3,8 +3,12 @@
 //! The stream is cut into pages at fixed places. A page is read and encoded once, and shared by all who want it: a crowd
 //! that comes back after the same failure reads the same pages. One page is read at a time, so that a crowd does not crowd
 //! out what is live.
+//!
+//! The archive also knows how far the stream reaches, for a client that comes with an id which this server does not have
+//! yet. All who ask at the same time share one look at the stream.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +20,10 @@ use tokio::time::timeout;
 use super::Lost;
 use super::entry::{self, Entry};
 use super::keys::Keys;
+use super::script;
 use super::status::{Status, add};
 use crate::event::Event;
-use crate::hub::relay::{Page, Relay, Replay};
+use crate::hub::relay::{Extent, ExtentRequest, Page, Relay, Replay};
 use crate::position::{Epoch, Sequence, StreamPosition};
 
 /// How many events a page has.
@@ -29,12 +34,15 @@ const KEPT: usize = 32 << 20;
 
 pub(super) struct Archive {
     replays: mpsc::UnboundedReceiver<Replay>,
+    extents: mpsc::UnboundedReceiver<ExtentRequest>,
     relay: Relay,
     keys: Keys,
     status: Arc<Status>,
     timeout: Duration,
-    /// The question whose answer was not there when the connection was lost.
-    open: Option<Replay>,
+    /// The page that is wanted, also after the connection was lost.
+    replay: Option<Replay>,
+    /// The questions how far the stream reaches, likewise.
+    open_extents: Vec<ExtentRequest>,
     /// Whole pages by their number, the one that was used last at the end.
     kept: VecDeque<((Epoch, u64), Page)>,
     bytes: usize,
@@ -43,33 +51,51 @@ pub(super) struct Archive {
 impl Archive {
     pub(super) fn new(
         replays: mpsc::UnboundedReceiver<Replay>,
+        extents: mpsc::UnboundedReceiver<ExtentRequest>,
         relay: Relay,
         keys: Keys,
         status: Arc<Status>,
         timeout: Duration,
     ) -> Self {
-        Self { replays, relay, keys, status, timeout, open: None, kept: VecDeque::new(), bytes: 0 }
+        let (kept, open_extents) = (VecDeque::new(), Vec::new());
+        Self { replays, extents, relay, keys, status, timeout, replay: None, open_extents, kept, bytes: 0 }
     }
 
-    /// Answers readers, for as long as the connection lasts.
-    pub(super) async fn serve(&mut self, redis: &mut MultiplexedConnection) -> Result<(), Lost> {
+    /// Answers readers for as long as the connection lasts.
+    pub(super) async fn serve(&mut self, redis: &mut MultiplexedConnection) -> Result<Infallible, Lost> {
         loop {
-            if self.open.is_none() {
-                self.open = self.replays.recv().await;
+            while let Ok(request) = self.extents.try_recv() {
+                self.open_extents.push(request);
             }
-            let after = match &self.open {
-                None => std::future::pending().await,
-                Some(replay) if replay.is_abandoned() => {
-                    self.open = None;
-                    continue;
+            self.open_extents.retain(|request| !request.is_abandoned());
+            if !self.open_extents.is_empty() {
+                let extent = self.extent(redis).await?;
+                self.open_extents.drain(..).for_each(|request| request.answer(extent));
+            }
+            if self.replay.as_ref().is_none_or(Replay::is_abandoned) {
+                self.replay = self.replays.try_recv().ok();
+            }
+            if let Some(replay) = &self.replay {
+                let page = self.page_after(redis, replay.after).await?;
+                add(&self.status.counts.pages, 1);
+                if let Some(replay) = self.replay.take() {
+                    replay.answer(&page);
                 }
-                Some(replay) => replay.after,
-            };
-            let page = self.page_after(redis, after).await?;
-            add(&self.status.counts.pages, 1);
-            if let Some(replay) = self.open.take() {
-                replay.answer(&page);
+                continue;
             }
+            tokio::select! {
+                Some(request) = self.extents.recv() => self.open_extents.push(request),
+                Some(replay) = self.replays.recv() => self.replay = Some(replay),
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn extent(&self, redis: &mut MultiplexedConnection) -> Result<Extent, Lost> {
+        let look = script::extent(redis, &self.keys.stream);
+        match timeout(self.timeout, look).await.map_err(|_| Lost::no_answer(self.timeout))?? {
+            Some((newest, before_oldest)) => Ok(Extent { before_oldest, newest }),
+            None => Err(Lost::Again("the stream is gone".to_owned())),
         }
     }
 

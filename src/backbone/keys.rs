@@ -5,6 +5,10 @@
 pub(super) struct Keys {
     /// The stream.
     pub(super) stream: String,
+    /// What is stored about the stream: its owner.
+    pub(super) metadata: String,
+    /// Written before the replicas are waited for.
+    pub(super) replication: String,
     /// The number of the last batch that this server published.
     pub(super) last_batch: String,
     /// The names of the servers, by the time at which they wrote last.
@@ -13,11 +17,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys below `key`, for the server that calls itself `instance`, as no other does.
+    /// The keys below `key`, for the server whose unique name is `instance`.
     pub(super) fn new(key: &str, instance: &str) -> Self {
         let prefix = format!("{{{key}}}");
         Self {
             stream: format!("{prefix}:events"),
+            metadata: format!("{prefix}:meta"),
+            replication: format!("{prefix}:wait:{instance}"),
             last_batch: format!("{prefix}:batch:{instance}"),
             nodes: format!("{prefix}:nodes"),
             prefix,

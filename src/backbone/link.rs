@@ -1,13 +1,11 @@
-//! How to get to Redis: one server, the master that Sentinels name, or the one of a Redis Cluster that has our keys.
+//! How to get to Redis: one server, the master that Sentinels name, or the server of a Redis Cluster that has our keys.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind,
-    TlsMode, Value, cmd,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+
+use super::sentinel::{Master, Sentinels};
 
 /// The oldest Redis that numbers entries within an epoch (`<ms>-*`).
 const OLDEST: u32 = 7;
@@ -53,12 +51,7 @@ impl LinkError {
 /// Where Redis is.
 pub(super) enum Endpoint {
     Server(Client),
-    Sentinels {
-        urls: Vec<String>,
-        master: String,
-        node: RedisConnectionInfo,
-        is_tls: bool,
-    },
+    Sentinels(Sentinels),
     /// Any servers of the cluster, by their URLs. All our keys are in one slot, and so with one server.
     Cluster {
         urls: Vec<String>,
@@ -76,30 +69,11 @@ impl Endpoint {
         }
         for (scheme, is_tls) in [("redis+sentinel://", false), ("rediss+sentinel://", true)] {
             if let Some(rest) = url.strip_prefix(scheme) {
-                return Self::sentinels(rest, is_tls);
+                return Ok(Self::Sentinels(Sentinels::new(rest, is_tls)?));
             }
         }
         let client = Client::open(url).map_err(|error| LinkError::Url(error.to_string()))?;
         Ok(Self::Server(client))
-    }
-
-    /// `[user:password@]host:port,host:port/master[/db]`; the password is that of the servers.
-    fn sentinels(rest: &str, is_tls: bool) -> Result<Self, LinkError> {
-        let url = |text: &str| LinkError::Url(text.to_owned());
-        let (credentials, rest) =
-            rest.rsplit_once('@').map_or((None, rest), |(credentials, rest)| (Some(credentials), rest));
-        let (hosts, path) = rest.split_once('/').ok_or_else(|| url("the name of the master is missing"))?;
-        let (master, db) = path.split_once('/').unwrap_or((path, "0"));
-        if master.is_empty() || hosts.split(',').any(str::is_empty) {
-            return Err(url("the hosts of the sentinels or the name of the master are missing"));
-        }
-        // The client reads user, password and database as of any URL.
-        let node = format!("redis://{}localhost/{db}", credentials.map_or(String::new(), |text| format!("{text}@")));
-        let node = Client::open(node).map_err(|error| LinkError::Url(error.to_string()))?;
-        let node = node.get_connection_info().redis_settings().clone();
-        let scheme = if is_tls { "rediss" } else { "redis" };
-        let urls = hosts.split(',').map(|host| format!("{scheme}://{host}")).collect();
-        Ok(Self::Sentinels { urls, master: master.to_owned(), node, is_tls })
     }
 
     /// `[user:password@]host:port,host:port`.
@@ -116,27 +90,23 @@ impl Endpoint {
         Ok(Self::Cluster { urls, key: key.to_owned() })
     }
 
-    /// The server that takes writes now.
-    pub(super) async fn client(&self) -> Result<Client, LinkError> {
+    /// The server that takes writes now, and what the Sentinels call it, if there are any.
+    pub(super) async fn client(&self, limit: Duration) -> Result<(Client, Option<Master>), LinkError> {
         match self {
-            Self::Server(client) => Ok(client.clone()),
+            Self::Server(client) => Ok((client.clone(), None)),
             Self::Cluster { urls, key } => {
                 let mut failed = LinkError::Unreachable("the cluster has no server".to_owned());
                 for url in urls {
                     match owner(url, key).await {
-                        Ok(client) => return Ok(client),
+                        Ok(client) => return Ok((client, None)),
                         Err(error) => failed = error,
                     }
                 }
                 Err(failed)
             }
-            Self::Sentinels { urls, master, node, is_tls } => {
-                let mut sentinel = Sentinel::build(urls.clone()).map_err(|error| LinkError::Url(error.to_string()))?;
-                let mut info = SentinelNodeConnectionInfo::default().set_redis_connection_info(node.clone());
-                if *is_tls {
-                    info = info.set_tls_mode(TlsMode::Secure);
-                }
-                sentinel.async_master_for(master, Some(&info)).await.map_err(|error| LinkError::of(&error))
+            Self::Sentinels(sentinels) => {
+                let master = sentinels.master(limit).await?;
+                Ok((sentinels.client(&master)?, Some(master)))
             }
         }
     }
@@ -186,14 +156,9 @@ pub(super) async fn connect(client: &Client, timeout: Duration) -> Result<Multip
     }
 }
 
-/// Makes sure that it is a Redis that can be used. Answers which life of its process this is, where it says so.
-pub(super) async fn check(redis: &mut MultiplexedConnection) -> Result<Option<String>, LinkError> {
-    let info: String = match cmd("INFO").arg("server").query_async(redis).await {
-        Ok(info) => info,
-        // Somebody may have forbidden it; the scripts will show.
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => return Ok(None),
-        Err(error) => return Err(LinkError::of(&error)),
-    };
+/// Checks that this Redis is new enough. Returns the identity of its process, which is another after each start.
+pub(super) async fn check(redis: &mut MultiplexedConnection) -> Result<String, LinkError> {
+    let info: String = cmd("INFO").arg("server").query_async(redis).await.map_err(|error| LinkError::of(&error))?;
     let field = |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()));
     let version = field("redis_version:").unwrap_or("");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -201,6 +166,6 @@ pub(super) async fn check(redis: &mut MultiplexedConnection) -> Result<Option<St
         Some(major) if major < OLDEST => Err(LinkError::Unusable(format!(
             "this is Redis {version}, and fanline needs {OLDEST} or newer: earlier ones do not number entries within an epoch"
         ))),
-        _ => Ok(field("run_id:").map(str::to_owned)),
+        _ => Ok(field("run_id:").unwrap_or("").to_owned()),
     }
 }

@@ -4,10 +4,15 @@
 //! batch bears a number that the publishing script remembers. One whose answer was lost is sent again under the same number
 //! when Redis is back, and stands in the stream once.
 //!
-//! **Each publisher is told what is known.** A position: it is in the stream. `Unavailable`, `OutOfMemory`, `Refused`:
-//! nothing was published. `Unknown`: it was sent, and no answer came in time, or the stream that it was sent to is no more.
+//! **What a publisher gets.** A position: the event is in the stream. `Unavailable`, `OutOfMemory`, `Refused`: it was not
+//! published. `Unknown`: it was sent at least once without an answer, and whether it was published can no longer be found
+//! out. A later send that certainly did nothing does not change that.
+//!
+//! **No acknowledgement from a deposed master.** Where Sentinels say which Redis is the master, a batch is sent only when
+//! they have confirmed it within the last seconds ([`Confirmed`]).
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::pending;
 use std::mem::take;
 use std::sync::Arc;
@@ -19,15 +24,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Lost;
+use super::confirmation::Confirmed;
 use super::entry;
 use super::keys::Keys;
+use super::replication::Unconfirmed;
 use super::script::{self, Outcome, Publisher};
 use super::status::{Status, add};
-use super::tail::Followed;
+use super::tail::{Followed, Lineage};
 use crate::event::Event;
 use crate::hub::relay::Publication;
 use crate::hub::{PublishError, Published};
-use crate::position::{Epoch, StreamPosition};
+use crate::position::StreamPosition;
 
 /// How many events a batch has at most, unless one publication has more.
 const MAX_EVENTS: usize = 1024;
@@ -55,23 +62,26 @@ pub(super) struct Outbox {
     terms: Terms,
     keys: Keys,
     status: Arc<Status>,
+    /// Where publications go that replicas have to confirm.
+    unconfirmed: Unconfirmed,
     waiting: VecDeque<(Publication, Instant)>,
     /// What was sent and not answered, or is to be sent next.
     batch: Option<Batch>,
     numbers: u64,
-    /// The newest position that a publisher was told.
+    /// The newest position that a publisher got.
     acknowledged: Option<StreamPosition>,
-    /// Whether the log was told that Redis refuses.
+    /// Whether the log says already that Redis refuses.
     has_complained: bool,
 }
 
 struct Batch {
     number: u64,
     events: Vec<Event>,
-    /// Who waits, for how many of the events, and until when.
-    publishers: Vec<(Publication, usize, Instant)>,
-    /// The epoch that it was sent to without an answer.
-    sent_to: Option<Epoch>,
+    /// The publications, and how many of the events are theirs, in order.
+    publications: Vec<(Publication, usize)>,
+    deadline: Instant,
+    /// The lineage in which it was sent without getting an answer.
+    unanswered: Option<Lineage>,
 }
 
 impl Outbox {
@@ -80,25 +90,24 @@ impl Outbox {
         terms: Terms,
         keys: Keys,
         status: Arc<Status>,
+        unconfirmed: Unconfirmed,
     ) -> Self {
         let waiting = VecDeque::new();
         let (batch, numbers, acknowledged, has_complained) = (None, 0, None, false);
-        Self { publications, terms, keys, status, waiting, batch, numbers, acknowledged, has_complained }
+        Self { publications, terms, keys, status, unconfirmed, waiting, batch, numbers, acknowledged, has_complained }
     }
 
-    /// The newest position that a publisher was told.
+    /// The newest position that a publisher got.
     pub(super) fn acknowledged(&self) -> Option<StreamPosition> {
         self.acknowledged
     }
 
-    /// Keeps publishers waiting while Redis is away, as long as they may; for ever.
-    pub(super) async fn endure(&mut self) {
+    /// Keeps publications waiting while Redis is away, each until its deadline. Never returns.
+    pub(super) async fn wait_for_redis(&mut self) {
         loop {
-            let now = Instant::now();
-            self.give_up(now);
-            let deadlines = self.waiting.iter().map(|(_, deadline)| *deadline);
-            let sent = self.batch.iter().flat_map(|batch| batch.publishers.iter().map(|(.., deadline)| *deadline));
-            let next = deadlines.chain(sent).min();
+            self.give_up(Instant::now());
+            let batch = self.batch.as_ref().map(|batch| batch.deadline);
+            let next = self.waiting.iter().map(|(_, deadline)| *deadline).chain(batch).min();
             let has_room = self.waiting.len() < MAX_WAITING;
             tokio::select! {
                 publication = self.publications.recv(), if has_room => match publication {
@@ -110,22 +119,14 @@ impl Outbox {
         }
     }
 
-    /// Tells those whose time is over.
+    /// Answers the publications whose deadline has passed.
     fn give_up(&mut self, now: Instant) {
         while let Some((publication, _)) = self.waiting.pop_front_if(|(_, deadline)| *deadline <= now) {
             publication.answer(Err(PublishError::Unavailable));
         }
-        let Some(batch) = &mut self.batch else { return };
-        let error = if batch.sent_to.is_some() { PublishError::Unknown } else { PublishError::Unavailable };
-        let (over, left): (Vec<_>, Vec<_>) =
-            take(&mut batch.publishers).into_iter().partition(|(.., deadline)| *deadline <= now);
-        batch.publishers = left;
-        for (publication, ..) in over {
-            publication.answer(Err(error));
-        }
-        // What was given up in part has to be sent whole: a batch is one.
-        if batch.publishers.is_empty() {
-            self.batch = None;
+        if let Some(batch) = self.batch.take_if(|batch| batch.deadline <= now) {
+            let error = batch.not_published(PublishError::Unavailable);
+            batch.refuse(error);
         }
     }
 
@@ -135,52 +136,52 @@ impl Outbox {
         redis: &mut MultiplexedConnection,
         publisher: &mut Publisher,
         followed: &Followed,
-    ) -> Result<(), Lost> {
+        confirmed: &Confirmed,
+    ) -> Result<Infallible, Lost> {
         loop {
             if self.batch.is_none() {
                 self.gather().await;
             }
-            let epoch = followed.epoch();
+            confirmed.is_fresh().await;
+            let lineage = followed.lineage();
             let Some(batch) = &mut self.batch else { continue };
-            if batch.sent_to.is_some_and(|sent_to| sent_to != epoch) {
-                // Whether the stream that it was sent to had it, nobody can say any more.
-                self.answer(|_| Err(PublishError::Unknown));
+            let before = batch.unanswered.replace(lineage);
+            if before.is_some_and(|before| before != lineage) {
+                // The stream that it was sent to may have had it, and may have lost it.
+                self.refuse(PublishError::Unknown);
                 continue;
             }
-            batch.sent_to = Some(epoch);
             let script = script::Batch {
                 stream: &self.keys.stream,
                 last_batch: &self.keys.last_batch,
-                epoch,
+                epoch: lineage.epoch,
                 retained: self.terms.retained,
                 number: batch.number,
                 events: &batch.events,
             };
             let outcome = timeout(self.terms.timeout, publisher.publish(redis, &script)).await;
-            match outcome.map_err(|_| Lost::no_answer(self.terms.timeout))? {
-                Ok(Outcome::Published(first)) => {
-                    let replicas = self.replicas(redis).await;
-                    self.published(first, replicas);
-                }
-                // It was given up before, and nobody waits for it.
-                Ok(Outcome::Stale) => self.answer(|_| Err(PublishError::Unknown)),
-                Ok(Outcome::Elsewhere) => {
-                    batch.sent_to = None;
-                    followed.another_than(epoch, redis, &self.keys, self.terms.timeout).await?;
-                }
-                Err(error) if is_of_the_server(&error) => {
-                    batch.sent_to = None;
-                    return Err(Lost::from(error));
-                }
-                Err(error) => match refusal(&error) {
-                    Some(refusal) => {
-                        if !std::mem::replace(&mut self.has_complained, true) {
-                            tracing::error!(%error, "Redis refuses what is published");
-                        }
-                        self.answer(|_| Err(refusal));
+            let outcome = outcome.map_err(|_| Lost::no_answer(self.terms.timeout))?;
+            if outcome.as_ref().is_err_and(|error| !is_from_redis(error)) {
+                return Err(outcome.err().map_or_else(|| unreachable!("it is an error"), Lost::from));
+            }
+            // Redis has answered: this send, at least, is not in doubt.
+            batch.unanswered = before;
+            match outcome {
+                Ok(Outcome::Published(first)) => self.published(first),
+                // It was given up before.
+                Ok(Outcome::Stale) => self.refuse(PublishError::Unknown),
+                Ok(Outcome::Gone) => return Err(Lost::Again("the stream is gone".to_owned())),
+                Ok(Outcome::OtherEpoch) => followed.another_than(lineage.epoch, self.terms.timeout).await?,
+                Err(error) if is_of_the_server(&error) => return Err(Lost::from(error)),
+                Err(error) => {
+                    if !std::mem::replace(&mut self.has_complained, true) {
+                        tracing::error!(%error, "Redis refuses what is published");
                     }
-                    None => return Err(Lost::from(error)),
-                },
+                    let is_full = error.code() == Some("OOM");
+                    let error = if is_full { PublishError::OutOfMemory } else { PublishError::Refused };
+                    let error = batch.not_published(error);
+                    self.refuse(error);
+                }
             }
         }
     }
@@ -194,75 +195,70 @@ impl Outbox {
                 None => pending().await,
             }
         }
-        let now = Instant::now();
-        let (mut events, mut publishers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let deadline = Instant::now() + self.terms.patience.max(self.terms.timeout);
+        let (mut events, mut publications, mut bytes) = (Vec::new(), Vec::new(), 0);
         while events.len() < MAX_EVENTS && bytes < MAX_BYTES {
             let next = self.waiting.pop_front().map(|(publication, _)| publication);
             let Some(mut publication) = next.or_else(|| self.publications.try_recv().ok()) else { break };
             let more = take(&mut publication.events);
             bytes += more.iter().map(entry::weight).sum::<usize>();
-            publishers.push((publication, more.len(), now + self.terms.patience.max(self.terms.timeout)));
+            publications.push((publication, more.len()));
             events.extend(more);
         }
         self.numbers += 1;
-        self.batch = Some(Batch { number: self.numbers, events, publishers, sent_to: None });
+        self.batch = Some(Batch { number: self.numbers, events, publications, deadline, unanswered: None });
     }
 
-    async fn replicas(&self, redis: &mut MultiplexedConnection) -> u32 {
-        if self.terms.replicas == 0 {
-            return 0;
-        }
-        let milliseconds = self.terms.timeout.as_millis() as u64;
-        let wait = script::wait(redis, self.terms.replicas, milliseconds);
-        // A little longer than Redis takes itself; whatever fails here, the events are published.
-        match timeout(self.terms.timeout + Duration::from_secs(1), wait).await {
-            Ok(Ok(replicas)) => replicas,
-            _ => 0,
-        }
-    }
-
-    fn published(&mut self, first: StreamPosition, replicas: u32) {
-        let Some(batch) = &self.batch else { return };
+    /// The batch stands in the stream from `first` on.
+    fn published(&mut self, first: StreamPosition) {
+        let Some(batch) = self.batch.take() else { return };
         let events = batch.events.len() as u64;
         add(&self.status.counts.batches, 1);
         add(&self.status.counts.published, events);
         self.acknowledged = Some(StreamPosition::new(first.epoch, first.sequence + events - 1));
         self.has_complained = false;
-        let wanted = self.terms.replicas;
-        self.answer(|range: std::ops::Range<u64>| {
-            let at = |offset| StreamPosition::new(first.epoch, first.sequence + offset);
-            let published = Published { first: at(range.start), last: at(range.end - 1) };
-            if replicas < wanted {
-                return Err(PublishError::NotReplicated { published, acknowledged: replicas, wanted });
+        let mut next = first.sequence;
+        for (publication, events) in batch.publications {
+            let at = |sequence| StreamPosition::new(first.epoch, sequence);
+            let end = next + events as u64;
+            let published = Published { first: at(next), last: at(end - 1) };
+            next = end;
+            if self.terms.replicas > 0 {
+                self.unconfirmed.add(publication, published);
+            } else {
+                publication.answer(Ok(published));
             }
-            Ok(published)
-        });
+        }
     }
 
-    /// Answers all who wait for the batch; `answer` gets which of its events are theirs.
-    fn answer(&mut self, answer: impl Fn(std::ops::Range<u64>) -> Result<Published, PublishError>) {
-        let Some(batch) = self.batch.take() else { return };
-        let mut begin = 0;
-        for (publication, events, _) in batch.publishers {
-            let end = begin + events as u64;
-            publication.answer(answer(begin..end));
-            begin = end;
+    fn refuse(&mut self, error: PublishError) {
+        if let Some(batch) = self.batch.take() {
+            batch.refuse(error);
         }
     }
 }
 
-/// Whether this server takes no writes now, and nothing was done: another may, or this one later.
+impl Batch {
+    /// The error for a batch that the last send did not publish: `error`, unless an earlier send is in doubt.
+    fn not_published(&self, error: PublishError) -> PublishError {
+        if self.unanswered.is_some() { PublishError::Unknown } else { error }
+    }
+
+    fn refuse(self, error: PublishError) {
+        for (publication, _) in self.publications {
+            publication.answer(Err(error));
+        }
+    }
+}
+
+/// Whether Redis itself says that it did not do what it was asked.
+fn is_from_redis(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// Whether this Redis takes no writes now: another one may, or this one later.
 fn is_of_the_server(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
     let ErrorKind::Server(kind) = error.kind() else { return false };
     matches!(kind, BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain)
-}
-
-/// What a publisher is told when Redis says no; none when it said nothing.
-fn refusal(error: &RedisError) -> Option<PublishError> {
-    match (error.code(), error.kind()) {
-        (Some("OOM"), _) => Some(PublishError::OutOfMemory),
-        (_, ErrorKind::Server(_) | ErrorKind::Extension) => Some(PublishError::Refused),
-        _ => None,
-    }
 }

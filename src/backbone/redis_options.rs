@@ -10,6 +10,7 @@ use super::archive::Archive;
 use super::keys::Keys;
 use super::link::{Endpoint, LinkError};
 use super::outbox::{Outbox, Terms};
+use super::replication::{Replication, Unconfirmed};
 use super::roster::Roster;
 use super::status::Status;
 use super::tail::Tail;
@@ -30,6 +31,10 @@ pub struct RedisOptions {
     pub history: usize,
     /// How many replicas are to have an event before its publisher is told its position.
     pub wait: u32,
+    /// Whether Redis keeps every write that it has answered, over restarts and failovers: `appendfsync always` without
+    /// asynchronous replicas. Otherwise ids jump ahead whenever another Redis process serves the stream, and each
+    /// subscriber gets a gap of unknown size.
+    pub is_lossless: bool,
     /// How long Redis may take to answer before it is taken for away.
     pub timeout: Duration,
     /// How long a publisher waits for a Redis that is away before it is told so.
@@ -45,6 +50,7 @@ impl Default for RedisOptions {
             key: "fanline".to_owned(),
             history: 100_000,
             wait: 0,
+            is_lossless: false,
             timeout: Duration::from_secs(5),
             publish_timeout: Duration::ZERO,
             node: "fanline".to_owned(),
@@ -80,6 +86,7 @@ impl Backbone {
         };
         let (questions, asked) = mpsc::unbounded_channel();
         let roll_call = Arc::new(OnceLock::new());
+        let unconfirmed = Unconfirmed::default();
         let mut worker = Worker {
             endpoint,
             timeout: limit,
@@ -92,9 +99,16 @@ impl Backbone {
                 node: options.node,
                 timeout: limit,
             },
-            tail: Tail::new(relay.clone(), keys.clone(), status.clone(), instance, limit, warm),
-            outbox: Outbox::new(requests.publications, terms, keys.clone(), status.clone()),
-            archive: Archive::new(requests.replays, relay, keys, status.clone(), limit),
+            tail: Tail::new(relay.clone(), keys.clone(), status.clone(), instance, limit, warm, options.is_lossless),
+            outbox: Outbox::new(requests.publications, terms, keys.clone(), status.clone(), unconfirmed.clone()),
+            replication: Replication {
+                unconfirmed,
+                keys: keys.clone(),
+                status: status.clone(),
+                wanted: options.wait,
+                timeout: limit,
+            },
+            archive: Archive::new(requests.replays, requests.extents, relay, keys, status.clone(), limit),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, first) = oneshot::channel();

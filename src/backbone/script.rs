@@ -1,36 +1,73 @@
 //! What Redis does in one step. Each script is atomic: no other command comes in between.
 
+use std::fmt;
+
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisResult, ServerErrorKind, cmd};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
 
 use super::entry;
+use super::keys::Keys;
 use crate::event::Event;
 use crate::position::{Epoch, StreamPosition};
 
-/// Makes the stream if there is none, with the mark of its first epoch; answers the newest position and the oldest that is
-/// kept. KEYS: stream. ARGV: epoch of a new stream, who makes it.
-const OPEN: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('XADD', KEYS[1], ARGV[1] .. '-0', 'fanline', ARGV[2])
+/// The identity of the Redis process and of its data: the run id changes when the process starts, the replication id when
+/// a replica is promoted. Both are stored with the stream as its `owner`, and so go back together with it.
+///
+/// The replication id also changes when the first replica attaches, and an hour after the last one left. The second
+/// replication id is zero then, and only then: that is the same data of the same process.
+const OWNER: &str = r"
+local replication = redis.call('INFO', 'replication')
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '-'
+local owner = run .. ' ' .. (string.match(replication, 'master_replid:(%w+)') or '-')
+local known = redis.call('HGET', KEYS[2], 'owner') or ''
+local function newest()
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
 end
-local info = redis.call('XINFO', 'STREAM', KEYS[1])
-local last, first
-for i = 1, #info, 2 do
-  if info[i] == 'last-generated-id' then last = info[i + 1] end
-  if info[i] == 'first-entry' and info[i + 1] then first = info[i + 1][1] end
-end
-return {last, first or last}
 ";
 
-/// Begins a new epoch, unless something has happened to the stream since it was looked at. KEYS: stream. ARGV: newest
-/// position then, new epoch, who begins it.
-const BEGIN: &str = r"
-local info = redis.call('XINFO', 'STREAM', KEYS[1])
-for i = 1, #info, 2 do
-  if info[i] == 'last-generated-id' and info[i + 1] ~= ARGV[1] then return 0 end
+/// Looks at the stream and at whether this Redis still has all that was written to it. Returns the state, the owner that
+/// is stored, the newest position, and that of the last mark. KEYS: stream, metadata.
+const LOOK: &str = r"
+if string.match(replication, 'role:(%w+)') ~= 'master' then return {'replica', '', '', ''} end
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', known, '', ''} end
+if known ~= owner and known ~= '' and string.match(known, '^%S+') == run
+    and string.match(replication, 'master_replid2:0+[^%w]') then
+  redis.call('HSET', KEYS[2], 'owner', owner)
+  known = owner
 end
-redis.call('XADD', KEYS[1], ARGV[2] .. '-0', 'fanline', ARGV[3])
+return {known == owner and 'same' or 'changed', known, newest(), redis.call('HGET', KEYS[2], 'mark') or ''}
+";
+
+/// Appends a mark and stores the owner, unless something has happened since the stream was looked at. Without a mark only
+/// the owner is stored. KEYS: stream, metadata. ARGV: newest position then (empty when there was no stream), owner then,
+/// the mark's position or nothing, the server that makes it.
+const BEGIN: &str = r"
+local last = ''
+if redis.call('EXISTS', KEYS[1]) == 1 then last = newest() end
+if last ~= ARGV[1] or known ~= ARGV[2] then return 0 end
+if ARGV[3] ~= '' then
+  redis.call('XADD', KEYS[1], ARGV[3], 'fanline', ARGV[4])
+  redis.call('HSET', KEYS[2], 'mark', ARGV[3])
+end
+redis.call('HSET', KEYS[2], 'owner', owner)
 return 1
+";
+
+/// Returns the newest position, the first entry of its epoch that is retained, and whether that one is a mark. Empty texts
+/// when there is no stream. KEYS: stream.
+const EXTENT: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'', '', ''} end
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+local last
+for i = 1, #info, 2 do
+  if info[i] == 'last-generated-id' then last = info[i + 1] end
+end
+local first = redis.call('XRANGE', KEYS[1], string.match(last, '^%d+'), '+', 'COUNT', 1)[1]
+if not first then return {last, '', ''} end
+return {last, first[1], first[2][1] == 'fanline' and 'mark' or 'event'}
 ";
 
 /// Publishes a batch, once however often it is sent. KEYS: stream, this server's last batch. ARGV: epoch, retained
@@ -91,42 +128,127 @@ pub(super) struct Batch<'a> {
 pub(super) enum Outcome {
     /// It stands in the stream, from this position on.
     Published(StreamPosition),
-    /// Nothing was published: the stream is gone, or in another epoch.
-    Elsewhere,
+    /// It is not in the stream, which is gone.
+    Gone,
+    /// It is not in the stream, which is in another epoch.
+    OtherEpoch,
     /// A later batch was published before it: it was given up.
     Stale,
 }
 
-/// The newest position of the stream and the oldest that it keeps; the stream is there now.
-pub(super) async fn open(
-    redis: &mut MultiplexedConnection,
-    stream: &str,
-    epoch: Epoch,
-    who: &str,
-) -> RedisResult<(StreamPosition, StreamPosition)> {
-    let reply = cmd("EVAL").arg(OPEN).arg(1).arg(stream).arg(epoch.0).arg(who).query_async(redis).await?;
-    let (last, first): (String, String) = reply;
-    match (entry::position(&last), entry::position(&first)) {
-        (Some(last), Some(first)) => Ok((last, first)),
-        _ => Err((ErrorKind::UnexpectedReturnType, "ids of the stream", format!("{last} {first}")).into()),
+/// The stream as [`look`] found it.
+pub(super) struct Look {
+    pub(super) state: State,
+    /// The owner that is stored.
+    owner: String,
+    /// The newest position, as Redis spells it; empty when there is no stream.
+    newest: String,
+    /// Where the last epoch or jump began, if that is known.
+    pub(super) mark: Option<StreamPosition>,
+}
+
+/// What [`look`] says of the stream and of this Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// This Redis takes no writes.
+    Replica,
+    /// There is no stream.
+    Gone,
+    /// The stream is in the process that it was written to.
+    Same(StreamPosition),
+    /// The stream was loaded by another process, or copied by a replica: its end may be missing.
+    Changed(StreamPosition),
+}
+
+impl State {
+    /// The stream's newest position, if there is a stream.
+    pub(super) fn newest(self) -> Option<StreamPosition> {
+        match self {
+            Self::Same(newest) | Self::Changed(newest) => Some(newest),
+            Self::Replica | Self::Gone => None,
+        }
     }
 }
 
-/// Begins `epoch` if the stream's newest position is `seen` still.
-pub(super) async fn begin(
-    redis: &mut MultiplexedConnection,
-    stream: &str,
-    seen: StreamPosition,
-    epoch: Epoch,
-    who: &str,
-) -> RedisResult<bool> {
-    let seen = seen.to_string();
-    cmd("EVAL").arg(BEGIN).arg(1).arg(stream).arg(seen).arg(epoch.0).arg(who).query_async(redis).await
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replica => f.write_str("this Redis became a replica"),
+            Self::Gone => f.write_str("it is gone"),
+            Self::Same(last) => write!(f, "it ends at {last}"),
+            Self::Changed(_) => f.write_str("this Redis became another one"),
+        }
+    }
 }
 
-/// How many replicas have what was written on this connection: waits until `replicas` of them do, or the time is over.
-pub(super) async fn wait(redis: &mut MultiplexedConnection, replicas: u32, milliseconds: u64) -> RedisResult<u32> {
-    cmd("WAIT").arg(replicas).arg(milliseconds).query_async(redis).await
+/// How far the stream reaches: its newest position, and the position before the oldest event of the same epoch. None when
+/// there is no stream.
+pub(super) async fn extent(
+    redis: &mut MultiplexedConnection,
+    stream: &str,
+) -> RedisResult<Option<(StreamPosition, StreamPosition)>> {
+    let (last, first, kind): (String, String, String) =
+        cmd("EVAL").arg(EXTENT).arg(1).arg(stream).query_async(redis).await?;
+    if last.is_empty() {
+        return Ok(None);
+    }
+    let newest = position(&last)?;
+    if first.is_empty() {
+        return Ok(Some((newest, newest)));
+    }
+    let first = position(&first)?;
+    let before = if kind == "mark" { first.sequence } else { first.sequence.saturating_sub(1) };
+    Ok(Some((newest, StreamPosition::new(first.epoch, before))))
+}
+
+/// Looks at the stream.
+pub(super) async fn look(redis: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<Look> {
+    let script = format!("{OWNER}{LOOK}");
+    let reply = cmd("EVAL").arg(script).arg(2).arg(&keys.stream).arg(&keys.metadata).query_async(redis).await?;
+    let (word, owner, newest, mark): (String, String, String, String) = reply;
+    let state = match word.as_str() {
+        "replica" => State::Replica,
+        "gone" => State::Gone,
+        "same" => State::Same(position(&newest)?),
+        _ => State::Changed(position(&newest)?),
+    };
+    Ok(Look { state, owner, newest, mark: entry::position(&mark) })
+}
+
+/// Makes this Redis the stream's owner, and appends the mark of a new epoch or of a jump at `mark`, if there is to be one.
+/// Returns false, and does nothing, when the stream is not as `seen` any more.
+pub(super) async fn begin(
+    redis: &mut MultiplexedConnection,
+    keys: &Keys,
+    seen: &Look,
+    mark: Option<StreamPosition>,
+    maker: &str,
+) -> RedisResult<bool> {
+    let mut evaluate = cmd("EVAL");
+    evaluate.arg(format!("{OWNER}{BEGIN}")).arg(2).arg(&keys.stream).arg(&keys.metadata);
+    evaluate.arg(&seen.newest).arg(&seen.owner).arg(mark.map_or(String::new(), |mark| mark.to_string())).arg(maker);
+    evaluate.query_async(redis).await
+}
+
+/// How many replicas have all that was written before: waits until `replicas` of them do, or the time is over.
+///
+/// `WAIT` counts from the last write of its own connection, so there is one, to `key`.
+pub(super) async fn wait(
+    redis: &mut MultiplexedConnection,
+    key: &str,
+    replicas: u32,
+    milliseconds: u64,
+) -> RedisResult<u32> {
+    let mut wait = redis::pipe();
+    wait.cmd("SET").arg(key).arg("").arg("PX").arg(60_000).ignore();
+    wait.cmd("WAIT").arg(replicas).arg(milliseconds);
+    let (count,): (u32,) = wait.query_async(redis).await?;
+    Ok(count)
+}
+
+fn position(id: &str) -> RedisResult<StreamPosition> {
+    entry::position(id)
+        .ok_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "ids of the stream", id.to_owned())))
 }
 
 impl Publisher {
@@ -141,7 +263,7 @@ impl Publisher {
         batch: &Batch<'_>,
     ) -> RedisResult<Outcome> {
         match self.try_publish(redis, batch).await {
-            // Somebody flushed the scripts; nothing was done.
+            // The scripts were flushed; nothing was done.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 *self = Self::load(redis).await?;
                 self.try_publish(redis, batch).await
@@ -164,7 +286,8 @@ impl Publisher {
         match (&*word, number(&epoch), number(&first)) {
             ("ok", Some(epoch), Some(first)) => Ok(Outcome::Published(StreamPosition::new(Epoch(epoch), first))),
             ("stale", ..) => Ok(Outcome::Stale),
-            ("gone" | "epoch", ..) => Ok(Outcome::Elsewhere),
+            ("gone", ..) => Ok(Outcome::Gone),
+            ("epoch", ..) => Ok(Outcome::OtherEpoch),
             _ => Err((ErrorKind::UnexpectedReturnType, "answer of the publishing script", word).into()),
         }
     }

@@ -52,6 +52,8 @@ pub struct Status {
     state: AtomicU8,
     /// Why it is not up.
     reason: Mutex<Option<String>>,
+    /// How many replicas confirmed last, and how many are wanted.
+    replicas: Mutex<(u32, u32)>,
     pub(crate) counts: Counts,
 }
 
@@ -61,7 +63,8 @@ pub(crate) const NOT_YET: &str = "not connected yet";
 impl Status {
     pub(crate) fn new(kind: &'static str, node: String) -> Self {
         let reason = Mutex::new(Some(NOT_YET.to_owned()));
-        Self { kind, node, state: AtomicU8::new(State::Connecting as u8), reason, counts: Counts::default() }
+        let state = AtomicU8::new(State::Connecting as u8);
+        Self { kind, node, state, reason, replicas: Mutex::default(), counts: Counts::default() }
     }
 
     /// What it is: `redis`.
@@ -84,7 +87,19 @@ impl Status {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets the state, and answers the one before.
+    /// How many replicas confirmed what was published last, and how many are wanted, when those are too few.
+    pub fn missing_replicas(&self) -> Option<(u32, u32)> {
+        let (confirmed, wanted) = *self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        (confirmed < wanted).then_some((confirmed, wanted))
+    }
+
+    /// Notes how many replicas have confirmed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn replicas(&self, confirmed: u32, wanted: u32) {
+        *self.replicas.lock().unwrap_or_else(PoisonError::into_inner) = (confirmed, wanted);
+    }
+
+    /// Sets the state, and returns the one before.
     pub(crate) fn become_(&self, state: State, reason: Option<String>) -> State {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
         State::ALL[usize::from(self.state.swap(state as u8, Ordering::AcqRel))]

@@ -1,15 +1,22 @@
 //! Reading the stream: from where this server was, for as long as the connection lasts.
 //!
-//! **The one order.** A stream's ids are positions: dense within an epoch. Each entry is appended to the hub under its id,
-//! or the hub breaks off and begins again: at the mark of a new epoch, and where entries were dropped before this server
+//! **The one order.** A stream's ids are positions. Each entry is appended to the hub under its id. Where the ids do not
+//! follow each other, the hub breaks off and begins again: at a mark, and where entries were dropped before this server
 //! had read them.
 //!
-//! **A stream that went back.** A Redis that was flushed, replaced, or failed over to a replica that lacked the newest
-//! entries goes on with positions that readers have seen already, for other events. So before this server goes on it looks
-//! whether the entry at its last position is the one that it knows, and whether all that its publishers were told is
-//! there. If not, it begins a new epoch, for all servers at once: the mark stands in the stream. What a stream lost that no
-//! living server has seen cannot be noticed; who must not lose it waits for replicas.
+//! **An id names one event.** A Redis that was restarted, replaced, or promoted may have lost its last writes, and would
+//! give their ids to other events. So the stream's owner, the identity of the Redis process, is stored with the stream and
+//! compared whenever a server connects, before it publishes anything ([`script`]). If it is another one, a mark is
+//! appended far ahead of all ids that may have been given: a jump. The ids in between are never given, and each reader
+//! that comes by gets a gap of unknown size. The distance is random, because a Redis that goes back twice does not know of
+//! its first jump.
+//!
+//! An operator whose Redis loses nothing says so (`redis_lossless`). Then only evidence of a loss makes a jump: the stream
+//! ends before what this server has read or acknowledged, or another entry stands at the last position that it read.
+//!
+//! A stream that is gone begins a new epoch.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +28,13 @@ use tokio::time::timeout;
 use super::Lost;
 use super::entry::{self, Entry};
 use super::keys::Keys;
-use super::script;
+use super::link::LinkError;
+use super::script::{self, Look, State};
 use super::status::{Status, add};
 use crate::event::Event;
 use crate::hub::GapReason;
 use crate::hub::relay::Relay;
-use crate::position::{Epoch, StreamPosition};
+use crate::position::{Epoch, Sequence, StreamPosition};
 
 /// How many entries are read in one go.
 const COUNT: usize = 1024;
@@ -34,79 +42,106 @@ const COUNT: usize = 1024;
 /// How long a read waits for news before the stream is looked at.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// The least distance of a jump: more than all the events that a Redis can lose.
+const JUMP: Sequence = 1 << 40;
+
+/// What is added to it at random, below this. The sequences last for more than 2,000 jumps.
+const SPREAD: Sequence = 1 << 52;
+
+/// Beyond this sequence a new epoch begins in place of a jump.
+const LAST_JUMP: Sequence = 1 << 63;
+
 pub(super) struct Tail {
     relay: Relay,
     keys: Keys,
     status: Arc<Status>,
     /// How this server is called in the marks that it makes.
-    who: String,
+    maker: String,
     timeout: Duration,
     /// How many entries a server that starts reads again.
     warm: usize,
+    /// Whether Redis was declared to lose nothing.
+    is_lossless: bool,
     /// The newest entry that was read. None before the first.
     newest: Option<Entry>,
-    /// The life of the Redis process that it was read from.
-    run: Option<String>,
-    epoch: watch::Sender<Epoch>,
+    lineage: watch::Sender<Lineage>,
 }
 
-/// Which epoch the server has come to.
-pub(super) struct Followed {
-    epoch: watch::Receiver<Epoch>,
-    who: String,
+/// Which part of the stream's history this server has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lineage {
+    pub(super) epoch: Epoch,
+    /// How many marks this server has come by. What was written before a mark may be lost.
+    marks: u64,
 }
+
+/// The lineage that the server has come to.
+pub(super) struct Followed(watch::Receiver<Lineage>);
 
 impl Tail {
     pub(super) fn new(
         relay: Relay,
         keys: Keys,
         status: Arc<Status>,
-        who: String,
+        maker: String,
         timeout: Duration,
         warm: usize,
+        is_lossless: bool,
     ) -> Self {
-        Self { relay, keys, status, who, timeout, warm, newest: None, run: None, epoch: watch::Sender::new(Epoch(0)) }
+        let lineage = watch::Sender::new(Lineage { epoch: Epoch(0), marks: 0 });
+        Self { relay, keys, status, maker, timeout, warm, is_lossless, newest: None, lineage }
     }
 
     pub(super) fn followed(&self) -> Followed {
-        Followed { epoch: self.epoch.subscribe(), who: self.who.clone() }
+        Followed(self.lineage.subscribe())
     }
 
-    /// Finds the place in the stream from which this server goes on, and reads up to its end. `run` is the life of the
-    /// Redis process that this connection leads to, `acknowledged` what this server's publishers were told.
+    /// Finds the place in the stream from which this server goes on, and reads up to its end. `acknowledged` is the newest
+    /// position that one of this server's publishers has.
     pub(super) async fn catch_up(
         &mut self,
         redis: &mut MultiplexedConnection,
-        run: Option<&String>,
         acknowledged: Option<StreamPosition>,
     ) -> Result<(), Lost> {
-        let end = loop {
-            let (last, first) = self.open(redis).await?;
-            let Some(known) = self.newest.as_ref().map(|newest| newest.position) else {
-                let base = if first.epoch == last.epoch { first.sequence.saturating_sub(1) } else { 0 };
-                let base = base.max(last.sequence.saturating_sub(self.warm as u64));
-                self.begin_after(StreamPosition::new(last.epoch, base), GapReason::Epoch);
-                break last;
-            };
-            let told = acknowledged.filter(|told| told.epoch == known.epoch).map_or(0, |told| told.sequence);
-            let is_same = self.is_same_stream(redis, run, known).await?;
-            if last.epoch > known.epoch {
-                if !is_same {
-                    // What stands behind the place that this server knows follows events that it has never seen.
-                    self.begin_after(StreamPosition::new(last.epoch, 0), GapReason::Epoch);
+        let look = loop {
+            let look = self.limit(script::look(redis, &self.keys)).await?;
+            let (last, is_owner) = match look.state {
+                State::Replica => {
+                    let text = "this Redis is a replica, and the master is needed".to_owned();
+                    return Err(Lost::Link(LinkError::Unreachable(text)));
                 }
-                break last;
+                State::Gone => {
+                    let first = StreamPosition::new(self.next_epoch(None), 0);
+                    self.limit(script::begin(redis, &self.keys, &look, Some(first), &self.maker)).await?;
+                    continue;
+                }
+                State::Same(last) => (last, true),
+                State::Changed(last) => (last, self.is_lossless),
+            };
+            let is_other = self.has_other_entry(redis).await?;
+            if is_owner && !is_other && !self.is_beyond(last, acknowledged) {
+                if look.state == State::Changed(last)
+                    && !self.limit(script::begin(redis, &self.keys, &look, None, &self.maker)).await?
+                {
+                    continue;
+                }
+                break look;
             }
-            if last.epoch == known.epoch && is_same && last.sequence >= known.sequence.max(told) {
-                break last;
+            let mark = self.next_mark(last, acknowledged);
+            // Nothing happens when another server was faster: the stream is looked at again.
+            if self.limit(script::begin(redis, &self.keys, &look, Some(mark), &self.maker)).await? {
+                tracing::warn!(stream = %last, %mark, "Redis may have lost its last writes: the ids jump ahead");
+                if is_other {
+                    // What stands between the last known position and the mark follows events that were never here.
+                    self.begin_after(mark, GapReason::Lost);
+                }
             }
-            // Nothing happens when somebody else was faster: the stream is looked at again.
-            let epoch = Epoch(Epoch::now().0.max(known.epoch.0.max(last.epoch.0) + 1));
-            tracing::warn!(%known, stream = %last, epoch = epoch.0, "the stream went back: a new epoch begins");
-            self.limit(script::begin(redis, &self.keys.stream, last, epoch, &self.who)).await?;
         };
-        self.run = run.cloned();
-        while self.is_before(end) {
+        if self.newest.is_none() {
+            let base = self.first_base(redis, &look).await?;
+            self.begin_after(base, GapReason::Epoch);
+        }
+        while look.state.newest().is_some_and(|end| self.is_before(end)) {
             let from = self.place();
             let read =
                 cmd("XRANGE").arg(&self.keys.stream).arg(format!("({from}")).arg("+").arg("COUNT").arg(COUNT).clone();
@@ -117,6 +152,37 @@ impl Tail {
             self.append(entries);
         }
         Ok(())
+    }
+
+    /// Where a server that starts begins to read: as many events before the end as its rings hold, and none from before the
+    /// last mark. Those are read as pages when a client wants them.
+    async fn first_base(&self, redis: &mut MultiplexedConnection, look: &Look) -> Result<StreamPosition, Lost> {
+        let Some((newest, oldest)) = self.limit(script::extent(redis, &self.keys.stream)).await? else {
+            return Err(Lost::Again("the stream is gone".to_owned()));
+        };
+        let mark = look.mark.filter(|mark| mark.epoch == newest.epoch).map_or(0, |mark| mark.sequence);
+        let base = mark.max(newest.sequence.saturating_sub(self.warm as u64));
+        // The oldest may be of an older epoch only when nothing of this one is retained.
+        let base = if oldest.epoch == newest.epoch { base.max(oldest.sequence) } else { newest.sequence };
+        Ok(StreamPosition::new(newest.epoch, base))
+    }
+
+    /// An epoch after all that this server knows of.
+    fn next_epoch(&self, last: Option<StreamPosition>) -> Epoch {
+        let known = self.place().epoch.max(last.map_or(Epoch(0), |last| last.epoch));
+        Epoch::unique_after(known)
+    }
+
+    /// The position of a mark beyond all that may have been given behind `last`.
+    fn next_mark(&self, last: StreamPosition, acknowledged: Option<StreamPosition>) -> StreamPosition {
+        let place = self.place();
+        let known = [Some(place), acknowledged].into_iter().flatten().filter(|known| known.epoch == last.epoch);
+        let newest = known.map(|known| known.sequence).fold(last.sequence, Sequence::max);
+        if last.epoch < place.epoch || newest > LAST_JUMP {
+            return StreamPosition::new(self.next_epoch(Some(last)), 0);
+        }
+        let random = RandomState::new().hash_one(newest);
+        StreamPosition::new(last.epoch, newest + JUMP + random % SPREAD)
     }
 
     /// Reads what comes, until the connection is lost.
@@ -135,41 +201,24 @@ impl Tail {
             };
             let entries = entry::read_entries(reply?)?;
             if entries.is_empty() {
-                // Nothing came: perhaps because there is nothing to read any more.
-                let (last, _) = self.open(control).await?;
-                if last.epoch < self.place().epoch || (last.epoch == self.place().epoch && self.is_beyond(last)) {
-                    return Err(Lost::Again("the stream went back".to_owned()));
+                // Perhaps because there is nothing to read any more.
+                match self.limit(script::look(control, &self.keys)).await?.state {
+                    State::Same(last) if !self.is_beyond(last, None) => {}
+                    State::Changed(last) if self.is_lossless && !self.is_beyond(last, None) => {}
+                    state => return Err(Lost::Again(format!("the stream has changed: {state}"))),
                 }
             }
             self.append(entries);
         }
     }
 
-    /// The stream's newest position and its oldest; it is made if there is none.
-    async fn open(&self, redis: &mut MultiplexedConnection) -> Result<(StreamPosition, StreamPosition), Lost> {
-        let known = self.newest.as_ref().map_or(0, |newest| newest.position.epoch.0 + 1);
-        let epoch = Epoch(Epoch::now().0.max(known));
-        self.limit(script::open(redis, &self.keys.stream, epoch, &self.who)).await
-    }
-
-    /// Whether the entry at `known` is the one that this server has read there.
-    async fn is_same_stream(
-        &self,
-        redis: &mut MultiplexedConnection,
-        run: Option<&String>,
-        known: StreamPosition,
-    ) -> Result<bool, Lost> {
-        let id = known.to_string();
+    /// Whether another entry stands at the last position that this server has read than the one that it has read.
+    async fn has_other_entry(&self, redis: &mut MultiplexedConnection) -> Result<bool, Lost> {
+        let Some(Entry { position, event: Some(event) }) = &self.newest else { return Ok(false) };
+        let id = position.to_string();
         let read = cmd("XRANGE").arg(&self.keys.stream).arg(&id).arg(&id).clone();
         let there = entry::entries(self.limit(read.query_async(redis)).await?)?;
-        let known = self.newest.as_ref().and_then(|newest| newest.event.as_ref());
-        Ok(match (there.first().map(|entry| entry.event.as_ref()), known) {
-            (Some(there), Some(known)) => there == Some(known),
-            // This server has not read the entry at its place: it began behind it.
-            (_, None) => true,
-            // It was dropped, because it is old or because this is another stream.
-            (None, _) => run.is_some() && run == self.run.as_ref(),
-        })
+        Ok(there.first().is_some_and(|there| there.event.as_ref() != Some(event)))
     }
 
     /// Appends entries that follow what was read last.
@@ -188,7 +237,11 @@ impl Tail {
                 event => {
                     self.relay.append(&events);
                     events.clear();
-                    let reason = if at.epoch == place.epoch { GapReason::Evicted } else { GapReason::Epoch };
+                    let reason = match at.epoch == place.epoch {
+                        true if at.sequence - place.sequence >= JUMP => GapReason::Lost,
+                        true => GapReason::Evicted,
+                        false => GapReason::Epoch,
+                    };
                     match event {
                         Some(event) => {
                             self.begin_after(StreamPosition::new(at.epoch, at.sequence - at.sequence.min(1)), reason);
@@ -213,11 +266,15 @@ impl Tail {
     fn begin_after(&mut self, position: StreamPosition, reason: GapReason) {
         let is_first = self.newest.is_none();
         self.relay.begin_after(position, reason);
-        self.epoch.send_replace(position.epoch);
+        let is_mark = reason != GapReason::Evicted;
+        self.lineage.send_modify(|lineage| {
+            lineage.epoch = position.epoch;
+            lineage.marks += u64::from(is_mark);
+        });
         self.newest = Some(Entry { position, event: None });
         if !is_first {
             add(&self.status.counts.breaks, 1);
-            tracing::warn!(%position, reason = reason.as_str(), "the order is broken: every subscriber is told");
+            tracing::warn!(%position, reason = reason.as_str(), "the order is broken: every subscriber gets a gap");
         }
     }
 
@@ -232,9 +289,14 @@ impl Tail {
         (place.epoch, place.sequence) < (end.epoch, end.sequence)
     }
 
-    /// Whether the server has read beyond `last`.
-    fn is_beyond(&self, last: StreamPosition) -> bool {
-        self.place().sequence > last.sequence
+    /// Whether the server has read or acknowledged more than the stream has up to `last`.
+    fn is_beyond(&self, last: StreamPosition, acknowledged: Option<StreamPosition>) -> bool {
+        let place = self.place();
+        let acknowledged = acknowledged.filter(|acknowledged| acknowledged.epoch == place.epoch);
+        [Some(place), acknowledged]
+            .into_iter()
+            .flatten()
+            .any(|known| (last.epoch, last.sequence) < (known.epoch, known.sequence))
     }
 
     async fn limit<T>(&self, command: impl Future<Output = RedisResult<T>>) -> Result<T, Lost> {
@@ -246,28 +308,17 @@ impl Tail {
 }
 
 impl Followed {
-    pub(super) fn epoch(&self) -> Epoch {
-        *self.epoch.borrow()
+    pub(super) fn lineage(&self) -> Lineage {
+        *self.0.borrow()
     }
 
-    /// Waits until the server has come to another epoch than `epoch`, which the stream is not in any more.
-    pub(super) async fn another_than(
-        &self,
-        epoch: Epoch,
-        redis: &mut MultiplexedConnection,
-        keys: &Keys,
-        limit: Duration,
-    ) -> Result<(), Lost> {
-        let next = Epoch(Epoch::now().0.max(epoch.0 + 1));
-        let wait = async {
-            let (last, _) = script::open(redis, &keys.stream, next, &self.who).await?;
-            if last.epoch < epoch {
-                return Err(Lost::Again("the stream went back".to_owned()));
-            }
-            // Nobody else sends: while this is here, the tail is.
-            let _ = self.epoch.clone().wait_for(|&followed| followed != epoch).await;
-            Ok(())
-        };
-        timeout(limit, wait).await.map_err(|_| Lost::no_answer(limit))?
+    /// Waits until the server has come to another epoch than `epoch`.
+    pub(super) async fn another_than(&self, epoch: Epoch, limit: Duration) -> Result<(), Lost> {
+        // While this is here, the sender is: both belong to one worker.
+        let other = async { self.0.clone().wait_for(|lineage| lineage.epoch != epoch).await.is_ok() };
+        match timeout(limit, other).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Lost::Again("the stream is in another epoch".to_owned())),
+        }
     }
 }

@@ -6,22 +6,29 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use redis::Client;
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Lost;
 use super::archive::Archive;
+use super::confirmation::Confirmation;
 use super::link::{self, Endpoint, LinkError};
 use super::outbox::Outbox;
+use super::replication::Replication;
 use super::roster::Roster;
 use super::script::Publisher;
 use super::status::{State, Status, add};
 use super::tail::Tail;
 
-/// How long it takes at most until Redis is tried again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long it takes at most until Redis is tried again, jitter aside.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a session that publishes nothing has to last before the pauses are short again.
+const STABLE: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     pub(super) endpoint: Endpoint,
@@ -29,113 +36,159 @@ pub(super) struct Worker {
     pub(super) status: Arc<Status>,
     pub(super) tail: Tail,
     pub(super) outbox: Outbox,
+    pub(super) replication: Replication,
     pub(super) archive: Archive,
     pub(super) roster: Roster,
 }
 
 /// The connections of one session.
 struct Session {
+    confirmation: Confirmation,
     tail: MultiplexedConnection,
     control: MultiplexedConnection,
     outbox: MultiplexedConnection,
+    replication: MultiplexedConnection,
     archive: MultiplexedConnection,
     roster: MultiplexedConnection,
     publisher: Publisher,
 }
 
 impl Worker {
-    /// Keeps in touch with Redis, for ever. `on_first` is told how the first attempt went.
+    /// Keeps in touch with Redis, for ever. `on_first` gets the outcome of the first attempt.
     pub(super) async fn run(&mut self, on_first: impl FnOnce(Result<(), LinkError>)) -> Infallible {
         let mut on_first = Some(on_first);
-        let (mut pause, mut lost_at) = (Pause::new(), None);
+        let (mut pause, mut log) = (Pause::new(), Log::default());
         loop {
-            let lost = tokio::select! {
-                session = Self::begin(&self.endpoint, self.timeout, &mut self.tail, self.outbox.acknowledged()) => session,
-                () = self.outbox.endure() => unreachable!("it endures for ever"),
+            let acknowledged = self.outbox.acknowledged();
+            let session = tokio::select! {
+                session = Session::begin(&self.endpoint, self.timeout, &mut self.tail, acknowledged) => session,
+                () = self.outbox.wait_for_redis() => unreachable!("it never returns"),
             };
-            let error = match lost {
+            let error = match session {
                 Ok(session) => {
                     if let Some(on_first) = on_first.take() {
                         on_first(Ok(()));
                     }
-                    self.is_up(lost_at.take());
-                    pause = Pause::new();
+                    log.is_up(&self.status);
+                    let (began, batches) = (Instant::now(), self.batches());
                     let Err(error) = self.serve(session).await;
+                    self.replication.give_up();
                     add(&self.status.counts.losses, 1);
+                    // A session that was of no use must not be begun again at once.
+                    if began.elapsed() >= STABLE || self.batches() > batches {
+                        pause = Pause::new();
+                    }
                     error
                 }
                 Err(error) => error,
             };
-            lost_at.get_or_insert_with(Instant::now);
-            self.is_away(&error);
+            log.is_away(&self.status, &error);
             if let (Some(on_first), Lost::Link(error)) = (on_first.take(), error) {
                 on_first(Err(error));
             }
             let pause = pause.next();
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.outbox.endure() => unreachable!("it endures for ever"),
+                () = self.outbox.wait_for_redis() => unreachable!("it never returns"),
             }
         }
     }
 
+    /// How many batches were published.
+    fn batches(&self) -> u64 {
+        self.status.counts.batches.load(Ordering::Relaxed)
+    }
+
+    /// Serves until a connection is lost.
+    async fn serve(&mut self, mut session: Session) -> Result<Infallible, Lost> {
+        let (followed, confirmed) = (self.tail.followed(), session.confirmation.confirmed());
+        let Session { confirmation, tail, control, outbox, replication, archive, roster, publisher } = &mut session;
+        tokio::select! {
+            lost = confirmation.watch(&self.endpoint, self.timeout) => lost,
+            Err(lost) = self.tail.follow(tail, control) => Err(lost),
+            lost = self.outbox.publish(outbox, publisher, &followed, &confirmed) => lost,
+            lost = self.replication.serve(replication) => lost,
+            lost = self.archive.serve(archive) => lost,
+            Err(lost) = self.roster.serve(roster) => Err(lost),
+        }
+    }
+}
+
+impl Session {
     async fn begin(
         endpoint: &Endpoint,
         limit: Duration,
         tail: &mut Tail,
         acknowledged: Option<crate::position::StreamPosition>,
-    ) -> Result<Session, Lost> {
-        let client = match timeout(limit, endpoint.client()).await {
+    ) -> Result<Self, Lost> {
+        let (client, master) = match timeout(limit, endpoint.client(limit)).await {
             Ok(client) => client?,
             Err(_) => return Err(Lost::no_answer(limit)),
         };
-        let connect = || link::connect(&client, limit);
-        let mut control = connect().await?;
-        let run = match timeout(limit, link::check(&mut control)).await {
-            Ok(run) => run?,
-            Err(_) => return Err(Lost::no_answer(limit)),
+        let confirmation = Confirmation::new(master);
+        let (mut control, run) = connect(&client, limit).await?;
+        tail.catch_up(&mut control, acknowledged).await?;
+        let another = async || {
+            let (connection, other) = connect(&client, limit).await?;
+            // The look at the stream holds for one process. Others may be behind the same address.
+            let is_same = other == run;
+            is_same.then_some(connection).ok_or_else(|| Lost::Again("the address leads to several servers".to_owned()))
         };
-        tail.catch_up(&mut control, run.as_ref(), acknowledged).await?;
-        let mut outbox = connect().await?;
+        let mut outbox = another().await?;
         let publisher = match timeout(limit, Publisher::load(&mut outbox)).await {
             Ok(publisher) => publisher?,
             Err(_) => return Err(Lost::no_answer(limit)),
         };
-        let (tail, archive, roster) = (connect().await?, connect().await?, connect().await?);
-        Ok(Session { tail, control, outbox, archive, roster, publisher })
+        let (tail, replication) = (another().await?, another().await?);
+        let (archive, roster) = (another().await?, another().await?);
+        Ok(Self { confirmation, tail, control, outbox, replication, archive, roster, publisher })
     }
+}
 
-    /// Serves until a connection is lost.
-    async fn serve(&mut self, mut session: Session) -> Result<Infallible, Lost> {
-        let followed = self.tail.followed();
-        let Session { tail, control, outbox, archive, roster, publisher } = &mut session;
-        tokio::select! {
-            Err(lost) = self.tail.follow(tail, control) => Err(lost),
-            Err(lost) = self.outbox.publish(outbox, publisher, &followed) => Err(lost),
-            Err(lost) = self.archive.serve(archive) => Err(lost),
-            Err(lost) = self.roster.serve(roster) => Err(lost),
-        }
+/// A connection, and the identity of the process that it leads to.
+async fn connect(client: &Client, limit: Duration) -> Result<(MultiplexedConnection, String), Lost> {
+    let mut connection = link::connect(client, limit).await?;
+    match timeout(limit, link::check(&mut connection)).await {
+        Ok(run) => Ok((connection, run?)),
+        Err(_) => Err(Lost::no_answer(limit)),
     }
+}
 
-    fn is_up(&self, lost_at: Option<Instant>) {
-        let before = self.status.become_(State::Up, None);
+/// Sets the state, and logs when it changes: a Redis that comes and goes all the time gets a line now and then.
+#[derive(Default)]
+struct Log {
+    /// When Redis was lost, until it is back.
+    lost_at: Option<Instant>,
+    /// When the log last said that Redis is away.
+    warned_at: Option<Instant>,
+    /// Whether that is the log's last word.
+    has_warned: bool,
+    has_been_up: bool,
+}
+
+impl Log {
+    fn is_up(&mut self, status: &Status) {
+        status.become_(State::Up, None);
+        let lost_at = self.lost_at.take();
+        let is_first = !std::mem::replace(&mut self.has_been_up, true);
         match lost_at {
-            Some(lost_at) if before == State::Away => {
+            _ if !is_first && !std::mem::take(&mut self.has_warned) => tracing::debug!("Redis is back"),
+            Some(lost_at) if !is_first => {
                 let after = lost_at.elapsed().as_secs();
-                tracing::info!(node = self.status.node(), "Redis is back after {after} s");
+                tracing::info!(node = status.node(), "Redis is back after {after} s");
             }
-            _ => tracing::info!(node = self.status.node(), "Redis is there"),
+            _ => tracing::info!(node = status.node(), "Redis is there"),
         }
     }
 
-    fn is_away(&self, error: &Lost) {
-        let has_been = self.status.state() != State::Connecting;
-        let state = if has_been { State::Away } else { State::Connecting };
-        let is_first = self.status.reason().is_none_or(|reason| reason == super::status::NOT_YET);
-        let before = self.status.become_(state, Some(error.to_string()));
-        // One line each time it goes, and not one for each attempt.
-        if before == State::Up || is_first {
-            tracing::warn!(node = self.status.node(), reason = %error, "Redis is away");
+    fn is_away(&mut self, status: &Status, error: &Lost) {
+        let state = if self.has_been_up { State::Away } else { State::Connecting };
+        status.become_(state, Some(error.to_string()));
+        self.lost_at.get_or_insert_with(Instant::now);
+        let is_new = !self.has_warned && self.warned_at.is_none_or(|warned_at| warned_at.elapsed() >= STABLE);
+        if is_new {
+            (self.warned_at, self.has_warned) = (Some(Instant::now()), true);
+            tracing::warn!(node = status.node(), reason = %error, "Redis is away");
         } else {
             tracing::debug!(reason = %error, "Redis is still away");
         }

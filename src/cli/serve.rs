@@ -119,6 +119,7 @@ async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
         key: settings.redis_key.clone(),
         history: settings.redis_history,
         wait: u32::try_from(settings.redis_wait).unwrap_or(u32::MAX),
+        is_lossless: settings.redis_lossless,
         timeout: settings.redis_timeout,
         publish_timeout: settings.publish_timeout,
         node,
@@ -155,6 +156,7 @@ fn server(
             max_topics: settings.max_topics,
             origins: settings.origins.clone(),
             head_timeout: settings.head_timeout,
+            resume_wait: settings.resume_wait,
             ..HttpOptions::default()
         }))
         .limits(settings.limits.limits.clone())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::definition::{About, Setting};
 use super::duration::Span;
-use super::kind::{Choice, Count, Kind, Optional};
+use super::kind::{Choice, Count, Kind, Optional, Switch};
 
 const BACKBONE: &str = "Many servers";
 
@@ -122,6 +122,30 @@ pub static REDIS_WAIT: Setting<Count> = Setting {
         "Replicas of Redis that are to have an event before its publisher is told its id",
     ),
     kind: Count { min: 0, max: 100, unit: "replicas" },
+};
+
+/// Whether Redis keeps every write over restarts and failovers. If not, ids jump ahead then, and each subscriber gets a gap.
+pub static REDIS_LOSSLESS: Setting<Switch> = Setting {
+    about: About::new(
+        "redis_lossless",
+        BACKBONE,
+        "",
+        "false",
+        "Redis keeps every write over restarts and failovers; without this, ids jump ahead then, and each subscriber gets a gap",
+    ),
+    kind: Switch,
+};
+
+/// How long a client waits that comes with an id which this server does not have yet, and Redis has.
+pub static RESUME_WAIT: Setting<Span> = Setting {
+    about: About::new(
+        "resume_wait",
+        BACKBONE,
+        "TIME",
+        "2s",
+        "How long a client waits that comes with an id which this server does not have yet, and Redis has",
+    ),
+    kind: Span { min: Duration::ZERO, max: Duration::from_secs(60) },
 };
 
 /// How long Redis may take to answer before it is taken for away.

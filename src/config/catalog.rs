@@ -21,7 +21,7 @@ const PRODUCERS: &str = "Producers";
 const LOG: &str = "Log";
 
 /// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 62] = [
+pub static ALL: [&dyn Definition; 64] = [
     &LISTEN,
     &HOST,
     &PORT,
@@ -78,9 +78,11 @@ pub static ALL: [&dyn Definition; 62] = [
     &backbone::REDIS_KEY,
     &backbone::REDIS_HISTORY,
     &backbone::REDIS_WAIT,
+    &backbone::REDIS_LOSSLESS,
     &backbone::REDIS_TIMEOUT,
     &backbone::REDIS_START,
     &backbone::PUBLISH_TIMEOUT,
+    &backbone::RESUME_WAIT,
     &backbone::NODE,
     &LOG_LEVEL,
     &LOG_FORMAT,

@@ -67,12 +67,16 @@ pub struct Settings {
     pub redis_history: usize,
     /// Replicas that are to have an event before its publisher is told.
     pub redis_wait: usize,
+    /// Whether Redis loses nothing.
+    pub redis_lossless: bool,
     /// How long Redis may take to answer.
     pub redis_timeout: Duration,
     /// What happens without Redis at the start.
     pub redis_start: RedisStart,
     /// How long a publisher waits for Redis.
     pub publish_timeout: Duration,
+    /// How long a client waits for an id that Redis has and this server does not.
+    pub resume_wait: Duration,
     /// This server's name.
     pub node: Option<String>,
     /// Which log lines are written: directives that `tracing_subscriber::EnvFilter` takes.
@@ -110,9 +114,11 @@ impl Settings {
             redis_key: reader.get(&backbone::REDIS_KEY),
             redis_history: reader.get(&backbone::REDIS_HISTORY),
             redis_wait: reader.get(&backbone::REDIS_WAIT),
+            redis_lossless: reader.get(&backbone::REDIS_LOSSLESS),
             redis_timeout: reader.get(&backbone::REDIS_TIMEOUT),
             redis_start: reader.get(&backbone::REDIS_START),
             publish_timeout: reader.get(&backbone::PUBLISH_TIMEOUT),
+            resume_wait: reader.get(&backbone::RESUME_WAIT),
             node: reader.get(&backbone::NODE),
             log_filter: reader.get(&catalog::LOG_LEVEL),
             log_format: reader.get(&catalog::LOG_FORMAT),

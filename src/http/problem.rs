@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::auth::Refusal;
 use crate::hub::PublishError;
+use crate::hub::relay::NotCaughtUp;
 use crate::limit::{Over, Reason};
 use crate::wire::publication::InvalidPublication;
 
@@ -171,6 +172,12 @@ impl From<Refusal> for Problem {
                 Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
             }
         }
+    }
+}
+
+impl From<NotCaughtUp> for Problem {
+    fn from(error: NotCaughtUp) -> Self {
+        Self::unavailable(format!("{error} (setting resume_wait)"))
     }
 }
 

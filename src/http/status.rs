@@ -57,7 +57,10 @@ pub(super) fn health(routes: &Routes) -> Response<Full<Bytes>> {
     }
     producers.insert("heartbeat_producer".to_owned(), Value::from("running"));
     let is_backbone_up = routes.backbone.as_ref().is_none_or(|backbone| backbone.status().state() == State::Up);
+    let lacks_replicas =
+        routes.backbone.as_ref().is_some_and(|backbone| backbone.status().missing_replicas().is_some());
     let is_degraded = !is_backbone_up
+        || lacks_replicas
         || routes.shard.metrics.is_accepting_paused()
         || producers.values().any(|status| status == "stopped");
     let status = match (routes.is_draining(), is_degraded) {
@@ -97,6 +100,12 @@ pub(super) fn ready(routes: &Routes) -> Result<Response<Full<Bytes>>, Problem> {
         let (kind, state) = (backbone.kind(), backbone.state().as_str());
         let reason = backbone.reason().unwrap_or_default();
         return Err(Problem::unavailable(format!("the backbone ({kind}) is {state}: {reason}")));
+    }
+    if let Some((confirmed, wanted)) =
+        routes.backbone.as_ref().and_then(|backbone| backbone.status().missing_replicas())
+    {
+        let reason = format!("{confirmed} of {wanted} Redis replicas confirm what is published (setting redis_wait)");
+        return Err(Problem::unavailable(reason));
     }
     let reason = if routes.is_draining() {
         "draining: the server is shutting down"

@@ -42,6 +42,8 @@ pub(super) async fn subscribe(
     let action = Action::Subscribe(&query.filters);
     let attempt = Attempt { action, method: &request.method, headers: &request.headers, query: text, remote };
     let permit = routes.admit(&attempt).await?;
+    // Before anything is taken that others could have meanwhile.
+    let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     let interest = query.interest();
     let firehose = if interest.reads_firehose() { routes.limiter.read_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&interest);
@@ -54,7 +56,7 @@ pub(super) async fn subscribe(
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let (subscription, opening) = shard
-        .subscribe(interest, query.start, routes.limiter.max_silent_topics())
+        .subscribe(interest, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
     tracing::debug!(
         client = %identity.id, name = query.name, %remote, tags = ?identity.labels.tags().collect::<Vec<_>>(),

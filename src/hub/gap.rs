@@ -32,11 +32,13 @@ pub enum GapReason {
     Epoch,
     /// The subscriber's position is none that this stream has given.
     UnknownId,
+    /// The backbone may have lost events.
+    Lost,
 }
 
 impl GapReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId];
+    pub const ALL: [Self; 5] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId, Self::Lost];
 
     /// The reason as it is spelled on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -45,6 +47,7 @@ impl GapReason {
             Self::Lagged => "lagged",
             Self::Epoch => "epoch",
             Self::UnknownId => "unknown_id",
+            Self::Lost => "lost",
         }
     }
 }

@@ -394,6 +394,7 @@ impl World {
     fn tell(&self, client: &mut Client, gap: Gap) {
         let resumed_from = client.last_id;
         let from = match gap.reason {
+            GapReason::Lost => unreachable!("the reference has no backbone"),
             GapReason::Evicted | GapReason::Lagged => {
                 assert_eq!(gap.from, resumed_from, "a gap begins with the last that was seen");
                 resumed_from.unwrap().sequence

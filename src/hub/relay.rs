@@ -6,14 +6,20 @@
 //!
 //! **Replay.** A reader whose next event has left the rings asks the relay for what the backbone has kept, a page at a
 //! time. Pages bear the same sequences as the rings, so the reader goes over to its rings after any event, exactly.
+//!
+//! **Resuming on a server that is behind.** A client may come with the id of an event that this hub does not have yet: it
+//! read the event on another server. [`Hub::resolve`] asks the backbone how far its stream reaches. A position within
+//! that extent is waited for; one beyond it was never given.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::frame::Frame;
 use super::gap::GapReason;
+use super::interest::Start;
 use super::{Hub, PublishError, Published};
 use crate::event::Event;
 use crate::position::{Sequence, StreamPosition};
@@ -34,6 +40,8 @@ pub struct Requests {
     pub publications: mpsc::Receiver<Publication>,
     /// What readers want to read again.
     pub replays: mpsc::UnboundedReceiver<Replay>,
+    /// Questions how far the backbone's stream reaches.
+    pub extents: mpsc::UnboundedReceiver<ExtentRequest>,
 }
 
 /// Events that are to get positions next to each other, all or none.
@@ -76,6 +84,38 @@ impl Replay {
     }
 }
 
+/// A question how far the backbone's stream reaches at a moment after the question was asked.
+pub struct ExtentRequest {
+    reply: oneshot::Sender<Extent>,
+}
+
+impl ExtentRequest {
+    /// Sends the answer.
+    pub fn answer(self, extent: Extent) {
+        // The subscriber may have hung up.
+        let _ = self.reply.send(extent);
+    }
+
+    /// Whether the answer is no longer awaited.
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+/// What a backbone retains of its current epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The position after which the oldest retained event comes.
+    pub before_oldest: StreamPosition,
+    /// The newest position that was given.
+    pub newest: StreamPosition,
+}
+
+/// The hub does not have the events up to the position asked for, and the backbone did not supply them in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this server has not caught up with its backbone")]
+pub struct NotCaughtUp;
+
 /// Events that follow each other, encoded once for all readers that want them again. Cheap to clone.
 #[derive(Clone)]
 pub struct Page {
@@ -94,6 +134,9 @@ impl Page {
 pub(super) struct Requester {
     publications: mpsc::Sender<Publication>,
     replays: mpsc::UnboundedSender<Replay>,
+    extents: mpsc::UnboundedSender<ExtentRequest>,
+    /// Notified whenever the relay has moved the head.
+    progress: Notify,
     /// How long a publisher waits at most.
     patience: Duration,
 }
@@ -102,7 +145,9 @@ impl Requester {
     pub(super) fn new(patience: Duration) -> (Self, Requests) {
         let (publications, publications_of) = mpsc::channel(QUEUE);
         let (replays, replays_of) = mpsc::unbounded_channel();
-        (Self { publications, replays, patience }, Requests { publications: publications_of, replays: replays_of })
+        let (extents, extents_of) = mpsc::unbounded_channel();
+        let requests = Requests { publications: publications_of, replays: replays_of, extents: extents_of };
+        (Self { publications, replays, extents, progress: Notify::new(), patience }, requests)
     }
 
     pub(super) async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
@@ -124,6 +169,69 @@ impl Requester {
         let _ = self.replays.send(Replay { after, reply });
         page
     }
+
+    /// Asks how far the backbone's stream reaches.
+    async fn extent(&self, deadline: Instant) -> Result<Extent, NotCaughtUp> {
+        let (reply, extent) = oneshot::channel();
+        self.extents.send(ExtentRequest { reply }).map_err(|_| NotCaughtUp)?;
+        timeout_at(deadline, extent).await.ok().and_then(Result::ok).ok_or(NotCaughtUp)
+    }
+}
+
+impl Hub {
+    /// Turns `start` into one that this hub can serve. On a hub that numbers its own events that is `start` itself. On a
+    /// [relayed](Hub::relayed) hub:
+    ///
+    /// * [`Start::After`] a position that is not here yet is looked up in the backbone. If it was given, this waits until
+    ///   the relay has caught up with it; otherwise the result is [`Start::UnknownId`].
+    /// * [`Start::Earliest`] becomes the position before the oldest event that the backbone retains.
+    ///
+    /// # Errors
+    /// [`NotCaughtUp`] when that takes longer than `patience`.
+    pub async fn resolve(&self, start: Start, patience: Duration) -> Result<Start, NotCaughtUp> {
+        let Some(requester) = self.0.history.requester() else { return Ok(start) };
+        let deadline = Instant::now() + patience;
+        match start {
+            Start::Earliest => {
+                let extent = requester.extent(deadline).await?;
+                // The extent may be that of an epoch which the relay has not come to.
+                self.wait_for(requester, extent.before_oldest, deadline).await?;
+                Ok(Start::After(extent.before_oldest))
+            }
+            Start::After(position) if position != StreamPosition::UNKNOWN && !self.has_passed(position) => {
+                let newest = requester.extent(deadline).await?.newest;
+                if (position.epoch, position.sequence) > (newest.epoch, newest.sequence) {
+                    return Ok(Start::UnknownId);
+                }
+                self.wait_for(requester, position, deadline).await?;
+                Ok(start)
+            }
+            _ => Ok(start),
+        }
+    }
+
+    async fn wait_for(
+        &self,
+        requester: &Requester,
+        position: StreamPosition,
+        deadline: Instant,
+    ) -> Result<(), NotCaughtUp> {
+        loop {
+            // Entered before the look at the head, so that progress between the two is not missed.
+            let mut progress = pin!(requester.progress.notified());
+            progress.as_mut().enable();
+            if self.has_passed(position) {
+                return Ok(());
+            }
+            timeout_at(deadline, progress).await.map_err(|_| NotCaughtUp)?;
+        }
+    }
+
+    /// Whether the hub has come to `position`, or to a later epoch.
+    fn has_passed(&self, position: StreamPosition) -> bool {
+        let head = self.position();
+        (position.epoch, position.sequence) <= (head.epoch, head.sequence)
+    }
 }
 
 impl Relay {
@@ -136,12 +244,20 @@ impl Relay {
     pub fn begin_after(&self, position: StreamPosition, reason: GapReason) {
         let inner = &self.0.0;
         inner.sequencer.break_off(&inner.history, position, reason);
+        self.notify_progress();
     }
 
     /// Appends `events` behind the newest, each with the next sequence.
     pub fn append(&self, events: &[Event]) {
         let inner = &self.0.0;
         inner.sequencer.append_numbered(&inner.history, events);
+        self.notify_progress();
+    }
+
+    fn notify_progress(&self) {
+        if let Some(requester) = self.0.0.history.requester() {
+            requester.progress.notify_waiters();
+        }
     }
 
     /// The position of the newest event that was appended, or that the hub began after.

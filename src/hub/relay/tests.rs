@@ -351,3 +351,91 @@ impl Client {
         Ok(())
     }
 }
+
+/// Answers one question how far the stream reaches.
+async fn answer_extent(requests: &mut Requests, before_oldest: StreamPosition, newest: StreamPosition) {
+    requests.extents.recv().await.unwrap().answer(Extent { before_oldest, newest });
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_is_here_is_resolved_without_a_question() {
+    let mut nodes = Nodes::new(8, 8);
+    nodes.publish(&["a", "a"]);
+    nodes.relay();
+    for start in [Start::After(at(7, 2)), Start::After(at(6, 99)), Start::Live, Start::Newest(3), Start::UnknownId] {
+        assert_eq!(nodes.hub.resolve(start, Duration::ZERO).await, Ok(start));
+    }
+    assert!(nodes.requests.extents.try_recv().is_err());
+}
+
+/// The backbone has event 2, and the relay appends it after the question was answered.
+#[tokio::test(start_paused = true)]
+async fn a_position_that_the_backbone_has_is_waited_for() {
+    let mut nodes = Nodes::new(8, 8);
+    nodes.publish(&["a", "a"]);
+    let hub = nodes.hub.clone();
+    let relaying = async {
+        answer_extent(&mut nodes.requests, at(7, 0), at(7, 2)).await;
+        tokio::task::yield_now().await;
+        nodes.relay();
+    };
+    let (start, ()) = tokio::join!(hub.resolve(Start::After(at(7, 2)), PATIENCE), relaying);
+    assert_eq!(start, Ok(Start::After(at(7, 2))));
+}
+
+/// The relay comes to a later epoch: what the client has belongs to an older one then.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_position_ends_with_its_epoch() {
+    let mut nodes = Nodes::new(8, 8);
+    let hub = nodes.hub.clone();
+    let relaying = async {
+        answer_extent(&mut nodes.requests, at(9, 0), at(9, 1)).await;
+        (nodes.epoch, nodes.relayed) = (8, 0);
+        nodes.begin_epoch();
+    };
+    let (start, ()) = tokio::join!(hub.resolve(Start::After(at(8, 5)), PATIENCE), relaying);
+    assert_eq!(start, Ok(Start::After(at(8, 5))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_the_backbone_does_not_have_is_unknown() {
+    let mut nodes = Nodes::new(8, 8);
+    let hub = nodes.hub.clone();
+    for position in [at(7, 3), at(8, 0)] {
+        let (start, ()) = tokio::join!(
+            hub.resolve(Start::After(position), PATIENCE),
+            answer_extent(&mut nodes.requests, at(7, 0), at(7, 2))
+        );
+        assert_eq!(start, Ok(Start::UnknownId));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_does_not_catch_up_in_time_says_so() {
+    let mut nodes = Nodes::new(8, 8);
+    let hub = nodes.hub.clone();
+    let began = Instant::now();
+    // The backbone does not answer.
+    assert_eq!(hub.resolve(Start::After(at(7, 1)), PATIENCE).await, Err(NotCaughtUp));
+    assert_eq!(began.elapsed(), PATIENCE);
+    assert!(nodes.requests.extents.recv().await.unwrap().is_abandoned());
+    // The backbone answers, and the relay stands still.
+    let (start, ()) = tokio::join!(
+        hub.resolve(Start::After(at(7, 1)), PATIENCE),
+        answer_extent(&mut nodes.requests, at(7, 0), at(7, 1))
+    );
+    assert_eq!(start, Err(NotCaughtUp));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_earliest_position_is_the_one_before_the_oldest_event_of_the_backbone() {
+    let mut nodes = Nodes::new(8, 8);
+    nodes.publish(&["a"; 9]);
+    nodes.relay();
+    let hub = nodes.hub.clone();
+    let (start, ()) =
+        tokio::join!(hub.resolve(Start::Earliest, PATIENCE), answer_extent(&mut nodes.requests, at(7, 4), at(7, 9)));
+    assert_eq!(start, Ok(Start::After(at(7, 4))));
+}
