@@ -3,6 +3,10 @@
 mod example;
 mod failures;
 mod fleet;
+mod hops;
+mod losses;
+mod masters;
+mod proxy;
 mod redis;
 mod refusals;
 mod resume;
@@ -40,6 +44,11 @@ fn wait_for_readiness(server: &Server, status: u16) {
 /// The epoch of an id.
 fn epoch(id: &str) -> u64 {
     id.split_once('-').and_then(|(epoch, _)| epoch.parse().ok()).expect("an id")
+}
+
+/// The sequence of an id.
+fn sequence(id: &str) -> u64 {
+    id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id")
 }
 
 /// Publishes, and gives the status and the body's JSON.

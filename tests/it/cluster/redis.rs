@@ -128,7 +128,9 @@ pub struct Sentinel(Redis);
 
 impl Sentinel {
     pub fn of(redis: &Redis) -> Self {
-        let configuration = redis.directory().join("sentinel.conf");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let configuration = redis.directory().join(format!("sentinel-{number}.conf"));
         let port = redis.port();
         let text = format!(
             "sentinel monitor main 127.0.0.1 {port} 1\nsentinel down-after-milliseconds main 500\n\
@@ -146,5 +148,11 @@ impl Sentinel {
 
     pub fn port(&self) -> u16 {
         self.0.port()
+    }
+
+    /// Starts a planned failover.
+    pub fn failover(&self) {
+        let answer = self.0.cli(&["SENTINEL", "FAILOVER", "main"]);
+        assert!(answer.starts_with("OK"), "{answer}");
     }
 }

@@ -35,7 +35,7 @@ fn every_client_of_three_servers_gets_every_event_of_its_topics_once_and_in_orde
 fn nothing_is_lost_or_doubled_while_redis_and_a_server_fail() {
     raise_open_file_limit(CLIENTS as u64 + 500);
     let mut redis = Redis::start();
-    let mut fleet = Fleet::start(&redis, &[]);
+    let mut fleet = Fleet::start(&redis, &["--redis-lossless"]);
     let addresses = fleet.addresses();
     let mut readers = Readers::connect(&addresses, CLIENTS);
     let publishers = publish_on_all(&addresses, Duration::from_millis(60));

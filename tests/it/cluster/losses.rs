@@ -1,0 +1,204 @@
+//! A Redis that comes back without its last writes: no id names two events, and no event is missing without a gap.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::proxy::{Flow, Proxy};
+use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_until_ready};
+use crate::process::{Server, Stream};
+
+/// Redis keeps what is saved, and nothing else.
+fn forgetful() -> Redis {
+    Redis::with(&["--appendonly", "no"])
+}
+
+/// Reads a gap for events that Redis may have lost, from `from` on, and returns the position behind it.
+fn next_is_lost_gap(stream: &mut Stream, from: &str) -> String {
+    let gap = stream.next();
+    let data = gap.json();
+    assert_eq!((gap.name.as_str(), &data["reason"]), ("gap", &"lost".into()), "{gap:?}");
+    assert_eq!((&data["from"], &data["missed"]), (&from.into(), &Value::Null), "{gap:?}");
+    gap.id.expect("a gap has an id")
+}
+
+/// Redis keeps e1 to e5 and loses e6 to e8. No server is left that has read those.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn ids_that_redis_lost_are_not_given_again_though_no_server_remembers_them() {
+    let mut redis = forgetful();
+    let server = node(&redis, &[]);
+    let mut ids: Vec<String> = (1..=5).map(|number| server.publish("t", &format!("e{number}"))).collect();
+    redis.cli(&["SAVE"]);
+    ids.extend((6..=8).map(|number| server.publish("t", &format!("e{number}"))));
+    drop(server);
+    let mut marks = Vec::new();
+    // Twice: the second time Redis does not know of the first jump either.
+    for _ in 0..2 {
+        redis.kill();
+        redis.start_again();
+        let server = node(&redis, &[]);
+        let new: Vec<String> = (6..=10).map(|number| server.publish("t", &format!("f{number}"))).collect();
+        let mut stream = Stream::open(server.address(), "topics=t", Some(&ids[7]));
+        marks.push(next_is_lost_gap(&mut stream, &ids[7]));
+        for (number, id) in (6..).zip(&new) {
+            let event = stream.next();
+            assert_eq!((event.data, event.id.as_ref()), (format!("f{number}"), Some(id)));
+        }
+        // What Redis has kept is replayed, up to the hole.
+        let mut late = Stream::open(server.address(), "topics=t", Some(&ids[2]));
+        assert_eq!([late.next().data, late.next().data], ["e4", "e5"]);
+        next_is_lost_gap(&mut late, &ids[4]);
+        assert_eq!(late.next().id.as_ref(), Some(&new[0]));
+    }
+    assert!(sequence(&marks[0]).abs_diff(sequence(&marks[1])) > 5, "{marks:?}");
+}
+
+/// The same with a server that survives: it has delivered e6 to e8, and its clients learn that more may be missing.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn subscribers_of_a_surviving_server_get_a_gap_after_the_last_event_that_they_have() {
+    let mut redis = forgetful();
+    let (survivor, other) = (node(&redis, &[]), node(&redis, &[]));
+    let mut stream = survivor.stream("topics=t");
+    other.publish("t", "saved");
+    redis.cli(&["SAVE"]);
+    let last = other.publish("t", "lost");
+    assert_eq!([stream.next().data, stream.next().data], ["saved", "lost"]);
+    redis.kill();
+    redis.start_again();
+    wait_until_ready(&survivor);
+    next_is_lost_gap(&mut stream, &last);
+    let id = survivor.publish("t", "new");
+    assert_eq!(stream.next().id, Some(id));
+}
+
+/// 100 identical events, of which Redis keeps 50. A new server publishes 80 more of them while the old one is cut off: the
+/// entry at every position looks like the one that the old server has read there.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_redis_that_went_back_is_noticed_when_all_payloads_are_the_same() {
+    let mut redis = forgetful();
+    let proxy = Proxy::to(redis.port());
+    let b = Server::start(&["--redis", &proxy.url(), "--redis-timeout", "1s"]);
+    wait_until_ready(&b);
+    let mut stream = b.stream("topics=t");
+    let ids: Vec<String> = (0..100)
+        .map(|number| {
+            if number == 50 {
+                redis.cli(&["SAVE"]);
+            }
+            b.publish("t", "same")
+        })
+        .collect();
+    for id in &ids {
+        assert_eq!(stream.next().id.as_ref(), Some(id));
+    }
+    redis.kill();
+    proxy.lead_to(1);
+    redis.start_again();
+    let a = node(&redis, &[]);
+    let new: Vec<String> = (0..80).map(|_| a.publish("t", "same")).collect();
+    assert!(new.iter().all(|id| !ids.contains(id)), "no id names two events");
+    proxy.lead_to(redis.port());
+    next_is_lost_gap(&mut stream, &ids[99]);
+    for id in &new {
+        assert_eq!(stream.next().id.as_ref(), Some(id));
+    }
+}
+
+/// An operator who says that Redis loses nothing gets no gaps for a restart, and a jump where that turns out to be wrong.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_lossless_redis_restarts_without_a_gap_unless_events_are_missing() {
+    let mut redis = forgetful();
+    let server = node(&redis, &["--redis-lossless"]);
+    let mut stream = server.stream("topics=t");
+    let first = server.publish("t", "one");
+    redis.cli(&["SAVE"]);
+    redis.kill();
+    wait_for_readiness(&server, 503);
+    redis.start_again();
+    wait_until_ready(&server);
+    let second = server.publish("t", "two");
+    assert_eq!([stream.next().id, stream.next().id], [Some(first.clone()), Some(second.clone())]);
+    assert_eq!(sequence(&second), sequence(&first) + 1);
+    redis.kill();
+    wait_for_readiness(&server, 503);
+    redis.start_again();
+    next_is_lost_gap(&mut stream, &second);
+}
+
+/// Redis takes the batch, and its answer is held back until the connection is cut. Then the address leads to a replica,
+/// which refuses to write: that send did nothing, and the first one did.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn an_event_whose_first_answer_was_lost_is_never_said_to_be_unpublished() {
+    let redis = Redis::start();
+    let port = redis.port().to_string();
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    let proxy = Proxy::to(redis.port());
+    let a = Server::start(&["--redis", &proxy.url(), "--redis-timeout", "1s", "--publish-timeout", "3s"]);
+    wait_until_ready(&a);
+    let b = node(&redis, &[]);
+    let mut stream = b.stream("topics=t");
+    a.publish("t", "before");
+    assert_eq!(stream.next().data, "before");
+    proxy.answers(Flow::IsHeld);
+    std::thread::scope(|scope| {
+        let mut http = a.http();
+        let publisher = scope.spawn(move || try_publish(&mut http, "t", "perhaps"));
+        assert_eq!(stream.next().data, "perhaps", "it is published");
+        proxy.lead_to(replica.port());
+        proxy.cut();
+        proxy.answers(Flow::Passes);
+        let (status, problem) = publisher.join().unwrap();
+        assert_eq!(status, 503);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("may have been published"), "{detail}");
+    });
+}
+
+/// A server that is led to a read-only Redis tries again, and not all the time.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn a_replica_is_tried_with_growing_pauses_and_named_once() {
+    let redis = Redis::start();
+    let port = redis.port().to_string();
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    let server = Server::start(&["--redis", &replica.url(), "--redis-timeout", "1s"]);
+    // Until the pauses have reached their longest, there are seven attempts.
+    let attempts = |replica: &Redis| {
+        let info = replica.cli(&["INFO", "stats"]);
+        let count = info.lines().find_map(|line| line.trim().strip_prefix("total_connections_received:"));
+        count.and_then(|count| count.parse::<u64>().ok()).expect("a count of connections")
+    };
+    let before = attempts(&replica);
+    server.log.wait_for("is a replica");
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(4) {
+        assert_eq!(server.get("/health/ready").status, 503);
+        std::thread::park_timeout(std::time::Duration::from_millis(200));
+    }
+    let count = attempts(&replica) - before;
+    assert!(count < 20, "{count} connections in 4 s");
+    assert_eq!(server.log.count("Redis is away"), 1, "one line, whatever the number of attempts");
+    replica.cli(&["REPLICAOF", "NO", "ONE"]);
+    wait_until_ready(&server);
+    let id = server.publish("t", "x");
+    assert!(epoch(&id) > 0);
+}
+
+/// Redis is gone for longer than the pauses grow: the server is ready again soon after Redis is.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn publishing_goes_on_after_a_redis_that_stood_still() {
+    let redis = Redis::start();
+    let server = node(&redis, &[]);
+    let mut stream = server.stream("topics=t");
+    redis.signal(Signal::STOP);
+    wait_for_readiness(&server, 503);
+    redis.signal(Signal::CONT);
+    wait_until_ready(&server);
+    let id = server.publish("t", "after");
+    assert_eq!(stream.next().id, Some(id), "the same process has lost nothing: no gap");
+}

@@ -1,0 +1,116 @@
+//! Sentinels that replace the master.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::redis::Sentinel;
+use super::{Redis, epoch, sequence, try_publish, wait_for_readiness, wait_until_ready};
+use crate::process::{PATIENCE, Server, Stream, wait_until};
+
+fn wait_for_replica(redis: &Redis) {
+    let deadline = Instant::now() + PATIENCE;
+    while !redis.cli(&["INFO", "replication"]).contains("state=online") {
+        assert!(Instant::now() < deadline, "no replica");
+    }
+}
+
+fn server(sentinels: &[&Sentinel]) -> Server {
+    let hosts: Vec<String> = sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
+    let url = format!("redis+sentinel://{}/main", hosts.join(","));
+    let server = Server::start(&["--redis", &url, "--redis-timeout", "1s"]);
+    wait_until_ready(&server);
+    server
+}
+
+/// Reads until the event with `last`, and checks that each id follows the one before or comes behind a gap.
+fn read_to(stream: &mut Stream, mut position: String, last: &str, log: &mut HashMap<String, String>) {
+    while position != last {
+        let event = stream.next();
+        let id = event.id.clone().expect("every event has an id");
+        if event.name == "gap" {
+            assert_eq!(event.json()["from"], position, "{event:?}");
+        } else if event.is_published() {
+            assert_eq!((epoch(&id), sequence(&id)), (epoch(&position), sequence(&position) + 1), "{event:?}");
+            let known = log.entry(id.clone()).or_insert_with(|| event.data.clone());
+            assert_eq!(*known, event.data, "{id} names one event");
+        }
+        position = id;
+    }
+}
+
+/// The old master takes writes until it is told, some ten seconds after the failover. The servers leave it within a second
+/// or two; what they published to it meanwhile is behind a gap for everyone who goes on with the new master.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn servers_follow_a_planned_failover_and_no_id_names_two_events() {
+    let old = Redis::start();
+    let port = old.port().to_string();
+    let new = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    wait_for_replica(&old);
+    let sentinel = Sentinel::of(&old);
+    let servers = [server(&[&sentinel]), server(&[&sentinel])];
+    let mut streams = servers.each_ref().map(|server| server.stream("topics=t"));
+    let first = servers[0].publish("t", "first");
+    for stream in &mut streams {
+        assert_eq!(stream.next().id.as_ref(), Some(&first));
+    }
+    sentinel.failover();
+    let mut acknowledged = HashMap::new();
+    let mut https = servers.each_ref().map(Server::http);
+    let mut number = 0;
+    let mut last = String::new();
+    // Until an event that was published after the failover stands in the new master.
+    wait_until(|| {
+        for (of, http) in https.iter_mut().enumerate() {
+            number += 1;
+            let text = format!("{of} {number}");
+            let (status, answer) = try_publish(http, "t", &text);
+            if status == 200 {
+                last = answer["id"].as_str().expect("an id").to_owned();
+                assert!(acknowledged.insert(last.clone(), text).is_none(), "{last} was given twice");
+            }
+        }
+        if last.is_empty() || new.cli(&["XRANGE", "{fanline}:events", &last, &last]).trim().is_empty() {
+            return Err(format!("{last} is not in the new master"));
+        }
+        Ok(())
+    });
+    servers.iter().for_each(wait_until_ready);
+    let last = servers[0].publish("t", "last");
+    let other = servers[1].publish("t", "other");
+    assert_eq!(sequence(&other), sequence(&last) + 1, "both servers have left the old master");
+    let mut log = acknowledged;
+    for stream in &mut streams {
+        read_to(stream, first.clone(), &other, &mut log);
+    }
+    // A client that has read an event of the old master on one server, and goes on with the other one.
+    for id in log.keys().filter(|id| sequence(id) > sequence(&first)).cloned().collect::<Vec<_>>() {
+        for server in &servers {
+            let mut stream = Stream::open(server.address(), "topics=t", Some(&id));
+            read_to(&mut stream, id.clone(), &other, &mut log);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn without_a_majority_of_the_sentinels_nothing_is_acknowledged() {
+    let redis = Redis::start();
+    let port = redis.port().to_string();
+    let _replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    wait_for_replica(&redis);
+    let [one, two, three] = [Sentinel::of(&redis), Sentinel::of(&redis), Sentinel::of(&redis)];
+    let server = server(&[&one, &two, &three]);
+    let mut stream = server.stream("topics=t");
+    drop(one);
+    let id = server.publish("t", "two of three");
+    assert_eq!(stream.next().id, Some(id));
+    drop(two);
+    wait_for_readiness(&server, 503);
+    let (status, problem) = try_publish(&mut server.http(), "t", "one of three");
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("nothing was published"), "{problem}");
+    let reason = server.get("/health").json()["backbone"]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason.contains("Sentinels"), "{reason}");
+    assert_eq!(stream.read(1, Duration::from_millis(1)), 0, "the stream stays open");
+}
