@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Lost;
+use super::confirmation::Confirmed;
 use super::entry::{self, Entry};
 use super::keys::Keys;
 use super::script;
@@ -62,15 +63,18 @@ impl Archive {
     }
 
     /// Answers readers for as long as the connection lasts.
-    pub(super) async fn serve(&mut self, redis: &mut MultiplexedConnection) -> Result<Infallible, Lost> {
+    pub(super) async fn serve(
+        &mut self,
+        redis: &mut MultiplexedConnection,
+        confirmed: &mut Confirmed,
+    ) -> Result<Infallible, Lost> {
         loop {
             while let Ok(request) = self.extents.try_recv() {
                 self.open_extents.push(request);
             }
             self.open_extents.retain(|request| !request.is_abandoned());
             if !self.open_extents.is_empty() {
-                let extent = self.extent(redis).await?;
-                self.open_extents.drain(..).for_each(|request| request.answer(extent));
+                self.answer_extents(redis, confirmed).await?;
             }
             if self.replay.as_ref().is_none_or(Replay::is_abandoned) {
                 self.replay = self.replays.try_recv().ok();
@@ -86,17 +90,24 @@ impl Archive {
             tokio::select! {
                 Some(request) = self.extents.recv() => self.open_extents.push(request),
                 Some(replay) = self.replays.recv() => self.replay = Some(replay),
+                () = confirmed.next(), if !self.open_extents.is_empty() => {}
                 else => std::future::pending().await,
             }
         }
     }
 
-    async fn extent(&self, redis: &mut MultiplexedConnection) -> Result<Extent, Lost> {
+    /// Answers the questions how far the stream reaches. A position that is not in the stream of this Redis may have been
+    /// given by the master that replaced it: such a question stays open until the master is confirmed once more.
+    async fn answer_extents(&mut self, redis: &mut MultiplexedConnection, confirmed: &Confirmed) -> Result<(), Lost> {
         let look = script::extent(redis, &self.keys.stream);
-        match timeout(self.timeout, look).await.map_err(|_| Lost::no_answer(self.timeout))?? {
-            Some((newest, before_oldest)) => Ok(Extent { before_oldest, newest }),
-            None => Err(Lost::Again("the stream is gone".to_owned())),
-        }
+        let extent = match timeout(self.timeout, look).await.map_err(|_| Lost::no_answer(self.timeout))?? {
+            Some((newest, before_oldest)) => Extent { before_oldest, newest },
+            None => return Err(Lost::Again("the stream is gone".to_owned())),
+        };
+        let is_certain =
+            |request: &mut ExtentRequest| request.is_within(&extent) || confirmed.is_later_than(request.asked);
+        self.open_extents.extract_if(.., is_certain).for_each(|request| request.answer(extent));
+        Ok(())
     }
 
     /// A page with the oldest events after `after` that are there.

@@ -78,6 +78,17 @@ impl Confirmation {
 }
 
 impl Confirmed {
+    /// Whether the master was confirmed by a question that was asked after `moment`.
+    pub(super) fn is_later_than(&self, moment: Instant) -> bool {
+        !self.needs_confirmation || *self.confirmed.borrow() > moment
+    }
+
+    /// Waits for the next confirmation.
+    pub(super) async fn next(&mut self) {
+        // The sender lives as long as the session that this belongs to.
+        let _ = self.confirmed.changed().await;
+    }
+
     /// Waits until the master is confirmed, which it is most of the time.
     pub(super) async fn is_fresh(&self) {
         if self.needs_confirmation && self.confirmed.borrow().elapsed() >= FRESH {

@@ -102,13 +102,14 @@ impl Worker {
     /// Serves until a connection is lost.
     async fn serve(&mut self, mut session: Session) -> Result<Infallible, Lost> {
         let (followed, confirmed) = (self.tail.followed(), session.confirmation.confirmed());
+        let mut confirmed_archive = session.confirmation.confirmed();
         let Session { confirmation, tail, control, outbox, replication, archive, roster, publisher } = &mut session;
         tokio::select! {
             lost = confirmation.watch(&self.endpoint, self.timeout) => lost,
             Err(lost) = self.tail.follow(tail, control) => Err(lost),
             lost = self.outbox.publish(outbox, publisher, &followed, &confirmed) => lost,
             lost = self.replication.serve(replication) => lost,
-            lost = self.archive.serve(archive) => lost,
+            lost = self.archive.serve(archive, &mut confirmed_archive) => lost,
             Err(lost) = self.roster.serve(roster) => Err(lost),
         }
     }

@@ -86,10 +86,19 @@ impl Replay {
 
 /// A question how far the backbone's stream reaches at a moment after the question was asked.
 pub struct ExtentRequest {
+    /// When it was asked.
+    pub asked: Instant,
+    /// The position that a subscriber has. If the stream does not reach it, the stream has to be the right one for certain.
+    pub wanted: Option<StreamPosition>,
     reply: oneshot::Sender<Extent>,
 }
 
 impl ExtentRequest {
+    /// Whether a stream of this extent has all that is wanted.
+    pub fn is_within(&self, extent: &Extent) -> bool {
+        self.wanted.is_none_or(|wanted| extent.reaches(wanted))
+    }
+
     /// Sends the answer.
     pub fn answer(self, extent: Extent) {
         // The subscriber may have hung up.
@@ -109,6 +118,13 @@ pub struct Extent {
     pub before_oldest: StreamPosition,
     /// The newest position that was given.
     pub newest: StreamPosition,
+}
+
+impl Extent {
+    /// Whether `position` was given, in this epoch or in an earlier one.
+    pub fn reaches(&self, position: StreamPosition) -> bool {
+        (position.epoch, position.sequence) <= (self.newest.epoch, self.newest.sequence)
+    }
 }
 
 /// The hub does not have the events up to the position asked for, and the backbone did not supply them in time.
@@ -158,8 +174,8 @@ impl Requester {
         };
         let (reply, answer) = oneshot::channel();
         permit.send(Publication { events, reply });
-        // The relay answers in its time; without one, nothing was published.
-        answer.await.unwrap_or(Err(PublishError::Closed))
+        // The relay may have ended after it had sent the events.
+        answer.await.unwrap_or(Err(PublishError::Unknown))
     }
 
     /// Asks for the events after `after`.
@@ -171,9 +187,9 @@ impl Requester {
     }
 
     /// Asks how far the backbone's stream reaches.
-    async fn extent(&self, deadline: Instant) -> Result<Extent, NotCaughtUp> {
+    async fn extent(&self, wanted: Option<StreamPosition>, deadline: Instant) -> Result<Extent, NotCaughtUp> {
         let (reply, extent) = oneshot::channel();
-        self.extents.send(ExtentRequest { reply }).map_err(|_| NotCaughtUp)?;
+        self.extents.send(ExtentRequest { asked: Instant::now(), wanted, reply }).map_err(|_| NotCaughtUp)?;
         timeout_at(deadline, extent).await.ok().and_then(Result::ok).ok_or(NotCaughtUp)
     }
 }
@@ -193,14 +209,13 @@ impl Hub {
         let deadline = Instant::now() + patience;
         match start {
             Start::Earliest => {
-                let extent = requester.extent(deadline).await?;
+                let extent = requester.extent(None, deadline).await?;
                 // The extent may be that of an epoch which the relay has not come to.
                 self.wait_for(requester, extent.before_oldest, deadline).await?;
                 Ok(Start::After(extent.before_oldest))
             }
             Start::After(position) if position != StreamPosition::UNKNOWN && !self.has_passed(position) => {
-                let newest = requester.extent(deadline).await?.newest;
-                if (position.epoch, position.sequence) > (newest.epoch, newest.sequence) {
+                if !requester.extent(Some(position), deadline).await?.reaches(position) {
                     return Ok(Start::UnknownId);
                 }
                 self.wait_for(requester, position, deadline).await?;

@@ -26,7 +26,7 @@ fn an_id_that_redis_has_is_waited_for_on_a_server_that_is_behind() {
     let (a, b) = (node(&redis, &[]), node(&redis, &[]));
     for round in 0..20 {
         b.signal(Signal::STOP);
-        let last = (0..20).map(|number| a.publish("t", &format!("{round} {number}"))).last().unwrap();
+        let last = (0..20).map(|number| a.publish("t", &format!("{round} {number}"))).next_back().unwrap();
         let mut stream = resume_on_stopped(&b, "topics=t", &last);
         let hello = stream.next();
         assert_eq!((&hello.json()["position"], hello.id.as_ref()), (&last.as_str().into(), Some(&last)), "{hello:?}");
