@@ -311,12 +311,14 @@ impl Hub {
     }
 
     /// How many events the channels that `interest` reads have had: a subscription that is up to date has passed as many.
+    /// The firehose has those of the named topics too.
     pub(crate) fn appended(&self, interest: &Interest) -> u64 {
         let history = &self.0.history;
+        if interest.reads_firehose() {
+            return history.firehose.ring.retained().end;
+        }
         let topics = read(&history.topics);
-        let named = interest.topics().iter().filter_map(|topic| topics.get(topic));
-        let firehose = interest.reads_firehose().then_some(&history.firehose);
-        named.chain(firehose).map(|channel| channel.ring.retained().end).sum()
+        interest.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.ring.retained().end).sum()
     }
 
     /// Up to `limit` topics by name, from the one after `after` on, of which `is_wanted` says yes; and how many there are

@@ -75,6 +75,13 @@ struct Cursor {
     index: u64,
 }
 
+impl Cursor {
+    /// Whether events after `taken` have been evicted before they were read.
+    fn has_lagged(&self, taken: Sequence) -> bool {
+        matches!(self.channel.ring.read(self.index), Read::Lagged) && self.channel.oldest_place().1 > taken
+    }
+}
+
 /// Where a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
@@ -203,15 +210,11 @@ impl Subscription {
         if let Some(gap) = self.broken() {
             return Err(gap);
         }
-        for (number, cursor) in self.cursors.iter().enumerate() {
-            match cursor.channel.ring.read(cursor.index) {
-                Read::Empty => {}
-                Read::Lagged => {
-                    batch.clear();
-                    // It may be a break that took its events.
-                    return Err(self.broken().unwrap_or_else(|| self.lag(head)));
-                }
-                Read::Run(run) => batch.open(number, run),
+        while !self.open_runs(batch) {
+            batch.clear();
+            // It may be a break that took its events.
+            if let Some(gap) = self.broken().or_else(|| self.lag(head)) {
+                return Err(gap);
             }
         }
         while !batch.is_full()
@@ -239,6 +242,18 @@ impl Subscription {
             self.take(batch, 0);
         }
         Ok(())
+    }
+
+    /// Adds to `batch` what each cursor reads next, in one segment. False when some of it has been evicted.
+    fn open_runs(&self, batch: &mut Batch) -> bool {
+        for (number, cursor) in self.cursors.iter().enumerate() {
+            match cursor.channel.ring.read(cursor.index) {
+                Read::Empty => {}
+                Read::Lagged => return false,
+                Read::Run(run) => batch.open(number, run),
+            }
+        }
+        true
     }
 
     /// Fills `batch` with events that have left the rings, or with none when the rings have what comes next.
@@ -387,6 +402,21 @@ impl Subscription {
             for &(cursor, index) in batch.ends() {
                 self.cursors[cursor].index = index;
             }
+        } else if self.filter.is_some() {
+            self.follow_taken();
+        }
+    }
+
+    /// Moves the firehose's cursor past all that came up to the last frame that was taken. After a part of a batch no frame
+    /// of its own need have moved it: what it has passed over is not wanted, or was taken from a topic's ring.
+    #[cold]
+    fn follow_taken(&mut self) {
+        let Some(cursor) = self.cursors.last_mut() else { return };
+        let ring = &cursor.channel.ring;
+        let index = ring.partition_point(|frame| frame.sequence() <= self.taken);
+        // A frame before it that is retained shows that none was evicted in between. Otherwise `lag` finds out.
+        if index > cursor.index && matches!(ring.read(index - 1), Read::Run(_)) {
+            cursor.index = index;
         }
     }
 
@@ -397,23 +427,27 @@ impl Subscription {
 
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
-        // A break takes all that there was, and is told as such; and who catches up reads no ring.
-        self.catch_up.is_none() && self.has_cursor_lagged() && self.breaks == self.history.break_count()
+        // A break takes all that there was, and is told as such; a reader that catches up reads no ring.
+        self.catch_up.is_none()
+            && self.cursors.iter().any(|cursor| cursor.has_lagged(self.taken))
+            && self.breaks == self.history.break_count()
     }
 
-    fn has_cursor_lagged(&self) -> bool {
-        self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
-    }
-
-    /// How many events of its channels its cursors have passed, each counted from the first that was ever there; see
+    /// How many events of its channels this has passed, counted from the first that was ever there; see
     /// [`Hub::appended`](super::Hub).
     pub(crate) fn passed(&self) -> u64 {
-        self.cursors.iter().map(|cursor| cursor.index).sum()
+        self.counted().iter().map(|cursor| cursor.index).sum()
     }
 
     /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.
     pub(crate) fn behind(&self) -> u64 {
-        self.cursors.iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+        self.counted().iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+    }
+
+    /// The cursors by which it is told how far this is behind. The firehose has the events of the named topics too: beside
+    /// it they are not counted again. Those that left the firehose and are still read from a topic's ring are not counted.
+    fn counted(&self) -> &[Cursor] {
+        if self.filter.is_some() { &self.cursors[self.cursors.len() - 1..] } else { &self.cursors }
     }
 
     /// What is picked from the channel; none when everything is.
@@ -421,21 +455,25 @@ impl Subscription {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
     }
 
-    /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed.
-    fn lag(&mut self, head: Sequence) -> Gap {
-        let mut missed = Some(0);
-        let mut to = self.taken;
+    /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed; none when all of it
+    /// was taken before.
+    fn lag(&mut self, head: Sequence) -> Option<Gap> {
+        let mut lost: Option<(Sequence, Option<u64>)> = None;
         for cursor in &mut self.cursors {
             if let Read::Lagged = cursor.channel.ring.read(cursor.index) {
                 let (oldest, evicted) = cursor.channel.oldest_place();
-                let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
-                missed = missed.filter(|_| !is_filtered).map(|missed| missed + (oldest - cursor.index));
-                to = to.max(evicted);
+                if evicted > self.taken {
+                    let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
+                    let count = (!is_filtered).then(|| oldest - cursor.index);
+                    let (to, missed) = lost.unwrap_or((0, Some(0)));
+                    lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
+                }
                 cursor.index = oldest;
             }
         }
+        let (to, missed) = lost?;
         let from = Some(self.position());
-        self.gap(GapReason::Lagged, from, to, missed, head)
+        Some(self.gap(GapReason::Lagged, from, to, missed, head))
     }
 
     /// A gap up to `to`. With several cursors some may have frames from before that: the stream goes on with those.

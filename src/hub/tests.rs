@@ -32,6 +32,12 @@ fn publish(hub: &Hub, topic: &str) -> u64 {
     now(hub.publish(Event::new(Topic::new(topic).unwrap(), Payload::text("x")))).unwrap().sequence
 }
 
+fn publish_some(hub: &Hub, count: usize, topic: &str) {
+    for _ in 0..count {
+        publish(hub, topic);
+    }
+}
+
 fn interest(filters: &[&str]) -> Interest {
     Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
 }
@@ -160,6 +166,39 @@ fn a_reader_that_lags_is_told_and_goes_on_with_the_oldest() {
     assert_eq!(sequences, [7, 8, 9, 10]);
     let gap = Gap { reason: GapReason::Lagged, from: Some(at(0)), to: at(6), missed: Some(6), resume: at(6) };
     assert_eq!(gaps, [gap]);
+}
+
+/// A socket that takes one frame of each batch: there is always a frame that was offered and not taken. The cursor of the
+/// pattern delivers nothing, so that no frame of its own moves it on.
+#[test]
+fn partial_writes_leave_no_cursor_behind() {
+    let hub = hub(2000, 1000);
+    let (mut subscription, _) = hub.subscribe(interest(&["log", "zz:*"]), Start::Live);
+    let mut batch = Batch::default();
+    publish_some(&hub, 100, "log");
+    for taken in 1..5000 {
+        publish(&hub, if taken % 100 == 0 { "zz:1" } else { "log" });
+        assert_eq!(subscription.fill(&mut batch), Ok(()), "after {taken}");
+        assert_eq!(batch.frames().next().map(Frame::sequence), Some(taken));
+        subscription.take(&batch, 1);
+        assert!(!subscription.has_lagged());
+        assert_eq!(subscription.behind(), 100, "an event counts once, although it stands in two rings");
+        assert_eq!(hub.appended(&interest(&["log", "zz:*"])) - subscription.passed(), 100);
+    }
+}
+
+/// Between the batch and its partial write the firehose loses what the batch took from the topic's ring.
+#[test]
+fn an_event_that_was_taken_before_the_firehose_evicted_it_is_no_gap() {
+    let hub = hub(100, 4);
+    let (mut subscription, _) = hub.subscribe(interest(&["a", "zz:*"]), Start::Live);
+    publish_some(&hub, 4, "a");
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    publish_some(&hub, 3, "b");
+    subscription.take(&batch, 3);
+    assert!(!subscription.has_lagged());
+    assert_eq!(drain(&mut subscription), (vec![4], vec![]));
 }
 
 #[test]
