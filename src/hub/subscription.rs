@@ -23,6 +23,7 @@
 //! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
 //! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
 
+mod missing;
 mod place;
 
 use std::collections::VecDeque;
@@ -73,13 +74,6 @@ struct Cursor {
     channel: Arc<Channel>,
     /// The index of the frame that is read next.
     index: u64,
-}
-
-impl Cursor {
-    /// Whether events after `taken` have been evicted before they were read.
-    fn has_lagged(&self, taken: Sequence) -> bool {
-        matches!(self.channel.ring.read(self.index), Read::Lagged) && self.channel.oldest_place().1 > taken
-    }
 }
 
 /// Where a subscription began.
@@ -210,11 +204,14 @@ impl Subscription {
         if let Some(gap) = self.broken() {
             return Err(gap);
         }
-        while !self.open_runs(batch) {
-            batch.clear();
-            // It may be a break that took its events.
-            if let Some(gap) = self.broken().or_else(|| self.lag(head)) {
-                return Err(gap);
+        for (number, cursor) in self.cursors.iter().enumerate() {
+            match cursor.channel.ring.read(cursor.index) {
+                Read::Empty => {}
+                Read::Lagged => {
+                    batch.clear();
+                    return Err(self.lag(head));
+                }
+                Read::Run(run) => batch.open(number, run),
             }
         }
         while !batch.is_full()
@@ -242,18 +239,6 @@ impl Subscription {
             self.take(batch, 0);
         }
         Ok(())
-    }
-
-    /// Adds to `batch` what each cursor reads next, in one segment. False when some of it has been evicted.
-    fn open_runs(&self, batch: &mut Batch) -> bool {
-        for (number, cursor) in self.cursors.iter().enumerate() {
-            match cursor.channel.ring.read(cursor.index) {
-                Read::Empty => {}
-                Read::Lagged => return false,
-                Read::Run(run) => batch.open(number, run),
-            }
-        }
-        true
     }
 
     /// Fills `batch` with events that have left the rings, or with none when the rings have what comes next.
@@ -299,7 +284,14 @@ impl Subscription {
                         let missed = self.is_all().then(|| before - self.taken);
                         let (from, to) = (Some(self.history.position(self.taken)), self.history.position(before));
                         self.taken = before;
-                        return Poll::Ready(Err(Gap { reason: GapReason::Evicted, from, to, missed, resume: to }));
+                        return Poll::Ready(Err(Gap {
+                            reason: GapReason::Evicted,
+                            from,
+                            to,
+                            missed,
+                            topics: None,
+                            resume: to,
+                        }));
                     }
                     self.from_oldest = false;
                 }
@@ -338,36 +330,6 @@ impl Subscription {
                 }
             }
         }
-    }
-
-    /// The gap of a break of the order that this has not come by yet, if there was one.
-    fn broken(&mut self) -> Option<Gap> {
-        if self.breaks == self.history.break_count() {
-            return None;
-        }
-        let (breaks, last, head) = self.history.now();
-        self.breaks = breaks;
-        let pending = self.gap.take();
-        if self.taken >= last.base && pending.is_none() {
-            return None;
-        }
-        let taken = self.history.position(self.taken);
-        // Of several breaks that it did not come by, a new epoch is what counts.
-        let reason = if taken.epoch == last.numbering.epoch { last.reason } else { GapReason::Epoch };
-        let missed = (reason != GapReason::Epoch && self.is_all()).then(|| last.base.saturating_sub(self.taken));
-        let from = pending.map_or(Some(taken), |gap| gap.from);
-        self.taken = self.taken.max(last.base);
-        let resume = self.history.position(self.taken);
-        self.catch_up = None;
-        self.place_or_tell(GapReason::Evicted, head);
-        Some(Gap { reason, from, to: resume, missed, resume })
-    }
-
-    /// Places the cursors behind what was taken. What is missing there is fetched, or else a gap.
-    fn place_or_tell(&mut self, reason: GapReason, head: Sequence) {
-        let lost = self.place_cursors(self.taken);
-        let from = Some(self.history.position(self.taken));
-        self.gap = lost.map(|(to, missed)| Box::new(self.gap(reason, from, to, missed, head)));
     }
 
     /// Whether it takes every event of the hub.
@@ -411,13 +373,16 @@ impl Subscription {
     /// of its own need have moved it: what it has passed over is not wanted, or was taken from a topic's ring.
     #[cold]
     fn follow_taken(&mut self) {
-        let Some(cursor) = self.cursors.last_mut() else { return };
-        let ring = &cursor.channel.ring;
-        let index = ring.partition_point(|frame| frame.sequence() <= self.taken);
-        // A frame before it that is retained shows that none was evicted in between. Otherwise `lag` finds out.
-        if index > cursor.index && matches!(ring.read(index - 1), Read::Run(_)) {
-            cursor.index = index;
+        let Some(Cursor { channel, index }) = self.cursors.last_mut() else { return };
+        let next = channel.ring.partition_point(|frame| frame.sequence() <= self.taken);
+        // A retained frame before it shows that none was evicted in between.
+        if next > *index && matches!(channel.ring.read(next - 1), Read::Run(_)) {
+            *index = next;
+            return;
         }
+        // What was evicted in between is the next to be read: that is how it is found missing.
+        let place = channel.place_after(self.taken);
+        *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
     }
 
     /// Whether there is a gap that was not handed out yet.
@@ -429,7 +394,7 @@ impl Subscription {
     pub(crate) fn has_lagged(&self) -> bool {
         // A break takes all that there was, and is told as such; a reader that catches up reads no ring.
         self.catch_up.is_none()
-            && self.cursors.iter().any(|cursor| cursor.has_lagged(self.taken))
+            && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
             && self.breaks == self.history.break_count()
     }
 
@@ -453,48 +418,6 @@ impl Subscription {
     /// What is picked from the channel; none when everything is.
     fn filter_of(&self, channel: &Channel) -> Option<&Interest> {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
-    }
-
-    /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed; none when all of it
-    /// was taken before.
-    fn lag(&mut self, head: Sequence) -> Option<Gap> {
-        let mut lost: Option<(Sequence, Option<u64>)> = None;
-        for cursor in &mut self.cursors {
-            if let Read::Lagged = cursor.channel.ring.read(cursor.index) {
-                let (oldest, evicted) = cursor.channel.oldest_place();
-                if evicted > self.taken {
-                    let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
-                    let count = (!is_filtered).then(|| oldest - cursor.index);
-                    let (to, missed) = lost.unwrap_or((0, Some(0)));
-                    lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
-                }
-                cursor.index = oldest;
-            }
-        }
-        let (to, missed) = lost?;
-        let from = Some(self.position());
-        Some(self.gap(GapReason::Lagged, from, to, missed, head))
-    }
-
-    /// A gap up to `to`. With several cursors some may have frames from before that: the stream goes on with those.
-    fn gap(
-        &mut self,
-        reason: GapReason,
-        from: Option<StreamPosition>,
-        to: Sequence,
-        missed: Option<u64>,
-        head: Sequence,
-    ) -> Gap {
-        let next = self.cursors.iter().map(|cursor| match cursor.channel.ring.read(cursor.index) {
-            Read::Run(run) => run.get(cursor.index).sequence() - 1,
-            Read::Empty => head,
-            Read::Lagged => self.taken,
-        });
-        // One cursor has been told of all up to `to`, whatever has happened to its next frame since.
-        let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) }.max(self.taken);
-        self.taken = resume;
-        let (to, resume) = (self.history.position(to), self.history.position(resume));
-        Gap { reason, from, to, missed, resume }
     }
 }
 

@@ -38,6 +38,10 @@ fn publish_some(hub: &Hub, count: usize, topic: &str) {
     }
 }
 
+fn filters(filters: &[&str]) -> Option<Vec<TopicFilter>> {
+    Some(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect())
+}
+
 fn interest(filters: &[&str]) -> Interest {
     Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
 }
@@ -110,7 +114,8 @@ fn who_comes_back_after_its_events_were_evicted_is_told_how_many() {
     }
     let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(at(1)));
     assert_eq!((sequences, opening.position), (vec![4, 6], Some(at(1))));
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), resume: at(3) };
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), topics: None, resume: at(3) };
     assert_eq!(gaps, [gap]);
     assert_eq!(read(&hub, &["a"], Start::After(at(3))).1, []);
 }
@@ -135,7 +140,14 @@ fn a_gap_in_one_topic_does_not_skip_the_others() {
     }
     let (sequences, gaps, _) = read(&hub, &["a", "b"], Start::After(at(1)));
     assert_eq!(sequences, [2, 4, 6, 7]);
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(5), missed: Some(2), resume: at(1) };
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(1)),
+        to: at(5),
+        missed: Some(2),
+        topics: filters(&["a"]),
+        resume: at(1),
+    };
     assert_eq!(gaps, [gap]);
 }
 
@@ -146,7 +158,14 @@ fn who_starts_with_the_earliest_of_several_topics_is_told_what_is_missing_after_
     for topic in ["quiet", "busy", "busy", "busy", "busy"] {
         publish(&hub, topic);
     }
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(0)), to: at(3), missed: Some(2), resume: at(0) };
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(0)),
+        to: at(3),
+        missed: Some(2),
+        topics: filters(&["busy"]),
+        resume: at(0),
+    };
     for start in [Start::Earliest, Start::Newest(100), Start::After(at(0))] {
         let (sequences, gaps, opening) = read(&hub, &["quiet", "busy"], start);
         assert_eq!((sequences, gaps), (vec![1, 4, 5], vec![gap.clone()]), "{start:?}");
@@ -164,7 +183,44 @@ fn a_reader_that_lags_is_told_and_goes_on_with_the_oldest() {
     }
     let (sequences, gaps) = drain(&mut subscription);
     assert_eq!(sequences, [7, 8, 9, 10]);
-    let gap = Gap { reason: GapReason::Lagged, from: Some(at(0)), to: at(6), missed: Some(6), resume: at(6) };
+    let gap =
+        Gap { reason: GapReason::Lagged, from: Some(at(0)), to: at(6), missed: Some(6), topics: None, resume: at(6) };
+    assert_eq!(gaps, [gap]);
+}
+
+/// The firehose has lost its first six events, and the topic's ring has lost none: of `log` nothing is missing.
+#[test]
+fn a_gap_names_its_filters_when_it_is_not_about_all() {
+    let hub = hub(100, 4);
+    let names = ["log", "zz:*", "quiet", "*.y"];
+    let (mut subscription, _) = hub.subscribe(interest(&names), Start::Live);
+    publish_some(&hub, 10, "log");
+    let topics = filters(&["zz:*", "*.y"]);
+    let lagged = Gap {
+        reason: GapReason::Lagged,
+        from: Some(at(0)),
+        to: at(6),
+        missed: None,
+        topics: topics.clone(),
+        resume: at(0),
+    };
+    assert_eq!(drain(&mut subscription), ((1..=10).collect(), vec![lagged.clone()]));
+    let evicted = Gap { reason: GapReason::Evicted, from: Some(at(2)), resume: at(2), ..lagged };
+    let (sequences, gaps, _) = read(&hub, &names, Start::After(at(2)));
+    assert_eq!((sequences, gaps), ((3..=10).collect(), vec![evicted]));
+    let (_, gaps, _) = read(&hub, &["zz:*"], Start::After(at(2)));
+    assert_eq!(gaps[0].topics, None, "there is no other filter");
+}
+
+#[test]
+fn a_gap_that_is_about_every_filter_names_none() {
+    let hub = hub(2, 64);
+    for topic in ["a", "b"].repeat(5) {
+        publish(&hub, topic);
+    }
+    let (_, gaps, _) = read(&hub, &["a", "b"], Start::After(at(0)));
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(0)), to: at(6), missed: Some(6), topics: None, resume: at(6) };
     assert_eq!(gaps, [gap]);
 }
 
@@ -210,7 +266,7 @@ fn a_position_of_another_epoch_gets_a_gap_and_all_that_is_retained() {
     let old = StreamPosition::new(Epoch(999), 2);
     let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(old));
     assert_eq!((sequences, opening), (vec![2, 3], Opening { position: None, replayed: Some(2) }));
-    let gap = Gap { reason: GapReason::Epoch, from: Some(old), to: at(1), missed: None, resume: at(1) };
+    let gap = Gap { reason: GapReason::Epoch, from: Some(old), to: at(1), missed: None, topics: None, resume: at(1) };
     assert_eq!(gaps, [gap]);
 }
 
@@ -220,7 +276,8 @@ fn a_position_that_was_never_given_gets_a_gap_and_all_that_is_retained() {
     publish(&hub, "a");
     for start in [Start::UnknownId, Start::After(at(2))] {
         let (sequences, gaps, _) = read(&hub, &["a"], start);
-        let gap = Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, resume: at(0) };
+        let gap =
+            Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, topics: None, resume: at(0) };
         assert_eq!((sequences, gaps), (vec![1], vec![gap]));
     }
 }
@@ -257,7 +314,8 @@ fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
     assert_eq!(hub.stats().topics, 0);
     assert_eq!(read(&hub, &["a"], Start::After(at(2))).1, []);
     let gaps = read(&hub, &["a"], Start::After(at(1))).1;
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, resume: at(2) };
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, topics: None, resume: at(2) };
     assert_eq!(gaps, [gap]);
     publish(&hub, "a");
     assert_eq!(
@@ -280,7 +338,8 @@ fn the_quietest_topics_without_subscribers_make_room_for_new_ones() {
     assert_eq!(read(&hub, &["busy"], Start::After(at(1900))).0.len(), 50, "and so does one that is used");
     assert_eq!(read(&hub, &["t999"], Start::After(at(1900))).0, [1999]);
     let gaps = read(&hub, &["t1"], Start::After(at(1))).1;
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: None, resume: at(3) };
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: None, topics: None, resume: at(3) };
     assert_eq!(gaps, [gap], "who comes back to one that is gone is told");
     assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "or not, when it has seen all of it");
 }

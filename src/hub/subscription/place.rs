@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::missing::Loss;
 use super::{Cursor, Opening, Subscription};
 use crate::hub::channel::Channel;
 use crate::hub::frame::Frame;
@@ -43,16 +44,16 @@ impl Subscription {
                 self.taken = self.before_first(head).max(after);
                 let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
                 let from = Some(self.position());
-                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
+                self.gap = lost.map(|lost| Box::new(self.gap(GapReason::Evicted, from, lost, head)));
                 from
             }
             Some((GapReason::Evicted, from)) => {
-                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
+                self.gap = lost.map(|lost| Box::new(self.gap(GapReason::Evicted, from, lost, head)));
                 from
             }
             Some((reason, from)) => {
-                let to = lost.map_or(oldest, |(to, _)| to);
-                self.gap = Some(Box::new(self.gap(reason, from, to, None, head)));
+                let to = lost.map_or(oldest, |lost| lost.to);
+                self.gap = Some(Box::new(self.gap_of_all(reason, from, to, head)));
                 None
             }
         };
@@ -65,13 +66,12 @@ impl Subscription {
         matches!(start, Start::Earliest | Start::After(_))
     }
 
-    /// Sets each cursor to the first retained frame after `after`. Answers the newest sequence that is lost, if any is,
-    /// and how many are.
-    pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<(Sequence, Option<u64>)> {
-        let mut lost: Option<(Sequence, Option<u64>)> = None;
+    /// Sets each cursor to the first retained frame after `after`. Answers what is lost before these, if anything is.
+    pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<Loss> {
+        let mut lost: Option<Loss> = None;
         // The channels whose count stands in the ledger.
         let mut counted = Vec::new();
-        for cursor in &mut self.cursors {
+        for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let channel = &cursor.channel;
             let place = channel.place_after(after);
             cursor.index = place.index;
@@ -83,13 +83,15 @@ impl Subscription {
                 counted.push((channel.id, evicted));
                 (after >= place.known_since).then_some(0)
             };
-            let (to, missed) = lost.unwrap_or((0, Some(0)));
-            lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
+            let loss = Loss::of(number, evicted, count);
+            lost = Some(Loss::sum(lost, loss));
         }
-        if matches!(lost, Some((_, Some(_)))) && !counted.is_empty() {
+        if let Some(Loss { missed: missed @ Some(_), .. }) = &mut lost
+            && !counted.is_empty()
+        {
             counted.sort_unstable();
             let count = self.history.ledger.count(after, &counted);
-            lost = lost.map(|(to, missed)| (to, missed.zip(count).map(|(missed, count)| missed + count)));
+            *missed = missed.zip(count).map(|(missed, count)| missed + count);
         }
         lost
     }
