@@ -151,7 +151,7 @@ pub enum PublishError {
 /// What a hub holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubStats {
-    /// Events that were published since the hub was made.
+    /// Events that were published since the hub was made. With a [relay](Hub::relayed): that were appended.
     pub published: u64,
     /// Topics that have a history or a subscriber.
     pub topics: usize,
@@ -303,7 +303,8 @@ impl Hub {
     pub fn stats(&self) -> HubStats {
         let history = &self.0.history;
         HubStats {
-            published: history.head(),
+            // Not the head: the sequence jumps where the order is broken.
+            published: history.firehose.appended(),
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),
@@ -315,10 +316,10 @@ impl Hub {
     pub(crate) fn appended(&self, interest: &Interest) -> u64 {
         let history = &self.0.history;
         if interest.reads_firehose() {
-            return history.firehose.ring.retained().end;
+            return history.firehose.appended();
         }
         let topics = read(&history.topics);
-        interest.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.ring.retained().end).sum()
+        interest.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
     }
 
     /// Up to `limit` topics by name, from the one after `after` on, of which `is_wanted` says yes; and how many there are

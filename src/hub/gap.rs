@@ -20,7 +20,7 @@ pub struct Gap {
     pub from: Option<StreamPosition>,
     /// The last position that is missing.
     pub to: StreamPosition,
-    /// How many events are missing; none when that is not known.
+    /// How many events are missing; none when that is not known, as where the sequence jumped.
     pub missed: Option<u64>,
     /// The subscriber's filters that the missing events belong to, as the subscriber spelled them; none when they may belong
     /// to any of its filters.
@@ -40,11 +40,13 @@ pub enum GapReason {
     Epoch,
     /// The subscriber's position is none that this stream has given.
     UnknownId,
+    /// The backbone may have lost its last events: it restarted or failed over, and the sequence jumped ahead.
+    Lost,
 }
 
 impl GapReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId];
+    pub const ALL: [Self; 5] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId, Self::Lost];
 
     /// The reason as it is spelled on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -53,6 +55,7 @@ impl GapReason {
             Self::Lagged => "lagged",
             Self::Epoch => "epoch",
             Self::UnknownId => "unknown_id",
+            Self::Lost => "lost",
         }
     }
 }

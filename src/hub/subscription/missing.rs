@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::Subscription;
 use crate::hub::gap::{Gap, GapReason};
 use crate::hub::interest::Rest;
+use crate::hub::numbering;
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::topic::TopicFilter;
@@ -69,10 +70,20 @@ impl Subscription {
             return None;
         }
         let taken = self.history.position(self.taken);
-        // Of several breaks that it did not come by, a new epoch is what counts.
-        let reason = if taken.epoch == last.numbering.epoch { last.reason } else { GapReason::Epoch };
-        let missed = (reason != GapReason::Epoch && self.is_all()).then(|| last.base.saturating_sub(self.taken));
-        let from = pending.map_or(Some(taken), |gap| gap.from);
+        let (reason, from, missed) = match pending {
+            // Its position is not known here: nothing that follows it can be counted.
+            Some(gap) if matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId) => (gap.reason, gap.from, None),
+            // Of several breaks that it did not come by, a new epoch is what counts.
+            pending if taken.epoch != last.numbering.epoch => {
+                (GapReason::Epoch, pending.map_or(Some(taken), |gap| gap.from), None)
+            }
+            pending => {
+                let reason = numbering::reason(last.reason, self.taken, last.base);
+                let count = numbering::count(self.taken, last.base).filter(|_| self.is_all());
+                let (from, before) = pending.map_or((Some(taken), Some(0)), |gap| (gap.from, gap.missed));
+                (reason, from, count.zip(before).map(|(count, before)| count + before))
+            }
+        };
         self.taken = self.taken.max(last.base);
         let resume = self.history.position(self.taken);
         self.catch_up = None;
@@ -106,7 +117,7 @@ impl Subscription {
             Read::Empty => head,
             Read::Lagged => self.taken,
         });
-        let to = lost.to;
+        let (to, reason) = (lost.to, numbering::reason(reason, self.taken, lost.to));
         // One cursor has been told of all up to `to`, whatever has happened to its next frame since.
         let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) }.max(self.taken);
         let topics = (lost.cursors.len() < self.cursors.len()).then(|| self.filters_of(&lost.cursors));

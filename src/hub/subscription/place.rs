@@ -8,6 +8,7 @@ use crate::hub::channel::Channel;
 use crate::hub::frame::Frame;
 use crate::hub::gap::GapReason;
 use crate::hub::interest::Start;
+use crate::hub::numbering;
 use crate::hub::relay::CatchUp;
 use crate::position::Sequence;
 use crate::ring::Read;
@@ -78,7 +79,7 @@ impl Subscription {
             let Some(evicted) = place.evicted else { continue };
             let count = if channel.topic.is_none() {
                 // Everything stood in the firehose; of what a pattern takes there is no count.
-                self.filter.is_none().then(|| evicted - after)
+                numbering::count(after, evicted).filter(|_| self.filter.is_none())
             } else {
                 counted.push((channel.id, evicted));
                 (after >= place.known_since).then_some(0)
