@@ -38,6 +38,9 @@ pub struct StreamPosition {
 }
 
 impl StreamPosition {
+    /// The position that no event has: it stands for one that is not known.
+    pub const UNKNOWN: Self = Self::new(Epoch(0), 0);
+
     /// The position of `sequence` within `epoch`.
     pub const fn new(epoch: Epoch, sequence: Sequence) -> Self {
         Self { epoch, sequence }

@@ -12,8 +12,9 @@ use crate::topic::TopicFilter;
 use crate::wire::chunk::Chunk;
 use crate::wire::sse::Block;
 
-/// The first event of a stream. Its id is the position that the stream starts from; when the client asked for a position
-/// of another numbering it bears none, and the gap that follows says where the stream goes on.
+/// The first event of a stream. Its id is the position that the stream starts from. When that is not the position that the
+/// client asked for, a gap follows, and the id is such that a client that resumes without it gets it then: an event without
+/// an id would clear the id that the client has (WHATWG HTML, section 9.2.6).
 pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
     #[derive(Serialize)]
     struct Hello {
@@ -30,7 +31,7 @@ pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
         replayed: opening.replayed,
         retry,
     };
-    block(Some(retry), opening.position, b"system", &hello)
+    block(Some(retry), Some(opening.id), b"system", &hello)
 }
 
 /// Events that the client will not get.

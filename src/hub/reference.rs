@@ -297,17 +297,16 @@ impl World {
         let retained = self.retained(&interest, 0);
         let before_first = retained.first().map_or(self.head(), |first| first - 1);
         let (subscription, opening) = self.hub.subscribe(interest.clone(), start);
-        let (position, last_id) = match start {
-            Start::Live => (Some(self.head()), None),
-            Start::Earliest => (Some(before_first), None),
-            Start::Newest(0) => (Some(self.head()), None),
+        let position = match start {
+            Start::Live => Some(self.head()),
+            Start::Earliest => Some(before_first),
+            Start::Newest(0) => Some(self.head()),
             Start::Newest(count) => {
                 let first = retained.iter().rev().nth(count as usize - 1);
-                (Some(first.map_or(before_first, |first| first - 1)), None)
+                Some(first.map_or(before_first, |first| first - 1))
             }
-            Start::After(position) if self.is_known(start) => (Some(position.sequence), None),
-            Start::After(position) => (None, Some(position)),
-            Start::UnknownId => (None, None),
+            Start::After(position) if self.is_known(start) => Some(position.sequence),
+            Start::After(_) | Start::UnknownId => None,
         };
         if Self::is_pattern(&interest) && matches!(start, Start::Earliest | Start::Newest(_)) {
             // The first frame of the firehose need not be one that the pattern takes.
@@ -315,6 +314,11 @@ impl World {
         } else {
             assert_eq!(opening.position, position.map(at), "{start:?}");
         }
+        let asked = match start {
+            Start::After(position) if position.epoch != EPOCH => position,
+            _ => StreamPosition::UNKNOWN,
+        };
+        assert_eq!(opening.id, opening.position.unwrap_or(asked), "{start:?}");
         let position = opening.position.map(|position| position.sequence);
         let after = position.unwrap_or(0);
         assert_eq!(opening.replayed.unwrap(), self.retained(&interest, after).len() as u64, "{start:?}");
@@ -322,7 +326,7 @@ impl World {
             subscription,
             filters,
             interest,
-            last_id: position.map(at).or(last_id),
+            last_id: Some(opening.id),
             seen: after,
             told: Vec::new(),
             opened: (self.head(), retained),

@@ -80,6 +80,10 @@ struct Cursor {
 /// Where a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
+    /// What a client holds as its last id until it is told of the gap that `position` speaks of, if it does: resuming after
+    /// this gets the same opening and the same gap. It is `position`, or the position of another epoch that was asked for,
+    /// or else [`StreamPosition::UNKNOWN`].
+    pub id: StreamPosition,
     /// The position after which the events come. None when the position asked for is not one of this epoch: a gap then
     /// says where the stream goes on.
     pub position: Option<StreamPosition>,

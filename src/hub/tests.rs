@@ -95,7 +95,8 @@ fn a_subscriber_starts_where_it_asks_to() {
     for topic in ["a", "b", "a", "b", "c", "a"] {
         publish(&hub, topic);
     }
-    let opening = |position, replayed| Opening { position: Some(at(position)), replayed: Some(replayed) };
+    let opening =
+        |position, replayed| Opening { id: at(position), position: Some(at(position)), replayed: Some(replayed) };
     assert_eq!(read(&hub, &["a"], Start::Live), (vec![], vec![], opening(6, 0)));
     assert_eq!(read(&hub, &["a"], Start::Earliest), (vec![1, 3, 6], vec![], opening(0, 3)));
     assert_eq!(read(&hub, &["a"], Start::After(at(1))), (vec![3, 6], vec![], opening(1, 2)));
@@ -169,7 +170,7 @@ fn who_starts_with_the_earliest_of_several_topics_is_told_what_is_missing_after_
     for start in [Start::Earliest, Start::Newest(100), Start::After(at(0))] {
         let (sequences, gaps, opening) = read(&hub, &["quiet", "busy"], start);
         assert_eq!((sequences, gaps), (vec![1, 4, 5], vec![gap.clone()]), "{start:?}");
-        assert_eq!(opening, Opening { position: Some(at(0)), replayed: Some(3) });
+        assert_eq!(opening, Opening { id: at(0), position: Some(at(0)), replayed: Some(3) });
     }
     assert_eq!(read(&hub, &["busy"], Start::Earliest).1, []);
 }
@@ -265,17 +266,31 @@ fn a_position_of_another_epoch_gets_a_gap_and_all_that_is_retained() {
     }
     let old = StreamPosition::new(Epoch(999), 2);
     let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(old));
-    assert_eq!((sequences, opening), (vec![2, 3], Opening { position: None, replayed: Some(2) }));
+    assert_eq!((sequences, opening), (vec![2, 3], Opening { id: old, position: None, replayed: Some(2) }));
     let gap = Gap { reason: GapReason::Epoch, from: Some(old), to: at(1), missed: None, topics: None, resume: at(1) };
     assert_eq!(gaps, [gap]);
+}
+
+/// A newer epoch can be another server's, of which this one has not heard yet.
+#[test]
+fn with_a_backbone_a_position_of_a_newer_epoch_is_unknown() {
+    let (hub, relay, _requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+    relay.begin_after(at(5), GapReason::Epoch);
+    let newer = StreamPosition::new(Epoch(EPOCH.0 + 1), 2);
+    let (_, gaps, opening) = read(&hub, &["a"], Start::After(newer));
+    assert_eq!((gaps[0].reason, gaps[0].from, opening.id), (GapReason::UnknownId, None, StreamPosition::UNKNOWN));
+    let older = StreamPosition::new(Epoch(EPOCH.0 - 1), 2);
+    let (_, gaps, opening) = read(&hub, &["a"], Start::After(older));
+    assert_eq!((gaps[0].reason, gaps[0].from, opening.id), (GapReason::Epoch, Some(older), older));
 }
 
 #[test]
 fn a_position_that_was_never_given_gets_a_gap_and_all_that_is_retained() {
     let hub = hub(10, 64);
     publish(&hub, "a");
-    for start in [Start::UnknownId, Start::After(at(2))] {
-        let (sequences, gaps, _) = read(&hub, &["a"], start);
+    for start in [Start::UnknownId, Start::After(at(2)), Start::After(StreamPosition::UNKNOWN)] {
+        let (sequences, gaps, opening) = read(&hub, &["a"], start);
+        assert_eq!(opening, Opening { id: StreamPosition::UNKNOWN, position: None, replayed: Some(1) });
         let gap =
             Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, topics: None, resume: at(0) };
         assert_eq!((sequences, gaps), (vec![1], vec![gap]));
@@ -356,7 +371,7 @@ fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
     publish(&hub, "a");
     assert_eq!(
         read(&hub, &["a"], Start::After(at(2))),
-        (vec![3], vec![], Opening { position: Some(at(2)), replayed: Some(1) })
+        (vec![3], vec![], Opening { id: at(2), position: Some(at(2)), replayed: Some(1) })
     );
 }
 

@@ -107,10 +107,11 @@ fn an_id_that_was_never_given_is_told_and_all_that_is_retained_follows() {
             ("07-1", unknown.clone()),
             ("7-99999999999999999999", unknown.clone()),
             ("7-11", unknown.clone()),
-            ("\u{e4}", unknown),
+            ("\u{e4}", unknown.clone()),
             ("6-3", epoch("6-3")),
             ("8-0", epoch("8-0")),
-            ("0-0", epoch("0-0")),
+            ("0-1", epoch("0-1")),
+            ("0-0", unknown.clone()),
         ] {
             let mut stream = server.subscribe_with("/stream?topics=a,b", &[("last-event-id", id)]).await;
             let hello = stream.hello().await;

@@ -10,7 +10,7 @@ use crate::hub::gap::GapReason;
 use crate::hub::interest::Start;
 use crate::hub::numbering;
 use crate::hub::relay::CatchUp;
-use crate::position::Sequence;
+use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::ring::Read;
 
 impl Subscription {
@@ -23,21 +23,24 @@ impl Subscription {
             Start::Live => (head, None),
             Start::Earliest => (oldest, None),
             Start::Newest(count) => (self.before_newest(count, head).max(oldest), None),
-            Start::UnknownId => (oldest, Some((GapReason::UnknownId, None))),
+            Start::UnknownId | Start::After(StreamPosition::UNKNOWN) => (oldest, Some((GapReason::UnknownId, None))),
             Start::After(position) => match last.numbering.sequence(position) {
-                None if position.epoch == last.numbering.epoch => (oldest, Some((GapReason::UnknownId, None))),
-                None => (oldest, Some((GapReason::Epoch, Some(position)))),
-                Some(sequence) if sequence > head => (oldest, Some((GapReason::UnknownId, None))),
-                Some(sequence) => (sequence, Some((GapReason::Evicted, Some(position)))),
+                Some(sequence) if sequence <= head => (sequence, Some((GapReason::Evicted, Some(position)))),
+                None if self.is_of_earlier_epoch(position, last.numbering.epoch) => {
+                    (oldest, Some((GapReason::Epoch, Some(position))))
+                }
+                _ => (oldest, Some((GapReason::UnknownId, None))),
             },
         };
         self.taken = after;
         let lost = self.place_cursors(after);
         let can_fetch = self.history.requester().is_some();
+        let id = resumes.and_then(|(_, from)| from).unwrap_or(StreamPosition::UNKNOWN);
         let position = match resumes {
             Some((GapReason::Evicted, _)) | None if can_fetch && lost.is_some() && self.wants_all_after(start) => {
                 self.catch_up = Some(Box::new(CatchUp::Placing));
-                return Opening { position: Some(self.history.position(after)), replayed: None };
+                let id = self.history.position(after);
+                return Opening { id, position: Some(id), replayed: None };
             }
             None => {
                 // Nobody asked for what was evicted before the first retained frame. What is missing after it, of another
@@ -59,7 +62,13 @@ impl Subscription {
             }
         };
         let replayed = self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum();
-        Opening { position, replayed: Some(replayed) }
+        Opening { id: position.unwrap_or(id), position, replayed: Some(replayed) }
+    }
+
+    /// Whether a position may have been given by an epoch before the present one. Without a backbone there is no order of
+    /// epochs to rely on: the clock may have been set back between two runs of this server.
+    fn is_of_earlier_epoch(&self, position: StreamPosition, present: Epoch) -> bool {
+        position.epoch < present || (position.epoch > present && self.history.requester().is_none())
     }
 
     /// Whether what has left the rings is asked for as well.
