@@ -31,6 +31,8 @@ pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
 pub use interest::{Interest, Start};
+#[cfg(feature = "redis")]
+pub(crate) use numbering::JUMP;
 use relay::{Relay, Requester, Requests};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
@@ -151,7 +153,7 @@ pub enum PublishError {
 /// What a hub holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HubStats {
-    /// Events that were published since the hub was made.
+    /// Events that were published since the hub was made. With a [relay](Hub::relayed): that were appended.
     pub published: u64,
     /// Topics that have a history or a subscriber.
     pub topics: usize,
@@ -303,7 +305,8 @@ impl Hub {
     pub fn stats(&self) -> HubStats {
         let history = &self.0.history;
         HubStats {
-            published: history.head(),
+            // Not the head: the sequence jumps where the order is broken.
+            published: history.firehose.appended(),
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),
@@ -311,12 +314,14 @@ impl Hub {
     }
 
     /// How many events the channels that `interest` reads have had: a subscription that is up to date has passed as many.
+    /// The firehose has those of the named topics too.
     pub(crate) fn appended(&self, interest: &Interest) -> u64 {
         let history = &self.0.history;
+        if interest.reads_firehose() {
+            return history.firehose.appended();
+        }
         let topics = read(&history.topics);
-        let named = interest.topics().iter().filter_map(|topic| topics.get(topic));
-        let firehose = interest.reads_firehose().then_some(&history.firehose);
-        named.chain(firehose).map(|channel| channel.ring.retained().end).sum()
+        interest.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
     }
 
     /// Up to `limit` topics by name, from the one after `after` on, of which `is_wanted` says yes; and how many there are

@@ -32,8 +32,8 @@ use super::link::LinkError;
 use super::script::{self, Look, State};
 use super::status::{Status, add};
 use crate::event::Event;
-use crate::hub::GapReason;
 use crate::hub::relay::Relay;
+use crate::hub::{GapReason, JUMP};
 use crate::position::{Epoch, Sequence, StreamPosition};
 
 /// How many entries are read in one go.
@@ -42,10 +42,7 @@ const COUNT: usize = 1024;
 /// How long a read waits for news before the stream is looked at.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The least distance of a jump: more than all the events that a Redis can lose.
-const JUMP: Sequence = 1 << 40;
-
-/// What is added to it at random, below this. The sequences last for more than 2,000 jumps.
+/// A jump is this much at most longer than the least distance, at random. The sequences last for more than 2,000 jumps.
 const SPREAD: Sequence = 1 << 52;
 
 /// Beyond this sequence a new epoch begins in place of a jump.

@@ -8,11 +8,13 @@ use crate::hub::{Gap, Opening};
 use crate::metrics::Ending;
 use crate::position::StreamPosition;
 use crate::presence::ClientId;
+use crate::topic::TopicFilter;
 use crate::wire::chunk::Chunk;
 use crate::wire::sse::Block;
 
-/// The first event of a stream. Its id is the position that the stream starts from; when the client asked for a position
-/// of another numbering it bears none, and the gap that follows says where the stream goes on.
+/// The first event of a stream. Its id is the position that the stream starts from. When that is not the position that the
+/// client asked for, a gap follows, and the id is such that a client that resumes without it gets it then: an event without
+/// an id would clear the id that the client has (WHATWG HTML, section 9.2.6).
 pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
     #[derive(Serialize)]
     struct Hello {
@@ -29,23 +31,26 @@ pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
         replayed: opening.replayed,
         retry,
     };
-    block(Some(retry), opening.position, b"system", &hello)
+    block(Some(retry), Some(opening.id), b"system", &hello)
 }
 
 /// Events that the client will not get.
 pub(crate) fn gap(gap: &Gap) -> Chunk {
     #[derive(Serialize)]
-    struct Data {
+    struct Data<'a> {
         reason: &'static str,
         from: Option<String>,
         to: String,
         missed: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        topics: Option<Vec<&'a str>>,
     }
     let data = Data {
         reason: gap.reason.as_str(),
         from: gap.from.as_ref().map(ToString::to_string),
         to: gap.to.to_string(),
         missed: gap.missed,
+        topics: gap.topics.as_ref().map(|topics| topics.iter().map(TopicFilter::as_str).collect()),
     };
     block(None, Some(gap.resume), b"gap", &data)
 }
@@ -105,10 +110,22 @@ mod tests {
     #[test]
     fn a_gap_says_what_is_missing_and_where_the_stream_goes_on() {
         let at = |sequence| StreamPosition::new(Epoch(7), sequence);
-        let lost = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(5), missed: Some(4), resume: at(5) };
+        let evicted = Gap {
+            reason: GapReason::Evicted,
+            from: Some(at(1)),
+            to: at(5),
+            missed: Some(4),
+            topics: None,
+            resume: at(5),
+        };
         let data = r#"{"reason":"evicted","from":"7-1","to":"7-5","missed":4}"#;
-        assert_eq!(gap(&lost).body(), format!("id: 7-5\nevent: gap\ndata: {data}\n\n").as_bytes());
-        let unknown = Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, resume: at(0) };
+        assert_eq!(gap(&evicted).body(), format!("id: 7-5\nevent: gap\ndata: {data}\n\n").as_bytes());
+        let filters = ["b", "zz:*"].map(|filter| TopicFilter::new(filter).unwrap());
+        let some = Gap { topics: Some(filters.to_vec()), resume: at(2), ..evicted };
+        let data = r#"{"reason":"evicted","from":"7-1","to":"7-5","missed":4,"topics":["b","zz:*"]}"#;
+        assert_eq!(gap(&some).body(), format!("id: 7-2\nevent: gap\ndata: {data}\n\n").as_bytes());
+        let unknown =
+            Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, topics: None, resume: at(0) };
         let data = r#"{"reason":"unknown_id","from":null,"to":"7-0","missed":null}"#;
         assert_eq!(gap(&unknown).body(), format!("id: 7-0\nevent: gap\ndata: {data}\n\n").as_bytes());
     }

@@ -125,6 +125,11 @@ impl Channel {
         indices.end - indices.start
     }
 
+    /// How many events it has had, since it was made.
+    pub(crate) fn appended(&self) -> u64 {
+        self.ring.retained().end
+    }
+
     /// The newest event that this channel has had, retained or not.
     pub(crate) fn newest(&self) -> Sequence {
         let tail = lock(&self.tail);
@@ -162,7 +167,7 @@ impl Channel {
 
     /// Whether it has had events, since it was made.
     pub(crate) fn is_used(&self) -> bool {
-        self.ring.retained().end > 0
+        self.appended() > 0
     }
 
     /// Whether nobody reads this channel, and nobody published to it in the ticks `recent`, or since it was made: what it

@@ -1,8 +1,13 @@
 //! What a subscriber is told when it missed events.
 
 use crate::position::StreamPosition;
+use crate::topic::TopicFilter;
 
 /// Events that a subscriber did not receive and will not receive.
+///
+/// Nothing else is missing: what is after `from` and up to `to` and belongs to a filter that `topics` does not name was
+/// delivered, or follows. A topic that the subscription names belongs to that name only, also where one of its patterns
+/// matches it. Some events of the filters named may follow as well, when their topics have lost less than others.
 ///
 /// With one topic, or everything, a subscriber that counts what it received and adds up what it `missed` gets exactly
 /// what was published after the position that it began with. With several topics it may be told of the same events
@@ -15,8 +20,11 @@ pub struct Gap {
     pub from: Option<StreamPosition>,
     /// The last position that is missing.
     pub to: StreamPosition,
-    /// How many events of the subscriber's topics are missing; none when that is not known.
+    /// How many events are missing; none when that is not known, as where the sequence jumped.
     pub missed: Option<u64>,
+    /// The subscriber's filters that the missing events belong to, as the subscriber spelled them; none when they may belong
+    /// to any of its filters.
+    pub topics: Option<Vec<TopicFilter>>,
     /// Where the stream goes on: a subscriber that resumes after this position gets what it would get now.
     pub resume: StreamPosition,
 }
@@ -32,7 +40,7 @@ pub enum GapReason {
     Epoch,
     /// The subscriber's position is none that this stream has given.
     UnknownId,
-    /// The backbone may have lost events.
+    /// The backbone may have lost its last events: it restarted or failed over, and the sequence jumped ahead.
     Lost,
 }
 

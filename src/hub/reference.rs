@@ -4,9 +4,13 @@
 //! hub, so that rings wrap, bytes run out and topics go. Whatever happens, a client that keeps its last event id
 //!
 //! * gets events of its topics only, in strictly rising order, none twice, over all its connections;
-//! * got each event of its topics between two that it got, or was told of a gap that covers it before the later one;
+//! * got each event of its topics between two that it got, or was told before the later one of a gap that covers it: in
+//!   its range, and by its filters;
+//! * misses nothing of the filters that a gap does not name;
 //! * is told a number of missed events only if that is the number, and always where it can be known;
-//! * is told of no gap where nothing is missing (but a pattern's: nobody knows what it would have taken);
+//! * is told of no gap where nothing is missing: of a named topic it missed an event, and of a pattern the firehose has
+//!   evicted one that the client has not passed, whether the pattern would have taken it or not;
+//! * is as far behind as it says, after a part of what was ready as well;
 //! * is told the right opening.
 
 use std::collections::BTreeSet;
@@ -145,8 +149,8 @@ struct Client {
     last_id: Option<StreamPosition>,
     /// Every event up to here was received or is in `told`, or came before the client.
     seen: Sequence,
-    /// Ranges of the gaps that it was told of, each after its first and up to its second.
-    told: Vec<(Sequence, Sequence)>,
+    /// Ranges of the gaps that it was told of, each after its first and up to its second, and of which filters.
+    told: Vec<(Sequence, Sequence, Option<Vec<TopicFilter>>)>,
     /// What was published and what of it was retained when this connection was opened: its first gap tells of that.
     opened: (Sequence, BTreeSet<Sequence>),
     /// Events that the gaps of this connection counted.
@@ -293,17 +297,16 @@ impl World {
         let retained = self.retained(&interest, 0);
         let before_first = retained.first().map_or(self.head(), |first| first - 1);
         let (subscription, opening) = self.hub.subscribe(interest.clone(), start);
-        let (position, last_id) = match start {
-            Start::Live => (Some(self.head()), None),
-            Start::Earliest => (Some(before_first), None),
-            Start::Newest(0) => (Some(self.head()), None),
+        let position = match start {
+            Start::Live => Some(self.head()),
+            Start::Earliest => Some(before_first),
+            Start::Newest(0) => Some(self.head()),
             Start::Newest(count) => {
                 let first = retained.iter().rev().nth(count as usize - 1);
-                (Some(first.map_or(before_first, |first| first - 1)), None)
+                Some(first.map_or(before_first, |first| first - 1))
             }
-            Start::After(position) if self.is_known(start) => (Some(position.sequence), None),
-            Start::After(position) => (None, Some(position)),
-            Start::UnknownId => (None, None),
+            Start::After(position) if self.is_known(start) => Some(position.sequence),
+            Start::After(_) | Start::UnknownId => None,
         };
         if Self::is_pattern(&interest) && matches!(start, Start::Earliest | Start::Newest(_)) {
             // The first frame of the firehose need not be one that the pattern takes.
@@ -311,6 +314,11 @@ impl World {
         } else {
             assert_eq!(opening.position, position.map(at), "{start:?}");
         }
+        let asked = match start {
+            Start::After(position) if position.epoch != EPOCH => position,
+            _ => StreamPosition::UNKNOWN,
+        };
+        assert_eq!(opening.id, opening.position.unwrap_or(asked), "{start:?}");
         let position = opening.position.map(|position| position.sequence);
         let after = position.unwrap_or(0);
         assert_eq!(opening.replayed.unwrap(), self.retained(&interest, after).len() as u64, "{start:?}");
@@ -318,7 +326,7 @@ impl World {
             subscription,
             filters,
             interest,
-            last_id: position.map(at).or(last_id),
+            last_id: Some(opening.id),
             seen: after,
             told: Vec::new(),
             opened: (self.head(), retained),
@@ -361,6 +369,12 @@ impl World {
             self.receive(client, frame);
         }
         client.subscription.take(&batch, count);
+        if Self::is_pattern(&client.interest) && (1..batch.len()).contains(&count) {
+            let behind = self.head() - client.seen;
+            let retained = retained_in(&self.hub.0.history.firehose).len() as u64;
+            let is_behind = behind.min(retained)..=behind;
+            assert!(is_behind.contains(&client.subscription.behind()), "no cursor stays behind");
+        }
         true
     }
 
@@ -383,10 +397,21 @@ impl World {
         client.last_id = Some(at(sequence));
     }
 
+    /// Whether a gap that names these filters tells of this event.
+    fn is_about(&self, topics: Option<&[TopicFilter]>, interest: &Interest, sequence: Sequence) -> bool {
+        let topic = Topic::new(self.events[sequence as usize - 1]).unwrap();
+        topics.is_none_or(|filters| match interest.topics.contains(&topic) {
+            true => filters.contains(&TopicFilter::Exact(topic)),
+            false => filters.iter().any(|filter| filter.matches(&topic)),
+        })
+    }
+
     /// All that came up to `sequence` was received, or the client was told that it is missing.
     fn check_seen(&self, client: &mut Client, sequence: Sequence) {
         for missing in self.wanted(&client.interest, client.seen).range(..=sequence) {
-            let is_told = client.told.iter().any(|(from, to)| (from + 1..=*to).contains(missing));
+            let is_told = client.told.iter().any(|(from, to, topics)| {
+                (from + 1..=*to).contains(missing) && self.is_about(topics.as_deref(), &client.interest, *missing)
+            });
             assert!(is_told, "{missing} was neither received nor told as missing");
         }
     }
@@ -394,7 +419,6 @@ impl World {
     fn tell(&self, client: &mut Client, gap: Gap) {
         let resumed_from = client.last_id;
         let from = match gap.reason {
-            GapReason::Lost => unreachable!("the reference has no backbone"),
             GapReason::Evicted | GapReason::Lagged => {
                 assert_eq!(gap.from, resumed_from, "a gap begins with the last that was seen");
                 resumed_from.unwrap().sequence
@@ -407,6 +431,7 @@ impl World {
                 assert_eq!((gap.from, gap.missed), (None, None));
                 0
             }
+            GapReason::Lost => panic!("there is no backbone: {gap:?}"),
         };
         assert_eq!((gap.to.epoch, gap.resume.epoch), (EPOCH, EPOCH));
         let (to, resume) = (gap.to.sequence, gap.resume.sequence);
@@ -420,14 +445,34 @@ impl World {
         wanted.retain(|&wanted| wanted <= head);
         wanted.retain(|wanted| !client.counted.contains(wanted));
         let lost: BTreeSet<_> = wanted.difference(&retained).copied().collect();
-        let is_pattern = Self::is_pattern(&client.interest);
+        for &lost in &lost {
+            assert!(self.is_about(gap.topics.as_deref(), &client.interest, lost), "{lost} is missing: {gap:?}");
+        }
+        if let Some(topics) = &gap.topics {
+            let count = client.interest.topics.len() + usize::from(Self::is_pattern(&client.interest));
+            assert!(!topics.is_empty() && count > 1, "{gap:?}");
+            assert!(topics.iter().all(|filter| client.filters.contains(&filter.as_str())), "{gap:?}");
+        }
+        let is_named =
+            |topic: &Topic| gap.topics.as_ref().is_none_or(|t| t.contains(&TopicFilter::Exact(topic.clone())));
+        let has_pattern = Self::is_pattern(&client.interest)
+            && gap.topics.as_ref().is_none_or(|t| t.iter().any(|filter| matches!(filter, TopicFilter::Pattern(_))));
         if matches!(gap.reason, GapReason::Evicted | GapReason::Lagged) {
+            assert!(from < to, "nothing is missing: {gap:?}");
             match gap.missed {
                 Some(missed) => assert_eq!(missed, lost.len() as u64, "{gap:?}"),
-                None => assert!(is_pattern || self.has_swept, "the number of what is missing is known: {gap:?}"),
+                None => assert!(has_pattern || self.has_swept, "the number of what is missing is known: {gap:?}"),
             }
-            if !is_pattern {
+            if !has_pattern && !self.has_swept {
                 assert_eq!(lost.last(), Some(&to), "nothing is missing: {gap:?}");
+            }
+            for topic in client.interest.topics.iter().filter(|topic| is_named(topic) && !self.has_swept) {
+                let is_lost = lost.iter().any(|&lost| self.events[lost as usize - 1] == topic.as_str());
+                assert!(is_lost, "nothing is missing of {topic}: {gap:?}");
+            }
+            if has_pattern {
+                let firehose = retained_in(&self.hub.0.history.firehose).len() as u64;
+                assert!(self.head() - firehose > from, "nothing was evicted: {gap:?}");
             }
         }
         assert!(
@@ -436,7 +481,7 @@ impl World {
         );
         assert!(lost.range(to + 1..).next().is_none(), "a gap tells of all that is missing");
         client.counted.extend(lost);
-        client.told.push((from, to));
+        client.told.push((from, to, gap.topics));
         client.last_id = Some(gap.resume);
     }
 

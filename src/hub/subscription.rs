@@ -23,6 +23,7 @@
 //! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
 //! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
 
+mod missing;
 mod place;
 
 use std::collections::VecDeque;
@@ -38,6 +39,7 @@ use super::frame::Frame;
 use super::gap::{Gap, GapReason};
 use super::history::{History, TooManyTopics};
 use super::interest::{Interest, Start};
+use super::numbering;
 use super::relay::{CatchUp, place_after};
 use super::sampler::Sample;
 use super::wake::{SleeperKey, WakeGroup};
@@ -78,6 +80,10 @@ struct Cursor {
 /// Where a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
+    /// What a client holds as its last id until it is told of the gap that `position` speaks of, if it does: resuming after
+    /// this gets the same opening and the same gap. It is `position`, or the position of another epoch that was asked for,
+    /// or else [`StreamPosition::UNKNOWN`].
+    pub id: StreamPosition,
     /// The position after which the events come. None when the position asked for is not one of this epoch: a gap then
     /// says where the stream goes on.
     pub position: Option<StreamPosition>,
@@ -208,8 +214,7 @@ impl Subscription {
                 Read::Empty => {}
                 Read::Lagged => {
                     batch.clear();
-                    // It may be a break that took its events.
-                    return Err(self.broken().unwrap_or_else(|| self.lag(head)));
+                    return Err(self.lag(head));
                 }
                 Read::Run(run) => batch.open(number, run),
             }
@@ -281,10 +286,11 @@ impl Subscription {
                     **self.catch_up.as_mut().expect("it waits") = CatchUp::Reading(page, index);
                     let before = (oldest - 1).min(head);
                     if before > self.taken && !self.from_oldest {
-                        let missed = self.is_all().then(|| before - self.taken);
+                        let reason = numbering::reason(GapReason::Evicted, self.taken, before);
+                        let missed = numbering::count(self.taken, before).filter(|_| self.is_all());
                         let (from, to) = (Some(self.history.position(self.taken)), self.history.position(before));
                         self.taken = before;
-                        return Poll::Ready(Err(Gap { reason: GapReason::Evicted, from, to, missed, resume: to }));
+                        return Poll::Ready(Err(Gap { reason, from, to, missed, topics: None, resume: to }));
                     }
                     self.from_oldest = false;
                 }
@@ -325,36 +331,6 @@ impl Subscription {
         }
     }
 
-    /// The gap of a break of the order that this has not come by yet, if there was one.
-    fn broken(&mut self) -> Option<Gap> {
-        if self.breaks == self.history.break_count() {
-            return None;
-        }
-        let (breaks, last, head) = self.history.now();
-        self.breaks = breaks;
-        let pending = self.gap.take();
-        if self.taken >= last.base && pending.is_none() {
-            return None;
-        }
-        let taken = self.history.position(self.taken);
-        // Of several breaks that it did not come by, a new epoch is what counts.
-        let reason = if taken.epoch == last.numbering.epoch { last.reason } else { GapReason::Epoch };
-        let missed = (reason != GapReason::Epoch && self.is_all()).then(|| last.base.saturating_sub(self.taken));
-        let from = pending.map_or(Some(taken), |gap| gap.from);
-        self.taken = self.taken.max(last.base);
-        let resume = self.history.position(self.taken);
-        self.catch_up = None;
-        self.place_or_tell(GapReason::Evicted, head);
-        Some(Gap { reason, from, to: resume, missed, resume })
-    }
-
-    /// Places the cursors behind what was taken. What is missing there is fetched, or else a gap.
-    fn place_or_tell(&mut self, reason: GapReason, head: Sequence) {
-        let lost = self.place_cursors(self.taken);
-        let from = Some(self.history.position(self.taken));
-        self.gap = lost.map(|(to, missed)| Box::new(self.gap(reason, from, to, missed, head)));
-    }
-
     /// Whether it takes every event of the hub.
     fn is_all(&self) -> bool {
         self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
@@ -387,7 +363,25 @@ impl Subscription {
             for &(cursor, index) in batch.ends() {
                 self.cursors[cursor].index = index;
             }
+        } else if self.filter.is_some() {
+            self.follow_taken();
         }
+    }
+
+    /// Moves the firehose's cursor past all that came up to the last frame that was taken. After a part of a batch no frame
+    /// of its own need have moved it: what it has passed over is not wanted, or was taken from a topic's ring.
+    #[cold]
+    fn follow_taken(&mut self) {
+        let Some(Cursor { channel, index }) = self.cursors.last_mut() else { return };
+        let next = channel.ring.partition_point(|frame| frame.sequence() <= self.taken);
+        // A retained frame before it shows that none was evicted in between.
+        if next > *index && matches!(channel.ring.read(next - 1), Read::Run(_)) {
+            *index = next;
+            return;
+        }
+        // What was evicted in between is the next to be read: that is how it is found missing.
+        let place = channel.place_after(self.taken);
+        *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
     }
 
     /// Whether there is a gap that was not handed out yet.
@@ -397,66 +391,32 @@ impl Subscription {
 
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
-        // A break takes all that there was, and is told as such; and who catches up reads no ring.
-        self.catch_up.is_none() && self.has_cursor_lagged() && self.breaks == self.history.break_count()
+        // A break takes all that there was, and is told as such; a reader that catches up reads no ring.
+        self.catch_up.is_none()
+            && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
+            && self.breaks == self.history.break_count()
     }
 
-    fn has_cursor_lagged(&self) -> bool {
-        self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
-    }
-
-    /// How many events of its channels its cursors have passed, each counted from the first that was ever there; see
+    /// How many events of its channels this has passed, counted from the first that was ever there; see
     /// [`Hub::appended`](super::Hub).
     pub(crate) fn passed(&self) -> u64 {
-        self.cursors.iter().map(|cursor| cursor.index).sum()
+        self.counted().iter().map(|cursor| cursor.index).sum()
     }
 
     /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.
     pub(crate) fn behind(&self) -> u64 {
-        self.cursors.iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+        self.counted().iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+    }
+
+    /// The cursors by which it is told how far this is behind. The firehose has the events of the named topics too: beside
+    /// it they are not counted again. Those that left the firehose and are still read from a topic's ring are not counted.
+    fn counted(&self) -> &[Cursor] {
+        if self.filter.is_some() { &self.cursors[self.cursors.len() - 1..] } else { &self.cursors }
     }
 
     /// What is picked from the channel; none when everything is.
     fn filter_of(&self, channel: &Channel) -> Option<&Interest> {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
-    }
-
-    /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed.
-    fn lag(&mut self, head: Sequence) -> Gap {
-        let mut missed = Some(0);
-        let mut to = self.taken;
-        for cursor in &mut self.cursors {
-            if let Read::Lagged = cursor.channel.ring.read(cursor.index) {
-                let (oldest, evicted) = cursor.channel.oldest_place();
-                let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
-                missed = missed.filter(|_| !is_filtered).map(|missed| missed + (oldest - cursor.index));
-                to = to.max(evicted);
-                cursor.index = oldest;
-            }
-        }
-        let from = Some(self.position());
-        self.gap(GapReason::Lagged, from, to, missed, head)
-    }
-
-    /// A gap up to `to`. With several cursors some may have frames from before that: the stream goes on with those.
-    fn gap(
-        &mut self,
-        reason: GapReason,
-        from: Option<StreamPosition>,
-        to: Sequence,
-        missed: Option<u64>,
-        head: Sequence,
-    ) -> Gap {
-        let next = self.cursors.iter().map(|cursor| match cursor.channel.ring.read(cursor.index) {
-            Read::Run(run) => run.get(cursor.index).sequence() - 1,
-            Read::Empty => head,
-            Read::Lagged => self.taken,
-        });
-        // One cursor has been told of all up to `to`, whatever has happened to its next frame since.
-        let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) }.max(self.taken);
-        self.taken = resume;
-        let (to, resume) = (self.history.position(to), self.history.position(resume));
-        Gap { reason, from, to, missed, resume }
     }
 }
 

@@ -32,6 +32,16 @@ fn publish(hub: &Hub, topic: &str) -> u64 {
     now(hub.publish(Event::new(Topic::new(topic).unwrap(), Payload::text("x")))).unwrap().sequence
 }
 
+fn publish_some(hub: &Hub, count: usize, topic: &str) {
+    for _ in 0..count {
+        publish(hub, topic);
+    }
+}
+
+fn filters(filters: &[&str]) -> Option<Vec<TopicFilter>> {
+    Some(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()).collect())
+}
+
 fn interest(filters: &[&str]) -> Interest {
     Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
 }
@@ -85,7 +95,8 @@ fn a_subscriber_starts_where_it_asks_to() {
     for topic in ["a", "b", "a", "b", "c", "a"] {
         publish(&hub, topic);
     }
-    let opening = |position, replayed| Opening { position: Some(at(position)), replayed: Some(replayed) };
+    let opening =
+        |position, replayed| Opening { id: at(position), position: Some(at(position)), replayed: Some(replayed) };
     assert_eq!(read(&hub, &["a"], Start::Live), (vec![], vec![], opening(6, 0)));
     assert_eq!(read(&hub, &["a"], Start::Earliest), (vec![1, 3, 6], vec![], opening(0, 3)));
     assert_eq!(read(&hub, &["a"], Start::After(at(1))), (vec![3, 6], vec![], opening(1, 2)));
@@ -104,7 +115,8 @@ fn who_comes_back_after_its_events_were_evicted_is_told_how_many() {
     }
     let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(at(1)));
     assert_eq!((sequences, opening.position), (vec![4, 6], Some(at(1))));
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), resume: at(3) };
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), topics: None, resume: at(3) };
     assert_eq!(gaps, [gap]);
     assert_eq!(read(&hub, &["a"], Start::After(at(3))).1, []);
 }
@@ -129,7 +141,14 @@ fn a_gap_in_one_topic_does_not_skip_the_others() {
     }
     let (sequences, gaps, _) = read(&hub, &["a", "b"], Start::After(at(1)));
     assert_eq!(sequences, [2, 4, 6, 7]);
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(5), missed: Some(2), resume: at(1) };
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(1)),
+        to: at(5),
+        missed: Some(2),
+        topics: filters(&["a"]),
+        resume: at(1),
+    };
     assert_eq!(gaps, [gap]);
 }
 
@@ -140,11 +159,18 @@ fn who_starts_with_the_earliest_of_several_topics_is_told_what_is_missing_after_
     for topic in ["quiet", "busy", "busy", "busy", "busy"] {
         publish(&hub, topic);
     }
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(0)), to: at(3), missed: Some(2), resume: at(0) };
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(0)),
+        to: at(3),
+        missed: Some(2),
+        topics: filters(&["busy"]),
+        resume: at(0),
+    };
     for start in [Start::Earliest, Start::Newest(100), Start::After(at(0))] {
         let (sequences, gaps, opening) = read(&hub, &["quiet", "busy"], start);
         assert_eq!((sequences, gaps), (vec![1, 4, 5], vec![gap.clone()]), "{start:?}");
-        assert_eq!(opening, Opening { position: Some(at(0)), replayed: Some(3) });
+        assert_eq!(opening, Opening { id: at(0), position: Some(at(0)), replayed: Some(3) });
     }
     assert_eq!(read(&hub, &["busy"], Start::Earliest).1, []);
 }
@@ -158,8 +184,78 @@ fn a_reader_that_lags_is_told_and_goes_on_with_the_oldest() {
     }
     let (sequences, gaps) = drain(&mut subscription);
     assert_eq!(sequences, [7, 8, 9, 10]);
-    let gap = Gap { reason: GapReason::Lagged, from: Some(at(0)), to: at(6), missed: Some(6), resume: at(6) };
+    let gap =
+        Gap { reason: GapReason::Lagged, from: Some(at(0)), to: at(6), missed: Some(6), topics: None, resume: at(6) };
     assert_eq!(gaps, [gap]);
+}
+
+/// The firehose has lost its first six events, and the topic's ring has lost none: of `log` nothing is missing.
+#[test]
+fn a_gap_names_its_filters_when_it_is_not_about_all() {
+    let hub = hub(100, 4);
+    let names = ["log", "zz:*", "quiet", "*.y"];
+    let (mut subscription, _) = hub.subscribe(interest(&names), Start::Live);
+    publish_some(&hub, 10, "log");
+    let topics = filters(&["zz:*", "*.y"]);
+    let lagged = Gap {
+        reason: GapReason::Lagged,
+        from: Some(at(0)),
+        to: at(6),
+        missed: None,
+        topics: topics.clone(),
+        resume: at(0),
+    };
+    assert_eq!(drain(&mut subscription), ((1..=10).collect(), vec![lagged.clone()]));
+    let evicted = Gap { reason: GapReason::Evicted, from: Some(at(2)), resume: at(2), ..lagged };
+    let (sequences, gaps, _) = read(&hub, &names, Start::After(at(2)));
+    assert_eq!((sequences, gaps), ((3..=10).collect(), vec![evicted]));
+    let (_, gaps, _) = read(&hub, &["zz:*"], Start::After(at(2)));
+    assert_eq!(gaps[0].topics, None, "there is no other filter");
+}
+
+#[test]
+fn a_gap_that_is_about_every_filter_names_none() {
+    let hub = hub(2, 64);
+    for topic in ["a", "b"].repeat(5) {
+        publish(&hub, topic);
+    }
+    let (_, gaps, _) = read(&hub, &["a", "b"], Start::After(at(0)));
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(0)), to: at(6), missed: Some(6), topics: None, resume: at(6) };
+    assert_eq!(gaps, [gap]);
+}
+
+/// A socket that takes one frame of each batch: there is always a frame that was offered and not taken. The cursor of the
+/// pattern delivers nothing, so that no frame of its own moves it on.
+#[test]
+fn partial_writes_leave_no_cursor_behind() {
+    let hub = hub(2000, 1000);
+    let (mut subscription, _) = hub.subscribe(interest(&["log", "zz:*"]), Start::Live);
+    let mut batch = Batch::default();
+    publish_some(&hub, 100, "log");
+    for taken in 1..5000 {
+        publish(&hub, if taken % 100 == 0 { "zz:1" } else { "log" });
+        assert_eq!(subscription.fill(&mut batch), Ok(()), "after {taken}");
+        assert_eq!(batch.frames().next().map(Frame::sequence), Some(taken));
+        subscription.take(&batch, 1);
+        assert!(!subscription.has_lagged());
+        assert_eq!(subscription.behind(), 100, "an event counts once, although it stands in two rings");
+        assert_eq!(hub.appended(&interest(&["log", "zz:*"])) - subscription.passed(), 100);
+    }
+}
+
+/// Between the batch and its partial write the firehose loses what the batch took from the topic's ring.
+#[test]
+fn an_event_that_was_taken_before_the_firehose_evicted_it_is_no_gap() {
+    let hub = hub(100, 4);
+    let (mut subscription, _) = hub.subscribe(interest(&["a", "zz:*"]), Start::Live);
+    publish_some(&hub, 4, "a");
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    publish_some(&hub, 3, "b");
+    subscription.take(&batch, 3);
+    assert!(!subscription.has_lagged());
+    assert_eq!(drain(&mut subscription), (vec![4], vec![]));
 }
 
 #[test]
@@ -170,19 +266,70 @@ fn a_position_of_another_epoch_gets_a_gap_and_all_that_is_retained() {
     }
     let old = StreamPosition::new(Epoch(999), 2);
     let (sequences, gaps, opening) = read(&hub, &["a"], Start::After(old));
-    assert_eq!((sequences, opening), (vec![2, 3], Opening { position: None, replayed: Some(2) }));
-    let gap = Gap { reason: GapReason::Epoch, from: Some(old), to: at(1), missed: None, resume: at(1) };
+    assert_eq!((sequences, opening), (vec![2, 3], Opening { id: old, position: None, replayed: Some(2) }));
+    let gap = Gap { reason: GapReason::Epoch, from: Some(old), to: at(1), missed: None, topics: None, resume: at(1) };
     assert_eq!(gaps, [gap]);
+}
+
+/// A newer epoch can be another server's, of which this one has not heard yet.
+#[test]
+fn with_a_backbone_a_position_of_a_newer_epoch_is_unknown() {
+    let (hub, relay, _requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+    relay.begin_after(at(5), GapReason::Epoch);
+    let newer = StreamPosition::new(Epoch(EPOCH.0 + 1), 2);
+    let (_, gaps, opening) = read(&hub, &["a"], Start::After(newer));
+    assert_eq!((gaps[0].reason, gaps[0].from, opening.id), (GapReason::UnknownId, None, StreamPosition::UNKNOWN));
+    let older = StreamPosition::new(Epoch(EPOCH.0 - 1), 2);
+    let (_, gaps, opening) = read(&hub, &["a"], Start::After(older));
+    assert_eq!((gaps[0].reason, gaps[0].from, opening.id), (GapReason::Epoch, Some(older), older));
 }
 
 #[test]
 fn a_position_that_was_never_given_gets_a_gap_and_all_that_is_retained() {
     let hub = hub(10, 64);
     publish(&hub, "a");
-    for start in [Start::UnknownId, Start::After(at(2))] {
-        let (sequences, gaps, _) = read(&hub, &["a"], start);
-        let gap = Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, resume: at(0) };
+    for start in [Start::UnknownId, Start::After(at(2)), Start::After(StreamPosition::UNKNOWN)] {
+        let (sequences, gaps, opening) = read(&hub, &["a"], start);
+        assert_eq!(opening, Opening { id: StreamPosition::UNKNOWN, position: None, replayed: Some(1) });
+        let gap =
+            Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, topics: None, resume: at(0) };
         assert_eq!((sequences, gaps), (vec![1], vec![gap]));
+    }
+}
+
+/// The backbone may have lost what it had after 3: the mark stands far ahead, in the same epoch.
+#[test]
+fn a_jump_of_the_sequence_is_a_gap_that_counts_nothing() {
+    let options = HubOptions { epoch: EPOCH, ..HubOptions::default() };
+    let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
+    let event = Event::new(Topic::new("a").unwrap(), Payload::text("x"));
+    relay.begin_after(at(0), GapReason::Epoch);
+    relay.append(&vec![event.clone(); 3]);
+    let live = || hub.subscribe(interest(&[]), Start::Live).0;
+    let (mut first, mut second) = (live(), live());
+    let mark = 3 + (1 << 40);
+    relay.begin_after(at(mark), GapReason::Lost);
+    relay.append(std::slice::from_ref(&event));
+    let gap = |from| Gap {
+        reason: GapReason::Lost,
+        from: Some(at(from)),
+        to: at(mark),
+        missed: None,
+        topics: None,
+        resume: at(mark),
+    };
+    assert_eq!(drain(&mut first), (vec![mark + 1], vec![gap(3)]));
+    assert_eq!(hub.stats().published, 4, "the sequences that were left out are no events");
+    // Two breaks at once: what the second one evicted is behind the jump as well.
+    relay.begin_after(at(mark + 9), GapReason::Evicted);
+    relay.append(std::slice::from_ref(&event));
+    assert_eq!(drain(&mut second), (vec![mark + 10], vec![Gap { to: at(mark + 9), resume: at(mark + 9), ..gap(3) }]));
+    // The backbone has nothing any more.
+    drop(requests);
+    for filters in [&[][..], &["a"], &["*"], &["quiet"]] {
+        let (sequences, gaps, _) = read(&hub, filters, Start::After(at(2)));
+        assert_eq!(gaps, [Gap { to: at(mark + 9), resume: at(mark + 9), ..gap(2) }], "{filters:?}");
+        assert_eq!(sequences.len(), usize::from(filters != ["quiet"]), "{filters:?}");
     }
 }
 
@@ -218,12 +365,13 @@ fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
     assert_eq!(hub.stats().topics, 0);
     assert_eq!(read(&hub, &["a"], Start::After(at(2))).1, []);
     let gaps = read(&hub, &["a"], Start::After(at(1))).1;
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, resume: at(2) };
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, topics: None, resume: at(2) };
     assert_eq!(gaps, [gap]);
     publish(&hub, "a");
     assert_eq!(
         read(&hub, &["a"], Start::After(at(2))),
-        (vec![3], vec![], Opening { position: Some(at(2)), replayed: Some(1) })
+        (vec![3], vec![], Opening { id: at(2), position: Some(at(2)), replayed: Some(1) })
     );
 }
 
@@ -241,7 +389,8 @@ fn the_quietest_topics_without_subscribers_make_room_for_new_ones() {
     assert_eq!(read(&hub, &["busy"], Start::After(at(1900))).0.len(), 50, "and so does one that is used");
     assert_eq!(read(&hub, &["t999"], Start::After(at(1900))).0, [1999]);
     let gaps = read(&hub, &["t1"], Start::After(at(1))).1;
-    let gap = Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: None, resume: at(3) };
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: None, topics: None, resume: at(3) };
     assert_eq!(gaps, [gap], "who comes back to one that is gone is told");
     assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "or not, when it has seen all of it");
 }

@@ -138,6 +138,34 @@ fn a_reader_of_a_quiet_topic_does_not_lag_because_another_is_busy() {
     });
 }
 
+/// Most events are read from the topic's ring. After each partial write the firehose's cursor has to follow although the
+/// pattern delivered nothing: otherwise a ring of 1,000 overtakes a reader that is 120 events behind.
+#[test]
+fn a_reader_of_a_topic_and_a_pattern_that_keeps_up_never_lags() {
+    const BEHIND: u64 = 120;
+    run(async {
+        for on_lag in ["close", "skip"] {
+            let options = HubOptions { history: 2000, firehose_history: 1000, ..Server::hub_options() };
+            let server = Server::with(options, |builder| builder.send_buffer(4096));
+            let target = format!("/stream?topics=log,zz:*&on_lag={on_lag}");
+            let mut stream = subscribe_without_reading(&server, &target).await.into_stream().await;
+            stream.hello().await;
+            let payload = format!("\"{}\"", "x".repeat(1000));
+            let topic = |sequence: u64| if sequence.is_multiple_of(500) { "zz:1" } else { "log" };
+            for published in 1..=4000 {
+                server.hub.publish(event(topic(published), &payload)).await.unwrap();
+                if published > BEHIND {
+                    stream.data_at(published - BEHIND).await;
+                }
+            }
+            let clients = server.get("/clients").await.ok();
+            let queued = clients["clients"][0]["queue_size"].as_u64().unwrap();
+            assert!((1..=BEHIND).contains(&queued), "{queued} are queued of {BEHIND}");
+            assert_eq!((server.stats().gaps, server.stats().cut_off_lagged), (0, 0), "on_lag={on_lag}");
+        }
+    });
+}
+
 /// To the server nothing is pending: all that it wrote stands in the kernel, which knows that nobody takes it.
 #[test]
 fn a_reader_that_takes_nothing_is_stalled_also_when_the_kernel_holds_all_that_is_pending() {

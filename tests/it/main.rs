@@ -16,6 +16,7 @@ mod files;
 mod health;
 mod hostile;
 mod lag;
+mod last_id;
 mod layers;
 mod limits;
 mod openapi;

@@ -152,8 +152,14 @@ fn what_the_backbone_has_dropped_is_a_gap_and_the_rest_follows() {
     nodes.trimmed = 33;
     let mut everything = nodes.subscribe(&[], Start::After(at(7, 20)));
     let told = nodes.drain(&mut everything);
-    let gap =
-        Gap { reason: GapReason::Evicted, from: Some(at(7, 20)), to: at(7, 33), missed: Some(13), resume: at(7, 33) };
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(7, 20)),
+        to: at(7, 33),
+        missed: Some(13),
+        topics: None,
+        resume: at(7, 33),
+    };
     assert_eq!(told[0], Told::Gap(gap));
     assert_eq!(ids(&told[1..]), (34..=100).collect::<Vec<_>>());
 }

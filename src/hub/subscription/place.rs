@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use super::missing::Loss;
 use super::{Cursor, Opening, Subscription};
 use crate::hub::channel::Channel;
 use crate::hub::frame::Frame;
 use crate::hub::gap::GapReason;
 use crate::hub::interest::Start;
+use crate::hub::numbering;
 use crate::hub::relay::CatchUp;
-use crate::position::Sequence;
+use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::ring::Read;
 
 impl Subscription {
@@ -21,21 +23,24 @@ impl Subscription {
             Start::Live => (head, None),
             Start::Earliest => (oldest, None),
             Start::Newest(count) => (self.before_newest(count, head).max(oldest), None),
-            Start::UnknownId => (oldest, Some((GapReason::UnknownId, None))),
+            Start::UnknownId | Start::After(StreamPosition::UNKNOWN) => (oldest, Some((GapReason::UnknownId, None))),
             Start::After(position) => match last.numbering.sequence(position) {
-                None if position.epoch == last.numbering.epoch => (oldest, Some((GapReason::UnknownId, None))),
-                None => (oldest, Some((GapReason::Epoch, Some(position)))),
-                Some(sequence) if sequence > head => (oldest, Some((GapReason::UnknownId, None))),
-                Some(sequence) => (sequence, Some((GapReason::Evicted, Some(position)))),
+                Some(sequence) if sequence <= head => (sequence, Some((GapReason::Evicted, Some(position)))),
+                None if self.is_of_earlier_epoch(position, last.numbering.epoch) => {
+                    (oldest, Some((GapReason::Epoch, Some(position))))
+                }
+                _ => (oldest, Some((GapReason::UnknownId, None))),
             },
         };
         self.taken = after;
         let lost = self.place_cursors(after);
         let can_fetch = self.history.requester().is_some();
+        let id = resumes.and_then(|(_, from)| from).unwrap_or(StreamPosition::UNKNOWN);
         let position = match resumes {
             Some((GapReason::Evicted, _)) | None if can_fetch && lost.is_some() && self.wants_all_after(start) => {
                 self.catch_up = Some(Box::new(CatchUp::Placing));
-                return Opening { position: Some(self.history.position(after)), replayed: None };
+                let id = self.history.position(after);
+                return Opening { id, position: Some(id), replayed: None };
             }
             None => {
                 // Nobody asked for what was evicted before the first retained frame. What is missing after it, of another
@@ -43,21 +48,27 @@ impl Subscription {
                 self.taken = self.before_first(head).max(after);
                 let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
                 let from = Some(self.position());
-                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
+                self.gap = lost.map(|lost| Box::new(self.gap(GapReason::Evicted, from, lost, head)));
                 from
             }
             Some((GapReason::Evicted, from)) => {
-                self.gap = lost.map(|(to, missed)| Box::new(self.gap(GapReason::Evicted, from, to, missed, head)));
+                self.gap = lost.map(|lost| Box::new(self.gap(GapReason::Evicted, from, lost, head)));
                 from
             }
             Some((reason, from)) => {
-                let to = lost.map_or(oldest, |(to, _)| to);
-                self.gap = Some(Box::new(self.gap(reason, from, to, None, head)));
+                let to = lost.map_or(oldest, |lost| lost.to);
+                self.gap = Some(Box::new(self.gap_of_all(reason, from, to, head)));
                 None
             }
         };
         let replayed = self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum();
-        Opening { position, replayed: Some(replayed) }
+        Opening { id: position.unwrap_or(id), position, replayed: Some(replayed) }
+    }
+
+    /// Whether a position may have been given by an epoch before the present one. Without a backbone there is no order of
+    /// epochs to rely on: the clock may have been set back between two runs of this server.
+    fn is_of_earlier_epoch(&self, position: StreamPosition, present: Epoch) -> bool {
+        position.epoch < present || (position.epoch > present && self.history.requester().is_none())
     }
 
     /// Whether what has left the rings is asked for as well.
@@ -65,31 +76,32 @@ impl Subscription {
         matches!(start, Start::Earliest | Start::After(_))
     }
 
-    /// Sets each cursor to the first retained frame after `after`. Answers the newest sequence that is lost, if any is,
-    /// and how many are.
-    pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<(Sequence, Option<u64>)> {
-        let mut lost: Option<(Sequence, Option<u64>)> = None;
+    /// Sets each cursor to the first retained frame after `after`. Answers what is lost before these, if anything is.
+    pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<Loss> {
+        let mut lost: Option<Loss> = None;
         // The channels whose count stands in the ledger.
         let mut counted = Vec::new();
-        for cursor in &mut self.cursors {
+        for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let channel = &cursor.channel;
             let place = channel.place_after(after);
             cursor.index = place.index;
             let Some(evicted) = place.evicted else { continue };
             let count = if channel.topic.is_none() {
                 // Everything stood in the firehose; of what a pattern takes there is no count.
-                self.filter.is_none().then(|| evicted - after)
+                numbering::count(after, evicted).filter(|_| self.filter.is_none())
             } else {
                 counted.push((channel.id, evicted));
                 (after >= place.known_since).then_some(0)
             };
-            let (to, missed) = lost.unwrap_or((0, Some(0)));
-            lost = Some((to.max(evicted), missed.zip(count).map(|(missed, count)| missed + count)));
+            let loss = Loss::of(number, evicted, count);
+            lost = Some(Loss::sum(lost, loss));
         }
-        if matches!(lost, Some((_, Some(_)))) && !counted.is_empty() {
+        if let Some(Loss { missed: missed @ Some(_), .. }) = &mut lost
+            && !counted.is_empty()
+        {
             counted.sort_unstable();
             let count = self.history.ledger.count(after, &counted);
-            lost = lost.map(|(to, missed)| (to, missed.zip(count).map(|(missed, count)| missed + count)));
+            *missed = missed.zip(count).map(|(missed, count)| missed + count);
         }
         lost
     }
