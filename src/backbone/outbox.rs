@@ -64,7 +64,10 @@ pub(super) struct Outbox {
     status: Arc<Status>,
     /// Where publications go that replicas have to confirm.
     unconfirmed: Unconfirmed,
+    /// What came while there was no session, and when.
     waiting: VecDeque<(Publication, Instant)>,
+    /// Whether Redis could not be reached again after the last session.
+    is_away: bool,
     /// What was sent and not answered, or is to be sent next.
     batch: Option<Batch>,
     numbers: u64,
@@ -92,9 +95,19 @@ impl Outbox {
         status: Arc<Status>,
         unconfirmed: Unconfirmed,
     ) -> Self {
-        let waiting = VecDeque::new();
-        let (batch, numbers, acknowledged, has_complained) = (None, 0, None, false);
-        Self { publications, terms, keys, status, unconfirmed, waiting, batch, numbers, acknowledged, has_complained }
+        Self {
+            publications,
+            terms,
+            keys,
+            status,
+            unconfirmed,
+            waiting: VecDeque::new(),
+            is_away: false,
+            batch: None,
+            numbers: 0,
+            acknowledged: None,
+            has_complained: false,
+        }
     }
 
     /// The newest position that a publisher got.
@@ -102,16 +115,21 @@ impl Outbox {
         self.acknowledged
     }
 
-    /// Keeps publications waiting while Redis is away, each until its deadline. Never returns.
+    /// Notes whether the last attempt to begin a session failed. Until one has, a lost connection is no reason to refuse.
+    pub(super) fn set_away(&mut self, is_away: bool) {
+        self.is_away = is_away;
+    }
+
+    /// Keeps publications waiting while there is no session, each until its deadline. Never returns.
     pub(super) async fn wait_for_redis(&mut self) {
         loop {
             self.give_up(Instant::now());
             let batch = self.batch.as_ref().map(|batch| batch.deadline);
-            let next = self.waiting.iter().map(|(_, deadline)| *deadline).chain(batch).min();
+            let next = self.waiting.front().map(|(_, came)| *came + self.patience()).into_iter().chain(batch).min();
             let has_room = self.waiting.len() < MAX_WAITING;
             tokio::select! {
                 publication = self.publications.recv(), if has_room => match publication {
-                    Some(publication) => self.waiting.push_back((publication, Instant::now() + self.terms.patience)),
+                    Some(publication) => self.waiting.push_back((publication, Instant::now())),
                     None => pending().await,
                 },
                 () = async { sleep_until(next.expect("it is checked")).await }, if next.is_some() => {}
@@ -119,9 +137,15 @@ impl Outbox {
         }
     }
 
+    /// How long a publication may wait for a session.
+    fn patience(&self) -> Duration {
+        if self.is_away { self.terms.patience } else { self.terms.patience.max(self.terms.timeout) }
+    }
+
     /// Answers the publications whose deadline has passed.
     fn give_up(&mut self, now: Instant) {
-        while let Some((publication, _)) = self.waiting.pop_front_if(|(_, deadline)| *deadline <= now) {
+        let patience = self.patience();
+        while let Some((publication, _)) = self.waiting.pop_front_if(|(_, came)| *came + patience <= now) {
             publication.answer(Err(PublishError::Unavailable));
         }
         if let Some(batch) = self.batch.take_if(|batch| batch.deadline <= now) {
@@ -189,9 +213,8 @@ impl Outbox {
     /// Makes the next batch: waits for a publication, and takes what else is there.
     async fn gather(&mut self) {
         if self.waiting.is_empty() {
-            let deadline = |terms: &Terms| Instant::now() + terms.patience.max(terms.timeout);
             match self.publications.recv().await {
-                Some(publication) => self.waiting.push_back((publication, deadline(&self.terms))),
+                Some(publication) => self.waiting.push_back((publication, Instant::now())),
                 None => pending().await,
             }
         }

@@ -70,6 +70,7 @@ impl Worker {
                         on_first(Ok(()));
                     }
                     log.is_up(&self.status);
+                    self.outbox.set_away(false);
                     let (began, batches) = (Instant::now(), self.batches());
                     let Err(error) = self.serve(session).await;
                     self.replication.give_up();
@@ -80,7 +81,10 @@ impl Worker {
                     }
                     error
                 }
-                Err(error) => error,
+                Err(error) => {
+                    self.outbox.set_away(true);
+                    error
+                }
             };
             log.is_away(&self.status, &error);
             if let (Some(on_first), Lost::Link(error)) = (on_first.take(), error) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_until_ready};
+use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_for_replicas, wait_until_ready};
 use crate::process::{Http, Server, wait_until};
 
 #[test]
@@ -204,13 +204,6 @@ fn a_publisher_that_wants_replicas_is_told_how_many_have_its_event() {
     assert_eq!(status, 503);
     assert!(problem["detail"].as_str().unwrap().contains("only 0 of 1 replicas"), "{problem}");
     assert_eq!(problem["last_id"], stream.next().id.map_or(Value::Null, Value::from), "it is published all the same");
-}
-
-fn wait_for_replicas(redis: &Redis, count: usize) {
-    let deadline = Instant::now() + crate::process::PATIENCE;
-    while redis.cli(&["INFO", "replication"]).matches("state=online").count() < count {
-        assert!(Instant::now() < deadline, "no replica");
-    }
 }
 
 /// A server asks any of the cluster's, and goes to the one that has its keys.

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::proxy::{Flow, Proxy};
-use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_until_ready};
+use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_for_replicas, wait_until_ready};
 use crate::process::{Server, Stream};
 
 /// Redis keeps what is saved, and nothing else.
@@ -128,14 +128,15 @@ fn a_lossless_redis_restarts_without_a_gap_unless_events_are_missing() {
     next_is_lost_gap(&mut stream, &second);
 }
 
-/// Redis takes the batch, and its answer is held back until the connection is cut. Then the address leads to a replica,
-/// which refuses to write: that send did nothing, and the first one did.
+/// Redis takes the batch, and its answer is held back until the connection is cut. Then the address leads to a replica
+/// that lacks the batch and refuses to write: that send did nothing, and the first one did.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn an_event_whose_first_answer_was_lost_is_never_said_to_be_unpublished() {
     let redis = Redis::start();
-    let port = redis.port().to_string();
-    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    let replication = Proxy::to(redis.port());
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &replication.port().to_string()]);
+    wait_for_replicas(&redis, 1);
     let proxy = Proxy::to(redis.port());
     let a = Server::start(&["--redis", &proxy.url(), "--redis-timeout", "1s", "--publish-timeout", "3s"]);
     wait_until_ready(&a);
@@ -144,10 +145,12 @@ fn an_event_whose_first_answer_was_lost_is_never_said_to_be_unpublished() {
     a.publish("t", "before");
     assert_eq!(stream.next().data, "before");
     proxy.answers(Flow::IsHeld);
+    replication.answers(Flow::IsHeld);
     std::thread::scope(|scope| {
         let mut http = a.http();
         let publisher = scope.spawn(move || try_publish(&mut http, "t", "perhaps"));
         assert_eq!(stream.next().data, "perhaps", "it is published");
+        redis.signal(Signal::STOP);
         proxy.lead_to(replica.port());
         proxy.cut();
         proxy.answers(Flow::Passes);
@@ -156,6 +159,7 @@ fn an_event_whose_first_answer_was_lost_is_never_said_to_be_unpublished() {
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("may have been published"), "{detail}");
     });
+    redis.signal(Signal::CONT);
 }
 
 /// A server that is led to a read-only Redis tries again, and not all the time.

@@ -56,3 +56,11 @@ fn try_publish(http: &mut Http, topic: &str, text: &str) -> (u16, serde_json::Va
     let answer = http.post(&format!("/publish/{topic}"), "text/plain", text.as_bytes());
     (answer.status, answer.json())
 }
+
+/// Waits until `count` replicas have what Redis has.
+fn wait_for_replicas(redis: &Redis, count: usize) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while redis.cli(&["INFO", "replication"]).matches("state=online").count() < count {
+        assert!(std::time::Instant::now() < deadline, "no replica");
+    }
+}

@@ -45,6 +45,10 @@ impl Proxy {
         Self { address, shared }
     }
 
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address)
     }
@@ -54,7 +58,7 @@ impl Proxy {
         self.shared.state.lock().unwrap().target.set_port(port);
     }
 
-    /// Sets what becomes of the bytes that come from Redis.
+    /// Sets what becomes of the bytes that come from the target.
     pub fn answers(&self, flow: Flow) {
         self.shared.state.lock().unwrap().answers = flow;
         self.shared.changed.notify_all();

@@ -150,6 +150,11 @@ impl Sentinel {
         self.0.port()
     }
 
+    /// The address of the master.
+    pub fn master(&self) -> String {
+        self.0.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"])
+    }
+
     /// Starts a planned failover.
     pub fn failover(&self) {
         let answer = self.0.cli(&["SENTINEL", "FAILOVER", "main"]);
