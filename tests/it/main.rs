@@ -34,3 +34,4 @@ mod support;
 mod systemd;
 mod tail_publish;
 mod takeover;
+mod unacknowledged;

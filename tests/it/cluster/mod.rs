@@ -3,6 +3,7 @@
 mod example;
 mod failures;
 mod fleet;
+mod ndjson;
 mod redis;
 mod refusals;
 mod resume;
