@@ -196,7 +196,7 @@ impl Builder {
         let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
         let metrics = Arc::new(Metrics::new(self.shards));
         let room = files::room(self.limits.max_connections, self.shards)?;
-        let limiter = Arc::new(Limiter::new(&self.limits, room.connections, room.turned_away));
+        let limiter = Arc::new(Limiter::new(&self.limits, room.connections, room.set_by, room.turned_away));
         Ok(Server { builder: self, listeners, metrics, limiter })
     }
 }

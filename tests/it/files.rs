@@ -1,10 +1,12 @@
-//! Out of file descriptors: who is connected notices nothing, who is not waits.
+//! Out of file descriptors: open streams go on, and health checks are answered as long as there is a file for them.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::process::{Crowd, News, PATIENCE, Server, cpu_time, limit_open_files, serve};
+use crate::process::{
+    Answer, Crowd, Http, News, PATIENCE, Server, cpu_time, limit_open_files, lower_open_file_limit, serve,
+};
 
 const PAUSES: &str = "accepting pauses";
 const AGAIN: &str = "accepting again";
@@ -24,10 +26,61 @@ fn greeted(crowd: &mut Crowd, count: usize) -> Vec<usize> {
     greeted
 }
 
+/// The answer to a request on a new connection, and how long it took. The few places for such connections may be taken for
+/// the moment that the server needs to see the end of those before.
+fn ask(server: &Server, path: &str) -> (Answer, Duration) {
+    let began = Instant::now();
+    loop {
+        match Http::connect(server.address()).try_get(path) {
+            Ok(answer) => return (answer, began.elapsed()),
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{path}: {error}"),
+        }
+    }
+}
+
+/// An orchestrator restarts a server whose health checks it cannot connect for.
+#[test]
+fn with_all_connections_taken_health_and_metrics_are_answered_on_new_ones() {
+    for max_connections in ["0", "auto"] {
+        let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", max_connections]);
+        let server = Server::launch(limit_open_files(64, &command));
+        let mut crowd = Crowd::new();
+        const ROOM: usize = 32;
+        for _ in 0..ROOM {
+            crowd.connect(server.address(), "");
+        }
+        greeted(&mut crowd, ROOM);
+        for round in 0..10 {
+            let full = "all 32 connections are taken (by the limit on open files, ulimit -n; setting max_connections)";
+            for (path, status, part) in [
+                ("/health/live", 200, "live"),
+                ("/health/ready", 503, full),
+                ("/metrics", 200, "fanline_max_connections 32"),
+                ("/stream", 503, "its limit is 32 (by the limit on open files, ulimit -n"),
+            ] {
+                let (answer, took) = ask(&server, path);
+                assert!(answer.status == status && answer.body.contains(part), "{round}: {path}: {answer:?}");
+                assert!(took < Duration::from_secs(1), "{round}: {path}: {took:?}");
+            }
+        }
+        assert_eq!(server.log.count(PAUSES), 0, "{:?}", server.log.lines());
+        crowd.leave(0);
+        crowd.leave(1);
+        let deadline = Instant::now() + PATIENCE;
+        while ask(&server, "/health/ready").0.status != 200 {
+            assert!(Instant::now() < deadline, "connections that ended make room");
+        }
+        server.publish("t", "to all");
+        crowd.everybody_gets(PATIENCE, "an event", |event| event.data == "to all");
+    }
+}
+
+/// Something else in the process or the system has taken the files that connections leave.
 #[test]
 fn out_of_file_descriptors_streams_go_on_accepting_pauses_and_waiting_clients_are_served_later() {
     let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", "0"]);
-    let server = Server::launch(limit_open_files(64, &command));
+    let server = Server::launch(limit_open_files(1024, &command));
+    lower_open_file_limit(server.pid(), 64);
     let mut http = server.http();
     assert_eq!(http.get("/health/ready").status, 200);
 
