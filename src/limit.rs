@@ -145,6 +145,12 @@ impl Limiter {
         self.connections.turn_away(address.into())
     }
 
+    /// Says that there is no file for one more connection.
+    pub(crate) fn refuse_for_want_of_files(&self) -> Over {
+        let detail = "no file descriptor is left: raise the limit on open files (ulimit -n)".to_owned();
+        self.refuse(Reason::Connections, detail, Some(connections::WAIT))
+    }
+
     /// Whether one more connection would be too many.
     pub(crate) fn is_full(&self) -> bool {
         self.connections.is_full()

@@ -35,6 +35,8 @@ pub(super) struct Room {
     /// What the number of connections follows from, as in an error.
     pub(super) set_by: &'static str,
     pub(super) turned_away: usize,
+    /// The size of each listener's [`Reserve`].
+    pub(super) reserved: usize,
 }
 
 /// How many connections there may be: `wanted`, or as many as there are open files for, also when any number is wanted: the
@@ -61,28 +63,37 @@ fn room_within(wanted: Option<usize>, shards: usize, files: Option<u64>) -> Resu
     }
     let connections = wanted.unwrap_or(if files == u64::MAX { usize::MAX } else { as_size(room) });
     let set_by = if wanted.is_some() { "setting max_connections" } else { SET_BY_FILES };
-    Ok(Room { connections, set_by, turned_away: as_size(turned_away) })
+    let reserved = as_size((turned_away / 8).max(2));
+    Ok(Room { connections, set_by, turned_away: as_size(turned_away), reserved })
 }
 
-/// A file descriptor that is kept for the moment when there is no other: given back then, it lets the rest of the process
-/// (health checks, metrics) go on opening files while no connection is accepted.
-pub(super) struct Reserve(Option<File>);
+/// File descriptors that are kept for the moment when there are no others. Released then, they are for connections that are
+/// turned away or that ask for health and metrics, and for the rest of the process.
+pub(super) struct Reserve {
+    files: Vec<File>,
+    size: usize,
+}
 
 impl Reserve {
-    pub(super) fn new() -> io::Result<Self> {
-        open().map(|file| Self(Some(file)))
+    pub(super) fn new(size: usize) -> io::Result<Self> {
+        let files = (0..size).map(|_| open()).collect::<io::Result<_>>()?;
+        Ok(Self { files, size })
     }
 
     pub(super) fn release(&mut self) {
-        self.0 = None;
+        self.files.clear();
     }
 
-    /// Takes the descriptor back, if there is one more besides.
+    pub(super) fn is_released(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Takes the descriptors back, if there is one more besides. Returns whether it has them.
     pub(super) fn take_back(&mut self) -> bool {
-        if let (Ok(reserve), Ok(_one_more)) = (open(), open()) {
-            self.0 = Some(reserve);
+        if let (true, Ok(reserve), Ok(_one_more)) = (self.is_released(), Self::new(self.size), open()) {
+            *self = reserve;
         }
-        self.0.is_some()
+        !self.is_released()
     }
 }
 
