@@ -81,7 +81,9 @@ fn an_upload_whose_redis_goes_away_midway_goes_on_exactly_at_the_line_of_its_ans
         let rest = server.http().post("/publish", NDJSON, lines(1006..=1010).as_bytes());
         assert_eq!(rest.status, 200, "{rest:?}");
         for n in 1..=1010 {
-            assert_eq!(stream.next().data, n.to_string());
+            // Redis may have lost events when it was killed.
+            let event = std::iter::repeat_with(|| stream.next()).find(|event| event.name != "gap");
+            assert_eq!(event.map(|event| event.data), Some(n.to_string()));
         }
     });
 }
