@@ -203,7 +203,7 @@ impl From<PublishError> for Problem {
             Outcome::Unknown => (None, None, None),
             Outcome::Published(at) => (Some(at.last.sequence - at.first.sequence + 1), id(at.first), id(at.last)),
         };
-        // Clients repeat a request by themselves when they are told after how long: only one that did nothing may be.
+        // `Retry-After` has clients repeat a request by themselves: only one that did nothing may be repeated.
         let problem = if published == Some(0) { problem } else { problem.without_retry() };
         problem.with("published", published).with("first_id", first).with("last_id", last)
     }
