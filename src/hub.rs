@@ -116,28 +116,32 @@ pub struct Published {
     pub last: StreamPosition,
 }
 
-/// Why an event was not published.
+/// Why a publication was not acknowledged; [`PublishError::outcome`] says what became of its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
     /// The hub was closed.
-    #[error("the hub is closed: the server is shutting down")]
+    #[error("{}: nothing was published", self.cause())]
     Closed,
     /// Whoever numbers the events cannot be reached.
-    #[error("the backbone is away: nothing was published, try again")]
+    #[error("{}: nothing was published, try again", self.cause())]
     Unavailable,
     /// The backbone was asked to publish, and did not say whether it has.
-    #[error("the backbone did not answer: the events may have been published, or may be yet")]
+    #[error(
+        "{}: the events may have been published, or may be yet; publishing them again may duplicate them",
+        self.cause()
+    )]
     Unknown,
     /// The backbone takes no more.
-    #[error("the backbone is out of memory: nothing was published")]
+    #[error("{}: nothing was published", self.cause())]
     OutOfMemory,
     /// The backbone refused, for a reason that its operator has to see to.
-    #[error("the backbone refused: nothing was published; the server's log says why")]
+    #[error("{}: nothing was published; the server's log says why", self.cause())]
     Refused,
     /// The events were published, and fewer replicas than wanted have said in time that they have them.
     #[error(
-        "published up to {}, but only {acknowledged} of {wanted} replicas have it: a fail-over may lose it",
+        "published up to {}, but only {acknowledged} of {wanted} replicas have it: a failover may lose it; publishing \
+         again would duplicate it",
         published.last
     )]
     NotReplicated {
@@ -148,6 +152,40 @@ pub enum PublishError {
         /// How many were wanted.
         wanted: u32,
     },
+}
+
+/// What became of the events of a publication that was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// None of them was or will be published: publishing them again duplicates nothing.
+    NotPublished,
+    /// They may have been published, or may be yet.
+    Unknown,
+    /// They were published: publishing them again duplicates them.
+    Published(Published),
+}
+
+impl PublishError {
+    /// What is known of the events.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Closed | Self::Unavailable | Self::OutOfMemory | Self::Refused => Outcome::NotPublished,
+            Self::Unknown => Outcome::Unknown,
+            Self::NotReplicated { published, .. } => Outcome::Published(published),
+        }
+    }
+
+    /// What went wrong, without what became of the events.
+    pub(crate) fn cause(self) -> &'static str {
+        match self {
+            Self::Closed => "the hub is closed because the server is shutting down",
+            Self::Unavailable => "the backbone is away",
+            Self::Unknown => "the backbone did not answer",
+            Self::OutOfMemory => "the backbone is out of memory",
+            Self::Refused => "the backbone refused",
+            Self::NotReplicated { .. } => "too few replicas have the events",
+        }
+    }
 }
 
 /// What a hub holds.

@@ -34,8 +34,7 @@ const SUMMARY_EVERY: u64 = 5;
 /// How many of something a server takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections. None is as many as the limit on open files has room for, [`usize::MAX`] any number: accepting pauses
-    /// then when files run out.
+    /// Open connections. None, and [`usize::MAX`], are as many as the limit on open files has room for.
     pub max_connections: Option<usize>,
     /// Open connections of one address; 0 is any number.
     pub max_connections_per_address: usize,
@@ -114,11 +113,12 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Takes at most `max_connections` at a time, and tells `turned_away` others at a time that they are too many; the
-    /// other limits are those of `limits`.
-    pub(crate) fn new(limits: &Limits, max_connections: usize, turned_away: usize) -> Self {
+    /// Takes at most `max_connections` at a time, a number that is `set_by` a setting or the system, and tells `turned_away`
+    /// others at a time that they are too many; the other limits are those of `limits`.
+    pub(crate) fn new(limits: &Limits, max_connections: usize, set_by: &'static str, turned_away: usize) -> Self {
+        let max_per_address = limits.max_connections_per_address;
         Self {
-            connections: Connections::new(max_connections, turned_away, limits.max_connections_per_address),
+            connections: Connections::new(max_connections, set_by, turned_away, max_per_address),
             connect_rate: limits.connect_rate.map(Meter::new),
             firehose: (limits.max_firehose > 0).then(|| Arc::new(Tally::new(limits.max_firehose))),
             max_silent_topics: if limits.max_silent_topics == 0 { usize::MAX } else { limits.max_silent_topics },
@@ -145,6 +145,12 @@ impl Limiter {
         self.connections.turn_away(address.into())
     }
 
+    /// Says that there is no file for one more connection.
+    pub(crate) fn refuse_for_want_of_files(&self) -> Over {
+        let detail = "no file descriptor is left: raise the limit on open files (ulimit -n)".to_owned();
+        self.refuse(Reason::Connections, detail, Some(connections::WAIT))
+    }
+
     /// Whether one more connection would be too many.
     pub(crate) fn is_full(&self) -> bool {
         self.connections.is_full()
@@ -153,6 +159,11 @@ impl Limiter {
     /// Open connections that may be; none is any number.
     pub(crate) fn max_connections(&self) -> Option<usize> {
         self.connections.max()
+    }
+
+    /// What the limit on connections follows from, as in an error.
+    pub(crate) fn max_connections_set_by(&self) -> &'static str {
+        self.connections.set_by()
     }
 
     /// Lets a subscriber of everything or of a pattern in; without a permit when these are not limited.
@@ -341,7 +352,7 @@ mod tests {
 
     #[test]
     fn what_has_no_limit_is_let_in() {
-        let limiter = Limiter::new(&Limits::default(), usize::MAX, 1);
+        let limiter = Limiter::new(&Limits::default(), usize::MAX, "setting", 1);
         let address = [127, 0, 0, 1].into();
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
         assert!(!limiter.is_full() && limiter.max_connections().is_none() && permits.len() == 1000);
@@ -357,7 +368,7 @@ mod tests {
     fn a_key_and_an_address_each_have_their_own_allowance() {
         let rate = |text: &str| Some(text.parse().unwrap());
         let limits = Limits { publish_rate: rate("1:10"), publish_rate_per_key: rate("2:4"), ..Limits::default() };
-        let limiter = Limiter::new(&limits, usize::MAX, 1);
+        let limiter = Limiter::new(&limits, usize::MAX, "setting", 1);
         let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let reason = |outcome: Result<(), Over>| outcome.map_err(|over| (over.reason, over.retry_after.is_some()));
         assert_eq!(reason(limiter.publish(here, Some(&[1; 32]), 4)), Ok(()));

@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn a_connection_is_counted_as_long_as_its_guard_lives() {
         let metrics = Arc::new(Metrics::new(2));
-        let limiter = Limiter::new(&Limits::default(), 2, 1);
+        let limiter = Limiter::new(&Limits::default(), 2, "setting", 1);
         let permit = || limiter.connect([127, 0, 0, 1].into()).unwrap();
         let mut first = ConnectionGuard::new(metrics.clone(), permit(), 0);
         let second = ConnectionGuard::new(metrics.clone(), permit(), 1);

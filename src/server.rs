@@ -49,6 +49,8 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     metrics: Arc<Metrics>,
     limiter: Arc<Limiter>,
+    /// Open files that each listener keeps in reserve.
+    reserved_files: usize,
 }
 
 /// What a server is made of.
@@ -196,8 +198,8 @@ impl Builder {
         let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
         let metrics = Arc::new(Metrics::new(self.shards));
         let room = files::room(self.limits.max_connections, self.shards)?;
-        let limiter = Arc::new(Limiter::new(&self.limits, room.connections, room.turned_away));
-        Ok(Server { builder: self, listeners, metrics, limiter })
+        let limiter = Arc::new(Limiter::new(&self.limits, room.connections, room.set_by, room.turned_away));
+        Ok(Server { builder: self, listeners, metrics, limiter, reserved_files: room.reserved })
     }
 }
 
@@ -243,7 +245,7 @@ impl Server {
     /// # Errors
     /// When a thread cannot be started, or accepting fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { builder, listeners, metrics, limiter } = self;
+        let Self { builder, listeners, metrics, limiter, reserved_files } = self;
         let (drain, is_draining) = watch::channel(false);
         let ids = Arc::new(ClientIds::new());
         let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
@@ -275,7 +277,7 @@ impl Server {
         let shards = listener::Shards { inboxes: inboxes.into(), metrics, limiter: limiter.clone() };
         let mut acceptors = JoinSet::new();
         for listener in listeners {
-            acceptors.spawn(listener::accept(listener, shards.clone()));
+            acceptors.spawn(listener::accept(listener, shards.clone(), reserved_files));
         }
         let keep_house = async {
             let mut seconds = tokio::time::interval(Duration::from_secs(1));

@@ -61,14 +61,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const MANY: usize = 10_000_000;
 
-/// Open connections; auto is as many as the limit on open files has room for, 0 any number: clients wait then when files run out.
+/// Open connections; auto is as many as the limit on open files has room for, and so is 0.
 pub static MAX_CONNECTIONS: Setting<OrAuto> = Setting {
     about: About::new(
         "max_connections",
         LIMITS,
         "CONNECTIONS",
         "auto",
-        "Open connections; auto is as many as the limit on open files has room for, 0 any number: clients wait then when files run out",
+        "Open connections; auto is as many as the limit on open files has room for, and so is 0",
     ),
     kind: OrAuto(Count { min: 0, max: MANY, unit: "connections" }),
 };

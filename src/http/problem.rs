@@ -9,9 +9,10 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::auth::Refusal;
-use crate::hub::PublishError;
 use crate::hub::relay::NotCaughtUp;
+use crate::hub::{Outcome, PublishError};
 use crate::limit::{Over, Reason};
+use crate::position::StreamPosition;
 use crate::wire::publication::InvalidPublication;
 
 /// Why a request was refused, and what to do about it.
@@ -97,6 +98,18 @@ impl Problem {
     pub(crate) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
         self.more.insert(member.to_owned(), value.into());
         self
+    }
+
+    /// The same problem, in other words.
+    #[must_use]
+    pub(crate) fn saying(self, detail: String) -> Self {
+        Self { detail: printable(detail), ..self }
+    }
+
+    /// The same problem of a request that must not be repeated as a whole.
+    #[must_use]
+    pub(crate) fn without_retry(self) -> Self {
+        Self { retry_after: None, ..self }
     }
 
     /// The same problem, its detail put after what it is about.
@@ -191,11 +204,14 @@ impl From<InvalidPublication> for Problem {
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let problem = Self::unavailable(error.to_string());
-        match error {
-            PublishError::NotReplicated { published, .. } => {
-                problem.with("first_id", published.first.to_string()).with("last_id", published.last.to_string())
-            }
-            _ => problem,
-        }
+        let id = |position: StreamPosition| Some(position.to_string());
+        let (published, first, last) = match error.outcome() {
+            Outcome::NotPublished => (Some(0), None, None),
+            Outcome::Unknown => (None, None, None),
+            Outcome::Published(at) => (Some(at.last.sequence - at.first.sequence + 1), id(at.first), id(at.last)),
+        };
+        // `Retry-After` has clients repeat a request by themselves: only one that did nothing may be repeated.
+        let problem = if published == Some(0) { problem } else { problem.without_retry() };
+        problem.with("published", published).with("first_id", first).with("last_id", last)
     }
 }

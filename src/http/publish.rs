@@ -1,5 +1,7 @@
 //! `POST /publish` and `POST /publish/{topic}`.
 
+mod ndjson;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,16 +15,12 @@ use tokio::time::Instant;
 
 use super::admit::Permit;
 use super::toll::Toll;
-use super::{Options, Routes, problem::Problem};
+use super::{Routes, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
 use crate::hub::{PublishError, Published};
 use crate::topic::Topic;
-use crate::wire::lines::Lines;
-use crate::wire::publication::{parse_event, parse_events, parse_payload};
-
-/// How many lines of a stream are published before readers on the same shard get their turn.
-const LINES_PER_TURN: usize = 256;
+use crate::wire::publication::{parse_events, parse_payload};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MediaType {
@@ -51,7 +49,7 @@ pub(super) async fn publish(
             let published = timed(shard, shard.hub.publish_with_others(events)).await?;
             Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
         }
-        Some(MediaType::Ndjson) => publish_lines(shard, options, permit, toll, request.into_body()).await,
+        Some(MediaType::Ndjson) => ndjson::publish(shard, options, permit, toll, request.into_body()).await,
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
@@ -90,162 +88,6 @@ pub(super) async fn publish_to(
     permit.publishes(event.topic())?;
     toll.pay(1)?;
     Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
-}
-
-/// Publishes each line as it comes; stops at the first that is not right.
-async fn publish_lines(
-    shard: &Shard,
-    options: &Options,
-    mut permit: Permit<'_>,
-    toll: &Toll<'_>,
-    mut body: Incoming,
-) -> Result<Value, Problem> {
-    let mut lines = Lines::new(max_line_bytes(options));
-    let mut progress = Progress::default();
-    let mut patience = Patience::new(options);
-    loop {
-        let frame = match tokio::time::timeout_at(patience.deadline, body.frame()).await {
-            Ok(None) => break,
-            Ok(Some(Ok(frame))) => frame,
-            // The client went away: what came whole is published, and nobody is left to be told.
-            Ok(Some(Err(error))) => {
-                return Err(progress.stopped_at(Problem::bad_request(format!("the body broke off: {error}"))));
-            }
-            Err(_) => return Err(progress.stopped_at(patience.is_over(progress.lines + 1))),
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        let ends_a_line = memchr::memchr(b'\n', &data).is_some();
-        lines.push(data);
-        permit.goes_on().map_err(|problem| progress.stopped_at(problem))?;
-        progress.publish(shard, options, &mut permit, toll, std::iter::from_fn(|| lines.next())).await?;
-        patience.goes_on(lines.is_within_one(), ends_a_line);
-    }
-    permit.goes_on().map_err(|problem| progress.stopped_at(problem))?;
-    progress.publish(shard, options, &mut permit, toll, lines.finish().into_iter()).await?;
-    Ok(answer(progress.published, progress.count))
-}
-
-fn max_line_bytes(options: &Options) -> usize {
-    // An escaped character takes up to six times its bytes; and there is room for the other keys.
-    options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048)
-}
-
-/// How long a body of lines is waited for: a line that has begun is to end soon, and the next may take its time to begin.
-struct Patience<'a> {
-    options: &'a Options,
-    is_within_a_line: bool,
-    deadline: Instant,
-}
-
-impl<'a> Patience<'a> {
-    fn new(options: &'a Options) -> Self {
-        Self { options, is_within_a_line: false, deadline: Instant::now() + options.upload_timeout }
-    }
-
-    /// More has come. A line that goes on has the time that it was given when it began.
-    fn goes_on(&mut self, is_within_a_line: bool, ends_a_line: bool) {
-        if is_within_a_line && self.is_within_a_line && !ends_a_line {
-            return;
-        }
-        self.is_within_a_line = is_within_a_line;
-        let time = if is_within_a_line { self.options.body_timeout } else { self.options.upload_timeout };
-        self.deadline = Instant::now() + time;
-    }
-
-    fn is_over(&self, line: u64) -> Problem {
-        let Options { body_timeout, upload_timeout, .. } = self.options;
-        let detail = if self.is_within_a_line {
-            format!("line {line} did not end within {} s (setting body_timeout)", body_timeout.as_secs_f64())
-        } else {
-            format!("nothing came for {} s (setting upload_timeout)", upload_timeout.as_secs_f64())
-        };
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-    }
-}
-
-/// How far a stream of lines has got.
-#[derive(Default)]
-struct Progress {
-    lines: u64,
-    count: u64,
-    published: Option<Published>,
-}
-
-impl Progress {
-    async fn publish(
-        &mut self,
-        shard: &Shard,
-        options: &Options,
-        permit: &mut Permit<'_>,
-        toll: &Toll<'_>,
-        lines: impl Iterator<Item = Result<Bytes, crate::wire::lines::TooLong>>,
-    ) -> Result<(), Problem> {
-        let mut lines = lines.peekable();
-        let at_once = LINES_PER_TURN.min(toll.at_once());
-        while lines.peek().is_some() {
-            let mut events = Vec::new();
-            let mut problem = None;
-            for line in lines.by_ref().take(at_once) {
-                self.lines += 1;
-                let event = match line {
-                    Ok(line) if line.trim_ascii().is_empty() => continue,
-                    Ok(line) => parse_event(&line, options.max_event_bytes).map_err(Problem::from),
-                    Err(_) => Err(too_long(options)),
-                };
-                match event.and_then(|event| permit.publishes(event.topic()).map(|()| event)) {
-                    Ok(event) => events.push(event),
-                    Err(error) => {
-                        problem = Some(error);
-                        break;
-                    }
-                }
-            }
-            let count = events.len() as u64;
-            if count > 0 {
-                // Whoever sends faster than it may waits, and its socket with it.
-                let waited = toll.wait(events.len(), options.upload_timeout).await;
-                if waited.map_err(|problem| self.stopped_at(problem))? {
-                    permit.goes_on().map_err(|problem| self.stopped_at(problem))?;
-                    let may = events.iter().try_for_each(|event| permit.publishes(event.topic()));
-                    may.map_err(|problem| self.stopped_at(problem))?;
-                }
-                let published = timed(shard, shard.hub.publish_all(events)).await;
-                self.note(count, published.map_err(|error| self.stopped_at(error.into()))?);
-            }
-            if let Some(problem) = problem {
-                let line = self.lines;
-                return Err(self.stopped_at(problem.at(&format!("line {line}")).with("line", line)));
-            }
-            // A body can come faster than readers on this shard are woken: they have their turn now.
-            tokio::task::yield_now().await;
-        }
-        Ok(())
-    }
-
-    fn note(&mut self, count: u64, published: Option<Published>) {
-        self.count += count;
-        if let Some(Published { first, last }) = published {
-            let first = self.published.map_or(first, |earlier| earlier.first);
-            self.published = Some(Published { first, last });
-        }
-    }
-
-    /// The problem, with what went out before it.
-    fn stopped_at(&self, problem: Problem) -> Problem {
-        let first = self.published.map(|published| published.first.to_string());
-        let last = self.published.map(|published| published.last.to_string());
-        problem.with("published", self.count).with("first_id", first).with("last_id", last)
-    }
-}
-
-fn too_long(options: &Options) -> Problem {
-    let detail = match options.max_line_bytes {
-        Some(max) => format!("the line has more than {max} bytes (setting max_line_bytes)"),
-        None => {
-            format!("the line is too long for an event of {} bytes (setting max_event_bytes)", options.max_event_bytes)
-        }
-    };
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
 /// Notes how long it takes until the events have their positions: the answer's part that is the server's own.

@@ -14,6 +14,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Connections {
     all: Arc<Tally>,
+    set_by: &'static str,
     of_address: Option<Arc<Addresses>>,
     turned_away: Arc<Tally>,
     /// Whoever is turned away again and again leaves places to the others.
@@ -42,10 +43,11 @@ struct AddressPermit {
 
 impl Connections {
     /// `max_per_address` of 0 is any number.
-    pub(super) fn new(max: usize, turned_away: usize, max_per_address: usize) -> Self {
+    pub(super) fn new(max: usize, set_by: &'static str, turned_away: usize, max_per_address: usize) -> Self {
         let addresses = |max| Arc::new(Addresses { max, open: Mutex::default() });
         Self {
             all: Arc::new(Tally::new(max)),
+            set_by,
             of_address: (max_per_address > 0).then(|| addresses(max_per_address)),
             turned_away: Arc::new(Tally::new(turned_away)),
             turned_away_of_address: addresses((turned_away / 4).max(4)),
@@ -65,8 +67,8 @@ impl Connections {
             None => None,
         };
         let place = self.all.take().ok_or_else(|| {
-            let max = self.all.max;
-            let detail = format!("this server has {max} connections, and its limit is {max} (setting max_connections)");
+            let (max, set_by) = (self.all.max, self.set_by);
+            let detail = format!("this server has {max} connections, and its limit is {max} ({set_by})");
             (Reason::Connections, detail)
         })?;
         Ok(ConnectionPermit { place, of_address })
@@ -84,6 +86,10 @@ impl Connections {
 
     pub(super) fn max(&self) -> Option<usize> {
         Some(self.all.max).filter(|&max| max != usize::MAX)
+    }
+
+    pub(super) fn set_by(&self) -> &'static str {
+        self.set_by
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_places_and_all_share_the_total() {
-        let connections = Connections::new(3, 1, 2);
+        let connections = Connections::new(3, "setting", 1, 2);
         let mut one: Vec<_> = ["::ffff:10.0.0.1", "10.0.0.1"].map(|a| connections.take(peer(a)).unwrap()).into();
         assert_eq!(reason(connections.take(peer("10.0.0.1"))), Some(Reason::ConnectionsPerAddress));
         let other = connections.take(peer("2001:db8::1")).unwrap();
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn those_who_are_turned_away_are_few_of_each_address_and_take_no_place_of_the_others() {
-        let connections = Connections::new(1, 24, 0);
+        let connections = Connections::new(1, "setting", 24, 0);
         let turn_away = |last: u8| {
             let peer = peer(&format!("10.0.0.{last}"));
             std::iter::from_fn(|| connections.turn_away(peer)).collect::<Vec<_>>()

@@ -25,15 +25,22 @@ const REST_OF_A_SHARD: u64 = 4;
 /// Connections that are told at a time that there is no room for them.
 const TURNED_AWAY: u64 = 64;
 
+/// What limits connections when no number of them is wanted.
+const SET_BY_FILES: &str = "by the limit on open files, ulimit -n; setting max_connections";
+
 /// What there are open files for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
     pub(super) connections: usize,
+    /// What the number of connections follows from, as in an error.
+    pub(super) set_by: &'static str,
     pub(super) turned_away: usize,
+    /// The size of each listener's [`Reserve`].
+    pub(super) reserved: usize,
 }
 
-/// How many connections there may be: `wanted`, or as many as there are open files for. Where these are few, the rest of the
-/// process has half of them.
+/// How many connections there may be: `wanted`, or as many as there are open files for, also when any number is wanted: the
+/// files that are left answer health checks on new connections. Where files are few, the rest of the process has half of them.
 ///
 /// # Errors
 /// When there are not enough open files for those that are wanted.
@@ -47,37 +54,46 @@ fn room_within(wanted: Option<usize>, shards: usize, files: Option<u64>) -> Resu
     let room = files.saturating_sub(rest + TURNED_AWAY).max(files / 2);
     let turned_away = (files - room).saturating_sub(rest).max((files - room) / 8).min(TURNED_AWAY);
     let as_size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    // Who wants no limit has none, and accepting pauses when files run out.
-    let is_too_much = wanted.filter(|&wanted| wanted != usize::MAX && wanted as u64 > room);
-    if let Some(wanted) = is_too_much {
+    let wanted = wanted.filter(|&wanted| wanted != usize::MAX);
+    if let Some(wanted) = wanted.filter(|&wanted| wanted as u64 > room) {
         return Err(format!(
             "max_connections = {wanted} is more than this process has open files for: with its limit of {files} there is \
              room for {room} connections; raise the limit (ulimit -n, LimitNOFILE=), or lower max_connections"
         ));
     }
     let connections = wanted.unwrap_or(if files == u64::MAX { usize::MAX } else { as_size(room) });
-    Ok(Room { connections, turned_away: as_size(turned_away) })
+    let set_by = if wanted.is_some() { "setting max_connections" } else { SET_BY_FILES };
+    let reserved = as_size((turned_away / 8).max(2));
+    Ok(Room { connections, set_by, turned_away: as_size(turned_away), reserved })
 }
 
-/// A file descriptor that is kept for the moment when there is no other: given back then, it lets the rest of the process
-/// (health checks, metrics) go on opening files while no connection is accepted.
-pub(super) struct Reserve(Option<File>);
+/// File descriptors that are kept for the moment when there are no others. Released then, they are for connections that are
+/// turned away or that ask for health and metrics, and for the rest of the process.
+pub(super) struct Reserve {
+    files: Vec<File>,
+    size: usize,
+}
 
 impl Reserve {
-    pub(super) fn new() -> io::Result<Self> {
-        open().map(|file| Self(Some(file)))
+    pub(super) fn new(size: usize) -> io::Result<Self> {
+        let files = (0..size).map(|_| open()).collect::<io::Result<_>>()?;
+        Ok(Self { files, size })
     }
 
     pub(super) fn release(&mut self) {
-        self.0 = None;
+        self.files.clear();
     }
 
-    /// Takes the descriptor back, if there is one more besides.
+    pub(super) fn is_released(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Takes the descriptors back, if there is one more besides. Returns whether it has them.
     pub(super) fn take_back(&mut self) -> bool {
-        if let (Ok(reserve), Ok(_one_more)) = (open(), open()) {
-            self.0 = Some(reserve);
+        if let (true, Ok(reserve), Ok(_one_more)) = (self.is_released(), Self::new(self.size), open()) {
+            *self = reserve;
         }
-        self.0.is_some()
+        !self.is_released()
     }
 }
 
@@ -96,9 +112,13 @@ mod tests {
         assert_eq!(room(None, Some(64)), Ok((32, 4)));
         assert_eq!(room(None, None), Ok((usize::MAX, 64)));
         assert_eq!(room(Some(19_800), Some(20_000)), Ok((19_800, 64)));
-        assert_eq!(room(Some(usize::MAX), Some(64)), Ok((usize::MAX, 4)));
+        assert_eq!(room(Some(usize::MAX), Some(64)), Ok((32, 4)));
+        assert_eq!(room(Some(usize::MAX), None), Ok((usize::MAX, 64)));
         assert_eq!(room(Some(1_000_000), None), Ok((1_000_000, 64)));
         let error = room(Some(19_801), Some(20_000)).unwrap_err();
         assert!(error.contains("max_connections = 19801") && error.contains("room for 19800"), "{error}");
+        let set_by = |wanted| room_within(wanted, 2, Some(64)).unwrap().set_by;
+        assert_eq!([set_by(None), set_by(Some(usize::MAX))], [SET_BY_FILES; 2]);
+        assert_eq!(set_by(Some(7)), "setting max_connections");
     }
 }

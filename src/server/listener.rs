@@ -55,20 +55,48 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Gives the connection a place at the shard that has the fewest. Who is over a limit gets one for as long as it takes
-    /// to say so; when there are too many of them as well, the connection is closed.
+    /// Gives the connection a place at the shard that has the fewest. A connection over a limit is turned away.
     fn take_in(&self, socket: TcpStream, remote: SocketAddr) {
         self.metrics.accepted();
         match self.limiter.connect(remote.ip()) {
             Ok(permit) => self.hand_over(socket, remote, permit, None),
-            Err(over) => match self.limiter.turn_away(remote.ip()) {
-                Some(permit) => self.hand_over(socket, remote, permit, Some(over)),
-                None => {
-                    tracing::debug!(%remote, reason = over.reason.as_str(), "closed at once");
-                    self.metrics.rejected(over.reason.as_str());
-                }
-            },
+            Err(over) => self.turn_away(socket, remote, over),
         }
+    }
+
+    /// Gives the connection a place for as long as it takes to answer it with the limit's error, or with health or metrics.
+    /// When there are too many of these connections as well, it is closed.
+    fn turn_away(&self, socket: TcpStream, remote: SocketAddr, over: Over) {
+        match self.limiter.turn_away(remote.ip()) {
+            Some(permit) => self.hand_over(socket, remote, permit, Some(over)),
+            None => {
+                tracing::debug!(%remote, reason = over.reason.as_str(), "closed at once");
+                self.metrics.rejected(over.reason.as_str());
+            }
+        }
+    }
+
+    /// Releases the reserve, after `error` said that there is no other file.
+    fn release(&self, reserve: &mut Reserve, error: &io::Error) {
+        if reserve.is_released() {
+            return;
+        }
+        reserve.release();
+        self.metrics.accepting_paused();
+        let connections = self.metrics.connections();
+        tracing::warn!(%error, connections, "no file descriptor is left: connections are turned away (raise ulimit -n)");
+    }
+
+    /// Returns whether the reserve is there, after an attempt to take it back.
+    fn take_back(&self, reserve: &mut Reserve) -> bool {
+        if !reserve.is_released() {
+            return true;
+        }
+        if reserve.take_back() {
+            self.metrics.accepting_resumed();
+            tracing::info!(connections = self.metrics.connections(), "accepting again");
+        }
+        !reserve.is_released()
     }
 
     fn hand_over(&self, socket: TcpStream, remote: SocketAddr, permit: ConnectionPermit, over: Option<Over>) {
@@ -80,16 +108,32 @@ impl Shards {
     }
 }
 
-/// Accepts for ever.
-pub(super) async fn accept(listener: TcpListener, shards: Shards) -> io::Result<()> {
+/// Accepts for ever. Out of files, connections are turned away on those of the reserve: health checks are answered, and an
+/// orchestrator sees why the server takes no others.
+pub(super) async fn accept(listener: TcpListener, shards: Shards, reserved_files: usize) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let mut reserve = Reserve::new()?;
+    let mut reserve = Reserve::new(reserved_files)?;
     loop {
-        let accepted = listener.accept().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(PAUSE), if reserve.is_released() => {
+                shards.take_back(&mut reserve);
+                continue;
+            }
+        };
         // Off this thread's reactor; the shard puts it on its own.
         match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
-            Ok((socket, remote)) => shards.take_in(socket, remote),
-            Err(error) if is_out_of_files(&error) => pause(&shards.metrics, &mut reserve, &error).await,
+            Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.take_in(socket, remote),
+            Ok((socket, remote)) => {
+                shards.metrics.accepted();
+                shards.turn_away(socket, remote, shards.limiter.refuse_for_want_of_files());
+            }
+            Err(error) if is_out_of_files(&error) => {
+                if reserve.is_released() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                shards.release(&mut reserve, &error);
+            }
             // The client gave up before it was accepted.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             Err(error) => {
@@ -98,19 +142,6 @@ pub(super) async fn accept(listener: TcpListener, shards: Shards) -> io::Result<
             }
         }
     }
-}
-
-/// Waits until the process can open files again. Meanwhile clients wait in the kernel's queue.
-async fn pause(metrics: &Metrics, reserve: &mut Reserve, error: &io::Error) {
-    reserve.release();
-    metrics.accepting_paused();
-    let connections = metrics.connections();
-    tracing::warn!(%error, connections, "no file descriptor is left: accepting pauses (raise ulimit -n)");
-    while !reserve.take_back() {
-        tokio::time::sleep(PAUSE).await;
-    }
-    metrics.accepting_resumed();
-    tracing::info!(connections = metrics.connections(), "accepting again");
 }
 
 fn is_out_of_files(error: &io::Error) -> bool {

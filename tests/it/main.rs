@@ -35,3 +35,4 @@ mod support;
 mod systemd;
 mod tail_publish;
 mod takeover;
+mod unacknowledged;

@@ -103,7 +103,7 @@ pub enum Fault {
 
 impl Lines {
     /// Reads `input` to its end and hands the events on as NDJSON, at each read all the lines that it completed, until
-    /// `send` returns false. Empty lines are events of [`Lines::Text`] only.
+    /// `send` returns false. Empty lines are events of [`Lines::Text`] only; the others hand them on as they are.
     ///
     /// # Errors
     /// [`InputError`] says which line is wrong; the lines before it have been handed on.
@@ -156,7 +156,8 @@ impl Lines {
         let line = str::from_utf8(line).map_err(|error| Fault::NotUtf8(error.valid_up_to() + 1))?;
         match self {
             Self::Text(head) => events.extend_from_slice(head.with_text(line).as_bytes()),
-            Self::Value(_) | Self::Whole if line.trim_ascii().is_empty() => return Ok(()),
+            // It is no event, and it counts in the line numbers of the server's answer.
+            Self::Value(_) | Self::Whole if line.trim_ascii().is_empty() => {}
             Self::Value(head) => {
                 check_json(line).map_err(Fault::NotJson)?;
                 events.extend_from_slice(head.with_data(line.trim_ascii()).as_bytes());
@@ -262,7 +263,7 @@ mod tests {
         let (sent, error) = read(&lines, &[b" {\"b\": 1.0, \"a\":1e3} \n\nnull\n[1,]\n"]);
         assert_eq!(
             sent,
-            ["{\"topic\":\"t\",\"event\":\"update\",\"data\":{\"b\": 1.0, \"a\":1e3}}\n\
+            ["{\"topic\":\"t\",\"event\":\"update\",\"data\":{\"b\": 1.0, \"a\":1e3}}\n\n\
               {\"topic\":\"t\",\"event\":\"update\",\"data\":null}\n"]
         );
         assert_eq!(error.as_deref(), Some("line 4: it is not one JSON value: expected value at column 4"));
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_whole_event_is_checked_and_passed_on_as_it_is() {
-        let good = "{\"data\": null, \"topic\":\"a\\u0062\"}\n{\"topic\":\"t\",\"event\":\"e\",\"text\":\"x\"}\n";
+        let good = "{\"data\": null, \"topic\":\"a\\u0062\"}\n\n{\"topic\":\"t\",\"event\":\"e\",\"text\":\"x\"}\n";
         assert_eq!(read(&Lines::Whole, &[good.as_bytes()]), (vec![good.to_string()], None));
     }
 

@@ -6,6 +6,7 @@ mod fleet;
 mod hops;
 mod losses;
 mod masters;
+mod ndjson;
 mod proxy;
 mod redis;
 mod refusals;

@@ -53,6 +53,11 @@ impl Http {
         self.request("GET", path, None, b"")
     }
 
+    /// Asks a server that may close the connection instead.
+    pub fn try_get(&mut self, path: &str) -> io::Result<Answer> {
+        self.try_request("GET", path, None, b"")
+    }
+
     pub fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> Answer {
         self.request("POST", path, Some(content_type), body)
     }

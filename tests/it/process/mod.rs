@@ -22,7 +22,9 @@ pub use http::{Answer, Http};
 pub use random::Random;
 pub use server::{Server, limit_open_files, serve};
 pub use stream::{Decoder, End, Event, Stream, request_stream};
-pub use usage::{cpu_time, listen_drops, peak_resident_bytes, raise_open_file_limit, resident_bytes};
+pub use usage::{
+    cpu_time, listen_drops, lower_open_file_limit, peak_resident_bytes, raise_open_file_limit, resident_bytes,
+};
 
 /// How long anything may take that should take no time at all: a debug build on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 /// The memory of a process that is in the machine's memory.
 pub fn resident_bytes(pid: u32) -> u64 {
@@ -38,6 +38,13 @@ pub fn listen_drops() -> u64 {
     let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
     let place = names.split(' ').position(|name| name == "ListenDrops").expect("it is counted");
     values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
+}
+
+/// Lowers the soft limit on open files of a process, which may have more already.
+pub fn lower_open_file_limit(pid: u32, files: u64) {
+    let pid = Pid::from_raw(pid as i32);
+    let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(files), maximum: Some(1024) });
+    before.expect("the process is ours");
 }
 
 /// Raises the soft limit on open files of this process to the hard one, which is at least `files`.

@@ -39,8 +39,12 @@ impl Server {
     }
 
     pub fn with(hub: HubOptions, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::of(Hub::new(&hub), configure)
+    }
+
+    /// A server of a hub that the test has made.
+    pub fn of(hub: Hub, configure: impl FnOnce(Builder) -> Builder) -> Self {
         watch_for_panics();
-        let hub = Hub::new(&hub);
         let builder =
             fanline::Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0).into()).shards(2).drain(Duration::ZERO);
         let server = configure(builder).bind().unwrap();
