@@ -24,7 +24,7 @@ use crate::position::{Sequence, StreamPosition};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
 
-/// Of how many evicted events the topic is remembered, so that gaps are counted: 4 bytes for each.
+/// Of how many evicted events the topic is remembered, so that gaps are counted: 8 bytes for each.
 #[cfg(not(fanline_loom))]
 const LEDGER: usize = 1 << 20;
 #[cfg(fanline_loom)]
@@ -67,7 +67,7 @@ impl History {
             break_count: AtomicU32::new(1),
             breaks: RwLock::new(Breaks::new(options.epoch)),
             requester,
-            firehose: Arc::new(Channel::new(Topics::FIREHOSE, None, options.firehose_history, 0, 0)),
+            firehose: Arc::new(Channel::new(0, None, options.firehose_history, 0)),
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER),
             sampler: Sampler::new(),
@@ -143,7 +143,7 @@ impl History {
         channel.touch(self.tick.load(Ordering::Relaxed));
         for (sequence, chunk) in run.drain() {
             let frame = Frame::new(sequence, topic.clone(), chunk);
-            self.ledger.record(sequence, channel.id);
+            self.ledger.record(sequence, channel.hash);
             for channel in [&channel, &self.firehose] {
                 let before_evicting = |evicted| {
                     if evicted > self.head.load(Ordering::Relaxed) {
@@ -199,7 +199,7 @@ impl History {
             self.publish(next - 1);
             self.make_room(&mut topics);
         }
-        topics.use_first(topic, self.head()).clone()
+        topics.use_first(topic, &self.ledger).clone()
     }
 
     /// Drops a sixteenth of the topics if that many have no subscribers, and looks again when there are as many more: the
@@ -236,7 +236,7 @@ impl History {
             return Err(TooManyTopics);
         }
         for topic in wanted {
-            enter(topics.get_or_create(topic, self.head()));
+            enter(topics.get_or_create(topic, &self.ledger));
         }
         Ok(())
     }

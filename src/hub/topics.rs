@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::channel::Channel;
-use super::ledger::ChannelId;
+use super::ledger::Ledger;
 use crate::position::Sequence;
 use crate::sync::Arc;
 use crate::topic::Topic;
 
 /// How many dropped topics are remembered by name.
+#[cfg(not(test))]
 const MAX_GONE: usize = 65_536;
+#[cfg(test)]
+const MAX_GONE: usize = 2;
 
 pub(crate) struct Topics {
     channels: HashMap<Topic, Arc<Channel>>,
@@ -20,22 +23,12 @@ pub(crate) struct Topics {
     gone: HashMap<Topic, Sequence>,
     /// No topic that was dropped and is remembered no longer had an event after this.
     forgotten: Sequence,
-    next_id: ChannelId,
     capacity: usize,
 }
 
 impl Topics {
-    pub(crate) const FIREHOSE: ChannelId = 0;
-
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            channels: HashMap::new(),
-            used: 0,
-            gone: HashMap::new(),
-            forgotten: 0,
-            next_id: Self::FIREHOSE + 1,
-            capacity,
-        }
+        Self { channels: HashMap::new(), used: 0, gone: HashMap::new(), forgotten: 0, capacity }
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {
@@ -50,26 +43,21 @@ impl Topics {
         self.channels.values()
     }
 
-    /// The channel of `topic`, which is made if need be. `head` is the hub's newest sequence.
-    pub(crate) fn get_or_create(&mut self, topic: &Topic, head: Sequence) -> &Arc<Channel> {
+    /// The channel of `topic`, which is made if need be.
+    pub(crate) fn get_or_create(&mut self, topic: &Topic, ledger: &Ledger) -> &Arc<Channel> {
         // Not `entry`: it wants the key by value, and most calls find the channel.
         if !self.channels.contains_key(topic) {
             let evicted = self.gone.remove(topic).unwrap_or(self.forgotten);
-            let known_since = if evicted == 0 { 0 } else { head };
-            let id = self.next_id;
-            // Whoever may publish can go through all of them. What could be wrong then is the count of a gap, in a topic
-            // that has outlived 2^32 others.
-            self.next_id = id.checked_add(1).unwrap_or(Self::FIREHOSE + 1);
-            let channel = Channel::new(id, Some(topic.clone()), self.capacity, evicted, known_since);
+            let channel = Channel::new(ledger.hash(topic), Some(topic.clone()), self.capacity, evicted);
             self.channels.insert(topic.clone(), Arc::new(channel));
         }
         &self.channels[topic]
     }
 
     /// The channel of `topic`, which is about to get its first event. For the sequencer.
-    pub(crate) fn use_first(&mut self, topic: &Topic, head: Sequence) -> &Arc<Channel> {
+    pub(crate) fn use_first(&mut self, topic: &Topic, ledger: &Ledger) -> &Arc<Channel> {
         self.used += 1;
-        self.get_or_create(topic, head)
+        self.get_or_create(topic, ledger)
     }
 
     /// How many topics have had events.
