@@ -16,6 +16,8 @@ use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
 pub(crate) struct Channel {
+    /// Where it stands among the channels of its hub.
+    pub(crate) place: usize,
     /// The topic's name in the ledger; 0 for the firehose.
     pub(crate) hash: TopicHash,
     /// None for the firehose.
@@ -47,10 +49,10 @@ pub(crate) struct Place {
 
 impl Channel {
     /// A channel whose events up to `evicted` are gone, if there were any.
-    pub(crate) fn new(hash: TopicHash, topic: Option<Topic>, capacity: usize, evicted: Sequence) -> Self {
+    pub(crate) fn new(place: usize, hash: TopicHash, topic: Option<Topic>, capacity: usize, evicted: Sequence) -> Self {
         let (ring, writer) = Ring::new(capacity);
         let tail = Mutex::new(Tail { writer, evicted, weights: VecDeque::new() });
-        Self { hash, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail }
+        Self { place, hash, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail }
     }
 
     /// Appends a frame and answers by how much the memory held for this channel grew and shrank. Calls `before_evicting`
