@@ -52,9 +52,9 @@
 //!
 //! # Positions
 //!
-//! An event's id is `<epoch>-<sequence>`. Sequences are dense over all topics of a hub: 1, 2, 3 … within one epoch, the
-//! millisecond at which the numbering began. A server that starts without history begins a new epoch, so a client that
-//! resumes with an id of the old one is told so instead of being taken for up to date.
+//! An event's id is `<epoch>-<sequence>`. Sequences are dense over all topics of a hub: 1, 2, 3 … within one epoch. An
+//! [epoch](position::Epoch) is a number that no other numbering has. A server that starts without history begins a new
+//! one, so that a client that resumes with an id of an old one is told of a gap instead of being taken for up to date.
 //!
 //! Where several servers share a [backbone], it numbers the events, and the ids are good on each of them. The hub then
 //! publishes nothing by itself: what is published goes out through a [relay](hub::relay), and what comes in is appended

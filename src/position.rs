@@ -1,33 +1,46 @@
 //! Where in a stream an event stands: an epoch and a sequence.
 //!
-//! On the wire a position is the event's `id`, `<epoch>-<sequence>`, for example `1795186660123-42`. Both numbers are
+//! On the wire a position is the event's `id`, `<epoch>-<sequence>`, for example `1795186660483920175-42`. Both numbers are
 //! decimal, without sign and without leading zeros, so that a position has exactly one spelling.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The number of an event within its epoch. The first event is 1, and there are no holes; 0 is "before the first event".
+/// The number of an event within its epoch. The first event is 1, and 0 is "before the first event". There are no holes,
+/// except where a backbone may have lost events: there the numbers jump ahead.
 pub type Sequence = u64;
 
-/// The numbering that a sequence belongs to: the millisecond of Unix time at which it began.
+/// The numbering that a sequence belongs to: a number of its own for each time that a numbering begins.
 ///
 /// A server that lost its history begins a new epoch, so that an id of the old numbering cannot be mistaken for one of
-/// the new.
+/// the new. The digits are those of the Unix time in seconds and nine random ones: epochs increase where the clock does, and
+/// two that begin in the same second differ all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-impl Epoch {
-    /// A unique epoch after `other`.
-    pub fn unique_after(other: Self) -> Self {
-        Self(Self::now().0.max(other.0 + 1))
-    }
+/// How many epochs there are within a second.
+const PER_SECOND: u64 = 1_000_000_000;
 
-    /// An epoch that begins now.
+impl Epoch {
+    /// An epoch that begins now, and is no other one.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+        Self(since_1970.as_secs().saturating_mul(PER_SECOND).saturating_add(random()))
     }
+
+    /// An epoch that begins now and is greater than this one, also when the clock is behind.
+    #[must_use]
+    pub fn unique_after(self) -> Self {
+        Self::now().max(Self(self.0.saturating_add(1 + random())))
+    }
+}
+
+/// Nine random digits.
+fn random() -> u64 {
+    // The system's randomness, by way of the keys that each thread's hash tables begin with.
+    RandomState::new().build_hasher().finish() % PER_SECOND
 }
 
 /// The place of an event in the hub's one order over all topics.
@@ -65,7 +78,7 @@ pub struct InvalidPosition;
 
 impl fmt::Display for InvalidPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a position is <epoch>-<sequence> in decimal, like 1795186660123-42")
+        f.write_str("a position is <epoch>-<sequence> in decimal, like 1795186660483920175-42")
     }
 }
 
@@ -106,6 +119,24 @@ mod tests {
                 prop_assert_eq!(position.to_string(), text);
             }
         }
+    }
+
+    #[test]
+    fn epochs_that_begin_at_the_same_time_differ() {
+        let epochs: std::collections::HashSet<Epoch> = (0..100).map(|_| Epoch::now()).collect();
+        assert!(epochs.len() > 98, "by a chance of 1 in 10^9 two are the same: {}", epochs.len());
+    }
+
+    #[test]
+    fn an_epoch_follows_another_also_when_the_clock_is_behind() {
+        let now = Epoch::now();
+        assert!(Epoch(1_795_186_660_123) < now, "epochs in milliseconds are earlier ones");
+        assert!(Epoch(now.0 + 10 * PER_SECOND) > Epoch(now.0).unique_after());
+        let ahead = Epoch(now.0 + 3600 * PER_SECOND);
+        let next = [ahead.unique_after(), ahead.unique_after()];
+        assert!(ahead < next[0] && ahead < next[1] && next[0] != next[1], "{next:?}");
+        assert!(next.iter().all(|next| next.0 <= ahead.0 + PER_SECOND));
+        assert_eq!(Epoch(u64::MAX).unique_after(), Epoch(u64::MAX));
     }
 
     #[test]

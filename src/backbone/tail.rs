@@ -167,7 +167,7 @@ impl Tail {
     /// An epoch after all that this server knows of.
     fn next_epoch(&self, last: Option<StreamPosition>) -> Epoch {
         let known = self.place().epoch.max(last.map_or(Epoch(0), |last| last.epoch));
-        Epoch::unique_after(known)
+        known.unique_after()
     }
 
     /// The position of a mark beyond all that may have been given behind `last`.

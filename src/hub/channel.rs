@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use super::frame::Frame;
-use super::ledger::ChannelId;
+use super::ledger::TopicHash;
 use super::wake::Listeners;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, SEGMENT, Writer};
@@ -16,7 +16,10 @@ use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
 pub(crate) struct Channel {
-    pub(crate) id: ChannelId,
+    /// Where it stands among the channels of its hub.
+    pub(crate) place: usize,
+    /// The topic's name in the ledger; 0 for the firehose.
+    pub(crate) hash: TopicHash,
     /// None for the firehose.
     pub(crate) topic: Option<Topic>,
     pub(crate) ring: Ring<Frame>,
@@ -29,10 +32,9 @@ pub(crate) struct Channel {
 /// What only changes together with the ring's ends.
 struct Tail {
     writer: Writer<Frame>,
-    /// The sequence of the newest event of this channel that is not retained; 0 when all are.
+    /// The sequence of the newest event of this channel that is not retained; 0 when all are. Where it is not known which
+    /// that is, a later one: the ledger tells whether there was any.
     evicted: Sequence,
-    /// Before this sequence the channel's number was another, or its count is not known.
-    known_since: Sequence,
     /// The weight of each segment that is in memory, the oldest first.
     weights: VecDeque<usize>,
 }
@@ -43,22 +45,14 @@ pub(crate) struct Place {
     pub(crate) index: u64,
     /// The newest event after the position asked for that is not retained.
     pub(crate) evicted: Option<Sequence>,
-    /// Since when this channel's events can be counted in the ledger.
-    pub(crate) known_since: Sequence,
 }
 
 impl Channel {
-    /// A channel whose events up to `evicted` are gone; the ledger knows it from `known_since` on.
-    pub(crate) fn new(
-        id: ChannelId,
-        topic: Option<Topic>,
-        capacity: usize,
-        evicted: Sequence,
-        known_since: Sequence,
-    ) -> Self {
+    /// A channel whose events up to `evicted` are gone, if there were any.
+    pub(crate) fn new(place: usize, hash: TopicHash, topic: Option<Topic>, capacity: usize, evicted: Sequence) -> Self {
         let (ring, writer) = Ring::new(capacity);
-        let tail = Tail { writer, evicted, known_since, weights: VecDeque::new() };
-        Self { id, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail: Mutex::new(tail) }
+        let tail = Mutex::new(Tail { writer, evicted, weights: VecDeque::new() });
+        Self { place, hash, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail }
     }
 
     /// Appends a frame and answers by how much the memory held for this channel grew and shrank. Calls `before_evicting`
@@ -110,7 +104,6 @@ impl Channel {
         let head = tail.writer.head();
         let freed = if tail.writer.oldest() == head { 0 } else { self.evict(&mut tail, head) };
         tail.evicted = base;
-        tail.known_since = base;
         freed
     }
 
@@ -146,7 +139,6 @@ impl Channel {
         Place {
             index: self.ring.partition_point(|frame| frame.sequence() <= sequence),
             evicted: (tail.evicted > sequence).then_some(tail.evicted),
-            known_since: tail.known_since,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::position::{Sequence, StreamPosition};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
 
-/// Of how many evicted events the topic is remembered, so that gaps are counted: 4 bytes for each.
+/// Of how many evicted events the topic is remembered, so that gaps are counted: 8 bytes for each.
 #[cfg(not(fanline_loom))]
 const LEDGER: usize = 1 << 20;
 #[cfg(fanline_loom)]
@@ -47,10 +47,8 @@ pub(crate) struct History {
     /// Events that the topics' rings hold; only the sequencer writes it. Counted, because anybody may ask for it.
     retained_events: AtomicU64,
     max_bytes: u64,
+    /// Topics that have had events. Those that only subscribers have heard of take no room of the others.
     max_topics: usize,
-    /// At how many topics that have had events there may be some to drop: more than the bound when most of them have
-    /// subscribers. Topics that only subscribers have heard of take no room of the others.
-    crowded: AtomicU64,
     /// Counts the sweeps.
     tick: AtomicU32,
     ttl_ticks: u32,
@@ -67,7 +65,7 @@ impl History {
             break_count: AtomicU32::new(1),
             breaks: RwLock::new(Breaks::new(options.epoch)),
             requester,
-            firehose: Arc::new(Channel::new(Topics::FIREHOSE, None, options.firehose_history, 0, 0)),
+            firehose: Arc::new(Channel::new(usize::MAX, 0, None, options.firehose_history, 0)),
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER),
             sampler: Sampler::new(),
@@ -75,7 +73,6 @@ impl History {
             retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
-            crowded: AtomicU64::new(options.history_topics as u64),
             tick: AtomicU32::new(0),
             ttl_ticks: u32::try_from(options.topic_ttl.as_secs()).unwrap_or(u32::MAX),
         }
@@ -143,7 +140,7 @@ impl History {
         channel.touch(self.tick.load(Ordering::Relaxed));
         for (sequence, chunk) in run.drain() {
             let frame = Frame::new(sequence, topic.clone(), chunk);
-            self.ledger.record(sequence, channel.id);
+            self.ledger.record(sequence, channel.hash);
             for channel in [&channel, &self.firehose] {
                 let before_evicting = |evicted| {
                     if evicted > self.head.load(Ordering::Relaxed) {
@@ -194,23 +191,14 @@ impl History {
             return channel.clone();
         }
         let mut topics = write(&self.topics);
-        if topics.used() as u64 >= self.crowded.load(Ordering::Relaxed) {
+        if topics.used() >= self.max_topics {
             // What goes was there to be read.
             self.publish(next - 1);
-            self.make_room(&mut topics);
+            for channel in topics.make_room(self.max_topics - 1, next - 1) {
+                self.forget(&channel);
+            }
         }
-        topics.use_first(topic, self.head()).clone()
-    }
-
-    /// Drops a sixteenth of the topics if that many have no subscribers, and looks again when there are as many more: the
-    /// topics are not gone through for each new one.
-    fn make_room(&self, topics: &mut Topics) {
-        let step = self.max_topics / 16;
-        for channel in topics.drop_quietest(self.max_topics - step - 1) {
-            self.forget(&channel);
-        }
-        let crowded = self.max_topics.max(topics.used() + step + 1);
-        self.crowded.store(crowded as u64, Ordering::Relaxed);
+        topics.use_first(topic, next, &self.ledger).clone()
     }
 
     /// Calls `enter` with the channel of each of `wanted`, which are not dropped meanwhile: once `enter` has entered a
@@ -236,7 +224,7 @@ impl History {
             return Err(TooManyTopics);
         }
         for topic in wanted {
-            enter(topics.get_or_create(topic, self.head()));
+            enter(topics.get_or_create(topic, &self.ledger));
         }
         Ok(())
     }
@@ -264,23 +252,25 @@ impl History {
         }
     }
 
-    /// Moves the clock on by one tick, a second: has the next event sampled, and answers which topics are idle now. Those
-    /// that never had an event are at once, the others after their time to live.
-    pub(crate) fn tick(&self) -> Vec<Topic> {
+    /// Moves the clock on by one tick, a second, and has the next event sampled.
+    pub(crate) fn tick(&self) {
         self.tick.fetch_add(1, Ordering::Relaxed);
         self.sampler.arm();
-        read(&self.topics).idle(&self.recent())
     }
 
-    /// Drops those of the topics that are idle still. For the sequencer.
-    pub(crate) fn drop_idle(&self, topics: &[Topic]) {
+    /// Which of the topics at `count` places from `begin` on are idle now, and where to go on. Those that never had an event
+    /// are at once, the others after their time to live.
+    pub(crate) fn idle(&self, begin: usize, count: usize) -> (Vec<Topic>, Option<usize>) {
+        read(&self.topics).idle(begin, count, &self.recent())
+    }
+
+    /// Drops those of the topics that are idle still, and answers their channels. For the sequencer.
+    pub(crate) fn drop_idle(&self, topics: &[Topic]) -> Vec<Arc<Channel>> {
         let recent = self.recent();
         let mut channels = write(&self.topics);
-        for topic in topics {
-            if let Some(channel) = channels.drop_if_idle(topic, &recent) {
-                self.forget(&channel);
-            }
-        }
+        let dropped: Vec<_> = topics.iter().filter_map(|topic| channels.drop_if_idle(topic, &recent)).collect();
+        dropped.iter().for_each(|channel| self.forget(channel));
+        dropped
     }
 
     /// The ticks in which a topic that is not idle was used.

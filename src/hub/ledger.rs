@@ -1,75 +1,112 @@
-//! Which channel each of the newest sequences belonged to, long after the events themselves were evicted: four bytes an
-//! event, so that a gap can be told with its exact count.
+//! Which topic each of the newest sequences belonged to, long after the events themselves were evicted: eight bytes an
+//! event, so that a gap can be told with its exact count, and a topic that was merely quiet has none.
 //!
 //! One writer (the sequencer) records; readers count without a lock. A reader may be overtaken by the writer while it
-//! counts; it looks at `newest` again when it is done, and knows nothing if its range has been overwritten.
+//! counts; it looks at the bounds again when it is done, and knows nothing if its range has been overwritten.
+//!
+//! **Exactness.** An entry is a keyed hash of the topic's name, so it is good for a topic that was dropped and made again
+//! as well. A count is wrong only where two names of one hub have the same 64 bits: for a million names the chance is less
+//! than one in 10^7, and without the key, which no reader sees, nothing better than chance finds such names.
+
+use std::hash::{BuildHasher, RandomState};
 
 use crate::position::Sequence;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
+use crate::topic::Topic;
 
-/// The number of a channel within its hub; never used twice.
-pub(crate) type ChannelId = u32;
+/// A topic's name in the ledger.
+pub(crate) type TopicHash = u64;
 
 pub(crate) struct Ledger {
-    channels: Box<[AtomicU32]>,
+    key: RandomState,
+    topics: Box<[AtomicU64]>,
     newest: AtomicU64,
+    /// Nothing is known of the sequences up to this one.
+    begin: AtomicU64,
+}
+
+/// How many events of one topic there are in a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) topic: TopicHash,
+    /// The end of the range.
+    pub(crate) to: Sequence,
+    pub(crate) count: u64,
+    /// The newest of them; 0 when there is none.
+    pub(crate) newest: Sequence,
+}
+
+impl Tally {
+    pub(crate) fn new(topic: TopicHash, to: Sequence) -> Self {
+        Self { topic, to, count: 0, newest: 0 }
+    }
 }
 
 impl Ledger {
     /// A ledger of the newest `capacity` sequences, a power of two.
     pub(crate) fn new(capacity: usize) -> Self {
         assert!(capacity.is_power_of_two());
-        let channels = (0..capacity).map(|_| AtomicU32::new(0)).collect();
-        Self { channels, newest: AtomicU64::new(0) }
+        let topics = (0..capacity).map(|_| AtomicU64::new(0)).collect();
+        Self { key: RandomState::new(), topics, newest: AtomicU64::new(0), begin: AtomicU64::new(0) }
     }
 
-    /// Notes that `sequence`, the one after the last, belongs to `channel`.
-    pub(crate) fn record(&self, sequence: Sequence, channel: ChannelId) {
+    pub(crate) fn hash(&self, topic: &Topic) -> TopicHash {
+        self.key.hash_one(topic)
+    }
+
+    /// Notes that `sequence`, the one after the last, belongs to `topic`.
+    pub(crate) fn record(&self, sequence: Sequence, topic: TopicHash) {
         debug_assert_eq!(sequence, self.newest.load(Ordering::Relaxed) + 1);
         // First the claim, then the entry: a reader that sees the entry of a later lap sees the claim.
         self.newest.store(sequence, Ordering::Release);
-        self.entry(sequence).store(channel, Ordering::Release);
+        self.entry(sequence).store(topic, Ordering::Release);
     }
 
-    /// Goes on with the sequence after `newest`. Nothing up to there is asked for again.
+    /// Goes on with the sequence after `newest`. Nothing is known of those up to there.
     pub(crate) fn skip_to(&self, newest: Sequence) {
+        self.begin.store(newest, Ordering::Release);
         self.newest.store(newest, Ordering::Release);
     }
 
-    /// How many of the sequences after `from` belonged to one of `channels`, which are sorted, each up to the sequence
-    /// beside it; nothing when that is no longer known.
+    /// Counts for each of `tallies`, which are sorted by topic, the sequences after `from` and up to its end. False when
+    /// that is no longer known.
     ///
-    /// One pass for all of them, and none where nothing is known: how far back it goes is the client's word.
-    pub(crate) fn count(&self, from: Sequence, channels: &[(ChannelId, Sequence)]) -> Option<u64> {
+    /// One pass for all of them, and none where nothing is known: the client decides how far back it goes.
+    pub(crate) fn count(&self, from: Sequence, tallies: &mut [Tally]) -> bool {
         if !self.is_kept(from + 1) {
-            return None;
+            return false;
         }
-        // Most entries are those of other channels, and of these few pass the sieve.
+        // Most entries are those of other topics, and of these few pass the sieve.
         let mut sieve = [0u64; 16];
-        let place = |channel: ChannelId| ((channel / 64 % 16) as usize, 1 << (channel % 64));
-        for (channel, _) in channels {
-            let (word, bit) = place(*channel);
+        let place = |topic: TopicHash| ((topic / 64 % 16) as usize, 1 << (topic % 64));
+        for tally in &*tallies {
+            let (word, bit) = place(tally.topic);
             sieve[word] |= bit;
         }
-        let is_counted = |&sequence: &Sequence| {
-            let channel = self.entry(sequence).load(Ordering::Acquire);
-            let (word, bit) = place(channel);
-            sieve[word] & bit != 0
-                && channels
-                    .binary_search_by_key(&channel, |(channel, _)| *channel)
-                    .is_ok_and(|index| sequence <= channels[index].1)
-        };
-        let to = channels.iter().map(|(_, to)| *to).max().unwrap_or(from);
-        let count = (from + 1..=to).filter(is_counted).count();
-        self.is_kept(from + 1).then_some(count as u64)
+        let to = tallies.iter().map(|tally| tally.to).max().unwrap_or(from);
+        for sequence in from + 1..=to {
+            let topic = self.entry(sequence).load(Ordering::Acquire);
+            let (word, bit) = place(topic);
+            if sieve[word] & bit != 0
+                && let Ok(index) = tallies.binary_search_by_key(&topic, |tally| tally.topic)
+                && sequence <= tallies[index].to
+            {
+                tallies[index].count += 1;
+                tallies[index].newest = sequence;
+            }
+        }
+        self.is_kept(from + 1)
     }
 
     fn is_kept(&self, sequence: Sequence) -> bool {
-        sequence >= (self.newest.load(Ordering::Acquire) + 1).saturating_sub(self.channels.len() as u64)
+        // An entry of a sequence behind a break was written after both bounds of the break.
+        let newest = self.newest.load(Ordering::Acquire);
+        sequence > self.begin.load(Ordering::Acquire)
+            && sequence >= (newest + 1).saturating_sub(self.topics.len() as u64)
     }
 
-    fn entry(&self, sequence: Sequence) -> &AtomicU32 {
-        &self.channels[sequence as usize & (self.channels.len() - 1)]
+    fn entry(&self, sequence: Sequence) -> &AtomicU64 {
+        &self.topics[sequence as usize & (self.topics.len() - 1)]
     }
 }
 
@@ -77,26 +114,45 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    /// The counts of these topics up to these sequences.
+    fn count<const N: usize>(ledger: &Ledger, from: Sequence, topics: [(TopicHash, Sequence); N]) -> Option<[u64; N]> {
+        let mut tallies = topics.map(|(topic, to)| Tally::new(topic, to));
+        ledger.count(from, &mut tallies).then(|| tallies.map(|tally| tally.count))
+    }
+
     #[test]
     fn a_range_is_counted_exactly_while_it_is_known() {
         let ledger = Ledger::new(8);
         for sequence in 1..=10 {
-            ledger.record(sequence, (sequence % 2) as u32);
+            ledger.record(sequence, sequence % 2);
         }
-        assert_eq!(ledger.count(4, &[(0, 10)]), Some(3));
-        assert_eq!(ledger.count(4, &[(1, 10)]), Some(3));
-        assert_eq!(ledger.count(2, &[(1, 3)]), Some(1));
-        assert_eq!(ledger.count(2, &[(7, 10)]), Some(0));
-        assert_eq!(ledger.count(1, &[(1, 10)]), None);
-        assert_eq!(ledger.count(10, &[(1, 10)]), Some(0));
-        assert_eq!(ledger.count(2, &[(0, 6), (1, 9), (1025, 10)]), Some(2 + 4));
-        assert_eq!(ledger.count(2, &[]), Some(0));
+        assert_eq!(count(&ledger, 4, [(0, 10)]), Some([3]));
+        assert_eq!(count(&ledger, 4, [(1, 10)]), Some([3]));
+        assert_eq!(count(&ledger, 2, [(1, 3)]), Some([1]));
+        assert_eq!(count(&ledger, 2, [(7, 10)]), Some([0]));
+        assert_eq!(count(&ledger, 1, [(1, 10)]), None);
+        assert_eq!(count(&ledger, 10, [(1, 10)]), Some([0]));
+        assert_eq!(count(&ledger, 2, [(0, 6), (1, 9), (1025, 10)]), Some([2, 4, 0]));
+        assert_eq!(count(&ledger, 2, []), Some([]));
+        let mut tallies = [Tally::new(0, 9), Tally::new(7, 10)];
+        assert!(ledger.count(2, &mut tallies));
+        assert_eq!(tallies.map(|tally| tally.newest), [8, 0]);
+    }
+
+    #[test]
+    fn nothing_is_known_of_what_came_before_a_break() {
+        let ledger = Ledger::new(8);
+        (1..=3).for_each(|sequence| ledger.record(sequence, 7));
+        ledger.skip_to(5);
+        (6..=7).for_each(|sequence| ledger.record(sequence, 7));
+        assert_eq!(count(&ledger, 4, [(7, 7)]), None);
+        assert_eq!(count(&ledger, 5, [(7, 7)]), Some([2]));
     }
 
     #[test]
     fn what_is_no_longer_known_is_not_gone_through() {
         let ledger = Ledger::new(8);
         ledger.skip_to(u64::MAX - 1);
-        assert_eq!(ledger.count(0, &[(1, u64::MAX - 1)]), None, "it would take years");
+        assert_eq!(count(&ledger, 0, [(1, u64::MAX - 1)]), None, "it would take years");
     }
 }

@@ -366,7 +366,7 @@ fn an_idle_topic_goes_and_who_comes_back_to_it_is_told() {
     assert_eq!(read(&hub, &["a"], Start::After(at(2))).1, []);
     let gaps = read(&hub, &["a"], Start::After(at(1))).1;
     let gap =
-        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: None, topics: None, resume: at(2) };
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: Some(1), topics: None, resume: at(2) };
     assert_eq!(gaps, [gap]);
     publish(&hub, "a");
     assert_eq!(
@@ -390,9 +390,35 @@ fn the_quietest_topics_without_subscribers_make_room_for_new_ones() {
     assert_eq!(read(&hub, &["t999"], Start::After(at(1900))).0, [1999]);
     let gaps = read(&hub, &["t1"], Start::After(at(1))).1;
     let gap =
-        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: None, topics: None, resume: at(3) };
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), topics: None, resume: at(3) };
     assert_eq!(gaps, [gap], "who comes back to one that is gone is told");
     assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "or not, when it has seen all of it");
+}
+
+/// More topics are dropped than are remembered by name.
+#[test]
+fn a_forgotten_topic_has_a_gap_only_where_an_event_is_missing() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 4, ..HubOptions::default() });
+    publish_some(&hub, 2, "forgotten");
+    for n in 0..100 {
+        publish(&hub, &format!("t{n}"));
+    }
+    for after in [2, 3, 100] {
+        assert_eq!(read(&hub, &["forgotten"], Start::After(at(after))).1, [], "after {after}");
+    }
+    let (_, gaps, _) = read(&hub, &["never", "forgotten", "t99"], Start::After(at(1)));
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(1)),
+        to: at(2),
+        missed: Some(1),
+        topics: filters(&["forgotten"]),
+        resume: at(2),
+    };
+    assert_eq!(gaps, [gap]);
+    publish(&hub, "forgotten");
+    assert_eq!(read(&hub, &["forgotten"], Start::After(at(2))).0, [103]);
+    assert_eq!(read(&hub, &["forgotten"], Start::After(at(0))).1[0].missed, Some(2));
 }
 
 #[test]

@@ -1,41 +1,85 @@
 //! The channels of a hub by topic, and what is remembered of topics whose channel was dropped.
+//!
+//! **Making room.** Beyond the bound each new topic drops the quietest one without subscribers. Topics that have had events
+//! are queued by the newest sequence that was known when each was looked at last. The first of the queue is dropped if it
+//! was not used since, or else queued anew; a topic with subscribers is queued as if it was used now. A new topic pays
+//! for a bounded number of looks, so that nothing goes through all topics at once. Where most topics are used all the time
+//! the bound is passed by a sixteenth, and then those go that were looked at the longest ago. Topics with subscribers
+//! never go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 
+use slab::Slab;
+
 use super::channel::Channel;
-use super::ledger::ChannelId;
+use super::ledger::Ledger;
 use crate::position::Sequence;
 use crate::sync::Arc;
 use crate::topic::Topic;
 
 /// How many dropped topics are remembered by name.
+#[cfg(not(test))]
 const MAX_GONE: usize = 65_536;
+#[cfg(test)]
+const MAX_GONE: usize = 2;
+
+/// How many topics are looked at to make room for one: more than 16, so that a queue of topics that were all used since
+/// has been gone through before a sixteenth too many has come.
+const LOOKS: usize = 32;
 
 pub(crate) struct Topics {
     channels: HashMap<Topic, Arc<Channel>>,
-    /// How many of them have had events.
-    used: usize,
-    /// The newest sequence of each dropped topic: a subscriber that comes back to it is told whether it missed any.
-    gone: HashMap<Topic, Sequence>,
-    /// No topic that was dropped and is remembered no longer had an event after this.
-    forgotten: Sequence,
-    next_id: ChannelId,
+    /// The same channels at fixed places, so that they can be gone through a part at a time.
+    places: Slab<Place>,
+    /// The places of those that have had events, by the sequence that they are queued with.
+    queue: BTreeSet<(Sequence, usize)>,
+    gone: Gone,
     capacity: usize,
 }
 
-impl Topics {
-    pub(crate) const FIREHOSE: ChannelId = 0;
+struct Place {
+    channel: Arc<Channel>,
+    /// None when the topic has had no event.
+    queued: Option<Sequence>,
+}
 
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            channels: HashMap::new(),
-            used: 0,
-            gone: HashMap::new(),
-            forgotten: 0,
-            next_id: Self::FIREHOSE + 1,
-            capacity,
+/// Dropped topics: a subscriber that comes back to one is told whether it missed any events.
+#[derive(Default)]
+struct Gone {
+    /// The newest sequence of each.
+    newest: HashMap<Topic, Sequence>,
+    /// The same, in the order in which they were dropped. Some have come back since.
+    order: VecDeque<(Topic, Sequence)>,
+    /// No topic that was dropped and is remembered no longer had an event after this.
+    forgotten: Sequence,
+}
+
+impl Gone {
+    fn remember(&mut self, topic: &Topic, newest: Sequence) {
+        if newest <= self.forgotten {
+            return;
         }
+        if self.order.len() == MAX_GONE
+            && let Some((oldest, newest)) = self.order.pop_front()
+            && self.newest.get(&oldest) == Some(&newest)
+        {
+            self.newest.remove(&oldest);
+            self.forgotten = self.forgotten.max(newest);
+        }
+        self.newest.insert(topic.clone(), newest);
+        self.order.push_back((topic.clone(), newest));
+    }
+
+    /// The newest sequence that the topic may have had.
+    fn take(&mut self, topic: &Topic) -> Sequence {
+        self.newest.remove(topic).unwrap_or(self.forgotten)
+    }
+}
+
+impl Topics {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { channels: HashMap::new(), places: Slab::new(), queue: BTreeSet::new(), gone: Gone::default(), capacity }
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {
@@ -50,76 +94,91 @@ impl Topics {
         self.channels.values()
     }
 
-    /// The channel of `topic`, which is made if need be. `head` is the hub's newest sequence.
-    pub(crate) fn get_or_create(&mut self, topic: &Topic, head: Sequence) -> &Arc<Channel> {
+    /// The channel of `topic`, which is made if need be.
+    pub(crate) fn get_or_create(&mut self, topic: &Topic, ledger: &Ledger) -> &Arc<Channel> {
         // Not `entry`: it wants the key by value, and most calls find the channel.
         if !self.channels.contains_key(topic) {
-            let evicted = self.gone.remove(topic).unwrap_or(self.forgotten);
-            let known_since = if evicted == 0 { 0 } else { head };
-            let id = self.next_id;
-            // Whoever may publish can go through all of them. What could be wrong then is the count of a gap, in a topic
-            // that has outlived 2^32 others.
-            self.next_id = id.checked_add(1).unwrap_or(Self::FIREHOSE + 1);
-            let channel = Channel::new(id, Some(topic.clone()), self.capacity, evicted, known_since);
-            self.channels.insert(topic.clone(), Arc::new(channel));
+            let evicted = self.gone.take(topic);
+            let place = self.places.vacant_entry();
+            let channel = Channel::new(place.key(), ledger.hash(topic), Some(topic.clone()), self.capacity, evicted);
+            let channel = Arc::new(channel);
+            place.insert(Place { channel: channel.clone(), queued: None });
+            self.channels.insert(topic.clone(), channel);
         }
         &self.channels[topic]
     }
 
-    /// The channel of `topic`, which is about to get its first event. For the sequencer.
-    pub(crate) fn use_first(&mut self, topic: &Topic, head: Sequence) -> &Arc<Channel> {
-        self.used += 1;
-        self.get_or_create(topic, head)
+    /// The channel of `topic`, which is about to get its first event, `sequence`. For the sequencer.
+    pub(crate) fn use_first(&mut self, topic: &Topic, sequence: Sequence, ledger: &Ledger) -> &Arc<Channel> {
+        let place = self.get_or_create(topic, ledger).place;
+        self.enqueue(place, sequence);
+        &self.channels[topic]
+    }
+
+    fn enqueue(&mut self, place: usize, sequence: Sequence) {
+        self.places[place].queued = Some(sequence);
+        self.queue.insert((sequence, place));
     }
 
     /// How many topics have had events.
     pub(crate) fn used(&self) -> usize {
-        self.used
+        self.queue.len()
     }
 
     /// Takes every topic for one that may have had events up to `sequence`, and remembers none.
     pub(crate) fn forget(&mut self, sequence: Sequence) {
-        self.gone.clear();
-        self.forgotten = sequence;
+        self.gone = Gone { forgotten: sequence, ..Gone::default() };
     }
 
-    /// The topics that nobody subscribes to and that nobody published to in the ticks `recent`, or ever.
-    pub(crate) fn idle(&self, recent: &RangeInclusive<u32>) -> Vec<Topic> {
-        let idle = self.channels.iter().filter(|(_, channel)| channel.is_idle(recent));
-        idle.map(|(topic, _)| topic.clone()).collect()
+    /// The topics at `count` places from `begin` on that nobody subscribes to and that nobody published to in the ticks
+    /// `recent`, or ever; and where to go on.
+    pub(crate) fn idle(&self, begin: usize, count: usize, recent: &RangeInclusive<u32>) -> (Vec<Topic>, Option<usize>) {
+        let end = begin.saturating_add(count);
+        let channels = (begin..end).filter_map(|place| self.places.get(place)).map(|place| &place.channel);
+        let idle = channels.filter(|channel| channel.is_idle(recent)).filter_map(|channel| channel.topic.clone());
+        (idle.collect(), (end < self.places.capacity()).then_some(end))
     }
 
     /// Drops `topic` if it is idle still, and answers its channel. For the sequencer.
     pub(crate) fn drop_if_idle(&mut self, topic: &Topic, recent: &RangeInclusive<u32>) -> Option<Arc<Channel>> {
-        if !self.channels.get(topic)?.is_idle(recent) {
-            return None;
-        }
-        self.remove(topic)
+        let channel = self.channels.get(topic).filter(|channel| channel.is_idle(recent))?;
+        Some(self.remove(channel.place))
     }
 
-    /// Drops topics that have had events and that nobody subscribes to until `goal` with events are left, those first that
-    /// have been quiet for the longest time, and answers their channels. For the sequencer.
-    pub(crate) fn drop_quietest(&mut self, goal: usize) -> Vec<Arc<Channel>> {
-        let idle = self.channels.iter().filter(|(_, channel)| channel.is_used() && channel.listeners.is_empty());
-        let mut idle: Vec<_> = idle.map(|(topic, channel)| (channel.newest(), topic.clone())).collect();
-        let count = self.used.saturating_sub(goal);
-        if count < idle.len() {
-            idle.select_nth_unstable_by_key(count, |(newest, _)| *newest);
-            idle.truncate(count);
-        }
-        idle.iter().filter_map(|(_, topic)| self.remove(topic)).collect()
-    }
-
-    fn remove(&mut self, topic: &Topic) -> Option<Arc<Channel>> {
-        let channel = self.channels.remove(topic)?;
-        self.used -= usize::from(channel.is_used());
-        let newest = channel.newest();
-        if newest > self.forgotten {
-            if self.gone.len() == MAX_GONE {
-                self.forgotten = self.gone.drain().map(|(_, newest)| newest).max().unwrap_or(self.forgotten);
+    /// Drops topics until `goal` with events are left, or until enough were looked at, and answers their channels. `head` is
+    /// the newest sequence. For the sequencer.
+    pub(crate) fn make_room(&mut self, goal: usize, head: Sequence) -> Vec<Arc<Channel>> {
+        let mut dropped = Vec::new();
+        for _ in 0..LOOKS {
+            if self.used() <= goal {
+                break;
             }
-            self.gone.insert(topic.clone(), newest);
+            let Some((queued, place)) = self.queue.pop_first() else { break };
+            let channel = &self.places[place].channel;
+            let newest = channel.newest();
+            if !channel.listeners.is_empty() {
+                self.enqueue(place, head);
+            } else if newest > queued && self.used() <= goal + goal / 16 {
+                self.enqueue(place, newest);
+            } else {
+                dropped.push(self.remove(place));
+            }
         }
-        Some(channel)
+        dropped
+    }
+
+    fn remove(&mut self, place: usize) -> Arc<Channel> {
+        let Place { channel, queued } = self.places.remove(place);
+        if let Some(sequence) = queued {
+            self.queue.remove(&(sequence, place));
+        }
+        if let Some(topic) = &channel.topic {
+            self.channels.remove(topic);
+            self.gone.remember(topic, channel.newest());
+        }
+        channel
     }
 }
+
+#[cfg(all(test, not(fanline_loom)))]
+mod tests;

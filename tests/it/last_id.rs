@@ -4,8 +4,11 @@
 //! id. So a first event without an id clears the id of a client that is cut off behind it: the client comes back without
 //! one, and never learns that it missed anything.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
+use crate::process;
 use crate::support::{Client, Server, run};
 
 /// What a client keeps from connection to connection.
@@ -91,4 +94,32 @@ fn a_gap_is_told_to_a_client_that_is_cut_off_at_any_byte_before_it() {
             }
         }
     });
+}
+
+/// The clock of a machine without a battery begins at the same instant at each start. Here it stands still.
+#[test]
+#[ignore = "needs faketime; run scripts/test"]
+fn a_server_that_starts_twice_at_the_same_instant_has_two_epochs() {
+    let start = || {
+        let server = process::serve(&["--listen", "127.0.0.1:0", "--shards", "1"]);
+        let mut pinned = Command::new("faketime");
+        pinned.env_clear().stdin(std::process::Stdio::null());
+        // Only the time of day stands still: timers go on.
+        pinned.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        pinned.args(["-f", "2026-03-01 12:00:00"]).arg(server.get_program()).args(server.get_args());
+        process::Server::launch(pinned)
+    };
+    let epoch = |id: &str| id.split_once('-').expect("an id").0.to_owned();
+    let before = start();
+    let ids: Vec<String> = (0..3).map(|n| before.publish("a", &format!("before {n}"))).collect();
+    drop(before);
+    let again = start();
+    let id = again.publish("a", "again");
+    let (old, new) = (epoch(&ids[2]), epoch(&id));
+    assert_eq!(old[..10], new[..10], "the clock is pinned: {old} and {new}");
+    assert_ne!(old, new);
+    let mut stream = process::Stream::open(again.address(), "topics=a", Some(&ids[2]));
+    let gap = stream.next();
+    assert_eq!((&*gap.name, &gap.json()["reason"], &gap.json()["from"]), ("gap", &json!("epoch"), &json!(ids[2])));
+    assert_eq!(stream.next().data, "again");
 }

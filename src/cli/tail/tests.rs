@@ -380,7 +380,7 @@ fn a_flag_that_the_server_would_refuse_is_refused_before_a_connection() {
     for (flags, sentence) in [
         (&["--topics=a,b c"][..], "a topic holds no white space, comma or control character, this one holds ' '"),
         (&["--topics=a*"], "in a pattern '*' stands for a whole segment"),
-        (&["--from=42"], "a position is <epoch>-<sequence> in decimal, like 1795186660123-42, or earliest"),
+        (&["--from=42"], "a position is <epoch>-<sequence> in decimal, like 1795186660483920175-42, or earliest"),
         (&["--heartbeat=0"], "0 is not in 1..=86400"),
         (&["--count=0"], "0 is not in 1.."),
         (&["--url=https://host"], "https is not supported"),

@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::missing::Loss;
 use super::{Cursor, Opening, Subscription};
 use crate::hub::channel::Channel;
 use crate::hub::frame::Frame;
 use crate::hub::gap::GapReason;
 use crate::hub::interest::Start;
+use crate::hub::ledger::Tally;
 use crate::hub::numbering;
 use crate::hub::relay::CatchUp;
 use crate::position::{Epoch, Sequence, StreamPosition};
@@ -79,29 +82,34 @@ impl Subscription {
     /// Sets each cursor to the first retained frame after `after`. Answers what is lost before these, if anything is.
     pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<Loss> {
         let mut lost: Option<Loss> = None;
-        // The channels whose count stands in the ledger.
-        let mut counted = Vec::new();
+        // The numbers of the cursors whose lost events stand in the ledger.
+        let mut counted: SmallVec<[(usize, Tally); 4]> = SmallVec::new();
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let channel = &cursor.channel;
             let place = channel.place_after(after);
             cursor.index = place.index;
             let Some(evicted) = place.evicted else { continue };
-            let count = if channel.topic.is_none() {
-                // Everything stood in the firehose; of what a pattern takes there is no count.
-                numbering::count(after, evicted).filter(|_| self.filter.is_none())
+            if channel.topic.is_some() {
+                counted.push((number, Tally::new(channel.hash, evicted)));
             } else {
-                counted.push((channel.id, evicted));
-                (after >= place.known_since).then_some(0)
-            };
-            let loss = Loss::of(number, evicted, count);
-            lost = Some(Loss::sum(lost, loss));
+                // Everything stood in the firehose; of what a pattern takes there is no count.
+                let missed = numbering::count(after, evicted).filter(|_| self.filter.is_none());
+                lost = Some(Loss::of(number, evicted, missed));
+            }
         }
-        if let Some(Loss { missed: missed @ Some(_), .. }) = &mut lost
-            && !counted.is_empty()
-        {
-            counted.sort_unstable();
-            let count = self.history.ledger.count(after, &counted);
-            *missed = missed.zip(count).map(|(missed, count)| missed + count);
+        if counted.is_empty() {
+            return lost;
+        }
+        counted.sort_unstable_by_key(|(_, tally)| tally.topic);
+        let mut tallies: SmallVec<[Tally; 4]> = counted.iter().map(|(_, tally)| *tally).collect();
+        let is_known = self.history.ledger.count(after, &mut tallies);
+        for ((number, asked), tally) in counted.into_iter().zip(tallies) {
+            match (is_known, tally.count) {
+                (false, _) => lost = Some(Loss::sum(lost, Loss::of(number, asked.to, None))),
+                // The topic was dropped and forgotten, and has had no event since.
+                (true, 0) => {}
+                (true, count) => lost = Some(Loss::sum(lost, Loss::of(number, tally.newest, Some(count)))),
+            }
         }
         lost
     }
