@@ -167,7 +167,11 @@ impl<'a> Judge<'a> {
                 self.owed = Some("the client asked for an id that was never given");
             }
             (Some(asked), Some(position)) if asked != position => {
-                self.report("hello-elsewhere", id, format!("the client asked for {asked}, and the hello names {there}"));
+                self.report(
+                    "hello-elsewhere",
+                    id,
+                    format!("the client asked for {asked}, and the hello names {there}"),
+                );
             }
             (_, Some(_)) if is_first => {}
             (_, Some(_)) => {}
@@ -194,7 +198,9 @@ impl<'a> Judge<'a> {
 
     /// Whether a made-up id is in the epoch of something known: a server may then know better, and says so with a gap.
     fn is_plausible(&self, asked: Option<&str>) -> bool {
-        asked.and_then(Id::parse).is_some_and(|asked| self.order.between(Id::new(asked.epoch, 0), u64::MAX).next().is_some())
+        asked
+            .and_then(Id::parse)
+            .is_some_and(|asked| self.order.between(Id::new(asked.epoch, 0), u64::MAX).next().is_some())
     }
 
     fn event(&mut self, id: Id, content: Content) {
@@ -206,8 +212,7 @@ impl<'a> Judge<'a> {
         }
         if let Some(why) = self.owed.take() {
             self.report("gap-omitted", Some(id), format!("{id} came without a gap before it: {why}"));
-            self.is_made_up = false;
-            self.have = Some(id);
+            (self.is_made_up, self.have) = (false, None);
         }
         let topic = self.recording.contents.topic(content);
         if self.is_covered(id, topic) {
@@ -257,8 +262,7 @@ impl<'a> Judge<'a> {
     fn nothing_missing(&mut self, after: Id, to: u64) {
         let order = self.order;
         let missing = |(id, content): &(Id, Content)| {
-            self.takes[order.topic_number(*content)]
-                && !self.is_covered(*id, self.recording.contents.topic(*content))
+            self.takes[order.topic_number(*content)] && !self.is_covered(*id, self.recording.contents.topic(*content))
         };
         let mut missing = order.between(after, to).filter(missing);
         if let Some((first, content)) = missing.next() {
@@ -361,11 +365,15 @@ impl<'a> Judge<'a> {
             let order = self.order;
             let is_of = |topic: &str| topics.is_empty() || belongs(topic, topics, self.filters);
             let last = if from.epoch == to.epoch { have.sequence.min(to.sequence) } else { have.sequence };
-            let sent = order.between(from, last).find(|(id, content)| {
-                is_of(self.recording.contents.topic(*content)) && self.was_sent(*id)
-            });
+            let sent = order
+                .between(from, last)
+                .find(|(id, content)| is_of(self.recording.contents.topic(*content)) && self.was_sent(*id));
             if let Some((id, _)) = sent {
-                self.report("gap-of-delivered", Some(id), format!("the gap from {from} covers {id}, which was delivered"));
+                self.report(
+                    "gap-of-delivered",
+                    Some(id),
+                    format!("the gap from {from} covers {id}, which was delivered"),
+                );
             }
         }
     }
@@ -382,7 +390,8 @@ impl<'a> Judge<'a> {
         let unknown = to.sequence.saturating_sub(from.sequence).saturating_sub(all);
         if !(known..=known + unknown).contains(&missed) {
             let most = if unknown > 0 { format!(" to {}", known + unknown) } else { String::new() };
-            let text = format!("missed is {missed}, and from {from} to {to} there are {known}{most} events of the client");
+            let text =
+                format!("missed is {missed}, and from {from} to {to} there are {known}{most} events of the client");
             self.report("gap-count", gap.id, text);
         }
     }

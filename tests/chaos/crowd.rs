@@ -20,8 +20,7 @@ const BUFFER: usize = 32 << 10;
 /// Starts the readers of a phase, and a witness for each server. The thread ends with the phase, and returns their logs.
 pub fn start(shared: Arc<Shared>, plan: Plan, mut random: Random) -> JoinHandle<Vec<Vec<(Millis, Line)>>> {
     let servers = shared.servers.lock().unwrap().len();
-    let mut clients: Vec<Client> =
-        (0..servers).map(|server| Client::witness(random.fork(), &plan, server)).collect();
+    let mut clients: Vec<Client> = (0..servers).map(|server| Client::witness(random.fork(), &plan, server)).collect();
     clients.extend((0..plan.clients).map(|_| Client::new(random.fork(), &plan)));
     std::thread::spawn(move || {
         run(&shared, &plan, &mut clients);

@@ -9,7 +9,10 @@ use crate::response::Response;
 /// Opens a connection on which reads do not wait for ever.
 pub fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let socket = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(|error| error.to_string())?;
-    socket.set_nodelay(true).and_then(|()| socket.set_read_timeout(Some(Duration::from_millis(100)))).map_err(|error| error.to_string())?;
+    socket
+        .set_nodelay(true)
+        .and_then(|()| socket.set_read_timeout(Some(Duration::from_millis(100))))
+        .map_err(|error| error.to_string())?;
     socket.set_write_timeout(Some(Duration::from_secs(2))).map_err(|error| error.to_string())?;
     Ok(socket)
 }

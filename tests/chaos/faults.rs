@@ -1,5 +1,6 @@
 //! What happens to the world in each phase, until its time is over.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -174,27 +175,36 @@ pub fn partition(world: &mut World) -> Result<(), String> {
                 world.proxies[server].heal();
                 world.fault(format!("server {server}: nothing is held back"));
             }
-            2 => {
-                // The answers stay out, the connections are cut, and the address is a replica's for a while.
-                let (master, replica) = (world.redis[0].port, world.redis[1].port);
-                world.fault(format!("server {server}: replies are held back"));
-                world.proxies[server].hold(Direction::Replies, true);
-                world.rest(20, 300);
-                world.fault(format!("server {server} is led to the replica"));
-                world.proxies[server].lead_to(replica);
-                world.proxies[server].cut();
-                world.proxies[server].heal();
-                world.rest(300, 2000);
-                world.fault(format!("server {server} is led to the master again"));
-                world.proxies[server].lead_to(master);
-                world.proxies[server].cut();
-            }
+            2 => answer_from_replica(world, server)?,
             _ => {
                 world.fault(format!("server {server}: its connections are cut"));
                 world.proxies[server].cut();
             }
         }
     }
+    Ok(())
+}
+
+/// A server's commands reach the master, their replies do not, and then its address leads to a read-only replica that has
+/// all that the server knows of, and nothing of what it sent last.
+fn answer_from_replica(world: &mut World, server: usize) -> Result<(), String> {
+    let (master, replica) = (world.redis[0].port, world.redis[1].port);
+    world.shared.is_publishing.store(false, Ordering::Relaxed);
+    world.rest(50, 200);
+    world.redis[1].command(&["REPLICAOF", "127.0.0.1", "1"])?;
+    world.fault(format!("the replica is cut off, and replies to server {server} are held back"));
+    world.proxies[server].hold(Direction::Replies, true);
+    world.shared.is_publishing.store(true, Ordering::Relaxed);
+    world.rest(20, 400);
+    world.fault(format!("server {server} is led to the replica"));
+    world.proxies[server].lead_to(replica);
+    world.proxies[server].cut();
+    world.proxies[server].heal();
+    world.rest(300, 2000);
+    world.fault(format!("server {server} is led to the master again"));
+    world.proxies[server].lead_to(master);
+    world.proxies[server].cut();
+    world.redis[1].command(&["REPLICAOF", "127.0.0.1", &master.to_string()])?;
     Ok(())
 }
 

@@ -76,7 +76,11 @@ impl Contents {
     /// The event, short enough for a line.
     pub fn shown(&self, content: Content) -> String {
         let text = self.texts[content as usize].0.replace('\n', " ");
-        if text.len() > 60 { format!("{}… ({} bytes)", text.chars().take(48).collect::<String>(), text.len()) } else { text }
+        if text.len() > 40 {
+            format!("{}… ({} bytes)", text.chars().take(20).collect::<String>(), text.len())
+        } else {
+            text
+        }
     }
 }
 
@@ -84,17 +88,36 @@ impl Contents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// Another life begins: what came before does not matter any more.
-    Begin { filters: Vec<String>, start: Start, closes_on_lag: bool, speed: &'static str },
+    Begin {
+        filters: Vec<String>,
+        start: Start,
+        closes_on_lag: bool,
+        speed: &'static str,
+    },
     /// A connection to a server, with the last event id that was sent.
-    Connect { server: usize, sent: Option<String> },
+    Connect {
+        server: usize,
+        sent: Option<String>,
+    },
     /// The answer was no stream.
-    Refused { status: u16 },
+    Refused {
+        status: u16,
+    },
     /// The stream began.
-    Hello { id: Option<Id>, position: Option<Id> },
-    Event { id: Id, content: Content },
+    Hello {
+        id: Option<Id>,
+        position: Option<Id>,
+    },
+    Event {
+        id: Id,
+        content: Content,
+    },
     Gap(Box<Gap>),
     /// Something else that the server says, with its id.
-    Said { id: Option<Id>, text: String },
+    Said {
+        id: Option<Id>,
+        text: String,
+    },
     /// What no server may send.
     Odd(String),
     End(End),

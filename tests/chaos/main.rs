@@ -54,8 +54,10 @@ fn no_fault_makes_a_stream_break_its_promise() {
     let seed = number("FANLINE_CHAOS_SEED").unwrap_or_else(|| Random::new(clock()).next() >> 32);
     let only = std::env::var("FANLINE_CHAOS_PHASE").ok();
     let ignored = std::env::var("FANLINE_CHAOS_IGNORE").unwrap_or_default();
-    let mut phases: Vec<&Phase> =
-        PHASES.iter().filter(|phase| only.as_ref().is_none_or(|only| only.split(',').any(|name| name == phase.name))).collect();
+    let mut phases: Vec<&Phase> = PHASES
+        .iter()
+        .filter(|phase| only.as_ref().is_none_or(|only| only.split(',').any(|name| name == phase.name)))
+        .collect();
     let names: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
     assert!(!phases.is_empty(), "the phases are {}", names.join(", "));
     println!("chaos: {} for {time:?}, seed {seed}", server::program().display());

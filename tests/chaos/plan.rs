@@ -40,7 +40,10 @@ pub enum Speed {
     /// Stops for a while.
     Stops,
     /// A small buffer, and always some events behind: the server always has bytes that are pending.
-    Trailing { low: u64, high: u64 },
+    Trailing {
+        low: u64,
+        high: u64,
+    },
 }
 
 impl Plan {

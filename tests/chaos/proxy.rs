@@ -119,7 +119,14 @@ impl Control {
             (SocketAddr::from(([127, 0, 0, 1], state.target)), state.cuts)
         };
         let Ok(server) = TcpStream::connect(target) else { return };
-        let copies = || Some((client.try_clone().ok()?, server.try_clone().ok()?, client.try_clone().ok()?, server.try_clone().ok()?));
+        let copies = || {
+            Some((
+                client.try_clone().ok()?,
+                server.try_clone().ok()?,
+                client.try_clone().ok()?,
+                server.try_clone().ok()?,
+            ))
+        };
         let Some((one, two, client_out, server_out)) = copies() else { return };
         {
             let mut state = self.state.lock().unwrap();

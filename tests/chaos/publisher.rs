@@ -171,7 +171,9 @@ fn request(kind: u64, events: &[(String, String)]) -> String {
         }
     };
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n{body}")
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 fn understand(answer: &mut Answer, status: u16, body: &str) {

@@ -9,7 +9,7 @@ use crate::log::{Line, Recording};
 use crate::order::Order;
 use crate::phases::Phase;
 use crate::random::Random;
-use crate::violation::Violation;
+use crate::violation::{Place, Violation};
 use crate::world::{self, World};
 use crate::{checker, crowd, ledger, publisher};
 
@@ -52,6 +52,11 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
         publisher.join().map_err(|_| "a publisher panicked")?;
     }
     let mut violations = calmed?;
+    for violation in &mut violations {
+        if let Place::Client(client, line) = &mut violation.place {
+            *line = clients[*client].len().saturating_sub(1);
+        }
+    }
     let (contents, answers) = (take(&mut *shared.contents.lock().unwrap()), take(&mut *shared.answers.lock().unwrap()));
     let recording = Recording { terms: setup.terms, contents, clients, answers, faults: take(&mut world.faults) };
     let order = judge(&recording, &mut violations);
@@ -106,9 +111,10 @@ fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> 
         }
         world.fault("the last events are published anew");
     }
-    let behind = shared.behind.lock().unwrap().clone();
-    let text = format!("{LIVENESS:?} after all faults these readers did not get the last events: {behind:?}");
-    violations.push(Violation::of_world("liveness", text));
+    for reader in shared.behind.lock().unwrap().iter() {
+        let text = format!("{LIVENESS:?} after all faults this reader has not had the last events");
+        violations.push(Violation::of_client("liveness", *reader, usize::MAX, None, text));
+    }
     Ok(violations)
 }
 

@@ -63,7 +63,10 @@ impl Server {
         let mut process = Process::start(&mut command, &log)?;
         let found = until("the server listens", PATIENCE, || {
             let written = process.written();
-            let address = written.split("listening on http://").nth(1).and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok());
+            let address = written
+                .split("listening on http://")
+                .nth(1)
+                .and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok());
             address.map(Ok).or_else(|| process.has_ended().then(|| Err(written)))
         })?;
         let address = found.map_err(|log| format!("the server does not start: {log}"))?;

@@ -7,7 +7,7 @@ use crate::log::Recording;
 use crate::order::Order;
 
 /// How many lines of a client's log are shown.
-const LINES: usize = 24;
+const LINES: usize = 12;
 
 #[derive(Clone, Debug)]
 pub struct Violation {

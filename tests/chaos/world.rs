@@ -160,7 +160,11 @@ impl World {
 
     /// Stops and starts a server, in one way or another.
     pub fn restart_server(&mut self, number: usize) -> Result<(), String> {
-        if self.random.one_in(2) { self.stop_server(number)? } else { self.kill_server(number) }
+        if self.random.one_in(2) {
+            self.stop_server(number)?
+        } else {
+            self.kill_server(number)
+        }
         self.rest(0, 200);
         self.start_server(number)
     }
