@@ -17,8 +17,14 @@ pub fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     Ok(socket)
 }
 
-/// Reads one response: its status and body.
-pub fn receive(socket: &mut TcpStream, patience: Duration) -> Result<(u16, String), String> {
+pub struct Reply {
+    pub status: u16,
+    pub body: String,
+    pub has_retry_after: bool,
+}
+
+/// Reads one response.
+pub fn receive(socket: &mut TcpStream, patience: Duration) -> Result<Reply, String> {
     let deadline = Instant::now() + patience;
     let (mut response, mut body, mut buffer) = (Response::default(), Vec::new(), [0; 16 << 10]);
     while !response.is_over {
@@ -31,11 +37,12 @@ pub fn receive(socket: &mut TcpStream, patience: Duration) -> Result<(u16, Strin
         }
     }
     let status = response.status.ok_or("no status")?;
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Ok(Reply { status, body, has_retry_after: response.has_retry_after })
 }
 
 /// The response to a request on a connection of its own.
-pub fn once(address: SocketAddr, request: &str, patience: Duration) -> Result<(u16, String), String> {
+pub fn once(address: SocketAddr, request: &str, patience: Duration) -> Result<Reply, String> {
     let mut socket = connect(address)?;
     socket.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     receive(&mut socket, patience)

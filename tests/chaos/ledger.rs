@@ -37,6 +37,13 @@ pub fn judge(recording: &Recording, order: &Order, violations: &mut Vec<Violatio
             }
             None => {}
         }
+        let says = |words| answer.text.contains(words);
+        if (says("nothing was published") && published > 0) || (says("published up to") && published == 0) {
+            report("answer", format!("{:?}, beside {published} published events", answer.text));
+        }
+        if answer.has_retry_after && published == count {
+            report("answer", format!("all events are published, and are to be sent again: {:?}", answer.text));
+        }
         for (place, &content) in answer.contents.iter().enumerate() {
             let asked = asked.entry(content).or_default();
             match answer.rest {

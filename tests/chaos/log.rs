@@ -170,6 +170,8 @@ pub struct Answer {
     /// The ids of the first and the last of those.
     pub ids: Option<(Id, Id)>,
     pub rest: Rest,
+    /// The request is to be sent again later.
+    pub has_retry_after: bool,
     /// Status and detail.
     pub text: String,
 }

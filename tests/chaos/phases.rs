@@ -121,6 +121,9 @@ fn trim(random: &mut Random) -> Setup {
 fn partition(random: &mut Random) -> Setup {
     let mut setup = Setup::new(random.of(1..4) as usize, Backbone::Replicated);
     setup.terms.is_lossless = true;
+    if random.one_in(4) {
+        setup.set("--redis-wait", "1");
+    }
     setup
 }
 

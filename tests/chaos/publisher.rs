@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::exchange;
+use crate::exchange::{self, Reply};
 use crate::id::Id;
 use crate::log::{Answer, Rest};
 use crate::random::Random;
@@ -77,7 +77,9 @@ impl Publisher {
         let kind = self.random.of(0..4);
         let count = if kind < 2 { 1 } else { self.random.of(1..self.texts.batch + 1) };
         let events: Vec<(String, String)> = (0..count).map(|_| self.event()).collect();
-        let Some(answer) = send(&self.shared, &mut self.connection, server, kind, &events, self.texts.patience) else {
+        let is_slow = kind == 3 && self.random.one_in(8);
+        let (shared, patience) = (self.shared.clone(), self.texts.patience);
+        let Some(answer) = send(&shared, &mut self.connection, server, kind, is_slow, &events, patience) else {
             // Nothing listens there.
             std::thread::sleep(Duration::from_millis(5));
             return 0;
@@ -107,7 +109,7 @@ impl Publisher {
 /// Publishes `text` on one server; returns its id if it is acknowledged.
 pub fn publish_one(shared: &Shared, server: usize, topic: &str, text: &str) -> Option<Id> {
     let events = [(topic.to_owned(), text.to_owned())];
-    let answer = send(shared, &mut None, server, 0, &events, Duration::from_secs(5))?;
+    let answer = send(shared, &mut None, server, 0, false, &events, Duration::from_secs(5))?;
     let id = answer.ids.map(|ids| ids.0);
     shared.answers.lock().unwrap().push(answer);
     id
@@ -119,6 +121,7 @@ fn send(
     connection: &mut Option<(usize, u64, TcpStream)>,
     server: usize,
     kind: u64,
+    is_slow: bool,
     events: &[(String, String)],
     patience: Duration,
 ) -> Option<Answer> {
@@ -133,13 +136,23 @@ fn send(
     };
     shared.begins_to_publish(events.len());
     let socket = &mut connection.as_mut().expect("it was made").2;
-    let sent = socket.write_all(request(kind, events).as_bytes()).map_err(|error| error.to_string());
+    let request = request(kind, events);
+    // Now and then the last lines come later than the first.
+    let (first, last) = if is_slow { request.split_at(request.len() / 2) } else { (&request[..], "") };
+    let sent = socket.write_all(first.as_bytes()).and_then(|()| {
+        if is_slow {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        socket.write_all(last.as_bytes())
+    });
+    let sent = sent.map_err(|error| error.to_string());
     let outcome = sent.and_then(|()| exchange::receive(socket, patience));
     let is_ndjson = kind == 3;
     let (rest, text) = (Rest::Unknown, String::new());
-    let mut answer = Answer { at: 0, server, is_ndjson, contents, published: 0, ids: None, rest, text };
+    let mut answer =
+        Answer { at: 0, server, is_ndjson, contents, published: 0, ids: None, rest, has_retry_after: false, text };
     match outcome {
-        Ok((status, body)) => understand(&mut answer, status, &body),
+        Ok(reply) => understand(&mut answer, &reply),
         Err(error) => answer.text = error,
     }
     if answer.published == 0 {
@@ -176,7 +189,9 @@ fn request(kind: u64, events: &[(String, String)]) -> String {
     )
 }
 
-fn understand(answer: &mut Answer, status: u16, body: &str) {
+fn understand(answer: &mut Answer, reply: &Reply) {
+    let Reply { status, ref body, has_retry_after } = *reply;
+    answer.has_retry_after = has_retry_after;
     let value: Value = serde_json::from_str(body).unwrap_or_default();
     let id = |name: &str| value[name].as_str().and_then(Id::parse);
     answer.ids = match (id("id"), id("first_id"), id("last_id")) {

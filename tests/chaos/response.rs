@@ -5,6 +5,8 @@
 pub struct Response {
     head: Vec<u8>,
     pub status: Option<u16>,
+    /// Whether the request is to be sent again later.
+    pub has_retry_after: bool,
     body: Body,
     /// Bytes of a chunk's size line.
     line: Vec<u8>,
@@ -105,6 +107,7 @@ impl Response {
             let Some((name, value)) = line.split_once(':') else { continue };
             match (name.to_ascii_lowercase().as_str(), value.trim()) {
                 ("transfer-encoding", value) if value.eq_ignore_ascii_case("chunked") => self.body = Body::ChunkSize,
+                ("retry-after", _) => self.has_retry_after = true,
                 ("content-length", value) => {
                     let length = value.parse().map_err(|_| format!("the body has the length {value:?}"))?;
                     self.body = Body::Length(length);

@@ -106,6 +106,6 @@ impl Server {
     pub fn is_ready(&self) -> bool {
         let Some(address) = self.address else { return false };
         let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        exchange::once(address, request, Duration::from_secs(2)).is_ok_and(|answer| answer.0 == 200)
+        exchange::once(address, request, Duration::from_secs(2)).is_ok_and(|reply| reply.status == 200)
     }
 }

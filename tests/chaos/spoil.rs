@@ -31,7 +31,17 @@ impl Tape {
     fn answer(&mut self, contents: &[Content], ids: Option<(Id, Id)>, published: usize, rest: Rest) {
         let contents = contents.to_vec();
         let (at, server, text) = (self.recording.answers.len() as u32, 0, "200".to_owned());
-        self.recording.answers.push(Answer { at, server, is_ndjson: false, contents, published, ids, rest, text });
+        self.recording.answers.push(Answer {
+            at,
+            server,
+            is_ndjson: false,
+            contents,
+            published,
+            ids,
+            rest,
+            has_retry_after: false,
+            text,
+        });
     }
 
     fn client(&mut self, filters: &[&str], start: Start) {
@@ -349,6 +359,10 @@ fn an_answer_that_is_not_true_shows() {
     assert_eq!(spoiled(|r| r.answers[3].published = 0)[0], "answer");
     assert_eq!(spoiled(|r| r.answers[3].published = 2)[0], "answer");
     assert_eq!(spoiled(|r| r.answers[3].ids = None)[0], "answer");
+    // Words that contradict the numbers, and a retry that would publish twice.
+    assert_eq!(spoiled(|r| r.answers[3].text = "503 nothing was published".to_owned())[0], "answer");
+    assert_eq!(spoiled(|r| r.answers[140].text = "503 published up to 1-6".to_owned())[0], "answer");
+    assert_eq!(spoiled(|r| r.answers[3].has_retry_after = true)[0], "answer");
 }
 
 #[test]
