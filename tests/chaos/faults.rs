@@ -9,6 +9,9 @@ use crate::child::until;
 use crate::proxy::Direction;
 use crate::world::{STREAM, World};
 
+/// A port that nothing listens on.
+const NOWHERE: u16 = 1;
+
 /// Nothing: the readers are trouble enough.
 pub fn leave(world: &mut World) -> Result<(), String> {
     while world.goes_on() {
@@ -123,6 +126,39 @@ pub fn lose_tails(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
+/// One server is away when Redis loses its last writes, and a new server publishes as much as was lost.
+pub fn repeat_after_loss(world: &mut World) -> Result<(), String> {
+    while world.goes_on() {
+        world.rest(100, 400);
+        world.redis_command(&["SAVE"])?;
+        world.rest(50, 300);
+        let away = world.pick_server();
+        let sleeps = world.random.one_in(2);
+        if sleeps {
+            world.freeze_server(away);
+        } else {
+            world.fault(format!("server {away} does not reach Redis"));
+            world.proxies[away].lead_to(NOWHERE);
+            world.proxies[away].cut();
+            // What Redis has is read by then.
+            world.rest(20, 50);
+        }
+        world.kill_server(1 - away);
+        world.kill_redis(0);
+        world.start_redis_again(0)?;
+        world.start_server(1 - away)?;
+        world.rest(300, 1500);
+        if sleeps {
+            world.thaw_server(away);
+        } else {
+            world.fault(format!("server {away} reaches Redis again"));
+            let port = world.redis[0].port;
+            world.proxies[away].lead_to(port);
+        }
+    }
+    Ok(())
+}
+
 pub fn flush(world: &mut World) -> Result<(), String> {
     while world.goes_on() {
         world.rest(200, 900);
@@ -191,7 +227,7 @@ fn answer_from_replica(world: &mut World, server: usize) -> Result<(), String> {
     let (master, replica) = (world.redis[0].port, world.redis[1].port);
     world.shared.is_publishing.store(false, Ordering::Relaxed);
     world.rest(50, 200);
-    world.redis[1].command(&["REPLICAOF", "127.0.0.1", "1"])?;
+    world.redis[1].command(&["REPLICAOF", "127.0.0.1", &NOWHERE.to_string()])?;
     world.fault(format!("the replica is cut off, and replies to server {server} are held back"));
     world.proxies[server].hold(Direction::Replies, true);
     world.shared.is_publishing.store(true, Ordering::Relaxed);
@@ -235,7 +271,7 @@ pub fn failover(world: &mut World) -> Result<(), String> {
     let before = world.master().ok_or("no master")?;
     let master = world.redis.iter().position(|redis| redis.port == before).ok_or("an unknown master")?;
     let replica = 1 - master;
-    let outcome = world.redis[replica].command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let outcome = world.redis[replica].command(&["REPLICAOF", "127.0.0.1", &NOWHERE.to_string()]);
     world.fault(format!("the replica is cut off: {outcome:?}"));
     world.rest(100, 600);
     if world.random.one_in(3) {

@@ -44,6 +44,12 @@ pub static PHASES: &[Phase] = &[
         setup: tail,
         act: faults::lose_tails,
     },
+    Phase {
+        name: "repeat",
+        about: "identical events after Redis lost its last writes, while one server was away",
+        setup: repeat,
+        act: faults::repeat_after_loss,
+    },
     Phase { name: "flush", about: "the stream is deleted", setup: flush, act: faults::flush },
     Phase { name: "trim", about: "the stream is trimmed, and rings are small", setup: trim, act: faults::trim },
     Phase {
@@ -101,6 +107,14 @@ fn tail(random: &mut Random) -> Setup {
         setup.texts.are_repeated = true;
         setup.texts.topics.truncate(random.of(1..3) as usize);
     }
+    setup
+}
+
+fn repeat(_: &mut Random) -> Setup {
+    let mut setup = Setup::new(2, Backbone::Volatile);
+    setup.allow(&["lost", "epoch"]);
+    setup.texts.are_repeated = true;
+    setup.texts.topics.truncate(1);
     setup
 }
 

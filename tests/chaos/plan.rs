@@ -90,7 +90,12 @@ impl Life {
             1 => Speed::Stops,
             _ => Speed::Trailing { low: 30, high: 60 },
         };
-        Self { filters: filters(random, plan), start, closes_on_lag: random.one_in(2), speed, is_witness: false }
+        let filters = match speed {
+            // Beside a busy topic a pattern that nothing matches.
+            Speed::Trailing { .. } if random.one_in(2) => vec![random.pick(&plan.topics).clone(), "quiet:*".to_owned()],
+            _ => filters(random, plan),
+        };
+        Self { filters, start, closes_on_lag: random.one_in(2), speed, is_witness: false }
     }
 
     /// The request for a stream after the id `sent`.
@@ -137,6 +142,7 @@ fn filters(random: &mut Random, plan: &Plan) -> Vec<String> {
             let pattern = match random.of(0..6) {
                 0 => "zz:*".to_owned(),
                 1 => "**".to_owned(),
+                2 => "quiet:*".to_owned(),
                 _ => format!("{}:*", random.pick(&plan.topics).split(':').next().unwrap_or("a")),
             };
             filters.push(pattern);
