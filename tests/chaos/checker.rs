@@ -378,14 +378,16 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// `missed` is the number of the client's events in the range, as far as they are known.
+    /// `missed` is the number of the client's events in the range, as far as they are known. Those that an earlier gap of
+    /// the connection has counted are not counted again.
     fn check_count(&mut self, gap: &Gap, missed: u64, from: Id, to: Id, topics: &[String]) {
         let (mut known, mut all) = (0, 0);
-        for (_, content) in self.order.between(from, to.sequence) {
+        for (id, content) in self.order.between(from, to.sequence) {
             all += 1;
             let topic = self.recording.contents.topic(content);
             let is_of = topics.is_empty() || belongs(topic, topics, self.filters);
-            known += u64::from(is_of && self.takes[self.order.topic_number(content)]);
+            let is_counted = is_of && self.takes[self.order.topic_number(content)] && !self.is_covered(id, topic);
+            known += u64::from(is_counted);
         }
         let unknown = to.sequence.saturating_sub(from.sequence).saturating_sub(all);
         if !(known..=known + unknown).contains(&missed) {
