@@ -1,0 +1,96 @@
+//! The chaos test: an independent client and checker against real processes and real faults.
+//!
+//! A run is a sequence of phases ([`phases`]). Each starts a [`world`] of servers, Redis, Sentinels and proxies, a
+//! [`crowd`] of readers that cut and come back anywhere, and [`publisher`]s. While these run, [`faults`] happen. When all
+//! faults have ended, every reader has to reach the last events. Then the [`checker`] judges what each client was sent,
+//! and the [`ledger`] what publishers were told. [`spoil`] shows that the checker sees a spoiled stream.
+//!
+//! `scripts/chaos --help` says how to run it.
+
+mod checker;
+mod child;
+mod client;
+mod crowd;
+mod exchange;
+mod faults;
+mod filter;
+mod id;
+mod ledger;
+mod log;
+mod order;
+mod parser;
+mod phases;
+mod plan;
+mod proxy;
+mod publisher;
+mod random;
+mod redis;
+mod response;
+mod run;
+mod server;
+mod setup;
+mod shared;
+mod spoil;
+mod violation;
+mod world;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use phases::{PHASES, Phase};
+use random::Random;
+use run::Totals;
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, and not {text:?}")))
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn no_fault_makes_a_stream_break_its_promise() {
+    let time = Duration::from_secs(number("FANLINE_CHAOS_SECONDS").unwrap_or(60));
+    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+    let seed = number("FANLINE_CHAOS_SEED").unwrap_or_else(|| Random::new(clock()).next() >> 32);
+    let only = std::env::var("FANLINE_CHAOS_PHASE").ok();
+    let ignored = std::env::var("FANLINE_CHAOS_IGNORE").unwrap_or_default();
+    let mut phases: Vec<&Phase> = PHASES
+        .iter()
+        .filter(|phase| only.as_ref().is_none_or(|only| only.split(',').any(|name| name == phase.name)))
+        .collect();
+    let names: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
+    assert!(!phases.is_empty(), "the phases are {}", names.join(", "));
+    println!("chaos: {} for {time:?}, seed {seed}", server::program().display());
+
+    let (began, mut random, mut totals, mut runs) = (Instant::now(), Random::new(seed), Totals::default(), 0);
+    // A phase that is named alone runs with the seed itself, so that its report can be followed.
+    let mut seeds = (phases.len() == 1).then_some(seed);
+    while began.elapsed() < time {
+        random.shuffle(&mut phases);
+        for phase in &phases {
+            if began.elapsed() >= time {
+                break;
+            }
+            let seed = seeds.take().unwrap_or_else(|| random.next() >> 32);
+            let length = Duration::from_millis(Random::new(!seed).of(2500..6500));
+            let started = Instant::now();
+            let outcome = run::run(phase, seed, length);
+            let (recording, order, mut violations) =
+                outcome.unwrap_or_else(|error| panic!("phase {} with seed {seed}: {error}", phase.name));
+            violations.retain(|violation| !ignored.split(',').any(|rule| rule == violation.rule));
+            totals.add(&recording, &order);
+            runs += 1;
+            println!("  {:<10} seed {seed:<10} {:>5.1} s", phase.name, started.elapsed().as_secs_f64());
+            if !violations.is_empty() {
+                println!("\n{} ({}) broke the promise:\n", phase.name, phase.about);
+                println!("{}", run::report(&recording, &order, &violations));
+                println!("again: scripts/chaos --phase {} --seed {seed}", phase.name);
+                panic!("{} violations after {:.1} s", violations.len(), began.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let Totals { events, deliveries, connections, gaps, epochs } = totals;
+    println!(
+        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections, {gaps} gaps"
+    );
+}

@@ -1,0 +1,184 @@
+//! How the clients of a phase behave: what they subscribe to, how fast they read, when they cut.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::id::Id;
+use crate::log::Start;
+use crate::random::Random;
+
+/// The mix of clients of a phase.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub topics: Vec<String>,
+    pub clients: usize,
+    /// How many in 100 read slowly, in one way or another.
+    pub slow: u64,
+    /// Milliseconds until a client comes back.
+    pub pause: Range<u64>,
+    /// Milliseconds that a connection lasts.
+    pub lasts: Range<u64>,
+    /// A client that hangs up begins anew once in so many times.
+    pub one_life_in: u64,
+}
+
+/// One subscription, over all its connections.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub filters: Vec<String>,
+    pub start: Start,
+    pub closes_on_lag: bool,
+    pub speed: Speed,
+    pub is_witness: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speed {
+    Fast,
+    /// A small buffer, and few bytes at a time.
+    Slow,
+    /// Stops for a while.
+    Stops,
+    /// A small buffer, and always some events behind: the server always has bytes that are pending.
+    Trailing {
+        low: u64,
+        high: u64,
+    },
+}
+
+impl Plan {
+    pub fn new(topics: &[&str]) -> Self {
+        Self {
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            clients: 40,
+            slow: 30,
+            pause: 0..400,
+            lasts: 20..3000,
+            one_life_in: 6,
+        }
+    }
+
+    /// After how many bytes or how long a connection is cut.
+    pub fn cut(&self, random: &mut Random) -> (Option<usize>, Option<Duration>) {
+        let lasts = Duration::from_millis(random.of(self.lasts.clone()));
+        match random.of(0..8) {
+            // The hello and what follows it are within the first bytes.
+            0 => (Some(random.of(1..700) as usize), Some(lasts)),
+            1..=3 => (Some(random.of(1..60_000) as usize), Some(lasts * 4)),
+            _ => (None, Some(lasts)),
+        }
+    }
+}
+
+impl Life {
+    /// Subscribes to everything from the beginning.
+    pub fn witness() -> Self {
+        let start = Start::Live;
+        Self { filters: Vec::new(), start, closes_on_lag: false, speed: Speed::Fast, is_witness: true }
+    }
+
+    pub fn new(random: &mut Random, plan: &Plan, have: Option<Id>) -> Self {
+        let start = match random.of(0..12) {
+            0..=1 => Start::Earliest,
+            2 => Start::Newest(random.of(0..300) as u32),
+            3 => Start::MadeUp(made_up(random, have)),
+            _ => Start::Live,
+        };
+        let speed = match random.of(0..3) {
+            _ if random.of(0..100) >= plan.slow => Speed::Fast,
+            0 => Speed::Slow,
+            1 => Speed::Stops,
+            _ => Speed::Trailing { low: 30, high: 60 },
+        };
+        let filters = match speed {
+            // Beside a busy topic a pattern that nothing matches.
+            Speed::Trailing { .. } if random.one_in(2) => vec![random.pick(&plan.topics).clone(), "quiet:*".to_owned()],
+            _ => filters(random, plan),
+        };
+        Self { filters, start, closes_on_lag: random.one_in(2), speed, is_witness: false }
+    }
+
+    /// The request for a stream after the id `sent`.
+    pub fn request(&self, sent: Option<&str>, as_query: bool) -> String {
+        let mut query = format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" });
+        if !self.filters.is_empty() {
+            query.push_str(&format!("&topics={}", self.filters.join(",")));
+        }
+        match (&self.start, sent) {
+            (_, Some(sent)) if as_query => query.push_str(&format!("&last_event_id={}", sent.replace(' ', "+"))),
+            (Start::Earliest, _) => query.push_str("&last_event_id=earliest"),
+            (Start::Newest(count), _) => query.push_str(&format!("&history={count}")),
+            _ => {}
+        }
+        let header = sent.filter(|_| !as_query).map(|sent| format!("Last-Event-ID: {sent}\r\n")).unwrap_or_default();
+        format!("GET /stream?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{header}\r\n")
+    }
+}
+
+/// An id that was never given.
+fn made_up(random: &mut Random, have: Option<Id>) -> String {
+    match (random.of(0..6), have) {
+        (0, _) => "garbage".to_owned(),
+        (1, _) => "1-".to_owned(),
+        (2, _) => "-7".to_owned(),
+        (3, _) => "0-0".to_owned(),
+        // Of the future.
+        (_, Some(have)) => Id::new(have.epoch, have.sequence + (1 << 30) + random.of(0..1000)).to_string(),
+        (_, None) => "99999999999999999999999-1".to_owned(),
+    }
+}
+
+/// Everything, topics, patterns, or both.
+fn filters(random: &mut Random, plan: &Plan) -> Vec<String> {
+    let mut filters = Vec::new();
+    let kind = random.of(0..5);
+    if kind >= 1 && kind != 3 {
+        for _ in 0..random.of(1..4) {
+            filters.push(random.pick(&plan.topics).clone());
+        }
+    }
+    if kind >= 3 {
+        for _ in 0..random.of(1..3) {
+            let pattern = match random.of(0..6) {
+                0 => "zz:*".to_owned(),
+                1 => "**".to_owned(),
+                2 => "quiet:*".to_owned(),
+                _ => format!("{}:*", random.pick(&plan.topics).split(':').next().unwrap_or("a")),
+            };
+            filters.push(pattern);
+        }
+    }
+    filters.sort();
+    filters.dedup();
+    filters
+}
+
+impl Speed {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Slow => "slow",
+            Self::Stops => "stops",
+            Self::Trailing { .. } => "trailing",
+        }
+    }
+
+    pub fn receive_buffer(self) -> Option<usize> {
+        match self {
+            Self::Fast => None,
+            Self::Stops => Some(8 << 10),
+            Self::Slow | Self::Trailing { .. } => Some(2 << 10),
+        }
+    }
+
+    /// How many bytes are read now, and how long nothing is read after that.
+    pub fn turn(self, random: &mut Random) -> (usize, Duration) {
+        match self {
+            Self::Fast => (usize::MAX, Duration::ZERO),
+            Self::Slow => (random.of(64..2048) as usize, Duration::from_millis(random.of(5..30))),
+            Self::Stops if random.one_in(60) => (4096, Duration::from_millis(random.of(200..1500))),
+            Self::Stops => (16 << 10, Duration::ZERO),
+            Self::Trailing { .. } => (2048, Duration::ZERO),
+        }
+    }
+}

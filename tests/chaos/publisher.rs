@@ -1,0 +1,211 @@
+//! Publishers: single events, arrays and lines, on all servers, each with what it was told.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::exchange::{self, Reply};
+use crate::id::Id;
+use crate::log::{Answer, Rest};
+use crate::random::Random;
+use crate::shared::Shared;
+
+/// What is published.
+#[derive(Clone, Debug)]
+pub struct Texts {
+    pub topics: Vec<String>,
+    /// All events of a topic are the same.
+    pub are_repeated: bool,
+    /// The most bytes of an event.
+    pub bytes: u64,
+    /// The most events of a request.
+    pub batch: u64,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+}
+
+struct Publisher {
+    name: String,
+    shared: Arc<Shared>,
+    texts: Texts,
+    random: Random,
+    count: u64,
+    connection: Option<(usize, u64, TcpStream)>,
+}
+
+/// Starts `count` publishers that share the phase's rate. They end with the phase.
+pub fn start(shared: &Arc<Shared>, texts: &Texts, random: &mut Random, count: usize) -> Vec<JoinHandle<()>> {
+    let spawn = |number| {
+        let mut publisher = Publisher {
+            name: format!("p{number}"),
+            shared: shared.clone(),
+            texts: texts.clone(),
+            random: random.fork(),
+            count: 0,
+            connection: None,
+        };
+        std::thread::spawn(move || publisher.run(count as u64))
+    };
+    (0..count).map(spawn).collect()
+}
+
+impl Publisher {
+    fn run(&mut self, publishers: u64) {
+        let mut next = Instant::now();
+        while !self.shared.is_over.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            if !self.shared.is_publishing.load(Ordering::Relaxed) || now < next {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            let events = self.publish();
+            let rate = self.shared.rate.load(Ordering::Relaxed).max(1);
+            next = next.max(now.checked_sub(Duration::from_millis(50)).unwrap_or(now));
+            next += Duration::from_micros(events * publishers * 1_000_000 / rate);
+        }
+    }
+
+    /// Publishes something; returns how many events that were to be.
+    fn publish(&mut self) -> u64 {
+        let servers = self.shared.servers.lock().unwrap().len() as u64;
+        let server = self.random.of(0..servers) as usize;
+        let kind = self.random.of(0..4);
+        let count = if kind < 2 { 1 } else { self.random.of(1..self.texts.batch + 1) };
+        let events: Vec<(String, String)> = (0..count).map(|_| self.event()).collect();
+        let is_slow = kind == 3 && self.random.one_in(8);
+        let (shared, patience) = (self.shared.clone(), self.texts.patience);
+        let Some(answer) = send(&shared, &mut self.connection, server, kind, is_slow, &events, patience) else {
+            // Nothing listens there.
+            std::thread::sleep(Duration::from_millis(5));
+            return 0;
+        };
+        self.shared.answers.lock().unwrap().push(answer);
+        count
+    }
+
+    fn event(&mut self) -> (String, String) {
+        // Some topics are busier than others.
+        let most = self.texts.topics.len() as u64;
+        let place = self.random.of(0..most).min(self.random.of(0..most));
+        let topic = self.texts.topics[place as usize].clone();
+        if self.texts.are_repeated {
+            return (topic, "always the same".to_owned());
+        }
+        self.count += 1;
+        let length = self.random.of(0..self.texts.bytes) as usize;
+        let mut text = format!("{}-{} {}", self.name, self.count, "x".repeat(length));
+        if self.random.one_in(8) {
+            text.push_str("\nsecond line\n");
+        }
+        (topic, text)
+    }
+}
+
+/// Publishes `text` on one server; returns its id if it is acknowledged.
+pub fn publish_one(shared: &Shared, server: usize, topic: &str, text: &str) -> Option<Id> {
+    let events = [(topic.to_owned(), text.to_owned())];
+    let answer = send(shared, &mut None, server, 0, false, &events, Duration::from_secs(5))?;
+    let id = answer.ids.map(|ids| ids.0);
+    shared.answers.lock().unwrap().push(answer);
+    id
+}
+
+/// Sends a request; None when there is no server that it could have been sent to.
+fn send(
+    shared: &Shared,
+    connection: &mut Option<(usize, u64, TcpStream)>,
+    server: usize,
+    kind: u64,
+    is_slow: bool,
+    events: &[(String, String)],
+    patience: Duration,
+) -> Option<Answer> {
+    let place = shared.place(server);
+    let address = place.address?;
+    if connection.as_ref().is_none_or(|(to, generation, _)| (*to, *generation) != (server, place.generation)) {
+        *connection = Some((server, place.generation, exchange::connect(address).ok()?));
+    }
+    let contents = {
+        let mut known = shared.contents.lock().unwrap();
+        events.iter().map(|(topic, text)| known.number(topic, text)).collect()
+    };
+    shared.begins_to_publish(events.len());
+    let socket = &mut connection.as_mut().expect("it was made").2;
+    let request = request(kind, events);
+    // Now and then the last lines come later than the first.
+    let (first, last) = if is_slow { request.split_at(request.len() / 2) } else { (&request[..], "") };
+    let sent = socket.write_all(first.as_bytes()).and_then(|()| {
+        if is_slow {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        socket.write_all(last.as_bytes())
+    });
+    let sent = sent.map_err(|error| error.to_string());
+    let outcome = sent.and_then(|()| exchange::receive(socket, patience));
+    let is_ndjson = kind == 3;
+    let (rest, text) = (Rest::Unknown, String::new());
+    let mut answer =
+        Answer { at: 0, server, is_ndjson, contents, published: 0, ids: None, rest, has_retry_after: false, text };
+    match outcome {
+        Ok(reply) => understand(&mut answer, &reply),
+        Err(error) => answer.text = error,
+    }
+    if answer.published == 0 {
+        // It may answer later: the next request needs a connection of its own.
+        *connection = None;
+    }
+    answer.at = shared.now();
+    if let Some((first, last)) = answer.ids {
+        shared.saw(first);
+        shared.saw(last);
+    }
+    shared.has_published(answer.published);
+    Some(answer)
+}
+
+fn request(kind: u64, events: &[(String, String)]) -> String {
+    let object = |(topic, text): &(String, String)| json!({"topic": topic, "event": topic, "text": text}).to_string();
+    let (topic, text) = &events[0];
+    let (path, media, body) = match kind {
+        0 => ("/publish".to_owned(), "application/json", object(&events[0])),
+        1 => (format!("/publish/{topic}?event={topic}"), "text/plain", text.clone()),
+        2 => {
+            let objects: Vec<_> = events.iter().map(object).collect();
+            ("/publish".to_owned(), "application/json", format!("[{}]", objects.join(",")))
+        }
+        _ => {
+            let lines: String = events.iter().map(|event| object(event) + "\n").collect();
+            ("/publish".to_owned(), "application/x-ndjson", lines)
+        }
+    };
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn understand(answer: &mut Answer, reply: &Reply) {
+    let Reply { status, ref body, has_retry_after } = *reply;
+    answer.has_retry_after = has_retry_after;
+    let value: Value = serde_json::from_str(body).unwrap_or_default();
+    let id = |name: &str| value[name].as_str().and_then(Id::parse);
+    answer.ids = match (id("id"), id("first_id"), id("last_id")) {
+        (Some(id), ..) => Some((id, id)),
+        (None, Some(first), Some(last)) => Some((first, last)),
+        _ => None,
+    };
+    let all = if answer.ids.is_some() { answer.contents.len() } else { 0 };
+    answer.published = value["published"].as_u64().map_or(all, |published| published as usize);
+    let detail = value["detail"].as_str().unwrap_or(body);
+    let is_certain = (400..500).contains(&status) || detail.contains("nothing was published");
+    answer.rest = if is_certain { Rest::Never } else { Rest::Unknown };
+    if status == 200 && answer.published < answer.contents.len() {
+        answer.rest = Rest::Never;
+    }
+    answer.text = format!("{status} {detail}").chars().take(300).collect();
+}

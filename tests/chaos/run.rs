@@ -1,0 +1,154 @@
+//! Runs phases, and judges what was recorded.
+
+use std::collections::BTreeMap;
+use std::mem::take;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::log::{Line, Recording};
+use crate::order::Order;
+use crate::phases::Phase;
+use crate::random::Random;
+use crate::violation::{Place, Violation};
+use crate::world::{self, World};
+use crate::{checker, crowd, ledger, publisher};
+
+/// How long readers may take to reach the last events once all faults have ended.
+const LIVENESS: Duration = Duration::from_secs(40);
+
+/// After this long without all readers the last events are published anew: a failover may have lost them.
+const AGAIN: Duration = Duration::from_secs(6);
+
+/// What a phase did.
+#[derive(Default)]
+pub struct Totals {
+    pub events: usize,
+    pub deliveries: usize,
+    pub connections: usize,
+    pub gaps: usize,
+    pub epochs: usize,
+}
+
+/// Runs a phase for about `length`: what was recorded, and what is wrong with it.
+///
+/// # Errors
+/// When the world itself fails.
+pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Order, Vec<Violation>), String> {
+    let mut random = Random::new(seed);
+    let setup = (phase.setup)(&mut random);
+    let directory = world::directory(&format!("{}-{seed}", phase.name))?;
+    let mut world = World::start(&setup, &directory, random.fork())?;
+    let shared = world.shared.clone();
+    shared.rate.store(setup.rate, Ordering::Relaxed);
+    let readers = crowd::start(shared.clone(), setup.plan.clone(), random.fork());
+    let publishers = publisher::start(&shared, &setup.texts, &mut random, 3);
+    shared.is_publishing.store(true, Ordering::Relaxed);
+    world.end = Instant::now() + length;
+    let acted = (phase.act)(&mut world);
+    let calmed = acted.and_then(|()| calm(&mut world, setup.texts.topics.as_slice()));
+    shared.is_over.store(true, Ordering::Relaxed);
+    let clients = readers.join().map_err(|_| "the readers panicked")?;
+    for publisher in publishers {
+        publisher.join().map_err(|_| "a publisher panicked")?;
+    }
+    let mut violations = calmed?;
+    for violation in &mut violations {
+        if let Place::Client(client, line) = &mut violation.place {
+            *line = clients[*client].len().saturating_sub(1);
+        }
+    }
+    let (contents, answers) = (take(&mut *shared.contents.lock().unwrap()), take(&mut *shared.answers.lock().unwrap()));
+    let recording = Recording { terms: setup.terms, contents, clients, answers, faults: take(&mut world.faults) };
+    let order = judge(&recording, &mut violations);
+    if violations.is_empty() {
+        let _ = std::fs::remove_dir_all(directory);
+    }
+    Ok((recording, order, violations))
+}
+
+/// Judges a recording.
+pub fn judge(recording: &Recording, violations: &mut Vec<Violation>) -> Order {
+    let order = Order::of(recording, violations);
+    checker::judge(recording, &order, violations);
+    ledger::judge(recording, &order, violations);
+    order
+}
+
+/// Ends all faults, publishes a last event of each topic, and waits until every reader is there.
+fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> {
+    let shared = world.shared.clone();
+    shared.is_publishing.store(false, Ordering::Relaxed);
+    shared.is_calm.store(true, Ordering::Relaxed);
+    let mut violations = Vec::new();
+    if let Err(error) = world.heal() {
+        violations.push(Violation::of_world("not-ready", error));
+        return Ok(violations);
+    }
+    let deadline = Instant::now() + LIVENESS;
+    let mut round = 0;
+    while Instant::now() < deadline {
+        round += 1;
+        let mut goals = Vec::new();
+        for topic in topics {
+            let server = world.pick_server();
+            let text = format!("the last of {topic}, {round}");
+            if let Some(id) = publisher::publish_one(&shared, server, topic, &text) {
+                goals.push((topic.clone(), id));
+            }
+        }
+        if goals.len() < topics.len() {
+            world.rest(50, 100);
+            continue;
+        }
+        *shared.behind.lock().unwrap() = vec![usize::MAX];
+        *shared.goals.lock().unwrap() = Some(goals);
+        let again = Instant::now() + AGAIN;
+        while Instant::now() < again.min(deadline) {
+            if shared.behind.lock().unwrap().is_empty() {
+                return Ok(violations);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        world.fault("the last events are published anew");
+    }
+    for reader in shared.behind.lock().unwrap().iter() {
+        let text = format!("{LIVENESS:?} after all faults this reader has not had the last events");
+        violations.push(Violation::of_client("liveness", *reader, usize::MAX, None, text));
+    }
+    Ok(violations)
+}
+
+impl Totals {
+    pub fn add(&mut self, recording: &Recording, order: &Order) {
+        self.events += order.len();
+        self.epochs += order.epochs();
+        for (_, line) in recording.clients.iter().flatten() {
+            match line {
+                Line::Event { .. } => self.deliveries += 1,
+                Line::Connect { .. } => self.connections += 1,
+                Line::Gap(_) => self.gaps += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The violations, those of each rule together, each with the trace of the first.
+pub fn report(recording: &Recording, order: &Order, violations: &[Violation]) -> String {
+    let mut rules: BTreeMap<&str, Vec<&Violation>> = BTreeMap::new();
+    for violation in violations {
+        rules.entry(violation.rule).or_default().push(violation);
+    }
+    let mut text = String::new();
+    for (rule, of_rule) in &rules {
+        let first = of_rule.iter().min_by_key(|violation| violation.at(recording)).expect("a rule has a violation");
+        let at = first.at(recording).map_or(String::new(), |at| format!(", first after {at} ms"));
+        text.push_str(&format!("{rule}: {} times{at}\n", of_rule.len()));
+    }
+    for of_rule in rules.values() {
+        let first = of_rule.iter().min_by_key(|violation| violation.at(recording)).expect("a rule has a violation");
+        text.push('\n');
+        text.push_str(&first.trace(recording, order));
+    }
+    text
+}

@@ -1,0 +1,111 @@
+//! `fanline serve` as a process that can be ended and started again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::child::{PATIENCE, Process, until};
+use crate::exchange;
+
+/// The preloaded library that shifts clocks, as Debian's package faketime installs it.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// The program under test: FANLINE_BIN, or what cargo built.
+pub fn program() -> PathBuf {
+    let built = option_env!("CARGO_BIN_EXE_fanline");
+    let program = std::env::var_os("FANLINE_BIN").or(built.map(Into::into));
+    program.expect("FANLINE_BIN names the program to test").into()
+}
+
+/// Whether the program has a setting: the first version lacks some.
+pub fn has_setting(name: &str) -> bool {
+    static HELP: OnceLock<String> = OnceLock::new();
+    let help = HELP.get_or_init(|| {
+        let output = Command::new(program()).args(["serve", "--help"]).env_clear().output();
+        String::from_utf8_lossy(&output.expect("the program can be started").stdout).into_owned()
+    });
+    help.contains(name)
+}
+
+pub struct Server {
+    args: Vec<String>,
+    log: PathBuf,
+    starts: u32,
+    has_pinned_clock: bool,
+    process: Option<Process>,
+    pub address: Option<SocketAddr>,
+}
+
+impl Server {
+    /// A server that is not started yet. Its logs are at `log`, numbered.
+    pub fn new(args: Vec<String>, log: PathBuf, has_pinned_clock: bool) -> Self {
+        Self { args, log, starts: 0, has_pinned_clock, process: None, address: None }
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start(&mut self) -> Result<SocketAddr, String> {
+        self.starts += 1;
+        let log = self.log.with_extension(format!("{}.log", self.starts));
+        let mut command = Command::new(program());
+        command.env_clear().args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--drain", "200ms"]);
+        command.args(["--retry", "100ms"]).args(&self.args);
+        if self.has_pinned_clock {
+            if !std::path::Path::new(FAKETIME).exists() {
+                return Err(format!("install faketime: {FAKETIME} is missing"));
+            }
+            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", "@2026-01-01 00:00:00");
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        }
+        let mut process = Process::start(&mut command, &log)?;
+        let found = until("the server listens", PATIENCE, || {
+            let written = process.written();
+            let address = written
+                .split("listening on http://")
+                .nth(1)
+                .and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok());
+            address.map(Ok).or_else(|| process.has_ended().then(|| Err(written)))
+        })?;
+        let address = found.map_err(|log| format!("the server does not start: {log}"))?;
+        self.process = Some(process);
+        self.address = Some(address);
+        Ok(address)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(&mut self) -> Result<(), String> {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::TERM);
+            process.wait()?;
+        }
+        self.address = None;
+        Ok(())
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        (self.process, self.address) = (None, None);
+    }
+
+    /// Whether it ended although nothing ended it.
+    pub fn has_crashed(&mut self) -> Option<String> {
+        let process = self.process.as_mut()?;
+        process.has_ended().then(|| process.written())
+    }
+
+    /// Whether `/health/ready` says so.
+    pub fn is_ready(&self) -> bool {
+        let Some(address) = self.address else { return false };
+        let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        exchange::once(address, request, Duration::from_secs(2)).is_ok_and(|reply| reply.status == 200)
+    }
+}
