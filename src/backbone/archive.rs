@@ -106,7 +106,10 @@ impl Archive {
         };
         let is_certain =
             |request: &mut ExtentRequest| request.is_within(&extent) || confirmed.is_later_than(request.asked);
-        self.open_extents.extract_if(.., is_certain).for_each(|request| request.answer(extent));
+        for request in self.open_extents.extract_if(.., is_certain) {
+            add(&self.status.counts.lookups, 1);
+            request.answer(extent);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! fewer than half of them answer, a failover may have happened that the others do not know: there is no master then.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -14,7 +15,6 @@ use redis::{Client, ConnectionAddr, RedisConnectionInfo, RedisError, cmd};
 use tokio::time::{Instant, timeout_at};
 
 use super::link::{self, LinkError};
-use crate::sync::{Mutex, lock};
 
 /// How long the other Sentinels are waited for once a majority has answered.
 const GRACE: Duration = Duration::from_millis(200);
@@ -70,7 +70,7 @@ impl Sentinels {
         let sentinel = |host: &str| {
             let client =
                 Client::open(format!("{scheme}://{host}")).map_err(|error| LinkError::Url(error.to_string()))?;
-            Ok(Sentinel { host: host.to_owned(), client, connection: Mutex::new(None) })
+            Ok(Sentinel { host: host.to_owned(), client, connection: Mutex::default() })
         };
         let sentinels = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
         Ok(Self { sentinels, name: name.to_owned(), node, is_tls })
@@ -122,7 +122,7 @@ impl Sentinels {
 
 impl Sentinel {
     async fn ask(&self, name: &str, limit: Duration) -> Result<Master, LinkError> {
-        let known = lock(&self.connection).take();
+        let known = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut connection = match known {
             Some(connection) => connection,
             None => link::connect(&self.client, limit).await?,
@@ -130,7 +130,7 @@ impl Sentinel {
         let master = query(&mut connection, name)
             .await
             .map_err(|error| LinkError::Unreachable(format!("the Sentinel at {}: {error}", self.host)))?;
-        *lock(&self.connection) = Some(connection);
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         Ok(master)
     }
 }

@@ -42,6 +42,10 @@ pub(crate) struct Counts {
     /// Pages that readers got who had fallen behind the rings, and those of them that had to be fetched.
     pub(crate) pages: AtomicU64,
     pub(crate) pages_fetched: AtomicU64,
+    /// Marks that this server appended because the backbone may have lost events.
+    pub(crate) jumps: AtomicU64,
+    /// Positions that clients came with before this server had them, and that the backbone was asked about.
+    pub(crate) lookups: AtomicU64,
 }
 
 /// How a backbone is.
@@ -85,6 +89,12 @@ impl Status {
     /// Why it cannot be used; none while it can.
     pub fn reason(&self) -> Option<String> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many replicas confirmed what was published last; none when that is not waited for.
+    pub(crate) fn confirming_replicas(&self) -> Option<u32> {
+        let (confirmed, wanted) = *self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        (wanted > 0).then_some(confirmed)
     }
 
     /// How many replicas confirmed what was published last, and how many are wanted, when those are too few.

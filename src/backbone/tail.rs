@@ -127,6 +127,7 @@ impl Tail {
             let mark = self.next_mark(last, acknowledged);
             // Nothing happens when another server was faster: the stream is looked at again.
             if self.limit(script::begin(redis, &self.keys, &look, Some(mark), &self.maker)).await? {
+                add(&self.status.counts.jumps, 1);
                 tracing::warn!(stream = %last, %mark, "Redis may have lost its last writes: the ids jump ahead");
                 if is_other {
                     // What stands between the last known position and the mark follows events that were never here.

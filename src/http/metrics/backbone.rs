@@ -9,7 +9,7 @@ use super::{counter, gauge};
 use crate::backbone::{State, Status};
 
 /// The counts with their names in the text formats and what they are.
-fn counts(status: &Status) -> [(&'static str, &'static str, u64); 7] {
+fn counts(status: &Status) -> [(&'static str, &'static str, u64); 9] {
     let counts = &status.counts;
     let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
     [
@@ -20,12 +20,17 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 7] {
         ("breaks", "Times that the order of the backbone could not be continued", read(&counts.breaks)),
         ("pages", "Pages of events that had left the rings, given to streams", read(&counts.pages)),
         ("pages_fetched", "Reads of the backbone for such pages", read(&counts.pages_fetched)),
+        ("jumps", "Times that this server made the ids jump ahead", read(&counts.jumps)),
+        ("lookups", "Positions of clients that this server did not have yet", read(&counts.lookups)),
     ]
 }
 
 pub(super) fn register(fanline: &mut Registry, status: &Status) {
     let backbone = fanline.sub_registry_with_prefix("backbone");
     gauge(backbone, "up", "Whether the backbone can be used", u64::from(status.state() == State::Up));
+    if let Some(replicas) = status.confirming_replicas() {
+        gauge(backbone, "replicas", "Replicas that confirmed what was published last", u64::from(replicas));
+    }
     for (name, help, count) in counts(status) {
         counter(backbone, name, help, count);
     }
@@ -36,5 +41,6 @@ pub(super) fn to_json(status: &Status) -> Value {
     for (name, _, count) in counts(status) {
         all[name] = count.into();
     }
+    all["replicas"] = status.confirming_replicas().into();
     all
 }

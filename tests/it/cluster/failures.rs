@@ -199,11 +199,24 @@ fn a_publisher_that_wants_replicas_is_told_how_many_have_its_event() {
     let mut stream = server.stream("topics=a");
     server.publish("a", "safe");
     assert_eq!(stream.next().data, "safe");
+    assert!(server.get("/metrics").body.contains("\nfanline_backbone_replicas 1\n"));
     replica.kill();
     let (status, problem) = try_publish(&mut server.http(), "a", "less safe");
     assert_eq!(status, 503);
     assert!(problem["detail"].as_str().unwrap().contains("only 0 of 1 replicas"), "{problem}");
     assert_eq!(problem["last_id"], stream.next().id.map_or(Value::Null, Value::from), "it is published all the same");
+    wait_for_readiness(&server, 503);
+    assert!(server.get("/health/ready").body.contains("0 of 1 Redis replicas confirm"));
+    assert!(server.get("/metrics").body.contains("\nfanline_backbone_replicas 0\n"));
+    // Each publisher waits for two rounds at most, however many there are.
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let mut http = server.http();
+            scope.spawn(move || assert_eq!(try_publish(&mut http, "a", &number.to_string()).0, 503));
+        }
+    });
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 /// A server asks any of the cluster's, and goes to the one that has its keys.

@@ -68,6 +68,9 @@ fn subscribers_of_a_surviving_server_get_a_gap_after_the_last_event_that_they_ha
     redis.start_again();
     wait_until_ready(&survivor);
     next_is_lost_gap(&mut stream, &last);
+    let jumps = |server: &Server| server.get("/metrics/json").json()["backbone"]["jumps"].as_u64().unwrap();
+    wait_until_ready(&other);
+    assert_eq!(jumps(&survivor) + jumps(&other), 1, "one server made the mark for both");
     let id = survivor.publish("t", "new");
     assert_eq!(stream.next().id, Some(id));
 }
