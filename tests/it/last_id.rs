@@ -85,7 +85,11 @@ fn a_gap_is_told_to_a_client_that_is_cut_off_at_any_byte_before_it() {
                 // Up to the last of the events.
                 let body = source.connect(&server).await.through(b"{\"n\":3}\n\n").await;
                 source.interpret(std::str::from_utf8(&body).unwrap());
-                assert_eq!(source.gaps(), [gap.clone()], "asked for {asked}, and was cut off after {cut} bytes");
+                assert_eq!(
+                    source.gaps(),
+                    std::slice::from_ref(&gap),
+                    "asked for {asked}, and was cut off after {cut} bytes"
+                );
                 assert_eq!(source.last_event_id, "7-3");
             }
         }
