@@ -15,13 +15,18 @@
 //! 3. a subscription that delivers out of order or twice, or that neither delivers an event nor tells of it;
 //! 4. a position, told in a gap, that the stream has not given yet: whoever resumed from it would be refused;
 //! 5. a count of missed events that is not exact;
-//! 6. a reader of one channel that is told of the same missing events twice: where its gap ends, it goes on.
+//! 6. a reader of one channel that is told of the same missing events twice: where its gap ends, it goes on;
+//! 7. a gap in which nothing is missing: one that ends where it begins, or whose events were all delivered before;
+//! 8. a gap that names a filter of which nothing is missing, or that leaves out one of which something is.
 //!
 //! **What each was seen to catch**, when it was broken on purpose:
 //! * the fence in `Sequencer::combine` taken out: 1, as a deadlock;
 //! * a subscription that does not look once more after it set its waker: 2;
 //! * an event that is evicted before the head has passed it: 4;
-//! * a reader of one channel that resumes where its next frame was, although that one is gone too: 6.
+//! * a reader of one channel that resumes where its next frame was, although that one is gone too: 6;
+//! * a cursor of a pattern that stays behind when a part of a batch is taken: 7;
+//! * one that moves to the first retained frame instead, whatever was evicted before it: 3;
+//! * a gap that names no filters: 8.
 
 use std::pin::pin;
 use std::sync::Arc as Shared;
@@ -275,6 +280,89 @@ fn who_is_overtaken_while_it_scans_what_it_does_not_want_goes_on_with_what_is_re
         publisher.join().unwrap();
         task.run(&hub);
         assert_eq!(task.received, [4, 5], "forbidden 2");
+    });
+}
+
+/// Reads a topic and a pattern like a socket that takes one frame of each batch.
+struct SlowSocket {
+    subscription: Subscription,
+    /// The last event that it has, or the place where a gap said that it goes on.
+    taken: Sequence,
+    received: Vec<Sequence>,
+    /// The ranges that the pattern's gaps told of.
+    told: Vec<(Sequence, Sequence)>,
+}
+
+impl SlowSocket {
+    fn new(hub: &Hub) -> Self {
+        let (subscription, _) = hub.subscribe(interest(&["a", "zz:*"]), Start::Live);
+        Self { subscription, taken: 0, received: Vec::new(), told: Vec::new() }
+    }
+
+    /// Fills a batch, and takes one of its frames after `meanwhile`. False when there was nothing.
+    fn write(&mut self, hub: &Hub, meanwhile: impl FnOnce()) -> bool {
+        let mut batch = Batch::default();
+        let filled = self.subscription.fill(&mut batch);
+        meanwhile();
+        match filled {
+            Ok(()) if batch.is_empty() => return false,
+            Ok(()) => {
+                self.taken = batch.frames().next().unwrap().sequence();
+                assert!(self.received.last().is_none_or(|last| *last < self.taken), "forbidden 3");
+                self.received.push(self.taken);
+                self.subscription.take(&batch, 1);
+            }
+            Err(gap) => {
+                let (from, to) = (gap.from.unwrap().sequence, gap.to.sequence);
+                assert!(from == self.taken && to <= hub.position().sequence, "forbidden 4");
+                assert!(from < to, "forbidden 7");
+                assert_eq!(gap.topics, Some(vec![TopicFilter::new("zz:*").unwrap()]), "forbidden 8");
+                self.told.push((from, to));
+                self.taken = gap.resume.sequence;
+            }
+        }
+        true
+    }
+
+    /// Whether the event was delivered, or told as missing.
+    fn knows(&self, sequence: Sequence) -> bool {
+        self.received.contains(&sequence) || self.told.iter().any(|(from, to)| (from + 1..=*to).contains(&sequence))
+    }
+}
+
+/// While a part of a batch is taken, the firehose loses an event that the topic's ring has. It is behind by one event.
+#[test]
+fn a_pattern_has_no_gap_where_its_reader_keeps_up_by_parts() {
+    check(3, || {
+        let hub = hub(8, 3);
+        let mut socket = SlowSocket::new(&hub);
+        block_on(hub.publish_all(events(&["a", "a"]))).unwrap();
+        socket.write(&hub, || {});
+        let publisher = publish(&hub, &[&["a", "a"]]);
+        socket.write(&hub, || {});
+        publisher.join().unwrap();
+        while socket.write(&hub, || {}) {}
+        assert_eq!(socket.received, [1, 2, 3, 4], "forbidden 3");
+        assert_eq!(socket.told, [], "forbidden 7");
+    });
+}
+
+/// The event of the pattern is in the batch, and leaves the firehose before it is taken.
+#[test]
+fn an_event_that_is_evicted_while_a_part_is_taken_is_delivered_or_told() {
+    check(3, || {
+        let hub = hub(8, 2);
+        let mut socket = SlowSocket::new(&hub);
+        block_on(hub.publish_all(events(&["a", "zz:1"]))).unwrap();
+        let mut publisher = None;
+        // The batch was filled, and what is left of it is evicted while its first frame is taken.
+        socket.write(&hub, || publisher = Some(publish(&hub, &[&["b"], &["a", "b"]])));
+        socket.write(&hub, || {});
+        publisher.unwrap().join().unwrap();
+        while socket.write(&hub, || {}) {}
+        let topic: Vec<_> = socket.received.iter().copied().filter(|sequence| *sequence != 2).collect();
+        assert_eq!(topic, [1, 4], "forbidden 3");
+        assert!(socket.knows(2), "forbidden 3");
     });
 }
 
