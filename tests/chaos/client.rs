@@ -118,7 +118,9 @@ impl Client {
 
     fn connect(&mut self, shared: &Shared, plan: &Plan, is_calm: bool) {
         let count = shared.servers.lock().unwrap().len() as u64;
-        if !self.life.is_witness && (self.is_new || !self.random.one_in(3)) {
+        if plan.always_hops && !self.life.is_witness {
+            self.server = (self.server + 1) % count as usize;
+        } else if !self.life.is_witness && (self.is_new || !self.random.one_in(3)) {
             self.server = self.random.of(0..count) as usize;
         }
         let place = shared.place(self.server);

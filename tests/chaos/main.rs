@@ -60,7 +60,7 @@ fn no_fault_makes_a_stream_break_its_promise() {
         .collect();
     let names: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
     assert!(!phases.is_empty(), "the phases are {}", names.join(", "));
-    println!("chaos: {} for {time:?}, seed {seed}", server::program().display());
+    eprintln!("chaos: {} for {time:?}, seed {seed}", server::program().display());
 
     let (began, mut random, mut totals, mut runs) = (Instant::now(), Random::new(seed), Totals::default(), 0);
     // A phase that is named alone runs with the seed itself, so that its report can be followed.
@@ -78,19 +78,27 @@ fn no_fault_makes_a_stream_break_its_promise() {
             let (recording, order, mut violations) =
                 outcome.unwrap_or_else(|error| panic!("phase {} with seed {seed}: {error}", phase.name));
             violations.retain(|violation| !ignored.split(',').any(|rule| rule == violation.rule));
+            let mut of_phase = Totals::default();
+            of_phase.add(&recording, &order);
             totals.add(&recording, &order);
             runs += 1;
-            println!("  {:<10} seed {seed:<10} {:>5.1} s", phase.name, started.elapsed().as_secs_f64());
+            let (took, hops) = (started.elapsed().as_secs_f64(), of_phase.hops.len());
+            let (median, slow) = (run::percentile(&mut of_phase.hops, 500), run::percentile(&mut of_phase.hops, 990));
+            eprintln!(
+                "  {:<10} seed {seed:<10} {took:>5.1} s, {:>7} deliveries, {hops:>5} hops (median {median} ms, p99 {slow} ms)",
+                phase.name, of_phase.deliveries
+            );
             if !violations.is_empty() {
-                println!("\n{} ({}) broke the promise:\n", phase.name, phase.about);
-                println!("{}", run::report(&recording, &order, &violations));
-                println!("again: scripts/chaos --phase {} --seed {seed}", phase.name);
+                eprintln!("\n{} ({}) broke the promise:\n", phase.name, phase.about);
+                eprintln!("{}", run::report(&recording, &order, &violations));
+                eprintln!("again: scripts/chaos --phase {} --seed {seed}", phase.name);
                 panic!("{} violations after {:.1} s", violations.len(), began.elapsed().as_secs_f64());
             }
         }
     }
-    let Totals { events, deliveries, connections, gaps, epochs } = totals;
-    println!(
-        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections, {gaps} gaps"
+    let Totals { events, deliveries, connections, gaps, epochs, hops } = totals;
+    eprintln!(
+        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections, {} hops, {gaps} gaps",
+        hops.len()
     );
 }

@@ -89,10 +89,6 @@ impl Order {
         self.ids_of.get(&content).map_or(&[], Vec::as_slice)
     }
 
-    pub fn get(&self, id: Id) -> Option<Content> {
-        self.between(Id::new(id.epoch, id.sequence.saturating_sub(1)), id.sequence).next().map(|event| event.1)
-    }
-
     /// Whether events of `epoch` were seen before any of `other`, both having been seen.
     pub fn is_before(&self, epoch: u64, other: u64) -> bool {
         matches!((self.seen.get(&epoch), self.seen.get(&other)), (Some(one), Some(two)) if one < two)

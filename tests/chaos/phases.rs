@@ -33,6 +33,12 @@ pub static PHASES: &[Phase] = &[
         act: faults::freeze_servers,
     },
     Phase {
+        name: "walk",
+        about: "two healthy servers, readers that move between them without a pause",
+        setup: walk,
+        act: faults::leave,
+    },
+    Phase {
         name: "durable",
         about: "Redis that loses nothing is killed, cut off, slow; servers restart",
         setup: durable,
@@ -90,6 +96,12 @@ fn hops(random: &mut Random) -> Setup {
     (setup.plan.slow, setup.plan.pause, setup.plan.lasts) = (0, 0..4, 5..200);
     setup.plan.one_life_in = 40;
     setup.terms.is_lossless = true;
+    setup
+}
+
+fn walk(random: &mut Random) -> Setup {
+    let mut setup = Setup { servers: 2, ..hops(random) };
+    (setup.plan.lasts, setup.plan.always_hops) = (5..60, true);
     setup
 }
 

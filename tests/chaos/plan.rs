@@ -18,6 +18,8 @@ pub struct Plan {
     pub pause: Range<u64>,
     /// Milliseconds that a connection lasts.
     pub lasts: Range<u64>,
+    /// A client comes back on another server each time, and not only now and then.
+    pub always_hops: bool,
     /// A client that hangs up begins anew once in so many times.
     pub one_life_in: u64,
 }
@@ -54,6 +56,7 @@ impl Plan {
             slow: 30,
             pause: 0..400,
             lasts: 20..3000,
+            always_hops: false,
             one_life_in: 6,
         }
     }

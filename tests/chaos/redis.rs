@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::child::{PATIENCE, Process, until};
 
 pub struct Redis {
@@ -60,12 +58,6 @@ impl Redis {
     /// Ends it at once.
     pub fn kill(&mut self) {
         self.process = None;
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        if let Some(process) = &self.process {
-            process.signal(signal);
-        }
     }
 
     /// What a command returns, as lines.

@@ -5,7 +5,7 @@ use std::mem::take;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::log::{Line, Recording};
+use crate::log::{Line, Millis, Recording};
 use crate::order::Order;
 use crate::phases::Phase;
 use crate::random::Random;
@@ -27,6 +27,8 @@ pub struct Totals {
     pub connections: usize,
     pub gaps: usize,
     pub epochs: usize,
+    /// How long each resume on another server took until its hello, in milliseconds.
+    pub hops: Vec<u32>,
 }
 
 /// Runs a phase for about `length`: what was recorded, and what is wrong with it.
@@ -130,7 +132,31 @@ impl Totals {
                 _ => {}
             }
         }
+        self.hops.extend(recording.clients.iter().flat_map(|lines| hops(lines)));
     }
+}
+
+/// The resumes of a client on another server than before, each until its hello.
+fn hops(lines: &[(Millis, Line)]) -> Vec<u32> {
+    let (mut server, mut began, mut hops) = (None, None, Vec::new());
+    for (at, line) in lines {
+        match line {
+            Line::Begin { .. } => server = None,
+            Line::Connect { server: to, sent } => {
+                began = server.filter(|from| from != to && sent.is_some()).map(|_| at);
+                server = Some(*to);
+            }
+            Line::Hello { .. } => hops.extend(began.take().map(|began| at - began)),
+            _ => {}
+        }
+    }
+    hops
+}
+
+/// So many in 1000 took at most this long.
+pub fn percentile(times: &mut [u32], permille: usize) -> u32 {
+    times.sort_unstable();
+    times.get((times.len() * permille / 1000).min(times.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
 /// The violations, those of each rule together, each with the trace of the first.

@@ -67,7 +67,7 @@ impl Server {
                 .split("listening on http://")
                 .nth(1)
                 .and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok());
-            address.map(Ok).or_else(|| process.has_ended().then(|| Err(written)))
+            address.map(Ok).or_else(|| process.has_ended().then_some(Err(written)))
         })?;
         let address = found.map_err(|log| format!("the server does not start: {log}"))?;
         self.process = Some(process);

@@ -193,7 +193,7 @@ impl World {
     /// Sends a command to the Redis that was the first master.
     pub fn redis_command(&mut self, words: &[&str]) -> Result<String, String> {
         let outcome = self.redis[0].command(words);
-        let shown = outcome.as_ref().map_or_else(|error| error.as_str(), |text| text).trim();
+        let shown = outcome.as_ref().unwrap_or_else(|error| error).trim();
         self.faults.push((self.shared.now(), format!("Redis: {} -> {}", words.join(" "), shown)));
         outcome
     }
