@@ -201,8 +201,8 @@ impl Subscription {
     /// Fills `batch` with what is ready, which may be nothing; or says what is missing before it.
     pub(crate) fn fill(&mut self, batch: &mut Batch) -> Result<(), Gap> {
         batch.clear();
-        if let Some(gap) = self.gap.take() {
-            return Err(*gap);
+        if let Some(gap) = self.next_gap() {
+            return Err(gap);
         }
         let head = self.history.head();
         // After the head: whatever follows a break is beyond a head that was loaded before it.
@@ -250,8 +250,8 @@ impl Subscription {
     fn poll_catch_up(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
         self.wake(cx.waker());
         batch.clear();
-        if let Some(gap) = self.gap.take() {
-            return Poll::Ready(Err(*gap));
+        if let Some(gap) = self.next_gap() {
+            return Poll::Ready(Err(gap));
         }
         let head = self.history.head();
         if let Some(gap) = self.broken() {

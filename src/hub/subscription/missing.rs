@@ -58,6 +58,17 @@ impl Subscription {
         self.gap(GapReason::Lagged, from, lost.expect("what was evicted is not read again"), head)
     }
 
+    /// Takes the gap that was noted. After one that is about all filters, some of them may have another.
+    pub(super) fn next_gap(&mut self) -> Option<Gap> {
+        let gap = *self.gap.take()?;
+        let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
+        // A break comes next, if there was one, and places the cursors.
+        if is_restart && self.breaks == self.history.break_count() {
+            self.place_or_tell(GapReason::Evicted, self.history.head());
+        }
+        Some(gap)
+    }
+
     /// The gap of a break of the order that this has not come by yet, if there was one.
     pub(super) fn broken(&mut self) -> Option<Gap> {
         if self.breaks == self.history.break_count() {

@@ -59,7 +59,8 @@ impl Subscription {
                 from
             }
             Some((reason, from)) => {
-                let to = lost.map_or(oldest, |lost| lost.to);
+                // Up to the first retained frame, for all filters. What some of them have lost after it is the next gap.
+                let to = self.before_first(head).max(oldest);
                 self.gap = Some(Box::new(self.gap_of_all(reason, from, to, head)));
                 None
             }
