@@ -58,8 +58,9 @@ pub struct Subscription {
     filter: Option<Box<Interest>>,
     /// The last sequence that was taken, or that this began after.
     taken: Sequence,
-    /// The gap between the place asked for and the place where this begins.
-    gap: Option<Box<Gap>>,
+    /// The gaps before the place where this goes on.
+    #[expect(clippy::box_collection, reason = "there are very many subscriptions, and most have no gap")]
+    gaps: Option<Box<VecDeque<Gap>>>,
     /// What comes before the cursors' next.
     catch_up: Option<Box<CatchUp>>,
     /// How many breaks of the order it knows of.
@@ -131,7 +132,7 @@ impl Subscription {
             cursors: channels.into_iter().map(|channel| Cursor { channel, index: 0 }).collect(),
             filter,
             taken: 0,
-            gap: None,
+            gaps: None,
             catch_up: None,
             breaks: 0,
             from_oldest: start == Start::Earliest,
@@ -261,7 +262,8 @@ impl Subscription {
             match self.catch_up.as_deref_mut() {
                 None => return Poll::Ready(Ok(())),
                 Some(CatchUp::Placing) => {
-                    self.catch_up = self.place_cursors(self.taken).map(|_| {
+                    let is_missing = !self.place_cursors(self.taken).is_empty();
+                    self.catch_up = is_missing.then(|| {
                         let after = self.history.position(self.taken);
                         let requester = self.history.requester().expect("who catches up has a relay");
                         Box::new(CatchUp::Waiting(requester.replay(after)))
@@ -277,8 +279,8 @@ impl Subscription {
                         // Nobody has them any more.
                         self.catch_up = None;
                         self.place_or_tell(GapReason::Evicted, head);
-                        return match self.gap.take() {
-                            Some(gap) => Poll::Ready(Err(*gap)),
+                        return match self.next_gap() {
+                            Some(gap) => Poll::Ready(Err(gap)),
                             None => Poll::Ready(Ok(())),
                         };
                     };
@@ -386,7 +388,7 @@ impl Subscription {
 
     /// Whether there is a gap that was not handed out yet.
     pub(crate) fn has_gap(&self) -> bool {
-        self.gap.is_some()
+        self.gaps.is_some()
     }
 
     /// Whether something that was to be read next has been evicted.

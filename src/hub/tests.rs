@@ -214,15 +214,21 @@ fn a_gap_names_its_filters_when_it_is_not_about_all() {
 }
 
 #[test]
-fn a_gap_that_is_about_every_filter_names_none() {
+fn each_filter_that_lost_events_has_a_gap_of_its_own() {
     let hub = hub(2, 64);
     for topic in ["a", "b"].repeat(5) {
         publish(&hub, topic);
     }
     let (_, gaps, _) = read(&hub, &["a", "b"], Start::After(at(0)));
-    let gap =
-        Gap { reason: GapReason::Evicted, from: Some(at(0)), to: at(6), missed: Some(6), topics: None, resume: at(6) };
-    assert_eq!(gaps, [gap]);
+    let gap = |topic: &str, to, resume| Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(0)),
+        to: at(to),
+        missed: Some(3),
+        topics: Some(vec![TopicFilter::new(topic).unwrap()]),
+        resume: at(resume),
+    };
+    assert_eq!(gaps, [gap("a", 5, 0), gap("b", 6, 6)], "a client that is cut off in between comes back to both");
 }
 
 /// A socket that takes one frame of each batch: there is always a frame that was offered and not taken. The cursor of the

@@ -1,8 +1,10 @@
 //! What a subscription will not get: lag, breaks of the order, and the gaps that tell of them.
 
+use std::collections::VecDeque;
+
 use smallvec::SmallVec;
 
-use super::Subscription;
+use super::{Cursor, Subscription};
 use crate::hub::gap::{Gap, GapReason};
 use crate::hub::interest::Rest;
 use crate::hub::numbering;
@@ -10,57 +12,46 @@ use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::topic::TopicFilter;
 
-/// Events that some cursors will not get.
+/// Events that one cursor will not get.
 pub(super) struct Loss {
+    /// The number of the cursor.
+    pub(super) cursor: usize,
     /// The newest of them.
     pub(super) to: Sequence,
     /// How many they are; none when that is not known.
     pub(super) missed: Option<u64>,
-    /// The numbers of these cursors. Nothing is missing for the others.
-    cursors: SmallVec<[usize; 4]>,
 }
 
-impl Loss {
-    /// Of one cursor.
-    pub(super) fn of(cursor: usize, to: Sequence, missed: Option<u64>) -> Self {
-        Self { to, missed, cursors: SmallVec::from_slice(&[cursor]) }
-    }
-
-    /// Both together.
-    pub(super) fn sum(one: Option<Self>, mut other: Self) -> Self {
-        let Some(mut one) = one else { return other };
-        one.cursors.append(&mut other.cursors);
-        one.to = one.to.max(other.to);
-        one.missed = one.missed.zip(other.missed).map(|(one, other)| one + other);
-        one
-    }
-}
+pub(super) type Losses = SmallVec<[Loss; 1]>;
 
 impl Subscription {
-    /// Moves each cursor whose frames were evicted to the oldest retained one, and says what it missed.
+    /// Moves the first cursor whose frames were evicted to the oldest retained one, and says what it missed. Other cursors
+    /// have gaps of their own, which come next: their ends differ.
     pub(super) fn lag(&mut self, head: Sequence) -> Gap {
-        let mut lost: Option<Loss> = None;
-        for (number, cursor) in self.cursors.iter_mut().enumerate() {
-            if let Read::Lagged = cursor.channel.ring.read(cursor.index) {
-                let (oldest, evicted) = cursor.channel.oldest_place();
-                debug_assert!(evicted > self.taken, "a cursor stands behind all that was taken");
-                let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
-                let loss = Loss::of(number, evicted, (!is_filtered).then(|| oldest - cursor.index));
-                lost = Some(Loss::sum(lost, loss));
-                cursor.index = oldest;
-            }
-        }
+        let is_lagged = |cursor: &Cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged);
+        let number = self.cursors.iter().position(is_lagged).expect("what was evicted is not read again");
+        let cursor = &mut self.cursors[number];
+        let (oldest, to) = cursor.channel.oldest_place();
+        debug_assert!(to > self.taken, "a cursor stands behind all that was taken");
+        let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
+        let missed = (!is_filtered).then(|| oldest - cursor.index);
+        cursor.index = oldest;
         // After the rings: it may be a break that took their events.
         if let Some(gap) = self.broken() {
             return gap;
         }
         let from = Some(self.position());
-        self.gap(GapReason::Lagged, from, lost.expect("what was evicted is not read again"), head)
+        let before = self.move_towards(to, head);
+        self.gap(GapReason::Lagged, from, before, &[Loss { cursor: number, to, missed }])
     }
 
-    /// Takes the gap that was noted. After one that is about all filters, some of them may have another.
+    /// Takes the next gap that was noted. Behind that of a new beginning some filters may have lost more.
     pub(super) fn next_gap(&mut self) -> Option<Gap> {
-        let gap = *self.gap.take()?;
+        let gaps = self.gaps.as_mut()?;
+        let gap = gaps.pop_front()?;
+        if gaps.is_empty() {
+            self.gaps = None;
+        }
         let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
         // A break comes next, if there was one, and places the cursors.
         if is_restart && self.breaks == self.history.break_count() {
@@ -76,7 +67,7 @@ impl Subscription {
         }
         let (breaks, last, head) = self.history.now();
         self.breaks = breaks;
-        let pending = self.gap.take();
+        let pending = self.gaps.take().and_then(|mut gaps| gaps.pop_front());
         if self.taken >= last.base && pending.is_none() {
             return None;
         }
@@ -106,41 +97,68 @@ impl Subscription {
     pub(super) fn place_or_tell(&mut self, reason: GapReason, head: Sequence) {
         let lost = self.place_cursors(self.taken);
         let from = Some(self.history.position(self.taken));
-        self.gap = lost.map(|lost| Box::new(self.gap(reason, from, lost, head)));
+        self.note_gaps(reason, from, lost, head);
     }
 
-    /// A gap that is about all filters, up to `to`.
-    pub(super) fn gap_of_all(
+    /// Notes the gap of a new beginning: it ends at `to` for all filters.
+    pub(super) fn note_restart(
         &mut self,
         reason: GapReason,
         from: Option<StreamPosition>,
         to: Sequence,
         head: Sequence,
-    ) -> Gap {
-        let lost = Loss { to, missed: None, cursors: (0..self.cursors.len()).collect() };
-        self.gap(reason, from, lost, head)
+    ) {
+        let lost = (0..self.cursors.len()).map(|cursor| Loss { cursor, to, missed: None }).collect();
+        self.note_gaps(reason, from, lost, head);
     }
 
-    /// A gap of what was lost. With several cursors some may have frames from before its end: the stream goes on with those.
-    pub(super) fn gap(&mut self, reason: GapReason, from: Option<StreamPosition>, lost: Loss, head: Sequence) -> Gap {
+    /// Notes the gaps of what was lost: one for each end, so that none covers what another filter still gets.
+    pub(super) fn note_gaps(
+        &mut self,
+        reason: GapReason,
+        from: Option<StreamPosition>,
+        mut lost: Losses,
+        head: Sequence,
+    ) {
+        lost.sort_unstable_by_key(|loss| loss.to);
+        let Some(last) = lost.last() else { return };
+        let before = self.move_towards(last.to, head);
+        let gaps = lost.chunk_by(|one, other| one.to == other.to).map(|lost| self.gap(reason, from, before, lost));
+        let mut gaps: VecDeque<Gap> = gaps.collect();
+        // A client that is cut off between two of them comes back to both.
+        let resume = self.history.position(before);
+        gaps.iter_mut().rev().skip(1).for_each(|gap| gap.resume = resume);
+        self.gaps = Some(Box::new(gaps));
+    }
+
+    /// Moves on to `to`, or only to the first frame of another cursor before that: the stream goes on with it. Returns what
+    /// was taken before.
+    fn move_towards(&mut self, to: Sequence, head: Sequence) -> Sequence {
         let next = self.cursors.iter().map(|cursor| match cursor.channel.ring.read(cursor.index) {
             Read::Run(run) => run.get(cursor.index).sequence() - 1,
             Read::Empty => head,
             Read::Lagged => self.taken,
         });
-        let (to, reason) = (lost.to, numbering::reason(reason, self.taken, lost.to));
-        // One cursor has been told of all up to `to`, whatever has happened to its next frame since.
-        let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) }.max(self.taken);
-        let topics = (lost.cursors.len() < self.cursors.len()).then(|| self.filters_of(&lost.cursors));
-        self.taken = resume;
-        let (to, resume) = (self.history.position(to), self.history.position(resume));
-        Gap { reason, from, to, missed: lost.missed, topics, resume }
+        // A single cursor has lost all up to `to`, whatever has happened to its next frame since.
+        let resume = if self.cursors.len() == 1 { to } else { next.chain([to]).min().unwrap_or(to) };
+        let before = self.taken;
+        self.taken = resume.max(before);
+        before
     }
 
-    /// The filters that these cursors read for.
-    fn filters_of(&self, cursors: &[usize]) -> Vec<TopicFilter> {
+    /// A gap of losses with one end, after `before`. The stream goes on behind what is taken now.
+    fn gap(&self, reason: GapReason, from: Option<StreamPosition>, before: Sequence, lost: &[Loss]) -> Gap {
+        let to = lost[0].to;
+        let missed = lost.iter().try_fold(0, |missed, loss| loss.missed.map(|more| missed + more));
+        let topics = (lost.len() < self.cursors.len()).then(|| self.filters_of(lost));
+        let (reason, resume) = (numbering::reason(reason, before, to), self.history.position(self.taken));
+        Gap { reason, from, to: self.history.position(to), missed, topics, resume }
+    }
+
+    /// The filters that the cursors read for which have lost something.
+    fn filters_of(&self, lost: &[Loss]) -> Vec<TopicFilter> {
         let mut filters = Vec::new();
-        for cursor in cursors.iter().map(|&number| &self.cursors[number]) {
+        for cursor in lost.iter().map(|loss| &self.cursors[loss.cursor]) {
             match (&cursor.channel.topic, self.filter.as_deref().map(|interest| &interest.rest)) {
                 (Some(topic), _) => filters.push(TopicFilter::Exact(topic.clone())),
                 (None, Some(Rest::Matching(patterns))) => {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::missing::Loss;
+use super::missing::{Loss, Losses};
 use super::{Cursor, Opening, Subscription};
 use crate::hub::channel::Channel;
 use crate::hub::frame::Frame;
@@ -40,7 +40,7 @@ impl Subscription {
         let can_fetch = self.history.requester().is_some();
         let id = resumes.and_then(|(_, from)| from).unwrap_or(StreamPosition::UNKNOWN);
         let position = match resumes {
-            Some((GapReason::Evicted, _)) | None if can_fetch && lost.is_some() && self.wants_all_after(start) => {
+            Some((GapReason::Evicted, _)) | None if can_fetch && !lost.is_empty() && self.wants_all_after(start) => {
                 self.catch_up = Some(Box::new(CatchUp::Placing));
                 let id = self.history.position(after);
                 return Opening { id, position: Some(id), replayed: None };
@@ -51,17 +51,17 @@ impl Subscription {
                 self.taken = self.before_first(head).max(after);
                 let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
                 let from = Some(self.position());
-                self.gap = lost.map(|lost| Box::new(self.gap(GapReason::Evicted, from, lost, head)));
+                self.note_gaps(GapReason::Evicted, from, lost, head);
                 from
             }
             Some((GapReason::Evicted, from)) => {
-                self.gap = lost.map(|lost| Box::new(self.gap(GapReason::Evicted, from, lost, head)));
+                self.note_gaps(GapReason::Evicted, from, lost, head);
                 from
             }
             Some((reason, from)) => {
                 // Up to the first retained frame, for all filters. What some of them have lost after it is the next gap.
                 let to = self.before_first(head).max(oldest);
-                self.gap = Some(Box::new(self.gap_of_all(reason, from, to, head)));
+                self.note_restart(reason, from, to, head);
                 None
             }
         };
@@ -80,9 +80,9 @@ impl Subscription {
         matches!(start, Start::Earliest | Start::After(_))
     }
 
-    /// Sets each cursor to the first retained frame after `after`. Answers what is lost before these, if anything is.
-    pub(super) fn place_cursors(&mut self, after: Sequence) -> Option<Loss> {
-        let mut lost: Option<Loss> = None;
+    /// Sets each cursor to the first retained frame after `after`. Returns what is lost before these.
+    pub(super) fn place_cursors(&mut self, after: Sequence) -> Losses {
+        let mut lost = Losses::new();
         // The numbers of the cursors whose lost events stand in the ledger.
         let mut counted: SmallVec<[(usize, Tally); 4]> = SmallVec::new();
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
@@ -95,7 +95,7 @@ impl Subscription {
             } else {
                 // Everything stood in the firehose; of what a pattern takes there is no count.
                 let missed = numbering::count(after, evicted).filter(|_| self.filter.is_none());
-                lost = Some(Loss::of(number, evicted, missed));
+                lost.push(Loss { cursor: number, to: evicted, missed });
             }
         }
         if counted.is_empty() {
@@ -106,10 +106,10 @@ impl Subscription {
         let is_known = self.history.ledger.count(after, &mut tallies);
         for ((number, asked), tally) in counted.into_iter().zip(tallies) {
             match (is_known, tally.count) {
-                (false, _) => lost = Some(Loss::sum(lost, Loss::of(number, asked.to, None))),
+                (false, _) => lost.push(Loss { cursor: number, to: asked.to, missed: None }),
                 // The topic was dropped and forgotten, and has had no event since.
                 (true, 0) => {}
-                (true, count) => lost = Some(Loss::sum(lost, Loss::of(number, tally.newest, Some(count)))),
+                (true, count) => lost.push(Loss { cursor: number, to: tally.newest, missed: Some(count) }),
             }
         }
         lost
