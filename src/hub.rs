@@ -74,7 +74,7 @@ struct Inner {
 
 /// How many topics are looked at, and how many idle ones are dropped, before others have their turn.
 const LOOKED_AT_AT_A_TIME: usize = 1024;
-const DROPPED_AT_A_TIME: usize = 64;
+const DROPPED_AT_A_TIME: usize = 256;
 
 /// How much a hub retains.
 #[derive(Clone, Debug)]

@@ -47,10 +47,11 @@ enum Step {
         filters: Vec<&'static str>,
         start: Beginning,
     },
-    /// Reads like a connection: batches, of which a part is written. One count for each batch.
+    /// Reads like a connection: batches, of which a part is written. One count for each batch, and what is published
+    /// between the batch and its write.
     Write {
         client: usize,
-        counts: Vec<Index>,
+        counts: Vec<(Index, Vec<usize>)>,
     },
     /// Reads like a user of the library, this many deliveries.
     Next {
@@ -93,7 +94,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(topic, count, together)| Step::Publish { topics: vec![topic; count], bytes: 10, together }),
         3 => (0..CLIENTS, subsequence(&FILTERS[..], 1..4), beginning)
             .prop_map(|(client, filters, start)| Step::Subscribe { client, filters, start }),
-        4 => (0..CLIENTS, vec(any::<Index>(), 1..4)).prop_map(|(client, counts)| Step::Write { client, counts }),
+        4 => (0..CLIENTS, vec((any::<Index>(), vec(0..TOPICS.len(), 0..20)), 1..4))
+            .prop_map(|(client, counts)| Step::Write { client, counts }),
         2 => (0..CLIENTS, 0usize..30).prop_map(|(client, count)| Step::Next { client, count }),
         2 => (0..CLIENTS).prop_map(|client| Step::Reconnect { client }),
         1 => Just(Step::Sweep),
@@ -190,25 +192,7 @@ impl World {
 
     fn play(&mut self, step: Step) {
         match step {
-            Step::Publish { topics, bytes, together } => {
-                let event =
-                    |&topic: &usize| Event::new(Topic::new(TOPICS[topic]).unwrap(), Payload::text("x".repeat(bytes)));
-                let publications: Vec<Vec<Event>> = match together {
-                    true => vec![topics.iter().map(event).collect()],
-                    false => topics.iter().map(|topic| vec![event(topic)]).collect(),
-                };
-                for events in publications {
-                    let (first, count) = (self.head() + 1, events.len() as u64);
-                    let published = now(self.hub.publish_all(events)).unwrap().unwrap();
-                    assert_eq!(published, Published { first: at(first), last: at(first + count - 1) });
-                    self.events.extend(std::iter::repeat_n("", count as usize));
-                }
-                let first = self.events.len() - topics.len();
-                for (place, topic) in self.events[first..].iter_mut().zip(topics) {
-                    *place = TOPICS[topic];
-                }
-                assert_eq!(self.hub.position(), at(self.head()));
-            }
+            Step::Publish { topics, bytes, together } => self.publish(&topics, bytes, together),
             Step::Subscribe { client, filters, start } => {
                 let start = match start {
                     Beginning::Live => Start::Live,
@@ -222,8 +206,8 @@ impl World {
                 self.clients[client] = Some(self.open(filters, start));
             }
             Step::Write { client, counts } => self.with(client, |world, client| {
-                for count in counts {
-                    world.write(client, |len| count.index(len + 1));
+                for (count, topics) in counts {
+                    world.write(client, |len| count.index(len + 1), topics);
                 }
             }),
             Step::Next { client, count } => self.with(client, |world, client| {
@@ -240,6 +224,25 @@ impl World {
             }
             Step::Sweep => self.hub.sweep(),
         }
+    }
+
+    fn publish(&mut self, topics: &[usize], bytes: usize, together: bool) {
+        let event = |&topic: &usize| Event::new(Topic::new(TOPICS[topic]).unwrap(), Payload::text("x".repeat(bytes)));
+        let publications: Vec<Vec<Event>> = match together {
+            true => vec![topics.iter().map(event).collect()],
+            false => topics.iter().map(|topic| vec![event(topic)]).collect(),
+        };
+        for events in publications {
+            let (first, count) = (self.head() + 1, events.len() as u64);
+            let published = now(self.hub.publish_all(events)).unwrap().unwrap();
+            assert_eq!(published, Published { first: at(first), last: at(first + count - 1) });
+            self.events.extend(std::iter::repeat_n("", count as usize));
+        }
+        let first = self.events.len() - topics.len();
+        for (place, topic) in self.events[first..].iter_mut().zip(topics) {
+            *place = TOPICS[*topic];
+        }
+        assert_eq!(self.hub.position(), at(self.head()));
     }
 
     fn with(&mut self, client: usize, act: impl FnOnce(&mut Self, &mut Client)) {
@@ -342,8 +345,8 @@ impl World {
         true
     }
 
-    /// Fills one batch and writes as many of its frames as `choose` says.
-    fn write(&self, client: &mut Client, choose: impl FnOnce(usize) -> usize) -> bool {
+    /// Fills one batch, publishes, and writes as many of the batch's frames as `choose` says.
+    fn write(&mut self, client: &mut Client, choose: impl FnOnce(usize) -> usize, topics: Vec<usize>) -> bool {
         if client.is_ahead {
             return self.next(client);
         }
@@ -355,6 +358,9 @@ impl World {
         if batch.is_empty() {
             self.check_seen(client, self.head());
             return false;
+        }
+        if !topics.is_empty() {
+            self.publish(&topics, 0, true);
         }
         let count = choose(batch.len());
         for frame in batch.frames().take(count) {
@@ -371,7 +377,7 @@ impl World {
     }
 
     fn read_to_the_end(&mut self, client: usize) {
-        self.with(client, |world, client| while world.write(client, |len| len) {});
+        self.with(client, |world, client| while world.write(client, |len| len, Vec::new()) {});
     }
 
     fn receive(&self, client: &mut Client, frame: &Frame) {

@@ -264,6 +264,25 @@ fn an_event_that_was_taken_before_the_firehose_evicted_it_is_no_gap() {
     assert_eq!(drain(&mut subscription), (vec![4], vec![]));
 }
 
+/// Like the one before, but the pattern's event was not taken yet.
+#[test]
+fn an_event_that_the_firehose_evicts_before_it_is_taken_is_told() {
+    let hub = hub(100, 2);
+    let (mut subscription, _) = hub.subscribe(interest(&["a", "zz:*"]), Start::Live);
+    publish(&hub, "a");
+    publish(&hub, "zz:1");
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    for topic in ["b", "a", "b"] {
+        publish(&hub, topic);
+    }
+    subscription.take(&batch, 1);
+    assert!(subscription.has_lagged());
+    let (sequences, gaps) = drain(&mut subscription);
+    assert_eq!((sequences, gaps[0].from, gaps[0].to), (vec![4], Some(at(1)), at(3)));
+    assert_eq!((&gaps[0].topics, gaps.len()), (&filters(&["zz:*"]), 1));
+}
+
 #[test]
 fn a_position_of_another_epoch_gets_a_gap_and_all_that_is_retained() {
     let hub = hub(2, 64);
