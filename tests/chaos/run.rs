@@ -5,6 +5,7 @@ use std::mem::take;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::child::{PATIENCE, until};
 use crate::log::{Line, Millis, Recording};
 use crate::order::Order;
 use crate::phases::Phase;
@@ -79,13 +80,16 @@ pub fn judge(recording: &Recording, violations: &mut Vec<Violation>) -> Order {
 /// Ends all faults, publishes a last event of each topic, and waits until every reader is there.
 fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> {
     let shared = world.shared.clone();
-    shared.is_publishing.store(false, Ordering::Relaxed);
+    shared.is_publishing.store(false, Ordering::SeqCst);
     shared.is_calm.store(true, Ordering::Relaxed);
     let mut violations = Vec::new();
     if let Err(error) = world.heal() {
         violations.push(Violation::of_world("not-ready", error));
         return Ok(violations);
     }
+    // Otherwise an event could follow the last ones.
+    let is_quiet = || (shared.requests.load(Ordering::SeqCst) == 0).then_some(());
+    until("all publishers have an answer", PATIENCE, is_quiet)?;
     let deadline = Instant::now() + LIVENESS;
     let mut round = 0;
     while Instant::now() < deadline {
