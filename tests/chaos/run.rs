@@ -63,8 +63,11 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
     let (contents, answers) = (take(&mut *shared.contents.lock().unwrap()), take(&mut *shared.answers.lock().unwrap()));
     let recording = Recording { terms: setup.terms, contents, clients, answers, faults: take(&mut world.faults) };
     let order = judge(&recording, &mut violations);
+    drop(world);
     if violations.is_empty() {
         let _ = std::fs::remove_dir_all(directory);
+    } else {
+        eprintln!("  the logs of all processes are in {}", directory.display());
     }
     Ok((recording, order, violations))
 }
