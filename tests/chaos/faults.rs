@@ -225,12 +225,12 @@ pub fn partition(world: &mut World) -> Result<(), String> {
 /// all that the server knows of, and nothing of what it sent last.
 fn answer_from_replica(world: &mut World, server: usize) -> Result<(), String> {
     let (master, replica) = (world.redis[0].port, world.redis[1].port);
-    world.shared.is_publishing.store(false, Ordering::Relaxed);
+    world.shared.is_publishing.store(false, Ordering::SeqCst);
     world.rest(50, 200);
     world.redis[1].command(&["REPLICAOF", "127.0.0.1", &NOWHERE.to_string()])?;
     world.fault(format!("the replica is cut off, and replies to server {server} are held back"));
     world.proxies[server].hold(Direction::Replies, true);
-    world.shared.is_publishing.store(true, Ordering::Relaxed);
+    world.shared.is_publishing.store(true, Ordering::SeqCst);
     world.rest(20, 400);
     world.fault(format!("server {server} is led to the replica"));
     world.proxies[server].lead_to(replica);

@@ -59,11 +59,18 @@ impl Publisher {
         let mut next = Instant::now();
         while !self.shared.is_over.load(Ordering::Relaxed) {
             let now = Instant::now();
-            if !self.shared.is_publishing.load(Ordering::Relaxed) || now < next {
+            if now < next {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            let events = self.publish();
+            // Counted before it looks whether to publish: once publishing has ended and none is counted, none begins.
+            self.shared.requests.fetch_add(1, Ordering::SeqCst);
+            let is_publishing = self.shared.is_publishing.load(Ordering::SeqCst);
+            let events = if is_publishing { self.publish() } else { 0 };
+            self.shared.requests.fetch_sub(1, Ordering::SeqCst);
+            if !is_publishing {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             let rate = self.shared.rate.load(Ordering::Relaxed).max(1);
             next = next.max(now.checked_sub(Duration::from_millis(50)).unwrap_or(now));
             next += Duration::from_micros(events * publishers * 1_000_000 / rate);

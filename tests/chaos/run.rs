@@ -5,6 +5,7 @@ use std::mem::take;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::child::{PATIENCE, until};
 use crate::log::{Line, Millis, Recording};
 use crate::order::Order;
 use crate::phases::Phase;
@@ -62,8 +63,11 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
     let (contents, answers) = (take(&mut *shared.contents.lock().unwrap()), take(&mut *shared.answers.lock().unwrap()));
     let recording = Recording { terms: setup.terms, contents, clients, answers, faults: take(&mut world.faults) };
     let order = judge(&recording, &mut violations);
+    drop(world);
     if violations.is_empty() {
         let _ = std::fs::remove_dir_all(directory);
+    } else {
+        eprintln!("  the logs of all processes are in {}", directory.display());
     }
     Ok((recording, order, violations))
 }
@@ -79,13 +83,16 @@ pub fn judge(recording: &Recording, violations: &mut Vec<Violation>) -> Order {
 /// Ends all faults, publishes a last event of each topic, and waits until every reader is there.
 fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> {
     let shared = world.shared.clone();
-    shared.is_publishing.store(false, Ordering::Relaxed);
+    shared.is_publishing.store(false, Ordering::SeqCst);
     shared.is_calm.store(true, Ordering::Relaxed);
     let mut violations = Vec::new();
     if let Err(error) = world.heal() {
         violations.push(Violation::of_world("not-ready", error));
         return Ok(violations);
     }
+    // Otherwise an event could follow the last ones.
+    let is_quiet = || (shared.requests.load(Ordering::SeqCst) == 0).then_some(());
+    until("all publishers have an answer", PATIENCE, is_quiet)?;
     let deadline = Instant::now() + LIVENESS;
     let mut round = 0;
     while Instant::now() < deadline {

@@ -27,6 +27,8 @@ pub struct Shared {
     heads: Mutex<HashMap<u64, u64>>,
     /// Events whose publication began, and that were not acknowledged.
     unacknowledged: AtomicI64,
+    /// Requests of publishers that are not answered.
+    pub requests: AtomicU64,
     /// Events a second, over all publishers.
     pub rate: AtomicU64,
     pub is_publishing: AtomicBool,
@@ -48,6 +50,7 @@ impl Shared {
             answers: Mutex::default(),
             heads: Mutex::default(),
             unacknowledged: AtomicI64::new(0),
+            requests: AtomicU64::new(0),
             rate: AtomicU64::new(500),
             is_publishing: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
