@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use super::activity::{Activity, Counters};
 use super::alert::{self, Alerts};
+use super::attempt::{Attempt, Outage};
 use super::machine::{self, Machine};
 use super::metric;
 use super::shutdown::Shutdown;
@@ -39,8 +40,11 @@ impl Demo {
         let _running = self.status.running();
         tokio::select! {
             () = shutdown.wait() => {}
-            Err(panic) = self.produce() => error!(%panic, "the machine's metrics have stopped"),
-            else => {}
+            ended = self.produce() => {
+                if let Err(panic) = ended {
+                    error!(%panic, "the machine's metrics have stopped");
+                }
+            }
         }
     }
 
@@ -53,6 +57,7 @@ impl Demo {
         let mut raised = Alerts::default();
         let mut activity = Since::now(self);
         let mut summary = Since::now(self);
+        let mut outage = Outage::default();
         let mut ticks = interval_at(Instant::now() + machine::WARM_UP, SAMPLE_EVERY);
         // After a pause of the whole machine one sample is due, not one for each second of the pause.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,9 +76,19 @@ impl Demo {
             let news = raised.observe(&sample);
             let events = sample.iter().map(|metric| metric.event(&metrics, now));
             let events = events.chain(news.iter().map(|alert| alert.event(&alerts, now))).collect();
-            if self.hub.publish_all(events).await.is_err() {
-                // The hub was closed: the server ends.
-                return Ok(());
+            match Attempt::publish(&self.hub, events).await {
+                Attempt::Closed => return Ok(()),
+                Attempt::Published | Attempt::NotReplicated(_) => {
+                    if outage.ends() {
+                        info!("the machine's metrics are published again");
+                    }
+                }
+                // The next sample says more than this one sent late.
+                Attempt::NotPublished(error) | Attempt::Unknown(error) => {
+                    if outage.begins() {
+                        warn!(%error, "the machine's metrics are dropped until they can be published");
+                    }
+                }
             }
             if summary.at.elapsed() >= SUMMARY_EVERY {
                 summarise(&summary.next(self));
@@ -113,9 +128,40 @@ impl Since {
 
 #[cfg(test)]
 mod tests {
+    use fanline::hub::PublishError;
     use tokio::sync::watch;
 
+    use super::super::played::{Backbone, Log};
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_that_cannot_be_published_are_dropped_and_the_next_ones_come() {
+        let (log, _guard) = Log::begin();
+        let (hub, mut backbone) = Backbone::new();
+        let demo = Demo { hub: hub.clone(), stats: Stats::default(), status: Status::default() };
+        let status = demo.status.clone();
+        let (_stop, signal) = watch::channel(false);
+        let task = tokio::spawn(demo.run(Shutdown::new(signal)));
+        let mut samples = Vec::new();
+        for error in [PublishError::Unavailable, PublishError::Unknown, PublishError::OutOfMemory] {
+            backbone.fails(error).await;
+            samples.push(Instant::now());
+            assert_eq!(status.as_str(), "running");
+        }
+        assert_eq!((log.count("are dropped"), log.count("published again")), (1, 0));
+        backbone.publishes_without_replica().await;
+        samples.push(Instant::now());
+        backbone.publishes().await;
+        samples.push(Instant::now());
+        assert_eq!((log.count("are dropped"), log.count("published again")), (1, 1));
+        assert!(
+            samples.is_sorted_by(|earlier, later| later.duration_since(*earlier) > SAMPLE_EVERY / 2),
+            "{samples:?}"
+        );
+        hub.close();
+        task.await.unwrap();
+        assert_eq!(status.as_str(), "stopped");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_sample_comes_within_half_a_second_and_then_one_each_second() {

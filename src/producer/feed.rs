@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use fanline::event::{Event, Payload};
@@ -47,8 +48,23 @@ pub struct Totals {
     pub published: u64,
     /// Lines that were no event.
     pub refused: u64,
+    /// Events that may have been published or not.
+    pub unknown: u64,
     /// Lines with bytes that are no UTF-8, published with U+FFFD in their place.
     pub replaced: u64,
+    /// The line from which on nothing was published, if that ended before the input.
+    pub unpublished_from: Option<u64>,
+}
+
+/// What became of the events that were handed over together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They were published.
+    Published,
+    /// They may have been published or not.
+    Unknown,
+    /// They were not published, and nothing will be.
+    Ended,
 }
 
 /// What somebody should know of a line.
@@ -93,8 +109,9 @@ impl fmt::Display for Reason {
     }
 }
 
-impl<'a, P: FnMut(Vec<Event>) -> bool, W: FnMut(&Warning)> Feed<'a, P, W> {
-    /// A reading that hands events to `publish`, in order, until that returns false, and warnings to `warn`.
+impl<'a, P: FnMut(Vec<Event>, RangeInclusive<u64>) -> Fate, W: FnMut(&Warning)> Feed<'a, P, W> {
+    /// A reading that hands events to `publish`, in order and with the numbers of their lines, until that returns
+    /// [`Fate::Ended`]; and warnings to `warn`.
     pub fn new(format: &'a Format, max_event_bytes: usize, publish: P, warn: W) -> Self {
         Self { format, max_event_bytes, publish, warn, totals: Totals::default() }
     }
@@ -108,16 +125,23 @@ impl<'a, P: FnMut(Vec<Event>) -> bool, W: FnMut(&Warning)> Feed<'a, P, W> {
                 false
             });
             let mut batch = Vec::new();
+            let mut first = 0;
+            let mut last = 0;
             while let Some((number, line)) = lines.next() {
                 match self.event(number, &line) {
-                    Ok(event) => batch.extend(event),
+                    Ok(Some(event)) => {
+                        first = if batch.is_empty() { number } else { first };
+                        last = number;
+                        batch.push(event);
+                    }
+                    Ok(None) => {}
                     Err(reason) => self.refuse(Warning { line: number, reason }),
                 }
-                if batch.len() == BATCH && !self.flush(&mut batch) {
+                if batch.len() == BATCH && !self.flush(&mut batch, first..=last) {
                     return self.totals;
                 }
             }
-            if !self.flush(&mut batch) || !more {
+            if !self.flush(&mut batch, first..=last) || !more {
                 return self.totals;
             }
         }
@@ -131,14 +155,19 @@ impl<'a, P: FnMut(Vec<Event>) -> bool, W: FnMut(&Warning)> Feed<'a, P, W> {
         }
     }
 
-    fn flush(&mut self, batch: &mut Vec<Event>) -> bool {
+    /// Publishes the events of `lines`; false when that is over.
+    fn flush(&mut self, batch: &mut Vec<Event>, lines: RangeInclusive<u64>) -> bool {
         if batch.is_empty() {
             return true;
         }
         let count = batch.len() as u64;
-        let goes_on = (self.publish)(std::mem::take(batch));
-        self.totals.published += if goes_on { count } else { 0 };
-        goes_on
+        let first = *lines.start();
+        match (self.publish)(std::mem::take(batch), lines) {
+            Fate::Published => self.totals.published += count,
+            Fate::Unknown => self.totals.unknown += count,
+            Fate::Ended => self.totals.unpublished_from = Some(first),
+        }
+        self.totals.unpublished_from.is_none()
     }
 
     fn refuse(&mut self, warning: Warning) {
@@ -194,9 +223,9 @@ mod tests {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
             format!("{} {} {}", event.topic(), text(event.name().as_bytes()), text(event.payload().as_bytes()))
         };
-        let publish = |events: Vec<Event>| {
+        let publish = |events: Vec<Event>, _| {
             batches.push(events.iter().map(shown).collect());
-            true
+            Fate::Published
         };
         let warn = |warning: &Warning| warnings.push(format!("{}: {}", warning.line, warning.reason));
         let totals = Feed::new(format, max_event_bytes, publish, warn).run(input);
@@ -220,11 +249,28 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_names_its_lines_and_its_fate_is_counted() {
+        let input = b"nonsense\n{\"topic\":\"a\",\"data\":1}\n\n{\"topic\":\"a\",\"data\":2}\n\n"
+            .chain(&b"{\"topic\":\"a\",\"data\":3}\n"[..])
+            .chain(&b"{\"topic\":\"a\",\"data\":4}\n{\"topic\":\"a\",\"data\":5}\n"[..]);
+        let mut fates = [Fate::Unknown, Fate::Published, Fate::Ended].into_iter();
+        let mut batches = Vec::new();
+        let publish = |events: Vec<Event>, lines| {
+            batches.push((events.len(), lines));
+            fates.next().unwrap()
+        };
+        let totals = Feed::new(&Format::Ndjson, 100, publish, |_: &Warning| {}).run(input);
+        assert_eq!(batches, [(2, 2..=4), (1, 6..=6), (2, 7..=8)]);
+        let expected = Totals { published: 1, refused: 1, unknown: 2, replaced: 0, unpublished_from: Some(7) };
+        assert_eq!(totals, expected);
+    }
+
+    #[test]
     fn a_line_over_the_limit_is_refused_with_its_number_and_the_setting() {
         let (batches, warnings, totals) = feed(&lines(), 3, &b"one\nthree\ntwo\n"[..]);
         assert_eq!(batches.concat(), ["log data one", "log data two"]);
         assert_eq!(warnings, ["2: line refused, it has more than max_event_bytes = 3 bytes"]);
-        assert_eq!(totals, Totals { published: 2, refused: 1, replaced: 0 });
+        assert_eq!(totals, Totals { published: 2, refused: 1, ..Totals::default() });
     }
 
     #[test]
@@ -234,7 +280,7 @@ mod tests {
         assert_eq!(warnings.len(), 2);
         assert!(warnings[0].starts_with("2: the line is not valid UTF-8"), "{warnings:?}");
         assert_eq!(warnings[1], "4: line refused, it has more than max_event_bytes = 6 bytes");
-        assert_eq!(totals, Totals { published: 3, refused: 1, replaced: 2 });
+        assert_eq!(totals, Totals { published: 3, refused: 1, replaced: 2, ..Totals::default() });
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`layer`] makes two ends. The [`tracing_subscriber::Layer`] copies a line, or what fits of it, into a
 //! bounded queue; it never waits, and a line that finds the queue full is counted and left out. [`LogLines`] takes the
-//! queue's lines out and publishes them; the next line after a loss says how many are missing.
+//! queue's lines out and publishes them; the next line after a loss says how many are missing. Lines that were not published, or perhaps
+//! not, are missing too.
 //!
 //! Publishing may itself log. Lines logged by the publishing call are left out, or each would make the next; lines that
 //! other threads log because of it cannot run away either, for at most one batch is published in each [`PAUSE`].
@@ -22,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use super::attempt::Attempt;
 use super::log_line::Line;
 use super::metric::json_event;
 use super::shutdown::Shutdown;
@@ -47,7 +49,7 @@ where
 {
     let (send, receive) = mpsc::channel(QUEUE);
     let layer = LogLayer { lines: send, dropped: Arc::default() };
-    (layer.with_filter(LevelFilter::INFO), LogLines(receive))
+    (layer.with_filter(LevelFilter::INFO), LogLines { queue: receive, missing: 0 })
 }
 
 struct LogLayer {
@@ -71,21 +73,26 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 
 /// The lines that the layer has collected.
 #[derive(Debug)]
-pub struct LogLines(mpsc::Receiver<Line>);
+pub struct LogLines {
+    queue: mpsc::Receiver<Line>,
+    /// Lines before the next one that could not be published.
+    missing: u64,
+}
 
 impl LogLines {
-    /// Publishes lines until `shutdown` is due.
+    /// Publishes lines until `shutdown` is due or the hub is closed.
     pub async fn run(mut self, hub: Hub, mut shutdown: Shutdown) {
         let topic = Topic::new(TOPIC).expect("a plain word is a topic");
         let publish = async {
             loop {
-                let events = self.batch(&topic).await;
+                let (events, weight) = self.batch(&topic).await;
                 if events.is_empty() {
                     return;
                 }
-                if unlogged(hub.publish_all(events)).await.is_err() {
-                    // The hub was closed: the server ends.
-                    return;
+                match unlogged(Attempt::publish(&hub, events)).await {
+                    Attempt::Closed => return,
+                    Attempt::Published | Attempt::NotReplicated(_) => {}
+                    Attempt::NotPublished(_) | Attempt::Unknown(_) => self.missing = weight,
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -96,11 +103,15 @@ impl LogLines {
         }
     }
 
-    /// The lines that wait, at least one; none when the layer is gone.
-    async fn batch(&mut self, topic: &Topic) -> Vec<Event> {
+    /// The lines that wait, at least one; none when the layer is gone. And how many are missing without them.
+    async fn batch(&mut self, topic: &Topic) -> (Vec<Event>, u64) {
         let mut lines = Vec::new();
-        self.0.recv_many(&mut lines, BATCH).await;
-        lines.iter().map(|line| json_event(topic, line)).collect()
+        self.queue.recv_many(&mut lines, BATCH).await;
+        if let Some(first) = lines.first_mut() {
+            first.add_dropped(std::mem::take(&mut self.missing));
+        }
+        let weight = lines.iter().map(Line::weight).sum();
+        (lines.iter().map(|line| json_event(topic, line)).collect(), weight)
     }
 }
 
@@ -123,12 +134,14 @@ async fn unlogged<F: Future>(future: F) -> F::Output {
 
 #[cfg(test)]
 mod tests {
+    use fanline::hub::PublishError;
     use serde_json::{Value, json};
     use tracing::{debug, info, subscriber::with_default, warn};
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::registry;
 
     use super::super::log_line::LONGEST;
+    use super::super::played::Backbone;
     use super::*;
 
     /// What the layer makes of the lines that `work` logs, without their times.
@@ -138,7 +151,7 @@ mod tests {
         let topic = Topic::new(TOPIC).unwrap();
         let mut all = Vec::new();
         loop {
-            let events = lines.batch(&topic).await;
+            let (events, _) = lines.batch(&topic).await;
             if events.is_empty() {
                 return all;
             }
@@ -191,12 +204,12 @@ mod tests {
         let topic = Topic::new(TOPIC).unwrap();
         let subscriber = tracing::Dispatch::new(registry().with(layer));
         tracing::dispatcher::with_default(&subscriber, || (0..QUEUE + 3).for_each(|n| info!(n)));
-        let first = lines.batch(&topic).await;
+        let (first, _) = lines.batch(&topic).await;
         assert!(!std::str::from_utf8(first[0].payload().as_bytes()).unwrap().contains("dropped"));
         tracing::dispatcher::with_default(&subscriber, || info!("room again"));
         drop(subscriber);
         let mut last = first;
-        while let events @ [_, ..] = &*lines.batch(&topic).await {
+        while let events @ [_, ..] = &*lines.batch(&topic).await.0 {
             last = events.to_vec();
         }
         let last: Value = serde_json::from_slice(last.last().unwrap().payload().as_bytes()).unwrap();
@@ -217,8 +230,32 @@ mod tests {
         .await;
         info!("after");
         drop(guard);
-        let events = lines.batch(&Topic::new(TOPIC).unwrap()).await;
+        let (events, _) = lines.batch(&Topic::new(TOPIC).unwrap()).await;
         assert_eq!(events.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_cannot_be_published_are_counted_in_the_next_that_can() {
+        let (layer, lines) = layer();
+        let (hub, mut backbone) = Backbone::new();
+        let (_stop, signal) = tokio::sync::watch::channel(false);
+        let _guard = tracing::subscriber::set_default(registry().with(layer));
+        let task = tokio::spawn(lines.run(hub.clone(), Shutdown::new(signal)));
+        info!("one");
+        info!("two");
+        assert_eq!(backbone.fails(PublishError::Unavailable).await.len(), 2);
+        info!("three");
+        assert_eq!(backbone.fails(PublishError::Unknown).await.len(), 1);
+        info!("four");
+        info!("five");
+        let published = backbone.publishes_without_replica().await;
+        info!("six");
+        let published = [published, backbone.publishes().await].concat();
+        let dropped = |line: &String| serde_json::from_str::<Value>(line).unwrap()["dropped"].as_u64();
+        assert_eq!(published.iter().map(dropped).collect::<Vec<_>>(), [Some(3), None, None]);
+        hub.close();
+        info!("seven");
+        task.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,6 +43,16 @@ impl Line {
             dropped,
         }
     }
+
+    /// How many lines are missing if this one is not published.
+    pub fn weight(&self) -> u64 {
+        self.dropped + 1
+    }
+
+    /// Counts `more` lines before this one as missing.
+    pub fn add_dropped(&mut self, more: u64) {
+        self.dropped += more;
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

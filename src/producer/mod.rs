@@ -10,12 +10,14 @@
 //! | `metric`, `alert`, `log` | the events of the topics `metric`, `alert` and `log` |
 //! | `log_line` | what is kept of a log line |
 //! | `stdin`, `feed`, `lines` | standard input: its thread, its events, its lines |
+//! | `attempt` | a publication that may fail, and outages |
 //! | `status` | what `/health` says of the producers |
 //! | `shutdown` | when to stop |
 //! | `timestamp` | RFC 3339 |
 
 mod activity;
 mod alert;
+mod attempt;
 pub mod demo;
 mod feed;
 mod lines;
@@ -23,6 +25,8 @@ pub mod log;
 mod log_line;
 mod machine;
 mod metric;
+#[cfg(test)]
+mod played;
 pub mod shutdown;
 pub mod status;
 pub mod stdin;

@@ -3,19 +3,32 @@
 //! A thread of its own reads it, since a read cannot be taken back: it ends with the input or with the process. What one
 //! read call brings is published at once, in batches, so that a slow input is not delayed and a fast one costs little
 //! for each line. While the hub makes publishers wait, the input waits as well.
+//!
+//! **Outages.** Lines that were certainly not published are tried again until they are, and the input waits meanwhile.
+//! Lines that may have been published are not: the log names them. So no line is published twice, and the log accounts
+//! for each line that may be missing.
 
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use fanline::Hub;
+use fanline::event::Event;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::feed::{Feed, Totals, Warning};
+use super::attempt::{Attempt, Outage};
+use super::feed::{Fate, Feed, Totals, Warning};
 use super::shutdown::Shutdown;
 use super::status::Status;
 
 pub use super::feed::Format;
+
+/// The pause after the first attempt that failed. It doubles with each, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The producer of what comes in.
 #[derive(Debug)]
@@ -45,26 +58,120 @@ impl Stdin {
         let running = self.status.running();
         thread::Builder::new().name("stdin".to_owned()).spawn(move || {
             let _running = running;
-            let publish = |events| {
-                if shutdown.is_due() {
-                    return false;
-                }
-                runtime.block_on(self.hub.publish_all(events)).is_ok()
-            };
+            let mut publisher = Publisher::new(self.hub, shutdown);
+            let publish = |events, lines| runtime.block_on(publisher.publish(events, lines));
             let warn = |warning: &Warning| warn!(line = warning.line, "standard input: {}", warning.reason);
-            let feed = Feed::new(&self.format, self.max_event_bytes, publish, warn);
-            let Totals { published, refused, replaced } = feed.run(input);
-            if !shutdown.is_due() {
-                info!(published, refused, replaced, "standard input has ended; the server goes on");
-            }
+            let totals = Feed::new(&self.format, self.max_event_bytes, publish, warn).run(input);
+            report(&totals, publisher.shutdown.is_due());
         })
+    }
+}
+
+/// The last line of the log about standard input.
+fn report(totals: &Totals, is_shutdown: bool) {
+    let &Totals { published, refused, unknown, replaced, unpublished_from } = totals;
+    match unpublished_from {
+        Some(line) => warn!(
+            line,
+            published,
+            refused,
+            unknown,
+            replaced,
+            "standard input was not published from this line on; the server ends"
+        ),
+        None if is_shutdown => info!(published, refused, unknown, replaced, "standard input has ended"),
+        None => info!(published, refused, unknown, replaced, "standard input has ended; the server goes on"),
+    }
+}
+
+/// Publishes one batch after the other, and waits out outages of the backbone.
+struct Publisher {
+    hub: Hub,
+    shutdown: Shutdown,
+    /// Nothing can be published.
+    waiting: Outage,
+    /// Replicas are missing.
+    unreplicated: Outage,
+}
+
+impl Publisher {
+    fn new(hub: Hub, shutdown: Shutdown) -> Self {
+        Self { hub, shutdown, waiting: Outage::default(), unreplicated: Outage::default() }
+    }
+
+    /// Publishes the events of `lines`, and tries again for as long as they are certainly not published.
+    async fn publish(&mut self, events: Vec<Event>, lines: RangeInclusive<u64>) -> Fate {
+        let line = *lines.start();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if self.shutdown.is_due() {
+                return Fate::Ended;
+            }
+            // Timers panic when the runtime has ended: `biased` keeps them from being polled after the shutdown.
+            let attempt = tokio::select! {
+                biased;
+                () = self.shutdown.wait() => {
+                    warn!(line, "standard input: {} may not have been published; the server ends", named(&lines));
+                    return Fate::Unknown;
+                }
+                attempt = Attempt::publish(&self.hub, events.clone()) => attempt,
+            };
+            match attempt {
+                Attempt::Closed => return Fate::Ended,
+                Attempt::Unknown(error) => {
+                    warn!(line, %error, "standard input: {} may not have been published", named(&lines));
+                    return Fate::Unknown;
+                }
+                Attempt::Published => {
+                    self.unreplicated.ends();
+                    self.published(line);
+                    return Fate::Published;
+                }
+                Attempt::NotReplicated(error) => {
+                    if self.unreplicated.begins() {
+                        warn!(line, %error, "standard input goes on without enough replicas");
+                    }
+                    self.published(line);
+                    return Fate::Published;
+                }
+                Attempt::NotPublished(error) => {
+                    if self.waiting.begins() {
+                        warn!(line, %error, "standard input waits until it can be published");
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.wait() => return Fate::Ended,
+                () = sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+            }
+        }
+    }
+
+    fn published(&mut self, line: u64) {
+        if self.waiting.ends() {
+            info!(line, "standard input is published again");
+        }
+    }
+}
+
+/// `line 3` or `lines 3 to 5`.
+fn named(lines: &RangeInclusive<u64>) -> String {
+    match (lines.start(), lines.end()) {
+        (first, last) if first == last => format!("line {first}"),
+        (first, last) => format!("lines {first} to {last}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fanline::event::Payload;
+    use fanline::hub::PublishError;
     use fanline::topic::Topic;
+    use tokio::sync::watch;
+    use tokio::time::Instant;
 
+    use super::super::played::{Backbone, Log};
     use super::*;
 
     fn lines() -> Format {
@@ -90,5 +197,145 @@ mod tests {
         let thread = stdin.start(&b"one\n"[..], Handle::current(), Shutdown::new(signal)).unwrap();
         tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
         assert_eq!(hub.stats().published, 0);
+    }
+
+    /// A publisher with its backbone, and the end of the signal to stop.
+    fn publisher() -> (Publisher, Backbone, watch::Sender<bool>) {
+        let (hub, backbone) = Backbone::new();
+        let (stop, signal) = watch::channel(false);
+        (Publisher::new(hub, Shutdown::new(signal)), backbone, stop)
+    }
+
+    fn events(payloads: &[&str]) -> Vec<Event> {
+        payloads.iter().map(|text| Event::new(Topic::new("t").unwrap(), Payload::text(*text))).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_were_not_published_are_tried_again_with_growing_pauses_until_they_are() {
+        let (log, _guard) = Log::begin();
+        let (mut publisher, mut backbone, _stop) = publisher();
+        let outage = async {
+            let mut attempts = Vec::new();
+            for _ in 0..3 {
+                for error in [PublishError::Unavailable, PublishError::OutOfMemory, PublishError::Refused] {
+                    assert_eq!(backbone.fails(error).await, ["one", "two"]);
+                    attempts.push(Instant::now());
+                }
+            }
+            assert_eq!((log.count("waits until"), log.count("published again")), (1, 0));
+            assert_eq!(backbone.publishes().await, ["one", "two"]);
+            assert_eq!(backbone.publishes().await, ["three"]);
+            attempts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis() / 10 * 10).collect::<Vec<_>>()
+        };
+        let publishing = async {
+            assert_eq!(publisher.publish(events(&["one", "two"]), 1..=2).await, Fate::Published);
+            assert_eq!(publisher.publish(events(&["three"]), 3..=3).await, Fate::Published);
+        };
+        let ((), pauses) = tokio::join!(publishing, outage);
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000, 1000]);
+        assert_eq!((log.count("waits until"), log.count("published again")), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_may_have_been_published_are_not_sent_again_and_are_named() {
+        let (log, _guard) = Log::begin();
+        let (mut publisher, mut backbone, _stop) = publisher();
+        let outage = async {
+            assert_eq!(backbone.fails(PublishError::Unknown).await, ["one", "two"]);
+            assert_eq!(backbone.fails(PublishError::Unavailable).await, ["three"]);
+            assert_eq!(backbone.fails(PublishError::Unknown).await, ["three"]);
+            assert_eq!(backbone.fails(PublishError::Unavailable).await, ["four"]);
+            assert_eq!(backbone.publishes().await, ["four"]);
+        };
+        let publishing = async {
+            assert_eq!(publisher.publish(events(&["one", "two"]), 1..=2).await, Fate::Unknown);
+            assert_eq!(publisher.publish(events(&["three"]), 3..=3).await, Fate::Unknown);
+            assert_eq!(publisher.publish(events(&["four"]), 4..=4).await, Fate::Published);
+        };
+        tokio::join!(publishing, outage);
+        for line in ["lines 1 to 2 may not have been published", "line 3 may not have been published"] {
+            assert_eq!(log.count(line), 1, "{line}");
+        }
+        assert_eq!((log.count("waits until"), log.count("published again")), (1, 1), "it was one outage");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_lack_replicas_are_not_sent_again_and_warned_of_once_in_an_outage() {
+        let (log, _guard) = Log::begin();
+        let (mut publisher, mut backbone, _stop) = publisher();
+        let outage = async {
+            for text in ["1", "2", "3"] {
+                assert_eq!(backbone.publishes_without_replica().await, [text]);
+            }
+            assert_eq!(log.count("without enough replicas"), 1);
+            assert_eq!(backbone.publishes().await, ["4"]);
+            assert_eq!(backbone.publishes_without_replica().await, ["5"]);
+        };
+        let publishing = async {
+            for (line, text) in (1..).zip(["1", "2", "3", "4", "5"]) {
+                assert_eq!(publisher.publish(events(&[text]), line..=line).await, Fate::Published);
+            }
+        };
+        tokio::join!(publishing, outage);
+        assert_eq!(log.count("without enough replicas"), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_when_the_hub_is_closed() {
+        let (mut publisher, mut backbone, _stop) = publisher();
+        let hub = publisher.hub.clone();
+        let publishing = publisher.publish(events(&["one"]), 1..=1);
+        let closing = async {
+            backbone.fails(PublishError::Unavailable).await;
+            hub.close();
+        };
+        assert_eq!(tokio::join!(publishing, closing).0, Fate::Ended);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_at_once_with_the_signal_to_stop() {
+        let (mut publisher, mut backbone, stop) = publisher();
+        let publishing = publisher.publish(events(&["one"]), 1..=1);
+        let stopping = async {
+            backbone.fails(PublishError::Unavailable).await;
+            // Paused time moves on only while the publisher waits.
+            sleep(FIRST_PAUSE / 2).await;
+            stop.send(true).unwrap();
+            Instant::now()
+        };
+        let (fate, stopped) = tokio::join!(publishing, stopping);
+        assert_eq!((fate, stopped.elapsed()), (Fate::Ended, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_are_on_their_way_at_the_signal_to_stop_are_named() {
+        let (log, _guard) = Log::begin();
+        let (mut publisher, mut backbone, stop) = publisher();
+        let publishing = publisher.publish(events(&["one", "two"]), 1..=2);
+        let stopping = async {
+            let publication = backbone.receive().await;
+            stop.send(true).unwrap();
+            publication
+        };
+        assert_eq!(tokio::join!(publishing, stopping).0, Fate::Unknown);
+        assert_eq!(log.count("lines 1 to 2 may not have been published; the server ends"), 1);
+    }
+
+    #[tokio::test]
+    async fn the_input_waits_for_the_backbone_and_the_producer_is_running_meanwhile() {
+        let (hub, mut backbone) = Backbone::new();
+        let status = Status::default();
+        let stdin = Stdin { hub: hub.clone(), format: lines(), max_event_bytes: 100, status: status.clone() };
+        let (_stop, signal) = watch::channel(false);
+        let input = b"one\n".chain(&b"two\n"[..]);
+        let thread = stdin.start(input, Handle::current(), Shutdown::new(signal)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(backbone.fails(PublishError::Unavailable).await, ["one"]);
+            assert_eq!(status.as_str(), "running");
+        }
+        assert_eq!(backbone.publishes().await, ["one"]);
+        assert_eq!(backbone.publishes().await, ["two"]);
+        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        assert_eq!((hub.stats().published, status.as_str()), (2, "stopped"));
     }
 }

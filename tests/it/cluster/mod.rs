@@ -7,6 +7,7 @@ mod hops;
 mod losses;
 mod masters;
 mod ndjson;
+mod producers;
 mod proxy;
 mod redis;
 mod refusals;

@@ -1,0 +1,91 @@
+//! A backbone for tests, which does with each publication what the test says; and the log lines of a test.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fanline::Hub;
+use fanline::hub::relay::{Publication, Relay, Requests};
+use fanline::hub::{GapReason, HubOptions, PublishError, Published};
+use tracing::subscriber::DefaultGuard;
+
+/// The other end of a relayed hub.
+pub struct Backbone {
+    relay: Relay,
+    requests: Requests,
+}
+
+impl Backbone {
+    /// A hub with its backbone.
+    pub fn new() -> (Hub, Self) {
+        let (hub, relay, requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+        relay.begin_after("1-0".parse().unwrap(), GapReason::Epoch);
+        (hub, Self { relay, requests })
+    }
+
+    /// Does not publish what comes next, says so with `error`, and returns the payloads.
+    pub async fn fails(&mut self, error: PublishError) -> Vec<String> {
+        let (publication, payloads) = self.receive().await;
+        publication.answer(Err(error));
+        payloads
+    }
+
+    /// Publishes what comes next, and returns the payloads.
+    pub async fn publishes(&mut self) -> Vec<String> {
+        let (publication, payloads) = self.receive().await;
+        let published = self.append(&publication);
+        publication.answer(Ok(published));
+        payloads
+    }
+
+    /// Publishes what comes next without the one replica that is wanted, and returns the payloads.
+    pub async fn publishes_without_replica(&mut self) -> Vec<String> {
+        let (publication, payloads) = self.receive().await;
+        let published = self.append(&publication);
+        publication.answer(Err(PublishError::NotReplicated { published, acknowledged: 0, wanted: 1 }));
+        payloads
+    }
+
+    /// What comes next, and its payloads.
+    pub async fn receive(&mut self) -> (Publication, Vec<String>) {
+        let publication = self.requests.publications.recv().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let payloads = publication.events.iter().map(|event| text(event.payload().as_bytes())).collect();
+        (publication, payloads)
+    }
+
+    fn append(&self, publication: &Publication) -> Published {
+        self.relay.append(&publication.events);
+        let position = self.relay.position();
+        Published { first: position, last: position }
+    }
+}
+
+/// What this thread logs while the guard lives.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn begin() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// How many lines contain `text`.
+    pub fn count(&self, text: &str) -> usize {
+        let log = self.0.lock().unwrap();
+        std::str::from_utf8(&log).unwrap().lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
