@@ -31,8 +31,6 @@ pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
 pub use interest::{Interest, Start};
-#[cfg(feature = "redis")]
-pub(crate) use numbering::JUMP;
 use relay::{Relay, Requester, Requests};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
@@ -344,7 +342,7 @@ impl Hub {
     pub fn stats(&self) -> HubStats {
         let history = &self.0.history;
         HubStats {
-            // Not the head: the sequence jumps where the order is broken.
+            // Not the head: sequences are left out where the order is broken.
             published: history.firehose.appended(),
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),

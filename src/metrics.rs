@@ -68,7 +68,7 @@ const REJECTIONS: [&str; 6] =
     ["head_timeout", "head_too_large", "malformed", "connections", "connections_per_address", "connect_rate"];
 
 /// How many reasons for a gap there are.
-pub(crate) const GAP_REASONS: usize = 5;
+pub(crate) const GAP_REASONS: usize = 4;
 
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The number of an event within its epoch. The first event is 1, and 0 is "before the first event". There are no holes,
-/// except where a backbone may have lost events: there the numbers jump ahead.
+/// The number of an event within its epoch. The first event is 1, and there are no holes; 0 is "before the first event".
 pub type Sequence = u64;
 
 /// The numbering that a sequence belongs to: a number of its own for each time that a numbering begins.

@@ -30,11 +30,11 @@ use super::keys::Keys;
 use super::replication::Unconfirmed;
 use super::script::{self, Outcome, Publisher};
 use super::status::{Status, add};
-use super::tail::{Followed, Lineage};
+use super::tail::Followed;
 use crate::event::Event;
 use crate::hub::relay::Publication;
 use crate::hub::{PublishError, Published};
-use crate::position::StreamPosition;
+use crate::position::{Epoch, StreamPosition};
 
 /// How many events a batch has at most, unless one publication has more.
 const MAX_EVENTS: usize = 1024;
@@ -83,8 +83,8 @@ struct Batch {
     /// The publications, and how many of the events are theirs, in order.
     publications: Vec<(Publication, usize)>,
     deadline: Instant,
-    /// The lineage in which it was sent without getting an answer.
-    unanswered: Option<Lineage>,
+    /// The epoch in which it was sent without getting an answer.
+    unanswered: Option<Epoch>,
 }
 
 impl Outbox {
@@ -167,10 +167,10 @@ impl Outbox {
                 self.gather().await;
             }
             confirmed.is_fresh().await;
-            let lineage = followed.lineage();
+            let epoch = followed.epoch();
             let Some(batch) = &mut self.batch else { continue };
-            let before = batch.unanswered.replace(lineage);
-            if before.is_some_and(|before| before != lineage) {
+            let before = batch.unanswered.replace(epoch);
+            if before.is_some_and(|before| before != epoch) {
                 // The stream that it was sent to may have had it, and may have lost it.
                 self.refuse(PublishError::Unknown);
                 continue;
@@ -178,7 +178,7 @@ impl Outbox {
             let script = script::Batch {
                 stream: &self.keys.stream,
                 last_batch: &self.keys.last_batch,
-                epoch: lineage.epoch,
+                epoch,
                 retained: self.terms.retained,
                 number: batch.number,
                 events: &batch.events,
@@ -195,7 +195,7 @@ impl Outbox {
                 // It was given up before.
                 Ok(Outcome::Stale) => self.refuse(PublishError::Unknown),
                 Ok(Outcome::Gone) => return Err(Lost::Again("the stream is gone".to_owned())),
-                Ok(Outcome::OtherEpoch) => followed.another_than(lineage.epoch, self.terms.timeout).await?,
+                Ok(Outcome::OtherEpoch) => followed.another_than(epoch, self.terms.timeout).await?,
                 Err(error) if is_of_the_server(&error) => return Err(Lost::from(error)),
                 Err(error) => {
                     if !std::mem::replace(&mut self.has_complained, true) {

@@ -32,8 +32,8 @@ pub struct RedisOptions {
     /// How many replicas are to have an event before its publisher is told its position.
     pub wait: u32,
     /// Whether Redis keeps every write that it has answered, over restarts and failovers: `appendfsync always` without
-    /// asynchronous replicas. Otherwise ids jump ahead whenever another Redis process serves the stream, and each
-    /// subscriber gets a gap of unknown size.
+    /// asynchronous replicas. Otherwise a new epoch begins whenever another Redis process serves the stream, and
+    /// each subscriber gets a gap of unknown size.
     pub is_lossless: bool,
     /// How long Redis may take to answer before it is taken for away.
     pub timeout: Duration,

@@ -29,29 +29,26 @@ end
 ";
 
 /// Looks at the stream and at whether this Redis still has all that was written to it. Returns the state, the owner that
-/// is stored, the newest position, and that of the last mark. KEYS: stream, metadata.
+/// is stored, and the newest position. KEYS: stream, metadata.
 const LOOK: &str = r"
-if string.match(replication, 'role:(%w+)') ~= 'master' then return {'replica', '', '', ''} end
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', known, '', ''} end
+if string.match(replication, 'role:(%w+)') ~= 'master' then return {'replica', '', ''} end
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', known, ''} end
 if known ~= owner and known ~= '' and string.match(known, '^%S+') == run
     and string.match(replication, 'master_replid2:0+[^%w]') then
   redis.call('HSET', KEYS[2], 'owner', owner)
   known = owner
 end
-return {known == owner and 'same' or 'changed', known, newest(), redis.call('HGET', KEYS[2], 'mark') or ''}
+return {known == owner and 'same' or 'changed', known, newest()}
 ";
 
-/// Appends a mark and stores the owner, unless something has happened since the stream was looked at. Without a mark only
-/// the owner is stored. KEYS: stream, metadata. ARGV: newest position then (empty when there was no stream), owner then,
-/// the mark's position or nothing, the server that makes it.
+/// Begins an epoch with a mark and stores the owner, unless something has happened since the stream was looked at. Without
+/// an epoch only the owner is stored. KEYS: stream, metadata. ARGV: newest position then (empty when there was no stream),
+/// owner then, the epoch or nothing, the server that begins it.
 const BEGIN: &str = r"
 local last = ''
 if redis.call('EXISTS', KEYS[1]) == 1 then last = newest() end
 if last ~= ARGV[1] or known ~= ARGV[2] then return 0 end
-if ARGV[3] ~= '' then
-  redis.call('XADD', KEYS[1], ARGV[3], 'fanline', ARGV[4])
-  redis.call('HSET', KEYS[2], 'mark', ARGV[3])
-end
+if ARGV[3] ~= '' then redis.call('XADD', KEYS[1], ARGV[3] .. '-0', 'fanline', ARGV[4]) end
 redis.call('HSET', KEYS[2], 'owner', owner)
 return 1
 ";
@@ -143,8 +140,6 @@ pub(super) struct Look {
     owner: String,
     /// The newest position, as Redis spells it; empty when there is no stream.
     newest: String,
-    /// Where the last epoch or jump began, if that is known.
-    pub(super) mark: Option<StreamPosition>,
 }
 
 /// What [`look`] says of the stream and of this Redis.
@@ -205,28 +200,32 @@ pub(super) async fn extent(
 pub(super) async fn look(redis: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<Look> {
     let script = format!("{OWNER}{LOOK}");
     let reply = cmd("EVAL").arg(script).arg(2).arg(&keys.stream).arg(&keys.metadata).query_async(redis).await?;
-    let (word, owner, newest, mark): (String, String, String, String) = reply;
+    let (word, owner, newest): (String, String, String) = reply;
     let state = match word.as_str() {
         "replica" => State::Replica,
         "gone" => State::Gone,
         "same" => State::Same(position(&newest)?),
         _ => State::Changed(position(&newest)?),
     };
-    Ok(Look { state, owner, newest, mark: entry::position(&mark) })
+    Ok(Look { state, owner, newest })
 }
 
-/// Makes this Redis the stream's owner, and appends the mark of a new epoch or of a jump at `mark`, if there is to be one.
+/// Makes this Redis the stream's owner, and begins `epoch`, if there is to be one.
 /// Returns false, and does nothing, when the stream is not as `seen` any more.
 pub(super) async fn begin(
     redis: &mut MultiplexedConnection,
     keys: &Keys,
     seen: &Look,
-    mark: Option<StreamPosition>,
+    epoch: Option<Epoch>,
     maker: &str,
 ) -> RedisResult<bool> {
     let mut evaluate = cmd("EVAL");
     evaluate.arg(format!("{OWNER}{BEGIN}")).arg(2).arg(&keys.stream).arg(&keys.metadata);
-    evaluate.arg(&seen.newest).arg(&seen.owner).arg(mark.map_or(String::new(), |mark| mark.to_string())).arg(maker);
+    evaluate
+        .arg(&seen.newest)
+        .arg(&seen.owner)
+        .arg(epoch.map_or(String::new(), |epoch| epoch.0.to_string()))
+        .arg(maker);
     evaluate.query_async(redis).await
 }
 

@@ -42,8 +42,8 @@ pub(crate) struct Counts {
     /// Pages that readers got who had fallen behind the rings, and those of them that had to be fetched.
     pub(crate) pages: AtomicU64,
     pub(crate) pages_fetched: AtomicU64,
-    /// Marks that this server appended because the backbone may have lost events.
-    pub(crate) jumps: AtomicU64,
+    /// Epochs that this server began because the backbone may have lost events.
+    pub(crate) epochs: AtomicU64,
     /// Positions that clients came with before this server had them, and that the backbone was asked about.
     pub(crate) lookups: AtomicU64,
 }

@@ -6,17 +6,13 @@
 //!
 //! **An id names one event.** A Redis that was restarted, replaced, or promoted may have lost its last writes, and would
 //! give their ids to other events. So the stream's owner, the identity of the Redis process, is stored with the stream and
-//! compared whenever a server connects, before it publishes anything ([`script`]). If it is another one, a mark is
-//! appended far ahead of all ids that may have been given: a jump. The ids in between are never given, and each reader
-//! that comes by gets a gap of unknown size. The distance is random, because a Redis that goes back twice does not know of
-//! its first jump.
+//! compared whenever a server connects, before it publishes anything ([`script`]). If it is another one, a new epoch
+//! begins, and every reader gets a gap of unknown size. A new epoch, and no hole in the sequences: a Redis that goes back
+//! twice knows nothing of its first loss, so the second one must not depend on it. Epochs are unique by themselves.
 //!
-//! An operator whose Redis loses nothing says so (`redis_lossless`). Then only evidence of a loss makes a jump: the stream
-//! ends before what this server has read or acknowledged, or another entry stands at the last position that it read.
-//!
-//! A stream that is gone begins a new epoch.
+//! An operator whose Redis loses nothing says so (`redis_lossless`). Then only evidence of a loss begins an epoch: the
+//! stream ends before what this server has read or acknowledged, or another entry stands at the last position that it read.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,24 +25,18 @@ use super::Lost;
 use super::entry::{self, Entry};
 use super::keys::Keys;
 use super::link::LinkError;
-use super::script::{self, Look, State};
+use super::script::{self, State};
 use super::status::{Status, add};
 use crate::event::Event;
+use crate::hub::GapReason;
 use crate::hub::relay::Relay;
-use crate::hub::{GapReason, JUMP};
-use crate::position::{Epoch, Sequence, StreamPosition};
+use crate::position::{Epoch, StreamPosition};
 
 /// How many entries are read in one go.
 const COUNT: usize = 1024;
 
 /// How long a read waits for news before the stream is looked at.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// A jump is this much at most longer than the least distance, at random. The sequences last for more than 2,000 jumps.
-const SPREAD: Sequence = 1 << 52;
-
-/// Beyond this sequence a new epoch begins in place of a jump.
-const LAST_JUMP: Sequence = 1 << 63;
 
 pub(super) struct Tail {
     relay: Relay,
@@ -61,19 +51,11 @@ pub(super) struct Tail {
     is_lossless: bool,
     /// The newest entry that was read. None before the first.
     newest: Option<Entry>,
-    lineage: watch::Sender<Lineage>,
+    epoch: watch::Sender<Epoch>,
 }
 
-/// Which part of the stream's history this server has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lineage {
-    pub(super) epoch: Epoch,
-    /// How many marks this server has come by. What was written before a mark may be lost.
-    marks: u64,
-}
-
-/// The lineage that the server has come to.
-pub(super) struct Followed(watch::Receiver<Lineage>);
+/// The epoch that the server has come to. What was written in an earlier one may be lost.
+pub(super) struct Followed(watch::Receiver<Epoch>);
 
 impl Tail {
     pub(super) fn new(
@@ -85,12 +67,12 @@ impl Tail {
         warm: usize,
         is_lossless: bool,
     ) -> Self {
-        let lineage = watch::Sender::new(Lineage { epoch: Epoch(0), marks: 0 });
-        Self { relay, keys, status, maker, timeout, warm, is_lossless, newest: None, lineage }
+        let epoch = watch::Sender::new(Epoch(0));
+        Self { relay, keys, status, maker, timeout, warm, is_lossless, newest: None, epoch }
     }
 
     pub(super) fn followed(&self) -> Followed {
-        Followed(self.lineage.subscribe())
+        Followed(self.epoch.subscribe())
     }
 
     /// Finds the place in the stream from which this server goes on, and reads up to its end. `acknowledged` is the newest
@@ -108,8 +90,8 @@ impl Tail {
                     return Err(Lost::Link(LinkError::Unreachable(text)));
                 }
                 State::Gone => {
-                    let first = StreamPosition::new(self.next_epoch(None), 0);
-                    self.limit(script::begin(redis, &self.keys, &look, Some(first), &self.maker)).await?;
+                    let epoch = self.place().epoch.unique_after();
+                    self.limit(script::begin(redis, &self.keys, &look, Some(epoch), &self.maker)).await?;
                     continue;
                 }
                 State::Same(last) => (last, true),
@@ -124,19 +106,19 @@ impl Tail {
                 }
                 break look;
             }
-            let mark = self.next_mark(last, acknowledged);
+            let epoch = last.epoch.max(self.place().epoch).unique_after();
             // Nothing happens when another server was faster: the stream is looked at again.
-            if self.limit(script::begin(redis, &self.keys, &look, Some(mark), &self.maker)).await? {
-                add(&self.status.counts.jumps, 1);
-                tracing::warn!(stream = %last, %mark, "Redis may have lost its last writes: the ids jump ahead");
+            if self.limit(script::begin(redis, &self.keys, &look, Some(epoch), &self.maker)).await? {
+                add(&self.status.counts.epochs, 1);
+                tracing::warn!(stream = %last, epoch = epoch.0, "Redis may have lost its last writes: a new epoch begins");
                 if is_other {
                     // What stands between the last known position and the mark follows events that were never here.
-                    self.begin_after(mark, GapReason::Lost);
+                    self.begin_after(StreamPosition::new(epoch, 0), GapReason::Epoch);
                 }
             }
         };
         if self.newest.is_none() {
-            let base = self.first_base(redis, &look).await?;
+            let base = self.first_base(redis).await?;
             self.begin_after(base, GapReason::Epoch);
         }
         while look.state.newest().is_some_and(|end| self.is_before(end)) {
@@ -152,35 +134,13 @@ impl Tail {
         Ok(())
     }
 
-    /// Where a server that starts begins to read: as many events before the end as its rings hold, and none from before the
-    /// last mark. Those are read as pages when a client wants them.
-    async fn first_base(&self, redis: &mut MultiplexedConnection, look: &Look) -> Result<StreamPosition, Lost> {
+    /// Where a server that starts begins to read: as many events before the end as its rings hold, all of the last epoch.
+    async fn first_base(&self, redis: &mut MultiplexedConnection) -> Result<StreamPosition, Lost> {
         let Some((newest, oldest)) = self.limit(script::extent(redis, &self.keys.stream)).await? else {
             return Err(Lost::Again("the stream is gone".to_owned()));
         };
-        let mark = look.mark.filter(|mark| mark.epoch == newest.epoch).map_or(0, |mark| mark.sequence);
-        let base = mark.max(newest.sequence.saturating_sub(self.warm as u64));
-        // The oldest may be of an older epoch only when nothing of this one is retained.
-        let base = if oldest.epoch == newest.epoch { base.max(oldest.sequence) } else { newest.sequence };
+        let base = oldest.sequence.max(newest.sequence.saturating_sub(self.warm as u64));
         Ok(StreamPosition::new(newest.epoch, base))
-    }
-
-    /// An epoch after all that this server knows of.
-    fn next_epoch(&self, last: Option<StreamPosition>) -> Epoch {
-        let known = self.place().epoch.max(last.map_or(Epoch(0), |last| last.epoch));
-        known.unique_after()
-    }
-
-    /// The position of a mark beyond all that may have been given behind `last`.
-    fn next_mark(&self, last: StreamPosition, acknowledged: Option<StreamPosition>) -> StreamPosition {
-        let place = self.place();
-        let known = [Some(place), acknowledged].into_iter().flatten().filter(|known| known.epoch == last.epoch);
-        let newest = known.map(|known| known.sequence).fold(last.sequence, Sequence::max);
-        if last.epoch < place.epoch || newest > LAST_JUMP {
-            return StreamPosition::new(self.next_epoch(Some(last)), 0);
-        }
-        let random = RandomState::new().hash_one(newest);
-        StreamPosition::new(last.epoch, newest + JUMP + random % SPREAD)
     }
 
     /// Reads what comes, until the connection is lost.
@@ -235,11 +195,7 @@ impl Tail {
                 event => {
                     self.relay.append(&events);
                     events.clear();
-                    let reason = match at.epoch == place.epoch {
-                        true if at.sequence - place.sequence >= JUMP => GapReason::Lost,
-                        true => GapReason::Evicted,
-                        false => GapReason::Epoch,
-                    };
+                    let reason = if at.epoch == place.epoch { GapReason::Evicted } else { GapReason::Epoch };
                     match event {
                         Some(event) => {
                             self.begin_after(StreamPosition::new(at.epoch, at.sequence - at.sequence.min(1)), reason);
@@ -264,11 +220,7 @@ impl Tail {
     fn begin_after(&mut self, position: StreamPosition, reason: GapReason) {
         let is_first = self.newest.is_none();
         self.relay.begin_after(position, reason);
-        let is_mark = reason != GapReason::Evicted;
-        self.lineage.send_modify(|lineage| {
-            lineage.epoch = position.epoch;
-            lineage.marks += u64::from(is_mark);
-        });
+        self.epoch.send_replace(position.epoch);
         self.newest = Some(Entry { position, event: None });
         if !is_first {
             add(&self.status.counts.breaks, 1);
@@ -306,14 +258,14 @@ impl Tail {
 }
 
 impl Followed {
-    pub(super) fn lineage(&self) -> Lineage {
+    pub(super) fn epoch(&self) -> Epoch {
         *self.0.borrow()
     }
 
     /// Waits until the server has come to another epoch than `epoch`.
     pub(super) async fn another_than(&self, epoch: Epoch, limit: Duration) -> Result<(), Lost> {
         // While this is here, the sender is: both belong to one worker.
-        let other = async { self.0.clone().wait_for(|lineage| lineage.epoch != epoch).await.is_ok() };
+        let other = async { self.0.clone().wait_for(|&followed| followed != epoch).await.is_ok() };
         match timeout(limit, other).await {
             Ok(_) => Ok(()),
             Err(_) => Err(Lost::Again("the stream is in another epoch".to_owned())),

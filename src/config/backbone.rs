@@ -124,14 +124,14 @@ pub static REDIS_WAIT: Setting<Count> = Setting {
     kind: Count { min: 0, max: 100, unit: "replicas" },
 };
 
-/// Whether Redis keeps every write over restarts and failovers. If not, ids jump ahead then, and each subscriber gets a gap.
+/// Whether Redis keeps every write over restarts and failovers. If not, a new epoch begins then, and each subscriber gets a gap.
 pub static REDIS_LOSSLESS: Setting<Switch> = Setting {
     about: About::new(
         "redis_lossless",
         BACKBONE,
         "",
         "false",
-        "Redis keeps every write over restarts and failovers; without this, ids jump ahead then, and each subscriber gets a gap",
+        "Redis keeps every write over restarts and failovers; without this, a new epoch begins then, and each subscriber gets a gap",
     ),
     kind: Switch,
 };

@@ -20,7 +20,7 @@ pub struct Gap {
     pub from: Option<StreamPosition>,
     /// The last position that is missing.
     pub to: StreamPosition,
-    /// How many events are missing; none when that is not known, as where the sequence jumped.
+    /// How many events are missing; none when that is not known.
     pub missed: Option<u64>,
     /// The subscriber's filters that the missing events belong to, as the subscriber spelled them; none when they may belong
     /// to any of its filters.
@@ -36,17 +36,15 @@ pub enum GapReason {
     Evicted,
     /// They left the history while the subscriber was reading.
     Lagged,
-    /// The subscriber's position belongs to another epoch.
+    /// The subscriber's position belongs to another epoch: the history was lost, or the backbone may have lost its end.
     Epoch,
     /// The subscriber's position is none that this stream has given.
     UnknownId,
-    /// The backbone may have lost its last events: it restarted or failed over, and the sequence jumped ahead.
-    Lost,
 }
 
 impl GapReason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId, Self::Lost];
+    pub const ALL: [Self; 4] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId];
 
     /// The reason as it is spelled on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -55,7 +53,6 @@ impl GapReason {
             Self::Lagged => "lagged",
             Self::Epoch => "epoch",
             Self::UnknownId => "unknown_id",
-            Self::Lost => "lost",
         }
     }
 }

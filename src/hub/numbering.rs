@@ -7,23 +7,6 @@
 use super::gap::GapReason;
 use crate::position::{Epoch, Sequence, StreamPosition};
 
-/// The distance from which on two sequences do not say how many events are between them. Where a backbone may have lost
-/// its last writes, the sequence jumps ahead by at least as much: the ids of what was lost are not given again.
-pub(crate) const JUMP: Sequence = 1 << 40;
-
-/// How many events there are after `from` and up to `to`; none when the sequence jumped in between.
-pub(crate) fn count(from: Sequence, to: Sequence) -> Option<u64> {
-    Some(to.saturating_sub(from)).filter(|&count| count < JUMP)
-}
-
-/// Why the events after `from` and up to `to` are missing, if `reason` is why those of one numbering are.
-pub(crate) fn reason(reason: GapReason, from: Sequence, to: Sequence) -> GapReason {
-    match reason {
-        GapReason::Evicted | GapReason::Lagged if count(from, to).is_none() => GapReason::Lost,
-        other => other,
-    }
-}
-
 /// An epoch, and the hub's sequence that is 0 in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbering {
@@ -75,20 +58,5 @@ impl Breaks {
     pub(crate) fn position(&self, sequence: Sequence) -> StreamPosition {
         let of = self.0.iter().rev().find(|one| one.numbering.offset <= sequence);
         of.unwrap_or(&self.0[0]).numbering.position(sequence)
-    }
-}
-
-#[cfg(all(test, not(fanline_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_across_a_jump_are_not_counted() {
-        assert_eq!((count(5, 5), count(5, 8), count(5, 4 + JUMP)), (Some(0), Some(3), Some(JUMP - 1)));
-        assert_eq!((count(5, 5 + JUMP), count(0, u64::MAX)), (None, None));
-        assert_eq!(reason(GapReason::Evicted, 5, 8), GapReason::Evicted);
-        assert_eq!(reason(GapReason::Evicted, 5, 5 + JUMP), GapReason::Lost);
-        assert_eq!(reason(GapReason::Lagged, 5, 5 + JUMP), GapReason::Lost);
-        assert_eq!(reason(GapReason::UnknownId, 0, JUMP), GapReason::UnknownId);
     }
 }

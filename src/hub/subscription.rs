@@ -39,7 +39,6 @@ use super::frame::Frame;
 use super::gap::{Gap, GapReason};
 use super::history::{History, TooManyTopics};
 use super::interest::{Interest, Start};
-use super::numbering;
 use super::relay::{CatchUp, place_after};
 use super::sampler::Sample;
 use super::wake::{SleeperKey, WakeGroup};
@@ -288,11 +287,17 @@ impl Subscription {
                     **self.catch_up.as_mut().expect("it waits") = CatchUp::Reading(page, index);
                     let before = (oldest - 1).min(head);
                     if before > self.taken && !self.from_oldest {
-                        let reason = numbering::reason(GapReason::Evicted, self.taken, before);
-                        let missed = numbering::count(self.taken, before).filter(|_| self.is_all());
+                        let missed = self.is_all().then(|| before - self.taken);
                         let (from, to) = (Some(self.history.position(self.taken)), self.history.position(before));
                         self.taken = before;
-                        return Poll::Ready(Err(Gap { reason, from, to, missed, topics: None, resume: to }));
+                        return Poll::Ready(Err(Gap {
+                            reason: GapReason::Evicted,
+                            from,
+                            to,
+                            missed,
+                            topics: None,
+                            resume: to,
+                        }));
                     }
                     self.from_oldest = false;
                 }

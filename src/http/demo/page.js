@@ -215,7 +215,6 @@ const REASONS = {
   lagged: "it read too slowly",
   epoch: "the server has restarted and numbers anew",
   unknown_id: "the server does not know its position",
-  lost: "the backbone may have lost its last events",
 };
 function gap(what) {
   state.gaps++;

@@ -20,7 +20,7 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 9] {
         ("breaks", "Times that the order of the backbone could not be continued", read(&counts.breaks)),
         ("pages", "Pages of events that had left the rings, given to streams", read(&counts.pages)),
         ("pages_fetched", "Reads of the backbone for such pages", read(&counts.pages_fetched)),
-        ("jumps", "Times that this server made the ids jump ahead", read(&counts.jumps)),
+        ("epochs", "Epochs begun by this server, because the backbone may have lost events", read(&counts.epochs)),
         ("lookups", "Positions of clients that this server did not have yet", read(&counts.lookups)),
     ]
 }

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use super::{Cursor, Subscription};
 use crate::hub::gap::{Gap, GapReason};
 use crate::hub::interest::Rest;
-use crate::hub::numbering;
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::topic::TopicFilter;
@@ -41,8 +40,8 @@ impl Subscription {
             return gap;
         }
         let from = Some(self.position());
-        let before = self.move_towards(to, head);
-        self.gap(GapReason::Lagged, from, before, &[Loss { cursor: number, to, missed }])
+        self.move_towards(to, head);
+        self.gap(GapReason::Lagged, from, &[Loss { cursor: number, to, missed }])
     }
 
     /// Takes the next gap that was noted. Behind that of a new beginning some filters may have lost more.
@@ -80,10 +79,9 @@ impl Subscription {
                 (GapReason::Epoch, pending.map_or(Some(taken), |gap| gap.from), None)
             }
             pending => {
-                let reason = numbering::reason(last.reason, self.taken, last.base);
-                let count = numbering::count(self.taken, last.base).filter(|_| self.is_all());
+                let count = self.is_all().then(|| last.base.saturating_sub(self.taken));
                 let (from, before) = pending.map_or((Some(taken), Some(0)), |gap| (gap.from, gap.missed));
-                (reason, from, count.zip(before).map(|(count, before)| count + before))
+                (last.reason, from, count.zip(before).map(|(count, before)| count + before))
             }
         };
         self.taken = self.taken.max(last.base);
@@ -123,7 +121,7 @@ impl Subscription {
         lost.sort_unstable_by_key(|loss| loss.to);
         let Some(last) = lost.last() else { return };
         let before = self.move_towards(last.to, head);
-        let gaps = lost.chunk_by(|one, other| one.to == other.to).map(|lost| self.gap(reason, from, before, lost));
+        let gaps = lost.chunk_by(|one, other| one.to == other.to).map(|lost| self.gap(reason, from, lost));
         let mut gaps: VecDeque<Gap> = gaps.collect();
         // A client that is cut off between two of them comes back to both.
         let resume = self.history.position(before);
@@ -146,12 +144,12 @@ impl Subscription {
         before
     }
 
-    /// A gap of losses with one end, after `before`. The stream goes on behind what is taken now.
-    fn gap(&self, reason: GapReason, from: Option<StreamPosition>, before: Sequence, lost: &[Loss]) -> Gap {
+    /// A gap of losses with one end. The stream goes on behind what is taken now.
+    fn gap(&self, reason: GapReason, from: Option<StreamPosition>, lost: &[Loss]) -> Gap {
         let to = lost[0].to;
         let missed = lost.iter().try_fold(0, |missed, loss| loss.missed.map(|more| missed + more));
         let topics = (lost.len() < self.cursors.len()).then(|| self.filters_of(lost));
-        let (reason, resume) = (numbering::reason(reason, before, to), self.history.position(self.taken));
+        let resume = self.history.position(self.taken);
         Gap { reason, from, to: self.history.position(to), missed, topics, resume }
     }
 
