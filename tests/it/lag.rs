@@ -151,7 +151,7 @@ fn a_reader_of_a_topic_and_a_pattern_that_keeps_up_never_lags() {
             let mut stream = subscribe_without_reading(&server, &target).await.into_stream().await;
             stream.hello().await;
             let payload = format!("\"{}\"", "x".repeat(1000));
-            let topic = |sequence: u64| if sequence.is_multiple_of(500) { "zz:1" } else { "log" };
+            let topic = |sequence: u64| if sequence.is_multiple_of(2000) { "zz:1" } else { "log" };
             for published in 1..=4000 {
                 server.hub.publish(event(topic(published), &payload)).await.unwrap();
                 if published > BEHIND {
