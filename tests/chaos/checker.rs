@@ -9,8 +9,7 @@
 //!
 //! A failover or a lost tail forks the order: some clients saw `E-100` to `E-150` on a branch that did not survive, and
 //! other clients never do. The union of the branches (see [`Order`]) is still one order, because no id names two events: a
-//! server that continues behind a fork numbers its events beyond all that the lost branch can have given, or in a new
-//! epoch. Every reader that crosses the fork is sent a gap from its own position, whichever branch that is on, up to
+//! server that continues behind a fork does so in a new epoch. Every reader that crosses the fork is sent a gap from its own position, whichever branch that is on, up to
 //! where the surviving branch continues. So for each client and each step from one position to the next, every event of
 //! the union that is in between, matches the filters, and was not delivered must lie in a gap of that connection.
 //! Events of a lost branch are not an exception to this, but an instance of it. What differs between a fork and a

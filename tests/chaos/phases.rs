@@ -114,7 +114,7 @@ fn durable(random: &mut Random) -> Setup {
 
 fn tail(random: &mut Random) -> Setup {
     let mut setup = Setup::new(random.of(1..4) as usize, Backbone::Volatile);
-    setup.allow(&["lost", "epoch"]);
+    setup.allow(&["epoch"]);
     if random.one_in(3) {
         setup.texts.are_repeated = true;
         setup.texts.topics.truncate(random.of(1..3) as usize);
@@ -124,7 +124,7 @@ fn tail(random: &mut Random) -> Setup {
 
 fn repeat(_: &mut Random) -> Setup {
     let mut setup = Setup::new(2, Backbone::Volatile);
-    setup.allow(&["lost", "epoch"]);
+    setup.allow(&["epoch"]);
     setup.texts.are_repeated = true;
     setup.texts.topics.truncate(1);
     setup
@@ -156,7 +156,7 @@ fn partition(random: &mut Random) -> Setup {
 fn sentinels(random: &mut Random) -> Setup {
     let count = if random.one_in(4) { 3 } else { 1 };
     let mut setup = Setup::new(random.of(2..4) as usize, Backbone::Sentinels(count));
-    setup.allow(&["lost", "epoch"]);
+    setup.allow(&["epoch"]);
     setup.rate = 400;
     setup
 }

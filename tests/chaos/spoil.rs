@@ -281,7 +281,7 @@ fn a_gap_with_a_wrong_range_shows() {
 #[test]
 fn a_gap_for_a_wrong_reason_shows() {
     each_gap_shows(|gap| gap.from.is_some(), &["unknown-id"], |gap| gap.reason = "unknown_id".to_owned());
-    each_gap_shows(|gap| gap.from.is_some(), &["gap-without-cause"], |gap| gap.reason = "lost".to_owned());
+    each_gap_shows(|gap| gap.from.is_some(), &["gap-without-cause"], |gap| gap.reason = "mislaid".to_owned());
     each_gap_shows(|gap| gap.reason == "lagged", &["lag-without-cause"], |gap| gap.behind = Some(10));
 }
 
