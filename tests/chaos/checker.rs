@@ -175,7 +175,9 @@ impl<'a> Judge<'a> {
                 );
             }
             (_, Some(_)) if is_first => {}
-            (_, Some(_)) => {}
+            // Also after a hello of another server that owed a gap: this one may continue on a branch that the other one
+            // has left. What it does not deliver is found missing by its ids.
+            (_, Some(_)) => self.owed = None,
             (Some(asked), None) => {
                 self.owed = Some("the hello has no position");
                 if asked != there && !there.is_nowhere() {
