@@ -54,12 +54,14 @@
 //!
 //! An event's id is `<epoch>-<sequence>`. Sequences are dense over all topics of a hub: 1, 2, 3 … within one epoch. An
 //! [epoch](position::Epoch) is a number that no other numbering has. A server that starts without history begins a new
-//! one, so that a client that resumes with an id of an old one is told of a gap instead of being taken for up to date.
+//! one, and so does a backbone that may have lost events: an id never names two events, and a client that resumes with an id
+//! of another epoch gets a gap. `docs/guarantee.md` lists what clients and publishers get for each fault.
 //!
 //! Where several servers share a [backbone], it numbers the events, and the ids are good on each of them. The hub then
 //! publishes nothing by itself: what is published goes out through a [relay](hub::relay), and what comes in is appended
 //! to the same history. A client that comes back late is given pages of what the backbone has kept, and goes over to the
-//! rings after any of their events.
+//! rings after any of their events. A client that comes with an id which the hub does not have yet waits for it
+//! ([`Hub::resolve`]).
 //!
 //! # Where to look
 //!
@@ -79,7 +81,9 @@
 //! | the dashboard | `http::demo` |
 //! | a last answer that reaches a client which is still sending | `http::linger` |
 //! | heartbeats, slow clients, farewells | `conn`, `conn::wheel`, `conn::notice` |
-//! | gaps and replay | `hub::subscription`, `hub::gap` |
+//! | gaps and replay | `hub::subscription` (`place`, `missing`), `hub::gap` |
+//! | resuming on a server that is behind | `hub::relay`, `backbone::archive` |
+//! | a Redis that lost events, or was replaced | `backbone::tail`, `backbone::confirmation` |
 //! | open files | `server::files` |
 //!
 //! # Features

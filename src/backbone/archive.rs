@@ -5,7 +5,7 @@
 //! out what is live.
 //!
 //! The archive also knows how far the stream reaches, for a client that comes with an id which this server does not have
-//! yet. All who ask at the same time share one look at the stream.
+//! yet. Questions that come at the same time share one look at the stream.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -264,7 +264,7 @@ impl History {
         read(&self.topics).idle(begin, count, &self.recent())
     }
 
-    /// Drops those of the topics that are idle still, and answers their channels. For the sequencer.
+    /// Drops those of the topics that are idle still, and returns their channels. For the sequencer.
     pub(crate) fn drop_idle(&self, topics: &[Topic]) -> Vec<Arc<Channel>> {
         let recent = self.recent();
         let mut channels = write(&self.topics);

@@ -80,8 +80,8 @@ struct Cursor {
 /// Where a subscription began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// What a client holds as its last id until it is told of the gap that `position` speaks of, if it does: resuming after
-    /// this gets the same opening and the same gap. It is `position`, or the position of another epoch that was asked for,
+    /// What a client holds as its last id before the gap that `position` speaks of, if it does: resuming after this gets the
+    /// same opening and the same gap. It is `position`, or the position of another epoch that was asked for,
     /// or else [`StreamPosition::UNKNOWN`].
     pub id: StreamPosition,
     /// The position after which the events come. None when the position asked for is not one of this epoch: a gap then
@@ -398,7 +398,7 @@ impl Subscription {
 
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
-        // A break takes all that there was, and is told as such; a reader that catches up reads no ring.
+        // A break takes all that there was, and has a gap of its own; a reader that catches up reads no ring.
         self.catch_up.is_none()
             && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
             && self.breaks == self.history.break_count()
@@ -415,7 +415,7 @@ impl Subscription {
         self.counted().iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
     }
 
-    /// The cursors by which it is told how far this is behind. The firehose has the events of the named topics too: beside
+    /// The cursors that show how far this is behind. The firehose has the events of the named topics too: beside
     /// it they are not counted again. Those that left the firehose and are still read from a topic's ring are not counted.
     fn counted(&self) -> &[Cursor] {
         if self.filter.is_some() { &self.cursors[self.cursors.len() - 1..] } else { &self.cursors }

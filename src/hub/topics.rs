@@ -44,7 +44,7 @@ struct Place {
     queued: Option<Sequence>,
 }
 
-/// Dropped topics: a subscriber that comes back to one is told whether it missed any events.
+/// Dropped topics: whether a subscriber that comes back to one has missed any events.
 #[derive(Default)]
 struct Gone {
     /// The newest sequence of each.
@@ -130,7 +130,7 @@ impl Topics {
         self.gone = Gone { forgotten: sequence, ..Gone::default() };
     }
 
-    /// The topics at `count` places from `begin` on that nobody subscribes to and that nobody published to in the ticks
+    /// The topics at `count` places from `begin` on without subscribers and without events in the ticks
     /// `recent`, or ever; and where to go on.
     pub(crate) fn idle(&self, begin: usize, count: usize, recent: &RangeInclusive<u32>) -> (Vec<Topic>, Option<usize>) {
         let end = begin.saturating_add(count);
@@ -139,13 +139,13 @@ impl Topics {
         (idle.collect(), (end < self.places.capacity()).then_some(end))
     }
 
-    /// Drops `topic` if it is idle still, and answers its channel. For the sequencer.
+    /// Drops `topic` if it is idle still, and returns its channel. For the sequencer.
     pub(crate) fn drop_if_idle(&mut self, topic: &Topic, recent: &RangeInclusive<u32>) -> Option<Arc<Channel>> {
         let channel = self.channels.get(topic).filter(|channel| channel.is_idle(recent))?;
         Some(self.remove(channel.place))
     }
 
-    /// Drops topics until `goal` with events are left, or until enough were looked at, and answers their channels. `head` is
+    /// Drops topics until `goal` with events are left, or until enough were looked at, and returns their channels. `head` is
     /// the newest sequence. For the sequencer.
     pub(crate) fn make_room(&mut self, goal: usize, head: Sequence) -> Vec<Arc<Channel>> {
         let mut dropped = Vec::new();
