@@ -14,19 +14,20 @@ pub type Sequence = u64;
 /// The numbering that a sequence belongs to: a number of its own for each time that a numbering begins.
 ///
 /// A server that lost its history begins a new epoch, so that an id of the old numbering cannot be mistaken for one of
-/// the new. The digits are those of the Unix time in seconds and nine random ones: epochs increase where the clock does, and
-/// two that begin in the same second differ all the same.
+/// the new. The digits are those of the Unix time in milliseconds and six random ones: epochs increase where the clock does,
+/// and two that begin in the same millisecond, or on a clock that stands still, differ all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// How many epochs there are within a second.
-const PER_SECOND: u64 = 1_000_000_000;
+/// How many epochs there are within a millisecond.
+const PER_MILLISECOND: u64 = 1_000_000;
 
 impl Epoch {
     /// An epoch that begins now, and is no other one.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(since_1970.as_secs().saturating_mul(PER_SECOND).saturating_add(random()))
+        let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        Self(milliseconds.saturating_mul(PER_MILLISECOND).saturating_add(random()))
     }
 
     /// An epoch that begins now and is greater than this one, also when the clock is behind.
@@ -36,10 +37,10 @@ impl Epoch {
     }
 }
 
-/// Nine random digits.
+/// Six random digits.
 fn random() -> u64 {
     // The system's randomness, by way of the keys that each thread's hash tables begin with.
-    RandomState::new().build_hasher().finish() % PER_SECOND
+    RandomState::new().build_hasher().finish() % PER_MILLISECOND
 }
 
 /// The place of an event in the hub's one order over all topics.
@@ -123,18 +124,18 @@ mod tests {
     #[test]
     fn epochs_that_begin_at_the_same_time_differ() {
         let epochs: std::collections::HashSet<Epoch> = (0..100).map(|_| Epoch::now()).collect();
-        assert!(epochs.len() > 98, "by a chance of 1 in 10^9 two are the same: {}", epochs.len());
+        assert!(epochs.len() > 98, "two are the same by a chance of 1 in a million: {}", epochs.len());
     }
 
     #[test]
     fn an_epoch_follows_another_also_when_the_clock_is_behind() {
         let now = Epoch::now();
         assert!(Epoch(1_795_186_660_123) < now, "epochs in milliseconds are earlier ones");
-        assert!(Epoch(now.0 + 10 * PER_SECOND) > Epoch(now.0).unique_after());
-        let ahead = Epoch(now.0 + 3600 * PER_SECOND);
+        assert!(Epoch(now.0 + 10_000 * PER_MILLISECOND) > Epoch(now.0).unique_after());
+        let ahead = Epoch(now.0 + 3_600_000 * PER_MILLISECOND);
         let next = [ahead.unique_after(), ahead.unique_after()];
         assert!(ahead < next[0] && ahead < next[1] && next[0] != next[1], "{next:?}");
-        assert!(next.iter().all(|next| next.0 <= ahead.0 + PER_SECOND));
+        assert!(next.iter().all(|next| next.0 <= ahead.0 + PER_MILLISECOND));
         assert_eq!(Epoch(u64::MAX).unique_after(), Epoch(u64::MAX));
     }
 
