@@ -320,3 +320,6 @@ pub(super) enum CatchUp {
 
 #[cfg(all(test, not(fanline_loom)))]
 mod tests;
+
+#[cfg(all(test, not(fanline_loom)))]
+mod hops;

@@ -11,7 +11,7 @@ use crate::hub::{Delivery, Gap, HubOptions, Interest, Start, Subscription};
 use crate::position::Epoch;
 use crate::topic::{Topic, TopicFilter};
 
-fn at(epoch: u64, sequence: u64) -> StreamPosition {
+pub(super) fn at(epoch: u64, sequence: u64) -> StreamPosition {
     StreamPosition::new(Epoch(epoch), sequence)
 }
 
@@ -20,10 +20,10 @@ fn event(topic: &str) -> Event {
 }
 
 /// A hub with its backbone: a list of topics for each epoch, of which the oldest may be gone.
-struct Nodes {
-    hub: Hub,
+pub(super) struct Nodes {
+    pub(super) hub: Hub,
     relay: Relay,
-    requests: Requests,
+    pub(super) requests: Requests,
     epoch: u64,
     /// The topic of each event of this epoch.
     log: Vec<&'static str>,
@@ -35,19 +35,19 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn new(history: usize, firehose_history: usize) -> Self {
+    pub(super) fn new(history: usize, firehose_history: usize) -> Self {
         let options = HubOptions { history, firehose_history, ..HubOptions::default() };
         let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
         relay.begin_after(at(7, 0), GapReason::Epoch);
         Self { hub, relay, requests, epoch: 7, log: Vec::new(), trimmed: 0, relayed: 0, page: 5 }
     }
 
-    fn publish(&mut self, topics: &[&'static str]) {
+    pub(super) fn publish(&mut self, topics: &[&'static str]) {
         self.log.extend(topics);
     }
 
     /// Gives the hub what it does not have; over what was trimmed it has to begin again.
-    fn relay(&mut self) {
+    pub(super) fn relay(&mut self) {
         if self.relayed < self.trimmed {
             self.relay.begin_after(at(self.epoch, self.trimmed as u64), GapReason::Evicted);
             self.relayed = self.trimmed;
@@ -58,7 +58,7 @@ impl Nodes {
         assert_eq!(self.relay.position(), at(self.epoch, self.relayed as u64));
     }
 
-    fn begin_epoch(&mut self) {
+    pub(super) fn begin_epoch(&mut self) {
         self.epoch += 1;
         (self.log, self.trimmed, self.relayed) = (Vec::new(), 0, 0);
         self.relay.begin_after(at(self.epoch, 0), GapReason::Epoch);
@@ -80,13 +80,13 @@ impl Nodes {
         has_answered
     }
 
-    fn subscribe(&self, filters: &[&str], start: Start) -> Subscription {
+    pub(super) fn subscribe(&self, filters: &[&str], start: Start) -> Subscription {
         let interest = Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()));
         self.hub.subscribe(interest, start).0
     }
 
     /// All that the subscription delivers until it waits for what is not there.
-    fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
+    pub(super) fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
         let mut told = Vec::new();
         loop {
             match subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
@@ -104,7 +104,7 @@ impl Nodes {
 }
 
 #[derive(Debug, PartialEq)]
-enum Told {
+pub(super) enum Told {
     Event(StreamPosition),
     Gap(Gap),
 }
