@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Redis, node, wait_for_readiness, wait_until_ready};
-use crate::process::Server;
+use crate::process::{Server, wait_until};
 use crate::support::{Client, Response, assert_problem, request, run};
 
 const NDJSON: &str = "application/x-ndjson";
@@ -18,7 +18,7 @@ fn lines(range: std::ops::RangeInclusive<u64>) -> String {
     })
 }
 
-/// Uploads `first`, does `meanwhile` when the stream has had as many events, and uploads `second`.
+/// Uploads the lines up to `first`, does `meanwhile` when they are published, and uploads those up to `last`.
 async fn upload(server: &Server, first: u64, last: u64, meanwhile: impl FnOnce()) -> Response {
     let mut stream = server.stream("topics=a");
     let second = lines(first + 1..=last);
@@ -29,6 +29,11 @@ async fn upload(server: &Server, first: u64, last: u64, meanwhile: impl FnOnce()
     for n in 1..=first {
         assert_eq!(stream.next().data, n.to_string());
     }
+    // The stream may have an event before Redis has answered the server that published it.
+    wait_until(|| match server.get("/metrics/json").json()["backbone"]["published"].as_u64() {
+        Some(published) if published >= first => Ok(()),
+        published => Err(format!("{published:?} of {first}")),
+    });
     meanwhile();
     client.send(end).await;
     client.response().await

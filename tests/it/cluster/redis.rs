@@ -157,7 +157,10 @@ impl Sentinel {
 
     /// Starts a planned failover.
     pub fn failover(&self) {
-        let answer = self.0.cli(&["SENTINEL", "FAILOVER", "main"]);
-        assert!(answer.starts_with("OK"), "{answer}");
+        // It may know the replica already, and not yet that it can be promoted.
+        wait_until(|| {
+            let answer = self.0.cli(&["SENTINEL", "FAILOVER", "main"]);
+            if answer.starts_with("OK") { Ok(()) } else { Err(answer) }
+        });
     }
 }
