@@ -15,7 +15,7 @@
 //! 3. a subscription that delivers out of order or twice, or that neither delivers an event nor tells of it;
 //! 4. a position, told in a gap, that the stream has not given yet: whoever resumed from it would be refused;
 //! 5. a count of missed events that is not exact;
-//! 6. a reader of one channel that is told of the same missing events twice: where its gap ends, it goes on;
+//! 6. two gaps over the same events for a reader of one channel: it goes on where its gap ends;
 //! 7. a gap in which nothing is missing: one that ends where it begins, or whose events were all delivered before;
 //! 8. a gap that names a filter of which nothing is missing, or that leaves out one of which something is.
 //!

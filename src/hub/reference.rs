@@ -4,14 +4,13 @@
 //! hub, so that rings wrap, bytes run out and topics go. Whatever happens, a client that keeps its last event id
 //!
 //! * gets events of its topics only, in strictly rising order, none twice, over all its connections;
-//! * got each event of its topics between two that it got, or was told before the later one of a gap that covers it: in
-//!   its range, and by its filters;
+//! * got each event of its topics between two that it got, or before the later one a gap that covers it by range and filters;
 //! * misses nothing of the filters that a gap does not name;
-//! * is told the number of missed events, unless a pattern's are among them;
-//! * is told of no gap where nothing is missing: of a named topic it missed an event, and of a pattern the firehose has
-//!   evicted one that the client has not passed, whether the pattern would have taken it or not;
+//! * gets the number of missed events in each gap, unless the gap names a pattern;
+//! * gets no gap where nothing is missing: of a named topic an event is missing, and for a pattern the firehose has evicted
+//!   an event that the client has not passed, whether the pattern matches it or not;
 //! * is as far behind as it says, after a part of what was ready as well;
-//! * is told the right opening.
+//! * gets the right opening.
 
 use std::collections::BTreeSet;
 use std::task::{Context, Poll, Waker};

@@ -22,7 +22,7 @@
 //! forget its id, or that continues elsewhere, shows as events that are missing between two connections.
 //!
 //! A gap that names some of the filters may reach beyond the position at which the stream continues. It holds for its
-//! connection only: a client that is cut before the end of the gap is sent the rest or is told again.
+//! connection only: a client that is cut before the end of the gap gets the rest, as events or as another gap.
 
 mod gap;
 

@@ -106,7 +106,7 @@ fn a_redis_that_went_back_is_noticed_when_all_payloads_are_the_same() {
     }
 }
 
-/// An operator who says that Redis loses nothing gets no gaps for a restart, and one where that turns out to be wrong.
+/// With `--redis-lossless` a restart is no gap, and a loss that is noticed all the same is one.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn a_lossless_redis_restarts_without_a_gap_unless_events_are_missing() {
