@@ -17,11 +17,11 @@ mod metrics;
 mod page;
 mod problem;
 mod publish;
+mod publish_quota;
 mod query;
 mod status;
 mod stream;
 pub(crate) mod takeover;
-mod toll;
 mod topics;
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admit::attempt;
+use admit::auth_request;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 pub(crate) use cluster::roll_call;
@@ -40,16 +40,16 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use problem::Problem;
+use publish_quota::PublishQuota;
 use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
-use toll::Toll;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::{Access, Action};
 use crate::backbone::Backbone;
 use crate::conn::Shard;
-use crate::limit::{Limiter, Over};
+use crate::limit::{LimitExceeded, Limiter};
 use crate::presence::{ClientIds, Clients};
 
 /// What the server accepts over HTTP.
@@ -113,7 +113,7 @@ pub(crate) type ProducerStatus = Arc<dyn Fn() -> &'static str + Send + Sync>;
 pub(crate) struct Routes {
     pub(crate) shard: Arc<Shard>,
     /// The clients of all shards.
-    pub(crate) everybody: Arc<[Arc<Clients>]>,
+    pub(crate) clients: Arc<[Arc<Clients>]>,
     pub(crate) options: Options,
     /// Who may do what: of all shards, and replaced while they run.
     pub(crate) access: Arc<ArcSwap<Access>>,
@@ -145,7 +145,12 @@ impl Routes {
     }
 
     /// Answers one request, on a connection that is `over` a limit or not.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&Over>) -> Reply {
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        remote: SocketAddr,
+        over: Option<&LimitExceeded>,
+    ) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
@@ -161,7 +166,12 @@ impl Routes {
         }
     }
 
-    async fn answer_plainly(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&Over>) -> Reply {
+    async fn answer_plainly(
+        &self,
+        request: Request<Incoming>,
+        remote: SocketAddr,
+        over: Option<&LimitExceeded>,
+    ) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let outcome = match over {
             Some(over) if !is_for_monitoring(&path) => Err(over.clone().into()),
@@ -203,9 +213,9 @@ impl Routes {
             }
             "/publish" => {
                 allow("POST", request.method() == Method::POST)?;
-                let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
-                let toll = Toll::of(self, remote, &permit);
-                json_response(&publish::publish(self, permit, &toll, request).await?)
+                let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
+                let quota = PublishQuota::of(self, remote, &permit);
+                json_response(&publish::publish(self, permit, &quota, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
             "/openapi.json" => reads(&request).map(|()| status::openapi())?,
@@ -215,32 +225,32 @@ impl Routes {
             "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,
             "/metrics" => {
                 reads(&request)?;
-                self.admit(&attempt(&request, remote, Action::Measure)).await?;
+                self.admit(&auth_request(&request, remote, Action::Measure)).await?;
                 metrics::metrics(self, metrics::Format::asked_for(request.headers())).await
             }
             "/metrics/prometheus" => {
                 reads(&request)?;
-                self.admit(&attempt(&request, remote, Action::Measure)).await?;
+                self.admit(&auth_request(&request, remote, Action::Measure)).await?;
                 metrics::metrics(self, metrics::Format::Prometheus).await
             }
             "/metrics/json" => {
                 reads(&request)?;
-                self.admit(&attempt(&request, remote, Action::Measure)).await?;
+                self.admit(&auth_request(&request, remote, Action::Measure)).await?;
                 metrics::metrics(self, metrics::Format::Json).await
             }
             "/clients" => {
                 reads(&request)?;
-                self.admit(&attempt(&request, remote, Action::Administer)).await?;
+                self.admit(&auth_request(&request, remote, Action::Administer)).await?;
                 clients::list(self, request.uri().query().unwrap_or("")).await?
             }
             "/topics" => {
                 reads(&request)?;
-                self.admit(&attempt(&request, remote, Action::Administer)).await?;
+                self.admit(&auth_request(&request, remote, Action::Administer)).await?;
                 json_response(&topics::list(self, request.uri().query().unwrap_or("")).await?)
             }
             path if path.starts_with("/clients/") => {
                 allow("DELETE", request.method() == Method::DELETE)?;
-                self.admit(&attempt(&request, remote, Action::Administer)).await?;
+                self.admit(&auth_request(&request, remote, Action::Administer)).await?;
                 json_response(&clients::disconnect(self, &path["/clients/".len()..]).await?)
             }
             _ => {
@@ -249,9 +259,9 @@ impl Routes {
                     return Err(Problem::new(StatusCode::NOT_FOUND, detail));
                 };
                 allow("POST", request.method() == Method::POST)?;
-                let permit = self.admit(&attempt(&request, remote, Action::Publish)).await?;
-                let toll = Toll::of(self, remote, &permit);
-                json_response(&publish::publish_to(self, permit, &toll, topic, request).await?)
+                let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
+                let quota = PublishQuota::of(self, remote, &permit);
+                json_response(&publish::publish_to(self, permit, &quota, topic, request).await?)
             }
         };
         Ok(Reply::Ordinary(response))

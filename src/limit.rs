@@ -90,7 +90,7 @@ impl Reason {
 
 /// Why something is not let in now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Over {
+pub(crate) struct LimitExceeded {
     pub(crate) reason: Reason,
     /// What is so, and which setting says so.
     pub(crate) detail: String,
@@ -130,7 +130,7 @@ impl Limiter {
     }
 
     /// Lets a connection from `address` in.
-    pub(crate) fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, Over> {
+    pub(crate) fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, LimitExceeded> {
         let peer = Peer::from(address);
         if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.take(&peer, 1)) {
             let detail = format!("{peer} opens connections faster than this server takes them (setting connect_rate)");
@@ -146,7 +146,7 @@ impl Limiter {
     }
 
     /// Says that there is no file for one more connection.
-    pub(crate) fn refuse_for_want_of_files(&self) -> Over {
+    pub(crate) fn refuse_for_want_of_files(&self) -> LimitExceeded {
         let detail = "no file descriptor is left: raise the limit on open files (ulimit -n)".to_owned();
         self.refuse(Reason::Connections, detail, Some(connections::WAIT))
     }
@@ -167,7 +167,7 @@ impl Limiter {
     }
 
     /// Lets a subscriber of everything or of a pattern in; without a permit when these are not limited.
-    pub(crate) fn read_firehose(&self) -> Result<Option<FirehosePermit>, Over> {
+    pub(crate) fn read_firehose(&self) -> Result<Option<FirehosePermit>, LimitExceeded> {
         let Some(firehose) = &self.firehose else { return Ok(None) };
         firehose.take().map(|place| Some(FirehosePermit(place))).ok_or_else(|| {
             let max = firehose.max;
@@ -185,7 +185,7 @@ impl Limiter {
     }
 
     /// Says that there would be more.
-    pub(crate) fn refuse_silent_topics(&self) -> Over {
+    pub(crate) fn refuse_silent_topics(&self) -> LimitExceeded {
         let max = self.max_silent_topics;
         let detail = format!(
             "with this subscription more than {max} topics would have subscribers and no event yet (setting \
@@ -210,7 +210,7 @@ impl Limiter {
 
     /// Lets `events` be published from `address` with `key`, all or none. What the key was charged for is not given back
     /// when the address has not enough: so it is not the others of that address who pay for it.
-    pub(crate) fn publish(&self, address: IpAddr, key: Option<&[u8; 32]>, events: usize) -> Result<(), Over> {
+    pub(crate) fn publish(&self, address: IpAddr, key: Option<&[u8; 32]>, events: usize) -> Result<(), LimitExceeded> {
         if let (Some(meter), Some(key)) = (&self.publish_rate_per_key, key) {
             let denied =
                 |denied| self.too_fast(Reason::PublishRatePerKey, "this key or token", meter.rate(), events, denied);
@@ -234,7 +234,7 @@ impl Limiter {
         self.publish_rate.as_ref().map_or(Ok(()), |meter| meter.take(&address.into(), events))
     }
 
-    fn too_fast(&self, reason: Reason, who: &str, rate: Rate, count: usize, denied: Denied) -> Over {
+    fn too_fast(&self, reason: Reason, who: &str, rate: Rate, count: usize, denied: Denied) -> LimitExceeded {
         let (setting, burst) = (reason.as_str(), rate.burst());
         match denied {
             Denied::NotYet(wait) => {
@@ -255,9 +255,9 @@ impl Limiter {
         }
     }
 
-    fn refuse(&self, reason: Reason, detail: String, retry_after: Option<Duration>) -> Over {
+    fn refuse(&self, reason: Reason, detail: String, retry_after: Option<Duration>) -> LimitExceeded {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
-        Over { reason, detail, retry_after }
+        LimitExceeded { reason, detail, retry_after }
     }
 
     /// Once a second: forgets who was quiet, and says what was refused, in one line every few seconds.
@@ -370,7 +370,8 @@ mod tests {
         let limits = Limits { publish_rate: rate("1:10"), publish_rate_per_key: rate("2:4"), ..Limits::default() };
         let limiter = Limiter::new(&limits, usize::MAX, "setting", 1);
         let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
-        let reason = |outcome: Result<(), Over>| outcome.map_err(|over| (over.reason, over.retry_after.is_some()));
+        let reason =
+            |outcome: Result<(), LimitExceeded>| outcome.map_err(|over| (over.reason, over.retry_after.is_some()));
         assert_eq!(reason(limiter.publish(here, Some(&[1; 32]), 4)), Ok(()));
         assert_eq!(reason(limiter.publish(here, Some(&[1; 32]), 1)), Err((Reason::PublishRatePerKey, true)));
         assert_eq!(reason(limiter.publish(here, Some(&[2; 32]), 5)), Err((Reason::PublishRatePerKey, false)));

@@ -85,14 +85,14 @@ impl AccessHandle {
     }
 
     /// Closes the streams that the rules of now do not allow.
-    async fn look_at(&self, everybody: &[Arc<Clients>]) {
+    async fn look_at(&self, clients: &[Arc<Clients>]) {
         let rules = self.rules.load_full();
         let nothing = Grant::anonymous(false);
         let mut revoked = 0;
-        for clients in everybody {
+        for registry in clients {
             let mut place = Some(0);
             while let Some(begin) = place {
-                let (slice, next) = clients.slice(begin, CLIENTS_AT_A_TIME);
+                let (slice, next) = registry.slice(begin, CLIENTS_AT_A_TIME);
                 for client in slice {
                     let identity = &client.identity;
                     let grant = identity.standing.as_ref().map_or(&nothing, |standing| &standing.grant);
@@ -252,14 +252,14 @@ impl Server {
         let new_shard =
             |number| Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone()));
         let shards: Vec<_> = (0..builder.shards).map(new_shard).collect();
-        let everybody: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
+        let clients: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
         if let Some(backbone) = &builder.backbone {
-            backbone.tell_with(http::roll_call(everybody.clone(), builder.hub.clone()));
+            backbone.tell_with(http::roll_call(clients.clone(), builder.hub.clone()));
         }
         for (number, shard) in shards.into_iter().enumerate() {
             let routes = Routes {
                 shard,
-                everybody: everybody.clone(),
+                clients: clients.clone(),
                 options: builder.http.clone(),
                 access: builder.access.rules.clone(),
                 limiter: limiter.clone(),
@@ -287,7 +287,7 @@ impl Server {
                         builder.hub.sweep();
                         limiter.keep_house();
                     }
-                    () = builder.access.replaced.notified() => builder.access.look_at(&everybody).await,
+                    () = builder.access.replaced.notified() => builder.access.look_at(&clients).await,
                 }
             }
         };

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Authorize;
-use super::attempt::{Action, Attempt};
 use super::grant::{Credential, Grant};
 use super::patterns::Patterns;
 use super::refusal::Refusal;
+use super::request::{Action, AuthRequest};
 use crate::topic::TopicFilter;
 
 /// Who may do what on a server.
@@ -86,15 +86,15 @@ impl Access {
         !self.accepts.is_empty()
     }
 
-    /// Lets the attempt in with the grant that it is made under, or says why not.
-    pub(crate) async fn admit(&self, attempt: &Attempt<'_>) -> Result<Grant, Refusal> {
-        let known = self.identify(attempt).await?;
+    /// Lets the request in with the grant that it is made under, or says why not.
+    pub(crate) async fn admit(&self, request: &AuthRequest<'_>) -> Result<Grant, Refusal> {
+        let known = self.identify(request).await?;
         if known.as_ref().is_some_and(Grant::has_expired) {
-            return Err(Refusal::Unknown("the token has expired (exp)".to_owned()));
+            return Err(Refusal::Unauthenticated("the token has expired (exp)".to_owned()));
         }
         let is_known = known.is_some();
-        let mut grant = known.unwrap_or_else(|| self.anonymous(attempt.is_local()));
-        let (is_covered, what) = match attempt.action {
+        let mut grant = known.unwrap_or_else(|| self.anonymous(request.is_local()));
+        let (is_covered, what) = match request.action {
             Action::Subscribe(filters) => match grant.subscribe.first_missing(filters) {
                 None => (true, String::new()),
                 Some("**") => (false, "subscribing to everything".to_owned()),
@@ -105,11 +105,11 @@ impl Access {
             Action::Measure => (grant.admin || self.anonymous_metrics, "reading metrics".to_owned()),
         };
         if !is_covered {
-            return Err(self.refusal(attempt, is_known, &what));
+            return Err(self.refusal(request, is_known, &what));
         }
-        if let Action::Subscribe(filters) = attempt.action {
+        if let Action::Subscribe(filters) = request.action {
             for ask in &self.asks {
-                let Some(answer) = ask.authorize(attempt).await? else {
+                let Some(answer) = ask.authorize(request).await? else {
                     return Err(Refusal::Forbidden("this subscription was not allowed".to_owned()));
                 };
                 if let Some(missing) = answer.subscribe.first_missing(filters) {
@@ -135,15 +135,15 @@ impl Access {
         }
     }
 
-    async fn identify(&self, attempt: &Attempt<'_>) -> Result<Option<Grant>, Refusal> {
+    async fn identify(&self, request: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
         for authorize in &self.accepts {
-            if let Some(grant) = authorize.authorize(attempt).await? {
+            if let Some(grant) = authorize.authorize(request).await? {
                 return Ok(Some(grant));
             }
         }
-        if self.has_credentials() && attempt.secret()?.is_some() {
+        if self.has_credentials() && request.secret()?.is_some() {
             let detail = "the key or token is none that this server knows; it is not taken for a request without one";
-            return Err(Refusal::Unknown(detail.to_owned()));
+            return Err(Refusal::Unauthenticated(detail.to_owned()));
         }
         Ok(None)
     }
@@ -165,36 +165,36 @@ impl Access {
         }
     }
 
-    fn refusal(&self, attempt: &Attempt<'_>, is_known: bool, what: &str) -> Refusal {
+    fn refusal(&self, request: &AuthRequest<'_>, is_known: bool, what: &str) -> Refusal {
         if is_known {
             return Refusal::Forbidden(format!("the key or token does not allow {what}"));
         }
         if self.has_credentials() {
-            return Refusal::Unknown(format!(
+            return Refusal::Unauthenticated(format!(
                 "{what} needs a key or token: Authorization: Bearer, X-Api-Key, the cookie fanline_token for reading, or \
                  the parameter access_token"
             ));
         }
-        let setting = match attempt.action {
+        let setting = match request.action {
             Action::Subscribe(_) => "the setting anonymous_subscribe lists what everybody may subscribe to",
             Action::Publish => "the setting anonymous_publish lists the topics that everybody may publish to",
             Action::Administer => "settings for credentials, such as [[keys]] with admin = true, open it to others",
             Action::Measure => "the setting anonymous_metrics opens it to everybody",
         };
-        if let Action::Subscribe(_) = attempt.action {
+        if let Action::Subscribe(_) = request.action {
             return Refusal::Forbidden(format!("{what} is not open to everybody; {setting}"));
         }
-        let because = match attempt.proxy_header() {
+        let because = match request.proxy_header() {
             Some(name) => format!("the header {name} says that a proxy asks for another"),
-            None if let Some(host) = attempt.public_host() => {
+            None if let Some(host) = request.public_host() => {
                 format!("its host is {host:?}, as a proxy or a page of elsewhere would have it")
             }
-            None if attempt.remote.ip().to_canonical().is_loopback() => {
+            None if request.remote.ip().to_canonical().is_loopback() => {
                 "a page of elsewhere had a browser send this".to_owned()
             }
             None => "this request comes from elsewhere".to_owned(),
         };
-        let others = match attempt.action {
+        let others = match request.action {
             Action::Administer => "",
             _ => ", and [[keys]], jwt_secret, jwt_public_key or jwks open it to those who have a key or token",
         };

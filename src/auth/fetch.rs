@@ -1,4 +1,4 @@
-//! HTTP requests of the server's own: plain, or over TLS with the system's certificates.
+//! Outgoing HTTP requests, plain or over TLS with the system's certificates.
 
 use std::error::Error;
 use std::fmt;
@@ -8,27 +8,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::http::request;
-use hyper::{Request, StatusCode, Uri};
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// How long a connection is kept for the next request: for a crowd that comes at once, and shorter than any service's own
-/// patience, so that none is used that is about to be closed.
-const KEPT_FOR: Duration = Duration::from_secs(2);
+/// How long an idle connection is kept. Shorter than the idle timeout of common servers, because a reused connection must
+/// not be one that is about to be closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An address that begins with `http://` or `https://`.
+/// An absolute `http://` or `https://` URL without user information.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url(Uri);
 
-/// A text that is no address of a service.
+/// The text is not a [`Url`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it must be http:// or https://, a host, and a path, as in https://login.example/keys; without name and password"
-)]
+#[error("expected an http:// or https:// URL without user name and password, such as https://login.example/keys")]
 pub struct InvalidUrl;
 
 impl FromStr for Url {
@@ -46,7 +44,7 @@ impl FromStr for Url {
 }
 
 impl fmt::Display for Url {
-    /// Without the query, which may hold a secret.
+    /// Omits the query, which may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = self.0.authority().map_or("", |authority| authority.as_str());
         write!(f, "{}://{authority}{}", self.0.scheme_str().unwrap_or_default(), self.0.path())
@@ -59,18 +57,16 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("{}", with_causes(.0))]
     Client(#[from] legacy::Error),
-    #[error("the request cannot be made: {0}")]
-    Request(#[from] hyper::http::Error),
-    #[error("its body broke off, or is longer than {0} bytes")]
+    #[error("the response body is incomplete or longer than {0} bytes")]
     Body(usize),
-    #[error("there was no answer for {}", humantime::format_duration(*.0))]
+    #[error("no response within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
-    #[error("it answered {0}")]
+    #[error("unexpected status {0}")]
     Status(StatusCode),
 }
 
@@ -84,13 +80,13 @@ fn with_causes(error: &legacy::Error) -> String {
     text
 }
 
-/// Sends requests to one service.
+/// An HTTP client for one URL.
 pub(super) struct Fetcher {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     url: Url,
-    /// How long an answer may take.
+    /// The longest time for a request and its response.
     limit: Duration,
-    /// How long its body may be.
+    /// The longest response body, in bytes.
     max_bytes: usize,
 }
 
@@ -103,7 +99,7 @@ impl Fetcher {
             HttpsConnectorBuilder::new().with_tls_config(tls()).https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEPT_FOR)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         Self { client, url, limit, max_bytes }
     }
@@ -112,15 +108,23 @@ impl Fetcher {
         &self.url
     }
 
-    /// The body at the URL, which must be there.
+    /// Returns the body at the URL. Any status but 200 is an error.
     pub(super) async fn get(&self) -> Result<Bytes, FetchError> {
-        let (status, body) = self.send(Request::builder(), Bytes::new()).await?;
+        let (status, body) = self.send(Method::GET, HeaderMap::new(), Bytes::new()).await?;
         if status == StatusCode::OK { Ok(body) } else { Err(FetchError::Status(status)) }
     }
 
-    /// Sends a request to the URL, and answers the status and the body. Redirections are not followed.
-    pub(super) async fn send(&self, request: request::Builder, body: Bytes) -> Result<(StatusCode, Bytes), FetchError> {
-        let request = request.uri(self.url.0.clone()).body(Full::from(body))?;
+    /// Sends a request to the URL, and returns the status and the body. Redirects are not followed.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
+        let mut request = Request::new(Full::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.url.0.clone();
+        *request.headers_mut() = headers;
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();
             let body = Limited::new(body, self.max_bytes).collect().await;

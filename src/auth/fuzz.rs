@@ -1,7 +1,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
 
-use super::{Action, Attempt, Patterns};
+use super::{Action, AuthRequest, Patterns};
 use crate::topic::TopicFilter;
 
 #[cfg(feature = "auth")]
@@ -20,14 +20,14 @@ pub(crate) fn credentials(data: &[u8]) {
         }
     }
     let query = uri.query().unwrap_or("");
-    let attempt = |method| Attempt {
+    let request = |method| AuthRequest {
         action: Action::Publish,
         method,
         headers: &headers,
         query,
         remote: ([127, 0, 0, 1], 1).into(),
     };
-    let (get, post) = (attempt(&Method::GET), attempt(&Method::POST));
+    let (get, post) = (request(&Method::GET), request(&Method::POST));
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {
         (Ok(None), other) => assert!(matches!(other, Ok(None)), "a POST shows less than a GET"),
@@ -53,7 +53,7 @@ pub(crate) fn subject(data: &[u8]) {
     // The subject adds no segment and no wildcard.
     let shape = |text: &str| text.matches([':', '.', '/', '*']).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(shape(&found), shape(&pattern.replace("{sub}", "x")));
-    assert!(patterns.cover(&TopicFilter::new(&found).expect("it is a filter")));
+    assert!(patterns.covers(&TopicFilter::new(&found).expect("it is a filter")));
 }
 
 #[cfg(feature = "auth")]

@@ -15,9 +15,9 @@ const SUBJECT: &str = "{sub}";
 /// use fanline::topic::{Topic, TopicFilter};
 ///
 /// let patterns: Patterns = "news, user:anna:**".parse().unwrap();
-/// assert!(patterns.take(&Topic::new("user:anna:inbox").unwrap()));
-/// assert!(patterns.cover(&TopicFilter::new("user:anna:*").unwrap()));
-/// assert!(!patterns.cover(&TopicFilter::new("user:*").unwrap()));
+/// assert!(patterns.matches(&Topic::new("user:anna:inbox").unwrap()));
+/// assert!(patterns.covers(&TopicFilter::new("user:anna:*").unwrap()));
+/// assert!(!patterns.covers(&TopicFilter::new("user:*").unwrap()));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns(Vec<TopicFilter>);
@@ -61,18 +61,23 @@ impl Patterns {
         self.0.is_empty()
     }
 
+    #[cfg(feature = "auth")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &TopicFilter> {
+        self.0.iter()
+    }
+
     /// Whether these are all topics.
     pub fn is_everything(&self) -> bool {
         self.0.iter().any(|filter| filter.as_str() == "**")
     }
 
     /// Whether `topic` is one of them.
-    pub fn take(&self, topic: &Topic) -> bool {
+    pub fn matches(&self, topic: &Topic) -> bool {
         self.0.iter().any(|filter| filter.matches(topic))
     }
 
     /// Whether one of these takes all that `filter` takes.
-    pub fn cover(&self, filter: &TopicFilter) -> bool {
+    pub fn covers(&self, filter: &TopicFilter) -> bool {
         self.0.iter().any(|granted| granted.covers(filter))
     }
 
@@ -81,7 +86,7 @@ impl Patterns {
         if filters.is_empty() && !self.is_everything() {
             return Some("**");
         }
-        filters.iter().find(|filter| !self.cover(filter)).map(TopicFilter::as_str)
+        filters.iter().find(|filter| !self.covers(filter)).map(TopicFilter::as_str)
     }
 }
 

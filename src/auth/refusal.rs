@@ -8,11 +8,11 @@ use std::time::Duration;
 pub enum Refusal {
     /// Credentials are missing or no good: 401.
     #[error("{0}")]
-    Unknown(String),
+    Unauthenticated(String),
     /// Whoever asks is known, or need not be, and may not do this: 403.
     #[error("{0}")]
     Forbidden(String),
     /// It cannot be decided now: 503, to be tried again after this time.
     #[error("{0}")]
-    Undecided(String, Duration),
+    Unavailable(String, Duration),
 }

@@ -1,26 +1,27 @@
-//! An HTTP service that is asked about each subscription.
+//! Authorization of subscriptions by an HTTP service.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::attempt::{Action, Attempt, unclear};
 use super::fetch::{Fetcher, Url};
 use super::grant::Grant;
+use super::patterns::Patterns;
 use super::refusal::Refusal;
+use super::request::{Action, AuthRequest, ambiguous};
 use super::{Answer, Authorize};
 use crate::topic::TopicFilter;
 
-/// What of the client's request the service gets to see.
-const PASSED_ON: [HeaderName; 4] = [AUTHORIZATION, COOKIE, ORIGIN, USER_AGENT];
-/// What is read of the service's answer: its status says it all.
+/// The headers of the client's request that the service receives.
+const FORWARDED: [HeaderName; 4] = [AUTHORIZATION, COOKIE, ORIGIN, USER_AGENT];
+/// The longest response body that is read; only the status matters.
 const MAX_BYTES: usize = 64 << 10;
 const MAX_CACHED: usize = 10_000;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -28,11 +29,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How a [`Service`] is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceOptions {
-    /// How long it may take, waiting for its turn included.
+    /// The longest time for one decision, including the wait for a free slot.
     pub time_limit: Duration,
-    /// How many questions are open at a time.
+    /// The number of requests in flight at a time, at least 1.
     pub concurrency: usize,
-    /// How long a yes is good for the same question; zero asks each time. A no is never kept.
+    /// How long an allowed subscription stays cached. Zero disables the cache. Refusals are never cached.
     pub cache: Duration,
 }
 
@@ -44,10 +45,10 @@ impl Default for ServiceOptions {
 
 /// An HTTP service as an [`Authorize`] for subscriptions.
 ///
-/// It gets `POST` with `{"action": "subscribe", "topics": […], "remote_addr": "…"}`, and the headers Authorization,
-/// Cookie, Origin and User-Agent of the client's request; a key or token that was shown in another way comes as
-/// Authorization: Bearer. 200 allows the subscription, 401 and 403 deny it. Anything else, or nothing in time, is answered
-/// with 503: it is never let in unasked.
+/// The service receives `POST` with `{"action": "subscribe", "topics": […], "remote_addr": "…"}`, and the headers
+/// Authorization, Cookie, Origin and User-Agent of the client's request. A key or token from elsewhere in the request is
+/// forwarded as `Authorization: Bearer`. The status 200 allows the subscription, 401 and 403 deny it. With any other
+/// status, or none in time, the client gets 503.
 pub struct Service {
     fetcher: Fetcher,
     options: ServiceOptions,
@@ -71,65 +72,37 @@ impl Service {
         Self { fetcher: Fetcher::new(url, options.time_limit, MAX_BYTES), options, turns, allowed: Mutex::default() }
     }
 
-    async fn ask(&self, attempt: &Attempt<'_>, filters: &[TopicFilter]) -> Result<Option<Grant>, Refusal> {
-        let topics: Vec<_> =
-            if filters.is_empty() { vec!["**"] } else { filters.iter().map(TopicFilter::as_str).collect() };
-        let remote = attempt.remote.ip().to_canonical().to_string();
-        let question = json!({"action": "subscribe", "topics": topics, "remote_addr": remote}).to_string();
-        let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
-        let mut digest = Sha256::new_with_prefix(&question);
-        let mut pass_on = |name: &HeaderName, value: &[u8]| {
-            for part in [name.as_str().as_bytes(), value] {
-                digest.update(part.len().to_le_bytes());
-                digest.update(part);
-            }
-            // What came as a header is one, and so may be what came in the query.
-            let value = HeaderValue::from_bytes(value).map_err(|_| unclear("the key or token is no text"))?;
-            if let Some(headers) = request.headers_mut() {
-                headers.append(name, value);
-            }
-            Ok::<_, Refusal>(())
-        };
-        let secret = attempt.secret()?;
-        for name in PASSED_ON {
-            // However it was shown.
-            if let Some(secret) = secret.as_ref().filter(|_| name == AUTHORIZATION) {
-                pass_on(&name, format!("Bearer {secret}").as_bytes())?;
-                continue;
-            }
-            for value in attempt.headers.get_all(&name) {
-                pass_on(&name, value.as_bytes())?;
+    async fn ask(&self, request: &AuthRequest<'_>, filters: &[TopicFilter]) -> Result<Option<Grant>, Refusal> {
+        let wanted: Patterns =
+            if filters.is_empty() { Patterns::everything() } else { filters.iter().cloned().collect() };
+        let question = Question::new(request, &wanted)?;
+        let digest = question.digest;
+        if !self.is_cached(&digest) {
+            let exchange = async {
+                let _turn = self.turns.acquire().await;
+                self.fetcher.send(Method::POST, question.headers, question.body.into()).await
+            };
+            match tokio::time::timeout(self.options.time_limit, exchange).await {
+                Ok(Ok((StatusCode::OK, _))) => self.cache(digest),
+                Ok(Ok((StatusCode::UNAUTHORIZED, _))) => {
+                    let detail = "the authorization service requires other credentials for this subscription";
+                    return Err(Refusal::Unauthenticated(detail.to_owned()));
+                }
+                Ok(Ok((StatusCode::FORBIDDEN, _))) => {
+                    let detail = format!("the authorization service does not allow subscribing to {wanted}");
+                    return Err(Refusal::Forbidden(detail));
+                }
+                Ok(Ok((status, _))) => return Err(self.unavailable(&format!("unexpected status {status}"))),
+                Ok(Err(error)) => return Err(self.unavailable(&error.to_string())),
+                Err(_) => return Err(self.unavailable("no response within the time limit")),
             }
         }
-        let digest = digest.finalize().into();
-        if self.is_cached(&digest) {
-            return Ok(Some(allow(filters)));
-        }
-        let answer = async {
-            let _turn = self.turns.acquire().await;
-            self.fetcher.send(request, question.into()).await
-        };
-        match tokio::time::timeout(self.options.time_limit, answer).await {
-            Ok(Ok((StatusCode::OK, _))) => {
-                self.cache(digest);
-                Ok(Some(allow(filters)))
-            }
-            Ok(Ok((StatusCode::UNAUTHORIZED, _))) => Err(Refusal::Unknown(
-                "the authorization service wants other credentials for this subscription".to_owned(),
-            )),
-            Ok(Ok((StatusCode::FORBIDDEN, _))) => Err(Refusal::Forbidden(format!(
-                "the authorization service does not allow subscribing to {}",
-                topics.join(",")
-            ))),
-            Ok(Ok((status, _))) => Err(self.undecided(&format!("it answered {status}"))),
-            Ok(Err(error)) => Err(self.undecided(&error.to_string())),
-            Err(_) => Err(self.undecided("no answer in time")),
-        }
+        Ok(Some(Grant { subscribe: wanted, ..Grant::default() }))
     }
 
-    fn undecided(&self, reason: &str) -> Refusal {
-        tracing::warn!(url = %self.fetcher.url(), reason, "the authorization service did not decide");
-        Refusal::Undecided("the authorization service cannot say now whether this is allowed".to_owned(), RETRY_AFTER)
+    fn unavailable(&self, reason: &str) -> Refusal {
+        tracing::warn!(url = %self.fetcher.url(), reason, "the authorization service failed");
+        Refusal::Unavailable("the authorization service is unavailable".to_owned(), RETRY_AFTER)
     }
 
     fn is_cached(&self, digest: &[u8; 32]) -> bool {
@@ -152,17 +125,47 @@ impl Service {
     }
 }
 
-fn allow(filters: &[TopicFilter]) -> Grant {
-    let everything = || TopicFilter::new("**").expect("it is a pattern");
-    let filters = if filters.is_empty() { vec![everything()] } else { filters.to_vec() };
-    Grant { subscribe: filters.into_iter().collect(), ..Grant::default() }
+/// What the service is asked about one subscription.
+struct Question {
+    headers: HeaderMap,
+    body: String,
+    /// Identifies the question in the cache: covers the body and each forwarded header.
+    digest: [u8; 32],
+}
+
+impl Question {
+    fn new(request: &AuthRequest<'_>, wanted: &Patterns) -> Result<Self, Refusal> {
+        let remote = request.remote.ip().to_canonical().to_string();
+        let topics: Vec<_> = wanted.iter().map(TopicFilter::as_str).collect();
+        let body = json!({"action": "subscribe", "topics": topics, "remote_addr": remote}).to_string();
+        let mut headers = HeaderMap::new();
+        for name in FORWARDED {
+            headers.extend(request.headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+        }
+        if let Some(secret) = request.secret()? {
+            // A secret from the query may hold bytes that a header cannot.
+            let bearer = HeaderValue::from_bytes(format!("Bearer {secret}").as_bytes());
+            headers.insert(AUTHORIZATION, bearer.map_err(|_| ambiguous("the key or token is not valid text"))?);
+        }
+        let mut digest = Sha256::new_with_prefix(&body);
+        for name in FORWARDED {
+            for value in headers.get_all(&name) {
+                for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                    digest.update(part.len().to_le_bytes());
+                    digest.update(part);
+                }
+            }
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self { headers, body, digest: digest.finalize().into() })
+    }
 }
 
 impl Authorize for Service {
-    fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async move {
-            match attempt.action {
-                Action::Subscribe(filters) => self.ask(attempt, filters).await,
+            match request.action {
+                Action::Subscribe(filters) => self.ask(request, filters).await,
                 _ => Ok(None),
             }
         })

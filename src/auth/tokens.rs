@@ -7,12 +7,12 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Attempt;
 use super::grant::{Credential, Grant};
 use super::jwks::Jwks;
 use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
 use super::patterns::Patterns;
 use super::refusal::Refusal;
+use super::request::AuthRequest;
 use super::{Answer, Authorize};
 
 /// How long a client waits before it tries again while keys cannot be had.
@@ -125,7 +125,7 @@ impl Tokens {
         if let Some(jwks) = self.jwks.as_ref().filter(|_| is_published(header.alg)) {
             let Some(known) = jwks.current().await else {
                 let detail = "the keys that tokens are verified with cannot be had now (setting jwks)";
-                return Err(Refusal::Undecided(detail.to_owned(), RETRY_AFTER));
+                return Err(Refusal::Unavailable(detail.to_owned(), RETRY_AFTER));
             };
             let mut verdict = self.verify_with_one_of(&known, &header, token);
             if !matches!(verdict, Verdict::Of(_))
@@ -236,13 +236,13 @@ fn audience(claims: &Claims) -> Vec<String> {
 }
 
 fn unknown(detail: &str) -> Refusal {
-    Refusal::Unknown(detail.to_owned())
+    Refusal::Unauthenticated(detail.to_owned())
 }
 
 impl Authorize for Tokens {
-    fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async move {
-            match attempt.secret()? {
+            match request.secret()? {
                 // Anything else is no token, and may be something that others know.
                 Some(secret) if secret.matches('.').count() == 2 => self.verify(&secret).await.map(Some),
                 _ => Ok(None),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fanline::auth::{Access, Jwks, KeySet, Keys, Service, ServiceOptions, TokenRules, Tokens};
+use fanline::auth::{Access, ApiKeys, Jwks, KeySet, Service, ServiceOptions, TokenRules, Tokens};
 
 use crate::config::{AccessSettings, KeySetPlace};
 
@@ -59,7 +59,7 @@ impl Rules {
             access = access.anonymous_publish(patterns.clone());
         }
         if !settings.keys.is_empty() {
-            access = access.accept(Keys::new(settings.keys.iter().cloned()));
+            access = access.accept(ApiKeys::new(settings.keys.iter().cloned()));
         }
         let mut jwks = None;
         if settings.has_tokens() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fanline::auth::{Key, KeySet, Patterns, Url};
+use fanline::auth::{ApiKey, KeySet, Patterns, Url};
 
 use super::definition::{About, Setting};
 use super::duration::Span;
@@ -29,7 +29,7 @@ pub struct AccessSettings {
     /// By how much clocks may differ.
     pub leeway: Duration,
     /// API keys.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ApiKey>,
     /// What is open to everybody, if that is said.
     pub anonymous_subscribe: Option<Patterns>,
     /// What everybody may publish to.

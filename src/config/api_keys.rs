@@ -1,6 +1,6 @@
 //! API keys: the tables `[[keys]]` of the settings file.
 
-use fanline::auth::{Key, KeyDigest, Patterns};
+use fanline::auth::{ApiKey, KeyDigest, Patterns};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -11,12 +11,12 @@ const EXAMPLE: &str =
     "[[keys]] with name = \"shop\", hash = \"sha256:…\", publish = [\"orders:*\"]; `fanline key` makes one";
 
 /// Reads the tables `keys`. A complaint comes with the place in the file.
-pub fn read(value: &Spanned<DeValue<'_>>) -> Result<Vec<Key>, Vec<(usize, String)>> {
+pub fn read(value: &Spanned<DeValue<'_>>) -> Result<Vec<ApiKey>, Vec<(usize, String)>> {
     let tables = match value.get_ref() {
         DeValue::Array(items) => items.iter().map(|item| (item.span().start, item.get_ref())).collect(),
         _ => vec![(value.span().start, value.get_ref())],
     };
-    let (mut keys, mut complaints) = (Vec::<Key>::new(), Vec::new());
+    let (mut keys, mut complaints) = (Vec::<ApiKey>::new(), Vec::new());
     for (place, table) in tables {
         let DeValue::Table(table) = table else {
             complaints.push((place, format!("must be {EXAMPLE}")));
@@ -36,7 +36,7 @@ pub fn read(value: &Spanned<DeValue<'_>>) -> Result<Vec<Key>, Vec<(usize, String
     if complaints.is_empty() { Ok(keys) } else { Err(complaints) }
 }
 
-fn key(table: &DeTable<'_>) -> Result<Key, (Option<usize>, String)> {
+fn key(table: &DeTable<'_>) -> Result<ApiKey, (Option<usize>, String)> {
     if let Some((member, _)) = table.iter().find(|(member, _)| !MEMBERS.contains(&member.get_ref().as_ref())) {
         let known = MEMBERS.join(", ");
         return Err((Some(member.span().start), format!("{:?} is none of {known}", member.get_ref())));
@@ -71,8 +71,13 @@ fn key(table: &DeTable<'_>) -> Result<Key, (Option<usize>, String)> {
             _ => return Err(wrong(value, "admin must be true or false".to_owned())),
         },
     };
-    let key =
-        Key { name: name.to_owned(), digest, publish: patterns("publish")?, subscribe: patterns("subscribe")?, admin };
+    let key = ApiKey {
+        name: name.to_owned(),
+        digest,
+        publish: patterns("publish")?,
+        subscribe: patterns("subscribe")?,
+        admin,
+    };
     if key.publish.is_empty() && key.subscribe.is_empty() && !key.admin {
         return Err((None, format!("{name:?} may do nothing: add publish, subscribe or admin = true")));
     }

@@ -1,6 +1,6 @@
 //! Reads merged texts as values, and notes what was wrong and what is in effect.
 
-use fanline::auth::Key;
+use fanline::auth::ApiKey;
 
 use super::definition::Setting;
 use super::error::{ConfigError, Problem};
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The API keys, reported under `heading` by their names.
-    pub fn keys(&mut self, heading: &'static str) -> Vec<Key> {
+    pub fn keys(&mut self, heading: &'static str) -> Vec<ApiKey> {
         let (keys, source) = self.layers.keys().cloned().unwrap_or((Vec::new(), Source::Default));
         self.report.add_keys(heading, &keys, &source.to_string());
         keys

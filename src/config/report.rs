@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fanline::auth::Key;
+use fanline::auth::ApiKey;
 
 use super::definition::Setting;
 use super::kind::Kind;
@@ -34,7 +34,7 @@ impl Report {
 
 impl Report {
     /// Adds the API keys: whose they are.
-    pub fn add_keys(&mut self, heading: &'static str, keys: &[Key], source: &str) {
+    pub fn add_keys(&mut self, heading: &'static str, keys: &[ApiKey], source: &str) {
         let names: Vec<_> = keys.iter().map(|key| format!("{:?}", key.name)).collect();
         let assignment = if keys.is_empty() {
             "# keys is not set".to_owned()

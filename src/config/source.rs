@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use fanline::auth::Key;
+use fanline::auth::ApiKey;
 
 /// Where a value came from. The later variant wins over the earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct Given {
 #[derive(Debug, Default)]
 pub struct Layers {
     values: BTreeMap<&'static str, Given>,
-    keys: Option<(Vec<Key>, Source)>,
+    keys: Option<(Vec<ApiKey>, Source)>,
 }
 
 impl Layers {
@@ -85,12 +85,12 @@ impl Layers {
     }
 
     /// Adds API keys, which only the file has.
-    pub fn add_keys(&mut self, keys: Vec<Key>, source: Source) {
+    pub fn add_keys(&mut self, keys: Vec<ApiKey>, source: Source) {
         self.keys = Some((keys, source));
     }
 
     /// The API keys.
-    pub fn keys(&self) -> Option<&(Vec<Key>, Source)> {
+    pub fn keys(&self) -> Option<&(Vec<ApiKey>, Source)> {
         self.keys.as_ref()
     }
 }

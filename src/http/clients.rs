@@ -108,10 +108,10 @@ pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
 
 /// Shows `visit` everybody who is connected, until it says that it has seen enough.
 pub(super) async fn each_client(routes: &Routes, mut visit: impl FnMut(Arc<Client>) -> bool) {
-    for clients in &*routes.everybody {
+    for registry in &*routes.clients {
         let mut place = Some(0);
         while let Some(begin) = place {
-            let (slice, next) = clients.slice(begin, SLICE);
+            let (slice, next) = registry.slice(begin, SLICE);
             if !slice.into_iter().all(&mut visit) {
                 return;
             }

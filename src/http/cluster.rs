@@ -25,7 +25,7 @@ pub(super) fn is_asked_for(query: &PageQuery) -> Result<bool, Problem> {
 
 /// A page of the clients of all servers, by their ids.
 pub(super) async fn clients(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
-    let here = all_clients(&routes.everybody, &routes.shard.hub);
+    let here = all_clients(&routes.clients, &routes.shard.hub);
     let is_one_of =
         |list: &Value, wanted: &str| list.as_array().is_some_and(|list| list.iter().any(|one| one == wanted));
     let mut page: BTreeMap<String, Value> = BTreeMap::new();
@@ -69,16 +69,16 @@ pub(super) async fn topics(routes: &Routes, query: &PageQuery, filters: &[TopicF
 }
 
 /// What there is for those who ask from other servers.
-pub(crate) fn roll_call(everybody: std::sync::Arc<[std::sync::Arc<Clients>]>, hub: Hub) -> RollCall {
-    Box::new(move || crate::backbone::Here { clients: all_clients(&everybody, &hub), topics: topics::all(&hub) })
+pub(crate) fn roll_call(clients: std::sync::Arc<[std::sync::Arc<Clients>]>, hub: Hub) -> RollCall {
+    Box::new(move || crate::backbone::Here { clients: all_clients(&clients, &hub), topics: topics::all(&hub) })
 }
 
-fn all_clients(everybody: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
+fn all_clients(clients: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
     let mut list = Vec::new();
-    for clients in everybody {
+    for registry in clients {
         let mut place = Some(0);
         while let Some(begin) = place {
-            let (slice, next) = clients.slice(begin, clients::SLICE);
+            let (slice, next) = registry.slice(begin, clients::SLICE);
             list.extend(slice.iter().map(|client| json!(clients::describe(client, hub))));
             place = next;
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::auth::Refusal;
 use crate::hub::relay::NotCaughtUp;
 use crate::hub::{Outcome, PublishError};
-use crate::limit::{Over, Reason};
+use crate::limit::{LimitExceeded, Reason};
 use crate::position::StreamPosition;
 use crate::wire::publication::InvalidPublication;
 
@@ -158,8 +158,8 @@ fn printable(detail: String) -> String {
     printable
 }
 
-impl From<Over> for Problem {
-    fn from(over: Over) -> Self {
+impl From<LimitExceeded> for Problem {
+    fn from(over: LimitExceeded) -> Self {
         let status = match over.reason {
             // Nobody's fault in particular.
             Reason::Connections | Reason::Firehose | Reason::SilentTopics => StatusCode::SERVICE_UNAVAILABLE,
@@ -178,9 +178,11 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::Unknown(_) => Self { wants_credentials: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) },
+            Refusal::Unauthenticated(_) => {
+                Self { wants_credentials: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+            }
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
-            Refusal::Undecided(_, wait) => {
+            Refusal::Unavailable(_, wait) => {
                 let seconds = u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX);
                 Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
             }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::admit::Permit;
-use super::toll::Toll;
+use super::publish_quota::PublishQuota;
 use super::{Routes, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
@@ -33,7 +33,7 @@ enum MediaType {
 pub(super) async fn publish(
     routes: &Routes,
     mut permit: Permit<'_>,
-    toll: &Toll<'_>,
+    quota: &PublishQuota<'_>,
     request: Request<Incoming>,
 ) -> Result<Value, Problem> {
     let (shard, options) = (&*routes.shard, &routes.options);
@@ -45,11 +45,11 @@ pub(super) async fn publish(
             permit.goes_on()?;
             events.iter().try_for_each(|event| permit.publishes(event.topic()))?;
             let count = events.len();
-            toll.pay(count)?;
+            quota.charge(count)?;
             let published = timed(shard, shard.hub.publish_with_others(events)).await?;
             Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
         }
-        Some(MediaType::Ndjson) => ndjson::publish(shard, options, permit, toll, request.into_body()).await,
+        Some(MediaType::Ndjson) => ndjson::publish(shard, options, permit, quota, request.into_body()).await,
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
@@ -58,7 +58,7 @@ pub(super) async fn publish(
 pub(super) async fn publish_to(
     routes: &Routes,
     mut permit: Permit<'_>,
-    toll: &Toll<'_>,
+    quota: &PublishQuota<'_>,
     topic: &str,
     request: Request<Incoming>,
 ) -> Result<Value, Problem> {
@@ -86,7 +86,7 @@ pub(super) async fn publish_to(
     };
     permit.goes_on()?;
     permit.publishes(event.topic())?;
-    toll.pay(1)?;
+    quota.charge(1)?;
     Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
 

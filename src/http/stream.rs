@@ -11,7 +11,7 @@ use super::Routes;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::takeover::StreamReply;
-use crate::auth::{Action, Attempt, Grant};
+use crate::auth::{Action, AuthRequest, Grant};
 use crate::backbone::State;
 use crate::conn::{Shard, StreamRequest};
 use crate::presence::{Identity, Labels, Standing};
@@ -40,8 +40,8 @@ pub(super) async fn subscribe(
     let text = request.uri.query().unwrap_or("");
     let query = StreamQuery::parse(text, &request.headers, &routes.options)?;
     let action = Action::Subscribe(&query.filters);
-    let attempt = Attempt { action, method: &request.method, headers: &request.headers, query: text, remote };
-    let permit = routes.admit(&attempt).await?;
+    let auth_request = AuthRequest { action, method: &request.method, headers: &request.headers, query: text, remote };
+    let permit = routes.admit(&auth_request).await?;
     // Before anything is taken that others could have meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     let interest = query.interest();

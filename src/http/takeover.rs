@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 use super::{Routes, linger};
 use crate::conn::{Connection, StreamRequest};
-use crate::limit::Over;
+use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 
 /// The least that hyper has for a head or a piece of a body.
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     socket: TcpStream,
     remote: SocketAddr,
     guard: ConnectionGuard,
-    over: Option<Box<Over>>,
+    over: Option<Box<LimitExceeded>>,
     routes: Arc<Routes>,
 ) {
     let deadline = Instant::now() + routes.options.head_timeout;
@@ -117,7 +117,7 @@ async fn exchange(
     socket: TcpStream,
     remote: SocketAddr,
     guard: ConnectionGuard,
-    over: Option<&Over>,
+    over: Option<&LimitExceeded>,
     deadline: Instant,
     has_asked: &AtomicBool,
     routes: &Arc<Routes>,

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
 use super::files::Reserve;
-use crate::limit::{ConnectionPermit, Limiter, Over};
+use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::{ConnectionGuard, Metrics};
 
 /// How many connections the kernel keeps until they are accepted. With tokio's 1024 a crowd that reconnects overflows
@@ -26,7 +26,7 @@ pub(super) struct Accepted {
     pub(super) remote: SocketAddr,
     pub(super) guard: ConnectionGuard,
     /// Why the client is told to go, if it is.
-    pub(super) over: Option<Over>,
+    pub(super) over: Option<LimitExceeded>,
 }
 
 /// Listens on `address`. What is set here holds for the connections too: they inherit it.
@@ -66,7 +66,7 @@ impl Shards {
 
     /// Gives the connection a place for as long as it takes to answer it with the limit's error, or with health or metrics.
     /// When there are too many of these connections as well, it is closed.
-    fn turn_away(&self, socket: TcpStream, remote: SocketAddr, over: Over) {
+    fn turn_away(&self, socket: TcpStream, remote: SocketAddr, over: LimitExceeded) {
         match self.limiter.turn_away(remote.ip()) {
             Some(permit) => self.hand_over(socket, remote, permit, Some(over)),
             None => {
@@ -99,7 +99,7 @@ impl Shards {
         !reserve.is_released()
     }
 
-    fn hand_over(&self, socket: TcpStream, remote: SocketAddr, permit: ConnectionPermit, over: Option<Over>) {
+    fn hand_over(&self, socket: TcpStream, remote: SocketAddr, permit: ConnectionPermit, over: Option<LimitExceeded>) {
         let count = |&shard: &usize| self.metrics.shard(shard).connections();
         let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);

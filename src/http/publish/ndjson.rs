@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::super::Options;
 use super::super::admit::Permit;
 use super::super::problem::Problem;
-use super::super::toll::Toll;
+use super::super::publish_quota::PublishQuota;
 use super::{answer, timed};
 use crate::conn::Shard;
 use crate::event::Event;
@@ -33,7 +33,7 @@ pub(super) async fn publish(
     shard: &Shard,
     options: &Options,
     mut permit: Permit<'_>,
-    toll: &Toll<'_>,
+    quota: &PublishQuota<'_>,
     mut body: Incoming,
 ) -> Result<Value, Problem> {
     let mut lines = Lines::new(max_line_bytes(options));
@@ -53,11 +53,11 @@ pub(super) async fn publish(
         let ends_a_line = memchr::memchr(b'\n', &data).is_some();
         lines.push(data);
         permit.goes_on().map_err(|problem| progress.stopped(problem))?;
-        progress.publish(shard, options, &mut permit, toll, std::iter::from_fn(|| lines.next())).await?;
+        progress.publish(shard, options, &mut permit, quota, std::iter::from_fn(|| lines.next())).await?;
         patience.goes_on(lines.is_within_one(), ends_a_line);
     }
     permit.goes_on().map_err(|problem| progress.stopped(problem))?;
-    progress.publish(shard, options, &mut permit, toll, lines.finish().into_iter()).await?;
+    progress.publish(shard, options, &mut permit, quota, lines.finish().into_iter()).await?;
     Ok(answer(progress.published, progress.count))
 }
 
@@ -130,17 +130,17 @@ impl Progress {
         shard: &Shard,
         options: &Options,
         permit: &mut Permit<'_>,
-        toll: &Toll<'_>,
+        quota: &PublishQuota<'_>,
         lines: impl Iterator<Item = Result<Bytes, TooLong>>,
     ) -> Result<(), Problem> {
         let mut lines = lines.peekable();
-        let at_once = LINES_PER_TURN.min(toll.at_once());
+        let at_once = LINES_PER_TURN.min(quota.max_batch());
         while lines.peek().is_some() {
             let mut turn = self.read(options, permit, lines.by_ref().take(at_once));
             if !turn.events.is_empty() {
                 let first_line = turn.first_line;
                 // An upload that is faster than its rate waits, and its socket with it.
-                let waited = toll.wait(turn.events.len(), options.upload_timeout).await;
+                let waited = quota.charge_when_available(turn.events.len(), options.upload_timeout).await;
                 if waited.map_err(|problem| self.stopped_at(first_line, problem))? {
                     permit.goes_on().map_err(|problem| self.stopped_at(first_line, problem))?;
                     let may = turn.events.iter().try_for_each(|event| permit.publishes(event.topic()));

@@ -13,7 +13,7 @@ mod table;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanline::auth::{Access, Claims, Key, KeyDigest, KeySet, Keys, Permissions, SigningKey, TokenRules, Tokens};
+use fanline::auth::{Access, ApiKey, ApiKeys, Claims, KeyDigest, KeySet, Permissions, SigningKey, TokenRules, Tokens};
 
 use crate::support::Server;
 
@@ -43,9 +43,9 @@ pub fn signed(claims: &Claims) -> String {
     claims.sign(&SigningKey::secret(SECRET).unwrap()).unwrap()
 }
 
-pub fn key(name: &str, secret: &str, publish: &str, subscribe: &str, admin: bool) -> Key {
+pub fn key(name: &str, secret: &str, publish: &str, subscribe: &str, admin: bool) -> ApiKey {
     let (publish, subscribe) = (publish.parse().unwrap(), subscribe.parse().unwrap());
-    Key { name: name.into(), digest: KeyDigest::of(secret), publish, subscribe, admin }
+    ApiKey { name: name.into(), digest: KeyDigest::of(secret), publish, subscribe, admin }
 }
 
 pub fn rules() -> TokenRules {
@@ -61,7 +61,7 @@ pub fn tokens() -> Tokens {
 pub fn guarded() -> Access {
     let publisher = key("shop", PUBLISHER, "orders:*", "", false);
     let operator = key("ops", OPERATOR, "**", "**", true);
-    Access::new().accept(Keys::new([publisher, operator])).accept(tokens())
+    Access::new().accept(ApiKeys::new([publisher, operator])).accept(tokens())
 }
 
 pub fn serve(access: Access) -> Server {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fanline::auth::{Access, Answer, Attempt, Authorize, Grant, KeyDigest, SigningKey};
+use fanline::auth::{Access, Answer, AuthRequest, Authorize, Grant, KeyDigest, SigningKey};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
@@ -204,7 +204,9 @@ fn an_upload_whose_key_is_taken_back_goes_no_further() {
         let chunk = format!("{:x}\r\n{line}\r\n", line.len());
         client.send(&chunk).await;
         until(|| server.hub.stats().published == 1).await;
-        server.access.replace(Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)])));
+        server
+            .access
+            .replace(Access::new().accept(fanline::auth::ApiKeys::new([key("ops", OPERATOR, "**", "**", true)])));
         client.send(format!("{chunk}0\r\n\r\n")).await;
         let answer = client.response().await;
         assert_eq!(answer.head.status, 401, "{answer:?}");
@@ -250,7 +252,7 @@ fn an_event_whose_key_is_taken_back_while_it_comes_is_not_published() {
             assert!(client.through(b"\r\n\r\n").await.starts_with(b"HTTP/1.1 100"));
             server
                 .access
-                .replace(Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)])));
+                .replace(Access::new().accept(fanline::auth::ApiKeys::new([key("ops", OPERATOR, "**", "**", true)])));
             client.send(body).await;
             assert_eq!(client.response().await.head.status, 401, "{target}");
             assert_eq!(server.hub.stats().published, 0);
@@ -264,7 +266,7 @@ struct Own {
 }
 
 impl Authorize for Own {
-    fn authorize<'a>(&'a self, _: &'a Attempt<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, _: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async { Ok(Some(self.grant())) })
     }
 
@@ -300,7 +302,7 @@ fn a_subscription_that_meets_a_change_of_the_rules_is_never_left_open_against_th
     run(async {
         let server = super::serve(guarded());
         let bearer = format!("Bearer {}", signed(&claims()));
-        let closed = || Access::new().accept(fanline::auth::Keys::new([key("ops", OPERATOR, "**", "**", true)]));
+        let closed = || Access::new().accept(fanline::auth::ApiKeys::new([key("ops", OPERATOR, "**", "**", true)]));
         for round in 0..100 {
             server.access.replace(guarded());
             let mut clients = Vec::new();

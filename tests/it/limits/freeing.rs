@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use fanline::auth::{Access, Answer, Attempt, Authorize, Grant};
+use fanline::auth::{Access, Answer, AuthRequest, Authorize, Grant};
 use fanline::hub::HubOptions;
 use fanline::server::{HttpOptions, Limits, StreamOptions};
 
@@ -81,12 +81,12 @@ pub struct Doorkeeper {
 }
 
 impl Authorize for Doorkeeper {
-    fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::Relaxed);
             // Not at the first poll: the connection is under way then.
             tokio::task::yield_now().await;
-            assert!(attempt.cookie("panic").is_none(), "on purpose");
+            assert!(request.cookie("panic").is_none(), "on purpose");
             let mut grant = Grant::default();
             grant.subscribe = "**".parse().unwrap();
             grant.publish = "**".parse().unwrap();

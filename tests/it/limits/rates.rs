@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fanline::auth::{Access, Key, KeyDigest, Keys};
+use fanline::auth::{Access, ApiKey, ApiKeys, KeyDigest};
 use fanline::server::Limits;
 use serde_json::json;
 
@@ -74,7 +74,7 @@ fn single_events_cost_one_each_and_what_is_no_event_costs_nothing() {
 #[test]
 fn each_key_has_its_own_rate_wherever_it_is_used() {
     run(async {
-        let key = |name: &str| Key {
+        let key = |name: &str| ApiKey {
             name: name.into(),
             digest: KeyDigest::of(name),
             publish: "**".parse().unwrap(),
@@ -82,7 +82,7 @@ fn each_key_has_its_own_rate_wherever_it_is_used() {
             admin: false,
         };
         let access =
-            Access::new().accept(Keys::new([key("one"), key("other")])).anonymous_publish("t".parse().unwrap());
+            Access::new().accept(ApiKeys::new([key("one"), key("other")])).anonymous_publish("t".parse().unwrap());
         let limits = Limits { publish_rate_per_key: rate("1:10"), ..Limits::default() };
         let server = with(limits, |builder| builder.access(access));
         let post = async |source: u8, key: Option<&str>, events: usize| -> Response {

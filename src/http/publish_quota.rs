@@ -14,14 +14,14 @@ use crate::limit::{Denied, Limiter};
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whom the events of one request are charged to.
-pub(super) struct Toll<'a> {
+pub(super) struct PublishQuota<'a> {
     /// None where publishing has no limit: nothing is looked up then.
     limiter: Option<&'a Limiter>,
     address: IpAddr,
     key: Option<[u8; 32]>,
 }
 
-impl<'a> Toll<'a> {
+impl<'a> PublishQuota<'a> {
     pub(super) fn of(routes: &'a Routes, remote: SocketAddr, permit: &Permit<'_>) -> Self {
         let limiter = Some(&*routes.limiter).filter(|limiter| limiter.meters_publishing());
         let key = limiter.and_then(|_| permit.grant.identity());
@@ -29,13 +29,13 @@ impl<'a> Toll<'a> {
     }
 
     /// Charges for `events`, all or none.
-    pub(super) fn pay(&self, events: usize) -> Result<(), Problem> {
+    pub(super) fn charge(&self, events: usize) -> Result<(), Problem> {
         let charge = |limiter: &Limiter| limiter.publish(self.address, self.key.as_ref(), events);
         Ok(self.limiter.map_or(Ok(()), charge)?)
     }
 
-    /// How many events [`Toll::wait`] may be asked for at the most.
-    pub(super) fn at_once(&self) -> usize {
+    /// How many events [`PublishQuota::charge_when_available`] may be asked for at the most.
+    pub(super) fn max_batch(&self) -> usize {
         self.limiter.map_or(usize::MAX, |limiter| limiter.publish_at_once(self.key.is_some()) as usize)
     }
 
@@ -43,7 +43,7 @@ impl<'a> Toll<'a> {
     ///
     /// # Errors
     /// When others with the same key or address have taken all there was for as long as `patience`.
-    pub(super) async fn wait(&self, events: usize, patience: Duration) -> Result<bool, Problem> {
+    pub(super) async fn charge_when_available(&self, events: usize, patience: Duration) -> Result<bool, Problem> {
         let Some(limiter) = self.limiter else { return Ok(false) };
         let of_key = async {
             let Some(key) = &self.key else { return false };

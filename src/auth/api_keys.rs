@@ -6,9 +6,9 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use super::attempt::Attempt;
 use super::grant::{Credential, Grant};
 use super::patterns::Patterns;
+use super::request::AuthRequest;
 use super::{Answer, Authorize};
 
 /// An API key's SHA-256, which is spelled `sha256:` and 64 hexadecimal digits. A key has too much randomness for a
@@ -59,7 +59,7 @@ impl FromStr for KeyDigest {
 
 /// A key, and what whoever has it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct ApiKey {
     /// Who has it, for `/clients`.
     pub name: String,
     /// What is known of it.
@@ -74,16 +74,16 @@ pub struct Key {
 
 /// API keys as an [`Authorize`].
 #[derive(Clone, Debug, Default)]
-pub struct Keys(Vec<Key>);
+pub struct ApiKeys(Vec<ApiKey>);
 
-impl Keys {
+impl ApiKeys {
     /// These keys.
-    pub fn new(keys: impl IntoIterator<Item = Key>) -> Self {
+    pub fn new(keys: impl IntoIterator<Item = ApiKey>) -> Self {
         Self(keys.into_iter().collect())
     }
 
     /// Looks at all keys however early one is found: how long it takes says nothing of the keys.
-    fn find(&self, digest: &KeyDigest) -> Option<&Key> {
+    fn find(&self, digest: &KeyDigest) -> Option<&ApiKey> {
         let mut found = u32::MAX;
         for (number, key) in (0..).zip(&self.0) {
             let is_it: Choice = key.digest.0.ct_eq(&digest.0);
@@ -93,7 +93,7 @@ impl Keys {
     }
 }
 
-impl Key {
+impl ApiKey {
     fn grant(&self) -> Grant {
         Grant {
             subscribe: self.subscribe.clone(),
@@ -106,16 +106,17 @@ impl Key {
     }
 }
 
-impl Authorize for Keys {
-    fn authorize<'a>(&'a self, attempt: &'a Attempt<'a>) -> Answer<'a> {
-        let grant =
-            attempt.secret().map(|secret| secret.and_then(|secret| self.find(&KeyDigest::of(&secret))).map(Key::grant));
+impl Authorize for ApiKeys {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
+        let grant = request
+            .secret()
+            .map(|secret| secret.and_then(|secret| self.find(&KeyDigest::of(&secret))).map(ApiKey::grant));
         Box::pin(async move { grant })
     }
 
     fn renew(&self, grant: &Grant) -> Option<Grant> {
         let Credential::Key(digest) = grant.credential else { return None };
-        self.find(&KeyDigest(digest)).map(Key::grant)
+        self.find(&KeyDigest(digest)).map(ApiKey::grant)
     }
 }
 
@@ -136,17 +137,17 @@ mod tests {
 
     #[test]
     fn a_key_is_found_among_several() {
-        let key = |name: &str| Key {
+        let key = |name: &str| ApiKey {
             name: name.into(),
             digest: KeyDigest::of(name),
             publish: Patterns::default(),
             subscribe: Patterns::default(),
             admin: false,
         };
-        let keys = Keys::new(["a", "b", "c"].map(key));
+        let keys = ApiKeys::new(["a", "b", "c"].map(key));
         for name in ["a", "b", "c"] {
             assert_eq!(keys.find(&KeyDigest::of(name)).unwrap().name, name);
         }
-        assert!(keys.find(&KeyDigest::of("d")).is_none() && Keys::default().find(&KeyDigest::of("a")).is_none());
+        assert!(keys.find(&KeyDigest::of("d")).is_none() && ApiKeys::default().find(&KeyDigest::of("a")).is_none());
     }
 }

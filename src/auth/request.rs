@@ -44,7 +44,7 @@ pub enum Action<'a> {
 
 /// A request before it is answered.
 #[derive(Clone, Copy)]
-pub struct Attempt<'a> {
+pub struct AuthRequest<'a> {
     /// What is wanted.
     pub action: Action<'a>,
     /// How.
@@ -57,14 +57,17 @@ pub struct Attempt<'a> {
     pub remote: SocketAddr,
 }
 
-impl fmt::Debug for Attempt<'_> {
+impl fmt::Debug for AuthRequest<'_> {
     /// Without headers and query: they may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt").field("action", &self.action).field("remote", &self.remote).finish_non_exhaustive()
+        f.debug_struct("AuthRequest")
+            .field("action", &self.action)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
     }
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> AuthRequest<'a> {
     /// The value of a cookie, the first of this name if that is text.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         self.cookies(name).next().and_then(|value| std::str::from_utf8(value).ok())
@@ -91,9 +94,9 @@ impl<'a> Attempt<'a> {
             match (values.next(), values.next()) {
                 (None, _) => Ok(None),
                 (Some(value), None) => {
-                    value.to_str().map(Some).map_err(|_| unclear(&format!("the header {name} is no text")))
+                    value.to_str().map(Some).map_err(|_| ambiguous(&format!("the header {name} is no text")))
                 }
-                _ => Err(unclear(&format!("the header {name} stands more than once"))),
+                _ => Err(ambiguous(&format!("the header {name} stands more than once"))),
             }
         };
         if let Some(value) = single(&AUTHORIZATION)? {
@@ -101,7 +104,7 @@ impl<'a> Attempt<'a> {
             let (scheme, secret) = value.split_once([' ', '\t']).unwrap_or((value, ""));
             if scheme.eq_ignore_ascii_case("bearer") {
                 return match secret.trim() {
-                    "" => Err(unclear("the header authorization bears no token")),
+                    "" => Err(ambiguous("the header authorization bears no token")),
                     secret => Ok(Some(secret.into())),
                 };
             }
@@ -112,16 +115,16 @@ impl<'a> Attempt<'a> {
         let mut cookies = self.cookies(COOKIE_NAME).filter(|value| !value.is_empty() && self.method.is_safe());
         if let Some(value) = cookies.next() {
             if cookies.any(|other| other != value) {
-                return Err(unclear(&format!("the cookie {COOKIE_NAME} stands more than once")));
+                return Err(ambiguous(&format!("the cookie {COOKIE_NAME} stands more than once")));
             }
-            let no_text = |_| unclear(&format!("the cookie {COOKIE_NAME} is no text"));
+            let no_text = |_| ambiguous(&format!("the cookie {COOKIE_NAME} is no text"));
             return std::str::from_utf8(value).map(|value| Some(value.into())).map_err(no_text);
         }
         let mut values = form_urlencoded::parse(self.query.as_bytes()).filter(|(key, _)| key == PARAMETER);
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some((_, value)), None) => Ok(Some(value)),
-            _ => Err(unclear(&format!("the parameter {PARAMETER} stands more than once"))),
+            _ => Err(ambiguous(&format!("the parameter {PARAMETER} stands more than once"))),
         }
     }
 
@@ -165,8 +168,8 @@ impl<'a> Attempt<'a> {
     }
 }
 
-pub(super) fn unclear(what: &str) -> Refusal {
-    Refusal::Unknown(format!("{what}: it is not clear which credentials are meant"))
+pub(super) fn ambiguous(what: &str) -> Refusal {
+    Refusal::Unauthenticated(format!("{what}: it is not clear which credentials are meant"))
 }
 
 #[cfg(test)]
@@ -186,8 +189,8 @@ mod tests {
     fn secret(method: &Method, pairs: &[(&str, &str)], query: &str) -> Result<Option<String>, Refusal> {
         let headers = headers(pairs);
         let remote = ([127, 0, 0, 1], 1).into();
-        let attempt = Attempt { action: Action::Publish, method, headers: &headers, query, remote };
-        Ok(attempt.secret()?.map(Cow::into_owned))
+        let request = AuthRequest { action: Action::Publish, method, headers: &headers, query, remote };
+        Ok(request.secret()?.map(Cow::into_owned))
     }
 
     #[test]
@@ -207,10 +210,10 @@ mod tests {
     #[test]
     fn of_two_secrets_none_is_taken() {
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
-        assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::Unknown(_))));
-        assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::Unknown(_))));
+        assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::Unauthenticated(_))));
+        assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::Unauthenticated(_))));
         let cookies = |text| secret(&Method::GET, &[("cookie", text)], "");
-        assert!(matches!(cookies("fanline_token=a; fanline_token=b"), Err(Refusal::Unknown(_))));
+        assert!(matches!(cookies("fanline_token=a; fanline_token=b"), Err(Refusal::Unauthenticated(_))));
         assert_eq!(cookies("fanline_token=a; fanline_token=\"a\"").unwrap().as_deref(), Some("a"));
     }
 
@@ -221,7 +224,7 @@ mod tests {
         assert_eq!(secret(&Method::GET, &[("authorization", "Bearer\ta")], "").unwrap().as_deref(), Some("a"));
         for value in ["Bearer", "bearer ", "Bearer\t"] {
             let empty = [("authorization", value), ("x-api-key", "b")];
-            assert!(matches!(secret(&Method::GET, &empty, ""), Err(Refusal::Unknown(_))), "{value:?}");
+            assert!(matches!(secret(&Method::GET, &empty, ""), Err(Refusal::Unauthenticated(_))), "{value:?}");
         }
         assert_eq!(
             secret(&Method::GET, &[("cookie", "fanline_token=")], "access_token=d").unwrap().as_deref(),
@@ -233,7 +236,7 @@ mod tests {
     fn only_this_machine_is_local_and_only_for_itself() {
         let is_local = |remote: &str, method: &Method, pairs: &[(&str, &str)]| {
             let (headers, remote) = (headers(pairs), remote.parse().unwrap());
-            Attempt { action: Action::Administer, method, headers: &headers, query: "", remote }.is_local()
+            AuthRequest { action: Action::Administer, method, headers: &headers, query: "", remote }.is_local()
         };
         for (remote, expected) in [
             ("127.0.0.1:1", true),
