@@ -1,6 +1,8 @@
 //! The dashboard, as far as that shows without a browser; `tests/browser` looks at it in one.
 
-use crate::process;
+use std::time::{Duration, Instant};
+
+use crate::process::{self, PATIENCE};
 use crate::support::{Server, request, run};
 
 #[test]
@@ -24,4 +26,27 @@ fn serve_demo_says_where_the_dashboard_is() {
     let server = process::Server::start(&["--demo"]);
     let line = server.log.wait_for("the demo:");
     assert!(line.contains(&format!("{}/demo in a browser", server.url())), "{line}");
+}
+
+#[test]
+fn the_demo_greets_and_shows_real_metrics_within_two_seconds() {
+    let server = process::Server::start(&["--demo"]);
+    let began = Instant::now();
+    // `open` reads the hello.
+    let mut stream = process::Stream::open(server.address(), "", None);
+    let mut names = Vec::new();
+    while !["cpu_usage", "memory_usage"].iter().all(|name| names.iter().any(|seen| seen == name)) {
+        let event = stream.next();
+        let json = event.json();
+        if json["type"] == "metric" {
+            let value = json["value"].as_f64().expect("a metric has a value");
+            assert!(value.is_finite() && value >= 0.0, "{json}");
+            names.push(json["name"].as_str().expect("a metric has a name").to_owned());
+        }
+        assert!(began.elapsed() < PATIENCE, "so far {names:?}");
+    }
+    let promised = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
+    assert!(began.elapsed() < promised, "the metrics came after {:?}", began.elapsed());
+    assert_eq!(server.get("/health").json()["producers"]["event_producer"], "running");
+    eprintln!("demo: {names:?} after {:?}", began.elapsed());
 }

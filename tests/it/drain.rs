@@ -1,10 +1,12 @@
 //! The orderly end: a signal, a farewell, and streams that close one after the other.
 
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::process::{Crowd, End, News, PATIENCE, Server};
+use crate::process::{Crowd, End, News, PATIENCE, Server, serve};
 
 const CLIENTS: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(3);
@@ -169,4 +171,25 @@ fn a_client_that_does_not_read_does_not_keep_the_server_from_its_end() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     server.log.wait_for("the drain time is over");
     drop(stuck);
+}
+
+#[test]
+fn systemd_is_told_that_the_server_listens_and_that_it_ends() {
+    let path = std::env::temp_dir().join(format!("fanline-notify-{}", std::process::id()));
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).expect("systemd is told");
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    let mut command = serve(&["--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut server = Server::launch(command);
+    assert_eq!(told().trim_end(), "READY=1");
+    TcpStream::connect(server.address()).expect("what is ready takes connections");
+    server.signal(Signal::TERM);
+    assert_eq!(told().trim_end(), "STOPPING=1");
+    assert!(server.wait(PATIENCE).success());
+    std::fs::remove_file(&path).unwrap();
 }

@@ -4,58 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Server, assert_problem, request, run};
-
-#[test]
-fn the_index_says_what_there_is() {
-    run(async {
-        let server = Server::start();
-        let _stream = server.follow("/stream").await;
-        server.publish("t", 1..=3).await;
-        let mut index = server.get("/").await.ok();
-        let version = index["version"].take();
-        assert_eq!(version, env!("CARGO_PKG_VERSION"));
-        let endpoints = index["endpoints"].take();
-        let features = index["features"].take();
-        assert!(features.as_array().is_some_and(|features| features.iter().all(|feature| feature.is_string())));
-        assert_eq!(
-            index,
-            json!({
-                "status": "running",
-                "name": "fanline",
-                "version": null,
-                "clients": 1,
-                "history_size": 3,
-                "endpoints": null,
-                "features": null,
-            })
-        );
-        for (name, path) in endpoints.as_object().unwrap() {
-            let status = server.ask(request("PUT", path.as_str().unwrap(), &[], b"")).await.head.status;
-            assert_eq!(status, 405, "{name} is there");
-        }
-    });
-}
-
-#[test]
-fn a_browser_gets_a_page() {
-    run(async {
-        let server = Server::start();
-        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        let page = server.ask(request("GET", "/", &[("accept", accept)], b"")).await;
-        assert_eq!((page.head.status, page.head.header("content-type")), (200, Some("text/html; charset=utf-8")));
-        let text = std::str::from_utf8(&page.body).unwrap();
-        assert!(text.starts_with("<!doctype html>") && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
-        let links = text.split("href=\"").skip(1).map(|link| link.split_once('"').unwrap().0);
-        for link in links {
-            let status = server.ask(request("PUT", link, &[], b"")).await.head.status;
-            assert_eq!(status, 405, "{link} is there");
-        }
-        for accept in ["*/*", "application/json"] {
-            server.ask(request("GET", "/", &[("accept", accept)], b"")).await.ok();
-        }
-    });
-}
+use crate::support::{Server, assert_problem, run};
 
 #[test]
 fn health_tells_how_the_server_is() {

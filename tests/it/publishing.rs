@@ -1,5 +1,8 @@
 //! What publishers send, what they are answered, and what subscribers get of it.
 
+mod rejections;
+mod unacknowledged;
+
 use fanline::hub::HubOptions;
 use serde_json::json;
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use fanline::server::HttpOptions;
+
 use crate::support::{Block, Server, assert_problem, request, run};
 
 #[test]
@@ -195,5 +197,79 @@ fn a_stream_is_counted_while_it_lasts() {
         drop(second);
         crate::support::until(|| server.stats().streams == 0 && server.stats().connections == 0).await;
         assert_eq!(server.stats().closed_by_peer, 2);
+    });
+}
+
+#[test]
+fn a_subscription_that_cannot_be_granted_is_refused_by_the_name_of_its_parameter() {
+    run(async {
+        let server = Server::start();
+        let long = format!("/stream?topic={}", "x".repeat(256));
+        let many = format!("/stream?topics={}", vec!["t"; 101].join(","));
+        let tags = format!("/stream?tags={}", vec!["t"; 33].join(","));
+        for (target, what) in [
+            ("/stream?topics=a%20b", ["parameter topics", "\"a b\""]),
+            ("/stream?topics=ok,a%09b", ["parameter topics", "'\\t'"]),
+            ("/stream?topic=a%00b", ["parameter topic", "'\\0'"]),
+            ("/stream?topic=a%0Ab", ["parameter topic", "'\\n'"]),
+            (&long, ["parameter topic", "255"]),
+            ("/stream?topics=a*b", ["parameter topics", "'*' stands for a whole segment"]),
+            ("/stream?topics=a:***", ["parameter topics", "'*' stands for a whole segment"]),
+            ("/events?topics=**.a", ["parameter topics", "\"**.a\""]),
+            (&many, ["parameter topics", "101 topics are asked for, and the limit is 100 (setting max_topics)"]),
+            ("/stream?history=x", ["parameter history", "a number of events"]),
+            ("/stream?history=-1", ["parameter history", "a number of events"]),
+            ("/stream?on_lag=x", ["parameter on_lag", "close (the default) or skip"]),
+            ("/stream?heartbeat=0", ["parameter heartbeat", "from 1 to 3600"]),
+            ("/stream?heartbeat=3601", ["parameter heartbeat", "from 1 to 3600"]),
+            ("/stream?heartbeat=soon", ["parameter heartbeat", "from 1 to 3600"]),
+            ("/stream?client_name=a%0Ab", ["parameter client_name", "'\\n'"]),
+            (&tags, ["parameter tags", "the limit is 32"]),
+        ] {
+            assert_problem(&server.get(target).await, 400, &what);
+        }
+        assert_eq!(server.stats().streams, 0);
+    });
+}
+
+#[test]
+fn the_limit_on_topics_is_the_servers_setting() {
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| {
+            builder.http(HttpOptions { max_topics: 2, ..HttpOptions::default() })
+        });
+        assert_problem(&server.get("/stream?topic=a&topics=b,c").await, 400, &["3 topics", "the limit is 2"]);
+        server.follow("/stream?topic=a&topics=b").await;
+    });
+}
+
+#[test]
+fn an_accept_header_that_excludes_event_streams_gets_406() {
+    run(async {
+        let server = Server::start();
+        for accept in
+            ["application/json", "text/event-stream;q=0", "*/*, text/event-stream; q=0.0", "text/html, image/*"]
+        {
+            let response = server.ask(request("GET", "/stream", &[("accept", accept)], b"")).await;
+            assert_problem(&response, 406, &["text/event-stream", "Accept"]);
+        }
+        for accept in ["text/event-stream", "*/*", "text/*;q=0.1", "application/json, */*;q=0.5"] {
+            server.subscribe_with("/stream", &[("accept", accept)]).await.hello().await;
+        }
+    });
+}
+
+#[test]
+fn a_subscription_with_a_body_is_refused() {
+    run(async {
+        let server = Server::start();
+        for (header, body) in [("content-length: 2", "{}"), ("transfer-encoding: chunked", "2\r\n{}\r\n0\r\n\r\n")] {
+            let request = format!("GET /stream HTTP/1.1\r\nhost: test\r\n{header}\r\n\r\n{body}");
+            assert_problem(&server.ask(request).await, 400, &["no body", "query"]);
+        }
+        let empty = "GET /stream HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n";
+        let mut client = server.connect().await;
+        client.send(empty).await;
+        client.into_stream().await.hello().await;
     });
 }

@@ -3,122 +3,11 @@
 use fanline::server::HttpOptions;
 use serde_json::json;
 
-use crate::support::{Client, Server, assert_problem, request, run};
+use crate::support::{Server, assert_problem, request, run};
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
-
-#[test]
-fn a_subscription_that_cannot_be_granted_is_refused_by_the_name_of_its_parameter() {
-    run(async {
-        let server = Server::start();
-        let long = format!("/stream?topic={}", "x".repeat(256));
-        let many = format!("/stream?topics={}", vec!["t"; 101].join(","));
-        let tags = format!("/stream?tags={}", vec!["t"; 33].join(","));
-        for (target, what) in [
-            ("/stream?topics=a%20b", ["parameter topics", "\"a b\""]),
-            ("/stream?topics=ok,a%09b", ["parameter topics", "'\\t'"]),
-            ("/stream?topic=a%00b", ["parameter topic", "'\\0'"]),
-            ("/stream?topic=a%0Ab", ["parameter topic", "'\\n'"]),
-            (&long, ["parameter topic", "255"]),
-            ("/stream?topics=a*b", ["parameter topics", "'*' stands for a whole segment"]),
-            ("/stream?topics=a:***", ["parameter topics", "'*' stands for a whole segment"]),
-            ("/events?topics=**.a", ["parameter topics", "\"**.a\""]),
-            (&many, ["parameter topics", "101 topics are asked for, and the limit is 100 (setting max_topics)"]),
-            ("/stream?history=x", ["parameter history", "a number of events"]),
-            ("/stream?history=-1", ["parameter history", "a number of events"]),
-            ("/stream?on_lag=x", ["parameter on_lag", "close (the default) or skip"]),
-            ("/stream?heartbeat=0", ["parameter heartbeat", "from 1 to 3600"]),
-            ("/stream?heartbeat=3601", ["parameter heartbeat", "from 1 to 3600"]),
-            ("/stream?heartbeat=soon", ["parameter heartbeat", "from 1 to 3600"]),
-            ("/stream?client_name=a%0Ab", ["parameter client_name", "'\\n'"]),
-            (&tags, ["parameter tags", "the limit is 32"]),
-        ] {
-            assert_problem(&server.get(target).await, 400, &what);
-        }
-        assert_eq!(server.stats().streams, 0);
-    });
-}
-
-#[test]
-fn the_limit_on_topics_is_the_servers_setting() {
-    run(async {
-        let server = Server::with(Server::hub_options(), |builder| {
-            builder.http(HttpOptions { max_topics: 2, ..HttpOptions::default() })
-        });
-        assert_problem(&server.get("/stream?topic=a&topics=b,c").await, 400, &["3 topics", "the limit is 2"]);
-        server.follow("/stream?topic=a&topics=b").await;
-    });
-}
-
-#[test]
-fn an_accept_header_that_excludes_event_streams_gets_406() {
-    run(async {
-        let server = Server::start();
-        for accept in [JSON, "text/event-stream;q=0", "*/*, text/event-stream; q=0.0", "text/html, image/*"] {
-            let response = server.ask(request("GET", "/stream", &[("accept", accept)], b"")).await;
-            assert_problem(&response, 406, &["text/event-stream", "Accept"]);
-        }
-        for accept in ["text/event-stream", "*/*", "text/*;q=0.1", "application/json, */*;q=0.5"] {
-            server.subscribe_with("/stream", &[("accept", accept)]).await.hello().await;
-        }
-    });
-}
-
-#[test]
-fn a_subscription_with_a_body_is_refused() {
-    run(async {
-        let server = Server::start();
-        for (header, body) in [("content-length: 2", "{}"), ("transfer-encoding: chunked", "2\r\n{}\r\n0\r\n\r\n")] {
-            let request = format!("GET /stream HTTP/1.1\r\nhost: test\r\n{header}\r\n\r\n{body}");
-            assert_problem(&server.ask(request).await, 400, &["no body", "query"]);
-        }
-        let empty = "GET /stream HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n";
-        let mut client = server.connect().await;
-        client.send(empty).await;
-        client.into_stream().await.hello().await;
-    });
-}
-
-#[test]
-fn an_unknown_path_gets_404_that_names_it() {
-    run(async {
-        let server = Server::start();
-        for path in ["/nothing", "/publish/", "/streams", "/stream/", "/health/", "/health/x", "//"] {
-            assert_problem(&server.get(path).await, 404, &[&format!("{path:?}"), "GET /"]);
-            assert_problem(&server.post(path, JSON, "{}").await, 404, &[&format!("{path:?}")]);
-        }
-        let in_full = server.ask(request("OPTIONS", "*", &[], b"")).await;
-        assert_problem(&in_full, 404, &["\"*\""]);
-    });
-}
-
-#[test]
-fn a_wrong_method_gets_405_with_the_methods_that_the_path_has() {
-    run(async {
-        let server = Server::start();
-        for (path, allow) in [
-            ("/stream", "GET"),
-            ("/events", "GET"),
-            ("/publish", "POST"),
-            ("/publish/t", "POST"),
-            ("/", "GET, HEAD"),
-            ("/health", "GET, HEAD"),
-            ("/health/live", "GET, HEAD"),
-            ("/health/ready", "GET, HEAD"),
-        ] {
-            for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "FANCY"] {
-                if allow.split(", ").any(|allowed| allowed == method) {
-                    continue;
-                }
-                let response = server.ask(request(method, path, &[], b"")).await;
-                assert_problem(&response, 405, &[allow]);
-                assert_eq!(response.head.header("allow"), Some(allow), "{method} {path}");
-            }
-        }
-    });
-}
 
 #[test]
 fn a_publish_of_another_content_type_gets_415_that_names_those_it_takes() {
@@ -407,45 +296,4 @@ fn a_payload_that_is_not_what_its_content_type_says_is_refused() {
         }
         assert_eq!(server.hub.stats().published, 0);
     });
-}
-
-/// hyper answers before there is a request that a handler could see: without a problem as its body.
-#[test]
-fn a_head_that_is_too_large_gets_431_and_the_connection_is_closed() {
-    run(async {
-        let server = Server::start();
-        for length in [70_000, 1 << 20] {
-            let mut client = server.connect().await;
-            client.send(format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "x".repeat(length))).await;
-            assert_status_and_end(client, 431).await;
-        }
-        let mut client = server.connect().await;
-        let fields: String = (0..200).map(|n| format!("x-{n}: x\r\n")).collect();
-        client.send(format!("GET / HTTP/1.1\r\nhost: test\r\n{fields}\r\n")).await;
-        assert_status_and_end(client, 431).await;
-    });
-}
-
-#[test]
-fn what_is_no_http_gets_400_and_the_connection_is_closed() {
-    run(async {
-        let server = Server::start();
-        for nonsense in
-            ["\x16\x03\x01\x02\x00\x01", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nno field\r\n\r\n", "{}\r\n\r\n"]
-        {
-            let mut client = server.connect().await;
-            client.send(nonsense).await;
-            assert_status_and_end(client, 400).await;
-        }
-        let mut client = server.connect().await;
-        let smuggled = "POST /publish HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n";
-        client.send(smuggled).await;
-        assert_status_and_end(client, 400).await;
-    });
-}
-
-async fn assert_status_and_end(mut client: Client, status: u16) {
-    let response = client.response().await;
-    assert_eq!(response.head.status, status);
-    assert_eq!(client.rest().await, "");
 }

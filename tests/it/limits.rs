@@ -2,7 +2,6 @@
 
 mod connections;
 mod freeing;
-mod loris;
 mod program;
 mod rates;
 mod requests;

@@ -3,16 +3,15 @@
 mod example;
 mod failures;
 mod fleet;
-mod hops;
 mod losses;
 mod masters;
 mod ndjson;
 mod producers;
 mod proxy;
 mod redis;
-mod refusals;
 mod resume;
 mod roster;
+mod startup;
 mod storm;
 
 use fleet::{Fleet, Readers, publish_on_all};

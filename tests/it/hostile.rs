@@ -3,7 +3,6 @@
 //! published.
 
 mod bodies;
-mod crowd;
 mod cut;
 mod fields;
 mod framing;

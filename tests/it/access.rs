@@ -20,8 +20,8 @@ use crate::support::Server;
 pub const SECRET: &[u8] = b"a secret of the tests, long enough for HS256";
 pub const PUBLISHER: &str = "publisher-key-of-the-tests";
 pub const OPERATOR: &str = "operator-key-of-the-tests";
-pub const RSA: &str = include_str!("../keys/rsa.pem");
-pub const RSA_PUBLIC: &str = include_str!("../keys/rsa.pub.pem");
+pub const RSA: &str = include_str!("keys/rsa.pem");
+pub const RSA_PUBLIC: &str = include_str!("keys/rsa.pub.pem");
 pub const AUDIENCE: &str = "fanline";
 
 pub fn now() -> u64 {

@@ -1,0 +1,228 @@
+//! Thousands of connections at once: subscribers, and clients that send their request a byte at a time.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::process::{Crowd, PATIENCE, Server, listen_drops, raise_open_file_limit, resident_bytes, serve};
+
+/// Connects `clients`, each with a name, two tags and two topics, and publishes to them.
+fn a_crowd_of(clients: usize) -> u64 {
+    let server = Server::launch(serve(&["--listen", "127.0.0.1:0,127.0.0.2:0"]));
+    // What the first client and the first event cost is not the crowd's.
+    server.stream("topics=first");
+    server.publish("first", "warm");
+    let before = (listen_drops(), resident_bytes(server.pid()));
+
+    let mut crowd = Crowd::new();
+    let began = Instant::now();
+    for number in 0..clients {
+        let address = server.addresses[number % server.addresses.len()];
+        let group = number % 100;
+        let query = format!("client_name=client-{number}&tags=crowd,group-{group}&topics=news,group:{group}");
+        crowd.connect(address, &query);
+    }
+    let connected = began.elapsed();
+    crowd.everybody_is_greeted(PATIENCE);
+    let greeted = began.elapsed();
+    server.wait_for_streams(clients as u64);
+    let each = resident_bytes(server.pid()).saturating_sub(before.1) / clients as u64;
+
+    let id = server.publish("news", "to all");
+    let all =
+        crowd.everybody_gets(PATIENCE, "the news", |event| event.data == "to all" && event.id.as_ref() == Some(&id));
+    for group in 0..100 {
+        server.publish(&format!("group:{group}"), "to a group");
+    }
+    let groups = crowd.everybody_gets(PATIENCE, "its group's event", |event| event.data == "to a group");
+    assert_eq!(listen_drops(), before.0, "the kernel refused connections");
+    assert_eq!(crowd.open(), clients);
+    eprintln!(
+        "{clients} clients: connected within {connected:?}, greeted within {greeted:?}, {each} bytes each; \
+         an event for all took {all:?}, one for each of 100 groups {groups:?}"
+    );
+    each
+}
+
+#[test]
+fn five_hundred_clients_connect_and_receive() {
+    a_crowd_of(500);
+}
+
+#[test]
+#[ignore = "needs 20,000 open files and a minute; run scripts/test"]
+fn fifteen_thousand_clients_connect_and_receive_for_one_and_a_half_kilobytes_each() {
+    raise_open_file_limit(15_500);
+    let each = a_crowd_of(15_000);
+    // A debug build's futures are larger.
+    assert!(each <= 1536 || cfg!(debug_assertions), "{each} bytes for each client");
+}
+
+#[test]
+fn a_topic_that_nobody_but_its_subscriber_knows_costs_about_a_kilobyte() {
+    const STREAMS: u64 = 200;
+    let server = Server::start(&[]);
+    let topics = |number| (0..100).map(|n| format!("topic:{number}:{n}")).collect::<Vec<_>>().join(",");
+    let _warm = server.stream(&format!("topics={}", topics(STREAMS)));
+    let before = resident_bytes(server.pid());
+    let streams: Vec<_> = (0..STREAMS).map(|number| server.stream(&format!("topics={}", topics(number)))).collect();
+    let each = (resident_bytes(server.pid()) - before) / (STREAMS * 100);
+    assert!((256..1536).contains(&each), "{each} bytes");
+    drop(streams);
+}
+
+/// What a connection may cost before its request is whole: hyper's buffer among it.
+const MOST_EACH: u64 = 32 << 10;
+
+fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there").count()
+}
+
+/// Opens `clients` connections, each of which sends its request a byte at a time, and far too slowly to end it. Half of
+/// them have not sent anything at first.
+fn a_crowd_that_dawdles(clients: usize) {
+    let args = ["--listen", "127.0.0.1:0,127.0.0.2:0", "--head-timeout", "20s"];
+    let server = Server::launch(serve(&args));
+    let mut stream = server.stream("topics=news");
+    server.publish("news", "before");
+    assert_eq!(stream.next().data, "before");
+    let (memory, files) = (resident_bytes(server.pid()), open_files(server.pid()));
+
+    let mut crowd: Vec<TcpStream> = (0..clients)
+        .map(|number| {
+            let address = server.addresses[number % server.addresses.len()];
+            let mut socket = TcpStream::connect(address).expect("the kernel accepts");
+            if number % 2 == 0 {
+                socket.write_all(b"G").expect("one byte fits");
+            }
+            socket
+        })
+        .collect();
+    for round in *b"ET /str" {
+        for socket in &mut crowd {
+            // One that was slow for too long by now is closed already.
+            let _ = socket.write_all(&[round]);
+        }
+        let asked = Instant::now();
+        server.publish("news", "meanwhile");
+        assert_eq!(stream.next().data, "meanwhile");
+        assert_eq!(server.get("/health/live").status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(10), "others are served meanwhile");
+        let each = resident_bytes(server.pid()).saturating_sub(memory) / clients as u64;
+        assert!(each <= MOST_EACH, "{each} bytes for each of {clients} connections");
+        assert!(open_files(server.pid()) <= files + clients + 8, "a connection is one file");
+    }
+    let each = resident_bytes(server.pid()).saturating_sub(memory) / clients as u64;
+    eprintln!("{clients} connections that dawdle: {each} bytes each");
+
+    // Each is closed in the end, whatever it is told before.
+    for socket in &mut crowd {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        match socket.read_to_end(&mut Vec::new()) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+    drop(crowd);
+    let deadline = Instant::now() + PATIENCE;
+    while open_files(server.pid()) > files + 8 {
+        assert!(Instant::now() < deadline, "{} files are open, and were {files}", open_files(server.pid()));
+        std::thread::yield_now();
+    }
+    server.publish("news", "after");
+    assert_eq!(stream.next().data, "after");
+}
+
+#[test]
+#[ignore = "needs half a minute of waiting; run scripts/test"]
+fn five_hundred_connections_that_send_a_byte_now_and_then_cost_little_and_are_closed() {
+    raise_open_file_limit(1100);
+    a_crowd_that_dawdles(500);
+}
+
+#[test]
+#[ignore = "needs 11,000 open files and a minute; run scripts/test"]
+fn ten_thousand_connections_that_send_a_byte_now_and_then_cost_little_and_are_closed() {
+    raise_open_file_limit(10_500);
+    a_crowd_that_dawdles(10_000);
+}
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How much later than that a connection may end: this machine has the test, the server and whatever else to run.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// One slow connection.
+struct Loris {
+    socket: TcpStream,
+    opened: Instant,
+}
+
+impl Loris {
+    fn connect(address: SocketAddr) -> Self {
+        let opened = Instant::now();
+        let mut socket = TcpStream::connect(address).expect("the kernel accepts");
+        socket.write_all(b"GET / HTTP/1.1\r\nx-slow: ").expect("it is taken");
+        socket.set_nonblocking(true).unwrap();
+        Self { socket, opened }
+    }
+
+    /// Sends one more byte, and answers how long the connection has lasted if it is closed.
+    fn drip(&mut self) -> Option<Duration> {
+        let _ = self.socket.write(b"z");
+        match self.socket.read(&mut [0; 64]) {
+            Ok(0) => Some(self.opened.elapsed()),
+            Ok(_) => panic!("half a request was answered"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(self.opened.elapsed()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Opens `count` slow connections at a server with a hundred streams, and publishes until all of them are closed.
+fn streams_go_on_beside(count: usize) {
+    let server = Server::start(&["--head-timeout", "3s"]);
+    let mut crowd = Crowd::new();
+    for _ in 0..100 {
+        crowd.connect(server.address(), "topics=t");
+    }
+    crowd.everybody_is_greeted(PATIENCE);
+    let mut http = server.http();
+    let mut slow: Vec<_> = (0..count).map(|_| Loris::connect(server.address())).collect();
+    let (mut lasted, mut published, mut slowest) = (Vec::new(), 0, Duration::ZERO);
+    let began = Instant::now();
+    while !slow.is_empty() {
+        assert!(began.elapsed() < HEAD_TIMEOUT + PATIENCE, "{} connections are still open", slow.len());
+        published += 1;
+        let data = format!("event {published}");
+        http.publish("t", &data);
+        slowest = slowest.max(crowd.everybody_gets(PATIENCE, &data, |event| event.data == data));
+        slow.retain_mut(|loris| loris.drip().map(|time| lasted.push(time)).is_none());
+    }
+    assert_eq!(crowd.open(), 100);
+    assert!(published > 1, "the streams went on meanwhile");
+    let (first, last) = (lasted.iter().min().unwrap(), lasted.iter().max().unwrap());
+    assert!(*first >= HEAD_TIMEOUT, "one was closed after {first:?}");
+    assert!(*last < HEAD_TIMEOUT + SLACK, "one was closed after {last:?}");
+    let metrics = http.get("/metrics/json").json();
+    assert_eq!(metrics["connections"]["rejected"]["head_timeout"], count);
+    assert_eq!(metrics["connections"]["current"], 101);
+    eprintln!(
+        "{count} slow connections lasted {first:?} to {last:?}; {published} events went to 100 streams meanwhile, the \
+         slowest in {slowest:?}"
+    );
+}
+
+#[test]
+fn three_hundred_slow_heads_are_closed_in_time_while_streams_go_on() {
+    streams_go_on_beside(300);
+}
+
+#[test]
+#[ignore = "needs 20,000 open files; run scripts/test"]
+fn ten_thousand_slow_heads_are_closed_in_time_while_streams_go_on() {
+    raise_open_file_limit(10_500);
+    streams_go_on_beside(10_000);
+}
