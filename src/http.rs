@@ -12,7 +12,6 @@ mod demo;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod linger;
 mod metrics;
 mod page;
 mod problem;

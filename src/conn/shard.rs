@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::notice;
+use super::control_events;
 use super::wheel::{NEVER, Second, Wheel};
 use crate::hub::{Hub, Interest, Opening, Start, Subscription, TooManyTopics, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
@@ -135,7 +135,7 @@ impl Shard {
         let mut heartbeat = lock(&self.heartbeat);
         match &*heartbeat {
             Some((made, chunk)) if *made == now => chunk.clone(),
-            _ => heartbeat.insert((now, notice::heartbeat(self.metrics.streams()))).1.clone(),
+            _ => heartbeat.insert((now, control_events::heartbeat(self.metrics.streams()))).1.clone(),
         }
     }
 

@@ -34,8 +34,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Routes, linger};
-use crate::conn::{Connection, StreamRequest};
+use super::Routes;
+use crate::conn::{Connection, StreamRequest, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 
