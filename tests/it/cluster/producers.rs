@@ -86,6 +86,8 @@ fn standard_input_waits_for_redis_and_goes_on_where_it_was() {
     let mut stream = server.stream("topics=n");
     stdin.write_all(b"1\n2\n").unwrap();
     (1..=2).for_each(|number| next_number_is(&mut stream, number));
+    // Batches are sent one at a time: Redis has acknowledged the lines once it has acknowledged a later event.
+    server.publish("other", "x");
     redis.kill();
     wait_for_readiness(&server, 503);
     stdin.write_all(b"3\n4\n5\n").unwrap();
