@@ -16,7 +16,6 @@ mod metrics;
 mod page;
 mod problem;
 mod publish;
-mod publish_quota;
 mod query;
 mod status;
 mod stream;
@@ -39,7 +38,6 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use problem::Problem;
-use publish_quota::PublishQuota;
 use serde_json::Value;
 use takeover::Reply;
 use tokio::sync::watch;
@@ -213,7 +211,7 @@ impl Routes {
             "/publish" => {
                 allow("POST", request.method() == Method::POST)?;
                 let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
-                let quota = PublishQuota::of(self, remote, &permit);
+                let quota = self.limiter.publish_quota(remote.ip(), || permit.grant.identity());
                 json_response(&publish::publish(self, permit, &quota, request).await?)
             }
             "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
@@ -259,7 +257,7 @@ impl Routes {
                 };
                 allow("POST", request.method() == Method::POST)?;
                 let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
-                let quota = PublishQuota::of(self, remote, &permit);
+                let quota = self.limiter.publish_quota(remote.ip(), || permit.grant.identity());
                 json_response(&publish::publish_to(self, permit, &quota, topic, request).await?)
             }
         };

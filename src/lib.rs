@@ -74,7 +74,7 @@
 //! | keys, tokens, key sets, the authorization service | [`auth`]: `keys`, `tokens`, `key_set`, `service` |
 //! | what counts as the server's own machine | `auth::request` |
 //! | new rules for a running server | [`server::AccessHandle`]; `cli::reload` (SIGHUP) |
-//! | places and rates | `limit`; the price of publishing in `http::publish_quota` |
+//! | places and rates | `limit`; the price of publishing in `limit::publish_quota` |
 //! | bodies of publishers | `http::publish`, [`publication`], `wire::lines` |
 //! | health and readiness | `http::status` |
 //! | lists for operators, metrics | `http::clients`, `http::topics`, `http::cluster`, `http::metrics` |

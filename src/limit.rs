@@ -1,19 +1,18 @@
-//! How much of something there may be, over all shards.
+//! Limits on connections, subscriptions and publishing, shared by all shards.
 //!
-//! **Contract.** A limit of a hundred lets in a hundred, however many shards there are and however many ask at once.
-//! What is let in holds a permit, and gives its place back when it drops that, whatever the way on which it ends. Rates
-//! are of `governor` (GCRA), each address and each key on its own.
+//! **Contract.** A limit of a hundred admits exactly a hundred, over all shards and concurrent callers. What is admitted
+//! holds a permit that is released on drop. Rates use GCRA (`governor`), keyed by address or by API key.
 //!
-//! **Whom an address stands for.** An IPv4 address is one [`Peer`], and so are all of a network of 64 bits in IPv6: that
-//! is what one customer gets.
+//! **Limit key.** An IPv4 address or an IPv6 /64, which is what one customer usually gets ([`Peer`]).
 //!
-//! **Bounds.** A rate remembers at most [`rate::MAX_KEYS`] that were active lately; the others share one allowance then.
+//! **Bounds.** A rate tracks at most [`rate::MAX_KEYS`] active keys. Further keys share one allowance.
 //!
-//! **Costs.** What is not limited is not looked at. Connections are counted when they come and go, and nothing is counted
-//! or looked up for a delivery.
+//! **Cost.** A limit that is not set costs nothing. Connections are counted when they open and close. Deliveries touch
+//! nothing in this module.
 
 mod connections;
 mod peer;
+mod publish_quota;
 mod rate;
 
 use std::net::IpAddr;
@@ -21,37 +20,60 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-pub(crate) use connections::ConnectionPermit;
-use connections::Connections;
+pub(crate) use connections::{ConnectionPermit, Connections};
 use peer::Peer;
-pub(crate) use rate::Denied;
-use rate::Meter;
+pub(crate) use publish_quota::{PublishQuota, QuotaTimeout};
+use rate::{Denied, Meter};
 pub use rate::{InvalidRate, Rate};
 
-/// How often a summary of what was refused is logged, at the most.
-const SUMMARY_EVERY: u64 = 5;
+/// The least number of seconds between two log lines about refusals.
+const SUMMARY_INTERVAL: u64 = 5;
 
-/// How many of something a server takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Limits of a server, over all its shards. `None` means unlimited.
+///
+/// ```
+/// use fanline::server::Limits;
+///
+/// let limits = Limits {
+///     max_connections_per_address: Some(100),
+///     publish_rate: "1000:5000".parse().ok(),
+///     ..Limits::default()
+/// };
+/// assert_eq!((limits.max_connections, limits.max_silent_topics), (None, Some(500_000)));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections. None, and [`usize::MAX`], are as many as the limit on open files has room for.
+    /// Open connections. `None`, the default, means as many as the limit on open files allows.
     pub max_connections: Option<usize>,
-    /// Open connections of one address; 0 is any number.
-    pub max_connections_per_address: usize,
-    /// New connections of one address.
+    /// Open connections of one address (IPv4 address or IPv6 /64). Default: `None`.
+    pub max_connections_per_address: Option<usize>,
+    /// New connections a second from one address (IPv4 address or IPv6 /64). Default: `None`.
     pub connect_rate: Option<Rate>,
-    /// Subscribers of everything or of a pattern, each of whom costs something for each event; 0 is any number.
-    pub max_firehose: usize,
-    /// Topics that subscribers name and that have had no event yet; 0 is any number. Each costs about a kilobyte for as long
-    /// as somebody subscribes to it.
-    pub max_silent_topics: usize,
-    /// Events published from one address.
+    /// Open subscriptions to everything or to a pattern. Each of them costs CPU time for every event. Default: `None`.
+    pub max_firehose: Option<usize>,
+    /// Topics with subscribers but without an event so far. Each of them takes about 1 KB. Default: 500,000.
+    pub max_silent_topics: Option<usize>,
+    /// Events published a second from one address (IPv4 address or IPv6 /64). Default: `None`.
     pub publish_rate: Option<Rate>,
-    /// Events published with one key, or by the subject of one key's tokens.
+    /// Events published a second with one API key, or by one subject of tokens. Default: `None`.
     pub publish_rate_per_key: Option<Rate>,
 }
 
-/// Which limit was reached.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            max_connections_per_address: None,
+            connect_rate: None,
+            max_firehose: None,
+            max_silent_topics: Some(500_000),
+            publish_rate: None,
+            publish_rate_per_key: None,
+        }
+    }
+}
+
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Connections,
@@ -74,7 +96,7 @@ impl Reason {
         Self::PublishRatePerKey,
     ];
 
-    /// The word for it in logs and metrics.
+    /// The name in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -88,40 +110,38 @@ impl Reason {
     }
 }
 
-/// Why something is not let in now.
+/// A request or connection was refused because of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LimitExceeded {
     pub(crate) reason: Reason,
-    /// What is so, and which setting says so.
+    /// The limit, and the setting that configures it.
     pub(crate) detail: String,
-    /// After how long it may be otherwise; none when trying again is of no use.
+    /// When to retry; `None` if a retry cannot succeed.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// What a server has let in, next to what it may.
+/// The state of all limits of a server.
 pub(crate) struct Limiter {
-    connections: Connections,
+    pub(crate) connections: Connections,
     connect_rate: Option<Meter<Peer>>,
-    firehose: Option<Arc<Tally>>,
-    max_silent_topics: usize,
+    firehose: Option<Arc<Semaphore>>,
+    max_silent_topics: Option<usize>,
     publish_rate: Option<Meter<Peer>>,
     publish_rate_per_key: Option<Meter<[u8; 32]>>,
-    /// By reason, since the last summary.
+    /// Refusals by reason since the last summary.
     refused: [AtomicU64; Reason::ALL.len()],
     /// Seconds until the next summary.
     until_summary: AtomicU64,
 }
 
 impl Limiter {
-    /// Takes at most `max_connections` at a time, a number that is `set_by` a setting or the system, and tells `turned_away`
-    /// others at a time that they are too many; the other limits are those of `limits`.
-    pub(crate) fn new(limits: &Limits, max_connections: usize, set_by: &'static str, turned_away: usize) -> Self {
-        let max_per_address = limits.max_connections_per_address;
+    /// Applies `limits`, apart from `max_connections`, which `connections` has.
+    pub(crate) fn new(limits: &Limits, connections: Connections) -> Self {
         Self {
-            connections: Connections::new(max_connections, set_by, turned_away, max_per_address),
+            connections,
             connect_rate: limits.connect_rate.map(Meter::new),
-            firehose: (limits.max_firehose > 0).then(|| Arc::new(Tally::new(limits.max_firehose))),
-            max_silent_topics: if limits.max_silent_topics == 0 { usize::MAX } else { limits.max_silent_topics },
+            firehose: limits.max_firehose.map(Semaphore::new),
+            max_silent_topics: limits.max_silent_topics,
             publish_rate: limits.publish_rate.map(Meter::new),
             publish_rate_per_key: limits.publish_rate_per_key.map(Meter::new),
             refused: Default::default(),
@@ -129,130 +149,49 @@ impl Limiter {
         }
     }
 
-    /// Lets a connection from `address` in.
+    /// Admits a connection from `address`.
     pub(crate) fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, LimitExceeded> {
         let peer = Peer::from(address);
-        if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.take(&peer, 1)) {
-            let detail = format!("{peer} opens connections faster than this server takes them (setting connect_rate)");
+        if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.charge(&peer, 1)) {
+            let detail = format!("{peer} opens connections too fast (setting connect_rate)");
             return Err(self.refuse(Reason::ConnectRate, detail, Some(wait)));
         }
-        self.connections.take(peer).map_err(|(reason, detail)| self.refuse(reason, detail, Some(connections::WAIT)))
+        let refuse = |(reason, detail)| self.refuse(reason, detail, Some(connections::RETRY_AFTER));
+        self.connections.admit(peer).map_err(refuse)
     }
 
-    /// A place for a connection that is over a limit, for the time that it takes to say so. There are few of them, and fewer
-    /// for one address.
-    pub(crate) fn turn_away(&self, address: IpAddr) -> Option<ConnectionPermit> {
-        self.connections.turn_away(address.into())
-    }
-
-    /// Says that there is no file for one more connection.
+    /// Refuses a connection because no file descriptor is left.
     pub(crate) fn refuse_for_want_of_files(&self) -> LimitExceeded {
         let detail = "no file descriptor is left: raise the limit on open files (ulimit -n)".to_owned();
-        self.refuse(Reason::Connections, detail, Some(connections::WAIT))
+        self.refuse(Reason::Connections, detail, Some(connections::RETRY_AFTER))
     }
 
-    /// Whether one more connection would be too many.
-    pub(crate) fn is_full(&self) -> bool {
-        self.connections.is_full()
-    }
-
-    /// Open connections that may be; none is any number.
-    pub(crate) fn max_connections(&self) -> Option<usize> {
-        self.connections.max()
-    }
-
-    /// What the limit on connections follows from, as in an error.
-    pub(crate) fn max_connections_set_by(&self) -> &'static str {
-        self.connections.set_by()
-    }
-
-    /// Lets a subscriber of everything or of a pattern in; without a permit when these are not limited.
-    pub(crate) fn read_firehose(&self) -> Result<Option<FirehosePermit>, LimitExceeded> {
+    /// Admits a subscription to everything or to a pattern. Returns no permit if these are unlimited.
+    pub(crate) fn read_firehose(&self) -> Result<Option<Permit>, LimitExceeded> {
         let Some(firehose) = &self.firehose else { return Ok(None) };
-        firehose.take().map(|place| Some(FirehosePermit(place))).ok_or_else(|| {
+        firehose.acquire().map(Some).ok_or_else(|| {
             let max = firehose.max;
             let detail = format!(
-                "{max} subscribers of everything or of a pattern are here, and the limit is {max} (setting max_firehose); \
-                 a subscription of topics by their names is not concerned"
+                "the limit of {max} subscriptions to everything or to a pattern is reached (setting max_firehose); \
+                 subscribe to topics by name"
             );
-            self.refuse(Reason::Firehose, detail, Some(connections::WAIT))
+            self.refuse(Reason::Firehose, detail, Some(connections::RETRY_AFTER))
         })
     }
 
-    /// How many topics may have subscribers and no event.
+    /// The number of topics that may have subscribers but no event.
     pub(crate) fn max_silent_topics(&self) -> usize {
-        self.max_silent_topics
+        self.max_silent_topics.unwrap_or(usize::MAX)
     }
 
-    /// Says that there would be more.
+    /// Refuses a subscription that would exceed [`Limiter::max_silent_topics`].
     pub(crate) fn refuse_silent_topics(&self) -> LimitExceeded {
-        let max = self.max_silent_topics;
+        let max = self.max_silent_topics();
         let detail = format!(
-            "with this subscription more than {max} topics would have subscribers and no event yet (setting \
-             max_silent_topics); topics that are known, and patterns, are not concerned"
+            "the limit of {max} topics with subscribers but no event is reached (setting max_silent_topics); subscribe to \
+             topics that have events, or to a pattern"
         );
-        self.refuse(Reason::SilentTopics, detail, Some(connections::WAIT))
-    }
-
-    /// Whether publishing has a limit at all.
-    pub(crate) fn meters_publishing(&self) -> bool {
-        self.publish_rate.is_some() || self.publish_rate_per_key.is_some()
-    }
-
-    /// How many events may be published at once at the most, so that nobody waits for more than about a second.
-    pub(crate) fn publish_at_once(&self, has_key: bool) -> u32 {
-        let rates = [
-            self.publish_rate.as_ref().map(Meter::rate),
-            self.publish_rate_per_key.as_ref().map(Meter::rate).filter(|_| has_key),
-        ];
-        rates.into_iter().flatten().map(|rate| rate.burst().min(rate.per_second())).min().unwrap_or(u32::MAX)
-    }
-
-    /// Lets `events` be published from `address` with `key`, all or none. What the key was charged for is not given back
-    /// when the address has not enough: so it is not the others of that address who pay for it.
-    pub(crate) fn publish(&self, address: IpAddr, key: Option<&[u8; 32]>, events: usize) -> Result<(), LimitExceeded> {
-        if let (Some(meter), Some(key)) = (&self.publish_rate_per_key, key) {
-            let denied =
-                |denied| self.too_fast(Reason::PublishRatePerKey, "this key or token", meter.rate(), events, denied);
-            self.charge_key(key, events).map_err(denied)?;
-        }
-        if let Some(meter) = &self.publish_rate {
-            let who = Peer::from(address);
-            let denied = |denied| self.too_fast(Reason::PublishRate, &who.to_string(), meter.rate(), events, denied);
-            self.charge_address(address, events).map_err(denied)?;
-        }
-        Ok(())
-    }
-
-    /// Charges what `key` has left for `events`, if that is limited.
-    pub(crate) fn charge_key(&self, key: &[u8; 32], events: usize) -> Result<(), Denied> {
-        self.publish_rate_per_key.as_ref().map_or(Ok(()), |meter| meter.take(key, events))
-    }
-
-    /// Charges what `address` has left for `events`, if that is limited.
-    pub(crate) fn charge_address(&self, address: IpAddr, events: usize) -> Result<(), Denied> {
-        self.publish_rate.as_ref().map_or(Ok(()), |meter| meter.take(&address.into(), events))
-    }
-
-    fn too_fast(&self, reason: Reason, who: &str, rate: Rate, count: usize, denied: Denied) -> LimitExceeded {
-        let (setting, burst) = (reason.as_str(), rate.burst());
-        match denied {
-            Denied::NotYet(wait) => {
-                let detail = format!(
-                    "{who} publishes more than {} events a second and {burst} at once (setting {setting}); nothing of this \
-                     request was published",
-                    rate.per_second()
-                );
-                self.refuse(reason, detail, Some(wait))
-            }
-            Denied::Never => {
-                let detail = format!(
-                    "the batch has {count} events, and {burst} may be published at once (setting {setting}); publish them in \
-                     batches of that size at most, or as application/x-ndjson, which is slowed down instead"
-                );
-                self.refuse(reason, detail, None)
-            }
-        }
+        self.refuse(Reason::SilentTopics, detail, Some(connections::RETRY_AFTER))
     }
 
     fn refuse(&self, reason: Reason, detail: String, retry_after: Option<Duration>) -> LimitExceeded {
@@ -260,126 +199,128 @@ impl Limiter {
         LimitExceeded { reason, detail, retry_after }
     }
 
-    /// Once a second: forgets who was quiet, and says what was refused, in one line every few seconds.
-    pub(crate) fn keep_house(&self) {
+    /// Evicts idle keys from the rates, and logs what was refused. Called once a second.
+    pub(crate) fn maintain(&self) {
         for meter in [&self.connect_rate, &self.publish_rate].into_iter().flatten() {
-            meter.forget_the_quiet();
+            meter.evict_idle();
         }
         if let Some(meter) = &self.publish_rate_per_key {
-            meter.forget_the_quiet();
+            meter.evict_idle();
         }
         let left = self.until_summary.load(Ordering::Relaxed);
         self.until_summary.store(left.saturating_sub(1), Ordering::Relaxed);
         if left > 0 {
             return;
         }
-        let refused = Reason::ALL.map(|reason| (reason, self.refused[reason as usize].swap(0, Ordering::Relaxed)));
-        let words: Vec<_> = refused
+        let counts = Reason::ALL.map(|reason| (reason, self.refused[reason as usize].swap(0, Ordering::Relaxed)));
+        let refused: Vec<_> = counts
             .iter()
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| format!("{}: {count}", reason.as_str()))
             .collect();
-        if !words.is_empty() {
-            self.until_summary.store(SUMMARY_EVERY - 1, Ordering::Relaxed);
-            tracing::warn!(refused = words.join(", "), "limits were reached");
+        if !refused.is_empty() {
+            self.until_summary.store(SUMMARY_INTERVAL - 1, Ordering::Relaxed);
+            tracing::warn!(refused = refused.join(", "), "limits were reached");
         }
     }
 }
 
-/// A number of places.
-struct Tally {
+/// A bounded number of permits. Unlike tokio's, a permit is one pointer, and there are no waiters.
+struct Semaphore {
     max: usize,
     taken: AtomicUsize,
 }
 
-impl Tally {
-    fn new(max: usize) -> Self {
-        Self { max, taken: AtomicUsize::new(0) }
+impl Semaphore {
+    fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: AtomicUsize::new(0) })
     }
 
-    /// A place, if there is one left. Nothing else hangs on the number, so no order of memory is asked for.
-    fn take(self: &Arc<Self>) -> Option<Place> {
+    /// Returns a permit if one is left. The count synchronizes nothing else, therefore relaxed ordering suffices.
+    fn acquire(self: &Arc<Self>) -> Option<Permit> {
         let one_more = |taken| (taken < self.max).then_some(taken + 1);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.is_ok().then(|| Place(self.clone()))
+        taken.is_ok().then(|| Permit(self.clone()))
     }
 
-    fn is_full(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.taken.load(Ordering::Relaxed) >= self.max
     }
 }
 
-/// One place of a [`Tally`], given back when this is dropped.
-struct Place(Arc<Tally>);
+/// A permit of a limit, released on drop.
+pub(crate) struct Permit(Arc<Semaphore>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The right to read every event there is, as long as this lives.
-pub(crate) struct FirehosePermit(#[expect(dead_code, reason = "it is held, not looked at")] Place);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn limiter(limits: &Limits) -> Limiter {
+        Limiter::new(limits, Connections::new(None, "setting", 1, None))
+    }
+
     #[test]
-    fn threads_that_ask_at_once_get_exactly_as_many_places_as_there_are() {
-        let tally = Arc::new(Tally::new(100));
-        let ask = || std::iter::from_fn(|| tally.take()).take(60).collect::<Vec<_>>();
-        let places = std::thread::scope(|scope| {
-            let threads = [(); 4].map(|()| scope.spawn(ask));
+    fn concurrent_threads_get_exactly_as_many_permits_as_there_are() {
+        let semaphore = Semaphore::new(100);
+        let acquire = || std::iter::from_fn(|| semaphore.acquire()).take(60).collect::<Vec<_>>();
+        let permits = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(acquire));
             threads.map(|thread| thread.join().unwrap())
         });
-        assert_eq!(places.iter().map(Vec::len).sum::<usize>(), 100);
-        assert!(tally.is_full());
-        drop(places);
-        assert_eq!(tally.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(permits.iter().map(Vec::len).sum::<usize>(), 100);
+        assert!(semaphore.is_exhausted());
+        drop(permits);
+        assert_eq!(semaphore.taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn a_place_comes_back_from_whoever_panics() {
-        let tally = Arc::new(Tally::new(1));
-        let place = tally.take().unwrap();
+    fn a_panic_releases_the_permit() {
+        let semaphore = Semaphore::new(1);
+        let permit = semaphore.acquire().unwrap();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-            let _held = place;
+            let _held = permit;
             panic!("on purpose");
         }));
-        assert!(outcome.is_err() && tally.take().is_some());
+        assert!(outcome.is_err() && semaphore.acquire().is_some());
     }
 
     #[test]
-    fn what_has_no_limit_is_let_in() {
-        let limiter = Limiter::new(&Limits::default(), usize::MAX, "setting", 1);
+    fn without_limits_everything_is_admitted() {
+        let limiter = limiter(&Limits { max_silent_topics: None, ..Limits::default() });
         let address = [127, 0, 0, 1].into();
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
-        assert!(!limiter.is_full() && limiter.max_connections().is_none() && permits.len() == 1000);
-        assert!(
-            limiter.read_firehose().is_ok()
-                && limiter.max_silent_topics() == usize::MAX
-                && !limiter.meters_publishing()
-        );
-        assert_eq!(limiter.publish(address, Some(&[0; 32]), usize::MAX), Ok(()));
+        assert!(!limiter.connections.is_full() && limiter.connections.max().is_none() && permits.len() == 1000);
+        assert!(limiter.read_firehose().is_ok() && limiter.max_silent_topics() == usize::MAX);
+        let quota = limiter.publish_quota(address, || unreachable!("nothing is keyed by API keys"));
+        assert_eq!((quota.charge(usize::MAX), quota.max_batch()), (Ok(()), usize::MAX));
     }
 
     #[test]
-    fn a_key_and_an_address_each_have_their_own_allowance() {
+    fn keys_and_addresses_have_separate_publish_quotas() {
         let rate = |text: &str| Some(text.parse().unwrap());
         let limits = Limits { publish_rate: rate("1:10"), publish_rate_per_key: rate("2:4"), ..Limits::default() };
-        let limiter = Limiter::new(&limits, usize::MAX, "setting", 1);
+        let limiter = limiter(&limits);
         let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
-        let reason =
-            |outcome: Result<(), LimitExceeded>| outcome.map_err(|over| (over.reason, over.retry_after.is_some()));
-        assert_eq!(reason(limiter.publish(here, Some(&[1; 32]), 4)), Ok(()));
-        assert_eq!(reason(limiter.publish(here, Some(&[1; 32]), 1)), Err((Reason::PublishRatePerKey, true)));
-        assert_eq!(reason(limiter.publish(here, Some(&[2; 32]), 5)), Err((Reason::PublishRatePerKey, false)));
-        assert_eq!(reason(limiter.publish(here, None, 11)), Err((Reason::PublishRate, false)));
-        // What its key was refused for the address was not charged for.
-        assert_eq!(reason(limiter.publish(here, None, 7)), Err((Reason::PublishRate, true)));
-        assert_eq!(reason(limiter.publish(here, None, 6)), Ok(()));
-        assert_eq!(reason(limiter.publish(there, Some(&[2; 32]), 4)), Ok(()));
-        assert_eq!((limiter.publish_at_once(true), limiter.publish_at_once(false)), (1, 1));
+        let charge = |address, key: Option<u8>, events| {
+            let outcome = limiter.publish_quota(address, || key.map(|key| [key; 32])).charge(events);
+            outcome.map_err(|exceeded| (exceeded.reason, exceeded.retry_after.is_some()))
+        };
+        assert_eq!(charge(here, Some(1), 4), Ok(()));
+        assert_eq!(charge(here, Some(1), 1), Err((Reason::PublishRatePerKey, true)));
+        assert_eq!(charge(here, Some(2), 5), Err((Reason::PublishRatePerKey, false)));
+        assert_eq!(charge(here, None, 11), Err((Reason::PublishRate, false)));
+        // Events that were refused because of their key did not count for the address.
+        assert_eq!(charge(here, None, 7), Err((Reason::PublishRate, true)));
+        assert_eq!(charge(here, None, 6), Ok(()));
+        assert_eq!(charge(there, Some(2), 4), Ok(()));
+        for key in [Some([1; 32]), None] {
+            assert_eq!(limiter.publish_quota(here, || key).max_batch(), 1);
+        }
     }
 }

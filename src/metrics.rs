@@ -352,16 +352,16 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::{Limiter, Limits};
+    use crate::limit::{Connections, Limiter, Limits};
 
     #[test]
     fn a_connection_is_counted_as_long_as_its_guard_lives() {
         let metrics = Arc::new(Metrics::new(2));
-        let limiter = Limiter::new(&Limits::default(), 2, "setting", 1);
+        let limiter = Limiter::new(&Limits::default(), Connections::new(Some(2), "setting", 1, None));
         let permit = || limiter.connect([127, 0, 0, 1].into()).unwrap();
         let mut first = ConnectionGuard::new(metrics.clone(), permit(), 0);
         let second = ConnectionGuard::new(metrics.clone(), permit(), 1);
-        assert!(limiter.is_full());
+        assert!(limiter.connections.is_full());
         first.streams();
         first.streams();
         let stats = Stats(metrics.clone());
@@ -370,6 +370,6 @@ mod tests {
         assert_eq!((stats.read().connections, stats.read().streams), (1, 0));
         drop(second);
         assert_eq!(stats.read(), ServerStats::default());
-        assert!(!limiter.is_full());
+        assert!(!limiter.connections.is_full());
     }
 }

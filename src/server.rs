@@ -27,7 +27,7 @@ pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
 use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
-use crate::limit::Limiter;
+use crate::limit::{Connections, Limiter};
 pub use crate::limit::{InvalidRate, Limits, Rate};
 use crate::metrics::{Metrics, Stats};
 use crate::presence::{ClientIds, Clients};
@@ -198,7 +198,9 @@ impl Builder {
         let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
         let metrics = Arc::new(Metrics::new(self.shards));
         let room = files::room(self.limits.max_connections, self.shards)?;
-        let limiter = Arc::new(Limiter::new(&self.limits, room.connections, room.set_by, room.turned_away));
+        let max_per_address = self.limits.max_connections_per_address;
+        let connections = Connections::new(room.connections, room.set_by, room.turned_away, max_per_address);
+        let limiter = Arc::new(Limiter::new(&self.limits, connections));
         Ok(Server { builder: self, listeners, metrics, limiter, reserved_files: room.reserved })
     }
 }
@@ -285,7 +287,7 @@ impl Server {
                 tokio::select! {
                     _ = seconds.tick() => {
                         builder.hub.sweep();
-                        limiter.keep_house();
+                        limiter.maintain();
                     }
                     () = builder.access.replaced.notified() => builder.access.look_at(&clients).await,
                 }

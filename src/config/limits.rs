@@ -231,13 +231,13 @@ impl LimitSettings {
     /// Reads all of them, in the order in which they are reported.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let limits = Limits {
-            max_connections: reader.get(&MAX_CONNECTIONS).map(|max| if max == 0 { usize::MAX } else { max }),
-            max_connections_per_address: reader.get(&MAX_CONNECTIONS_PER_ADDRESS),
+            max_connections: reader.get(&MAX_CONNECTIONS).and_then(unlimited_if_0),
+            max_connections_per_address: unlimited_if_0(reader.get(&MAX_CONNECTIONS_PER_ADDRESS)),
             connect_rate: reader.get(&CONNECT_RATE),
             publish_rate: reader.get(&PUBLISH_RATE),
             publish_rate_per_key: reader.get(&PUBLISH_RATE_PER_KEY),
-            max_firehose: reader.get(&MAX_FIREHOSE),
-            max_silent_topics: reader.get(&MAX_SILENT_TOPICS),
+            max_firehose: unlimited_if_0(reader.get(&MAX_FIREHOSE)),
+            max_silent_topics: unlimited_if_0(reader.get(&MAX_SILENT_TOPICS)),
         };
         Self {
             limits,
@@ -276,6 +276,10 @@ impl LimitSettings {
             ..options
         }
     }
+}
+
+fn unlimited_if_0(limit: usize) -> Option<usize> {
+    (limit > 0).then_some(limit)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a client asked for, and was granted.
 
 use crate::hub::{Opening, Subscription};
-use crate::limit::FirehosePermit;
+use crate::limit::Permit;
 use crate::presence::Registration;
 
 /// What a client asked for, and was granted.
@@ -15,7 +15,7 @@ pub(crate) struct StreamRequest {
     /// Whether that is an event, or else a comment.
     pub(crate) takes_heartbeats: bool,
     /// For those who look at every event.
-    pub(crate) firehose: Option<FirehosePermit>,
+    pub(crate) firehose: Option<Permit>,
 }
 
 /// What happens to a client that lagged.

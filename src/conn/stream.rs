@@ -32,7 +32,7 @@ use super::request::{OnLag, StreamRequest};
 use super::shard::{Shard, StreamOptions};
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, Gap, GapReason, MAX_FRAMES, Offer, Sample, Subscription};
-use crate::limit::FirehosePermit;
+use crate::limit::Permit;
 use crate::metrics::{ConnectionGuard, Ending};
 use crate::presence::{ClientId, Registration, WARNING};
 use crate::wire::{chunk, sse};
@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     subscription: Box<Subscription>,
     registration: Registration,
     /// In memory of its own, as well.
-    _held: Box<(ConnectionGuard, Option<FirehosePermit>)>,
+    _held: Box<(ConnectionGuard, Option<Permit>)>,
     /// Bytes that were begun, or that come before the next frame.
     pending: Bytes,
     last_write: Second,

@@ -141,7 +141,7 @@ impl Snapshot {
             ended: Ending::ALL.iter().map(|&ending| (ending.as_str(), counts.ended(ending))).collect(),
             gaps: GapReason::ALL.iter().map(|&reason| (reason.as_str(), counts.gaps(reason as usize))).collect(),
             refusals: counts.refusals(),
-            max_connections: routes.limiter.max_connections(),
+            max_connections: routes.limiter.connections.max(),
             rejections: counts.rejections(),
             publish_errors: counts.publish_errors(),
             publish_latency: counts.publish_latency(),

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::auth::Refusal;
 use crate::hub::relay::NotCaughtUp;
 use crate::hub::{Outcome, PublishError};
-use crate::limit::{LimitExceeded, Reason};
+use crate::limit::{LimitExceeded, QuotaTimeout, Reason};
 use crate::position::StreamPosition;
 use crate::wire::publication::InvalidPublication;
 
@@ -171,6 +171,12 @@ impl From<LimitExceeded> for Problem {
         let seconds = |wait: Duration| u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
         let (retry_after, limit) = (over.retry_after.map(seconds), Some(over.reason));
         Self { retry_after, limit, ..Self::new(status, over.detail) }
+    }
+}
+
+impl From<QuotaTimeout> for Problem {
+    fn from(error: QuotaTimeout) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string())
     }
 }
 

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::admit::Permit;
-use super::publish_quota::PublishQuota;
 use super::{Routes, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
 use crate::hub::{PublishError, Published};
+use crate::limit::PublishQuota;
 use crate::topic::Topic;
 use crate::wire::publication::{parse_events, parse_payload};
 

@@ -111,8 +111,8 @@ pub(super) fn ready(routes: &Routes) -> Result<Response<Full<Bytes>>, Problem> {
         "draining: the server is shutting down"
     } else if routes.shard.metrics.is_accepting_paused() {
         "no file descriptor is left: raise the limit on open files (ulimit -n)"
-    } else if let (true, Some(max)) = (routes.limiter.is_full(), routes.limiter.max_connections()) {
-        let set_by = routes.limiter.max_connections_set_by();
+    } else if let (true, Some(max)) = (routes.limiter.connections.is_full(), routes.limiter.connections.max()) {
+        let set_by = routes.limiter.connections.set_by();
         return Err(Problem::unavailable(format!("all {max} connections are taken ({set_by})")));
     } else {
         return Ok(json_response(&json!({"status": "ready"})));

@@ -1,9 +1,9 @@
-//! Whom a limit takes for one.
+//! The limit key: an IPv4 address or an IPv6 /64.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An IPv4 address, or an IPv6 network of 64 bits. An IPv4 address that is written as an IPv6 one is an IPv4 address.
+/// An IPv4 address or an IPv6 /64. An IPv4-mapped IPv6 address counts as the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Peer {
     V4(Ipv4Addr),
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_of_64_bits_is_one_and_an_ipv4_address_is_one() {
+    fn addresses_of_one_ipv6_64_are_the_same_peer() {
         for (one, other, are_same) in [
             ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
             ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_as_people_write_it() {
+    fn displays_as_an_address_or_a_network() {
         assert_eq!(peer("::ffff:10.0.0.1").to_string(), "10.0.0.1");
         assert_eq!(peer("2001:db8:1:2::7").to_string(), "2001:db8:1:2::/64");
     }

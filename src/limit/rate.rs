@@ -1,11 +1,10 @@
-//! So many a second, for each of very many.
+//! Keyed GCRA rate limiting with bounded memory.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
@@ -15,11 +14,13 @@ use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
-/// How many keys a rate tells apart. One that is forgotten begins anew with its whole allowance, so only those are
-/// forgotten who would have it anyway.
+use crate::sync::{Mutex, lock};
+
+/// The number of keys that a rate tracks. An evicted key starts over with its whole burst, therefore only keys that have it
+/// anyway are evicted.
 pub(super) const MAX_KEYS: usize = 1 << 16;
 
-/// So many a second, and so many at once. Written `100`, or `100:500` where the second number is how many may come at once.
+/// A sustained rate a second, and a burst. Written `100`, or `100:500` with a burst of 500.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     per_second: NonZeroU32,
@@ -27,7 +28,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// None when one of them is 0.
+    /// Returns `None` if one of them is 0.
     pub const fn new(per_second: u32, burst: u32) -> Option<Self> {
         match (NonZeroU32::new(per_second), NonZeroU32::new(burst)) {
             (Some(per_second), Some(burst)) => Some(Self { per_second, burst }),
@@ -35,29 +36,27 @@ impl Rate {
         }
     }
 
-    /// How many a second there may be in the long run.
+    /// The sustained rate a second.
     pub const fn per_second(self) -> u32 {
         self.per_second.get()
     }
 
-    /// How many may come at once, after a while without any.
+    /// The number that may come at once after an idle time.
     pub const fn burst(self) -> u32 {
         self.burst.get()
     }
 }
 
-/// A text is no [`Rate`].
+/// The text is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "must be a number a second, such as 100, or with how many may come at once, such as 100:500; both from 1 to 1000000000"
-)]
+#[error("expected a rate a second such as 100, or a rate and a burst such as 100:500, both from 1 to 1000000000")]
 pub struct InvalidRate;
 
 impl FromStr for Rate {
     type Err = InvalidRate;
 
     fn from_str(text: &str) -> Result<Self, InvalidRate> {
-        // Governor counts in nanoseconds: of more a second each would come to nothing.
+        // governor counts in nanoseconds: at a higher rate, each event would take none.
         let number = |text: &str| text.trim().parse().ok().filter(|&number: &u32| number <= 1_000_000_000);
         let (per_second, burst) = text.split_once(':').unwrap_or((text, text));
         number(per_second).zip(number(burst)).and_then(|(rate, burst)| Self::new(rate, burst)).ok_or(InvalidRate)
@@ -74,16 +73,16 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Why something does not go now.
+/// Why a charge was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Denied {
-    /// It will go after this time, if nobody else takes it.
+pub(super) enum Denied {
+    /// It succeeds after this time, unless another charge comes first.
     NotYet(Duration),
-    /// It is more than may ever come at once.
+    /// It exceeds the burst.
     Never,
 }
 
-/// A rate that each key has for itself.
+/// A rate limiter with one allowance for each key.
 pub(super) struct Meter<K: Hash + Eq + Clone, C: Clock = DefaultClock> {
     rate: Rate,
     limiter: RateLimiter<K, Store<K>, C, NoOpMiddleware<C::Instant>>,
@@ -98,7 +97,7 @@ impl<K: Hash + Eq + Clone> Meter<K> {
 impl<K: Hash + Eq + Clone, C: Clock> Meter<K, C> {
     fn with(rate: Rate, clock: C, max_keys: usize) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let store = Store { max_keys, states: Mutex::new(States { of_key: HashMap::new(), of_the_others: None }) };
+        let store = Store { max_keys, states: Mutex::new(States { tracked: HashMap::new(), untracked: None }) };
         Self { rate, limiter: RateLimiter::new(quota, store, clock) }
     }
 
@@ -106,8 +105,8 @@ impl<K: Hash + Eq + Clone, C: Clock> Meter<K, C> {
         self.rate
     }
 
-    /// Takes `count` of what `key` has left, or none.
-    pub(super) fn take(&self, key: &K, count: usize) -> Result<(), Denied> {
+    /// Charges `count` to `key`, all or none.
+    pub(super) fn charge(&self, key: &K, count: usize) -> Result<(), Denied> {
         let Some(count) = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)) else { return Ok(()) };
         match self.limiter.check_key_n(key, count) {
             Ok(Ok(())) => Ok(()),
@@ -116,28 +115,33 @@ impl<K: Hash + Eq + Clone, C: Clock> Meter<K, C> {
         }
     }
 
-    /// Forgets those who have all their allowance again.
-    pub(super) fn forget_the_quiet(&self) {
+    /// Charges `count` to `key` once it is available, and returns whether that took time. A `count` above the burst is not
+    /// charged.
+    pub(super) async fn charge_when_available(&self, key: &K, count: usize) -> bool {
+        let mut has_waited = false;
+        while let Err(Denied::NotYet(wait)) = self.charge(key, count) {
+            has_waited = true;
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        }
+        has_waited
+    }
+
+    /// Evicts the keys that have their whole burst available.
+    pub(super) fn evict_idle(&self) {
         self.limiter.retain_recent();
     }
 }
 
-/// When each key will have its whole allowance again, for a bounded number of keys.
+/// The time at which each key has its whole burst again, for a bounded number of keys.
 struct Store<K> {
     max_keys: usize,
     states: Mutex<States<K>>,
 }
 
 struct States<K> {
-    of_key: HashMap<K, Nanos>,
-    /// What keys share for which there is no room.
-    of_the_others: Option<Nanos>,
-}
-
-impl<K> Store<K> {
-    fn states(&self) -> MutexGuard<'_, States<K>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    tracked: HashMap<K, Nanos>,
+    /// The allowance that untracked keys share.
+    untracked: Option<Nanos>,
 }
 
 impl<K: Hash + Eq + Clone> StateStore for Store<K> {
@@ -147,38 +151,38 @@ impl<K: Hash + Eq + Clone> StateStore for Store<K> {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let States { of_key, of_the_others } = &mut *self.states();
-        if let Some(state) = of_key.get_mut(key) {
+        let States { tracked, untracked } = &mut *lock(&self.states);
+        if let Some(state) = tracked.get_mut(key) {
             let (outcome, next) = decide(Some(*state))?;
             *state = next;
             return Ok(outcome);
         }
-        if of_key.len() < self.max_keys {
+        if tracked.len() < self.max_keys {
             let (outcome, next) = decide(None)?;
-            of_key.insert(key.clone(), next);
+            tracked.insert(key.clone(), next);
             return Ok(outcome);
         }
-        let (outcome, next) = decide(*of_the_others)?;
-        *of_the_others = Some(next);
+        let (outcome, next) = decide(*untracked)?;
+        *untracked = Some(next);
         Ok(outcome)
     }
 }
 
 impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Store<K> {
     fn retain_recent(&self, drop_below: Nanos) {
-        let States { of_key, .. } = &mut *self.states();
-        of_key.retain(|_, state| *state > drop_below);
-        if of_key.capacity() > 4 * of_key.len() + 1024 {
-            of_key.shrink_to_fit();
+        let States { tracked, .. } = &mut *lock(&self.states);
+        tracked.retain(|_, state| *state > drop_below);
+        if tracked.capacity() > 4 * tracked.len() + 1024 {
+            tracked.shrink_to_fit();
         }
     }
 
     fn shrink_to_fit(&self) {
-        self.states().of_key.shrink_to_fit();
+        lock(&self.states).tracked.shrink_to_fit();
     }
 
     fn len(&self) -> usize {
-        self.states().of_key.len()
+        lock(&self.states).tracked.len()
     }
 
     fn is_empty(&self) -> bool {
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_written_as_one_number_or_two() {
+    fn a_rate_is_one_number_or_a_rate_and_a_burst() {
         for (text, expected) in [
             ("100", Rate::new(100, 100)),
             (" 100:500 ", Rate::new(100, 500)),
@@ -219,42 +223,42 @@ mod tests {
     }
 
     #[test]
-    fn after_the_burst_each_key_gets_its_rate_and_is_told_how_long_to_wait() {
+    fn after_its_burst_each_key_gets_its_rate_and_the_time_to_wait() {
         let (meter, clock) = meter("10:30", 8);
-        assert_eq!(meter.take(&1, 30), Ok(()));
-        assert_eq!(meter.take(&1, 1), Err(Denied::NotYet(Duration::from_millis(100))));
-        assert_eq!(meter.take(&1, 5), Err(Denied::NotYet(Duration::from_millis(500))));
-        assert_eq!(meter.take(&1, 31), Err(Denied::Never));
-        assert_eq!(meter.take(&2, 30), Ok(()), "the others have theirs");
+        assert_eq!(meter.charge(&1, 30), Ok(()));
+        assert_eq!(meter.charge(&1, 1), Err(Denied::NotYet(Duration::from_millis(100))));
+        assert_eq!(meter.charge(&1, 5), Err(Denied::NotYet(Duration::from_millis(500))));
+        assert_eq!(meter.charge(&1, 31), Err(Denied::Never));
+        assert_eq!(meter.charge(&2, 30), Ok(()), "each key has its own allowance");
         clock.advance(Duration::from_millis(500));
-        assert_eq!(meter.take(&1, 5), Ok(()));
-        assert_eq!(meter.take(&1, 1), Err(Denied::NotYet(Duration::from_millis(100))));
-        assert_eq!(meter.take(&1, 0), Ok(()));
+        assert_eq!(meter.charge(&1, 5), Ok(()));
+        assert_eq!(meter.charge(&1, 1), Err(Denied::NotYet(Duration::from_millis(100))));
+        assert_eq!(meter.charge(&1, 0), Ok(()));
     }
 
     #[test]
-    fn over_very_many_keys_the_new_ones_share_and_the_known_keep_their_own() {
+    fn untracked_keys_share_one_allowance_and_tracked_keys_keep_theirs() {
         let (meter, clock) = meter("10:30", 3);
         for key in 0..3 {
-            assert_eq!(meter.take(&key, 1), Ok(()));
+            assert_eq!(meter.charge(&key, 1), Ok(()));
         }
-        assert_eq!(meter.take(&3, 30), Ok(()));
-        assert!(matches!(meter.take(&4, 1), Err(Denied::NotYet(_))), "they share one allowance");
-        assert_eq!(meter.take(&0, 29), Ok(()), "who is known has its own");
+        assert_eq!(meter.charge(&3, 30), Ok(()));
+        assert!(matches!(meter.charge(&4, 1), Err(Denied::NotYet(_))), "untracked keys share one allowance");
+        assert_eq!(meter.charge(&0, 29), Ok(()), "a tracked key has its own");
         assert_eq!(meter.limiter.len(), 3);
         clock.advance(Duration::from_secs(4));
-        meter.forget_the_quiet();
-        assert_eq!(meter.limiter.len(), 0, "whoever has its whole allowance need not be known");
-        assert_eq!(meter.take(&4, 30), Ok(()));
+        meter.evict_idle();
+        assert_eq!(meter.limiter.len(), 0, "a key with its whole burst is evicted");
+        assert_eq!(meter.charge(&4, 30), Ok(()));
     }
 
     #[test]
-    fn nobody_is_forgotten_while_it_would_gain_by_it() {
+    fn a_key_is_not_evicted_before_it_has_its_whole_burst_again() {
         let (meter, clock) = meter("10:30", 8);
-        assert_eq!(meter.take(&1, 30), Ok(()));
+        assert_eq!(meter.charge(&1, 30), Ok(()));
         clock.advance(Duration::from_secs(1));
-        meter.forget_the_quiet();
-        assert!(matches!(meter.take(&1, 11), Err(Denied::NotYet(_))));
-        assert_eq!(meter.take(&1, 10), Ok(()));
+        meter.evict_idle();
+        assert!(matches!(meter.charge(&1, 11), Err(Denied::NotYet(_))));
+        assert_eq!(meter.charge(&1, 10), Ok(()));
     }
 }

@@ -31,7 +31,7 @@ const SET_BY_FILES: &str = "by the limit on open files, ulimit -n; setting max_c
 /// What there are open files for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
-    pub(super) connections: usize,
+    pub(super) connections: Option<usize>,
     /// What the number of connections follows from, as in an error.
     pub(super) set_by: &'static str,
     pub(super) turned_away: usize,
@@ -54,14 +54,13 @@ fn room_within(wanted: Option<usize>, shards: usize, files: Option<u64>) -> Resu
     let room = files.saturating_sub(rest + TURNED_AWAY).max(files / 2);
     let turned_away = (files - room).saturating_sub(rest).max((files - room) / 8).min(TURNED_AWAY);
     let as_size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let wanted = wanted.filter(|&wanted| wanted != usize::MAX);
     if let Some(wanted) = wanted.filter(|&wanted| wanted as u64 > room) {
         return Err(format!(
             "max_connections = {wanted} is more than this process has open files for: with its limit of {files} there is \
              room for {room} connections; raise the limit (ulimit -n, LimitNOFILE=), or lower max_connections"
         ));
     }
-    let connections = wanted.unwrap_or(if files == u64::MAX { usize::MAX } else { as_size(room) });
+    let connections = wanted.or((files != u64::MAX).then(|| as_size(room)));
     let set_by = if wanted.is_some() { "setting max_connections" } else { SET_BY_FILES };
     let reserved = as_size((turned_away / 8).max(2));
     Ok(Room { connections, set_by, turned_away: as_size(turned_away), reserved })
@@ -108,17 +107,15 @@ mod tests {
     #[test]
     fn connections_leave_open_files_to_the_rest_of_the_process() {
         let room = |wanted, files| room_within(wanted, 2, files).map(|room| (room.connections, room.turned_away));
-        assert_eq!(room(None, Some(20_000)), Ok((19_800, 64)));
-        assert_eq!(room(None, Some(64)), Ok((32, 4)));
-        assert_eq!(room(None, None), Ok((usize::MAX, 64)));
-        assert_eq!(room(Some(19_800), Some(20_000)), Ok((19_800, 64)));
-        assert_eq!(room(Some(usize::MAX), Some(64)), Ok((32, 4)));
-        assert_eq!(room(Some(usize::MAX), None), Ok((usize::MAX, 64)));
-        assert_eq!(room(Some(1_000_000), None), Ok((1_000_000, 64)));
+        assert_eq!(room(None, Some(20_000)), Ok((Some(19_800), 64)));
+        assert_eq!(room(None, Some(64)), Ok((Some(32), 4)));
+        assert_eq!(room(None, None), Ok((None, 64)));
+        assert_eq!(room(Some(19_800), Some(20_000)), Ok((Some(19_800), 64)));
+        assert_eq!(room(Some(1_000_000), None), Ok((Some(1_000_000), 64)));
         let error = room(Some(19_801), Some(20_000)).unwrap_err();
         assert!(error.contains("max_connections = 19801") && error.contains("room for 19800"), "{error}");
         let set_by = |wanted| room_within(wanted, 2, Some(64)).unwrap().set_by;
-        assert_eq!([set_by(None), set_by(Some(usize::MAX))], [SET_BY_FILES; 2]);
+        assert_eq!(set_by(None), SET_BY_FILES);
         assert_eq!(set_by(Some(7)), "setting max_connections");
     }
 }

@@ -67,7 +67,7 @@ impl Shards {
     /// Gives the connection a place for as long as it takes to answer it with the limit's error, or with health or metrics.
     /// When there are too many of these connections as well, it is closed.
     fn turn_away(&self, socket: TcpStream, remote: SocketAddr, over: LimitExceeded) {
-        match self.limiter.turn_away(remote.ip()) {
+        match self.limiter.connections.admit_rejected(remote.ip()) {
             Some(permit) => self.hand_over(socket, remote, permit, Some(over)),
             None => {
                 tracing::debug!(%remote, reason = over.reason.as_str(), "closed at once");

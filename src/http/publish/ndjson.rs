@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use super::super::Options;
 use super::super::admit::Permit;
 use super::super::problem::Problem;
-use super::super::publish_quota::PublishQuota;
 use super::{answer, timed};
 use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{Outcome, PublishError, Published};
+use crate::limit::PublishQuota;
 use crate::wire::lines::{Lines, TooLong};
 use crate::wire::publication::parse_event;
 
@@ -141,7 +141,7 @@ impl Progress {
                 let first_line = turn.first_line;
                 // An upload that is faster than its rate waits, and its socket with it.
                 let waited = quota.charge_when_available(turn.events.len(), options.upload_timeout).await;
-                if waited.map_err(|problem| self.stopped_at(first_line, problem))? {
+                if waited.map_err(|error| self.stopped_at(first_line, error.into()))? {
                     permit.goes_on().map_err(|problem| self.stopped_at(first_line, problem))?;
                     let may = turn.events.iter().try_for_each(|event| permit.publishes(event.topic()));
                     may.map_err(|problem| self.stopped_at(first_line, problem))?;

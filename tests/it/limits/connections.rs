@@ -108,7 +108,7 @@ fn those_who_are_told_to_go_are_few_at_a_time_and_of_each_address_and_the_others
 #[test]
 fn each_address_has_its_own_number_of_connections() {
     run(async {
-        let server = limited(Limits { max_connections_per_address: 2, ..Limits::default() });
+        let server = limited(Limits { max_connections_per_address: Some(2), ..Limits::default() });
         let from =
             async |last: u8| ask_on(Client::connect_from([127, 0, 0, last], server.address).await, "/stream").await;
         let mut streams = Vec::new();
@@ -118,7 +118,11 @@ fn each_address_has_its_own_number_of_connections() {
         }
         let mut client = Client::connect_from([127, 0, 0, 2], server.address).await;
         let refused = client.get("/stream").await;
-        assert_problem(&refused, 429, &["127.0.0.2 has 2 connections", "max_connections_per_address"]);
+        assert_problem(
+            &refused,
+            429,
+            &["127.0.0.2 has reached the limit of 2 connections", "max_connections_per_address"],
+        );
         assert_eq!(refused.head.header("retry-after"), Some("5"));
         assert_eq!(refused.head.header("connection"), Some("close"));
         let mut client = Client::connect_from([127, 0, 0, 2], server.address).await;
@@ -136,13 +140,13 @@ fn an_ipv6_network_counts_as_one_address() {
         return;
     }
     run(async {
-        let limits = Limits { max_connections_per_address: 1, ..Limits::default() };
+        let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
         let server = with(limits, |builder| builder.listen((Ipv6Addr::LOCALHOST, 0).into()));
         let address = server.addresses[1];
         let mut first = Client::connect_v6(address).await;
         first.get("/health").await.ok();
         let refused = Client::connect_v6(address).await.get("/").await;
-        assert_problem(&refused, 429, &["::/64 has 1 connections"]);
+        assert_problem(&refused, 429, &["::/64 has reached the limit of 1 connections"]);
         server.get("/").await;
     });
 }
@@ -160,7 +164,7 @@ fn an_address_may_connect_so_often_a_second() {
                 inside += 1;
                 continue;
             }
-            assert_problem(&answer, 429, &["127.0.0.2 opens connections faster", "connect_rate"]);
+            assert_problem(&answer, 429, &["127.0.0.2 opens connections too fast", "connect_rate"]);
             assert_eq!(answer.head.header("retry-after"), Some("1"));
         }
         // One more for each second that this took.
@@ -184,10 +188,7 @@ fn more_connections_than_there_are_open_files_for_are_refused_at_the_start() {
 #[test]
 fn without_a_number_connections_are_limited_by_open_files() {
     run(async {
-        let (unlimited, derived) = (limited(at_most(usize::MAX)), Server::start());
-        let [unlimited, derived] = [unlimited.get("/metrics/json").await.ok(), derived.get("/metrics/json").await.ok()];
-        for metrics in [unlimited, derived] {
-            assert!(metrics["connections"]["max"].as_u64().unwrap() > 100, "{metrics}");
-        }
+        let metrics = Server::start().get("/metrics/json").await.ok();
+        assert!(metrics["connections"]["max"].as_u64().unwrap() > 100, "{metrics}");
     });
 }

@@ -13,7 +13,12 @@ use crate::support::{Block, Client, Server, assert_problem, event, request, run,
 
 /// Room for two connections, of which one may be a subscriber of everything.
 fn tight() -> Limits {
-    Limits { max_connections: Some(2), max_firehose: 1, max_connections_per_address: 2, ..Limits::default() }
+    Limits {
+        max_connections: Some(2),
+        max_firehose: Some(1),
+        max_connections_per_address: Some(2),
+        ..Limits::default()
+    }
 }
 
 /// Of both limits on connections, that of the address is the first to say so.

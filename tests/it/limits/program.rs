@@ -127,7 +127,7 @@ fn with_all_connections_taken_health_and_metrics_are_answered_on_new_ones() {
                 ("/health/live", 200, "live"),
                 ("/health/ready", 503, full),
                 ("/metrics", 200, "fanline_max_connections 32"),
-                ("/stream", 503, "its limit is 32 (by the limit on open files, ulimit -n"),
+                ("/stream", 503, "its limit of 32 connections (by the limit on open files, ulimit -n"),
             ] {
                 let (answer, took) = ask(&server, path);
                 assert!(answer.status == status && answer.body.contains(part), "{round}: {path}: {answer:?}");

@@ -32,12 +32,12 @@ fn an_address_publishes_its_burst_and_is_told_when_to_come_again() {
         let began = Instant::now();
         assert_eq!(server.post("/publish", JSON, batch(10)).await.ok()["published"], 10);
         let refused = server.post("/publish", JSON, batch(9)).await;
-        assert_problem(&refused, 429, &["127.0.0.1", "1 events a second", "10 at once", "publish_rate", "nothing"]);
+        assert_problem(&refused, 429, &["127.0.0.1", "1 events a second", "bursts of 10", "publish_rate", "nothing"]);
         let wait: u64 = refused.head.header("retry-after").unwrap().parse().unwrap();
         assert!((9 - began.elapsed().as_secs().min(9)..=9).contains(&wait), "{wait} s");
         assert_eq!(server.hub.stats().published, 10, "a batch is all or nothing");
         let never = server.post("/publish", JSON, batch(11)).await;
-        assert_problem(&never, 413, &["11 events", "10 may be published at once", "publish_rate", "x-ndjson"]);
+        assert_problem(&never, 413, &["at most 10 events", "this one has 11", "publish_rate", "x-ndjson"]);
         assert_eq!(never.head.header("retry-after"), None);
 
         let mut other = Client::connect_from([127, 0, 0, 2], server.address).await;

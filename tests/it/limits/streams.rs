@@ -8,12 +8,12 @@ use crate::support::{assert_problem, run, until};
 #[test]
 fn of_those_who_want_everything_exactly_as_many_get_it_as_the_limit_says() {
     run(async {
-        let server = limited(Limits { max_firehose: 3, ..Limits::default() });
+        let server = limited(Limits { max_firehose: Some(3), ..Limits::default() });
         let mut streams = rush(&server, "/stream", 40).await;
         assert_eq!(streams.len(), 3);
         for target in ["/stream?topics=a,**", "/stream?topics=news.*", "/stream?topics="] {
             let refused = server.get(target).await;
-            assert_problem(&refused, 503, &["3 subscribers", "the limit is 3", "max_firehose"]);
+            assert_problem(&refused, 503, &["limit of 3 subscriptions to everything", "max_firehose"]);
             assert_eq!(refused.head.header("retry-after"), Some("5"));
         }
         // Whoever names topics costs their events only.
@@ -33,13 +33,13 @@ fn of_those_who_want_everything_exactly_as_many_get_it_as_the_limit_says() {
 #[test]
 fn subscribers_name_so_many_topics_without_an_event_and_not_one_more() {
     run(async {
-        let server = limited(Limits { max_silent_topics: 10, ..Limits::default() });
+        let server = limited(Limits { max_silent_topics: Some(10), ..Limits::default() });
         let mut streams = rush(&server, "/stream?topics=a,b,c,d", 20).await;
         assert_eq!(streams.len(), 20, "these are four topics");
         let crowd = rush_for(&server, (0..20).map(|n| format!("/stream?topics=a,x{n}"))).await;
         assert_eq!(crowd.len(), 6);
         let refused = server.get("/stream?topics=a,y").await;
-        assert_problem(&refused, 503, &["more than 10 topics", "max_silent_topics"]);
+        assert_problem(&refused, 503, &["limit of 10 topics", "max_silent_topics"]);
         assert_eq!(refused.head.header("retry-after"), Some("5"));
         assert_eq!(server.get("/metrics/json").await.ok()["refusals_by_reason"]["silent_topics"], 14 + 1);
         // Patterns and what is known are not concerned, and what has an event leaves its place to another.
@@ -57,7 +57,7 @@ fn subscribers_name_so_many_topics_without_an_event_and_not_one_more() {
 #[test]
 fn a_place_is_not_taken_by_a_subscription_that_is_refused_for_something_else() {
     run(async {
-        let server = limited(Limits { max_firehose: 1, ..Limits::default() });
+        let server = limited(Limits { max_firehose: Some(1), ..Limits::default() });
         for target in ["/stream?heartbeat=0", "/stream?topics=*,a*b", "/stream?on_lag=x"] {
             assert!(matches!(ask(&server, target).await, Outcome::Refused(head) if head.status == 400));
         }
