@@ -1,16 +1,18 @@
-//! The layers of the crate: imports point down only. This reads the sources, because no compiler enforces it.
+//! The layers of the crate: a module uses only modules below it. The compiler does not check this, so the test reads the
+//! sources.
 
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use source::{Crate, Use};
+use source::{Item, paths, read};
 
-/// A module of the library, and what it may use: of the crate, and of others where that is restricted.
+/// Modules, and the modules and crates that they may use.
 struct Rule {
     modules: &'static [&'static str],
     may_use: &'static [&'static str],
+    /// All dependencies, unless some are named.
     externals: Option<&'static [&'static str]>,
 }
 
@@ -40,39 +42,43 @@ const LIBRARY: &[Rule] = &[
     Rule { modules: &["auth"], may_use: &["topic"], externals: None },
     Rule { modules: &["limit"], may_use: &[], externals: Some(&["governor", "thiserror", "tracing"]) },
     Rule { modules: &["conn"], may_use: LAYERS_0_TO_3, externals: None },
-    // Of the hub it sees what anybody sees.
     Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "hub"], externals: None },
     Rule { modules: &["http"], may_use: LAYERS_0_TO_4, externals: None },
     Rule { modules: &["server"], may_use: LAYERS_0_TO_5, externals: None },
-    // Of tests and fuzzers only.
+    // For tests and fuzzers.
     Rule { modules: &["fuzz"], may_use: LAYERS_0_TO_5, externals: None },
 ];
 
-/// The binary sees the library as anybody does: as `fanline`, whose private parts the compiler keeps from it.
+/// The binary uses the library as `fanline`, and the compiler keeps private names from it.
 const BINARY: &[Rule] = &[
     Rule { modules: &["producer"], may_use: &[], externals: None },
     Rule { modules: &["config"], may_use: &["producer"], externals: None },
     Rule { modules: &["cli"], may_use: &["producer", "config"], externals: None },
 ];
 
-/// What breaks the rules, in words.
-fn violations(rules: &[Rule], source: &Crate, dependencies: &BTreeSet<String>) -> Vec<String> {
+/// What breaks the rules, a sentence each.
+fn violations(rules: &[Rule], items: &[Item], dependencies: &BTreeSet<String>) -> Vec<String> {
+    let modules: BTreeSet<_> =
+        items.iter().filter(|item| !item.is_test).filter_map(|item| item.module.first()).collect();
     let mut found = Vec::new();
-    for module in source.modules() {
-        let Some(rule) = rules.iter().find(|rule| rule.modules.contains(&module.as_str())) else {
+    for module in &modules {
+        if !rules.iter().any(|rule| rule.modules.contains(&module.as_str())) {
             found.push(format!("`{module}` is in no layer: enter it in the table"));
-            continue;
-        };
-        for Use { file, line, path } in source.uses_of(&module) {
-            let place = format!("{file}:{line}: `{module}`");
-            match &path[..] {
+        }
+    }
+    for item in items.iter().filter(|item| !item.is_test) {
+        let Some(module) = item.module.first() else { continue };
+        let Some(rule) = rules.iter().find(|rule| rule.modules.contains(&module.as_str())) else { continue };
+        let paths = paths(item.tokens.clone(), &[]);
+        let is_import = paths.iter().any(|(_, path)| ["use", "extern"].contains(&path[0].as_str()));
+        for (line, path) in paths.into_iter().filter(|(_, path)| is_import || path.len() > 1) {
+            let place = format!("{}:{line}: `{module}`", item.file);
+            match &resolve(path, &item.module)[..] {
                 [root, name, ..] if root == "crate" => {
-                    let Some(target) = source.home_of(name) else {
-                        found.push(format!("{place} uses `crate::{name}`, which is neither a module nor exported"));
-                        continue;
-                    };
-                    if target != module && !rule.may_use.contains(&target.as_str()) {
-                        found.push(format!("{place} uses `{target}`, which is not below it"));
+                    if !modules.contains(name) {
+                        found.push(format!("{place} uses `crate::{name}`, which is not a module"));
+                    } else if name != module && !rule.may_use.contains(&name.as_str()) {
+                        found.push(format!("{place} uses `{name}`, which is not below it"));
                     }
                 }
                 [first, ..] => {
@@ -88,29 +94,38 @@ fn violations(rules: &[Rule], source: &Crate, dependencies: &BTreeSet<String>) -
     found
 }
 
+/// The path from the root of the crate, if it is relative to `module`.
+fn resolve(path: Vec<String>, module: &[String]) -> Vec<String> {
+    let is_relative = |segment: &&String| ["self", "super"].contains(&segment.as_str());
+    let (relative, rest) = path.split_at(path.iter().take_while(is_relative).count());
+    let ups = relative.iter().filter(|segment| *segment == "super").count();
+    match relative {
+        [] => path,
+        _ => [&["crate".to_owned()], &module[..module.len() - ups], rest].concat(),
+    }
+}
+
 #[test]
-fn the_modules_of_the_library_use_only_what_is_below_them() {
-    let library = read("lib.rs");
+fn library_modules_use_only_lower_layers() {
+    let library = read(&files(), "lib.rs", &[], false);
     assert_eq!(violations(LIBRARY, &library, &dependencies()), [""; 0]);
-    assert!(library.uses_of("http").iter().any(|found| found.path.starts_with(&["crate".into(), "hub".into()])));
+    let http = library.iter().filter(|item| item.module.first().is_some_and(|module| module == "http"));
+    let mut paths = http.flat_map(|item| paths(item.tokens.clone(), &[]));
+    assert!(paths.any(|(_, path)| path.starts_with(&["crate".into(), "hub".into()])), "http uses the hub");
 }
 
 #[test]
-fn the_binary_is_built_on_the_librarys_public_names() {
-    assert_eq!(violations(BINARY, &read("main.rs"), &dependencies()), [""; 0]);
+fn binary_uses_only_public_names_of_the_library() {
+    assert_eq!(violations(BINARY, &read(&files(), "main.rs", &[], false), &dependencies()), [""; 0]);
 }
 
 #[test]
-fn every_source_file_belongs_to_the_library_or_to_the_binary() {
-    let (library, binary) = (read("lib.rs"), read("main.rs"));
-    let known: BTreeSet<_> = library.files().chain(binary.files()).collect();
-    let on_disk = files();
-    let strays: Vec<_> = on_disk.keys().filter(|file| !known.contains(file)).collect();
+fn every_source_file_belongs_to_library_or_binary() {
+    let sources = files();
+    let items = ["lib.rs", "main.rs"].map(|root| read(&sources, root, &[], false));
+    let known: BTreeSet<_> = items.iter().flatten().map(|item| &item.file).collect();
+    let strays: Vec<_> = sources.keys().filter(|file| !known.contains(file)).collect();
     assert!(strays.is_empty(), "{strays:?}");
-}
-
-fn read(root: &str) -> Crate {
-    Crate::parse(root, &files()).unwrap()
 }
 
 /// All Rust files below `src`, by their path there.
@@ -148,38 +163,37 @@ fn dependencies() -> BTreeSet<String> {
     names
 }
 
-mod a_checker_that_can_fail {
+mod checker {
     use super::*;
 
     fn check(rules: &[Rule], files: &[(&str, &str)]) -> Vec<String> {
         let files: BTreeMap<_, _> = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let dependencies = ["bytes", "serde", "arc_swap", "tokio"].map(str::to_owned).into();
-        violations(rules, &Crate::parse("lib.rs", &files).unwrap(), &dependencies)
+        violations(rules, &read(&files, "lib.rs", &[], false), &dependencies)
     }
 
-    /// What is said of `hub`, with this source, in a crate that has all the modules.
-    fn of_hub(text: &str) -> Vec<String> {
-        let root = "mod event; pub mod hub; mod http; mod server; pub use server::Server; pub use event::{Event as E};";
+    /// Checks `hub` with this source, in a crate that has modules above and below it.
+    fn check_hub(text: &str) -> Vec<String> {
+        let root = "mod event; pub mod hub; mod http; mod server;";
         check(LIBRARY, &[("lib.rs", root), ("hub.rs", text), ("event.rs", ""), ("http.rs", ""), ("server.rs", "")])
     }
 
     #[test]
-    fn what_points_down_is_allowed() {
+    fn paths_to_lower_layers_are_allowed() {
         for text in [
             "use crate::event::Event;",
             "use crate::{event::{Event, EventName}, hub::Other};",
-            "use crate::E;",
             "fn f() -> crate::event::Event { crate::hub::g() }",
             "use self::http::X; mod http { use super::Y; }",
             "use serde::Serialize;",
             "pub(crate) fn f() {} pub(in crate::hub) fn g() {}",
         ] {
-            assert_eq!(of_hub(text), [""; 0], "{text}");
+            assert_eq!(check_hub(text), [""; 0], "{text}");
         }
     }
 
     #[test]
-    fn what_points_up_is_found_however_it_is_spelled() {
+    fn paths_to_upper_layers_are_found_in_every_spelling() {
         for text in [
             "use crate::http::Routes;",
             "use crate::http;",
@@ -201,23 +215,22 @@ mod a_checker_that_can_fail {
             "/* a comment /* within */ one */ use crate::http::Routes;",
             "// a comment\nuse crate::http::Routes; // another",
         ] {
-            let found = of_hub(text);
+            let found = check_hub(text);
             assert!(
                 !found.is_empty() && found.iter().all(|found| found.contains("uses `http`, which is not below it")),
                 "{text}: {found:?}"
             );
         }
-        assert_eq!(of_hub("use crate::Server;"), ["hub.rs:1: `hub` uses `server`, which is not below it"]);
     }
 
     #[test]
-    fn the_line_is_named() {
+    fn violations_name_the_line() {
         let text = "//! A line.\n\n/* two\nlines */\nconst TEXT: &str = \"two\nlines\";\nuse crate::http::X;";
-        assert_eq!(of_hub(text), ["hub.rs:7: `hub` uses `http`, which is not below it"]);
+        assert_eq!(check_hub(text), ["hub.rs:7: `hub` uses `http`, which is not below it"]);
     }
 
     #[test]
-    fn comments_texts_and_tests_may_say_what_they_like() {
+    fn comments_strings_and_tests_are_exempt() {
         for text in [
             "// use crate::http::Routes;",
             "//! [`Server`](crate::http::Routes)",
@@ -231,48 +244,45 @@ mod a_checker_that_can_fail {
             "#[cfg(test)] use crate::http::Routes;",
             "#[test] fn f() { crate::http::f() }",
         ] {
-            assert_eq!(of_hub(text), [""; 0], "{text}");
+            assert_eq!(check_hub(text), [""; 0], "{text}");
         }
     }
 
     #[test]
-    fn a_module_of_tests_may_stand_in_a_file_of_its_own() {
-        let files = |attribute: &str| {
+    fn modules_in_other_files_inherit_the_test_attribute() {
+        for (attribute, expected) in [
+            ("#[cfg(all(test, fanline_loom))]", &[][..]),
+            ("#[cfg(fanline_loom)]", &["hub/model.rs:1: `hub` uses `http`, which is not below it"]),
+        ] {
             let hub = format!("{attribute} mod model;");
-            check(
-                LIBRARY,
-                &[
-                    ("lib.rs", "mod hub; mod http;"),
-                    ("http.rs", ""),
-                    ("hub.rs", &hub),
-                    ("hub/model.rs", "use crate::http::X;"),
-                ],
-            )
-        };
-        assert_eq!(files("#[cfg(all(test, fanline_loom))]"), [""; 0]);
-        assert_eq!(files("#[cfg(fanline_loom)]"), ["hub/model.rs:1: `hub` uses `http`, which is not below it"]);
+            let root = ("lib.rs", "mod hub; mod http;");
+            let model = ("hub/model.rs", "use crate::http::X;");
+            assert_eq!(check(LIBRARY, &[root, ("http.rs", ""), ("hub.rs", &hub), model]), expected, "{attribute}");
+        }
     }
 
     #[test]
-    fn neighbours_of_one_layer_do_not_use_each_other_unless_they_may() {
-        let neighbours = |first: &str, second: &str| {
-            let root = format!("mod {first}; mod {second};");
-            let text = format!("use crate::{second}::X;");
-            check(LIBRARY, &[("lib.rs", &root), (&format!("{first}.rs"), &text), (&format!("{second}.rs"), "")])
-        };
-        assert_eq!(neighbours("wire", "ring").len(), 1);
-        assert_eq!(neighbours("ring", "wire").len(), 1);
-        assert_eq!(neighbours("metrics", "presence").len(), 0);
-        assert_eq!(neighbours("metrics", "hub").len(), 1);
-        assert_eq!(neighbours("event", "topic").len(), 0);
+    fn modules_of_one_layer_use_each_other_only_if_the_table_allows_it() {
+        for (user, used, count) in [
+            ("wire", "ring", 1),
+            ("ring", "wire", 1),
+            ("metrics", "presence", 0),
+            ("metrics", "hub", 1),
+            ("event", "topic", 0),
+        ] {
+            let root = format!("mod {user}; mod {used};");
+            let (user, used, text) = (format!("{user}.rs"), format!("{used}.rs"), format!("use crate::{used}::X;"));
+            assert_eq!(check(LIBRARY, &[("lib.rs", &root), (&user, &text), (&used, "")]).len(), count, "{user} {used}");
+        }
     }
 
     #[test]
-    fn the_lowest_layer_uses_no_crate_but_those_named() {
-        let of_event =
-            |text| check(LIBRARY, &[("lib.rs", "mod event; mod sync;"), ("event.rs", text), ("sync.rs", "")]);
+    fn lowest_layer_uses_only_named_crates() {
+        let check_file = |file, text| {
+            check(LIBRARY, &[("lib.rs", "mod event; mod sync;"), ("event.rs", ""), ("sync.rs", ""), (file, text)])
+        };
         for text in ["use bytes::Bytes;", "use std::sync::Arc;", "struct S { serde: u8 } fn f(s: S) { s.serde; }"] {
-            assert_eq!(of_event(text), [""; 0], "{text}");
+            assert_eq!(check_file("event.rs", text), [""; 0], "{text}");
         }
         for text in [
             "use serde::Serialize;",
@@ -280,39 +290,33 @@ mod a_checker_that_can_fail {
             "use {std::fmt, serde::Serialize};",
             "#[derive(serde::Serialize)] struct S;",
             "fn f() { ::serde::to_string() }",
+            "fn f() { let x = ::serde::to_string(); }",
             "extern crate serde;",
         ] {
-            assert_eq!(of_event(text), ["event.rs:1: `event` uses the crate `serde`"], "{text}");
+            assert_eq!(check_file("event.rs", text), ["event.rs:1: `event` uses the crate `serde`"], "{text}");
         }
-        assert_eq!(of_event("use arc_swap::ArcSwap;").len(), 1);
-        let sync = check(
-            LIBRARY,
-            &[("lib.rs", "mod sync;"), ("sync.rs", "mod real { use arc_swap::ArcSwap; use tokio::x; }")],
-        );
+        assert_eq!(check_file("event.rs", "use arc_swap::ArcSwap;").len(), 1);
+        let sync = check_file("sync.rs", "mod real { use arc_swap::ArcSwap; use tokio::x; }");
         assert_eq!(sync, ["sync.rs:1: `sync` uses the crate `tokio`"]);
     }
 
     #[test]
-    fn a_module_that_is_not_in_the_table_is_an_error() {
-        let found = check(LIBRARY, &[("lib.rs", "mod utils; mod hub { }"), ("utils/mod.rs", "")]);
+    fn unknown_modules_and_names_of_the_root_are_errors() {
+        let found = check(LIBRARY, &[("lib.rs", "mod utils; mod hub { }"), ("utils.rs", "")]);
         assert_eq!(found, ["`utils` is in no layer: enter it in the table"]);
-        let found = check(LIBRARY, &[("lib.rs", "mod hub;"), ("hub.rs", "use crate::nothing::X;")]);
-        assert_eq!(found, ["hub.rs:1: `hub` uses `crate::nothing`, which is neither a module nor exported"]);
+        for (text, name) in [("use crate::nothing::X;", "nothing"), ("use crate::Server;", "Server")] {
+            assert_eq!(check_hub(text), [format!("hub.rs:1: `hub` uses `crate::{name}`, which is not a module")]);
+        }
     }
 
     #[test]
-    fn a_producer_knows_nothing_of_the_command_line() {
-        let of_producer = |text| {
-            let root = "mod cli; mod config; mod producer; fn main() { cli::run() }";
-            check(
-                BINARY,
-                &[("lib.rs", root), ("cli.rs", "use crate::config::C;"), ("config.rs", ""), ("producer.rs", text)],
-            )
-        };
-        assert_eq!(of_producer("use fanline::Hub;"), [""; 0]);
-        assert_eq!(of_producer("use crate::config::C;").len(), 1);
-        assert_eq!(of_producer("use crate::cli::C;").len(), 1);
-        let taken_in = check(BINARY, &[("lib.rs", "mod hub;"), ("hub.rs", "")]);
-        assert_eq!(taken_in, ["`hub` is in no layer: enter it in the table"]);
+    fn producers_do_not_use_config_or_cli() {
+        let root = ("lib.rs", "mod cli; mod config; mod producer; fn main() { cli::run() }");
+        for (text, count) in [("use fanline::Hub;", 0), ("use crate::config::C;", 1), ("use crate::cli::C;", 1)] {
+            let cli = ("cli.rs", "use crate::config::C;");
+            assert_eq!(check(BINARY, &[root, cli, ("config.rs", ""), ("producer.rs", text)]).len(), count, "{text}");
+        }
+        let library_module = check(BINARY, &[("lib.rs", "mod hub;"), ("hub.rs", "")]);
+        assert_eq!(library_module, ["`hub` is in no layer: enter it in the table"]);
     }
 }
