@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanline::event::{Event, Payload};
-use fanline::hub::{Delivery, Hub, HubOptions, Interest, Start, Subscription};
+use fanline::hub::{Delivery, Hub, HubOptions, Start, Subscription, SubscriptionFilter};
 use fanline::topic::Topic;
 
 const SMALL: usize = 64;
@@ -78,15 +78,17 @@ fn replay(c: &mut Criterion) {
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("a full ring", |b| {
         b.iter_batched_ref(
-            || hub.subscribe(Interest::everything(), Start::Earliest).0,
+            || hub.subscribe(SubscriptionFilter::everything(), Start::Earliest).0,
             |subscription| assert_eq!(drain(subscription), EVENTS),
             BatchSize::SmallInput,
         );
     });
     group.throughput(Throughput::Elements(1));
-    let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::Live);
+    let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Live);
     group.bench_function("nothing at the head", |b| b.iter(|| drain(&mut subscription)));
-    group.bench_function("subscribe and leave", |b| b.iter(|| hub.subscribe(Interest::everything(), Start::Live)));
+    group.bench_function("subscribe and leave", |b| {
+        b.iter(|| hub.subscribe(SubscriptionFilter::everything(), Start::Live))
+    });
     group.finish();
 }
 
@@ -118,9 +120,8 @@ fn fan_out(c: &mut Criterion) {
         for subscribers in [1, 100, 1000] {
             let hub = short_hub();
             let topic = event("metric", &payload);
-            let interest = || Interest::of(["metric".parse().unwrap()]);
-            let mut subscriptions: Vec<_> =
-                (0..subscribers).map(|_| hub.subscribe(interest(), Start::Live).0).collect();
+            let filter = || SubscriptionFilter::of(["metric".parse().unwrap()]);
+            let mut subscriptions: Vec<_> = (0..subscribers).map(|_| hub.subscribe(filter(), Start::Live).0).collect();
             // Each has waited once, so that there is somebody to wake.
             subscriptions.iter_mut().for_each(|subscription| assert_eq!(drain(subscription), 0));
             group.throughput(Throughput::Elements((burst * subscribers) as u64));

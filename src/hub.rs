@@ -3,16 +3,16 @@
 //! `history` retains events in `channel`s (a ring for each topic, and the firehose), `sequencer` gives them their one
 //! order, `subscription` reads, `wake` tells readers that there is something to read.
 
-mod batch;
 mod channel;
+mod encoder;
+mod filter;
 mod frame;
 mod gap;
 mod history;
-mod interest;
 mod ledger;
+mod merge;
 mod numbering;
 pub mod relay;
-mod run;
 mod sampler;
 mod sequencer;
 mod subscription;
@@ -24,13 +24,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use batch::{Batch, MAX_FRAMES, Offer};
 use channel::Channel;
+pub use filter::{Start, SubscriptionFilter};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
-pub use interest::{Interest, Start};
+pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
 use relay::{Relay, Requester, Requests};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
@@ -47,11 +47,11 @@ use crate::topic::Topic;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// use fanline::event::{Event, Payload};
-/// use fanline::hub::{Delivery, Hub, Interest, Start};
+/// use fanline::hub::{Delivery, Hub, SubscriptionFilter, Start};
 /// use fanline::topic::Topic;
 ///
 /// let hub = Hub::default();
-/// let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::Live);
+/// let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Live);
 /// let topic = Topic::new("metric").unwrap();
 /// let published = hub.publish(Event::new(topic, Payload::json(r#"{"cpu": 45.2}"#))).await.unwrap();
 ///
@@ -240,12 +240,12 @@ impl Hub {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// use std::time::Duration;
     /// use fanline::event::{Event, Payload};
-    /// use fanline::hub::{GapReason, Hub, HubOptions, Interest, Published, Start};
+    /// use fanline::hub::{GapReason, Hub, HubOptions, SubscriptionFilter, Published, Start};
     /// use fanline::topic::Topic;
     ///
     /// let (hub, relay, mut requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
     /// relay.begin_after("1795186660123-41".parse().unwrap(), GapReason::Epoch);
-    /// let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::Live);
+    /// let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Live);
     /// tokio::spawn(async move {
     ///     let publication = requests.publications.recv().await.unwrap();
     ///     // Somebody else numbers the events, and tells everybody.
@@ -317,20 +317,20 @@ impl Hub {
         published.map(Some)
     }
 
-    /// Reads the events that `interest` takes, from `start` on. Whoever publishes wakes this subscription: for many of
+    /// Reads the events that `filter` takes, from `start` on. Whoever publishes wakes this subscription: for many of
     /// them a [`Server`](crate::Server) has its shards do that.
-    pub fn subscribe(&self, interest: Interest, start: Start) -> (Subscription, Opening) {
-        self.subscribe_in(&self.0.inline, interest, start, usize::MAX).expect("there are fewer than all")
+    pub fn subscribe(&self, filter: SubscriptionFilter, start: Start) -> (Subscription, Opening) {
+        self.subscribe_in(&self.0.inline, filter, start, usize::MAX).expect("there are fewer than all")
     }
 
     pub(crate) fn subscribe_in(
         &self,
         group: &crate::sync::Arc<WakeGroup>,
-        interest: Interest,
+        filter: SubscriptionFilter,
         start: Start,
         max_silent: usize,
     ) -> Result<(Subscription, Opening), TooManyTopics> {
-        Subscription::open(self.0.history.clone(), group.clone(), interest, start, max_silent)
+        Subscription::open(self.0.history.clone(), group.clone(), filter, start, max_silent)
     }
 
     /// The position of the newest event.
@@ -350,15 +350,15 @@ impl Hub {
         }
     }
 
-    /// How many events the channels that `interest` reads have had: a subscription that is up to date has passed as many.
+    /// How many events the channels that `filter` reads have had: a subscription that is up to date has passed as many.
     /// The firehose has those of the named topics too.
-    pub(crate) fn appended(&self, interest: &Interest) -> u64 {
+    pub(crate) fn appended(&self, filter: &SubscriptionFilter) -> u64 {
         let history = &self.0.history;
-        if interest.reads_firehose() {
+        if filter.reads_firehose() {
             return history.firehose.appended();
         }
         let topics = read(&history.topics);
-        interest.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
+        filter.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
     }
 
     /// Up to `limit` topics by name, from the one after `after` on, of which `is_wanted` says yes; and how many there are
@@ -417,11 +417,5 @@ impl Hub {
     }
 }
 
-#[cfg(all(test, not(fanline_loom)))]
+#[cfg(test)]
 mod tests;
-
-#[cfg(all(test, not(fanline_loom)))]
-mod reference;
-
-#[cfg(all(test, fanline_loom))]
-mod model;

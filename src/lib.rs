@@ -81,7 +81,7 @@
 //! | the dashboard | `http::demo` |
 //! | a last answer that reaches a client which is still sending | `http::linger` |
 //! | heartbeats, slow clients, farewells | `conn`, `conn::wheel`, `conn::notice` |
-//! | gaps and replay | `hub::subscription` (`place`, `missing`), `hub::gap` |
+//! | gaps and replay | `hub::subscription` (`start`, `gaps`), `hub::gap` |
 //! | resuming on a server that is behind | `hub::relay`, `backbone::archive` |
 //! | a Redis that lost events, or was replaced | `backbone::tail`, `backbone::confirmation` |
 //! | open files | `server::files` |

@@ -210,8 +210,5 @@ fn base_of(index: u64) -> u64 {
     index - index % SEGMENT as u64
 }
 
-#[cfg(all(test, not(fanline_loom)))]
+#[cfg(test)]
 mod tests;
-
-#[cfg(all(test, fanline_loom))]
-mod model;

@@ -32,7 +32,7 @@ use super::script::{self, Outcome, Publisher};
 use super::status::{Status, add};
 use super::tail::Followed;
 use crate::event::Event;
-use crate::hub::relay::Publication;
+use crate::hub::relay::PublishRequest;
 use crate::hub::{PublishError, Published};
 use crate::position::{Epoch, StreamPosition};
 
@@ -58,14 +58,14 @@ pub(super) struct Terms {
 }
 
 pub(super) struct Outbox {
-    publications: mpsc::Receiver<Publication>,
+    publications: mpsc::Receiver<PublishRequest>,
     terms: Terms,
     keys: Keys,
     status: Arc<Status>,
     /// Where publications go that replicas have to confirm.
     unconfirmed: Unconfirmed,
     /// What came while there was no session, and when.
-    waiting: VecDeque<(Publication, Instant)>,
+    waiting: VecDeque<(PublishRequest, Instant)>,
     /// Whether Redis could not be reached again after the last session.
     is_away: bool,
     /// What was sent and not answered, or is to be sent next.
@@ -81,7 +81,7 @@ struct Batch {
     number: u64,
     events: Vec<Event>,
     /// The publications, and how many of the events are theirs, in order.
-    publications: Vec<(Publication, usize)>,
+    publications: Vec<(PublishRequest, usize)>,
     deadline: Instant,
     /// The epoch in which it was sent without getting an answer.
     unanswered: Option<Epoch>,
@@ -89,7 +89,7 @@ struct Batch {
 
 impl Outbox {
     pub(super) fn new(
-        publications: mpsc::Receiver<Publication>,
+        publications: mpsc::Receiver<PublishRequest>,
         terms: Terms,
         keys: Keys,
         status: Arc<Status>,

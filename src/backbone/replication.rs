@@ -17,7 +17,7 @@ use super::Lost;
 use super::keys::Keys;
 use super::script;
 use super::status::Status;
-use crate::hub::relay::Publication;
+use crate::hub::relay::PublishRequest;
 use crate::hub::{PublishError, Published};
 
 /// How often replicas are asked for while there are too few.
@@ -32,17 +32,17 @@ pub(super) struct Unconfirmed(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    publications: Mutex<Vec<(Publication, Published)>>,
+    publications: Mutex<Vec<(PublishRequest, Published)>>,
     added: Notify,
 }
 
 impl Unconfirmed {
-    pub(super) fn add(&self, publication: Publication, published: Published) {
+    pub(super) fn add(&self, publication: PublishRequest, published: Published) {
         self.0.publications.lock().unwrap_or_else(PoisonError::into_inner).push((publication, published));
         self.0.added.notify_one();
     }
 
-    fn take(&self) -> Vec<(Publication, Published)> {
+    fn take(&self) -> Vec<(PublishRequest, Published)> {
         take(&mut *self.0.publications.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -93,7 +93,7 @@ impl Replication {
 
 /// The publications of one round. They are answered when it is dropped, also when the connection is lost meanwhile.
 struct Round {
-    publications: Vec<(Publication, Published)>,
+    publications: Vec<(PublishRequest, Published)>,
     wanted: u32,
     confirmed: u32,
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::control_events;
 use super::wheel::{NEVER, Second, Wheel};
-use crate::hub::{Hub, Interest, Opening, Start, Subscription, TooManyTopics, WakeGroup};
+use crate::hub::{Hub, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
 use crate::presence::{ClientKey, Clients};
 use crate::wire::chunk::Chunk;
@@ -79,11 +79,11 @@ impl Shard {
     /// When more topics than `max_silent` would have subscribers and no event.
     pub(crate) fn subscribe(
         &self,
-        interest: Interest,
+        filter: SubscriptionFilter,
         start: Start,
         max_silent: usize,
     ) -> Result<(Subscription, Opening), TooManyTopics> {
-        self.hub.subscribe_in(&self.group, interest, start, max_silent)
+        self.hub.subscribe_in(&self.group, filter, start, max_silent)
     }
 
     /// Wakes subscribers and calls deadlines, for ever. On the shard's thread.

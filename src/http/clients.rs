@@ -19,7 +19,7 @@ use super::cluster;
 use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, json_bytes, json_response};
-use crate::hub::{Hub, Interest};
+use crate::hub::{Hub, SubscriptionFilter};
 use crate::presence::{Client, ClientId};
 use crate::topic::TopicFilter;
 
@@ -103,7 +103,7 @@ pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
     let filters = client.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok());
     // What it has passed first: what is published meanwhile makes it look a little behind, and not ahead.
     let passed = client.passed.get();
-    hub.appended(&Interest::of(filters)).saturating_sub(passed)
+    hub.appended(&SubscriptionFilter::of(filters)).saturating_sub(passed)
 }
 
 /// Shows `visit` everybody who is connected, until it says that it has seen enough.

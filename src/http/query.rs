@@ -5,7 +5,7 @@ use hyper::header::HeaderMap;
 use super::Options;
 use super::problem::Problem;
 use crate::conn::OnLag;
-use crate::hub::{Interest, Start};
+use crate::hub::{Start, SubscriptionFilter};
 use crate::topic::{Topic, TopicFilter};
 
 /// Seconds between signs of life that a client may ask for.
@@ -78,13 +78,13 @@ impl StreamQuery {
         Ok(Self { filters, start: start(last_id.as_deref(), history), on_lag, heartbeat, name, tags })
     }
 
-    pub(crate) fn interest(&self) -> Interest {
-        Interest::of(self.filters.iter().cloned())
+    pub(crate) fn filter(&self) -> SubscriptionFilter {
+        SubscriptionFilter::of(self.filters.iter().cloned())
     }
 
     /// Whether the client wants heartbeats as events: with everything, or by their name.
-    pub(crate) fn takes_heartbeats(&self, interest: &Interest) -> bool {
-        interest.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| interest.takes(&heartbeat))
+    pub(crate) fn takes_heartbeats(&self, filter: &SubscriptionFilter) -> bool {
+        filter.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(topics("topics=a,b:*&topic=c&topics=%2A%2A"), ["a", "b:*", "c", "**"]);
         assert_eq!(topics("topics=gr%C3%B6%C3%9Fe,%20b"), ["größe", "b"]);
         assert_eq!(topics("topics=&utm=1"), [""; 0]);
-        assert!(parse("", None).unwrap().interest().is_everything());
+        assert!(parse("", None).unwrap().filter().is_everything());
     }
 
     #[test]

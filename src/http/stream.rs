@@ -44,9 +44,9 @@ pub(super) async fn subscribe(
     let permit = routes.admit(&auth_request).await?;
     // Before anything is taken that others could have meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
-    let interest = query.interest();
-    let firehose = if interest.reads_firehose() { routes.limiter.read_firehose()? } else { None };
-    let takes_heartbeats = query.takes_heartbeats(&interest);
+    let filter = query.filter();
+    let firehose = if filter.reads_firehose() { routes.limiter.read_firehose()? } else { None };
+    let takes_heartbeats = query.takes_heartbeats(&filter);
     let identity = Identity {
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
@@ -56,7 +56,7 @@ pub(super) async fn subscribe(
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let (subscription, opening) = shard
-        .subscribe(interest, start, routes.limiter.max_silent_topics())
+        .subscribe(filter, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
     tracing::debug!(
         client = %identity.id, name = query.name, %remote, tags = ?identity.labels.tags().collect::<Vec<_>>(),

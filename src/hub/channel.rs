@@ -149,7 +149,7 @@ impl Channel {
     }
 
     /// Whether events of `topic` stand here.
-    pub(crate) fn takes(&self, topic: &Topic) -> bool {
+    pub(crate) fn matches(&self, topic: &Topic) -> bool {
         self.topic.as_ref().is_none_or(|own| own == topic)
     }
 

@@ -12,12 +12,12 @@ use std::ops::RangeInclusive;
 
 use super::HubOptions;
 use super::channel::Channel;
+use super::encoder::Encoder;
 use super::frame::Frame;
 use super::gap::GapReason;
 use super::ledger::Ledger;
 use super::numbering::{Break, Breaks, Numbering};
 use super::relay::Requester;
-use super::run::EventRun;
 use super::sampler::Sampler;
 use super::topics::Topics;
 use crate::position::{Sequence, StreamPosition};
@@ -132,13 +132,13 @@ impl History {
         self.retained_events.load(Ordering::Relaxed)
     }
 
-    /// Puts `run` into its rings. Readers see it once [`History::publish`] says so, or when one of its events has to make
+    /// Puts the encoded events into their rings. Readers see it once [`History::publish`] says so, or when one of its events has to make
     /// room already: what is gone was there to be read, and a gap never ends beyond the head. For the sequencer.
-    pub(crate) fn append(&self, run: &mut EventRun) -> Option<Arc<Channel>> {
-        let topic = run.take_topic()?;
-        let channel = self.channel(&topic, run.first());
+    pub(crate) fn append(&self, encoder: &mut Encoder) -> Option<Arc<Channel>> {
+        let topic = encoder.take_topic()?;
+        let channel = self.channel(&topic, encoder.first());
         channel.touch(self.tick.load(Ordering::Relaxed));
-        for (sequence, chunk) in run.drain() {
+        for (sequence, chunk) in encoder.drain() {
             let frame = Frame::new(sequence, topic.clone(), chunk);
             self.ledger.record(sequence, channel.hash);
             for channel in [&channel, &self.firehose] {

@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::filter::Start;
 use super::frame::Frame;
 use super::gap::GapReason;
-use super::interest::Start;
 use super::{Hub, PublishError, Published};
 use crate::event::Event;
 use crate::position::{Sequence, StreamPosition};
@@ -37,7 +37,7 @@ pub struct Relay(Hub);
 /// What the hub asks of whoever numbers its events.
 pub struct Requests {
     /// What is to be published, in the order in which it came.
-    pub publications: mpsc::Receiver<Publication>,
+    pub publications: mpsc::Receiver<PublishRequest>,
     /// What readers want to read again.
     pub replays: mpsc::UnboundedReceiver<Replay>,
     /// Questions how far the backbone's stream reaches.
@@ -45,13 +45,13 @@ pub struct Requests {
 }
 
 /// Events that are to get positions next to each other, all or none.
-pub struct Publication {
+pub struct PublishRequest {
     /// At least one.
     pub events: Vec<Event>,
     reply: oneshot::Sender<Result<Published, PublishError>>,
 }
 
-impl Publication {
+impl PublishRequest {
     /// Tells the publisher what became of it.
     pub fn answer(self, answer: Result<Published, PublishError>) {
         // The publisher may have given up waiting.
@@ -148,7 +148,7 @@ impl Page {
 
 /// The hub's end of the queues.
 pub(super) struct Requester {
-    publications: mpsc::Sender<Publication>,
+    publications: mpsc::Sender<PublishRequest>,
     replays: mpsc::UnboundedSender<Replay>,
     extents: mpsc::UnboundedSender<ExtentRequest>,
     /// Notified whenever the relay has moved the head.
@@ -173,7 +173,7 @@ impl Requester {
             Err(_) => return Err(PublishError::Unavailable),
         };
         let (reply, answer) = oneshot::channel();
-        permit.send(Publication { events, reply });
+        permit.send(PublishRequest { events, reply });
         // The relay may have ended after it had sent the events.
         answer.await.unwrap_or(Err(PublishError::Unknown))
     }
@@ -320,6 +320,3 @@ pub(super) enum CatchUp {
 
 #[cfg(all(test, not(fanline_loom)))]
 mod tests;
-
-#[cfg(all(test, not(fanline_loom)))]
-mod hops;

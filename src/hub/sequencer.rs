@@ -18,10 +18,10 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::{Notify, oneshot};
 
 use super::channel::Channel;
+use super::encoder::Encoder;
 use super::gap::GapReason;
 use super::history::History;
 use super::numbering::Numbering;
-use super::run::EventRun;
 use super::{PublishError, Published};
 use crate::event::Event;
 use crate::position::{Epoch, Sequence, StreamPosition};
@@ -37,7 +37,7 @@ const QUEUE: usize = 2;
 const BATCH: usize = 256;
 
 pub(crate) struct Sequencer {
-    queue: ArrayQueue<Publication>,
+    queue: ArrayQueue<Pending>,
     /// Tells publishers that found the queue full that it was drained.
     room: Notify,
     role: Mutex<Role>,
@@ -47,7 +47,7 @@ pub(crate) struct Sequencer {
 type Answer = Result<Published, PublishError>;
 
 /// Events that get sequences next to each other.
-struct Publication {
+struct Pending {
     events: Vec<Event>,
     reply: oneshot::Sender<Answer>,
     /// The moment, when it is sampled.
@@ -71,7 +71,7 @@ struct Role {
     newest: Sequence,
     is_closed: bool,
     /// What has a sequence and does not stand in its rings yet.
-    run: EventRun,
+    encoder: Encoder,
     /// Channels that were published to since readers were told.
     touched: Vec<Arc<Channel>>,
     replies: Vec<(oneshot::Sender<Answer>, Answer)>,
@@ -80,8 +80,8 @@ struct Role {
 impl Sequencer {
     /// A sequencer for a history of this epoch whose topics retain `history` events.
     pub(crate) fn new(epoch: Epoch, history: usize) -> Self {
-        let run = EventRun::new(Numbering { epoch, offset: 0 }, history);
-        let role = Role { newest: 0, is_closed: false, run, touched: Vec::new(), replies: Vec::new() };
+        let encoder = Encoder::new(Numbering { epoch, offset: 0 }, history);
+        let role = Role { newest: 0, is_closed: false, encoder, touched: Vec::new(), replies: Vec::new() };
         Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
     }
 
@@ -107,15 +107,15 @@ impl Sequencer {
     /// Pushes a publication, for which whoever pushed it combines. Waits while the queue is full.
     async fn push(&self, history: &History, events: Vec<Event>) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let mut publication = Publication { events, reply, sampled: history.sampler.begin() };
-        while let Err(back) = self.queue.push(publication) {
-            publication = back;
+        let mut pending = Pending { events, reply, sampled: history.sampler.begin() };
+        while let Err(back) = self.queue.push(pending) {
+            pending = back;
             // Entered before the next try, so that a drain between the two is not missed.
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
-            match self.queue.push(publication) {
+            match self.queue.push(pending) {
                 Ok(()) => break,
-                Err(back) => publication = back,
+                Err(back) => pending = back,
             }
             self.combine(history);
             room.await;
@@ -160,7 +160,7 @@ impl Sequencer {
         };
         let base = numbering.offset + position.sequence;
         role.newest = base;
-        role.run.numbering = numbering;
+        role.encoder.numbering = numbering;
         history.break_off(numbering, base, reason);
     }
 
@@ -193,14 +193,14 @@ impl Sequencer {
 
 impl Role {
     /// Publishes a batch; answers whether there was any.
-    fn drain(&mut self, queue: &ArrayQueue<Publication>, history: &History) -> bool {
+    fn drain(&mut self, queue: &ArrayQueue<Pending>, history: &History) -> bool {
         for _ in 0..BATCH {
-            let Some(publication) = queue.pop() else { break };
-            if let Some(moment) = publication.sampled {
+            let Some(pending) = queue.pop() else { break };
+            if let Some(moment) = pending.sampled {
                 history.sampler.note(self.newest + 1, moment);
             }
-            let answer = self.append(history, &publication.events);
-            self.replies.push((publication.reply, answer));
+            let answer = self.append(history, &pending.events);
+            self.replies.push((pending.reply, answer));
         }
         if self.replies.is_empty() {
             return false;
@@ -226,11 +226,11 @@ impl Role {
 
     /// Gives `event` the next sequence.
     fn number(&mut self, history: &History, event: &Event) {
-        if !self.run.has_room_for(event) {
+        if !self.encoder.has_room_for(event) {
             self.flush(history);
         }
         self.newest += 1;
-        self.run.push(self.newest, event);
+        self.encoder.push(self.newest, event);
     }
 
     /// Lets readers take everything that has a sequence, and tells them.
@@ -246,7 +246,7 @@ impl Role {
 
     /// Puts what has a sequence into its rings.
     fn flush(&mut self, history: &History) {
-        if let Some(channel) = history.append(&mut self.run)
+        if let Some(channel) = history.append(&mut self.encoder)
             && !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &channel))
         {
             self.touched.push(channel);

@@ -23,8 +23,8 @@
 //! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
 //! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
 
-mod missing;
-mod place;
+mod gaps;
+mod start;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -33,12 +33,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use smallvec::SmallVec;
 
-use super::batch::Batch;
 use super::channel::Channel;
+use super::filter::{Start, SubscriptionFilter};
 use super::frame::Frame;
 use super::gap::{Gap, GapReason};
 use super::history::{History, TooManyTopics};
-use super::interest::{Interest, Start};
+use super::merge::Batch;
 use super::relay::{CatchUp, place_after};
 use super::sampler::Sample;
 use super::wake::{SleeperKey, WakeGroup};
@@ -54,7 +54,7 @@ pub struct Subscription {
     waker: Option<Waker>,
     cursors: SmallVec<[Cursor; 2]>,
     /// What is picked from the firehose; none when everything is, or when it is not read at all.
-    filter: Option<Box<Interest>>,
+    filter: Option<Box<SubscriptionFilter>>,
     /// The last sequence that was taken, or that this began after.
     taken: Sequence,
     /// The gaps before the place where this goes on.
@@ -104,13 +104,13 @@ impl Subscription {
     pub(super) fn open(
         history: Arc<History>,
         group: Arc<WakeGroup>,
-        interest: Interest,
+        filter: SubscriptionFilter,
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
         let key = group.enter();
-        let mut channels = Vec::with_capacity(interest.topics.len() + 1);
-        let entered = history.with_channels(&interest.topics, max_silent, |channel| {
+        let mut channels = Vec::with_capacity(filter.topics.len() + 1);
+        let entered = history.with_channels(&filter.topics, max_silent, |channel| {
             channel.listeners.add(&group, key);
             channels.push(channel.clone());
         });
@@ -118,11 +118,11 @@ impl Subscription {
             group.leave(key);
             return Err(too_many);
         }
-        if interest.reads_firehose() {
+        if filter.reads_firehose() {
             history.firehose.listeners.add(&group, key);
             channels.push(history.firehose.clone());
         }
-        let filter = (interest.reads_firehose() && !interest.is_everything()).then(|| Box::new(interest));
+        let filter = (filter.reads_firehose() && !filter.is_everything()).then(|| Box::new(filter));
         let mut subscription = Self {
             history,
             group,
@@ -225,7 +225,7 @@ impl Subscription {
             let filter = self.filter_of(&self.cursors[batch.cursor(place)].channel);
             let ended = match filter {
                 None => batch.pick(place, limit),
-                Some(interest) => batch.pick_some(place, limit, |frame| interest.takes_from_firehose(frame.topic())),
+                Some(filter) => batch.pick_some(place, limit, |frame| filter.matches_in_firehose(frame.topic())),
             };
             if let Some((cursor, index)) = ended {
                 match self.cursors[cursor].channel.ring.read(index) {
@@ -307,8 +307,8 @@ impl Subscription {
                         batch.open(0, run);
                     }
                     let wants = |frame: &Frame| match &self.filter {
-                        Some(interest) => interest.takes(frame.topic()),
-                        None => self.cursors.iter().any(|cursor| cursor.channel.takes(frame.topic())),
+                        Some(filter) => filter.matches(frame.topic()),
+                        None => self.cursors.iter().any(|cursor| cursor.channel.matches(frame.topic())),
                     };
                     while !batch.is_full()
                         && let Some((place, limit)) = batch.earliest(head)
@@ -422,7 +422,7 @@ impl Subscription {
     }
 
     /// What is picked from the channel; none when everything is.
-    fn filter_of(&self, channel: &Channel) -> Option<&Interest> {
+    fn filter_of(&self, channel: &Channel) -> Option<&SubscriptionFilter> {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
     }
 }

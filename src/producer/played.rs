@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fanline::Hub;
-use fanline::hub::relay::{Publication, Relay, Requests};
+use fanline::hub::relay::{PublishRequest, Relay, Requests};
 use fanline::hub::{GapReason, HubOptions, PublishError, Published};
 use tracing::subscriber::DefaultGuard;
 
@@ -47,14 +47,14 @@ impl Backbone {
     }
 
     /// What comes next, and its payloads.
-    pub async fn receive(&mut self) -> (Publication, Vec<String>) {
+    pub async fn receive(&mut self) -> (PublishRequest, Vec<String>) {
         let publication = self.requests.publications.recv().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let payloads = publication.events.iter().map(|event| text(event.payload().as_bytes())).collect();
         (publication, payloads)
     }
 
-    fn append(&self, publication: &Publication) -> Published {
+    fn append(&self, publication: &PublishRequest) -> Published {
         self.relay.append(&publication.events);
         let position = self.relay.position();
         Published { first: position, last: position }

@@ -1,5 +1,7 @@
 //! A hub that a backbone feeds, against a backbone that is a list.
 
+mod hops;
+
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
@@ -7,11 +9,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::Payload;
-use crate::hub::{Delivery, Gap, HubOptions, Interest, Start, Subscription};
+use crate::hub::{Delivery, Gap, HubOptions, Start, Subscription, SubscriptionFilter};
 use crate::position::Epoch;
 use crate::topic::{Topic, TopicFilter};
 
-pub(super) fn at(epoch: u64, sequence: u64) -> StreamPosition {
+fn at(epoch: u64, sequence: u64) -> StreamPosition {
     StreamPosition::new(Epoch(epoch), sequence)
 }
 
@@ -20,10 +22,10 @@ fn event(topic: &str) -> Event {
 }
 
 /// A hub with its backbone: a list of topics for each epoch, of which the oldest may be gone.
-pub(super) struct Nodes {
-    pub(super) hub: Hub,
+struct Nodes {
+    hub: Hub,
     relay: Relay,
-    pub(super) requests: Requests,
+    requests: Requests,
     epoch: u64,
     /// The topic of each event of this epoch.
     log: Vec<&'static str>,
@@ -35,19 +37,19 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(history: usize, firehose_history: usize) -> Self {
+    fn new(history: usize, firehose_history: usize) -> Self {
         let options = HubOptions { history, firehose_history, ..HubOptions::default() };
         let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
         relay.begin_after(at(7, 0), GapReason::Epoch);
         Self { hub, relay, requests, epoch: 7, log: Vec::new(), trimmed: 0, relayed: 0, page: 5 }
     }
 
-    pub(super) fn publish(&mut self, topics: &[&'static str]) {
+    fn publish(&mut self, topics: &[&'static str]) {
         self.log.extend(topics);
     }
 
     /// Gives the hub what it does not have; over what was trimmed it has to begin again.
-    pub(super) fn relay(&mut self) {
+    fn relay(&mut self) {
         if self.relayed < self.trimmed {
             self.relay.begin_after(at(self.epoch, self.trimmed as u64), GapReason::Evicted);
             self.relayed = self.trimmed;
@@ -58,7 +60,7 @@ impl Nodes {
         assert_eq!(self.relay.position(), at(self.epoch, self.relayed as u64));
     }
 
-    pub(super) fn begin_epoch(&mut self) {
+    fn begin_epoch(&mut self) {
         self.epoch += 1;
         (self.log, self.trimmed, self.relayed) = (Vec::new(), 0, 0);
         self.relay.begin_after(at(self.epoch, 0), GapReason::Epoch);
@@ -80,13 +82,13 @@ impl Nodes {
         has_answered
     }
 
-    pub(super) fn subscribe(&self, filters: &[&str], start: Start) -> Subscription {
-        let interest = Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()));
-        self.hub.subscribe(interest, start).0
+    fn subscribe(&self, filters: &[&str], start: Start) -> Subscription {
+        let filter = SubscriptionFilter::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()));
+        self.hub.subscribe(filter, start).0
     }
 
     /// All that the subscription delivers until it waits for what is not there.
-    pub(super) fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
+    fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
         let mut told = Vec::new();
         loop {
             match subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
@@ -104,7 +106,7 @@ impl Nodes {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Told {
+enum Told {
     Event(StreamPosition),
     Gap(Gap),
 }
@@ -218,7 +220,7 @@ fn without_a_relay_publishers_are_told_and_readers_get_the_gap() {
     drop(requests);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert_eq!(runtime.block_on(hub.publish(event("a"))), Err(PublishError::Closed));
-    let (mut subscription, _) = hub.subscribe(Interest::everything(), Start::After(at(7, 1)));
+    let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::After(at(7, 1)));
     let Poll::Ready(Delivery::Gap(gap)) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) else {
         panic!("it is told")
     };

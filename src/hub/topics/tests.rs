@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::event::{Event, Payload};
+use crate::hub::encoder::Encoder;
 use crate::hub::frame::Frame;
 use crate::hub::numbering::Numbering;
-use crate::hub::run::EventRun;
 use crate::position::Epoch;
 
 /// A ring's frame, which is all that a topic needs to be used.
 fn frame(topic: &Topic, sequence: Sequence) -> Frame {
-    let mut run = EventRun::new(Numbering { epoch: Epoch(1), offset: 0 }, 1);
+    let mut run = Encoder::new(Numbering { epoch: Epoch(1), offset: 0 }, 1);
     run.push(sequence, &Event::new(topic.clone(), Payload::text("x")));
     let chunk = run.drain().next().unwrap().1;
     Frame::new(sequence, topic.clone(), chunk)

@@ -13,22 +13,18 @@
 //! * gets the right opening.
 
 use std::collections::BTreeSet;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
 
-use super::batch::Batch;
-use super::channel::Channel;
 use super::*;
-use crate::event::Payload;
+use crate::hub::channel::Channel;
 use crate::position::Sequence;
 use crate::ring::Read;
-use crate::topic::{Topic, TopicFilter};
+use crate::sync::read;
 
-const EPOCH: Epoch = Epoch(1000);
 const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "d"];
 /// Named topics with and without others, patterns that overlap them, and everything.
 const FILTERS: [&str; 7] = ["a", "b", "c:1", "d", "c:*", "*", "**"];
@@ -120,7 +116,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_event_is_delivered_once_in_order_or_told_as_missing(options in options(), steps in steps()) {
+    fn every_event_is_delivered_once_in_order_or_covered_by_a_gap(options in options(), steps in steps()) {
         let mut world = World::new(options);
         for step in steps {
             world.play(step);
@@ -143,7 +139,7 @@ struct World {
 struct Client {
     subscription: Subscription,
     filters: Vec<&'static str>,
-    interest: Interest,
+    filter: SubscriptionFilter,
     /// What it sends as `Last-Event-ID` when it comes back: the id of the last event or gap, or where it was opened.
     last_id: Option<StreamPosition>,
     /// Every event up to here was received or is in `told`, or came before the client.
@@ -156,17 +152,6 @@ struct Client {
     counted: BTreeSet<Sequence>,
     /// Whether `next` may have read ahead, of which batches know nothing.
     is_ahead: bool,
-}
-
-fn at(sequence: Sequence) -> StreamPosition {
-    StreamPosition::new(EPOCH, sequence)
-}
-
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
-    }
 }
 
 fn retained_in(channel: &Channel) -> Vec<Sequence> {
@@ -255,42 +240,42 @@ impl World {
         matches!(start, Start::After(position) if position.epoch == EPOCH && position.sequence <= self.head())
     }
 
-    fn interest_of(filters: &[&str]) -> Interest {
-        Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
+    fn interest_of(filters: &[&str]) -> SubscriptionFilter {
+        filter(filters)
     }
 
-    fn is_pattern(interest: &Interest) -> bool {
-        interest.reads_firehose() && !interest.is_everything()
+    fn is_pattern(filter: &SubscriptionFilter) -> bool {
+        filter.reads_firehose() && !filter.is_everything()
     }
 
-    /// The events after `after` that `interest` takes.
-    fn wanted(&self, interest: &Interest, after: Sequence) -> BTreeSet<Sequence> {
-        let is_wanted = |sequence: &Sequence| interest.takes(&Topic::new(self.events[*sequence as usize - 1]).unwrap());
+    /// The events after `after` that `filter` takes.
+    fn wanted(&self, filter: &SubscriptionFilter, after: Sequence) -> BTreeSet<Sequence> {
+        let is_wanted = |sequence: &Sequence| filter.matches(&Topic::new(self.events[*sequence as usize - 1]).unwrap());
         (after + 1..=self.head()).filter(is_wanted).collect()
     }
 
     /// Those of them that stand in the rings that they are read from.
-    fn retained(&self, interest: &Interest, after: Sequence) -> BTreeSet<Sequence> {
+    fn retained(&self, filter: &SubscriptionFilter, after: Sequence) -> BTreeSet<Sequence> {
         let mut sequences = Vec::new();
-        for topic in &interest.topics {
+        for topic in &filter.topics {
             if let Some(channel) = read(&self.hub.0.history.topics).get(topic) {
                 sequences.extend(retained_in(channel));
             }
         }
-        if interest.reads_firehose() {
+        if filter.reads_firehose() {
             let everything = retained_in(&self.hub.0.history.firehose).into_iter();
             sequences.extend(everything.filter(|&sequence| {
-                interest.takes_from_firehose(&Topic::new(self.events[sequence as usize - 1]).unwrap())
+                filter.matches_in_firehose(&Topic::new(self.events[sequence as usize - 1]).unwrap())
             }));
         }
         sequences.into_iter().filter(|&sequence| sequence > after).collect()
     }
 
     fn open(&self, filters: Vec<&'static str>, start: Start) -> Client {
-        let interest = Self::interest_of(&filters);
-        let retained = self.retained(&interest, 0);
+        let filter = Self::interest_of(&filters);
+        let retained = self.retained(&filter, 0);
         let before_first = retained.first().map_or(self.head(), |first| first - 1);
-        let (subscription, opening) = self.hub.subscribe(interest.clone(), start);
+        let (subscription, opening) = self.hub.subscribe(filter.clone(), start);
         let position = match start {
             Start::Live => Some(self.head()),
             Start::Earliest => Some(before_first),
@@ -302,7 +287,7 @@ impl World {
             Start::After(position) if self.is_known(start) => Some(position.sequence),
             Start::After(_) | Start::UnknownId => None,
         };
-        if Self::is_pattern(&interest) && matches!(start, Start::Earliest | Start::Newest(_)) {
+        if Self::is_pattern(&filter) && matches!(start, Start::Earliest | Start::Newest(_)) {
             // The first frame of the firehose need not be one that the pattern takes.
             assert!(opening.position.unwrap().sequence <= position.unwrap(), "{start:?}");
         } else {
@@ -315,11 +300,11 @@ impl World {
         assert_eq!(opening.id, opening.position.unwrap_or(asked), "{start:?}");
         let position = opening.position.map(|position| position.sequence);
         let after = position.unwrap_or(0);
-        assert_eq!(opening.replayed.unwrap(), self.retained(&interest, after).len() as u64, "{start:?}");
+        assert_eq!(opening.replayed.unwrap(), self.retained(&filter, after).len() as u64, "{start:?}");
         Client {
             subscription,
             filters,
-            interest,
+            filter,
             last_id: Some(opening.id),
             seen: after,
             told: Vec::new(),
@@ -366,7 +351,7 @@ impl World {
             self.receive(client, frame);
         }
         client.subscription.take(&batch, count);
-        if Self::is_pattern(&client.interest) && (1..batch.len()).contains(&count) {
+        if Self::is_pattern(&client.filter) && (1..batch.len()).contains(&count) {
             let behind = self.head() - client.seen;
             let retained = retained_in(&self.hub.0.history.firehose).len() as u64;
             let is_behind = behind.min(retained)..=behind;
@@ -386,7 +371,7 @@ impl World {
             "in order, and once"
         );
         assert_eq!(frame.topic().as_str(), self.events[sequence as usize - 1]);
-        assert!(client.interest.takes(frame.topic()), "{} was not asked for", frame.topic());
+        assert!(client.filter.matches(frame.topic()), "{} was not asked for", frame.topic());
         let id = format!("id: {}\n", at(sequence));
         assert!(frame.sse().starts_with(id.as_bytes()));
         self.check_seen(client, sequence - 1);
@@ -395,9 +380,9 @@ impl World {
     }
 
     /// Whether a gap that names these filters tells of this event.
-    fn is_about(&self, topics: Option<&[TopicFilter]>, interest: &Interest, sequence: Sequence) -> bool {
+    fn is_about(&self, topics: Option<&[TopicFilter]>, filter: &SubscriptionFilter, sequence: Sequence) -> bool {
         let topic = Topic::new(self.events[sequence as usize - 1]).unwrap();
-        topics.is_none_or(|filters| match interest.topics.contains(&topic) {
+        topics.is_none_or(|filters| match filter.topics.contains(&topic) {
             true => filters.contains(&TopicFilter::Exact(topic)),
             false => filters.iter().any(|filter| filter.matches(&topic)),
         })
@@ -405,9 +390,9 @@ impl World {
 
     /// All that came up to `sequence` was received, or the client was told that it is missing.
     fn check_seen(&self, client: &mut Client, sequence: Sequence) {
-        for missing in self.wanted(&client.interest, client.seen).range(..=sequence) {
+        for missing in self.wanted(&client.filter, client.seen).range(..=sequence) {
             let is_told = client.told.iter().any(|(from, to, topics)| {
-                (from + 1..=*to).contains(missing) && self.is_about(topics.as_deref(), &client.interest, *missing)
+                (from + 1..=*to).contains(missing) && self.is_about(topics.as_deref(), &client.filter, *missing)
             });
             assert!(is_told, "{missing} was neither received nor told as missing");
         }
@@ -434,24 +419,24 @@ impl World {
         assert!(from <= resume && resume <= to && to <= self.head(), "{gap:?}");
 
         let (head, retained) = match gap.reason {
-            GapReason::Lagged => (self.head(), self.retained(&client.interest, from)),
+            GapReason::Lagged => (self.head(), self.retained(&client.filter, from)),
             _ => client.opened.clone(),
         };
-        let mut wanted = self.wanted(&client.interest, from);
+        let mut wanted = self.wanted(&client.filter, from);
         wanted.retain(|&wanted| wanted <= head);
         wanted.retain(|wanted| !client.counted.contains(wanted));
         let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
         // What other filters have lost, or any have behind its end, is the next gap.
-        let is_told = |lost: &&Sequence| **lost <= to && self.is_about(gap.topics.as_deref(), &client.interest, **lost);
+        let is_told = |lost: &&Sequence| **lost <= to && self.is_about(gap.topics.as_deref(), &client.filter, **lost);
         let lost: BTreeSet<_> = wanted.difference(&retained).filter(is_told).copied().collect();
         if let Some(topics) = &gap.topics {
-            let count = client.interest.topics.len() + usize::from(Self::is_pattern(&client.interest));
+            let count = client.filter.topics.len() + usize::from(Self::is_pattern(&client.filter));
             assert!(!topics.is_empty() && count > 1, "{gap:?}");
             assert!(topics.iter().all(|filter| client.filters.contains(&filter.as_str())), "{gap:?}");
         }
         let is_named =
             |topic: &Topic| gap.topics.as_ref().is_none_or(|t| t.contains(&TopicFilter::Exact(topic.clone())));
-        let has_pattern = Self::is_pattern(&client.interest)
+        let has_pattern = Self::is_pattern(&client.filter)
             && gap.topics.as_ref().is_none_or(|t| t.iter().any(|filter| matches!(filter, TopicFilter::Pattern(_))));
         if matches!(gap.reason, GapReason::Evicted | GapReason::Lagged) {
             assert!(from < to, "nothing is missing: {gap:?}");
@@ -462,7 +447,7 @@ impl World {
             if !has_pattern {
                 assert_eq!(lost.last(), Some(&to), "nothing is missing: {gap:?}");
             }
-            for topic in client.interest.topics.iter().filter(|topic| is_named(topic)) {
+            for topic in client.filter.topics.iter().filter(|topic| is_named(topic)) {
                 let is_lost = lost.iter().any(|&lost| self.events[lost as usize - 1] == topic.as_str());
                 assert!(is_lost, "nothing is missing of {topic}: {gap:?}");
             }
@@ -477,7 +462,7 @@ impl World {
         );
         if is_restart {
             assert!(gap.topics.is_none(), "it is about all filters: {gap:?}");
-            client.opened = (self.head(), self.retained(&client.interest, to));
+            client.opened = (self.head(), self.retained(&client.filter, to));
         }
         client.counted.extend(lost);
         client.told.push((from, to, gap.topics));

@@ -1,14 +1,8 @@
 //! Two hubs behind one backbone, each as far behind it as it likes, and clients that hop between them.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 
-use proptest::prelude::*;
-
-use super::tests::{Nodes, Told, at};
 use super::*;
-use crate::hub::Subscription;
-use crate::topic::{Topic, TopicFilter};
 
 /// What happens on the backbone, for every hub in the same order.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::topic::{Topic, TopicFilter, TopicPattern};
 /// A topic that is named is read from its own ring, so its history is safe from busier ones. Patterns, and everything,
 /// are read from the firehose; what is named as well does not come twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interest {
+pub struct SubscriptionFilter {
     /// Named topics, each once.
     pub(super) topics: Vec<Topic>,
     pub(super) rest: Rest,
@@ -23,7 +23,7 @@ pub(super) enum Rest {
     Everything,
 }
 
-impl Interest {
+impl SubscriptionFilter {
     /// All events of the hub.
     pub fn everything() -> Self {
         Self::default()
@@ -51,8 +51,8 @@ impl Interest {
     }
 
     /// Whether this takes events of `topic`.
-    pub fn takes(&self, topic: &Topic) -> bool {
-        self.topics.contains(topic) || self.takes_from_firehose(topic)
+    pub fn matches(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic) || self.matches_in_firehose(topic)
     }
 
     /// Named topics.
@@ -65,7 +65,7 @@ impl Interest {
         self.rest != Rest::Nothing
     }
 
-    pub(super) fn takes_from_firehose(&self, topic: &Topic) -> bool {
+    pub(super) fn matches_in_firehose(&self, topic: &Topic) -> bool {
         match &self.rest {
             Rest::Nothing => false,
             Rest::Everything => true,

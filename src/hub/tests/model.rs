@@ -27,22 +27,16 @@
 //! * a cursor of a pattern that stays behind when a part of a batch is taken: 7;
 //! * a gap that names no filters: 8.
 
-use std::pin::pin;
 use std::sync::Arc as Shared;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Wake;
 
 use loom::sync::Notify;
 use loom::thread;
 
-use super::batch::Batch;
-use super::ledger::{Ledger, Tally};
 use super::*;
-use crate::event::Payload;
+use crate::hub::ledger::{Ledger, Tally};
 use crate::position::Sequence;
 use crate::sync::{AtomicBool, Ordering};
-use crate::topic::{Topic, TopicFilter};
-
-const EPOCH: Epoch = Epoch(1000);
 
 /// Explores with up to `preemptions` switches away from a thread that could have gone on.
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -72,20 +66,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn hub(history: usize, firehose_history: usize) -> Hub {
-    Hub::new(&HubOptions { epoch: EPOCH, history, firehose_history, ..HubOptions::default() })
-}
-
-fn event(topic: &str) -> Event {
-    Event::new(Topic::new(topic).unwrap(), Payload::text("x"))
-}
-
 fn events(topics: &[&str]) -> Vec<Event> {
     topics.iter().map(|topic| event(topic)).collect()
-}
-
-fn interest(filters: &[&str]) -> Interest {
-    Interest::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()))
 }
 
 /// Publishes each of `batches` together, one after the other.
@@ -153,7 +135,7 @@ impl Task {
 }
 
 #[test]
-fn each_publisher_is_answered_and_its_events_stand_in_its_order() {
+fn every_publisher_gets_its_positions_in_order() {
     check(2, || {
         let hub = hub(8, 8);
         let other = publish(&hub, &[&["b"]]);
@@ -170,7 +152,7 @@ fn each_publisher_is_answered_and_its_events_stand_in_its_order() {
 }
 
 #[test]
-fn who_finds_the_queue_full_is_answered_too() {
+fn publisher_blocked_by_full_queue_completes() {
     check(2, || {
         let hub = hub(8, 8);
         let others = [publish(&hub, &[&["a"]]), publish(&hub, &[&["a"]])];
@@ -182,7 +164,7 @@ fn who_finds_the_queue_full_is_answered_too() {
 }
 
 #[test]
-fn who_publishes_while_the_hub_is_closed_is_answered() {
+fn publish_during_close_completes() {
     check(3, || {
         let hub = hub(8, 8);
         let publisher = {
@@ -196,11 +178,11 @@ fn who_publishes_while_the_hub_is_closed_is_answered() {
 }
 
 #[test]
-fn a_task_that_waits_is_woken_by_whoever_publishes() {
+fn publish_wakes_waiting_task() {
     check(3, || {
         let hub = hub(8, 8);
         let publisher = publish(&hub, &[&["a"], &["a"]]);
-        let mut task = Task::new(hub.subscribe(interest(&["a"]), Start::After(StreamPosition::new(EPOCH, 0))));
+        let mut task = Task::new(hub.subscribe(filter(&["a"]), Start::After(StreamPosition::new(EPOCH, 0))));
         task.run(&hub);
         publisher.join().unwrap();
         task.run(&hub);
@@ -209,12 +191,12 @@ fn a_task_that_waits_is_woken_by_whoever_publishes() {
 }
 
 #[test]
-fn a_task_that_waits_is_woken_by_its_shard() {
+fn shard_wakes_waiting_task() {
     check(3, || {
         let hub = hub(8, 8);
         let group = WakeGroup::dispatched();
         let start = Start::After(StreamPosition::new(EPOCH, 0));
-        let mut task = Task::new(hub.subscribe_in(&group, interest(&["a"]), start, usize::MAX).unwrap());
+        let mut task = Task::new(hub.subscribe_in(&group, filter(&["a"]), start, usize::MAX).unwrap());
         let publisher = publish(&hub, &[&["a"], &["a"]]);
         task.run(&hub);
         for _ in 0..2 {
@@ -234,10 +216,10 @@ fn dispatch(group: &WakeGroup) {
 }
 
 #[test]
-fn a_reader_of_two_topics_gets_them_in_the_one_order() {
+fn reader_of_two_topics_sees_one_order() {
     check(3, || {
         let hub = hub(8, 8);
-        let mut task = Task::new(hub.subscribe(interest(&["a", "b"]), Start::Live));
+        let mut task = Task::new(hub.subscribe(filter(&["a", "b"]), Start::Live));
         let publisher = publish(&hub, &[&["a", "b"]]);
         // Woken or not: it may come to read because of anything.
         let mut batch = Batch::default();
@@ -253,11 +235,11 @@ fn a_reader_of_two_topics_gets_them_in_the_one_order() {
 }
 
 #[test]
-fn who_subscribes_while_a_short_ring_is_overrun_receives_or_is_told_of_all_that_follows() {
+fn subscribing_to_overrun_ring_delivers_or_counts_every_event() {
     check(3, || {
         let hub = hub(1, 8);
         let publisher = publish(&hub, &[&["a", "a", "a"]]);
-        let mut task = Task::new(hub.subscribe(interest(&["a"]), Start::Live));
+        let mut task = Task::new(hub.subscribe(filter(&["a"]), Start::Live));
         let first = task.seen;
         task.run(&hub);
         publisher.join().unwrap();
@@ -269,10 +251,10 @@ fn who_subscribes_while_a_short_ring_is_overrun_receives_or_is_told_of_all_that_
 /// The reader scans what it does not want; before it comes to the next segment, that one is evicted. Nothing else will
 /// be published: if it does not tell of the gap now, it never gets what is retained.
 #[test]
-fn who_is_overtaken_while_it_scans_what_it_does_not_want_goes_on_with_what_is_retained() {
+fn lagged_filtering_reader_resumes_at_oldest() {
     check(2, || {
         let hub = hub(8, 2);
-        let mut task = Task::new(hub.subscribe(interest(&["wanted:*"]), Start::Live));
+        let mut task = Task::new(hub.subscribe(filter(&["wanted:*"]), Start::Live));
         block_on(hub.publish_all(events(&["b", "b"]))).unwrap();
         let publisher = publish(&hub, &[&["b"], &["wanted:1", "wanted:2"]]);
         task.run(&hub);
@@ -294,7 +276,7 @@ struct SlowSocket {
 
 impl SlowSocket {
     fn new(hub: &Hub) -> Self {
-        let (subscription, _) = hub.subscribe(interest(&["a", "zz:*"]), Start::Live);
+        let (subscription, _) = hub.subscribe(filter(&["a", "zz:*"]), Start::Live);
         Self { subscription, taken: 0, received: Vec::new(), told: Vec::new() }
     }
 
@@ -329,7 +311,7 @@ impl SlowSocket {
 
 /// While a part of a batch is taken, the firehose loses an event that the topic's ring has. It is behind by one event.
 #[test]
-fn a_pattern_has_no_gap_where_its_reader_keeps_up_by_parts() {
+fn partial_writes_cause_no_gap_of_a_pattern() {
     check(3, || {
         let hub = hub(8, 3);
         let mut socket = SlowSocket::new(&hub);
@@ -346,7 +328,7 @@ fn a_pattern_has_no_gap_where_its_reader_keeps_up_by_parts() {
 
 /// The event of the pattern is in the batch, and leaves the firehose before it is taken.
 #[test]
-fn an_event_that_is_evicted_while_a_part_is_taken_is_delivered_or_told() {
+fn event_evicted_during_partial_write_is_delivered_or_in_a_gap() {
     check(3, || {
         let hub = hub(8, 2);
         let mut socket = SlowSocket::new(&hub);
@@ -363,13 +345,13 @@ fn an_event_that_is_evicted_while_a_part_is_taken_is_delivered_or_told() {
 
 /// A relay breaks the order off and goes on, while somebody reads.
 #[test]
-fn who_reads_while_the_order_is_broken_is_told_before_anything_that_follows() {
+fn gap_of_a_break_precedes_events_after_it() {
     check(3, || {
         let options = HubOptions { epoch: EPOCH, history: 8, firehose_history: 8, ..HubOptions::default() };
         let (hub, relay, _requests) = Hub::relayed(&options, std::time::Duration::ZERO);
         relay.append(&events(&["a"]));
         let start = Start::After(StreamPosition::new(EPOCH, 0));
-        let (mut subscription, _) = hub.subscribe(interest(&["a"]), start);
+        let (mut subscription, _) = hub.subscribe(filter(&["a"]), start);
         let backbone = thread::spawn(move || {
             relay.begin_after(StreamPosition::new(Epoch(2000), 0), GapReason::Epoch);
             relay.append(&events(&["a"]));
@@ -402,7 +384,7 @@ fn who_reads_while_the_order_is_broken_is_told_before_anything_that_follows() {
 }
 
 #[test]
-fn a_count_is_exact_or_none_while_the_ledger_is_overwritten() {
+fn overwritten_ledger_counts_exactly_or_not_at_all() {
     check(3, || {
         let ledger = Shared::new(Ledger::new(2));
         for sequence in 1..=2 {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::{Cursor, Subscription};
+use crate::hub::filter::Rest;
 use crate::hub::gap::{Gap, GapReason};
-use crate::hub::interest::Rest;
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::topic::TopicFilter;
@@ -157,7 +157,7 @@ impl Subscription {
     fn filters_of(&self, lost: &[Loss]) -> Vec<TopicFilter> {
         let mut filters = Vec::new();
         for cursor in lost.iter().map(|loss| &self.cursors[loss.cursor]) {
-            match (&cursor.channel.topic, self.filter.as_deref().map(|interest| &interest.rest)) {
+            match (&cursor.channel.topic, self.filter.as_deref().map(|filter| &filter.rest)) {
                 (Some(topic), _) => filters.push(TopicFilter::Exact(topic.clone())),
                 (None, Some(Rest::Matching(patterns))) => {
                     filters.extend(patterns.iter().cloned().map(TopicFilter::Pattern));

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::missing::{Loss, Losses};
+use super::gaps::{Loss, Losses};
 use super::{Cursor, Opening, Subscription};
 use crate::hub::channel::Channel;
+use crate::hub::filter::Start;
 use crate::hub::frame::Frame;
 use crate::hub::gap::GapReason;
-use crate::hub::interest::Start;
 use crate::hub::ledger::Tally;
 use crate::hub::relay::CatchUp;
 use crate::position::{Epoch, Sequence, StreamPosition};
@@ -161,7 +161,7 @@ impl Subscription {
                 Read::Run(run) => {
                     let frames = (index..run.indices().end.min(indices.end)).map(|index| run.get(index));
                     let is_wanted =
-                        |frame: &&Frame| filter.is_none_or(|filter| filter.takes_from_firehose(frame.topic()));
+                        |frame: &&Frame| filter.is_none_or(|filter| filter.matches_in_firehose(frame.topic()));
                     sequences.extend(frames.filter(is_wanted).map(Frame::sequence));
                     index = run.indices().end;
                 }

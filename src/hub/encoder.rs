@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 << 10;
 /// Of a ring's events a run has one in so many at most.
 const SHARE: usize = 8;
 
-pub(crate) struct EventRun {
+pub(crate) struct Encoder {
     pub(crate) numbering: Numbering,
     max_events: usize,
     topic: Option<Topic>,
@@ -26,7 +26,7 @@ pub(crate) struct EventRun {
     chunks: chunk::Builder,
 }
 
-impl EventRun {
+impl Encoder {
     /// An empty run for rings that retain `history` events.
     pub(crate) fn new(numbering: Numbering, history: usize) -> Self {
         let max_events = (history / SHARE).max(1);

@@ -1,0 +1,93 @@
+//! Batches that are written in part, and the slices they are written as.
+
+use std::io::IoSlice;
+
+use super::*;
+
+/// A socket that takes one frame of each batch: there is always a frame that was offered and not taken. The cursor of the
+/// pattern delivers nothing, so that no frame of its own moves it on.
+#[test]
+fn partial_writes_leave_no_cursor_behind() {
+    let hub = hub(2000, 1000);
+    let (mut subscription, _) = hub.subscribe(filter(&["log", "zz:*"]), Start::Live);
+    let mut batch = Batch::default();
+    publish_some(&hub, 100, "log");
+    for taken in 1..5000 {
+        publish(&hub, if taken % 100 == 0 { "zz:1" } else { "log" });
+        assert_eq!(subscription.fill(&mut batch), Ok(()), "after {taken}");
+        assert_eq!(batch.frames().next().map(Frame::sequence), Some(taken));
+        subscription.take(&batch, 1);
+        assert!(!subscription.has_lagged());
+        assert_eq!(subscription.behind(), 100, "an event counts once, although it stands in two rings");
+        assert_eq!(hub.appended(&filter(&["log", "zz:*"])) - subscription.passed(), 100);
+    }
+}
+
+/// Between the batch and its partial write the firehose loses what the batch took from the topic's ring.
+#[test]
+fn event_taken_before_firehose_eviction_is_no_gap() {
+    let hub = hub(100, 4);
+    let (mut subscription, _) = hub.subscribe(filter(&["a", "zz:*"]), Start::Live);
+    publish_some(&hub, 4, "a");
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    publish_some(&hub, 3, "b");
+    subscription.take(&batch, 3);
+    assert!(!subscription.has_lagged());
+    assert_eq!(drain(&mut subscription), (vec![4], vec![]));
+}
+
+/// Like the one before, but the pattern's event was not taken yet.
+#[test]
+fn event_evicted_before_it_is_taken_is_a_gap() {
+    let hub = hub(100, 2);
+    let (mut subscription, _) = hub.subscribe(filter(&["a", "zz:*"]), Start::Live);
+    publish(&hub, "a");
+    publish(&hub, "zz:1");
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    for topic in ["b", "a", "b"] {
+        publish(&hub, topic);
+    }
+    subscription.take(&batch, 1);
+    assert!(subscription.has_lagged());
+    let (sequences, gaps) = drain(&mut subscription);
+    assert_eq!((sequences, gaps[0].from, gaps[0].to), (vec![4], Some(at(1)), at(3)));
+    assert_eq!((&gaps[0].topics, gaps.len()), (&Some(filters(&["zz:*"])), 1));
+}
+
+/// What a connection would write: how many frames and slices, and the bytes.
+fn offer(hub: &Hub, filters: &[&str], is_framed: bool, room: usize) -> (usize, usize, Vec<u8>) {
+    let (mut subscription, _) = hub.subscribe(filter(filters), Start::Earliest);
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    let mut slices = vec![IoSlice::new(&[]); room];
+    let offer = batch.offer(is_framed, &mut slices);
+    let bytes = slices[..offer.slices].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
+    assert_eq!(bytes.len(), offer.bytes);
+    let whole = batch.frames().take(offer.frames);
+    let one_by_one: Vec<&[u8]> =
+        whole.map(|frame| if is_framed { frame.chunk().framed() } else { frame.sse() }).collect();
+    assert_eq!(bytes, one_by_one.concat());
+    (offer.frames, offer.slices, bytes)
+}
+
+#[test]
+fn events_published_together_are_one_slice() {
+    let hub = hub(1000, 10_000);
+    now(hub.publish_all(vec![event("a"); 100])).unwrap();
+    let (frames, slices, bytes) = offer(&hub, &["a"], true, 16);
+    assert_eq!((frames, slices), (100, 1), "over the ends of the ring's segments");
+    assert_eq!(offer(&hub, &["**"], true, 16).2, bytes);
+    assert_eq!(offer(&hub, &["a", "b"], true, 16).2, bytes);
+    let (frames, slices, _) = offer(&hub, &["a"], false, 16);
+    assert_eq!((frames, slices), (16, 16), "without framing an event is a slice, and no more fit");
+
+    now(hub.publish_all(vec![event("b"), event("b"), event("a"), event("b"), event("b"), event("b")])).unwrap();
+    let (frames, slices, _) = offer(&hub, &["**"], true, 16);
+    assert_eq!((frames, slices), (106, 4), "one for each run of a topic");
+    let (frames, slices, _) = offer(&hub, &["b"], true, 16);
+    assert_eq!((frames, slices), (5, 2), "what another topic stands between is in two places");
+    let (frames, slices, _) = offer(&hub, &["**"], true, 2);
+    assert_eq!((frames, slices), (102, 2));
+}

@@ -1,0 +1,167 @@
+//! What is retained: bytes, topics, and what makes room.
+
+use super::*;
+
+#[test]
+fn byte_limit_evicts_from_heaviest_topic() {
+    let options = HubOptions { history: 100_000, history_bytes: 1 << 20, ..HubOptions::default() };
+    let hub = Hub::new(&options);
+    publish(&hub, "quiet");
+    for _ in 0..20_000 {
+        publish(&hub, "busy");
+        assert!(hub.stats().retained_bytes <= 1 << 20);
+    }
+    assert_eq!(read(&hub, &["quiet"], Start::Earliest).0, [1]);
+    let busy = read(&hub, &["busy"], Start::Earliest).0;
+    assert!((1000..20_000).contains(&busy.len()), "{}", busy.len());
+    assert_eq!(
+        read(&hub, &["busy"], Start::After(StreamPosition::new(hub.position().epoch, 1))).1[0].missed,
+        Some(20_000 - busy.len() as u64)
+    );
+}
+
+#[test]
+fn expired_topic_leaves_exact_gap() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, topic_ttl: Duration::from_secs(2), ..HubOptions::default() });
+    publish(&hub, "a");
+    publish(&hub, "a");
+    let (subscription, _) = hub.subscribe(filter(&["b"]), Start::Live);
+    hub.sweep();
+    hub.sweep();
+    assert_eq!(hub.stats().topics, 2);
+    drop(subscription);
+    hub.sweep();
+    assert_eq!(hub.stats().topics, 0);
+    assert_eq!(read(&hub, &["a"], Start::After(at(2))).1, []);
+    let gaps = read(&hub, &["a"], Start::After(at(1))).1;
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(2), missed: Some(1), topics: None, resume: at(2) };
+    assert_eq!(gaps, [gap]);
+    publish(&hub, "a");
+    assert_eq!(
+        read(&hub, &["a"], Start::After(at(2))),
+        (vec![3], vec![], Opening { id: at(2), position: Some(at(2)), replayed: Some(1) })
+    );
+}
+
+#[test]
+fn quietest_unsubscribed_topics_make_room() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
+    let (mut subscription, _) = hub.subscribe(filter(&["t0"]), Start::Live);
+    for n in 0..1000 {
+        publish(&hub, &format!("t{n}"));
+        publish(&hub, "busy");
+        assert!(hub.stats().topics <= 32);
+    }
+    assert_eq!(drain(&mut subscription).0, [1]);
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "a topic with a subscriber stays");
+    assert_eq!(read(&hub, &["busy"], Start::After(at(1900))).0.len(), 50, "and so does one that is used");
+    assert_eq!(read(&hub, &["t999"], Start::After(at(1900))).0, [1999]);
+    let gaps = read(&hub, &["t1"], Start::After(at(1))).1;
+    let gap =
+        Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), topics: None, resume: at(3) };
+    assert_eq!(gaps, [gap], "who comes back to one that is gone is told");
+    assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "or not, when it has seen all of it");
+}
+
+/// More topics are dropped than are remembered by name.
+#[test]
+fn a_forgotten_topic_has_a_gap_only_where_an_event_is_missing() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 4, ..HubOptions::default() });
+    publish_some(&hub, 2, "forgotten");
+    for n in 0..100 {
+        publish(&hub, &format!("t{n}"));
+    }
+    for after in [2, 3, 100] {
+        assert_eq!(read(&hub, &["forgotten"], Start::After(at(after))).1, [], "after {after}");
+    }
+    let (_, gaps, _) = read(&hub, &["never", "forgotten", "t99"], Start::After(at(1)));
+    let gap = Gap {
+        reason: GapReason::Evicted,
+        from: Some(at(1)),
+        to: at(2),
+        missed: Some(1),
+        topics: Some(filters(&["forgotten"])),
+        resume: at(2),
+    };
+    assert_eq!(gaps, [gap]);
+    publish(&hub, "forgotten");
+    assert_eq!(read(&hub, &["forgotten"], Start::After(at(2))).0, [103]);
+    assert_eq!(read(&hub, &["forgotten"], Start::After(at(0))).1[0].missed, Some(2));
+}
+
+#[test]
+fn subscribed_topics_are_passed_over_when_making_room() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
+    let names: Vec<_> = (0..200).map(|n| format!("t{n}")).collect();
+    let subscriptions: Vec<_> = names.iter().map(|name| hub.subscribe(filter(&[name]), Start::Live)).collect();
+    for name in &names {
+        publish(&hub, name);
+    }
+    for n in 0..1000 {
+        publish(&hub, &format!("new{n}"));
+        assert!(hub.stats().topics <= 200 + 32);
+    }
+    drop(subscriptions);
+    publish(&hub, "x");
+    for n in 0..8 {
+        publish(&hub, &format!("newer{n}"));
+    }
+    assert!(hub.stats().topics <= 32, "{}", hub.stats().topics);
+}
+
+#[test]
+fn topics_without_events_evict_no_others() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
+    for n in 0..30 {
+        publish(&hub, &format!("t{n}"));
+    }
+    let names: Vec<_> = (0..200).map(|n| format!("strange{n}")).collect();
+    let subscriptions: Vec<_> = names.iter().map(|name| hub.subscribe(filter(&[name]), Start::Live)).collect();
+    publish(&hub, "new");
+    publish(&hub, &names[0]);
+    assert_eq!(hub.stats().topics, 30 + 200 + 1);
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "nothing went");
+    publish(&hub, "newer");
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [0; 0], "the thirty-third topic with events");
+    drop(subscriptions);
+    hub.sweep();
+    assert!(hub.stats().topics <= 32, "nobody keeps the others");
+}
+
+#[test]
+fn refused_subscription_leaves_no_topics() {
+    let hub = hub(10, 64);
+    let group = WakeGroup::dispatched();
+    let subscribe = |topics: &[&str]| hub.subscribe_in(&group, filter(topics), Start::Live, 3).map(|(it, _)| it);
+    publish(&hub, "used");
+    let three = subscribe(&["a", "b", "c", "used"]).unwrap();
+    assert_eq!(subscribe(&["used", "a", "d"]).err(), Some(TooManyTopics));
+    assert_eq!((hub.stats().topics, hub.topics(None, 9, |_| true).0[0].subscribers), (4, 1), "a has no new subscriber");
+    let others = [subscribe(&["a", "b", "c", "used"]).unwrap(), subscribe(&["x:*"]).unwrap(), subscribe(&[]).unwrap()];
+    publish(&hub, "b");
+    let fourth = subscribe(&["d"]).unwrap();
+    assert!(subscribe(&["e"]).is_err());
+    drop((three, others, fourth));
+    assert!(subscribe(&["e"]).is_err(), "they are there until they are swept");
+    hub.sweep();
+    subscribe(&["e", "f", "g"]).unwrap();
+}
+
+#[test]
+fn block_memory_is_counted_until_its_last_event_is_evicted() {
+    let hub = hub(32, 32);
+    let events = |count: usize| vec![Event::new(Topic::new("a").unwrap(), Payload::text("x".repeat(1000))); count];
+    // A run has an eighth of the history: here four.
+    now(hub.publish_all(events(32))).unwrap();
+    let full = hub.stats().retained_bytes;
+    assert!(full > 2 * 32 * 1000, "in the topic's ring and in the firehose");
+    // The ring gives a segment of 16 when all of it is evicted, and that ends with the last event of a run.
+    for _ in 0..4 {
+        now(hub.publish_all(events(15))).unwrap();
+        assert!(hub.stats().retained_bytes > full);
+        now(hub.publish_all(events(1))).unwrap();
+        let bytes = hub.stats().retained_bytes;
+        assert!((full..full + 2 * 1000).contains(&bytes), "{bytes} next to {full}");
+    }
+}

@@ -1,0 +1,131 @@
+use super::*;
+
+fn filled(capacity: usize, values: std::ops::Range<u64>) -> (Ring<u64>, Writer<u64>) {
+    let (ring, mut writer) = Ring::new(capacity);
+    for value in values {
+        push(&ring, &mut writer, value);
+    }
+    (ring, writer)
+}
+
+fn push(ring: &Ring<u64>, writer: &mut Writer<u64>, value: u64) {
+    if writer.is_full() {
+        let oldest = writer.oldest();
+        ring.evict(writer, oldest + 1);
+    }
+    ring.push(writer, value);
+}
+
+fn read_all(ring: &Ring<u64>, mut index: u64) -> Vec<u64> {
+    let mut values = Vec::new();
+    while let Read::Run(run) = ring.read(index) {
+        values.extend(run.indices().map(|i| *run.get(i)));
+        index = run.indices().end;
+    }
+    values
+}
+
+#[test]
+fn a_reader_gets_what_was_pushed_in_order() {
+    let (ring, _) = filled(100, 0..50);
+    assert_eq!(read_all(&ring, 0), (0..50).collect::<Vec<_>>());
+    assert_eq!(read_all(&ring, 49), [49]);
+    assert!(matches!(ring.read(50), Read::Empty));
+    assert!(matches!(ring.read(1000), Read::Empty));
+}
+
+#[test]
+fn the_newest_are_retained_and_a_reader_below_them_has_lagged() {
+    for capacity in [1, 2, 15, 16, 17, 33, 100] {
+        let (ring, _) = filled(capacity, 0..1000);
+        let oldest = 1000 - capacity as u64;
+        assert_eq!(ring.retained(), oldest..1000, "capacity {capacity}");
+        assert!(matches!(ring.read(oldest - 1), Read::Lagged));
+        assert_eq!(read_all(&ring, oldest), (oldest..1000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_run_stays_readable_after_its_values_were_evicted() {
+    let (ring, mut writer) = filled(20, 0..20);
+    let Read::Run(run) = ring.read(3) else { panic!("retained") };
+    for value in 20..200 {
+        push(&ring, &mut writer, value);
+    }
+    assert!(matches!(ring.read(3), Read::Lagged));
+    assert_eq!(run.indices().map(|i| *run.get(i)).collect::<Vec<_>>(), (3..16).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_ring_that_was_emptied_goes_on_where_it_was() {
+    for end in [1, 7, 15, 16, 17, 32, 40] {
+        let (ring, mut writer) = filled(64, 0..end);
+        ring.evict(&mut writer, end);
+        assert_eq!(ring.retained(), end..end);
+        assert!(matches!(ring.read(end - 1), Read::Lagged), "end {end}");
+        assert!(matches!(ring.read(end), Read::Empty));
+        for value in end..end + 40 {
+            push(&ring, &mut writer, value);
+        }
+        assert_eq!(read_all(&ring, end), (end..end + 40).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_evicted_is_freed_a_segment_at_a_time() {
+    let (ring, mut writer) = Ring::new(64);
+    let value = Arc::new(());
+    for _ in 0..40 {
+        ring.push(&mut writer, value.clone());
+    }
+    ring.evict(&mut writer, 15);
+    assert_eq!(Arc::strong_count(&value), 41);
+    ring.evict(&mut writer, 33);
+    assert_eq!(Arc::strong_count(&value), 1 + 8);
+    ring.evict(&mut writer, 40);
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+#[test]
+fn a_partition_point_is_found_wherever_the_ring_stands() {
+    let (ring, _) = filled(37, 0..100);
+    for bound in 0..110 {
+        assert_eq!(ring.partition_point(|&value| value < bound), bound.clamp(63, 100));
+    }
+}
+
+#[test]
+fn readers_on_other_threads_see_each_value_or_are_told_that_they_lagged() {
+    let (ring, mut writer) = Ring::new(50);
+    let total = 200_000;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let (mut index, mut received, mut missed) = (0, 0, 0);
+                while index < total {
+                    match ring.read(index) {
+                        Read::Empty => std::thread::yield_now(),
+                        Read::Lagged => {
+                            let oldest = ring.retained().start;
+                            assert!(oldest > index, "lagged at {index}, but {oldest} is the oldest");
+                            missed += oldest - index;
+                            index = oldest;
+                        }
+                        Read::Run(run) => {
+                            assert_eq!(run.indices().start, index);
+                            for i in run.indices() {
+                                assert_eq!(*run.get(i), i);
+                                received += 1;
+                            }
+                            index = run.indices().end;
+                        }
+                    }
+                }
+                assert_eq!(received + missed, total);
+            });
+        }
+        for value in 0..total {
+            push(&ring, &mut writer, value);
+        }
+    });
+}
