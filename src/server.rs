@@ -53,6 +53,11 @@ pub struct Server {
     reserved_files: usize,
 }
 
+/// The default of [`Builder::send_buffer`].
+pub const DEFAULT_SEND_BUFFER: usize = 64 << 10;
+/// The default of [`Builder::drain`].
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
+
 /// What a server is made of.
 pub struct Builder {
     hub: Hub,
@@ -212,8 +217,8 @@ impl Server {
             hub,
             addresses: Vec::new(),
             shards: std::thread::available_parallelism().map_or(1, usize::from),
-            send_buffer: 64 << 10,
-            drain: Duration::from_secs(5),
+            send_buffer: DEFAULT_SEND_BUFFER,
+            drain: DEFAULT_DRAIN,
             streams: StreamOptions::default(),
             http: HttpOptions::default(),
             limits: Limits::default(),
@@ -229,6 +234,11 @@ impl Server {
     /// When the system does not say.
     pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// The number of threads that serve connections.
+    pub fn shards(&self) -> usize {
+        self.builder.shards
     }
 
     /// The server's rules, to replace them while it runs.

@@ -1,25 +1,40 @@
-//! From settings to rules: what files hold, and where keys come from.
+//! Builds the access rules of a server from its settings: reads key files, and fetches key sets.
 
+use std::fmt::Display;
 use std::path::Path;
 
-use fanline::auth::{Access, ApiKeys, Jwks, KeySet, Service, ServiceOptions, TokenRules, Tokens};
+use fanline::auth::{Access, ApiKeys, Jwks, KeySet, Service, Tokens};
 
 use crate::config::{AccessSettings, KeySetPlace};
 
-/// The rules of a server, and the key set whose keys are fetched.
+/// Access rules, and the key set that is fetched from a URL.
 pub struct Rules {
-    /// Who may do what.
+    /// The rules for the server.
     pub access: Access,
     /// The key set at a URL, if there is one.
     jwks: Option<Jwks>,
 }
 
+/// A setting whose file or key set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {reason}")]
+pub struct InvalidRules {
+    setting: &'static str,
+    reason: String,
+}
+
+impl InvalidRules {
+    fn new(setting: &'static str, reason: impl Display) -> Self {
+        Self { setting, reason: reason.to_string() }
+    }
+}
+
 impl Rules {
-    /// The rules that `settings` say, for a server that starts: keys at a URL are fetched meanwhile.
+    /// Builds the rules of a server that starts. A key set at a URL is fetched in the background.
     ///
     /// # Errors
-    /// A sentence that names the setting and the file.
-    pub fn read(settings: &AccessSettings) -> Result<Self, String> {
+    /// When a file cannot be read or used; the error names its setting.
+    pub fn read(settings: &AccessSettings) -> Result<Self, InvalidRules> {
         let rules = Self::with(settings, None)?;
         if let Some(jwks) = rules.jwks.clone() {
             tokio::spawn(async move { jwks.refresh().await });
@@ -27,22 +42,21 @@ impl Rules {
         Ok(rules)
     }
 
-    /// The rules that `settings` say now, for a server that goes by these: keys at a URL are fetched before the answer,
-    /// and keys that are known are kept where that fails.
+    /// Builds the rules that replace these. A key set at a URL is fetched first; if that fails, known keys are kept.
     ///
     /// # Errors
-    /// A sentence that names the setting, and the file or the URL. It is better to go on with the rules of before.
-    pub async fn renewed(&self, settings: &AccessSettings) -> Result<Self, String> {
+    /// When a file cannot be read or used, or a new key set cannot be fetched. The server keeps these rules then.
+    pub async fn renewed(&self, settings: &AccessSettings) -> Result<Self, InvalidRules> {
         let rules = Self::with(settings, self.jwks.as_ref())?;
-        if let Some(jwks) = &rules.jwks
-            && !jwks.refresh().await
-        {
-            return Err(format!("jwks: there are no keys to be had at {}", jwks.url()));
+        match &rules.jwks {
+            Some(jwks) if !jwks.refresh().await => {
+                Err(InvalidRules::new("jwks", format!("cannot fetch keys from {}", jwks.url())))
+            }
+            _ => Ok(rules),
         }
-        Ok(rules)
     }
 
-    /// Completes when a fetch has taken back a key: streams that were opened with it are to end.
+    /// Waits until a fetch has removed a key: streams opened with it must end.
     pub async fn key_withdrawn(&self) {
         match &self.jwks {
             Some(jwks) => jwks.key_withdrawn().await,
@@ -50,7 +64,8 @@ impl Rules {
         }
     }
 
-    fn with(settings: &AccessSettings, known: Option<&Jwks>) -> Result<Self, String> {
+    /// Builds the rules. `known` is the key set of the rules before, whose keys are reused for the same URL.
+    fn with(settings: &AccessSettings, known: Option<&Jwks>) -> Result<Self, InvalidRules> {
         let mut access = Access::new().anonymous_metrics(settings.anonymous_metrics);
         if let Some(patterns) = &settings.anonymous_subscribe {
             access = access.anonymous_subscribe(patterns.clone());
@@ -63,49 +78,38 @@ impl Rules {
         }
         let mut jwks = None;
         if settings.has_tokens() {
-            let rules = TokenRules {
-                audience: settings.audience.clone(),
-                issuer: settings.issuer.clone(),
-                leeway: settings.leeway,
-            };
-            let mut tokens = Tokens::new(keys(settings)?, rules);
+            let mut tokens = Tokens::new(read_keys(settings)?, settings.tokens.clone());
             if let Some(KeySetPlace::Url(url)) = &settings.jwks {
-                let place = known.filter(|jwks| jwks.url() == url).cloned().unwrap_or_else(|| Jwks::at(url.clone()));
-                tokens = tokens.with_jwks(place.clone());
-                jwks = Some(place);
+                let at_url = known.filter(|jwks| jwks.url() == url).cloned().unwrap_or_else(|| Jwks::at(url.clone()));
+                tokens = tokens.with_jwks(at_url.clone());
+                jwks = Some(at_url);
             }
             access = access.accept(tokens);
         }
         if let Some(url) = &settings.authorize_url {
-            let options = ServiceOptions {
-                time_limit: settings.authorize_timeout,
-                concurrency: settings.authorize_concurrency,
-                cache: settings.authorize_cache,
-            };
-            access = access.ask_for_each_subscription(Service::new(url.clone(), options));
+            access = access.ask_for_each_subscription(Service::new(url.clone(), settings.authorize));
         }
         Ok(Self { access, jwks })
     }
 }
 
-/// The keys that this machine has.
-fn keys(settings: &AccessSettings) -> Result<KeySet, String> {
+/// Reads the keys that are on this machine.
+fn read_keys(settings: &AccessSettings) -> Result<KeySet, InvalidRules> {
     let mut keys = KeySet::default();
     for secret in &settings.secrets {
-        let bytes = secret.read().map_err(|error| format!("jwt_secret: {error}"))?;
-        keys = keys.and(KeySet::secret(&bytes).map_err(|error| format!("jwt_secret: {secret:?}: {error}"))?);
+        let invalid = |error: &dyn Display| InvalidRules::new("jwt_secret", error);
+        let bytes = secret.read().map_err(|error| invalid(&error))?;
+        keys = keys.and(KeySet::secret(&bytes).map_err(|error| invalid(&format!("{secret:?}: {error}")))?);
     }
-    let read = |setting: &str, path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{setting}: {}: {error}", path.display()))
+    let read = |setting, path: &Path, parse: fn(&[u8]) -> Result<KeySet, _>| {
+        let invalid = |error: &dyn Display| InvalidRules::new(setting, format!("{}: {error}", path.display()));
+        parse(&std::fs::read(path).map_err(|error| invalid(&error))?).map_err(|error| invalid(&error))
     };
     for path in &settings.public_keys {
-        let pem = read("jwt_public_key", path)?;
-        let key = KeySet::public_pem(&pem).map_err(|error| format!("jwt_public_key: {}: {error}", path.display()))?;
-        keys = keys.and(key);
+        keys = keys.and(read("jwt_public_key", path, KeySet::public_pem)?);
     }
     if let Some(KeySetPlace::File(path)) = &settings.jwks {
-        let set = KeySet::jwks(&read("jwks", path)?);
-        keys = keys.and(set.map_err(|error| format!("jwks: {}: {error}", path.display()))?);
+        keys = keys.and(read("jwks", path, KeySet::jwks)?);
     }
     Ok(keys)
 }

@@ -1,13 +1,13 @@
-//! `fanline key`: makes an API key.
+//! `fanline key`: creates an API key.
 
 use std::io::{self, Write};
 
 use fanline::auth::{KeyDigest, Patterns, random_key};
 
-/// What the key is for.
+/// The owner and the grant of the key.
 #[derive(clap::Args, Clone, Debug)]
 pub struct KeyArgs {
-    /// Whose it is: a name for `/clients` and for you
+    /// Name of the key, as shown by `GET /clients`
     pub name: String,
 
     /// Topics and patterns that it may publish to, separated by commas; repeatable
@@ -18,21 +18,21 @@ pub struct KeyArgs {
     #[arg(long, value_name = "PATTERNS")]
     pub subscribe: Vec<Patterns>,
 
-    /// It may see and do what is for operators, and read metrics
+    /// Grants the operators' endpoints and metrics
     #[arg(long)]
     pub admin: bool,
 }
 
-/// Prints the table of a new key, and the key on standard error: what is appended to a file does not hold it.
+/// Prints the table of a new key, and the key itself on standard error: output appended to a file does not contain it.
 ///
 /// # Errors
-/// When there is no randomness, or nobody to print to.
+/// When an argument is invalid, when the system has no randomness, or when the output is closed.
 pub fn run(args: &KeyArgs) -> io::Result<()> {
     if !args.admin && args.publish.is_empty() && args.subscribe.is_empty() {
-        return Err(io::Error::other("the key may do nothing: add --publish, --subscribe or --admin"));
+        return Err(io::Error::other("the key grants nothing: add --publish, --subscribe or --admin"));
     }
     if args.name.trim().is_empty() || args.name.chars().any(char::is_control) {
-        return Err(io::Error::other("the name must be a text of one line"));
+        return Err(io::Error::other("the name must be one line of text"));
     }
     let key = random_key()?;
     let patterns = |lists: &[Patterns]| {

@@ -1,18 +1,18 @@
-//! SIGHUP: the settings are read again, and the rules of access replaced.
+//! SIGHUP: reads the settings again, and replaces the access rules.
 //!
-//! Streams whose grant still holds do not notice; the others are closed. Settings that cannot be used change nothing, and
-//! neither do those that would let in everybody, as a file does that is cut off. The other settings hold until the next
-//! start. Keys of a URL that were taken back there end their streams as well.
+//! Streams whose grant still holds are not affected; the others are closed. Nothing changes if the settings are invalid, or
+//! if they would remove all credentials, as a truncated file does. Settings that are not reloadable take effect at the next
+//! start. Streams also end when a fetch of the key set removes their key.
 
 use std::io::{self, IsTerminal};
 
 use fanline::server::AccessHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::access::Rules;
-use crate::config::{self, ServeArgs, Settings};
+use super::access::{InvalidRules, Rules};
+use crate::config::{self, ConfigError, ServeArgs, Settings};
 
-/// What a server goes by, and where it came from.
+/// The settings and rules of a running server.
 pub struct Reload {
     hangups: Signal,
     /// A server that was started in a terminal ends with it.
@@ -23,15 +23,31 @@ pub struct Reload {
     access: AccessHandle,
 }
 
+/// Why SIGHUP changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    #[error(transparent)]
+    Rules(#[from] InvalidRules),
+    #[error(
+        "no setting of {0} is left, as in a truncated file, which would admit unauthenticated clients. To do that, restart \
+         the server with these settings; to revoke the last key, replace it with another one"
+    )]
+    Opened(&'static str),
+}
+
 impl Reload {
-    /// Takes SIGHUP from now on, which otherwise ends the process.
+    /// Handles SIGHUP from now on; by default it ends the process.
+    ///
+    /// # Errors
+    /// When the signal cannot be handled.
     pub fn new(args: ServeArgs, settings: Settings, rules: Rules, access: AccessHandle) -> io::Result<Self> {
         let hangups = signal(SignalKind::hangup())?;
         Ok(Self { hangups, has_terminal: io::stdin().is_terminal(), args, settings, rules, access })
     }
 
-    /// Reads the settings at each SIGHUP, and meanwhile keeps keys of a URL fresh. Completes when it was the terminal that
-    /// hung up.
+    /// Reloads the settings at each SIGHUP, and keeps a fetched key set fresh. Returns when the terminal hung up.
     pub async fn at_each_hangup(mut self) {
         loop {
             tokio::select! {
@@ -44,29 +60,28 @@ impl Reload {
             if self.has_terminal && !io::stdin().is_terminal() {
                 return;
             }
-            match self.reload().await {
-                Ok(()) => {}
-                Err(reason) => tracing::error!(reason, "SIGHUP: nothing was changed"),
+            if let Err(reason) = self.reload().await {
+                tracing::error!(%reason, "SIGHUP: nothing was changed");
             }
         }
     }
 
-    async fn reload(&mut self) -> Result<(), String> {
-        let settings = config::load(&self.args, std::env::vars_os()).map_err(|error| error.to_string())?.settings;
-        if let Some(gone) = settings.access.opens(&self.settings.access) {
-            return Err(format!(
-                "no setting of {gone} is left, as in a file that is cut off, and then everybody would be let in. If that is \
-                 wanted, restart the server with these settings; to take back the last key, put another in its place"
-            ));
+    async fn reload(&mut self) -> Result<(), ReloadError> {
+        let settings = config::load(&self.args, std::env::vars_os())?.settings;
+        if let Some(removed) = settings.access.opened_since(&self.settings.access) {
+            return Err(ReloadError::Opened(removed));
         }
         let rules = self.rules.renewed(&settings.access).await?;
         self.access.replace(rules.access.clone());
         self.rules = rules;
-        self.settings.access = settings.access.clone();
-        if settings != self.settings {
-            tracing::warn!("SIGHUP: settings other than those of access have changed, and hold from the next start on");
+        let changed = config::changed(&self.settings, &settings);
+        let later: Vec<_> =
+            changed.iter().filter(|setting| !setting.is_reloadable).map(|setting| setting.name).collect();
+        if !later.is_empty() {
+            tracing::warn!(settings = later.join(", "), "SIGHUP: changed settings that take effect at the next start");
         }
-        tracing::info!("SIGHUP: the settings were read, and the rules of access replaced");
+        self.settings.access = settings.access;
+        tracing::info!("SIGHUP: the settings were read, and the access rules replaced");
         Ok(())
     }
 }

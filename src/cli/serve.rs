@@ -1,13 +1,13 @@
 //! `fanline serve`: the server, its producers and its log, from start to drain.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use fanline::auth::Access;
 use fanline::backbone::{Backbone, RedisOptions};
-use fanline::hub::{Hub, HubOptions};
-use fanline::position::Epoch;
-use fanline::server::{HttpOptions, Server, StreamOptions, raise_open_file_limit};
+use fanline::hub::Hub;
+use fanline::server::{Server, raise_open_file_limit};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -27,23 +27,23 @@ use crate::producer::shutdown::Shutdown;
 use crate::producer::status::Status;
 use crate::producer::stdin::Stdin;
 
-/// Serves until a signal comes and all clients have been seen off. The exit code is 0 then, 1 when the server failed, 2
-/// when a setting is wrong, and 130 when a second signal ended it at once.
+/// Serves until a signal, then drains. The exit code is 0 then, 1 if the server failed, 2 if a setting is wrong, and 130 if
+/// a second signal interrupted the drain.
 pub fn run(args: &ServeArgs) -> ExitCode {
     let loaded = match config::load(args, std::env::vars_os()) {
         Ok(loaded) => loaded,
         Err(error) => return complain(&error.to_string(), ConfigError::EXIT_CODE),
     };
-    if args.check {
+    if args.check() {
         let printed = write!(io::stdout(), "{}", loaded.report);
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("the runtime does not start: {error}"), 1),
+        Err(error) => return complain(&format!("cannot start the runtime: {error}"), 1),
     };
     let outcome = runtime.block_on(serve(args, loaded.settings));
-    // Whoever is blocked in a read of standard input is not waited for.
+    // A thread that is blocked in a read of standard input must not delay the exit.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,18 +55,18 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
     let log_lines = start_log(&settings);
     match raise_open_file_limit() {
         Ok(limit) => tracing::debug!(limit, "open files"),
-        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
     }
     let (hub, backbone) = hub(&settings).await?;
     let (demo_status, stdin_status) = (Status::default(), Status::default());
     let rules = Rules::read(&settings.access).map_err(io::Error::other)?;
     let access = rules.access.clone();
-    let server = server(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status)?;
-    // From the moment on that the server says that it is there it also ends in order.
+    let server = server(&settings, hub.clone(), backbone, access, &demo_status, &stdin_status)?;
+    // Signals are handled before the server is announced: from then on it also drains.
     let interrupted = signal::interrupted();
     let reload = Reload::new(args.clone(), settings.clone(), rules, server.access())?;
     announce(&settings, &server)?;
-    tell_supervisor(&[NotifyState::Ready]);
+    notify_supervisor(&[NotifyState::Ready]);
 
     let (stop, stopping) = watch::channel(false);
     let shutdown = Shutdown::new(stopping);
@@ -76,8 +76,8 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
         let demo = Demo { hub: hub.clone(), stats: server.stats(), status: demo_status };
         producers.spawn(demo.run(shutdown.clone()));
     }
-    if let Some(format) = settings.stdin {
-        let stdin = Stdin { hub, format, max_event_bytes: settings.max_event_bytes, status: stdin_status };
+    if let Some(format) = settings.stdin() {
+        let stdin = Stdin { hub, format, max_event_bytes: settings.http.max_event_bytes, status: stdin_status };
         stdin.start(io::stdin(), Handle::current(), shutdown)?;
     }
     let stats = server.stats();
@@ -87,7 +87,7 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
                 () = interrupted => {}
                 () = reload.at_each_hangup() => {}
             }
-            tell_supervisor(&[NotifyState::Stopping]);
+            notify_supervisor(&[NotifyState::Stopping]);
             let clients = stats.read().streams;
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
         })
@@ -99,101 +99,75 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// The hub: of this server alone, or of all that share a Redis.
+/// Creates the hub of this server, or of all servers that share a Redis.
 async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
-    let options = HubOptions {
-        epoch: Epoch::now(),
-        history: settings.history,
-        history_bytes: settings.history_bytes,
-        history_topics: settings.history_topics,
-        firehose_history: settings.firehose_history,
-        topic_ttl: settings.topic_ttl,
-    };
-    let Some(url) = &settings.redis else { return Ok((Hub::new(&options), None)) };
+    let Some(url) = settings.redis_url.clone() else { return Ok((Hub::new(&settings.hub), None)) };
     let node = settings.node.clone().unwrap_or_else(|| {
         let machine = sysinfo::System::host_name().unwrap_or_else(|_| "fanline".to_owned());
         format!("{machine}-{}", std::process::id())
     });
-    let redis = RedisOptions {
-        url: url.clone(),
-        key: settings.redis_key.clone(),
-        history: settings.redis_history,
-        wait: u32::try_from(settings.redis_wait).unwrap_or(u32::MAX),
-        is_lossless: settings.redis_lossless,
-        timeout: settings.redis_timeout,
-        publish_timeout: settings.publish_timeout,
-        node,
-    };
-    let failed = |error: &dyn std::fmt::Display| io::Error::other(format!("redis: {error}"));
-    let (hub, backbone) = Backbone::redis(redis, &options).await.map_err(|error| failed(&error))?;
+    let failed = |error: &dyn Display| io::Error::other(format!("redis: {error}"));
+    let options = RedisOptions { url, node, ..settings.redis.clone() };
+    let (hub, backbone) = Backbone::redis(options, &settings.hub).await.map_err(|error| failed(&error))?;
     match backbone.status().reason() {
         Some(reason) if settings.redis_start == RedisStart::Fail => Err(failed(&reason)),
         _ => Ok((hub, Some(backbone))),
     }
 }
 
+/// Binds the server's addresses.
 fn server(
     settings: &Settings,
     hub: Hub,
-    backbone: Option<&Backbone>,
+    backbone: Option<Backbone>,
     access: Access,
     demo: &Status,
     stdin: &Status,
 ) -> io::Result<Server> {
     let (demo, stdin) = (demo.clone(), stdin.clone());
     let mut builder = Server::builder(hub)
-        .shards(settings.shards)
         .send_buffer(settings.send_buffer)
         .drain(settings.drain)
-        .streams(StreamOptions {
-            heartbeat: settings.heartbeat,
-            retry: settings.retry,
-            write_timeout: settings.write_timeout,
-        })
-        .http(settings.limits.of_requests(HttpOptions {
-            max_event_bytes: settings.max_event_bytes,
-            max_body_bytes: settings.max_body_bytes,
-            max_topics: settings.max_topics,
-            origins: settings.origins.clone(),
-            head_timeout: settings.head_timeout,
-            resume_wait: settings.resume_wait,
-            ..HttpOptions::default()
-        }))
-        .limits(settings.limits.limits.clone())
+        .streams(settings.streams.clone())
+        .http(settings.http.clone())
+        .limits(settings.limits.clone())
         .access(access)
         .producer("event_producer", move || demo.as_str());
-    if let Some(backbone) = backbone {
-        builder = builder.backbone(backbone.clone());
+    if let Some(shards) = settings.shards {
+        builder = builder.shards(shards);
     }
-    if settings.stdin.is_some() {
-        // An input has an end, which is nothing to worry about.
+    if let Some(backbone) = backbone {
+        builder = builder.backbone(backbone);
+    }
+    if settings.stdin {
+        // The end of an input is not a failure.
         let status = move || if stdin.as_str() == "running" { "running" } else { "ended" };
         builder = builder.producer("stdin_producer", status);
     }
     settings.listen.iter().fold(builder, |builder, &address| builder.listen(address)).bind()
 }
 
-/// One line that says that the server is there, and where.
+/// Logs the addresses.
 fn announce(settings: &Settings, server: &Server) -> io::Result<()> {
     let addresses = server.local_addresses()?;
     let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
     let (listening, version) = (urls.join(" "), env!("CARGO_PKG_VERSION"));
-    tracing::info!(version, shards = settings.shards, "listening on {listening}");
+    tracing::info!(version, shards = server.shards(), "listening on {listening}");
     if settings.demo {
         tracing::info!("the demo: {0}/demo in a browser, or curl -N {0}/stream", urls[0]);
     }
     Ok(())
 }
 
-/// Tells systemd, where it started this process and asked to be told (`Type=notify`).
-fn tell_supervisor(states: &[NotifyState<'_>]) {
-    // The variable stays: removing it is not safe while other threads read the environment.
+/// Notifies systemd if it started this process with `Type=notify`.
+fn notify_supervisor(states: &[NotifyState<'_>]) {
+    // The variable stays: removing it is unsound while other threads read the environment.
     if let Err(error) = sd_notify::notify(false, states) {
-        tracing::warn!(%error, "systemd cannot be told how the server is");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
-/// Log lines go to standard error, and with `--demo` to the topic `log` as well.
+/// Writes log lines to standard error, and with `--demo` also to the returned queue, for the topic `log`.
 fn start_log(settings: &Settings) -> Option<LogLines> {
     let filter = EnvFilter::new(&settings.log_filter);
     let to_stderr = tracing_subscriber::fmt::layer();

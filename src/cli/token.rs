@@ -1,5 +1,6 @@
-//! `fanline token`: makes a token, as an application's login would.
+//! `fanline token`: creates a token, as an application's login would.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,21 +8,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fanline::auth::{Claims, Patterns, Permissions, SigningKey};
 
 use super::hidden::Hidden;
-use crate::config::Secret;
+use crate::config::{Invalid, Secret};
 
-/// What the token says, and what it is signed with.
+/// The claims of the token, and the key that signs it.
 #[derive(clap::Args, Clone, Debug)]
 #[command(group = clap::ArgGroup::new("signing key").required(true))]
 pub struct TokenArgs {
-    /// Secret that it is signed with (HS256), or @ and the path of a file that holds it; of several the first
+    /// Secret that signs the token (HS256), or @ and the path of a file that holds it; the first of several is used
     #[arg(long, env = "FANLINE_JWT_SECRET", hide_env_values = true, group = "signing key", value_parser = Hidden(first))]
     pub secret: Option<Secret>,
 
-    /// PEM file with the private key that it is signed with: RSA (RS256), P-256, P-384 or Ed25519
+    /// PEM file with the private key that signs the token: RSA (RS256), P-256, P-384 or Ed25519
     #[arg(long, value_name = "FILE", group = "signing key")]
     pub private_key: Option<PathBuf>,
 
-    /// Whose it is (claim sub); {sub} in its patterns stands for this
+    /// Subject of the token (claim sub), which replaces {sub} in patterns
     #[arg(long, value_name = "SUBJECT")]
     pub sub: Option<String>,
 
@@ -33,19 +34,19 @@ pub struct TokenArgs {
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
     pub publish: Vec<String>,
 
-    /// It may see and do what is for operators, and read metrics
+    /// Grants the operators' endpoints and metrics
     #[arg(long)]
     pub admin: bool,
 
-    /// How long it is good
+    /// Time until the token expires
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub expires_in: Duration,
 
-    /// Whom it is for (claim aud): what the server's setting jwt_audience says
+    /// Audience of the token (claim aud), as in the server's setting jwt_audience
     #[arg(long, value_name = "NAME")]
     pub audience: Option<String>,
 
-    /// Who made it (claim iss): what the server's setting jwt_issuer says
+    /// Issuer of the token (claim iss), as in the server's setting jwt_issuer
     #[arg(long, value_name = "NAME")]
     pub issuer: Option<String>,
 }
@@ -53,14 +54,14 @@ pub struct TokenArgs {
 /// Prints the token.
 ///
 /// # Errors
-/// A sentence that says which argument is wrong and why.
-pub fn run(args: &TokenArgs) -> Result<(), String> {
+/// When an argument is invalid, with its name and the reason, or when the output is closed.
+pub fn run(args: &TokenArgs) -> io::Result<()> {
     let key = signing_key(args)?;
     for (flag, patterns) in [("--subscribe", &args.subscribe), ("--publish", &args.publish)] {
-        Patterns::of_subject(patterns, args.sub.as_deref()).map_err(|error| format!("{flag}: {error}"))?;
+        Patterns::of_subject(patterns, args.sub.as_deref()).map_err(|error| invalid(flag, error))?;
     }
     if args.subscribe.is_empty() && args.publish.is_empty() && !args.admin {
-        return Err("the token allows nothing: add --subscribe, --publish or --admin".to_owned());
+        return Err(io::Error::other("the token grants nothing: add --subscribe, --publish or --admin"));
     }
     let end = SystemTime::now() + args.expires_in;
     let claims = Claims {
@@ -70,22 +71,26 @@ pub fn run(args: &TokenArgs) -> Result<(), String> {
         iss: args.issuer.clone(),
         fanline: Permissions { subscribe: args.subscribe.clone(), publish: args.publish.clone(), admin: args.admin },
     };
-    let token = claims.sign(&key)?;
-    writeln!(io::stdout(), "{token}").map_err(|error| format!("standard output: {error}"))
+    let token = claims.sign(&key).map_err(io::Error::other)?;
+    writeln!(io::stdout(), "{token}")
 }
 
-/// The server's setting may list several, of which the first is the newest.
-fn first(secrets: &str) -> Result<Secret, String> {
+/// Parses the first of several secrets, as the server's setting may list them: the newest.
+fn first(secrets: &str) -> Result<Secret, Invalid> {
     secrets.split(',').next().unwrap_or(secrets).trim().parse()
 }
 
-fn signing_key(args: &TokenArgs) -> Result<SigningKey, String> {
+fn signing_key(args: &TokenArgs) -> io::Result<SigningKey> {
     if let Some(path) = &args.private_key {
-        let named = |error: &dyn std::fmt::Display| format!("--private-key: {}: {error}", path.display());
+        let named = |error: &dyn Display| invalid("--private-key", format!("{}: {error}", path.display()));
         let pem = std::fs::read(path).map_err(|error| named(&error))?;
         return SigningKey::private_pem(&pem).map_err(|error| named(&error));
     }
-    let secret = args.secret.as_ref().ok_or("--secret or --private-key is needed")?;
-    let bytes = secret.read().map_err(|error| format!("--secret: {error}"))?;
-    SigningKey::secret(&bytes).map_err(|error| format!("--secret: {error}"))
+    let secret = args.secret.as_ref().ok_or_else(|| io::Error::other("add --secret or --private-key"))?;
+    let bytes = secret.read().map_err(|error| invalid("--secret", error))?;
+    SigningKey::secret(&bytes).map_err(|error| invalid("--secret", error))
+}
+
+fn invalid(flag: &str, reason: impl Display) -> io::Error {
+    io::Error::other(format!("{flag}: {reason}"))
 }

@@ -1,85 +1,86 @@
 //! API keys: the tables `[[keys]]` of the settings file.
 
 use fanline::auth::{ApiKey, KeyDigest, Patterns};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeValue, ValueDeserializer};
 
-/// What a table `[[keys]]` may say.
-const MEMBERS: [&str; 5] = ["name", "hash", "publish", "subscribe", "admin"];
+use super::kind::Invalid;
 
-const EXAMPLE: &str =
-    "[[keys]] with name = \"shop\", hash = \"sha256:…\", publish = [\"orders:*\"]; `fanline key` makes one";
+const EXAMPLE: &str = "must be tables [[keys]], such as `fanline key` prints";
 
-/// Reads the tables `keys`. A complaint comes with the place in the file.
-pub fn read(value: &Spanned<DeValue<'_>>) -> Result<Vec<ApiKey>, Vec<(usize, String)>> {
-    let tables = match value.get_ref() {
-        DeValue::Array(items) => items.iter().map(|item| (item.span().start, item.get_ref())).collect(),
-        _ => vec![(value.span().start, value.get_ref())],
-    };
-    let (mut keys, mut complaints) = (Vec::<ApiKey>::new(), Vec::new());
-    for (place, table) in tables {
-        let DeValue::Table(table) = table else {
-            complaints.push((place, format!("must be {EXAMPLE}")));
-            continue;
-        };
-        match key(table) {
-            Ok(key) if keys.iter().any(|known| known.name == key.name) => {
-                complaints.push((place, format!("name = {:?} stands twice: each key has a name of its own", key.name)));
-            }
-            Ok(key) if keys.iter().any(|known| known.digest == key.digest) => {
-                complaints.push((place, "this hash stands twice: each key has one table".to_owned()));
-            }
-            Ok(key) => keys.push(key),
-            Err((at, complaint)) => complaints.push((at.unwrap_or(place), complaint)),
-        }
-    }
-    if complaints.is_empty() { Ok(keys) } else { Err(complaints) }
+/// One table.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(deserialize_with = "line")]
+    name: String,
+    #[serde(deserialize_with = "digest")]
+    hash: KeyDigest,
+    #[serde(default, deserialize_with = "patterns")]
+    publish: Patterns,
+    #[serde(default, deserialize_with = "patterns")]
+    subscribe: Patterns,
+    #[serde(default)]
+    admin: bool,
 }
 
-fn key(table: &DeTable<'_>) -> Result<ApiKey, (Option<usize>, String)> {
-    if let Some((member, _)) = table.iter().find(|(member, _)| !MEMBERS.contains(&member.get_ref().as_ref())) {
-        let known = MEMBERS.join(", ");
-        return Err((Some(member.span().start), format!("{:?} is none of {known}", member.get_ref())));
+/// Reads the tables. An error comes with its offset in the file.
+pub fn read(value: Spanned<DeValue<'_>>) -> Result<Vec<ApiKey>, Vec<(usize, Invalid)>> {
+    let begin = value.span().start;
+    let DeValue::Array(tables) = value.into_inner() else { return Err(vec![(begin, EXAMPLE.into())]) };
+    let (mut keys, mut errors) = (Vec::new(), Vec::new());
+    for table in tables {
+        let place = table.span().start;
+        match key(table, &keys) {
+            Ok(key) => keys.push(key),
+            Err((at, rule)) => errors.push((at.unwrap_or(place), rule)),
+        }
     }
-    let wrong = |value: &Spanned<DeValue<'_>>, complaint: String| (Some(value.span().start), complaint);
-    let text = |member: &str| match table.get(member) {
-        None => Err((None, format!("a key has a {member}: {EXAMPLE}"))),
-        Some(value) => match value.get_ref().as_str() {
-            Some(text) if !text.trim().is_empty() && !text.chars().any(char::is_control) => Ok((text, value)),
-            _ => Err(wrong(value, format!("{member} must be a text of one line"))),
-        },
-    };
-    let patterns = |member: &str| {
-        let Some(value) = table.get(member) else { return Ok(Patterns::default()) };
-        let texts: Option<Vec<&str>> = match value.get_ref() {
-            DeValue::String(text) => Some(text.split(',').map(str::trim).collect()),
-            DeValue::Array(items) => items.iter().map(|item| item.get_ref().as_str()).collect(),
-            _ => None,
-        };
-        let complain = |why: &str| wrong(value, format!("{member} must be an array of topics and patterns{why}"));
-        let texts = texts.ok_or_else(|| complain(""))?;
-        Patterns::of_subject(texts, None).map_err(|error| complain(&format!(": {error}")))
-    };
-    let (name, _) = text("name")?;
-    let (hash, place) = text("hash")?;
-    // Its text is not repeated: it may be the key itself.
-    let digest: KeyDigest = hash.parse().map_err(|error| wrong(place, format!("{error}")))?;
-    let admin = match table.get("admin") {
-        None => false,
-        Some(value) => match value.get_ref() {
-            DeValue::Boolean(is_admin) => *is_admin,
-            _ => return Err(wrong(value, "admin must be true or false".to_owned())),
-        },
-    };
-    let key = ApiKey {
-        name: name.to_owned(),
-        digest,
-        publish: patterns("publish")?,
-        subscribe: patterns("subscribe")?,
-        admin,
-    };
-    if key.publish.is_empty() && key.subscribe.is_empty() && !key.admin {
-        return Err((None, format!("{name:?} may do nothing: add publish, subscribe or admin = true")));
+    if errors.is_empty() { Ok(keys) } else { Err(errors) }
+}
+
+fn key(table: Spanned<DeValue<'_>>, others: &[ApiKey]) -> Result<ApiKey, (Option<usize>, Invalid)> {
+    let invalid = |rule: String| Err((None, Invalid(rule)));
+    if !table.get_ref().is_table() {
+        return invalid(EXAMPLE.to_owned());
     }
-    Ok(key)
+    let Table { name, hash: digest, publish, subscribe, admin } = Table::deserialize(ValueDeserializer::from(table))
+        .map_err(|error| (error.span().map(|span| span.start), Invalid::because(error.message())))?;
+    if others.iter().any(|other| other.name == name) {
+        return invalid(format!("name = {name:?} is used twice: each key needs its own name"));
+    }
+    if others.iter().any(|other| other.digest == digest) {
+        return invalid("this hash is used twice: a key has only one table".to_owned());
+    }
+    if publish.is_empty() && subscribe.is_empty() && !admin {
+        return invalid(format!("{name:?} grants nothing: add publish, subscribe or admin = true"));
+    }
+    Ok(ApiKey { name, digest, publish, subscribe, admin })
+}
+
+fn line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let is_line = !text.trim().is_empty() && !text.chars().any(char::is_control);
+    if is_line { Ok(text) } else { Err(D::Error::custom("name must be one line of text")) }
+}
+
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeyDigest, D::Error> {
+    // The error does not repeat the text, which may be the key itself.
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Patterns, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "must be an array of topics and patterns")]
+    enum Texts {
+        Joined(String),
+        Listed(Vec<String>),
+    }
+    let texts = match Texts::deserialize(deserializer)? {
+        Texts::Joined(text) => text.split(',').map(|text| text.trim().to_owned()).collect(),
+        Texts::Listed(texts) => texts,
+    };
+    Patterns::of_subject(texts, None).map_err(D::Error::custom)
 }

@@ -1,4 +1,4 @@
-//! The flags of `fanline serve`.
+//! The command line of `fanline serve`.
 
 use std::path::PathBuf;
 
@@ -6,31 +6,38 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::catalog;
 use super::environment::CONFIG;
-use super::source::{Layers, Source};
+use super::source::{Source, Values};
 
 const CONFIG_FLAG: &str = "config";
 const CHECK_FLAG: &str = "check";
 
-/// What the command line says about settings. It is text until all sources are merged, see the module.
-#[derive(Clone, Debug, Default)]
-pub struct ServeArgs {
-    given: Vec<(&'static str, String)>,
-    /// The settings file.
-    pub config: Option<PathBuf>,
-    /// Whether to print the settings in effect instead of serving.
-    pub check: bool,
-}
+/// The flags that were given. They stay text until all sources are merged.
+#[derive(Clone, Debug)]
+pub struct ServeArgs(ArgMatches);
 
 impl ServeArgs {
-    /// Adds what was given.
-    pub fn add_to(&self, layers: &mut Layers) {
-        for (name, text) in &self.given {
-            layers.add(name, text.clone(), Source::Flag(name));
+    /// The settings file.
+    pub fn config(&self) -> Option<&PathBuf> {
+        self.0.get_one(CONFIG_FLAG)
+    }
+
+    /// Whether to print the settings in effect instead of serving.
+    pub fn check(&self) -> bool {
+        self.0.get_flag(CHECK_FLAG)
+    }
+
+    /// Adds the values of the flags.
+    pub fn add_to(&self, values: &mut Values) {
+        for name in catalog::settings().iter().map(|setting| setting.name) {
+            if let Some(texts) = self.0.get_many::<String>(name) {
+                let texts: Vec<_> = texts.map(String::as_str).collect();
+                values.add(name, texts.join(","), Source::Flag(name));
+            }
         }
     }
 }
 
-// By hand, because the flags are the catalogue's: a derived struct would define each setting a second time.
+// Not derived: the catalog declares the flags.
 impl clap::Args for ServeArgs {
     fn augment_args(command: Command) -> Command {
         let config = Arg::new(CONFIG_FLAG)
@@ -39,18 +46,17 @@ impl clap::Args for ServeArgs {
             .value_parser(value_parser!(PathBuf))
             .help_heading("Settings")
             .help(format!(
-                "TOML file of settings; its keys are the flags below with _ for -\n[default: none; env: {CONFIG}]"
+                "TOML file with settings; its keys are the flags below with _ instead of -\n[default: none; env: {CONFIG}]"
             ));
         let check = Arg::new(CHECK_FLAG)
             .long(CHECK_FLAG)
             .action(ArgAction::SetTrue)
             .help_heading("Settings")
-            .help("Checks the settings, prints those in effect as such a file, and exits");
-        command
-            .arg(config)
-            .arg(check)
-            .args(catalog::ALL.iter().map(|definition| definition.arg()))
-            .after_help("A flag wins over its environment variable, that over the file, and that over the default.")
+            .help("Checks the settings, prints those in effect in the format of that file, and exits");
+        let after_help =
+            "A flag overrides its environment variable, which overrides the file, which overrides the default.";
+        let settings = catalog::settings().iter().map(|setting| setting.arg());
+        command.arg(config).arg(check).args(settings).after_help(after_help)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -60,20 +66,11 @@ impl clap::Args for ServeArgs {
 
 impl clap::FromArgMatches for ServeArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut args = Self::default();
-        args.update_from_arg_matches(matches)?;
-        Ok(args)
+        Ok(Self(matches.clone()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for name in catalog::ALL.iter().map(|definition| definition.about().name) {
-            if let Some(values) = matches.get_many::<String>(name) {
-                let values: Vec<_> = values.map(String::as_str).collect();
-                self.given.push((name, values.join(",")));
-            }
-        }
-        self.config = matches.get_one(CONFIG_FLAG).cloned().or(self.config.take());
-        self.check |= matches.get_flag(CHECK_FLAG);
+        *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
 }

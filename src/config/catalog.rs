@@ -1,367 +1,255 @@
-//! Every setting there is.
+//! Every setting, declared once, in the order of `--help` and `--check`.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::access;
-use super::address::{Addresses, Host, Port};
-use super::backbone;
-use super::cors::AllowedOrigins;
-use super::definition::{About, Definition, Setting};
-use super::duration::Span;
-use super::kind::{Choice, Cores, Count, Optional, Switch};
-use super::limits;
-use super::size::{GIB, KIB, MIB, Size, TIB};
-use super::word::{LogFilter, TopicName};
+use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size, span, switch};
+use super::setting::{Setting, setting};
+use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
+use super::values::{
+    addresses, claims, host, key_set_place, log_filter, name, origins, paths, patterns, port, rate, redis_url, secrets,
+    service_url, topic,
+};
 
-const NETWORK: &str = "Network";
-const HISTORY_OF_EVENTS: &str = "History";
-pub(super) const LIMITS: &str = "Limits";
-const TIMES: &str = "Times";
-const PRODUCERS: &str = "Producers";
-const LOG: &str = "Log";
+/// The heading of credentials and grants.
+pub const ACCESS: &str = "Access";
 
-/// In the order of `--help` and of `--check`.
-pub static ALL: [&dyn Definition; 64] = [
-    &LISTEN,
-    &HOST,
-    &PORT,
-    &SHARDS,
-    &SEND_BUFFER,
-    &CORS_ORIGIN,
-    &CORS_CREDENTIALS,
-    &HISTORY,
-    &HISTORY_BYTES,
-    &HISTORY_TOPICS,
-    &FIREHOSE_HISTORY,
-    &TOPIC_TTL,
-    &MAX_EVENT_BYTES,
-    &MAX_BODY_BYTES,
-    &MAX_TOPICS,
-    &limits::MAX_CONNECTIONS,
-    &limits::MAX_CONNECTIONS_PER_ADDRESS,
-    &limits::CONNECT_RATE,
-    &limits::PUBLISH_RATE,
-    &limits::PUBLISH_RATE_PER_KEY,
-    &limits::MAX_FIREHOSE,
-    &limits::MAX_SILENT_TOPICS,
-    &limits::MAX_PATTERNS,
-    &limits::MAX_WILDCARDS,
-    &limits::MAX_QUERY_BYTES,
-    &limits::MAX_HEAD_BYTES,
-    &limits::MAX_HEADERS,
-    &limits::MAX_LINE_BYTES,
-    &limits::BODY_TIMEOUT,
-    &limits::UPLOAD_TIMEOUT,
-    &HEAD_TIMEOUT,
-    &HEARTBEAT,
-    &RETRY,
-    &WRITE_TIMEOUT,
-    &DRAIN,
-    &DEMO,
-    &STDIN,
-    &STDIN_FORMAT,
-    &TOPIC,
-    &access::JWT_SECRET,
-    &access::JWT_PUBLIC_KEY,
-    &access::JWKS,
-    &access::JWT_AUDIENCE,
-    &access::JWT_ISSUER,
-    &access::JWT_LEEWAY,
-    &access::ANONYMOUS_SUBSCRIBE,
-    &access::ANONYMOUS_PUBLISH,
-    &access::ANONYMOUS_METRICS,
-    &access::AUTHORIZE_URL,
-    &access::AUTHORIZE_TIMEOUT,
-    &access::AUTHORIZE_CONCURRENCY,
-    &access::AUTHORIZE_CACHE,
-    &backbone::REDIS,
-    &backbone::REDIS_KEY,
-    &backbone::REDIS_HISTORY,
-    &backbone::REDIS_WAIT,
-    &backbone::REDIS_LOSSLESS,
-    &backbone::REDIS_TIMEOUT,
-    &backbone::REDIS_START,
-    &backbone::PUBLISH_TIMEOUT,
-    &backbone::RESUME_WAIT,
-    &backbone::NODE,
-    &LOG_LEVEL,
-    &LOG_FORMAT,
-];
+static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let sections = [
+        ("Network", network()),
+        ("History", history()),
+        ("Limits", limits()),
+        ("Times", times()),
+        ("Producers", producers()),
+        (ACCESS, access()),
+        ("Many servers", backbone()),
+        ("Log", log()),
+    ];
+    let under =
+        |(heading, settings): (_, Vec<Setting>)| settings.into_iter().map(move |setting| setting.under(heading));
+    sections.into_iter().flat_map(under).collect()
+});
 
-/// The formats of standard input, before the topic is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StdinFormat {
-    /// Each line is a payload.
-    Lines,
-    /// Each line is an event.
-    Ndjson,
+/// Returns every setting.
+pub fn settings() -> &'static [Setting] {
+    &SETTINGS
 }
 
+/// Returns the setting `name`.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    settings().iter().find(|setting| setting.name == name)
+}
+
+/// Returns the name most similar to `spelled`, if any is similar.
+pub fn nearest(spelled: &str) -> Option<&'static str> {
+    let spelled = spelled.to_lowercase().replace('-', "_");
+    let similarity = |name: &str| strsim::jaro_winkler(&spelled, name);
+    let names = settings().iter().map(|setting| setting.name);
+    names.max_by(|a, b| similarity(a).total_cmp(&similarity(b))).filter(|name| similarity(name) > 0.8)
+}
+
+/// Returns the settings whose values differ.
+pub fn changed(before: &Settings, after: &Settings) -> Vec<&'static Setting> {
+    let (mut before, mut after) = (before.clone(), after.clone());
+    settings().iter().filter(|setting| setting.differs(&mut before, &mut after)).collect()
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const FIVE_MINUTES: Duration = Duration::from_secs(300);
-const TEN_MINUTES: Duration = Duration::from_secs(600);
-const HOUR: Duration = Duration::from_secs(3600);
-// Longer than anybody means, and short enough to be added to any clock.
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+/// Long enough for any purpose, and short enough to be added to any clock.
 const TEN_YEARS: Duration = Duration::from_secs(10 * 31_557_600);
+/// More connections, subscribers or history entries than a machine has room for.
+const MANY: usize = 10_000_000;
+const MOST_EVENTS: usize = 1 << 24;
 
-/// Address to listen on; repeatable, or separated by commas.
-pub static LISTEN: Setting<Addresses> = Setting {
-    about: About::new(
-        "listen",
-        NETWORK,
-        "ADDRESS",
-        "127.0.0.1:8000",
-        "Address to listen on; repeatable, or separated by commas",
-    ),
-    kind: Addresses,
-};
-
-/// IP address in place of that of the first --listen.
-pub static HOST: Setting<Optional<Host>> = Setting {
-    about: About::new("host", NETWORK, "ADDRESS", "", "IP address in place of that of the first --listen").or("HOST"),
-    kind: Optional(Host),
-};
-
-/// Port in place of that of the first --listen.
-pub static PORT: Setting<Optional<Port>> = Setting {
-    about: About::new("port", NETWORK, "PORT", "", "Port in place of that of the first --listen").or("PORT"),
-    kind: Optional(Port),
-};
-
-/// Threads that serve connections, each with its own subscribers; auto is one on each core.
-pub static SHARDS: Setting<Cores> = Setting {
-    about: About::new(
-        "shards",
-        NETWORK,
-        "THREADS",
-        "auto",
-        "Threads that serve connections, each with its own subscribers; auto is one on each core",
-    ),
-    kind: Cores(Count { min: 1, max: 256, unit: "threads" }),
-};
-
-/// The kernel's send buffer of a connection: what a stalled client can hold.
-pub static SEND_BUFFER: Setting<Size> = Setting {
-    about: About::new(
-        "send_buffer",
-        NETWORK,
-        "BYTES",
-        "64KiB",
-        "The kernel's send buffer of a connection: what a stalled client can hold",
-    ),
-    kind: Size { min: 4 * KIB, max: 16 * MIB },
-};
-
-/// Pages of these origins may read what is answered: * for any, or each by name; repeatable, or separated by commas.
-pub static CORS_ORIGIN: Setting<Optional<AllowedOrigins>> = Setting {
-    about: About::new(
-        "cors_origin",
-        NETWORK,
-        "ORIGIN",
-        "",
-        "Pages of these origins may read what is answered: * for any, or each by name; repeatable, or separated by commas",
-    ),
-    kind: Optional(AllowedOrigins),
-};
-
-/// Pages of the origins that --cors-origin lists may send cookies.
-pub static CORS_CREDENTIALS: Setting<Switch> = Setting {
-    about: About::new(
-        "cors_credentials",
-        NETWORK,
-        "BOOL",
-        "false",
-        "Pages of the origins that --cors-origin lists may send cookies",
-    ),
-    kind: Switch,
-};
-
-/// Events kept of each topic, for clients that come back with their last id.
-pub static HISTORY: Setting<Count> = Setting {
-    about: About::new(
-        "history",
-        HISTORY_OF_EVENTS,
-        "EVENTS",
-        "1000",
-        "Events kept of each topic, for clients that come back with their last id",
-    ),
-    kind: Count { min: 1, max: 16_777_216, unit: "events" },
-};
-
-/// Bytes of events kept over all topics; above it the topic that holds the most gives first.
-pub static HISTORY_BYTES: Setting<Size> = Setting {
-    about: About::new(
-        "history_bytes",
-        HISTORY_OF_EVENTS,
-        "BYTES",
-        "64MiB",
-        "Bytes of events kept over all topics; above it the topic that holds the most gives first",
-    ),
-    kind: Size { min: MIB, max: TIB },
-};
-
-/// Topics with events that are kept; above it those without subscribers go, the quietest first.
-pub static HISTORY_TOPICS: Setting<Count> = Setting {
-    about: About::new(
-        "history_topics",
-        HISTORY_OF_EVENTS,
-        "TOPICS",
-        "100000",
-        "Topics with events that are kept; above it those without subscribers go, the quietest first",
-    ),
-    kind: Count { min: 1, max: 16_777_216, unit: "topics" },
-};
-
-/// Events kept for subscribers of everything or of a pattern.
-pub static FIREHOSE_HISTORY: Setting<Count> = Setting {
-    about: About::new(
-        "firehose_history",
-        HISTORY_OF_EVENTS,
-        "EVENTS",
-        "10000",
-        "Events kept for subscribers of everything or of a pattern",
-    ),
-    kind: Count { min: 64, max: 16_777_216, unit: "events" },
-};
-
-/// How long a topic without subscribers and without events is kept.
-pub static TOPIC_TTL: Setting<Span> = Setting {
-    about: About::new(
-        "topic_ttl",
-        HISTORY_OF_EVENTS,
-        "TIME",
-        "1h",
-        "How long a topic without subscribers and without events is kept",
-    ),
-    kind: Span { min: SECOND, max: TEN_YEARS },
-};
-
-/// The largest payload of an event.
-pub static MAX_EVENT_BYTES: Setting<Size> = Setting {
-    about: About::new("max_event_bytes", LIMITS, "BYTES", "64KiB", "The largest payload of an event"),
-    kind: Size { min: 1, max: 16 * MIB },
-};
-
-/// The largest request body that is JSON or text; NDJSON bodies have no limit.
-pub static MAX_BODY_BYTES: Setting<Size> = Setting {
-    about: About::new(
-        "max_body_bytes",
-        LIMITS,
-        "BYTES",
-        "1MiB",
-        "The largest request body that is JSON or text; NDJSON bodies have no limit",
-    ),
-    kind: Size { min: KIB, max: GIB },
-};
-
-/// Topics and patterns that one subscriber may ask for.
-pub static MAX_TOPICS: Setting<Count> = Setting {
-    about: About::new("max_topics", LIMITS, "TOPICS", "100", "Topics and patterns that one subscriber may ask for"),
-    kind: Count { min: 1, max: 1000, unit: "topics" },
-};
-
-/// A connection that was quiet for this long gets a heartbeat.
-pub static HEARTBEAT: Setting<Span> = Setting {
-    about: About::new("heartbeat", TIMES, "TIME", "30s", "A connection that was quiet for this long gets a heartbeat"),
-    kind: Span { min: SECOND, max: HOUR },
-};
-
-/// How long clients are told to wait before they reconnect, spread by 20 %.
-pub static RETRY: Setting<Span> = Setting {
-    about: About::new(
-        "retry",
-        TIMES,
-        "TIME",
-        "5s",
-        "How long clients are told to wait before they reconnect, spread by 20 %",
-    ),
-    kind: Span { min: Duration::from_millis(100), max: HOUR },
-};
-
-/// A client that takes no byte for this long while some are pending is cut off.
-pub static WRITE_TIMEOUT: Setting<Span> = Setting {
-    about: About::new(
-        "write_timeout",
-        TIMES,
-        "TIME",
-        "30s",
-        "A client that takes no byte for this long while some are pending is cut off",
-    ),
-    kind: Span { min: SECOND, max: HOUR },
-};
-
-/// How long a client may take to send the head of a request; a connection that is idle for so long is closed as well.
-pub static HEAD_TIMEOUT: Setting<Span> = Setting {
-    about: About::new(
-        "head_timeout",
-        LIMITS,
-        "TIME",
-        "10s",
-        "How long a client may take to send the head of a request; a connection that is idle for so long is closed as well",
-    ),
-    kind: Span { min: Duration::from_millis(100), max: FIVE_MINUTES },
-};
-
-/// How long a stopping server spreads the closing of its streams.
-pub static DRAIN: Setting<Span> = Setting {
-    about: About::new("drain", TIMES, "TIME", "5s", "How long a stopping server spreads the closing of its streams"),
-    kind: Span { min: Duration::ZERO, max: TEN_MINUTES },
-};
-
-/// Publishes this machine's metrics (topic metric), alerts (alert) and log lines (log).
-pub static DEMO: Setting<Switch> = Setting {
-    about: About::new(
-        "demo",
-        PRODUCERS,
-        "BOOL",
-        "false",
-        "Publishes this machine's metrics (topic metric), alerts (alert) and log lines (log)",
-    ),
-    kind: Switch,
-};
-
-/// Publishes each line of standard input.
-pub static STDIN: Setting<Switch> = Setting {
-    about: About::new("stdin", PRODUCERS, "BOOL", "false", "Publishes each line of standard input"),
-    kind: Switch,
-};
-
-/// What a line of standard input is: the payload of an event of --topic, or a JSON object with topic, event, and data or text.
-pub static STDIN_FORMAT: Setting<Choice<StdinFormat>> = Setting {
-    about: About::new(
-        "stdin_format",
-        PRODUCERS,
-        "FORMAT",
-        "lines",
-        "What a line of standard input is: the payload of an event of --topic, or a JSON object with topic, event, and data or text",
-    ),
-    kind: Choice(&[("lines", StdinFormat::Lines), ("ndjson", StdinFormat::Ndjson)]),
-};
-
-/// The topic of lines of standard input.
-pub static TOPIC: Setting<Optional<TopicName>> = Setting {
-    about: About::new("topic", PRODUCERS, "TOPIC", "", "The topic of lines of standard input"),
-    kind: Optional(TopicName),
-};
-
-/// Which log lines are written to standard error.
-pub static LOG_LEVEL: Setting<LogFilter> = Setting {
-    about: About::new("log_level", LOG, "FILTER", "info", "Which log lines are written to standard error")
-        .or("LOG_LEVEL"),
-    kind: LogFilter,
-};
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// One JSON object on each line.
-    Json,
+fn network() -> Vec<Setting> {
+    vec![
+        setting("listen", addresses(), |s| &mut s.listen)
+            .help("Address to listen on; repeatable, or separated by commas"),
+        setting("host", optional(host()), |s| &mut s.host)
+            .help("IP address that replaces the one of the first --listen")
+            .or_variable("HOST"),
+        setting("port", optional(port()), |s| &mut s.port)
+            .help("Port that replaces the one of the first --listen")
+            .or_variable("PORT"),
+        setting("shards", auto(count(1..=256, "threads")), |s| &mut s.shards)
+            .help("Threads that serve connections, each with its own subscribers; auto is one for each core"),
+        setting("send_buffer", size(4 * KIB..=16 * MIB), |s| &mut s.send_buffer)
+            .help("Kernel send buffer of a connection: how much memory a stalled client can occupy"),
+        setting("cors_origin", origins(), |s| &mut s.http.origins).help(
+            "Origins whose pages may read responses: * for any, or each by name; repeatable, or separated by commas",
+        ),
+        setting("cors_credentials", switch(), |s| &mut s.cors_credentials)
+            .help("Lets pages of the origins listed by --cors-origin send cookies"),
+    ]
 }
 
-/// How log lines are written.
-pub static LOG_FORMAT: Setting<Choice<LogFormat>> = Setting {
-    about: About::new("log_format", LOG, "FORMAT", "pretty", "How log lines are written"),
-    kind: Choice(&[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]),
-};
+fn history() -> Vec<Setting> {
+    vec![
+        setting("history", count(1..=MOST_EVENTS, "events"), |s| &mut s.hub.history)
+            .help("Events retained for each topic, for clients that reconnect with their last event id"),
+        setting("history_bytes", size(MIB..=TIB), |s| &mut s.hub.history_bytes).help(
+            "Bytes of events retained over all topics; beyond it, the topic that holds the most is trimmed first",
+        ),
+        setting("history_topics", count(1..=MOST_EVENTS, "topics"), |s| &mut s.hub.history_topics)
+            .help("Topics with retained events; beyond it, topics without subscribers are evicted, the quietest first"),
+        setting("firehose_history", count(64..=MOST_EVENTS, "events"), |s| &mut s.hub.firehose_history)
+            .help("Events retained for subscribers of all topics or of a pattern"),
+        setting("topic_ttl", span(SECOND..=TEN_YEARS), |s| &mut s.hub.topic_ttl)
+            .help("How long a topic without subscribers and without new events is retained"),
+    ]
+}
+
+fn limits() -> Vec<Setting> {
+    vec![
+        setting("max_event_bytes", size(1..=16 * MIB), |s| &mut s.http.max_event_bytes)
+            .help("Largest payload of an event"),
+        setting("max_body_bytes", size(KIB..=GIB), |s| &mut s.http.max_body_bytes)
+            .help("Largest JSON or text body; an NDJSON body may have any length"),
+        setting("max_topics", count(1..=1000, "topics"), |s| &mut s.http.max_topics)
+            .help("Topics and patterns in one subscription"),
+        setting("max_connections", auto(count(0..=MANY, "connections")), |s| &mut s.limits.max_connections)
+            .help("Open connections; auto, like 0, is as many as the limit on open files allows"),
+        setting("max_connections_per_address", limit(MANY, "connections"), |s| {
+            &mut s.limits.max_connections_per_address
+        })
+        .help("Open connections from one address (IPv6: one /64 network); keep it unlimited behind a proxy"),
+        setting("connect_rate", optional(rate()), |s| &mut s.limits.connect_rate)
+            .help("New connections per second from one address (IPv6: one /64 network)"),
+        setting("publish_rate", optional(rate()), |s| &mut s.limits.publish_rate)
+            .help("Events published per second from one address (IPv6: one /64 network)"),
+        setting("publish_rate_per_key", optional(rate()), |s| &mut s.limits.publish_rate_per_key)
+            .help("Events published per second with one API key, or by one subject of tokens"),
+        setting("max_firehose", limit(MANY, "subscribers"), |s| &mut s.limits.max_firehose)
+            .help("Subscribers of all topics or of a pattern, each of which adds work to every event"),
+        setting("max_silent_topics", limit(1_000_000_000, "topics"), |s| &mut s.limits.max_silent_topics)
+            .help("Subscribed topics without any event yet, over all subscribers"),
+        setting("max_patterns", count(0..=1000, "patterns"), |s| &mut s.http.max_patterns)
+            .help("Patterns in one subscription"),
+        setting("max_wildcards", count(1..=128, "wildcards"), |s| &mut s.http.max_wildcards)
+            .help("Wildcards in one pattern"),
+        setting("max_query_bytes", size(64..=60 * KIB), |s| &mut s.http.max_query_bytes)
+            .help("Largest query of a request"),
+        setting("max_head_bytes", size(KIB..=MIB), |s| &mut s.http.max_head_bytes)
+            .help("Largest request head: request line and header fields"),
+        setting("max_headers", count(8..=1000, "fields"), |s| &mut s.http.max_headers)
+            .help("Header fields of a request"),
+        setting("max_line_bytes", optional(size(KIB..=128 * MIB)), |s| &mut s.http.max_line_bytes).help(
+            "Largest line of an NDJSON body; by default 6 times max_event_bytes plus 2 KiB, for an event of escapes",
+        ),
+        setting("body_timeout", span(100 * MILLISECOND..=HOUR), |s| &mut s.http.body_timeout)
+            .help("Time to receive a JSON or text body, or one line of an NDJSON body"),
+        setting("upload_timeout", span(SECOND..=7 * 24 * HOUR), |s| &mut s.http.upload_timeout)
+            .help("Longest pause between two lines of an NDJSON body"),
+        setting("head_timeout", span(100 * MILLISECOND..=5 * MINUTE), |s| &mut s.http.head_timeout)
+            .help("Time to receive a request head; a connection that is idle for this long is closed"),
+    ]
+}
+
+fn times() -> Vec<Setting> {
+    vec![
+        setting("heartbeat", span(SECOND..=HOUR), |s| &mut s.streams.heartbeat)
+            .help("Time without traffic after which a stream gets a heartbeat"),
+        setting("retry", span(100 * MILLISECOND..=HOUR), |s| &mut s.streams.retry)
+            .help("Reconnection delay that clients are given, spread by 20 %"),
+        setting("write_timeout", span(SECOND..=HOUR), |s| &mut s.streams.write_timeout)
+            .help("Closes the stream of a client that accepts no bytes for this long while some are pending"),
+        setting("drain", span(Duration::ZERO..=10 * MINUTE), |s| &mut s.drain)
+            .help("Time over which a stopping server spreads the closing of its streams"),
+    ]
+}
+
+fn producers() -> Vec<Setting> {
+    vec![
+        setting("demo", switch(), |s| &mut s.demo)
+            .help("Publishes this machine's metrics (topic metric), alerts (alert) and log lines (log)"),
+        setting("stdin", switch(), |s| &mut s.stdin).help("Publishes each line of standard input"),
+        setting(
+            "stdin_format",
+            choice("FORMAT", &[("lines", StdinFormat::Lines), ("ndjson", StdinFormat::Ndjson)]),
+            |s| &mut s.stdin_format,
+        )
+        .help("Format of standard input: payloads for --topic, or JSON objects with topic, event, and data or text"),
+        setting("topic", optional(topic()), |s| &mut s.topic).help("Topic of the lines of standard input"),
+    ]
+}
+
+fn access() -> Vec<Setting> {
+    let settings = vec![
+        setting("jwt_secret", secrets(), |s| &mut s.access.secrets)
+            .help("Secret that verifies tokens (HS256, HS384, HS512); repeatable, so that it can be rotated"),
+        setting("jwt_public_key", paths(), |s| &mut s.access.public_keys)
+            .help("PEM file with an RSA, P-256, P-384 or Ed25519 public key that verifies tokens; repeatable"),
+        setting("jwks", optional(key_set_place()), |s| &mut s.access.jwks)
+            .help("JSON Web Key Set that verifies tokens; from a URL it is cached, and fetched again when it is old"),
+        setting("jwt_audience", claims(), |s| &mut s.access.tokens.audience).help(
+            "Audiences (claim aud), one of which a token must have; by default, tokens with an audience are rejected",
+        ),
+        setting("jwt_issuer", claims(), |s| &mut s.access.tokens.issuer)
+            .help("Issuers (claim iss), one of which a token must have"),
+        setting("jwt_leeway", span(Duration::ZERO..=5 * MINUTE), |s| &mut s.access.tokens.leeway)
+            .help("Tolerated clock difference: tokens and their streams are valid this long after exp and before nbf"),
+        setting("anonymous_subscribe", optional(patterns()), |s| &mut s.access.anonymous_subscribe).help(
+            "Topics that anyone may subscribe to without credentials; \
+             by default all if no keys and tokens are configured, otherwise none",
+        ),
+        setting("anonymous_publish", optional(patterns()), |s| &mut s.access.anonymous_publish).help(
+            "Topics that anyone may publish to without credentials; \
+             by default all for loopback clients if no keys and tokens are configured, otherwise none",
+        ),
+        setting("anonymous_metrics", switch(), |s| &mut s.access.anonymous_metrics)
+            .help("Lets anyone read metrics without credentials"),
+        setting("authorize_url", optional(service_url()), |s| &mut s.access.authorize_url)
+            .help("HTTP service that authorizes each subscription: 200 allows it, 401 and 403 deny it"),
+        setting("authorize_timeout", span(10 * MILLISECOND..=MINUTE), |s| &mut s.access.authorize.time_limit)
+            .help("Time that this service may take, including the wait for a free slot; then a subscription gets 503"),
+        setting("authorize_concurrency", count(1..=10_000, "requests"), |s| &mut s.access.authorize.concurrency)
+            .help("Concurrent requests to this service"),
+        setting("authorize_cache", span(Duration::ZERO..=HOUR), |s| &mut s.access.authorize.cache)
+            .help("How long an approval is reused for the same client, headers and topics; 0s disables the cache"),
+    ];
+    settings.into_iter().map(Setting::reloadable).collect()
+}
+
+fn backbone() -> Vec<Setting> {
+    vec![
+        setting("redis", optional(redis_url()), |s| &mut s.redis_url)
+            .help("Redis shared by several servers: an event published on one reaches the subscribers of all"),
+        setting("redis_key", name(), |s| &mut s.redis.key)
+            .help("Prefix of the keys in Redis; servers with the same prefix share one stream"),
+        setting("redis_history", count(1000..=1_000_000_000, "events"), |s| &mut s.redis.history)
+            .help("Events retained in Redis (approximately), for clients that resume beyond the servers' own history"),
+        setting("redis_wait", count(0..=100, "replicas"), |s| &mut s.redis.wait)
+            .help("Redis replicas that must have an event before its publication is acknowledged"),
+        setting("redis_lossless", switch(), |s| &mut s.redis.is_lossless).help(
+            "Declares that Redis keeps every write across restarts and failovers; \
+             without it, each of these begins a new epoch, and each subscriber gets a gap",
+        ),
+        setting("redis_timeout", span(100 * MILLISECOND..=5 * MINUTE), |s| &mut s.redis.timeout)
+            .help("Time that Redis may take to respond before it counts as unavailable"),
+        setting("redis_start", choice("WORD", &[("wait", RedisStart::Wait), ("fail", RedisStart::Fail)]), |s| {
+            &mut s.redis_start
+        })
+        .help("Whether a server that finds Redis unavailable when it starts waits for it, not ready, or exits"),
+        setting("publish_timeout", span(Duration::ZERO..=5 * MINUTE), |s| &mut s.redis.publish_timeout)
+            .help("How long a publication waits while Redis is unavailable before it gets 503"),
+        setting("resume_wait", span(Duration::ZERO..=MINUTE), |s| &mut s.http.resume_wait)
+            .help("How long a client waits whose last event id is in Redis but has not reached this server"),
+        setting("node", optional(name()), |s| &mut s.node)
+            .help("This server's name among those that share Redis; by default the host name and the process id"),
+    ]
+}
+
+fn log() -> Vec<Setting> {
+    vec![
+        setting("log_level", log_filter(), |s| &mut s.log_filter)
+            .help("Log lines that are written to standard error")
+            .or_variable("LOG_LEVEL"),
+        setting("log_format", choice("FORMAT", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]), |s| {
+            &mut s.log_format
+        })
+        .help("Format of log lines"),
+    ]
+}

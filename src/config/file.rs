@@ -7,83 +7,70 @@ use toml::de::{DeTable, DeValue};
 
 use super::api_keys;
 use super::catalog;
-use super::error::{Problem, nearest};
-use super::kind::Arity;
-use super::source::{Layers, Source};
+use super::error::Problem;
+use super::kind::{Arity, Invalid};
+use super::source::{Source, Values};
 
-/// The tables of API keys: the one thing that no flag and no variable gives.
-pub const KEYS: &str = "keys";
+/// The tables of API keys, which are not available as a flag or variable.
+const KEYS: &str = "keys";
 
-/// Adds the settings of the file at `path`, which `source` named.
-pub fn read(path: &Path, source: &Source, layers: &mut Layers, problems: &mut Vec<Problem>) {
+/// Adds the settings of the file at `path`, which was given by `place`.
+pub fn read(path: &Path, place: Source, values: &mut Values, problems: &mut Vec<Problem>) {
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text, path, layers, problems),
-        Err(reason) => {
-            problems.push(Problem::Unreadable { path: path.display().to_string(), source: source.clone(), reason });
-        }
+        Ok(text) => parse(&text, path, values, problems),
+        Err(error) => problems.push(Problem::Unreadable { path: path.display().to_string(), place, error }),
     }
 }
 
-/// Adds the settings of the file whose content is `text`.
-pub fn parse(text: &str, path: &Path, layers: &mut Layers, problems: &mut Vec<Problem>) {
-    let line_of = |place: usize| 1 + text[..place].matches('\n').count();
+/// Adds the settings of the file with the content `text`.
+pub fn parse(text: &str, path: &Path, values: &mut Values, problems: &mut Vec<Problem>) {
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            // Not its `Display`, which shows the line: a secret may stand there.
-            let reason = match error.span() {
-                Some(span) => {
-                    let begin = text[..span.start].rfind('\n').map_or(0, |end| end + 1);
-                    let column = 1 + text[begin..span.start].chars().count();
-                    format!("line {}, column {column}: {}", line_of(span.start), error.message())
-                }
-                None => error.message().to_owned(),
-            };
-            problems.push(Problem::NotToml { path: path.display().to_string(), reason });
+            let error = describe(&error, text);
+            problems.push(Problem::NotToml { path: path.display().to_string(), error });
             return;
         }
     };
-    for (key, value) in &table {
-        let line = line_of(key.span().start);
-        let source = Source::File(path.to_owned(), line);
+    let place = |offset: usize| Source::File(path.to_owned(), line(text, offset));
+    for (key, value) in table {
+        let source = place(key.span().start);
+        let invalid = |name, place, rule| Problem::Value { name, text: None, place, rule };
         if key.get_ref() == KEYS {
             match api_keys::read(value) {
-                Ok(keys) => layers.add_keys(keys, source),
-                Err(complaints) => problems.extend(complaints.into_iter().map(|(place, complaint)| {
-                    let source = Source::File(path.to_owned(), line_of(place));
-                    Problem::Value { name: KEYS, text: None, source, complaint }
-                })),
+                Ok(keys) => values.keys = Some((keys, source)),
+                Err(errors) => problems.extend(errors.into_iter().map(|(at, rule)| invalid(KEYS, place(at), rule))),
             }
-            continue;
-        }
-        let known = catalog::ALL.iter().find(|definition| definition.about().name == key.get_ref());
-        let Some(definition) = known else {
+        } else if let Some(setting) = catalog::find(key.get_ref()) {
+            match as_text(value.get_ref(), setting.form.arity) {
+                Ok(text) => values.add(setting.name, text, source),
+                Err(rule) => problems.push(invalid(setting.name, source, rule)),
+            }
+        } else {
             problems.push(Problem::Unknown {
-                spelled: key.get_ref().to_string(),
-                source: source.to_string(),
-                nearest: nearest(key.get_ref()).map(str::to_owned),
+                nearest: catalog::nearest(key.get_ref()).map(str::to_owned),
+                name: key.into_inner().into_owned(),
+                place: source.to_string(),
             });
-            continue;
-        };
-        let name = definition.about().name;
-        match as_text(value.get_ref(), definition.arity()) {
-            Some(given) => layers.add(name, given, source),
-            None => {
-                let wanted = match definition.arity() {
-                    Arity::Many => "a string or an array of strings",
-                    Arity::Switch => "true or false",
-                    Arity::One => "a string or an integer",
-                };
-                let complaint = format!("must be {wanted}, not a TOML {}", value.get_ref().type_str());
-                problems.push(Problem::Value { name, text: None, source, complaint });
-            }
         }
     }
 }
 
-/// The value as the other sources would give it.
-fn as_text(value: &DeValue<'_>, arity: Arity) -> Option<String> {
-    match value {
+fn line(text: &str, offset: usize) -> usize {
+    1 + text[..offset].matches('\n').count()
+}
+
+/// Describes a syntax error. Unlike the error's `Display` this does not show the line, which may hold a secret.
+fn describe(error: &toml::de::Error, text: &str) -> String {
+    let Some(span) = error.span() else { return error.message().to_owned() };
+    let begin = text[..span.start].rfind('\n').map_or(0, |end| end + 1);
+    let column = 1 + text[begin..span.start].chars().count();
+    format!("line {}, column {column}: {}", line(text, span.start), error.message())
+}
+
+/// Returns the value as text, which is what flags and variables are.
+fn as_text(value: &DeValue<'_>, arity: Arity) -> Result<String, Invalid> {
+    let text = match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Boolean(switch) if arity == Arity::Switch => Some(switch.to_string()),
         DeValue::Integer(integer) => {
@@ -94,5 +81,11 @@ fn as_text(value: &DeValue<'_>, arity: Arity) -> Option<String> {
             items.map(|items| items.join(","))
         }
         _ => None,
-    }
+    };
+    let wanted = match arity {
+        Arity::Many => "a string or an array of strings",
+        Arity::Switch => "true or false",
+        Arity::One => "a string or an integer",
+    };
+    text.ok_or_else(|| Invalid(format!("must be {wanted}, not a TOML {}", value.type_str())))
 }

@@ -1,205 +1,333 @@
-//! What values of a setting look like: a number, one of a few words, a switch, or nothing at all.
+//! Kinds of values: how a setting's text is parsed, written and described.
+//!
+//! A [`Kind`] is a value, made by a constructor for numbers, byte sizes, durations, switches, words or lists. The kinds of
+//! single settings, such as log filters and URLs, are in `values`.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Parsing, writing and describing values of type `T`.
+pub struct Kind<T> {
+    /// What does not depend on `T`.
+    pub form: Form,
+    /// Parses a text.
+    pub parse: Box<dyn Fn(&str) -> Result<T, Invalid> + Send + Sync>,
+    /// The value as the settings file has it; `None` if the file leaves the setting out.
+    pub write: Box<dyn Fn(&T) -> Option<toml::Value> + Send + Sync>,
+}
+
+/// What `--help` and the sources need to know of a kind.
+pub struct Form {
+    /// The placeholder of the value in `--help`.
+    pub value_name: String,
+    /// How many values the flag takes.
+    pub arity: Arity,
+    /// Whether errors and `--check` mask the value.
+    pub is_secret: bool,
+    /// The allowed values in a few words; empty where the setting's help is enough.
+    pub allowed: String,
+}
 
 /// How many values a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arity {
-    /// None, for "yes", or one.
+    /// None, which means `true`, or one.
     Switch,
     /// One.
     One,
-    /// Any number, by repeating the flag or by commas.
+    /// Any number, separated by commas or given by repeating the flag.
     Many,
 }
 
-/// A kind of value: its range, its parser, its spelling.
-pub trait Kind: Sync {
-    /// What the server gets.
-    type Value;
+/// Why a text is not a value: the rule without its subject, such as "must be 1 to 10 events".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
 
-    /// How many values a flag of this kind takes.
-    const ARITY: Arity = Arity::One;
-
-    /// Whether values are kept from the eyes of whoever reads errors and the output of `--check`.
-    const SECRET: bool = false;
-
-    /// Reads `text`.
-    ///
-    /// # Errors
-    /// A sentence without a subject that says which rule `text` breaks and what would be right.
-    fn parse(&self, text: &str) -> Result<Self::Value, String>;
-
-    /// Which values there are, in a few words; empty where the purpose says it all.
-    fn allowed(&self) -> String;
-
-    /// How the settings file writes `value`; none where it says nothing for this value.
-    fn write(&self, value: &Self::Value) -> Option<toml::Value>;
-}
-
-/// A number of things.
-#[derive(Debug)]
-pub struct Count {
-    /// The smallest.
-    pub min: usize,
-    /// The largest.
-    pub max: usize,
-    /// What is counted.
-    pub unit: &'static str,
-}
-
-impl Kind for Count {
-    type Value = usize;
-
-    fn parse(&self, text: &str) -> Result<usize, String> {
-        let count = text.trim().parse().ok().filter(|count| (self.min..=self.max).contains(count));
-        count.ok_or_else(|| format!("must be {}", self.allowed()))
-    }
-
-    fn allowed(&self) -> String {
-        format!("{} to {} {}", self.min, self.max, self.unit)
-    }
-
-    fn write(&self, value: &usize) -> Option<toml::Value> {
-        i64::try_from(*value).ok().map(toml::Value::Integer)
+impl Invalid {
+    /// Wraps the error of a library's parser.
+    pub fn because(error: impl Display) -> Self {
+        Self(error.to_string())
     }
 }
 
-/// As many as the machine has cores, or a number.
-#[derive(Debug)]
-pub struct Cores(
-    /// The numbers that are allowed.
-    pub Count,
-);
+impl From<&str> for Invalid {
+    fn from(rule: &str) -> Self {
+        Self(rule.to_owned())
+    }
+}
 
-impl Kind for Cores {
-    type Value = usize;
-
-    fn parse(&self, text: &str) -> Result<usize, String> {
-        if text.trim() == "auto" {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            return Ok(cores.clamp(self.0.min, self.0.max));
+impl<T: 'static> Kind<T> {
+    /// A kind with one value, written as a string.
+    pub fn new(
+        value_name: &str,
+        allowed: impl Into<String>,
+        parse: impl Fn(&str) -> Result<T, Invalid> + Send + Sync + 'static,
+        write: impl Fn(&T) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let allowed = allowed.into();
+        Self {
+            form: Form { value_name: value_name.to_owned(), arity: Arity::One, is_secret: false, allowed },
+            parse: Box::new(parse),
+            write: Box::new(move |value| Some(write(value).into())),
         }
-        self.0.parse(text).map_err(|complaint| format!("{complaint}, or \"auto\" for one on each core"))
     }
 
-    fn allowed(&self) -> String {
-        format!("{}, or auto", self.0.allowed())
+    /// Masks the values in errors and in `--check`.
+    pub fn secret(mut self) -> Self {
+        self.form.is_secret = true;
+        self
     }
 
-    fn write(&self, value: &usize) -> Option<toml::Value> {
-        self.0.write(value)
+    /// Replaces the function that writes values.
+    pub fn written(self, write: impl Fn(&T) -> Option<toml::Value> + Send + Sync + 'static) -> Self {
+        Self { write: Box::new(write), ..self }
     }
+
+    /// Lets the flag be repeated: the values reach the parser with commas between them.
+    pub fn repeatable(mut self) -> Self {
+        self.form.arity = Arity::Many;
+        self
+    }
+}
+
+/// A number within a range.
+pub fn count<T>(range: RangeInclusive<T>, unit: &'static str) -> Kind<T>
+where
+    T: FromStr + Display + PartialOrd + Copy + TryInto<i64> + Send + Sync + 'static,
+{
+    let allowed = format!("{} to {} {unit}", range.start(), range.end());
+    let rule = format!("must be {allowed}");
+    let parse = move |text: &str| {
+        text.trim().parse().ok().filter(|count| range.contains(count)).ok_or_else(|| Invalid(rule.clone()))
+    };
+    Kind::new(&unit.to_uppercase(), allowed, parse, T::to_string)
+        .written(|&count| count.try_into().ok().map(toml::Value::Integer))
+}
+
+/// A number up to `max`, or 0, which is `None`: unlimited.
+pub fn limit(max: usize, unit: &'static str) -> Kind<Option<usize>> {
+    let allowed = format!("0 (unlimited) to {max} {unit}");
+    let rule = format!("must be {allowed}");
+    let parse = move |text: &str| match text.trim().parse() {
+        Ok(0) => Ok(None),
+        Ok(limit) if limit <= max => Ok(Some(limit)),
+        _ => Err(Invalid(rule.clone())),
+    };
+    Kind::new(&unit.to_uppercase(), allowed, parse, |_| String::new())
+        .written(|limit| i64::try_from(limit.unwrap_or(0)).ok().map(toml::Value::Integer))
+}
+
+/// A number, or `auto`, which is `None`.
+pub fn auto<T: 'static>(count: Kind<T>) -> Kind<Option<T>> {
+    let Kind { form, parse, write } = count;
+    let form = Form { allowed: format!("{}, or auto", form.allowed), ..form };
+    let parse = move |text: &str| match text.trim() {
+        "auto" => Ok(None),
+        text => parse(text).map(Some).map_err(|Invalid(rule)| Invalid(format!("{rule}, or auto"))),
+    };
+    let write = move |count: &Option<T>| count.as_ref().map_or_else(|| Some("auto".into()), |count| write(count));
+    Kind { form, parse: Box::new(parse), write: Box::new(write) }
+}
+
+/// A value, or none: the default where nothing is given.
+pub fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
+    let Kind { form, parse, write } = kind;
+    Kind {
+        form,
+        parse: Box::new(move |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }),
+        write: Box::new(move |value| value.as_ref().and_then(&write)),
+    }
+}
+
+/// Any number of values. None at all is not written.
+pub fn list<T: 'static>(item: Kind<T>) -> Kind<Vec<T>> {
+    let Kind { form, parse, write } = item;
+    let parse = move |text: &str| match text {
+        "" => Ok(Vec::new()),
+        _ => text.split(',').map(|item| parse(item.trim())).collect(),
+    };
+    let write = move |items: &Vec<T>| {
+        let items: Vec<_> = items.iter().filter_map(&write).collect();
+        (!items.is_empty()).then(|| items.into())
+    };
+    Kind { form, parse: Box::new(parse), write: Box::new(write) }.repeatable()
 }
 
 /// Yes or no.
-#[derive(Debug)]
-pub struct Switch;
-
-impl Kind for Switch {
-    type Value = bool;
-
-    const ARITY: Arity = Arity::Switch;
-
-    fn parse(&self, text: &str) -> Result<bool, String> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Ok(true),
-            "false" | "0" | "no" | "off" => Ok(false),
-            _ => Err("must be true or false".to_owned()),
-        }
-    }
-
-    fn allowed(&self) -> String {
-        String::new()
-    }
-
-    fn write(&self, value: &bool) -> Option<toml::Value> {
-        Some(toml::Value::Boolean(*value))
-    }
+pub fn switch() -> Kind<bool> {
+    let parse = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("must be true or false".into()),
+    };
+    let mut kind = Kind::new("BOOL", "", parse, bool::to_string).written(|&is_on| Some(is_on.into()));
+    kind.form.arity = Arity::Switch;
+    kind
 }
 
 /// One of a few words.
-#[derive(Debug)]
-pub struct Choice<T: 'static>(
-    /// The words, and what each stands for.
-    pub &'static [(&'static str, T)],
-);
+pub fn choice<T: Copy + PartialEq + Sync>(value_name: &str, words: &'static [(&'static str, T)]) -> Kind<T> {
+    let allowed = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
+    let rule = format!("must be {allowed}");
+    let parse = move |text: &str| {
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
+        found.map(|(_, value)| *value).ok_or_else(|| Invalid(rule.clone()))
+    };
+    let word = |value: &T| words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| *word).to_owned();
+    Kind::new(value_name, allowed, parse, word)
+}
 
-impl<T: Copy + PartialEq + Sync> Kind for Choice<T> {
-    type Value = T;
+/// 1024 bytes.
+pub const KIB: usize = 1 << 10;
+/// 1024 KiB.
+pub const MIB: usize = 1 << 20;
+/// 1024 MiB.
+pub const GIB: usize = 1 << 30;
+/// 1024 GiB.
+pub const TIB: usize = 1 << 40;
 
-    fn parse(&self, text: &str) -> Result<T, String> {
-        let found = self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
-        found.map(|(_, value)| *value).ok_or_else(|| format!("must be {}", self.allowed()))
-    }
+/// The units of byte sizes, the largest first.
+const UNITS: [(&str, usize); 4] = [("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)];
 
-    fn allowed(&self) -> String {
-        self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ")
-    }
+/// A number of bytes within a range, such as `64KiB`.
+pub fn size(range: RangeInclusive<usize>) -> Kind<usize> {
+    let allowed = format!("{} to {}", display_size(*range.start()), display_size(*range.end()));
+    let rule = format!("must be {allowed}, in bytes or with a unit: 65536, 64KiB, 1MiB, 2GiB");
+    let parse = move |text: &str| {
+        parse_size(text.trim()).filter(|bytes| range.contains(bytes)).ok_or_else(|| Invalid(rule.clone()))
+    };
+    Kind::new("BYTES", allowed, parse, |&bytes| display_size(bytes))
+}
 
-    fn write(&self, value: &T) -> Option<toml::Value> {
-        self.0.iter().find(|(_, known)| known == value).map(|(word, _)| toml::Value::from(*word))
+fn parse_size(text: &str) -> Option<usize> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start();
+    let factor = match unit {
+        "" | "B" => 1,
+        _ => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+    };
+    number.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+/// Formats `bytes` in the largest unit that divides it.
+pub fn display_size(bytes: usize) -> String {
+    match UNITS.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor)) {
+        Some((unit, factor)) => format!("{}{unit}", bytes / factor),
+        None => format!("{bytes}"),
     }
 }
 
-/// A value of another kind, or none.
-#[derive(Debug)]
-pub struct Optional<K>(
-    /// The other kind.
-    pub K,
-);
-
-impl<K: Kind> Kind for Optional<K> {
-    type Value = Option<K::Value>;
-
-    const ARITY: Arity = K::ARITY;
-    const SECRET: bool = K::SECRET;
-
-    fn parse(&self, text: &str) -> Result<Self::Value, String> {
-        if text.is_empty() { Ok(None) } else { self.0.parse(text).map(Some) }
-    }
-
-    fn allowed(&self) -> String {
-        self.0.allowed()
-    }
-
-    fn write(&self, value: &Self::Value) -> Option<toml::Value> {
-        value.as_ref().and_then(|value| self.0.write(value))
-    }
+/// A duration within a range, such as `30s`.
+pub fn span(range: RangeInclusive<Duration>) -> Kind<Duration> {
+    let display = |span: &Duration| humantime::format_duration(*span).to_string();
+    let allowed = format!("{} to {}", display(range.start()), display(range.end()));
+    let rule = format!("must be {allowed}, with a unit: 500ms, 30s, 5m, 1h");
+    let parse = move |text: &str| {
+        let span = humantime::parse_duration(text.trim()).ok().filter(|span| range.contains(span));
+        span.ok_or_else(|| Invalid(rule.clone()))
+    };
+    Kind::new("TIME", allowed, parse, display)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const COUNT: Count = Count { min: 2, max: 10, unit: "things" };
+    fn invalid<T>(rule: &str) -> Result<T, Invalid> {
+        Err(rule.into())
+    }
 
     #[test]
-    fn a_count_takes_its_range_and_nothing_else() {
-        assert_eq!(COUNT.parse("2"), Ok(2));
-        assert_eq!(COUNT.parse(" 10 "), Ok(10));
+    fn count_accepts_its_range_only() {
+        let count = count(2..=10, "things");
+        assert_eq!((count.parse)("2"), Ok(2));
+        assert_eq!((count.parse)(" 10 "), Ok(10));
         for text in ["1", "11", "-3", "2.5", "", "two", "99999999999999999999999"] {
-            assert_eq!(COUNT.parse(text), Err("must be 2 to 10 things".to_owned()), "{text:?}");
+            assert_eq!((count.parse)(text), invalid("must be 2 to 10 things"), "{text:?}");
         }
     }
 
     #[test]
-    fn auto_is_the_number_of_cores_within_the_range() {
-        let cores = Cores(COUNT).parse("auto").unwrap();
-        assert!((2..=10).contains(&cores));
-        assert_eq!(Cores(COUNT).parse("3"), Ok(3));
-        assert_eq!(Cores(COUNT).parse("x"), Err("must be 2 to 10 things, or \"auto\" for one on each core".to_owned()));
+    fn auto_is_none_and_every_other_value_a_number() {
+        let kind = auto(count(0..=10, "things"));
+        assert_eq!(((kind.parse)("auto"), (kind.parse)("0")), (Ok(None), Ok(Some(0))));
+        assert_eq!((kind.parse)("x"), invalid("must be 0 to 10 things, or auto"));
+        assert_eq!(((kind.write)(&None), (kind.write)(&Some(7))), (Some("auto".into()), Some(7.into())));
     }
 
     #[test]
-    fn a_switch_takes_the_usual_words() {
-        assert_eq!(Switch.parse("TRUE"), Ok(true));
-        assert_eq!(Switch.parse("0"), Ok(false));
-        assert_eq!(Switch.parse("maybe"), Err("must be true or false".to_owned()));
+    fn limit_of_zero_is_unlimited() {
+        let kind = limit(10, "things");
+        assert_eq!(((kind.parse)("0"), (kind.parse)("10")), (Ok(None), Ok(Some(10))));
+        assert_eq!((kind.parse)("11"), invalid("must be 0 (unlimited) to 10 things"));
+        assert_eq!(((kind.write)(&None), (kind.write)(&Some(7))), (Some(0.into()), Some(7.into())));
     }
 
     #[test]
-    fn a_choice_takes_its_words_in_any_case() {
-        const CHOICE: Choice<u8> = Choice(&[("red", 1), ("green", 2)]);
-        assert_eq!(CHOICE.parse("Green"), Ok(2));
-        assert_eq!(CHOICE.parse("blue"), Err("must be red or green".to_owned()));
+    fn switch_accepts_the_usual_words() {
+        let parse = switch().parse;
+        assert_eq!((parse("TRUE"), parse("0")), (Ok(true), Ok(false)));
+        assert_eq!(parse("maybe"), invalid("must be true or false"));
+    }
+
+    #[test]
+    fn choice_ignores_case() {
+        let parse = choice("COLOUR", &[("red", 1), ("green", 2)]).parse;
+        assert_eq!(parse("Green"), Ok(2));
+        assert_eq!(parse("blue"), invalid("must be red or green"));
+    }
+
+    #[test]
+    fn size_is_bytes_or_a_number_with_a_binary_unit() {
+        for (text, bytes) in
+            [("0", 0), ("65536", 65536), ("1 B", 1), ("64KiB", 65536), ("1 mib", MIB), ("3GiB", 3 * GIB)]
+        {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn size_in_any_other_form_is_invalid() {
+        for text in ["", "KiB", "64k", "64KB", "1.5MiB", "-1", "1 000", "99999999999TiB", "١KiB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn displayed_size_parses_to_itself() {
+        for bytes in [0, 1, 1023, KIB, KIB + 1, 64 * MIB, TIB, 1536 * KIB] {
+            assert_eq!(parse_size(&display_size(bytes)), Some(bytes));
+        }
+        assert_eq!(display_size(1536 * KIB), "1536KiB");
+    }
+
+    #[test]
+    fn size_out_of_range_is_invalid_and_the_error_names_the_range() {
+        let rule = "must be 4KiB to 16MiB, in bytes or with a unit: 65536, 64KiB, 1MiB, 2GiB";
+        assert_eq!((size(4 * KIB..=16 * MIB).parse)("1GiB"), invalid(rule));
+    }
+
+    #[test]
+    fn span_is_a_number_with_a_unit() {
+        let parse = span(Duration::from_millis(100)..=Duration::from_hours(1)).parse;
+        for (text, millis) in [("30s", 30_000), ("500ms", 500), ("1h", 3_600_000), ("1m 30s", 90_000)] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in ["30", "", "s", "-1s", "99ms", "61m", "half an hour"] {
+            assert_eq!(parse(text), invalid("must be 100ms to 1h, with a unit: 500ms, 30s, 5m, 1h"), "{text}");
+        }
+    }
+
+    #[test]
+    fn written_span_parses_to_itself() {
+        let kind = span(Duration::ZERO..=Duration::from_hours(1));
+        for span in [Duration::from_millis(100), Duration::from_secs(90), Duration::from_micros(1_500_001)] {
+            let written = (kind.write)(&span).unwrap();
+            assert_eq!((kind.parse)(written.as_str().unwrap()), Ok(span));
+        }
     }
 }

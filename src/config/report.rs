@@ -1,47 +1,53 @@
-//! The settings in effect, as `--check` prints them: a settings file that says where each value came from.
+//! The output of `--check`: the settings in effect as a settings file, with the source of each value.
 
 use std::fmt;
 
-use fanline::auth::ApiKey;
+use super::catalog::{self, ACCESS};
+use super::settings::Settings;
+use super::source::Sources;
 
-use super::definition::Setting;
-use super::kind::Kind;
-
-/// The settings in effect, in the order of the catalogue.
-#[derive(Debug, Default)]
+/// The settings in effect, in the order of the catalog.
+#[derive(Debug)]
 pub struct Report(Vec<Line>);
 
 #[derive(Debug)]
 struct Line {
     heading: &'static str,
-    /// `key = value`, commented out where reading it back would say something else.
+    /// `name = value`, or a comment where no value is set or it must not be shown.
     assignment: String,
     source: String,
 }
 
 impl Report {
-    /// Adds a setting. This is the one place where a value becomes visible, and so the one that masks secrets.
-    pub fn add<K: Kind>(&mut self, setting: &Setting<K>, value: &K::Value, source: &str) {
-        let name = setting.about.name;
-        let assignment = match setting.kind.write(value) {
-            Some(_) if K::SECRET => format!("# {name} = \"********\""),
-            Some(value) => format!("{name} = {value}"),
-            None => format!("# {name} is not set"),
+    /// Writes `settings`, whose values are from `sources`. Secrets are masked here, the only place that shows values.
+    pub fn new(settings: &Settings, sources: &Sources) -> Self {
+        let mut values = settings.clone();
+        let mut lines = Vec::new();
+        // The addresses of `listen` include `host` and `port`.
+        for setting in catalog::settings().iter().filter(|setting| !["host", "port"].contains(&setting.name)) {
+            let name = setting.name;
+            let assignment = match setting.write(&mut values) {
+                Some(_) if setting.form.is_secret => format!("# {name} = \"********\""),
+                Some(value) => format!("{name} = {value}"),
+                None => format!("# {name} is not set"),
+            };
+            let mut source = sources.of(name).to_string();
+            if name == "listen" {
+                let parts = [("host", settings.host.is_some()), ("port", settings.port.is_some())];
+                for (part, _) in parts.iter().filter(|(_, is_used)| *is_used) {
+                    source += &format!("; {part}: {}", sources.of(part));
+                }
+            }
+            lines.push(Line { heading: setting.heading, assignment, source });
+        }
+        let end_of_access = lines.iter().rposition(|line| line.heading == ACCESS).map_or(0, |last| last + 1);
+        let names: Vec<_> = settings.access.keys.iter().map(|key| format!("{:?}", key.name)).collect();
+        let assignment = match names[..] {
+            [] => "# keys is not set".to_owned(),
+            _ => format!("# [[keys]] of {}", names.join(", ")),
         };
-        self.0.push(Line { heading: setting.about.heading, assignment, source: source.to_owned() });
-    }
-}
-
-impl Report {
-    /// Adds the API keys: whose they are.
-    pub fn add_keys(&mut self, heading: &'static str, keys: &[ApiKey], source: &str) {
-        let names: Vec<_> = keys.iter().map(|key| format!("{:?}", key.name)).collect();
-        let assignment = if keys.is_empty() {
-            "# keys is not set".to_owned()
-        } else {
-            format!("# [[keys]] of {}", names.join(", "))
-        };
-        self.0.push(Line { heading, assignment, source: source.to_owned() });
+        lines.insert(end_of_access, Line { heading: ACCESS, assignment, source: sources.of("keys").to_string() });
+        Self(lines)
     }
 }
 

@@ -1,199 +1,129 @@
-//! The settings as plain values.
+//! The settings as plain values, grouped as the library takes them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use fanline::server::Origins;
+use fanline::backbone::RedisOptions;
+use fanline::hub::HubOptions;
+use fanline::server::{DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, StreamOptions};
+use fanline::topic::Topic;
 
 use super::access::AccessSettings;
-use super::backbone::{self, RedisStart};
-use super::catalog::{self, LogFormat, StdinFormat};
-use super::cors::Allowed;
-use super::limits::LimitSettings;
-use super::reader::Reader;
-use super::size;
 use crate::producer::stdin::Format;
 
-/// What the server runs with. The catalogue says what each setting does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the server runs with. The catalog has the purpose of each setting. A default is that of the library's options;
+/// [`Settings::default`] adds those of the program alone.
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// Addresses to listen on, one at the least.
+    /// Addresses to listen on, at least one.
     pub listen: Vec<SocketAddr>,
-    /// Threads that serve connections.
-    pub shards: usize,
+    /// The IP address that replaced the one of the first address.
+    pub host: Option<IpAddr>,
+    /// The port that replaced the one of the first address.
+    pub port: Option<u16>,
+    /// Threads that serve connections; by default one for each core.
+    pub shards: Option<usize>,
     /// Bytes of the kernel's send buffer of a connection.
     pub send_buffer: usize,
-    /// Which pages of other origins may read what is answered.
-    pub origins: Origins,
-    /// Events kept of each topic.
-    pub history: usize,
-    /// Bytes of events kept over all topics.
-    pub history_bytes: usize,
-    /// Topics kept.
-    pub history_topics: usize,
-    /// Events kept for subscribers of everything or of a pattern.
-    pub firehose_history: usize,
-    /// How long an idle topic is kept.
-    pub topic_ttl: Duration,
-    /// The largest payload of an event, in bytes.
-    pub max_event_bytes: usize,
-    /// The largest request body that is one JSON document, in bytes.
-    pub max_body_bytes: usize,
-    /// Topics and patterns that one subscriber may ask for.
-    pub max_topics: usize,
-    /// The other limits.
-    pub limits: LimitSettings,
-    /// How long a connection is quiet before its heartbeat.
-    pub heartbeat: Duration,
-    /// How long clients are told to wait before they reconnect.
-    pub retry: Duration,
-    /// How long a client with pending bytes may take none.
-    pub write_timeout: Duration,
-    /// How long the head of a request may take.
-    pub head_timeout: Duration,
+    /// Whether pages of the listed origins may send cookies.
+    pub cors_credentials: bool,
+    /// What the hub retains.
+    pub hub: HubOptions,
+    /// What is accepted over HTTP.
+    pub http: HttpOptions,
+    /// Limits over all shards.
+    pub limits: Limits,
+    /// The times of a stream.
+    pub streams: StreamOptions,
     /// How long a stopping server spreads the closing of its streams.
     pub drain: Duration,
     /// Whether the built-in producers run.
     pub demo: bool,
-    /// What lines of standard input are, if they are published.
-    pub stdin: Option<Format>,
-    /// Who may do what.
+    /// Whether standard input is published.
+    pub stdin: bool,
+    /// The format of standard input.
+    pub stdin_format: StdinFormat,
+    /// The topic of the lines of standard input.
+    pub topic: Option<Topic>,
+    /// Credentials and grants.
     pub access: AccessSettings,
-    /// Where the backbone is, if there is one.
-    pub redis: Option<String>,
-    /// What the names of the keys in Redis begin with.
-    pub redis_key: String,
-    /// Events kept in Redis.
-    pub redis_history: usize,
-    /// Replicas that are to have an event before its publisher is told.
-    pub redis_wait: usize,
-    /// Whether Redis loses nothing.
-    pub redis_lossless: bool,
-    /// How long Redis may take to answer.
-    pub redis_timeout: Duration,
-    /// What happens without Redis at the start.
+    /// The URL of the backbone, if there is one.
+    pub redis_url: Option<String>,
+    /// How the backbone is used; its URL and node are those of `redis_url` and `node`.
+    pub redis: RedisOptions,
+    /// What happens if Redis is unavailable at the start.
     pub redis_start: RedisStart,
-    /// How long a publisher waits for Redis.
-    pub publish_timeout: Duration,
-    /// How long a client waits for an id that Redis has and this server does not.
-    pub resume_wait: Duration,
-    /// This server's name.
+    /// This server's name on the backbone.
     pub node: Option<String>,
-    /// Which log lines are written: directives that `tracing_subscriber::EnvFilter` takes.
+    /// Directives for `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
-    /// How log lines are written.
+    /// The format of log lines.
     pub log_format: LogFormat,
 }
 
+/// The formats of standard input, before the topic is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StdinFormat {
+    /// Each line is a payload.
+    Lines,
+    /// Each line is an event.
+    Ndjson,
+}
+
+/// What a server does if Redis is unavailable when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisStart {
+    /// It starts, and is not ready until Redis is available.
+    Wait,
+    /// It exits.
+    Fail,
+}
+
+/// The formats of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text for people.
+    Pretty,
+    /// One JSON object on each line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![(Ipv4Addr::LOCALHOST, 8000).into()],
+            host: None,
+            port: None,
+            shards: None,
+            send_buffer: DEFAULT_SEND_BUFFER,
+            cors_credentials: false,
+            hub: HubOptions::default(),
+            http: HttpOptions::default(),
+            limits: Limits::default(),
+            streams: StreamOptions::default(),
+            drain: DEFAULT_DRAIN,
+            demo: false,
+            stdin: false,
+            stdin_format: StdinFormat::Lines,
+            topic: None,
+            access: AccessSettings::default(),
+            redis_url: None,
+            redis: RedisOptions::default(),
+            redis_start: RedisStart::Wait,
+            node: None,
+            log_filter: "info".to_owned(),
+            log_format: LogFormat::Pretty,
+        }
+    }
+}
+
 impl Settings {
-    /// Reads every setting, in the order in which they are reported.
-    pub fn read(reader: &mut Reader<'_>) -> Self {
-        let settings = Self {
-            listen: listen(reader),
-            shards: reader.get(&catalog::SHARDS),
-            send_buffer: reader.get(&catalog::SEND_BUFFER),
-            origins: origins(reader),
-            history: reader.get(&catalog::HISTORY),
-            history_bytes: reader.get(&catalog::HISTORY_BYTES),
-            history_topics: reader.get(&catalog::HISTORY_TOPICS),
-            firehose_history: reader.get(&catalog::FIREHOSE_HISTORY),
-            topic_ttl: reader.get(&catalog::TOPIC_TTL),
-            max_event_bytes: reader.get(&catalog::MAX_EVENT_BYTES),
-            max_body_bytes: reader.get(&catalog::MAX_BODY_BYTES),
-            max_topics: reader.get(&catalog::MAX_TOPICS),
-            limits: LimitSettings::read(reader),
-            head_timeout: reader.get(&catalog::HEAD_TIMEOUT),
-            heartbeat: reader.get(&catalog::HEARTBEAT),
-            retry: reader.get(&catalog::RETRY),
-            write_timeout: reader.get(&catalog::WRITE_TIMEOUT),
-            drain: reader.get(&catalog::DRAIN),
-            demo: reader.get(&catalog::DEMO),
-            stdin: stdin(reader),
-            access: AccessSettings::read(reader),
-            redis: reader.get(&backbone::REDIS),
-            redis_key: reader.get(&backbone::REDIS_KEY),
-            redis_history: reader.get(&backbone::REDIS_HISTORY),
-            redis_wait: reader.get(&backbone::REDIS_WAIT),
-            redis_lossless: reader.get(&backbone::REDIS_LOSSLESS),
-            redis_timeout: reader.get(&backbone::REDIS_TIMEOUT),
-            redis_start: reader.get(&backbone::REDIS_START),
-            publish_timeout: reader.get(&backbone::PUBLISH_TIMEOUT),
-            resume_wait: reader.get(&backbone::RESUME_WAIT),
-            node: reader.get(&backbone::NODE),
-            log_filter: reader.get(&catalog::LOG_LEVEL),
-            log_format: reader.get(&catalog::LOG_FORMAT),
-        };
-        if settings.max_body_bytes < settings.max_event_bytes {
-            reader.conflict(format!(
-                "max_body_bytes = {} is less than max_event_bytes = {}: a body must have room for the largest event",
-                size::display(settings.max_body_bytes),
-                size::display(settings.max_event_bytes),
-            ));
+    /// The format of standard input, if it is published.
+    pub fn stdin(&self) -> Option<Format> {
+        match (self.stdin_format, &self.topic) {
+            _ if !self.stdin => None,
+            (StdinFormat::Lines, topic) => topic.clone().map(|topic| Format::Lines { topic }),
+            (StdinFormat::Ndjson, _) => Some(Format::Ndjson),
         }
-        settings.limits.check(reader, settings.max_event_bytes);
-        settings
     }
-}
-
-/// The addresses; `host` and `port` change the first, unless the addresses come from a stronger source than they do.
-fn listen(reader: &mut Reader<'_>) -> Vec<SocketAddr> {
-    let (mut addresses, source) = reader.look_up(&catalog::LISTEN);
-    let mut sources = source.to_string();
-    if let (Some(host), by) = reader.look_up(&catalog::HOST)
-        && source.yields_to(&by)
-    {
-        addresses[0].set_ip(host);
-        sources += &format!("; host: {by}");
-    }
-    if let (Some(port), by) = reader.look_up(&catalog::PORT)
-        && source.yields_to(&by)
-    {
-        addresses[0].set_port(port);
-        sources += &format!("; port: {by}");
-    }
-    reader.report(&catalog::LISTEN, &addresses, &sources);
-    addresses
-}
-
-/// Which pages may read. Browsers send cookies to no server that lets any page read.
-fn origins(reader: &mut Reader<'_>) -> Origins {
-    let allowed = reader.get(&catalog::CORS_ORIGIN);
-    let credentials = reader.get(&catalog::CORS_CREDENTIALS);
-    if credentials && !matches!(&allowed, Some(Allowed::Listed(_))) {
-        reader.conflict(
-            "cors_credentials = true needs the origins by name, as in --cors-origin https://example.com: \
-             browsers send no cookies where any page may read"
-                .to_owned(),
-        );
-    }
-    match allowed {
-        None => Origins::Own,
-        Some(Allowed::Any) => Origins::Any,
-        Some(Allowed::Listed(origins)) => Origins::Listed { origins, credentials },
-    }
-}
-
-/// What lines of standard input are. `stdin_format` without `stdin` is no conflict: it says nothing that is not so.
-fn stdin(reader: &mut Reader<'_>) -> Option<Format> {
-    let wanted = reader.get(&catalog::STDIN);
-    let format = reader.get(&catalog::STDIN_FORMAT);
-    let (topic, source) = reader.look_up(&catalog::TOPIC);
-    reader.report(&catalog::TOPIC, &topic, &source.to_string());
-    match (wanted, format, topic) {
-        (true, StdinFormat::Lines, Some(topic)) => return Some(Format::Lines { topic }),
-        (true, StdinFormat::Ndjson, None) => return Some(Format::Ndjson),
-        (false, _, None) => {}
-        (true, StdinFormat::Lines, None) => {
-            reader.conflict("stdin needs a topic for its lines: add --topic log, or --stdin-format ndjson for lines that name their own");
-        }
-        (true, StdinFormat::Ndjson, Some(topic)) => reader.conflict(format!(
-            "topic = {:?} ({source}): each line of stdin_format = \"ndjson\" names its own topic; leave one of the two out",
-            topic.as_str()
-        )),
-        (false, _, Some(topic)) => reader.conflict(format!(
-            "topic = {:?} ({source}): it is the topic of lines of standard input; add --stdin, or leave it out",
-            topic.as_str()
-        )),
-    }
-    None
 }

@@ -1,4 +1,4 @@
-//! Who gave a value, and who wins.
+//! The sources of values, and their precedence.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use fanline::auth::ApiKey;
 
-/// Where a value came from. The later variant wins over the earlier.
+/// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody gave it.
+    /// The default.
     Default,
     /// The settings file, with the line of the value.
     File(PathBuf, usize),
-    /// A variable that platforms set for whatever program runs on them, such as `PORT`.
+    /// A variable that hosting platforms set for any program, such as `PORT`.
     Conventional(&'static str),
     /// A `FANLINE_*` variable.
     Variable(String),
@@ -22,12 +22,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether a value of this source is replaced by one of `other`.
-    pub fn yields_to(&self, other: &Self) -> bool {
-        self.strength() <= other.strength()
-    }
-
-    fn strength(&self) -> u8 {
+    /// A stronger source replaces the values of a weaker one.
+    pub fn strength(&self) -> u8 {
         match self {
             Self::Default => 0,
             Self::File(..) => 1,
@@ -45,52 +41,54 @@ impl fmt::Display for Source {
             Self::File(path, line) => write!(f, "file {}, line {line}", path.display()),
             Self::Conventional(name) => write!(f, "environment {name}"),
             Self::Variable(name) => write!(f, "environment {name}"),
-            Self::Flag(name) => write!(f, "flag {}", flag(name)),
+            Self::Flag(name) => write!(f, "flag --{}", name.replace('_', "-")),
         }
     }
 }
 
-/// The flag of the setting `name`.
-pub fn flag(name: &str) -> String {
-    format!("--{}", name.replace('_', "-"))
-}
-
-/// A value as it was given. A list has its items separated by commas, whatever its source.
+/// A value as text, with its source. The items of a list are separated by commas, whatever the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// What was given.
+    /// The value.
     pub text: String,
-    /// By whom.
+    /// Its source.
     pub source: Source,
 }
 
-/// The given values of all sources, by the name of the setting: of each setting the one that wins.
+/// The given values: of each setting, the one from the strongest source.
 #[derive(Debug, Default)]
-pub struct Layers {
-    values: BTreeMap<&'static str, Given>,
-    keys: Option<(Vec<ApiKey>, Source)>,
+pub struct Values {
+    by_name: BTreeMap<&'static str, Given>,
+    /// The API keys, which only the file has.
+    pub keys: Option<(Vec<ApiKey>, Source)>,
 }
 
-impl Layers {
-    /// Adds a value, unless a stronger source has given one.
+impl Values {
+    /// Adds a value of the setting `name`, unless one from a stronger source is present.
     pub fn add(&mut self, name: &'static str, text: String, source: Source) {
-        if self.values.get(name).is_none_or(|present| present.source.yields_to(&source)) {
-            self.values.insert(name, Given { text, source });
+        if self.by_name.get(name).is_none_or(|present| present.source.strength() <= source.strength()) {
+            self.by_name.insert(name, Given { text, source });
         }
     }
 
-    /// The value that wins.
-    pub fn get(&self, name: &str) -> Option<&Given> {
-        self.values.get(name)
+    /// Removes and returns the value of the setting `name`.
+    pub fn take(&mut self, name: &str) -> Option<Given> {
+        self.by_name.remove(name)
+    }
+}
+
+/// The sources of the values in effect, by the name of the setting.
+#[derive(Debug, Default)]
+pub struct Sources(BTreeMap<&'static str, Source>);
+
+impl Sources {
+    /// Records the source of a value.
+    pub fn add(&mut self, name: &'static str, source: Source) {
+        self.0.insert(name, source);
     }
 
-    /// Adds API keys, which only the file has.
-    pub fn add_keys(&mut self, keys: Vec<ApiKey>, source: Source) {
-        self.keys = Some((keys, source));
-    }
-
-    /// The API keys.
-    pub fn keys(&self) -> Option<&(Vec<ApiKey>, Source)> {
-        self.keys.as_ref()
+    /// Returns the source of the value of the setting `name`.
+    pub fn of(&self, name: &str) -> &Source {
+        self.0.get(name).unwrap_or(&Source::Default)
     }
 }

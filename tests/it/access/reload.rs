@@ -116,7 +116,7 @@ fn a_hangup_that_changes_other_settings_says_that_they_wait() {
     let server = process::Server::start(&["--config", &config]);
     fs::write(&config, "history = 20\n").unwrap();
     server.signal(Signal::HUP);
-    server.log.wait_for("hold from the next start on");
+    server.log.wait_for("take effect at the next start");
     assert_eq!(server.get("/health").status, 200);
 }
 

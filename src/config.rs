@@ -1,0 +1,114 @@
+//! The settings of `fanline serve`: flags override the environment, which overrides a TOML file, which overrides defaults.
+//!
+//! A setting is one declaration in [`catalog`](self::catalog):
+//!
+//! ```ignore
+//! setting("max_topics", count(1..=1000, "topics"), |s| &mut s.http.max_topics)
+//!     .help("Topics and patterns in one subscription"),
+//! ```
+//!
+//! Its name gives the flag `--max-topics`, the variable `FANLINE_MAX_TOPICS` and the key `max_topics`; its kind parses,
+//! bounds and writes the value; its place in [`Settings`] is a field of one of the library's options, whose default is the
+//! default of the setting. The parsers of all sources, `--help`, `--check`, the errors with their "did you mean", the
+//! reload on SIGHUP and the table in `docs/settings.md` use this declaration only. To add a setting, declare it; if the
+//! library has no field for it yet, add that with its default.
+//!
+//! Whatever the source, a value is text until its kind parses it: all sources share one parser and one form of error.
+//!
+//! | file | content |
+//! |---|---|
+//! | `catalog` | every setting |
+//! | `setting` | what a declaration consists of |
+//! | `kind`, `values` | kinds of values: numbers, sizes, durations; addresses, URLs, filters |
+//! | `settings`, `access` | the settings as plain values, with the program's own defaults |
+//! | `args`, `environment`, `file`, `api_keys` | the sources |
+//! | `source` | where a value came from, and the precedence |
+//! | `rules` | rules over several settings |
+//! | `report` | the output of `--check` |
+//! | `error` | what is wrong, where, and the remedy |
+
+mod access;
+mod api_keys;
+mod args;
+mod catalog;
+mod environment;
+mod error;
+mod file;
+mod kind;
+mod report;
+mod rules;
+mod setting;
+mod settings;
+mod source;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+pub use access::{AccessSettings, KeySetPlace, Secret};
+pub use args::ServeArgs;
+pub use catalog::changed;
+pub use error::ConfigError;
+pub use kind::Invalid;
+pub use report::Report;
+pub use settings::{LogFormat, RedisStart, Settings};
+
+use error::Problem;
+use source::{Given, Source, Sources, Values};
+
+/// The settings in effect.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the server runs with.
+    pub settings: Settings,
+    /// The output of `--check`.
+    pub report: Report,
+}
+
+/// Reads all sources and merges them, setting by setting.
+///
+/// # Errors
+/// [`ConfigError`] lists everything that is wrong in any source, not only the first error.
+pub fn load(
+    args: &ServeArgs,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, ConfigError> {
+    let (mut values, mut problems) = (Values::default(), Vec::new());
+    args.add_to(&mut values);
+    let named = environment::read(environment, &mut values, &mut problems);
+    if let Some(path) = args.config() {
+        file::read(path, Source::Flag("config"), &mut values, &mut problems);
+    } else if let Some(path) = named {
+        file::read(&path, Source::Variable(environment::CONFIG.to_owned()), &mut values, &mut problems);
+    }
+    parse(values, problems)
+}
+
+/// Parses the values of all sources; `problems` were found before.
+fn parse(mut values: Values, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
+    let (mut settings, mut sources) = (Settings::default(), Sources::default());
+    for setting in catalog::settings() {
+        let Some(Given { text, source }) = values.take(setting.name) else { continue };
+        match setting.set(&mut settings, &text) {
+            Ok(()) => sources.add(setting.name, source),
+            Err(rule) => {
+                let text = (!setting.form.is_secret).then_some(text);
+                problems.push(Problem::Value { name: setting.name, text, place: source, rule });
+            }
+        }
+    }
+    if let Some((keys, source)) = values.keys {
+        settings.access.keys = keys;
+        sources.add("keys", source);
+    }
+    rules::combine(&mut settings, &sources);
+    problems.extend(rules::check(&settings, &sources));
+    if problems.is_empty() {
+        let report = Report::new(&settings, &sources);
+        Ok(Loaded { settings, report })
+    } else {
+        Err(ConfigError(problems))
+    }
+}

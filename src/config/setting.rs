@@ -1,0 +1,129 @@
+//! A setting: one declaration, from which everything else is derived.
+
+use super::kind::{Arity, Form, Invalid, Kind};
+use super::settings::Settings;
+
+/// A setting of any type.
+pub struct Setting {
+    /// The key in the settings file. The flag and the variable are derived from it.
+    pub name: &'static str,
+    /// The heading in `--help` and `--check`.
+    pub heading: &'static str,
+    /// The purpose, without a full stop.
+    pub help: &'static str,
+    /// A variable without the prefix `FANLINE_` that also sets it, by convention of hosting platforms.
+    pub conventional: Option<&'static str>,
+    /// Whether SIGHUP applies a change to a running server.
+    pub is_reloadable: bool,
+    /// The form of its values.
+    pub form: Form,
+    set: Box<dyn Fn(&mut Settings, &str) -> Result<(), Invalid> + Send + Sync>,
+    write: Box<dyn Fn(&mut Settings) -> Option<toml::Value> + Send + Sync>,
+    differs: Box<dyn Fn(&mut Settings, &mut Settings) -> bool + Send + Sync>,
+}
+
+/// Declares the setting `name`, whose values are of `kind` and are stored in `place`. Its default is the value there in
+/// [`Settings::default`].
+pub fn setting<T: PartialEq + 'static>(
+    name: &'static str,
+    kind: Kind<T>,
+    place: fn(&mut Settings) -> &mut T,
+) -> Setting {
+    let Kind { form, parse, write } = kind;
+    Setting {
+        name,
+        heading: "",
+        help: "",
+        conventional: None,
+        is_reloadable: false,
+        form,
+        set: Box::new(move |settings, text| parse(text).map(|value| *place(settings) = value)),
+        write: Box::new(move |settings| write(place(settings))),
+        differs: Box::new(move |one, other| place(one) != place(other)),
+    }
+}
+
+impl Setting {
+    /// Adds the purpose, for `--help` and the documentation.
+    pub fn help(self, help: &'static str) -> Self {
+        Self { help, ..self }
+    }
+
+    /// Adds a conventional variable.
+    pub fn or_variable(self, variable: &'static str) -> Self {
+        Self { conventional: Some(variable), ..self }
+    }
+
+    /// The setting under `heading`. Those of access are reloadable.
+    pub fn under(self, heading: &'static str) -> Self {
+        Self { heading, ..self }
+    }
+
+    /// Lets SIGHUP apply changes.
+    pub fn reloadable(self) -> Self {
+        Self { is_reloadable: true, ..self }
+    }
+
+    /// The variable of this setting.
+    pub fn variable(&self) -> String {
+        format!("FANLINE_{}", self.name.to_uppercase())
+    }
+
+    /// Stores the value that `text` stands for.
+    ///
+    /// # Errors
+    /// When `text` is not a value of this setting. The settings stay as they are.
+    pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), Invalid> {
+        (self.set)(settings, text)
+    }
+
+    /// The value as the settings file has it; `None` if the file leaves the setting out. (`settings` is not changed.)
+    pub fn write(&self, settings: &mut Settings) -> Option<toml::Value> {
+        (self.write)(settings)
+    }
+
+    /// Whether two settings have different values here. (Neither is changed.)
+    pub fn differs(&self, one: &mut Settings, other: &mut Settings) -> bool {
+        (self.differs)(one, other)
+    }
+
+    /// The default, for `--help` and the documentation.
+    pub fn default(&self) -> String {
+        match self.write(&mut Settings::default()) {
+            None => "none".to_owned(),
+            Some(toml::Value::String(text)) => text,
+            Some(toml::Value::Array(items)) => {
+                items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().join(",")
+            }
+            Some(other) => other.to_string(),
+        }
+    }
+
+    /// The flag, for clap. Its value stays text until all sources are merged.
+    pub fn arg(&self) -> clap::Arg {
+        let arg = clap::Arg::new(self.name)
+            .long(self.name.replace('_', "-"))
+            .help(format!("{}\n[{}]", self.help, self.facts().join("; ")))
+            .help_heading(self.heading)
+            .value_name(&self.form.value_name)
+            .allow_negative_numbers(true);
+        match self.form.arity {
+            Arity::One => arg,
+            Arity::Many => arg.action(clap::ArgAction::Append),
+            Arity::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        }
+    }
+
+    /// Allowed values, default and variables.
+    fn facts(&self) -> Vec<String> {
+        let conventional = self.conventional.map(|name| format!(" or {name}")).unwrap_or_default();
+        let mut facts = vec![format!("default: {}", self.default()), format!("env: {}{conventional}", self.variable())];
+        if !self.form.allowed.is_empty() {
+            facts.insert(0, self.form.allowed.clone());
+        }
+        if self.is_reloadable {
+            facts.push("reloaded on SIGHUP".to_owned());
+        }
+        facts
+    }
+}

@@ -1,0 +1,279 @@
+//! The kinds of single settings: addresses, origins, names, URLs, log filters.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use fanline::auth::{Patterns, Url};
+use fanline::server::{Origins, Rate};
+use fanline::topic::Topic;
+use tracing_subscriber::EnvFilter;
+
+use super::access::{KeySetPlace, Secret};
+use super::kind::{Invalid, Kind, list};
+
+/// Addresses to listen on: at least one, each once.
+pub fn addresses() -> Kind<Vec<SocketAddr>> {
+    let kind = list(Kind::new("ADDRESS", "address:port", address, SocketAddr::to_string));
+    let parse = move |text: &str| {
+        // An empty text would be an empty list.
+        let addresses = if text.is_empty() { vec![address(text)?] } else { (kind.parse)(text)? };
+        // Port 0 asks for any free port: twice is two ports.
+        let is_repeated = |(n, address): (usize, &SocketAddr)| address.port() != 0 && addresses[..n].contains(address);
+        match addresses.iter().enumerate().position(is_repeated) {
+            Some(n) => Err(Invalid(format!("has {} twice", addresses[n]))),
+            None => Ok(addresses),
+        }
+    };
+    Kind { form: kind.form, parse: Box::new(parse), write: kind.write }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Invalid> {
+    if text.starts_with("unix:") {
+        return Err("Unix sockets are not supported yet: give a TCP address such as 127.0.0.1:8000".into());
+    }
+    let named = text.strip_prefix("localhost:").map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
+    named.as_deref().unwrap_or(text).parse().map_err(|_| {
+        Invalid(format!(
+            "each must be an IP address and a port, such as 127.0.0.1:8000, 0.0.0.0:80 or [::1]:8000; {text:?} is not"
+        ))
+    })
+}
+
+/// An IP address without a port.
+pub fn host() -> Kind<IpAddr> {
+    let parse = |text: &str| {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("localhost") {
+            return Ok(Ipv4Addr::LOCALHOST.into());
+        }
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        let rule = "must be an IP address such as 127.0.0.1, 0.0.0.0 (all interfaces) or ::1, or localhost";
+        bare.parse().map_err(|_| rule.into())
+    };
+    Kind::new("ADDRESS", "", parse, IpAddr::to_string)
+}
+
+/// A TCP port.
+pub fn port() -> Kind<u16> {
+    const ALLOWED: &str = "0 (any free port) to 65535";
+    let parse = |text: &str| text.trim().parse().map_err(|_| Invalid(format!("must be {ALLOWED}")));
+    Kind::new("PORT", ALLOWED, parse, u16::to_string).written(|&port| Some(i64::from(port).into()))
+}
+
+/// The origins whose pages may read responses. An empty text is the server's own origin only.
+pub fn origins() -> Kind<Origins> {
+    let parse = |text: &str| {
+        let items: Vec<&str> = text.split(',').map(str::trim).collect();
+        match items[..] {
+            [""] => return Ok(Origins::Own),
+            ["*"] => return Ok(Origins::Any),
+            _ if items.contains(&"*") => return Err("has * and names: use one or the other".into()),
+            _ => {}
+        }
+        let parse = |item: &&str| {
+            item.parse().map_err(|error| {
+                Invalid(format!("each must be * or an origin such as https://example.com; {item:?} is not: {error}"))
+            })
+        };
+        let origins = items.iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Origins::Listed { origins, credentials: false })
+    };
+    let write = |origins: &Origins| match origins {
+        Origins::Own => None,
+        Origins::Any => Some(vec!["*".to_owned()].into()),
+        Origins::Listed { origins, .. } => Some(origins.iter().map(ToString::to_string).collect::<Vec<_>>().into()),
+    };
+    Kind::new("ORIGIN", "* or scheme://host[:port]", parse, |_| String::new()).written(write).repeatable()
+}
+
+/// Events or connections per second, with a burst.
+pub fn rate() -> Kind<Rate> {
+    let allowed = "a rate per second, or rate:burst as in 100:500";
+    Kind::new("RATE", allowed, |text| text.parse().map_err(Invalid::because), Rate::to_string)
+}
+
+/// A topic.
+pub fn topic() -> Kind<Topic> {
+    let parse = |text: &str| {
+        Topic::new(text).map_err(|error| Invalid(format!("must be a topic such as log or plant/line.2: {error}")))
+    };
+    Kind::new("TOPIC", "", parse, |topic| topic.as_str().to_owned())
+}
+
+/// Topics and patterns.
+pub fn patterns() -> Kind<Patterns> {
+    const ALLOWED: &str = "topics and patterns such as news,orders:*, or ** for all";
+    let parse = |text: &str| text.parse().map_err(|error| Invalid(format!("must be {ALLOWED}: {error}")));
+    let write =
+        |patterns: &Patterns| Some(patterns.to_string().split(',').map(str::to_owned).collect::<Vec<_>>().into());
+    Kind::new("PATTERNS", ALLOWED, parse, Patterns::to_string).written(write).repeatable()
+}
+
+/// Secrets of tokens.
+pub fn secrets() -> Kind<Vec<Secret>> {
+    let allowed = "at least 32 bytes without commas, or @ and the path of a file";
+    list(Kind::new("SECRET", allowed, |text| text.parse(), |_| String::new())).secret()
+}
+
+/// Paths of files.
+pub fn paths() -> Kind<Vec<PathBuf>> {
+    list(Kind::new("FILE", "", |text| Ok(text.into()), |path: &PathBuf| path.display().to_string()))
+}
+
+/// Names that must match a claim of a token.
+pub fn claims() -> Kind<Vec<String>> {
+    let parse = |text: &str| match text {
+        "" => Err("has an empty name".into()),
+        _ => Ok(text.to_owned()),
+    };
+    list(Kind::new("NAME", "", parse, String::clone))
+}
+
+/// The URL of an HTTP service. Its query may hold a secret.
+pub fn service_url() -> Kind<Url> {
+    let parse = |text: &str| text.trim().parse().map_err(Invalid::because);
+    Kind::new("URL", "http:// or https://", parse, Url::to_string).secret()
+}
+
+/// The file or URL of a key set. The URL's query may hold a secret.
+pub fn key_set_place() -> Kind<KeySetPlace> {
+    let allowed = "the path of a file, http:// or https://";
+    Kind::new("FILE_OR_URL", allowed, |text| text.parse(), |_| String::new()).secret()
+}
+
+/// The URL of Redis. It may hold a password.
+pub fn redis_url() -> Kind<String> {
+    let allowed = "redis://[user:password@]host:port/db, unix:///path, redis+sentinel://host:port,host:port/master, \
+                   redis+cluster://host:port,host:port; with TLS rediss://, rediss+sentinel://, rediss+cluster://";
+    let parse = |text: &str| {
+        let schemes = [
+            "redis://",
+            "rediss://",
+            "unix://",
+            "redis+sentinel://",
+            "rediss+sentinel://",
+            "redis+cluster://",
+            "rediss+cluster://",
+        ];
+        match schemes.iter().any(|scheme| text.starts_with(scheme)) {
+            true => Ok(text.to_owned()),
+            false => Err(Invalid(format!("must begin with one of {}", schemes.join(", ")))),
+        }
+    };
+    Kind::new("URL", allowed, parse, String::clone).secret()
+}
+
+/// A name without spaces and braces.
+pub fn name() -> Kind<String> {
+    let parse = |text: &str| {
+        let is_allowed = |c: char| !c.is_whitespace() && !c.is_control() && !"{}".contains(c);
+        if text.is_empty() || text.len() > 100 || !text.chars().all(is_allowed) {
+            return Err("must be 1 to 100 bytes without spaces and braces".into());
+        }
+        Ok(text.to_owned())
+    };
+    Kind::new("NAME", "", parse, String::clone)
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// A log level, or directives for `tracing_subscriber::EnvFilter`.
+pub fn log_filter() -> Kind<String> {
+    let allowed = format!("{} or directives such as info,fanline=debug", LEVELS.join(", "));
+    let rule = format!("must be {allowed}");
+    let parse = move |text: &str| {
+        let directives: Vec<_> = text.split(',').map(|directive| level(directive.trim())).collect();
+        for directive in &directives {
+            // EnvFilter reads a single word as a target: a misspelled level would silence everything else.
+            if !LEVELS.contains(&directive.as_str()) && !directive.contains(['=', '[', ':']) {
+                return Err(Invalid(format!("{rule}; {directive:?} is neither")));
+            }
+        }
+        let directives = directives.join(",");
+        EnvFilter::builder().parse(&directives).map_err(|error| Invalid(format!("{rule}: {error}")))?;
+        Ok(directives)
+    };
+    Kind::new("FILTER", allowed, parse, String::clone)
+}
+
+/// Translates the level names of other systems. Other directives stay as they are.
+fn level(directive: &str) -> String {
+    match directive.to_ascii_lowercase().as_str() {
+        "warning" => "warn".to_owned(),
+        "critical" | "fatal" => "error".to_owned(),
+        lower if LEVELS.contains(&lower) => lower.to_owned(),
+        _ => directive.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error<T>(parsed: Result<T, Invalid>) -> String {
+        parsed.err().expect("an invalid value").0
+    }
+
+    #[test]
+    fn addresses_are_separated_by_commas() {
+        let addresses = (addresses().parse)("127.0.0.1:8000, [::1]:80,localhost:0,localhost:0").unwrap();
+        let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["127.0.0.1:8000", "[::1]:80", "127.0.0.1:0", "127.0.0.1:0"]);
+    }
+
+    #[test]
+    fn invalid_address_is_rejected_with_examples() {
+        let parse = addresses().parse;
+        for text in ["", "8000", ":8000", "example.com:80", "127.0.0.1", "127.0.0.1:70000", "1.1.1.1:1,"] {
+            assert!(error(parse(text)).contains("such as 127.0.0.1:8000"), "{text:?}");
+        }
+        assert!(error(parse("unix:/run/fanline.sock")).starts_with("Unix sockets are not supported yet"));
+        assert_eq!(error(parse("1.1.1.1:1,1.1.1.1:1")), "has 1.1.1.1:1 twice");
+    }
+
+    #[test]
+    fn host_is_an_ip_address_or_localhost() {
+        let parse = host().parse;
+        assert_eq!(parse("localhost").unwrap().to_string(), "127.0.0.1");
+        assert_eq!(parse("[::]").unwrap().to_string(), "::");
+        assert!(parse("example.com").is_err());
+    }
+
+    #[test]
+    fn origins_are_any_or_listed_by_name() {
+        let kind = origins();
+        assert_eq!((kind.parse)(" * "), Ok(Origins::Any));
+        let listed = (kind.parse)("https://a.example, http://[::1]:8080").unwrap();
+        assert_eq!(
+            (kind.write)(&listed),
+            Some(vec!["https://a.example".to_owned(), "http://[::1]:8080".to_owned()].into())
+        );
+        for (text, reason) in [
+            ("*,https://a.example", "has * and names"),
+            ("https://a.example,", "\"\" is not"),
+            ("a.example", "begins with http:// or https://"),
+            ("https://a.example/", "leave out the slash"),
+        ] {
+            let error = error((kind.parse)(text));
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn log_filter_is_a_level_or_directives() {
+        let parse = log_filter().parse;
+        assert_eq!(parse("INFO").unwrap(), "info");
+        assert_eq!(parse("WARNING").unwrap(), "warn");
+        assert_eq!(parse("info, fanline=debug").unwrap(), "info,fanline=debug");
+        assert_eq!(parse("fanline::server=trace").unwrap(), "fanline::server=trace");
+    }
+
+    #[test]
+    fn unknown_log_level_is_rejected() {
+        let parse = log_filter().parse;
+        for text in ["inof", "verbose", "", "info,fanline", "fanline=loud"] {
+            let error = error(parse(text));
+            assert!(error.starts_with("must be off, error, warn, info, debug, trace or directives"), "{error}");
+        }
+    }
+}
