@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_called_data_unless_its_publisher_names_it() {
+    fn event_name_defaults_to_data() {
         let event = Event::new(Topic::new("t").unwrap(), Payload::text("x"));
         assert_eq!(event.name().as_bytes(), b"data");
         assert_eq!(event.named(EventName::new("update now").unwrap()).name().as_bytes(), b"update now");

@@ -59,7 +59,7 @@ fn problems(report: &Value) -> String {
 }
 
 #[test]
-fn fanline_is_found_whole_and_every_number_is_there() {
+fn faultless_run_reports_every_figure() {
     let server = Server::start(&[]);
     let pid = server.pid().to_string();
     let (code, report, stderr) = bench(&[
@@ -130,7 +130,7 @@ fn fanline_is_found_whole_and_every_number_is_there() {
 }
 
 #[test]
-fn the_text_says_the_same_in_words() {
+fn text_report_has_the_same_figures() {
     let server = Server::start(&[]);
     let args = ["bench", "--url", &server.url(), "--clients", "3", "--warmup", "0", "--duration", "0.3"];
     let (code, stdout, stderr) = Process::run(fanline(&args));
@@ -141,7 +141,7 @@ fn the_text_says_the_same_in_words() {
 }
 
 #[test]
-fn another_server_with_other_urls_and_bodies_is_measured_alike() {
+fn other_servers_are_measured_through_custom_urls_and_bodies() {
     for framing in [Framing::Chunks, Framing::Plain] {
         let peer = Peer::start(framing, Fault::None);
         let (code, report, _) =
@@ -160,28 +160,28 @@ fn another_server_with_other_urls_and_bodies_is_measured_alike() {
 }
 
 #[test]
-fn an_event_that_a_server_drops_is_lost() {
+fn dropped_event_counts_as_lost() {
     for (code, report, _) in faulty(Fault::Drop(7)) {
         assert_eq!((code, faults(&report), &report["deliveries"]), (Some(1), vec![("lost", 1)], &499.into()));
     }
 }
 
 #[test]
-fn the_last_event_that_a_server_drops_is_lost_too() {
+fn dropped_last_event_counts_as_lost() {
     for (code, report, _) in faulty(Fault::Drop(99)) {
         assert_eq!((code, faults(&report)), (Some(1), vec![("lost", 1)]));
     }
 }
 
 #[test]
-fn an_event_that_a_server_repeats_is_duplicated() {
+fn repeated_event_counts_as_duplicated() {
     for (code, report, _) in faulty(Fault::Repeat(7)) {
         assert_eq!((code, faults(&report), &report["deliveries"]), (Some(1), vec![("duplicated", 1)], &500.into()));
     }
 }
 
 #[test]
-fn events_that_a_server_swaps_are_out_of_order() {
+fn swapped_events_count_as_out_of_order() {
     // One publisher, so that the next event is the next of the same publisher.
     let peer = Peer::start(Framing::Chunks, Fault::Swap(7));
     let (code, report, _) = bench_peer(&peer, &[&SHORT[..2], &["--publishers", "1", "--duration", "0.5"]].concat());
@@ -189,21 +189,21 @@ fn events_that_a_server_swaps_are_out_of_order() {
 }
 
 #[test]
-fn an_event_that_a_server_changes_is_corrupted() {
+fn changed_event_counts_as_corrupted() {
     for (code, report, _) in faulty(Fault::Change(7)) {
         assert_eq!((code, faults(&report)), (Some(1), vec![("lost", 1), ("corrupted", 1)]));
     }
 }
 
 #[test]
-fn loss_that_is_allowed_is_told_and_is_no_failure() {
+fn allowed_loss_is_reported_without_failing() {
     let peer = Peer::start(Framing::Chunks, Fault::Drop(7));
     let (code, report, _) = bench_peer(&peer, &[&SHORT[..], &["--allow-loss"]].concat());
     assert_eq!((code, &report["ok"], faults(&report)), (Some(0), &false.into(), vec![("lost", 1)]));
 }
 
 #[test]
-fn a_stream_that_a_server_ends_is_told() {
+fn ended_stream_is_reported() {
     for (code, report, _) in faulty(Fault::Close(7)) {
         assert_eq!((code, faults(&report)), (Some(1), vec![("closed", 1)]));
         assert!(
@@ -215,7 +215,7 @@ fn a_stream_that_a_server_ends_is_told() {
 }
 
 #[test]
-fn a_server_that_stalls_cannot_hide_it() {
+fn server_stall_shows_in_the_latencies() {
     let stall = Duration::from_secs(1);
     let peer = Peer::start(Framing::Chunks, Fault::Stall(50, stall));
     let (code, report, _) = bench_peer(&peer, &["--clients", "5", "--rate", "100", "--duration", "2"]);
@@ -227,7 +227,7 @@ fn a_server_that_stalls_cannot_hide_it() {
 }
 
 #[test]
-fn subscribers_that_are_refused_are_told_and_the_others_are_measured() {
+fn rejected_subscribers_are_reported_and_the_rest_measured() {
     let peer = Peer::start(Framing::Chunks, Fault::RefuseOthers("429 Too Many Requests"));
     let (code, report, _) = bench_peer(&peer, &SHORT);
     assert_eq!((code, faults(&report), &report["deliveries"]), (Some(1), vec![("refused", 4)], &100.into()));
@@ -235,7 +235,7 @@ fn subscribers_that_are_refused_are_told_and_the_others_are_measured() {
 }
 
 #[test]
-fn a_publish_that_is_refused_is_told_and_is_no_loss() {
+fn rejected_publish_is_reported_and_not_lost() {
     let peer = Peer::start(Framing::Chunks, Fault::RefusePublish(7, "403 Forbidden"));
     let (code, report, _) = bench_peer(&peer, &SHORT);
     assert_eq!((code, faults(&report), &report["deliveries"]), (Some(1), vec![("publish_failures", 1)], &495.into()));
@@ -243,14 +243,14 @@ fn a_publish_that_is_refused_is_told_and_is_no_loss() {
 }
 
 #[test]
-fn a_publish_that_may_or_may_not_have_happened_is_no_loss() {
+fn unacknowledged_publish_is_not_lost() {
     let peer = Peer::start(Framing::Chunks, Fault::RefusePublish(7, "502 Bad Gateway"));
     let (code, report, _) = bench_peer(&peer, &SHORT);
     assert_eq!((code, faults(&report)), (Some(1), vec![("publish_failures", 1)]));
 }
 
 #[test]
-fn without_a_single_stream_there_is_no_report_but_the_reason() {
+fn run_without_any_stream_fails_with_reason() {
     let peer = Peer::start(Framing::Chunks, Fault::Page);
     let (code, report, stderr) = bench_peer(&peer, &SHORT);
     assert_eq!((code, report), (Some(1), Value::Null));
@@ -266,7 +266,7 @@ fn without_a_single_stream_there_is_no_report_but_the_reason() {
 }
 
 #[test]
-fn a_server_that_goes_away_ends_the_run_and_is_told() {
+fn server_exit_ends_the_run_and_is_reported() {
     let mut server = Server::start(&[]);
     let args = ["--url", &server.url(), "--clients", "5", "--warmup", "0", "--duration", "600", "--patience", "5"];
     let mut process = Process::start(fanline(&[&["bench", "--json"][..], &args].concat()));
@@ -286,7 +286,7 @@ fn a_server_that_goes_away_ends_the_run_and_is_told() {
 }
 
 #[test]
-fn an_interrupted_run_reports_what_it_has() {
+fn interrupted_run_reports_partial_results() {
     let server = Server::start(&[]);
     let args = ["bench", "--json", "--url", &server.url(), "--clients", "5", "--warmup", "0", "--duration", "600"];
     let mut process = Process::start(fanline(&args));
@@ -301,7 +301,7 @@ fn an_interrupted_run_reports_what_it_has() {
 }
 
 #[test]
-fn publishers_that_wait_for_nothing_are_checked_as_well() {
+fn publishers_at_maximum_rate_are_verified() {
     let server = Server::start(&["--history", "100000"]);
     let args = ["--url", &server.url(), "--clients", "10", "--rate", "max", "--publishers", "16", "--duration", "1"];
     let (code, report, _) = bench(&args);
@@ -312,7 +312,7 @@ fn publishers_that_wait_for_nothing_are_checked_as_well() {
 }
 
 #[test]
-fn what_was_published_before_anybody_came_has_to_be_replayed() {
+fn events_published_before_the_subscribers_must_be_replayed() {
     let server = Server::start(&[]);
     let args = ["--url", &server.url(), "--clients", "10", "--prefill", "300", "--warmup", "0", "--duration", "0.2"];
     let (code, report, _) = bench(&[&args[..], &["--sse-header", "last-event-id: earliest"]].concat());
@@ -326,7 +326,7 @@ fn what_was_published_before_anybody_came_has_to_be_replayed() {
 }
 
 #[test]
-fn nobody_needs_to_publish_and_nobody_needs_to_listen() {
+fn runs_without_publishers_or_without_subscribers_succeed() {
     let server = Server::start(&[]);
     let (code, report, _) = bench(&["--url", &server.url(), "--clients", "7", "--rate", "0", "--duration", "0.2"]);
     assert_eq!((code, &report["connected"], &report["events_sent"]), (Some(0), &7.into(), &0.into()), "{report}");
@@ -341,7 +341,7 @@ fn nobody_needs_to_publish_and_nobody_needs_to_listen() {
 }
 
 #[test]
-fn flags_that_cannot_be_right_are_refused_with_what_would_be() {
+fn invalid_flags_are_rejected_with_remedy() {
     for (args, says) in [
         (&["--rate", "fast"][..], "it is a number of events a second"),
         (&["--payload", "10"], "it is a number of bytes from 48"),

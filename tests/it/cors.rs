@@ -25,7 +25,7 @@ fn varies_by_origin(head: &Head) -> bool {
 }
 
 #[test]
-fn without_a_setting_no_other_page_may_read() {
+fn cors_is_off_by_default() {
     run(async {
         let server = Server::start();
         let stream = server.subscribe_with("/stream", &[("origin", PAGE)]).await;
@@ -36,7 +36,7 @@ fn without_a_setting_no_other_page_may_read() {
 }
 
 #[test]
-fn a_page_of_a_listed_origin_may_read_streams_answers_and_problems() {
+fn listed_origin_may_read_streams_responses_and_problems() {
     run(async {
         let server = with(listed(false));
         for origin in [PAGE, "http://[::1]:5173"] {
@@ -67,7 +67,7 @@ fn a_page_of_a_listed_origin_may_read_streams_answers_and_problems() {
 }
 
 #[test]
-fn a_page_of_another_origin_may_not_and_caches_can_tell_them_apart() {
+fn unlisted_origin_is_denied_and_responses_vary_by_origin() {
     run(async {
         let server = with(listed(true));
         for origin in ["https://app.example.evil.example", "https://app.example:8443", "http://app.example", "null"] {
@@ -82,7 +82,7 @@ fn a_page_of_another_origin_may_not_and_caches_can_tell_them_apart() {
 }
 
 #[test]
-fn a_preflight_allows_last_event_id() {
+fn preflight_allows_last_event_id() {
     run(async {
         let server = with(listed(true));
         let preflight = [
@@ -110,7 +110,7 @@ fn a_preflight_allows_last_event_id() {
 }
 
 #[test]
-fn any_page_may_read_what_is_not_for_operators() {
+fn any_origin_excludes_operator_endpoints() {
     run(async {
         let server = with(Origins::Any);
         let headers = [("origin", "null"), ("cookie", "a=b")];
@@ -133,7 +133,7 @@ fn any_page_may_read_what_is_not_for_operators() {
 }
 
 #[test]
-fn credentials_need_origins_by_name() {
+fn credentials_require_named_origins() {
     for args in [&["--cors-credentials"][..], &["--cors-credentials", "--cors-origin", "*"]] {
         let (code, _, stderr) = Process::run(serve(&[&["--check"], args].concat()));
         assert_eq!(code, Some(2), "{stderr}");

@@ -9,7 +9,7 @@ use crate::support::{Server, run};
 
 #[test]
 #[ignore = "needs curl; run scripts/test"]
-fn curl_shows_the_hello_and_events_as_they_come() {
+fn curl_prints_hello_and_events_as_they_arrive() {
     run(async {
         let server = Server::start();
         for version in ["--http1.1", "--http1.0"] {
@@ -34,7 +34,7 @@ fn curl_shows_the_hello_and_events_as_they_come() {
 
 #[test]
 #[ignore = "needs curl; run scripts/test"]
-fn curl_publishes_a_file_of_lines_and_is_told_what_is_wrong_with_it() {
+fn curl_uploads_lines_and_gets_the_invalid_one() {
     run(async {
         let server = Server::start();
         let url = format!("http://{}/publish", server.address);

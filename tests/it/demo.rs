@@ -6,7 +6,7 @@ use crate::process::{self, PATIENCE};
 use crate::support::{Server, request, run};
 
 #[test]
-fn the_dashboard_is_one_page_that_may_talk_to_its_own_server_only() {
+fn dashboard_is_self_contained_and_connects_only_to_its_server() {
     run(async {
         let server = Server::start();
         let page = server.ask(request("GET", "/demo", &[], b"")).await;
@@ -22,14 +22,14 @@ fn the_dashboard_is_one_page_that_may_talk_to_its_own_server_only() {
 }
 
 #[test]
-fn serve_demo_says_where_the_dashboard_is() {
+fn serve_demo_prints_the_url_of_the_dashboard() {
     let server = process::Server::start(&["--demo"]);
     let line = server.log.wait_for("the demo:");
     assert!(line.contains(&format!("{}/demo in a browser", server.url())), "{line}");
 }
 
 #[test]
-fn the_demo_greets_and_shows_real_metrics_within_two_seconds() {
+fn demo_publishes_real_metrics_within_two_seconds() {
     let server = process::Server::start(&["--demo"]);
     let began = Instant::now();
     // `open` reads the hello.

@@ -96,17 +96,17 @@ fn a_drain_by(signal: Signal) {
 }
 
 #[test]
-fn on_sigterm_everybody_is_told_and_the_streams_close_one_after_the_other() {
+fn sigterm_announces_the_restart_and_spreads_the_closes() {
     a_drain_by(Signal::TERM);
 }
 
 #[test]
-fn on_sigint_everybody_is_told_and_the_streams_close_one_after_the_other() {
+fn sigint_announces_the_restart_and_spreads_the_closes() {
     a_drain_by(Signal::INT);
 }
 
 #[test]
-fn a_second_signal_ends_the_server_at_once() {
+fn second_signal_exits_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
         let mut server = Server::start(&["--drain", "10m"]);
         let mut crowd = crowd(&server, 10);
@@ -119,7 +119,7 @@ fn a_second_signal_ends_the_server_at_once() {
 }
 
 #[test]
-fn a_server_without_streams_ends_at_once() {
+fn server_without_streams_exits_at_once() {
     let mut server = Server::start(&["--drain", "10m"]);
     // A connection that nobody uses is nothing to wait for.
     let _idle = server.http().get("/health");
@@ -128,7 +128,7 @@ fn a_server_without_streams_ends_at_once() {
 }
 
 #[test]
-fn a_signal_right_after_the_server_listens_is_a_shutdown_like_any_other() {
+fn signal_right_after_startup_shuts_down_cleanly() {
     for _ in 0..20 {
         let mut server = Server::start(&[]);
         server.signal(Signal::TERM);
@@ -137,7 +137,7 @@ fn a_signal_right_after_the_server_listens_is_a_shutdown_like_any_other() {
 }
 
 #[test]
-fn without_a_drain_time_everybody_is_told_nevertheless() {
+fn zero_drain_time_still_announces_the_restart() {
     let mut server = Server::start(&["--drain", "0s"]);
     let mut crowd = crowd(&server, 100);
     server.signal(Signal::TERM);
@@ -157,7 +157,7 @@ fn without_a_drain_time_everybody_is_told_nevertheless() {
 }
 
 #[test]
-fn a_client_that_does_not_read_does_not_keep_the_server_from_its_end() {
+fn blocked_client_does_not_delay_the_exit() {
     let mut server = Server::start(&["--drain", "1s", "--send-buffer", "4KiB", "--history", "10000"]);
     let stuck = server.stream("");
     let mut http = server.http();
@@ -174,7 +174,7 @@ fn a_client_that_does_not_read_does_not_keep_the_server_from_its_end() {
 }
 
 #[test]
-fn systemd_is_told_that_the_server_listens_and_that_it_ends() {
+fn systemd_is_notified_of_ready_and_stopping() {
     let path = std::env::temp_dir().join(format!("fanline-notify-{}", std::process::id()));
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{Server, assert_problem, run};
 
 #[test]
-fn health_tells_how_the_server_is() {
+fn health_reports_streams_producers_and_backbone() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.producer("event_producer", || "running"));
         let _stream = server.follow("/stream").await;
@@ -28,7 +28,7 @@ fn health_tells_how_the_server_is() {
 }
 
 #[test]
-fn a_producer_that_stopped_makes_the_server_degraded_and_not_unready() {
+fn stopped_producer_degrades_health_but_not_readiness() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.producer("event_producer", || "stopped"));
         let health = server.get("/health").await.ok();
@@ -41,7 +41,7 @@ fn a_producer_that_stopped_makes_the_server_degraded_and_not_unready() {
 }
 
 #[test]
-fn a_server_that_drains_is_live_and_not_ready_and_says_why() {
+fn draining_server_is_live_but_not_ready() {
     run(async {
         let mut server = Server::with(Server::hub_options(), |builder| builder.shards(1).drain(Duration::from_secs(2)));
         let mut stream = server.follow("/stream").await;

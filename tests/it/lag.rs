@@ -41,7 +41,7 @@ fn sequence(event: &Event) -> u64 {
 }
 
 #[test]
-fn a_reader_that_lags_is_cut_off_and_comes_back_to_an_exact_gap() {
+fn lagging_reader_is_cut_off_and_resumes_with_an_exact_gap() {
     run(async {
         for target in ["/stream?topics=t", "/stream", "/stream?topics=t&on_lag=close"] {
             let server = tiny();
@@ -70,7 +70,7 @@ fn a_reader_that_lags_is_cut_off_and_comes_back_to_an_exact_gap() {
 }
 
 #[test]
-fn a_reader_that_skips_is_told_exactly_what_it_missed_and_goes_on() {
+fn skipping_reader_gets_exact_gaps_and_continues() {
     run(async {
         for target in ["/stream?topics=t&on_lag=skip", "/stream?on_lag=skip"] {
             let server = tiny();
@@ -115,7 +115,7 @@ async fn assert_whole(stream: &mut Stream, last: u64) -> (u64, u64) {
 }
 
 #[test]
-fn a_reader_that_lags_costs_the_others_nothing() {
+fn lagging_reader_does_not_affect_others() {
     run(async {
         let server = tiny();
         let stuck = subscribe_without_reading(&server, "/stream?topics=t").await;
@@ -130,7 +130,7 @@ fn a_reader_that_lags_costs_the_others_nothing() {
 }
 
 #[test]
-fn a_reader_of_a_quiet_topic_does_not_lag_because_another_is_busy() {
+fn busy_topic_does_not_make_readers_of_a_quiet_topic_lag() {
     run(async {
         let server = tiny();
         let client = subscribe_without_reading(&server, "/stream?topics=quiet").await;
@@ -145,7 +145,7 @@ fn a_reader_of_a_quiet_topic_does_not_lag_because_another_is_busy() {
 /// Most events are read from the topic's ring. After each partial write the firehose's cursor has to follow although the
 /// pattern delivered nothing: otherwise a ring of 1,000 overtakes a reader that is 120 events behind.
 #[test]
-fn a_reader_of_a_topic_and_a_pattern_that_keeps_up_never_lags() {
+fn reader_of_topic_and_pattern_that_keeps_up_never_lags() {
     const BEHIND: u64 = 120;
     run(async {
         for on_lag in ["close", "skip"] {
@@ -172,7 +172,7 @@ fn a_reader_of_a_topic_and_a_pattern_that_keeps_up_never_lags() {
 
 /// To the server nothing is pending: all that it wrote stands in the kernel, which knows that nobody takes it.
 #[test]
-fn a_reader_that_takes_nothing_is_stalled_also_when_the_kernel_holds_all_that_is_pending() {
+fn blocked_reader_is_stalled_even_if_the_kernel_buffers_everything() {
     run(async {
         let write_timeout = Duration::from_secs(1);
         let server = Server::with(Server::hub_options(), |builder| {
@@ -232,7 +232,7 @@ fn cut_off(server: &process::Server) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_client_that_lags_is_cut_off_and_its_neighbours_get_everything() {
+fn lagging_client_is_cut_off_while_others_get_every_event() {
     let server = process::Server::start(&["--history", "100", "--send-buffer", "4KiB"]);
     let mut slow = stuck(&server, "topics=t&client_name=slow");
     let mut crowd = Crowd::new();
@@ -281,7 +281,7 @@ fn a_client_that_lags_is_cut_off_and_its_neighbours_get_everything() {
 }
 
 #[test]
-fn a_client_that_takes_no_byte_for_the_write_timeout_is_cut_off_as_stalled() {
+fn client_that_reads_nothing_for_the_write_timeout_is_cut_off_as_stalled() {
     let server = process::Server::start(&["--history", "10000", "--write-timeout", "1s", "--send-buffer", "4KiB"]);
     let slow: Vec<_> = (0..3).map(|_| stuck(&server, "topics=t&client_name=slow")).collect();
     let mut quick = server.stream("topics=t&client_name=quick");
@@ -305,7 +305,7 @@ fn a_client_that_takes_no_byte_for_the_write_timeout_is_cut_off_as_stalled() {
 }
 
 #[test]
-fn a_client_that_reads_slowly_but_reads_is_not_stalled() {
+fn client_that_reads_slowly_is_not_stalled() {
     let server = process::Server::start(&["--history", "10000", "--write-timeout", "1s", "--send-buffer", "4KiB"]);
     let mut slow = stuck(&server, "topics=t");
     let mut http = server.http();
@@ -335,7 +335,7 @@ fn a_client_that_reads_slowly_but_reads_is_not_stalled() {
 }
 
 #[test]
-fn stuck_clients_cost_no_memory_but_the_kernels() {
+fn blocked_clients_use_only_kernel_memory() {
     const STUCK: usize = 100;
     const EVENT: usize = 10_000;
     const EVENTS: usize = 2000;
@@ -367,7 +367,7 @@ fn stuck_clients_cost_no_memory_but_the_kernels() {
 }
 
 #[test]
-fn a_client_that_skips_is_told_what_it_missed_and_goes_on() {
+fn skipping_client_gets_missed_counts_and_continues() {
     let server = process::Server::start(&["--history", "50", "--send-buffer", "4KiB"]);
     let mut slow = stuck(&server, "topics=t&on_lag=skip");
     let mut http = server.http();

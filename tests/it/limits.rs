@@ -1,7 +1,7 @@
 //! How much of something a server takes.
 
 mod connections;
-mod freeing;
+mod permits;
 mod program;
 mod rates;
 mod requests;

@@ -52,7 +52,7 @@ fn five_hundred_clients_connect_and_receive() {
 
 #[test]
 #[ignore = "needs 20,000 open files and a minute; run scripts/test"]
-fn fifteen_thousand_clients_connect_and_receive_for_one_and_a_half_kilobytes_each() {
+fn fifteen_thousand_clients_receive_within_1536_bytes_each() {
     raise_open_file_limit(15_500);
     let each = a_crowd_of(15_000);
     // A debug build's futures are larger.
@@ -60,7 +60,7 @@ fn fifteen_thousand_clients_connect_and_receive_for_one_and_a_half_kilobytes_eac
 }
 
 #[test]
-fn a_topic_that_nobody_but_its_subscriber_knows_costs_about_a_kilobyte() {
+fn topic_without_events_costs_about_a_kilobyte() {
     const STREAMS: u64 = 200;
     let server = Server::start(&[]);
     let topics = |number| (0..100).map(|n| format!("topic:{number}:{n}")).collect::<Vec<_>>().join(",");
@@ -136,14 +136,14 @@ fn a_crowd_that_dawdles(clients: usize) {
 
 #[test]
 #[ignore = "needs half a minute of waiting; run scripts/test"]
-fn five_hundred_connections_that_send_a_byte_now_and_then_cost_little_and_are_closed() {
+fn five_hundred_dripping_connections_cost_little_and_time_out() {
     raise_open_file_limit(1100);
     a_crowd_that_dawdles(500);
 }
 
 #[test]
 #[ignore = "needs 11,000 open files and a minute; run scripts/test"]
-fn ten_thousand_connections_that_send_a_byte_now_and_then_cost_little_and_are_closed() {
+fn ten_thousand_dripping_connections_cost_little_and_time_out() {
     raise_open_file_limit(10_500);
     a_crowd_that_dawdles(10_000);
 }
@@ -216,13 +216,13 @@ fn streams_go_on_beside(count: usize) {
 }
 
 #[test]
-fn three_hundred_slow_heads_are_closed_in_time_while_streams_go_on() {
+fn three_hundred_slow_heads_time_out_while_streams_continue() {
     streams_go_on_beside(300);
 }
 
 #[test]
 #[ignore = "needs 20,000 open files; run scripts/test"]
-fn ten_thousand_slow_heads_are_closed_in_time_while_streams_go_on() {
+fn ten_thousand_slow_heads_time_out_while_streams_continue() {
     raise_open_file_limit(10_500);
     streams_go_on_beside(10_000);
 }

@@ -18,7 +18,7 @@ fn names(page: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_client_is_listed_with_what_it_said_and_what_it_got() {
+fn client_list_shows_labels_and_counts() {
     run(async {
         let server = Server::start();
         let mut stream = server.subscribe("/stream?topics=a,b:*&client_name=screen%201&tags=red,blue").await;
@@ -59,7 +59,7 @@ fn a_client_is_listed_with_what_it_said_and_what_it_got() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_behind() {
+fn client_list_shows_the_queue_of_a_blocked_client() {
     run(async {
         let hub = HubOptions { history: 100_000, firehose_history: 100_000, ..Server::hub_options() };
         let server = Server::with(hub, |builder| builder.send_buffer(4096));
@@ -82,7 +82,7 @@ fn a_client_that_does_not_read_is_behind() {
 }
 
 #[test]
-fn clients_are_paged_in_the_order_in_which_they_came_and_filtered() {
+fn clients_are_paged_in_order_of_connection_and_filtered() {
     run(async {
         let server = Server::start();
         let mut streams = Vec::new();
@@ -129,7 +129,7 @@ fn clients_are_paged_in_the_order_in_which_they_came_and_filtered() {
 }
 
 #[test]
-fn a_client_that_is_disconnected_is_told_and_its_stream_ends() {
+fn delete_notifies_the_client_and_ends_its_stream() {
     run(async {
         let server = Server::start();
         let mut stream = server.subscribe("/stream").await;
@@ -155,7 +155,7 @@ fn a_client_that_is_disconnected_is_told_and_its_stream_ends() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_disconnected_all_the_same() {
+fn delete_ends_a_blocked_stream() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.send_buffer(4096));
         let mut stuck = server.connect().await;
@@ -170,7 +170,7 @@ fn a_client_that_takes_nothing_is_disconnected_all_the_same() {
 }
 
 #[test]
-fn topics_are_listed_with_what_they_hold() {
+fn topic_list_shows_subscribers_and_history() {
     run(async {
         let hub = HubOptions { history: 2, ..Server::hub_options() };
         let server = Server::with(hub, |builder| builder);
@@ -212,7 +212,7 @@ fn topics_are_listed_with_what_they_hold() {
 }
 
 #[test]
-fn operators_are_on_this_machine_and_ask_for_themselves() {
+fn operator_endpoints_require_direct_loopback_requests() {
     run(async {
         let server = Server::start();
         for path in ["/clients", "/topics", "/clients/0000000000000000"] {
@@ -226,7 +226,7 @@ fn operators_are_on_this_machine_and_ask_for_themselves() {
 }
 
 #[test]
-fn metrics_count_what_happens_in_every_format() {
+fn metrics_agree_in_every_format() {
     run(async {
         let server = Server::start();
         let mut streams = [server.follow("/stream").await, server.follow("/stream?topics=a").await];
@@ -292,7 +292,7 @@ async fn prometheus(server: &Server) -> String {
 }
 
 #[test]
-fn the_way_of_an_event_to_every_socket_is_timed() {
+fn delivery_to_every_socket_is_timed() {
     run(async {
         let server = Server::start();
         let mut streams = Vec::new();
@@ -326,7 +326,7 @@ fn the_way_of_an_event_to_every_socket_is_timed() {
 }
 
 #[test]
-fn a_slow_way_to_the_socket_is_seen() {
+fn slow_delivery_shows_in_the_latency() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.send_buffer(4096).shards(1));
         let mut stuck = Client::connect_narrow(server.address).await;
@@ -353,7 +353,7 @@ fn a_slow_way_to_the_socket_is_seen() {
 }
 
 #[test]
-fn what_could_not_be_published_is_counted_by_its_reason() {
+fn failed_publishes_are_counted_by_reason() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_event_bytes: 10, ..HttpOptions::default() })
@@ -379,7 +379,7 @@ fn what_could_not_be_published_is_counted_by_its_reason() {
 }
 
 #[test]
-fn a_connection_that_is_given_up_is_counted_by_its_reason() {
+fn rejected_connections_are_counted_by_reason() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { head_timeout: Duration::from_millis(200), ..HttpOptions::default() })

@@ -37,7 +37,7 @@ fn assert_success(mut command: Command) {
 
 #[test]
 #[ignore = "needs promtool; run scripts/test"]
-fn promtool_has_nothing_to_say_about_the_metrics() {
+fn metrics_pass_promtool() {
     let server = Server::start(&["--demo"]);
     let _streams = traffic(&server);
     let text = server.get("/metrics").body;
@@ -52,7 +52,7 @@ fn promtool_has_nothing_to_say_about_the_metrics() {
 
 #[test]
 #[ignore = "needs promtool; run scripts/test"]
-fn the_alert_rules_and_the_configuration_are_right() {
+fn alert_rules_and_configuration_pass_promtool() {
     assert_success(promtool(&["check", "rules", "fanline.rules.yml"]));
     assert_success(promtool(&["check", "config", "prometheus.yml"]));
     assert_success(promtool(&["test", "rules", "fanline.rules.test.yml"]));
@@ -107,7 +107,7 @@ impl Drop for Prometheus {
 
 #[test]
 #[ignore = "needs prometheus and curl; run scripts/test"]
-fn every_query_of_the_dashboard_has_data_and_every_rule_is_evaluated() {
+fn dashboard_queries_have_data_and_rules_evaluate() {
     let server = Server::start(&["--demo"]);
     let prometheus = Prometheus::scraping(&server);
     let dashboard: Value =

@@ -13,7 +13,7 @@ const NDJSON: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
 
 #[test]
-fn ids_are_dense_over_all_topics_and_ways_to_publish() {
+fn ids_are_consecutive_across_topics_and_request_forms() {
     run(async {
         let server = Server::start();
         let event = |n: u32| format!(r#"{{"topic":"t{n}","data":{n}}}"#);
@@ -36,7 +36,7 @@ fn ids_are_dense_over_all_topics_and_ways_to_publish() {
 }
 
 #[test]
-fn a_batch_of_nothing_publishes_nothing() {
+fn empty_batch_publishes_nothing() {
     run(async {
         let server = Server::start();
         let nothing = json!({"first_id": null, "last_id": null, "published": 0});
@@ -48,7 +48,7 @@ fn a_batch_of_nothing_publishes_nothing() {
 }
 
 #[test]
-fn content_types_are_read_whatever_their_case_and_parameters() {
+fn content_types_ignore_case_and_parameters() {
     run(async {
         let server = Server::start();
         for content_type in
@@ -65,7 +65,7 @@ fn content_types_are_read_whatever_their_case_and_parameters() {
 }
 
 #[test]
-fn a_json_payload_reaches_subscribers_byte_for_byte() {
+fn json_payload_reaches_subscribers_byte_for_byte() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -98,7 +98,7 @@ fn a_json_payload_reaches_subscribers_byte_for_byte() {
 }
 
 #[test]
-fn each_line_of_a_payload_is_a_data_line() {
+fn payload_lines_become_data_lines() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -124,7 +124,7 @@ fn each_line_of_a_payload_is_a_data_line() {
 }
 
 #[test]
-fn an_event_is_called_data_unless_its_publisher_names_it() {
+fn event_name_defaults_to_data() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -146,7 +146,7 @@ fn an_event_is_called_data_unless_its_publisher_names_it() {
 }
 
 #[test]
-fn a_topic_in_the_path_may_hold_separators_written_either_way() {
+fn topic_separators_in_the_path_may_be_escaped() {
     run(async {
         let server = Server::start();
         for (path, topic) in [
@@ -187,7 +187,7 @@ fn chunked(target: &str, content_type: &str, body: &[u8], trailer: &str) -> Vec<
 }
 
 #[test]
-fn lines_are_found_wherever_chunks_and_packets_end() {
+fn lines_may_span_chunks_and_packets() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -211,7 +211,7 @@ fn lines_are_found_wherever_chunks_and_packets_end() {
 }
 
 #[test]
-fn lines_go_out_as_they_come_and_not_when_the_body_ends() {
+fn lines_are_published_before_the_body_ends() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -230,7 +230,7 @@ fn lines_go_out_as_they_come_and_not_when_the_body_ends() {
 }
 
 #[test]
-fn a_hundred_thousand_lines_are_one_request() {
+fn one_request_publishes_a_hundred_thousand_lines() {
     const LINES: u64 = 100_000;
     run(async {
         let server = Server::start();
@@ -248,7 +248,7 @@ fn a_hundred_thousand_lines_are_one_request() {
 }
 
 #[test]
-fn a_subscriber_follows_a_long_stream_of_lines_while_it_is_published() {
+fn subscriber_keeps_up_with_a_long_upload() {
     const LINES: u64 = 20_000;
     run(async {
         // The ring holds them all: the subscriber reads when this thread gets round to it, and is not to be cut off for that.
@@ -276,7 +276,7 @@ fn a_subscriber_follows_a_long_stream_of_lines_while_it_is_published() {
 }
 
 #[test]
-fn a_client_that_expects_100_continue_is_told_to_go_on() {
+fn expect_100_continue_is_answered() {
     run(async {
         let server = Server::start();
         for content_type in [JSON, NDJSON] {
@@ -294,7 +294,7 @@ fn a_client_that_expects_100_continue_is_told_to_go_on() {
 }
 
 #[test]
-fn a_client_that_expects_100_continue_is_refused_before_it_sends() {
+fn expect_100_continue_is_rejected_before_the_body() {
     run(async {
         let server = Server::start();
         for (target, content_type, length, status) in [

@@ -27,7 +27,7 @@ async fn assert_events(stream: &mut Stream, sequences: impl IntoIterator<Item = 
 }
 
 #[test]
-fn a_stream_resumes_after_the_last_id_wherever_that_was_given() {
+fn stream_resumes_after_last_event_id_from_header_or_query() {
     run(async {
         let server = with_ten_events().await;
         for (query, header, expected) in [
@@ -60,7 +60,7 @@ fn a_stream_resumes_after_the_last_id_wherever_that_was_given() {
 }
 
 #[test]
-fn history_asks_for_the_newest_events_of_the_topics() {
+fn history_replays_the_newest_events_of_the_topics() {
     run(async {
         let server = with_ten_events().await;
         for (query, expected) in [
@@ -86,7 +86,7 @@ fn history_asks_for_the_newest_events_of_the_topics() {
 }
 
 #[test]
-fn a_replay_has_the_events_of_the_topics_only_and_then_goes_on_live() {
+fn replay_contains_only_subscribed_topics_and_then_goes_live() {
     run(async {
         let server = with_ten_events().await;
         let mut a = server.follow("/stream?topics=a&last_event_id=7-4").await;
@@ -101,7 +101,7 @@ fn a_replay_has_the_events_of_the_topics_only_and_then_goes_on_live() {
 }
 
 #[test]
-fn an_id_that_was_never_given_is_told_and_all_that_is_retained_follows() {
+fn unknown_id_gets_a_gap_and_all_retained_events() {
     run(async {
         let server = with_ten_events().await;
         let epoch = |id: &str| ("epoch", json!(id));
@@ -130,7 +130,7 @@ fn an_id_that_was_never_given_is_told_and_all_that_is_retained_follows() {
 }
 
 #[test]
-fn an_evicted_event_is_missed_by_exact_count_and_the_rest_follows() {
+fn evicted_events_are_a_gap_with_an_exact_count() {
     run(async {
         let server = Server::with(HubOptions { history: 20, ..Server::hub_options() }, |builder| builder);
         server.publish("quiet", 1..=5).await;
@@ -162,7 +162,7 @@ fn an_evicted_event_is_missed_by_exact_count_and_the_rest_follows() {
 }
 
 #[test]
-fn a_topic_that_was_merely_quiet_has_no_gap() {
+fn resumed_quiet_topic_has_no_gap() {
     run(async {
         let server = Server::with(HubOptions { history: 20, ..Server::hub_options() }, |builder| builder);
         server.publish("quiet", 1..=5).await;
@@ -177,7 +177,7 @@ fn a_topic_that_was_merely_quiet_has_no_gap() {
 }
 
 #[test]
-fn the_firehose_counts_what_it_evicted() {
+fn gap_of_the_firehose_counts_evicted_events() {
     run(async {
         let options = HubOptions { firehose_history: 20, ..Server::hub_options() };
         let server = Server::with(options, |builder| builder);
@@ -197,7 +197,7 @@ fn the_firehose_counts_what_it_evicted() {
 }
 
 #[test]
-fn earliest_starts_before_the_first_retained_event_and_tells_of_no_gap() {
+fn earliest_starts_at_the_oldest_retained_event_without_a_gap() {
     run(async {
         let server = Server::with(HubOptions { history: 20, ..Server::hub_options() }, |builder| builder);
         server.publish("t", 1..=100).await;
@@ -209,7 +209,7 @@ fn earliest_starts_before_the_first_retained_event_and_tells_of_no_gap() {
 }
 
 #[test]
-fn what_was_resumed_goes_on_live_without_gap_or_duplicate_while_publishers_run_at_full_speed() {
+fn replay_goes_live_without_gap_or_duplicate_under_load() {
     const EVENTS: u64 = 30_000;
     run(async {
         let options = HubOptions { history: 50_000, firehose_history: 50_000, ..Server::hub_options() };
@@ -246,7 +246,7 @@ fn what_was_resumed_goes_on_live_without_gap_or_duplicate_while_publishers_run_a
 }
 
 #[test]
-fn a_client_that_comes_back_again_and_again_gets_every_event_once() {
+fn repeated_reconnects_deliver_every_event_once() {
     run(async {
         let server = Server::start();
         let mut last = "7-0".to_owned();
@@ -322,7 +322,7 @@ impl EventSource {
 }
 
 #[test]
-fn a_gap_is_told_to_a_client_that_is_cut_off_at_any_byte_before_it() {
+fn gap_is_repeated_after_a_cut_at_any_byte_before_it() {
     run(async {
         let server = Server::start();
         server.publish("a", 1..=3).await;
@@ -358,7 +358,7 @@ fn a_gap_is_told_to_a_client_that_is_cut_off_at_any_byte_before_it() {
 /// The clock of a machine without a battery begins at the same instant at each start. Here it stands still.
 #[test]
 #[ignore = "needs faketime; run scripts/test"]
-fn a_server_that_starts_twice_at_the_same_instant_has_two_epochs() {
+fn restart_at_the_same_instant_gets_a_new_epoch() {
     let start = || {
         let server = process::serve(&["--listen", "127.0.0.1:0", "--shards", "1"]);
         let mut pinned = Command::new("faketime");

@@ -22,7 +22,7 @@ async fn document(server: &Server) -> Value {
 }
 
 #[test]
-fn the_document_has_the_methods_that_each_path_has() {
+fn openapi_methods_match_the_routes() {
     run(async {
         let server = Server::start();
         let document = document(&server).await;
@@ -41,7 +41,7 @@ fn the_document_has_the_methods_that_each_path_has() {
 }
 
 #[test]
-fn the_document_has_what_any_path_says_of_a_request_that_is_none() {
+fn openapi_documents_protocol_errors_of_every_path() {
     run(async {
         let server = Server::start();
         let document = document(&server).await;
@@ -65,7 +65,7 @@ fn the_document_has_what_any_path_says_of_a_request_that_is_none() {
 }
 
 #[test]
-fn every_endpoint_that_the_index_names_is_in_the_document() {
+fn openapi_contains_every_endpoint_of_the_index() {
     run(async {
         let server = Server::start();
         let document = document(&server).await;
@@ -77,7 +77,7 @@ fn every_endpoint_that_the_index_names_is_in_the_document() {
 
 /// The router's own words: nothing lists the routes of a running server.
 #[test]
-fn every_route_is_in_the_document() {
+fn openapi_contains_every_route() {
     run(async {
         let source = include_str!("../../src/http.rs");
         let route = source.split_once("match path {").expect("the router").1.split_once("\n        };").unwrap().0;
@@ -95,7 +95,7 @@ fn every_route_is_in_the_document() {
 }
 
 #[test]
-fn the_index_says_what_there_is() {
+fn index_lists_version_features_and_endpoints() {
     run(async {
         let server = Server::start();
         let _stream = server.follow("/stream").await;
@@ -126,7 +126,7 @@ fn the_index_says_what_there_is() {
 }
 
 #[test]
-fn a_browser_gets_a_page() {
+fn index_is_html_for_browsers() {
     run(async {
         let server = Server::start();
         let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -146,7 +146,7 @@ fn a_browser_gets_a_page() {
 }
 
 #[test]
-fn an_unknown_path_gets_404_that_names_it() {
+fn unknown_path_gets_404_that_names_it() {
     run(async {
         let server = Server::start();
         for path in ["/nothing", "/publish/", "/streams", "/stream/", "/health/", "/health/x", "//"] {
@@ -159,7 +159,7 @@ fn an_unknown_path_gets_404_that_names_it() {
 }
 
 #[test]
-fn a_wrong_method_gets_405_with_the_methods_that_the_path_has() {
+fn wrong_method_gets_405_with_the_allowed_ones() {
     run(async {
         let server = Server::start();
         for (path, allow) in [
@@ -186,7 +186,7 @@ fn a_wrong_method_gets_405_with_the_methods_that_the_path_has() {
 
 /// hyper answers before there is a request that a handler could see: without a problem as its body.
 #[test]
-fn a_head_that_is_too_large_gets_431_and_the_connection_is_closed() {
+fn large_head_gets_431_and_closes_the_connection() {
     run(async {
         let server = Server::start();
         for length in [70_000, 1 << 20] {
@@ -202,7 +202,7 @@ fn a_head_that_is_too_large_gets_431_and_the_connection_is_closed() {
 }
 
 #[test]
-fn what_is_no_http_gets_400_and_the_connection_is_closed() {
+fn malformed_http_gets_400_and_closes_the_connection() {
     run(async {
         let server = Server::start();
         for nonsense in

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::process::{Process, Server, Stream, serve};
 
 #[test]
-fn check_prints_the_settings_in_effect_and_starts_nothing() {
+fn check_prints_effective_settings_without_starting() {
     let mut command = serve(&["--check", "--listen", "127.0.0.1:1"]);
     command.env("FANLINE_HISTORY", "77").env("LOG_LEVEL", "debug");
     let (code, stdout, stderr) = Process::run(command);
@@ -22,7 +22,7 @@ fn check_prints_the_settings_in_effect_and_starts_nothing() {
 }
 
 #[test]
-fn what_check_prints_is_a_settings_file_that_says_the_same() {
+fn check_output_is_an_equivalent_settings_file() {
     let (code, printed, _) = Process::run(serve(&["--check", "--history", "5", "--retry", "1500ms"]));
     assert_eq!(code, Some(0));
     let file = std::env::temp_dir().join(format!("fanline-test-{}.toml", std::process::id()));
@@ -38,7 +38,7 @@ fn what_check_prints_is_a_settings_file_that_says_the_same() {
 }
 
 #[test]
-fn the_settings_that_the_readme_begins_with_are_settings() {
+fn settings_in_the_readme_are_valid() {
     let readme = include_str!("../../README.md");
     let toml = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let file = std::env::temp_dir().join(format!("fanline-test-readme-{}.toml", std::process::id()));
@@ -50,7 +50,7 @@ fn the_settings_that_the_readme_begins_with_are_settings() {
 }
 
 #[test]
-fn a_setting_that_there_is_not_is_named_and_the_exit_code_is_2() {
+fn unknown_setting_is_named_with_exit_code_2() {
     let (code, _, stderr) = Process::run(serve(&["--histroy", "5"]));
     assert_eq!((code, stderr.contains("--histroy")), (Some(2), true), "{stderr}");
 
@@ -67,7 +67,7 @@ fn a_setting_that_there_is_not_is_named_and_the_exit_code_is_2() {
 }
 
 #[test]
-fn a_value_out_of_range_is_named_with_its_setting_and_the_exit_code_is_2() {
+fn value_out_of_range_names_its_setting_with_exit_code_2() {
     for (flag, value) in [("--history", "0"), ("--retry", "1ms"), ("--listen", "nowhere"), ("--topic", "a*")] {
         let (code, _, stderr) = Process::run(serve(&["--check", flag, value]));
         assert!(code == Some(2) && stderr.contains(value) && stderr.contains(&flag[2..]), "{code:?} {stderr}");
@@ -77,7 +77,7 @@ fn a_value_out_of_range_is_named_with_its_setting_and_the_exit_code_is_2() {
 }
 
 #[test]
-fn an_address_in_use_is_named_and_the_exit_code_is_1() {
+fn address_in_use_is_named_with_exit_code_1() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
     let (code, _, stderr) = Process::run(serve(&["--listen", &address]));
@@ -85,7 +85,7 @@ fn an_address_in_use_is_named_and_the_exit_code_is_1() {
 }
 
 #[test]
-fn a_server_listens_on_several_addresses() {
+fn server_listens_on_several_addresses() {
     let server = Server::launch(serve(&["--listen", "127.0.0.1:0,127.0.0.2:0"]));
     let mut streams: Vec<_> = server.addresses.iter().map(|&address| Stream::open(address, "", None)).collect();
     assert_eq!(streams.len(), 2);

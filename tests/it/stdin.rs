@@ -51,7 +51,7 @@ fn a_ring_for(lines: u64) -> [String; 6] {
 }
 
 #[test]
-fn every_line_of_a_burst_reaches_a_waiting_client_once_and_in_order() {
+fn burst_reaches_a_connected_client_once_in_order() {
     let ring = a_ring_for(BURST);
     let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
     let mut tail = tail(&server, &["--topics", "n", "--count", &BURST.to_string()]);
@@ -64,7 +64,7 @@ fn every_line_of_a_burst_reaches_a_waiting_client_once_and_in_order() {
 }
 
 #[test]
-fn every_line_of_a_burst_reaches_a_client_that_begins_with_the_earliest() {
+fn burst_is_replayed_whole_from_earliest() {
     let ring = a_ring_for(BURST);
     let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
     count_to(BURST, stdin).join().unwrap();
@@ -134,29 +134,29 @@ fn a_burst_beyond_the_ring(server_args: &[&str], tail_args: &[&str], last: u64) 
 }
 
 #[test]
-fn what_a_burst_beyond_the_default_history_evicts_is_counted_in_gaps() {
+fn burst_beyond_the_default_history_is_counted_in_gaps() {
     a_burst_beyond_the_ring(&[], &["--topics", "n"], BURST);
 }
 
 #[test]
-fn what_a_burst_beyond_a_history_of_one_event_evicts_is_counted_in_gaps() {
+fn burst_beyond_a_history_of_one_event_is_counted_in_gaps() {
     let told = a_burst_beyond_the_ring(&["--history", "1"], &["--topics", "n"], BURST);
     assert!(told.gaps > 0, "{told:?}");
 }
 
 #[test]
-fn what_a_burst_beyond_the_firehose_evicts_is_counted_in_gaps() {
+fn burst_beyond_the_firehose_history_is_counted_in_gaps() {
     a_burst_beyond_the_ring(&["--firehose-history", "64"], &[], BURST);
 }
 
 #[test]
-fn a_client_that_skips_what_it_is_too_slow_for_keeps_its_stream_and_counts() {
+fn skipping_client_keeps_its_stream_and_counts_missed_events() {
     let told = a_burst_beyond_the_ring(&["--history", "64"], &["--topics", "n", "--on-lag", "skip"], BURST);
     assert_eq!(told.connections, 1, "{told:?}");
 }
 
 #[test]
-fn lines_of_json_name_their_topics_and_a_bad_one_stops_nothing() {
+fn json_lines_name_their_topics_and_invalid_ones_are_skipped() {
     let (server, mut stdin) = reading_server(&["--stdin-format", "ndjson"]);
     let mut stream = server.stream("topics=a,b:c");
     let lines =
@@ -171,7 +171,7 @@ fn lines_of_json_name_their_topics_and_a_bad_one_stops_nothing() {
 }
 
 #[test]
-fn at_the_end_of_its_input_the_server_goes_on() {
+fn server_continues_after_the_end_of_its_input() {
     let (server, mut stdin) = reading_server(&["--topic", "n"]);
     let mut stream = server.stream("topics=n");
     let producer = |server: &Server| server.get("/health").json()["producers"]["stdin_producer"].clone();

@@ -7,7 +7,7 @@ use fanline::server::HttpOptions;
 use crate::support::{Block, Server, assert_problem, request, run};
 
 #[test]
-fn the_head_of_a_stream_is_as_promised() {
+fn head_of_a_stream_has_the_documented_fields() {
     run(async {
         let server = Server::start();
         for target in ["/stream", "/events"] {
@@ -30,7 +30,7 @@ fn the_head_of_a_stream_is_as_promised() {
 }
 
 #[test]
-fn the_hello_comes_in_the_same_packet_as_the_head() {
+fn hello_arrives_in_the_packet_of_the_head() {
     run(async {
         let server = Server::start();
         let mut client = server.connect().await;
@@ -43,7 +43,7 @@ fn the_hello_comes_in_the_same_packet_as_the_head() {
 }
 
 #[test]
-fn the_hello_says_where_the_stream_starts() {
+fn hello_contains_the_start_position() {
     run(async {
         let server = Server::start();
         let mut stream = server.subscribe("/stream").await;
@@ -63,7 +63,7 @@ fn the_hello_says_where_the_stream_starts() {
 }
 
 #[test]
-fn clients_are_told_to_come_back_at_different_times_a_fifth_around_the_middle() {
+fn retry_varies_by_a_fifth_between_clients() {
     run(async {
         let server = Server::start();
         let mut times = BTreeSet::new();
@@ -79,7 +79,7 @@ fn clients_are_told_to_come_back_at_different_times_a_fifth_around_the_middle() 
 }
 
 #[test]
-fn a_stream_has_the_events_of_its_topics_and_no_others() {
+fn stream_contains_only_events_of_its_topics() {
     run(async {
         let server = Server::start();
         let all = ["comment", "comment:17", "comment:17:reply", "comment.17", "metrics.cpu", "metrics.cpu/0", "log"];
@@ -129,7 +129,7 @@ fn join(query: &str) -> char {
 }
 
 #[test]
-fn a_quiet_stream_to_everything_or_to_heartbeat_gets_heartbeats_that_bear_no_id() {
+fn firehose_and_heartbeat_topic_get_heartbeat_events_without_ids() {
     run(async {
         let server = Server::start();
         let targets = ["", "&topics=**", "&topics=heartbeat", "&topics=t,heartbeat", "&topics=*"];
@@ -152,7 +152,7 @@ fn a_quiet_stream_to_everything_or_to_heartbeat_gets_heartbeats_that_bear_no_id(
 }
 
 #[test]
-fn a_quiet_stream_to_other_topics_gets_comments() {
+fn quiet_streams_of_other_topics_get_comments() {
     run(async {
         let server = Server::start();
         let mut chunked = server.follow("/stream?heartbeat=1&topics=t,heartbeat:x").await;
@@ -171,7 +171,7 @@ fn a_quiet_stream_to_other_topics_gets_comments() {
 }
 
 #[test]
-fn the_servers_own_heartbeat_time_holds_for_those_who_ask_for_none() {
+fn heartbeat_interval_defaults_to_the_servers() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             let heartbeat = std::time::Duration::from_secs(1);
@@ -183,7 +183,7 @@ fn the_servers_own_heartbeat_time_holds_for_those_who_ask_for_none() {
 }
 
 #[test]
-fn a_stream_is_counted_while_it_lasts() {
+fn stream_is_counted_while_it_is_open() {
     run(async {
         let server = Server::start();
         assert_eq!((server.stats().streams, server.stats().connections), (0, 0));
@@ -201,7 +201,7 @@ fn a_stream_is_counted_while_it_lasts() {
 }
 
 #[test]
-fn a_subscription_that_cannot_be_granted_is_refused_by_the_name_of_its_parameter() {
+fn invalid_subscription_is_rejected_with_the_parameters_name() {
     run(async {
         let server = Server::start();
         let long = format!("/stream?topic={}", "x".repeat(256));
@@ -233,7 +233,7 @@ fn a_subscription_that_cannot_be_granted_is_refused_by_the_name_of_its_parameter
 }
 
 #[test]
-fn the_limit_on_topics_is_the_servers_setting() {
+fn topic_limit_follows_the_setting() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_topics: 2, ..HttpOptions::default() })
@@ -244,7 +244,7 @@ fn the_limit_on_topics_is_the_servers_setting() {
 }
 
 #[test]
-fn an_accept_header_that_excludes_event_streams_gets_406() {
+fn accept_header_without_event_streams_gets_406() {
     run(async {
         let server = Server::start();
         for accept in
@@ -260,7 +260,7 @@ fn an_accept_header_that_excludes_event_streams_gets_406() {
 }
 
 #[test]
-fn a_subscription_with_a_body_is_refused() {
+fn subscription_with_a_body_is_rejected() {
     run(async {
         let server = Server::start();
         for (header, body) in [("content-length: 2", "{}"), ("transfer-encoding: chunked", "2\r\n{}\r\n0\r\n\r\n")] {

@@ -54,7 +54,7 @@ fn publish_sends_one_event_and_prints_its_id() {
 }
 
 #[test]
-fn publish_refuses_what_is_wrong_before_it_connects() {
+fn publish_rejects_invalid_arguments_before_connecting() {
     let server = Server::start(&[]);
     for args in [&["hello"][..], &["-t", "a*", "x"], &["-t", "t", "--json", "{"], &["-t", "t", "-e", "a\nb", "x"]] {
         let (code, stdout, stderr) = Process::run(publish(&server, args));
@@ -64,7 +64,7 @@ fn publish_refuses_what_is_wrong_before_it_connects() {
 }
 
 #[test]
-fn publish_says_what_the_server_refuses() {
+fn publish_prints_the_rejection_of_the_server() {
     let server = Server::start(&["--max-event-bytes", "10"]);
     let (code, stdout, stderr) = Process::run(publish(&server, &["-t", "t", "12345678901"]));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
@@ -72,7 +72,7 @@ fn publish_says_what_the_server_refuses() {
 }
 
 #[test]
-fn publish_sends_each_line_of_its_input_as_it_comes() {
+fn publish_sends_input_lines_as_they_arrive() {
     let server = Server::start(&[]);
     let mut stream = server.stream("topics=log");
     let mut command = publish(&server, &["--topic", "log"]);
@@ -92,7 +92,7 @@ fn publish_sends_each_line_of_its_input_as_it_comes() {
 }
 
 #[test]
-fn publish_stops_at_a_bad_line_and_says_which_and_what_went_out_before_it() {
+fn publish_stops_at_an_invalid_line_and_reports_progress() {
     let server = Server::start(&[]);
     let mut stream = server.stream("");
     let input =
@@ -112,7 +112,7 @@ fn publish_stops_at_a_bad_line_and_says_which_and_what_went_out_before_it() {
 }
 
 #[test]
-fn publish_without_a_server_says_where_it_looked() {
+fn publish_without_a_server_names_the_url() {
     let mut server = Server::start_where_it_can_come_back(&[]);
     server.signal(Signal::TERM);
     server.wait(PATIENCE);
@@ -122,7 +122,7 @@ fn publish_without_a_server_says_where_it_looked() {
 }
 
 #[test]
-fn a_million_bytes_of_lines_go_through_publish_and_tail_unchanged() {
+fn a_million_bytes_of_lines_pass_through_publish_and_tail_unchanged() {
     let server = Server::start(&["--history", "20000"]);
     let (mut tailing, lines) = tail(&server, &["--topics", "t", "--count", "10000"]);
     server.wait_for_streams(1);
@@ -137,7 +137,7 @@ fn a_million_bytes_of_lines_go_through_publish_and_tail_unchanged() {
 }
 
 #[test]
-fn tail_begins_where_it_is_told_to() {
+fn tail_starts_at_the_requested_position() {
     let server = Server::start(&[]);
     let ids: Vec<_> = (1..=5).map(|number| server.publish("t", &number.to_string())).collect();
     for (args, expected) in [
@@ -153,7 +153,7 @@ fn tail_begins_where_it_is_told_to() {
 }
 
 #[test]
-fn tail_comes_back_after_a_restart_of_the_server_and_tells_of_the_new_epoch() {
+fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     let args = &["--retry", "100ms", "--drain", "0s"];
     let mut server = Server::start_where_it_can_come_back(args);
     let (mut tailing, lines) = tail(&server, &["--format", "json"]);
@@ -184,7 +184,7 @@ fn tail_comes_back_after_a_restart_of_the_server_and_tells_of_the_new_epoch() {
 }
 
 #[test]
-fn tail_comes_back_after_the_server_was_killed_and_says_so_to_people() {
+fn tail_reconnects_after_a_kill_and_logs_it() {
     let mut server = Server::start_where_it_can_come_back(&["--retry", "100ms"]);
     let (tailing, lines) = tail(&server, &[]);
     tailing.log.wait_for("connected, as ");
@@ -200,7 +200,7 @@ fn tail_comes_back_after_the_server_was_killed_and_says_so_to_people() {
 }
 
 #[test]
-fn tail_ends_when_its_reader_has_seen_enough() {
+fn tail_exits_when_its_output_is_closed() {
     let server = Server::start(&[]);
     server.publish("t", "only one");
     let (mut tailing, lines) = tail(&server, &["--from", "earliest"]);

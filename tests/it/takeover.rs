@@ -9,7 +9,7 @@ const STREAM: &str = "GET /stream HTTP/1.1\r\nhost: test\r\n\r\n";
 /// that is taken from it at that moment loses the answers, or gets the stream's head into the middle of one. How much
 /// of them stands in the buffer when the stream's request is parsed depends on their number: so, many numbers.
 #[test]
-fn pipelined_answers_come_whole_and_before_the_stream_whenever_the_client_reads() {
+fn pipelined_responses_precede_the_stream_whole() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.shards(1).send_buffer(4096));
         for count in (0..20).chain((20..200).step_by(9)).chain([250, 300, 400]) {
@@ -36,7 +36,7 @@ fn pipelined_answers_come_whole_and_before_the_stream_whenever_the_client_reads(
 }
 
 #[test]
-fn an_answer_much_larger_than_the_kernel_takes_comes_whole_before_the_stream() {
+fn response_larger_than_the_send_buffer_precedes_the_stream_whole() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.send_buffer(4096));
         let mut client = Client::connect_narrow(server.address).await;
@@ -51,7 +51,7 @@ fn an_answer_much_larger_than_the_kernel_takes_comes_whole_before_the_stream() {
 }
 
 #[test]
-fn a_connection_answers_ordinary_requests_until_it_becomes_a_stream() {
+fn connection_serves_requests_until_it_becomes_a_stream() {
     run(async {
         let server = Server::start();
         let mut client = server.connect().await;
@@ -68,7 +68,7 @@ fn a_connection_answers_ordinary_requests_until_it_becomes_a_stream() {
 }
 
 #[test]
-fn a_request_that_comes_byte_by_byte_is_a_request() {
+fn request_may_arrive_byte_by_byte() {
     run(async {
         let server = Server::start();
         let mut client = server.connect().await;
@@ -80,7 +80,7 @@ fn a_request_that_comes_byte_by_byte_is_a_request() {
 }
 
 #[test]
-fn what_a_client_sends_behind_its_request_does_not_disturb_the_stream() {
+fn input_after_the_request_does_not_affect_the_stream() {
     run(async {
         let server = Server::start();
         let mut client = server.connect().await;
@@ -97,7 +97,7 @@ fn what_a_client_sends_behind_its_request_does_not_disturb_the_stream() {
 }
 
 #[test]
-fn a_client_that_sends_more_than_16_kib_on_its_stream_loses_it() {
+fn more_than_16_kib_of_input_ends_the_stream() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -114,7 +114,7 @@ fn a_client_that_sends_more_than_16_kib_on_its_stream_loses_it() {
 /// Requests that come before make hyper's read buffer grow, so that all of what comes behind stands in it and nothing is
 /// left in the socket that would wake anybody.
 #[test]
-fn what_hyper_has_already_read_counts_as_sent_on_the_stream() {
+fn input_buffered_by_hyper_counts_as_input_of_the_stream() {
     run(async {
         let server = Server::start();
         for length in [17_000, 20_000, 30_000, 40_000, 100_000] {
@@ -133,7 +133,7 @@ fn what_hyper_has_already_read_counts_as_sent_on_the_stream() {
 }
 
 #[test]
-fn a_client_of_http_1_0_gets_the_same_stream_without_chunks() {
+fn http_1_0_client_gets_the_same_stream_without_chunks() {
     run(async {
         let mut server = Server::start();
         for keep_alive in ["", "connection: keep-alive\r\n"] {
@@ -162,7 +162,7 @@ fn a_client_of_http_1_0_gets_the_same_stream_without_chunks() {
 }
 
 #[test]
-fn a_client_that_goes_away_without_traffic_is_noticed() {
+fn disconnect_is_detected_without_traffic() {
     run(async {
         let server = Server::start();
         let mut half_closed = server.follow("/stream").await;
@@ -178,7 +178,7 @@ fn a_client_that_goes_away_without_traffic_is_noticed() {
 }
 
 #[test]
-fn a_client_that_goes_away_before_its_stream_was_taken_over_leaves_nothing_behind() {
+fn disconnect_before_takeover_releases_everything() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.shards(1).send_buffer(4096));
         for count in [0, 1, 50, 300] {
@@ -194,7 +194,7 @@ fn a_client_that_goes_away_before_its_stream_was_taken_over_leaves_nothing_behin
 }
 
 #[test]
-fn a_head_request_gets_the_head_of_the_answer_and_no_body() {
+fn head_request_gets_the_head_without_a_body() {
     run(async {
         let server = Server::start();
         let mut client = server.connect().await;

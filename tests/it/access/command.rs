@@ -17,7 +17,7 @@ fn token(args: &[&str]) -> String {
 }
 
 #[test]
-fn a_key_is_appended_to_the_settings_by_its_hash_and_opens_what_it_is_for() {
+fn generated_api_key_grants_its_permissions() {
     let directory = Directory::new("key");
     let (code, shop, shop_key) = run(&["key", "shop", "--publish", "orders:*,log", "--publish", "x"]);
     assert_eq!(code, Some(0));
@@ -41,7 +41,7 @@ fn a_key_is_appended_to_the_settings_by_its_hash_and_opens_what_it_is_for() {
 }
 
 #[test]
-fn a_token_that_the_command_makes_is_good_where_its_key_is_known() {
+fn generated_token_is_accepted_by_servers_with_its_key() {
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/keys/");
     for (args, serve) in [
         (vec!["--secret".to_owned(), SECRET.to_owned()], vec!["--jwt-secret".to_owned(), SECRET.to_owned()]),
@@ -72,7 +72,7 @@ fn a_token_that_the_command_makes_is_good_where_its_key_is_known() {
 }
 
 #[test]
-fn the_clients_commands_take_tokens_and_keys() {
+fn tail_and_publish_accept_tokens() {
     let server = Server::start(&["--jwt-secret", SECRET]);
     let both = token(&["--secret", SECRET, "--subscribe", "a", "--publish", "a"]);
     let url = server.url();
@@ -87,7 +87,7 @@ fn the_clients_commands_take_tokens_and_keys() {
 }
 
 #[test]
-fn what_would_make_a_useless_key_or_token_is_refused_with_the_reason() {
+fn useless_keys_and_tokens_are_rejected_with_reason() {
     for (args, what) in [
         (&["token", "--subscribe", "a"][..], "--secret"),
         (&["token", "--secret", "short", "--subscribe", "a"], "32 bytes"),

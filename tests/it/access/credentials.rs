@@ -17,7 +17,7 @@ async fn status(server: &Server, method: &str, target: &str, headers: &[(&str, &
 }
 
 #[test]
-fn a_token_comes_by_header_cookie_or_query_and_a_cookie_publishes_nothing() {
+fn header_cookie_and_query_carry_tokens_but_cookies_cannot_publish() {
     run(async {
         let mut rich = claims();
         rich.fanline.publish = vec!["orders:*".into()];
@@ -38,7 +38,7 @@ fn a_token_comes_by_header_cookie_or_query_and_a_cookie_publishes_nothing() {
 }
 
 #[test]
-fn a_refusal_says_what_is_wrong_and_what_would_be_right() {
+fn rejections_name_cause_and_remedy() {
     run(async {
         let server = serve(guarded());
         let ask = async |target: &str, token: &str| {
@@ -70,7 +70,7 @@ fn a_refusal_says_what_is_wrong_and_what_would_be_right() {
 }
 
 #[test]
-fn a_page_of_elsewhere_cannot_have_a_browser_on_this_machine_publish() {
+fn pages_of_other_origins_cannot_publish_through_a_local_browser() {
     run(async {
         let server = Server::start();
         for (origin, expected) in [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 200)] {
@@ -80,7 +80,7 @@ fn a_page_of_elsewhere_cannot_have_a_browser_on_this_machine_publish() {
 }
 
 #[test]
-fn a_batch_with_one_event_that_is_not_allowed_is_not_published() {
+fn forbidden_event_rejects_the_whole_array_and_stops_an_upload() {
     run(async {
         let server = serve(guarded());
         let key = ("x-api-key", PUBLISHER);
@@ -98,7 +98,7 @@ fn a_batch_with_one_event_that_is_not_allowed_is_not_published() {
 }
 
 #[test]
-fn who_a_client_is_stands_in_the_list() {
+fn client_list_shows_the_authenticated_user() {
     run(async {
         let server = serve(guarded());
         let bearer = format!("Bearer {}", signed(&claims()));
@@ -110,7 +110,7 @@ fn who_a_client_is_stands_in_the_list() {
 }
 
 #[test]
-fn each_claim_is_what_it_has_to_be() {
+fn token_claims_are_validated() {
     run(async {
         let rules = TokenRules {
             audience: vec![AUDIENCE.into(), "other".into()],
@@ -165,7 +165,7 @@ fn each_claim_is_what_it_has_to_be() {
 }
 
 #[test]
-fn each_kind_of_key_verifies_its_own_tokens_and_no_others() {
+fn each_key_verifies_only_its_own_tokens() {
     const KEYS: [(&str, &str); 4] = [
         (include_str!("../keys/rsa.pem"), include_str!("../keys/rsa.pub.pem")),
         (include_str!("../keys/p256.pem"), include_str!("../keys/p256.pub.pem")),
@@ -198,7 +198,7 @@ fn each_kind_of_key_verifies_its_own_tokens_and_no_others() {
 }
 
 #[test]
-fn a_key_that_is_none_is_refused_by_what_it_lacks() {
+fn unusable_keys_are_rejected_with_reason() {
     assert_eq!(KeySet::secret(b"short").unwrap_err(), KeyError::ShortSecret(5));
     assert_eq!(KeySet::public_pem(b"nothing").unwrap_err(), KeyError::PublicPem);
     assert_eq!(KeySet::public_pem(super::RSA.as_bytes()).unwrap_err(), KeyError::PublicPem);

@@ -12,7 +12,7 @@ fn until_second(seconds: u64) -> String {
 }
 
 #[test]
-fn a_stream_is_told_that_its_token_ends_and_ends_with_it_and_never_becomes_anonymous() {
+fn expiring_token_warns_then_ends_the_stream_even_on_anonymous_topics() {
     run(async {
         // Even where everybody may read the topic.
         let server = serve(guarded().anonymous_subscribe("user:anna".parse().unwrap()));
@@ -56,7 +56,7 @@ fn a_stream_is_told_that_its_token_ends_and_ends_with_it_and_never_becomes_anony
 }
 
 #[test]
-fn a_stream_is_told_half_a_minute_before() {
+fn expiry_warning_comes_thirty_seconds_before() {
     run(async {
         let server = serve(guarded());
         let bearer = until_second(33);
@@ -73,7 +73,7 @@ fn a_stream_is_told_half_a_minute_before() {
 
 /// A stream begins when the answers before it have been taken, which is as late as its client likes.
 #[test]
-fn a_stream_whose_token_ends_before_it_begins_brings_no_event_of_later() {
+fn token_that_expires_before_the_stream_begins_delivers_no_later_events() {
     run(async {
         let access = guarded();
         let server = Server::with(Server::hub_options(), |builder| builder.access(access).shards(1).send_buffer(4096));
@@ -101,7 +101,7 @@ fn a_stream_whose_token_ends_before_it_begins_brings_no_event_of_later() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_cut_off_when_its_token_ends() {
+fn expired_token_ends_blocked_stream() {
     run(async {
         let server = serve(guarded());
         let bearer = until_second(2);

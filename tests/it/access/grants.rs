@@ -158,7 +158,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_gets_or_is_told_of_an_event_without_a_grant_for_it(case in case()) {
+    fn events_and_gap_counts_never_exceed_the_grant(case in case()) {
         run(check(case));
     }
 }

@@ -44,7 +44,7 @@ async fn ask(server: &Server, bearer: &str) -> u16 {
 }
 
 #[test]
-fn keys_are_fetched_once_and_stay_in_use_while_the_url_is_away() {
+fn keys_are_fetched_once_and_survive_an_outage_of_the_url() {
     run(async {
         let stub = Stub::start(|_| (200, key_set().to_string()));
         let server = serve(access(&stub, Duration::from_secs(10)));
@@ -67,7 +67,7 @@ fn keys_are_fetched_once_and_stay_in_use_while_the_url_is_away() {
 }
 
 #[test]
-fn without_any_keys_nobody_is_let_in_and_nobody_is_called_wrong() {
+fn tokens_get_503_until_keys_are_fetched() {
     run(async {
         let is_there = Arc::new(AtomicBool::new(false));
         let there = is_there.clone();
@@ -86,7 +86,7 @@ fn without_any_keys_nobody_is_let_in_and_nobody_is_called_wrong() {
 }
 
 #[test]
-fn a_token_of_a_key_that_is_new_has_the_set_fetched_again_but_not_for_each_token() {
+fn unknown_key_id_refetches_the_key_set_at_a_limited_rate() {
     run(async {
         let set = Arc::new(Mutex::new(only("EC")));
         let now = set.clone();
@@ -109,7 +109,7 @@ fn a_token_of_a_key_that_is_new_has_the_set_fetched_again_but_not_for_each_token
 }
 
 #[test]
-fn a_set_that_is_none_leaves_the_keys_that_are_known() {
+fn invalid_key_set_keeps_the_known_keys() {
     run(async {
         let set = Arc::new(Mutex::new(key_set().to_string()));
         let now = set.clone();
@@ -147,7 +147,7 @@ fn held_back(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_fetch_goes_on_for_others_when_whoever_began_it_does_not_wait() {
+fn fetch_continues_after_the_request_that_started_it_is_dropped() {
     run(async {
         let (stub, release) = held_back(200, key_set().to_string());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::from_secs(60));
@@ -165,7 +165,7 @@ fn a_fetch_goes_on_for_others_when_whoever_began_it_does_not_wait() {
 }
 
 #[test]
-fn a_token_of_a_key_of_this_machine_does_not_wait_for_a_url() {
+fn token_of_a_local_key_does_not_wait_for_the_url() {
     run(async {
         let (stub, release) = held_back(500, String::new());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap());
@@ -190,7 +190,7 @@ fn a_token_of_a_key_of_this_machine_does_not_wait_for_a_url() {
 }
 
 #[test]
-fn a_token_without_a_key_id_that_no_key_has_signed_has_the_set_fetched_again() {
+fn unverified_token_without_key_id_refetches_the_key_set() {
     run(async {
         let another = another_rsa_set();
         let set = Arc::new(Mutex::new(another));
@@ -225,7 +225,7 @@ fn another_rsa_set() -> String {
 }
 
 #[test]
-fn keys_that_are_stale_are_used_only_after_the_url_was_asked() {
+fn stale_keys_are_used_only_after_a_refetch() {
     run(async {
         let set = Arc::new(Mutex::new(key_set().to_string()));
         let now = set.clone();
@@ -246,7 +246,7 @@ fn keys_that_are_stale_are_used_only_after_the_url_was_asked() {
 }
 
 #[test]
-fn a_url_that_never_answers_holds_up_tokens_of_stale_keys_only_for_a_while() {
+fn unresponsive_url_delays_tokens_of_stale_keys_for_a_bounded_time() {
     run(async {
         let (first, forever) = (AtomicBool::new(true), mpsc::channel::<()>());
         let held = Mutex::new(forever.1);
@@ -271,7 +271,7 @@ fn a_url_that_never_answers_holds_up_tokens_of_stale_keys_only_for_a_while() {
 }
 
 #[test]
-fn streams_of_a_key_that_was_taken_back_end() {
+fn streams_end_when_their_key_is_revoked() {
     run(async {
         let set = Arc::new(Mutex::new(key_set().to_string()));
         let now = set.clone();
@@ -301,7 +301,7 @@ fn streams_of_a_key_that_was_taken_back_end() {
 }
 
 #[test]
-fn a_server_ends_the_streams_of_a_key_that_its_key_set_has_taken_back() {
+fn server_ends_streams_of_a_key_removed_from_its_key_set() {
     let set = Arc::new(Mutex::new(key_set().to_string()));
     let now = set.clone();
     let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
@@ -323,7 +323,7 @@ fn a_server_ends_the_streams_of_a_key_that_its_key_set_has_taken_back() {
 }
 
 #[test]
-fn a_key_of_a_kind_that_nobody_knows_yet_is_passed_over() {
+fn unknown_key_types_are_skipped() {
     let mut set = key_set();
     let keys = set["keys"].as_array_mut().unwrap();
     keys.insert(0, json!({"kty": "AKP", "alg": "ML-DSA-44", "kid": "later", "pub": "AAAA"}));
@@ -340,7 +340,7 @@ fn a_key_of_a_kind_that_nobody_knows_yet_is_passed_over() {
 
 #[test]
 #[ignore = "needs openssl; run scripts/test"]
-fn a_key_set_over_tls_is_taken_from_whom_the_system_trusts_and_from_nobody_else() {
+fn key_set_over_tls_requires_a_trusted_certificate() {
     let directory = Directory::new("tls");
     directory.write("keys.json", include_str!("../keys/jwks.json"));
     let (key, certificate) = process::certificate(&directory.0);

@@ -38,7 +38,7 @@ fn table(name: &str, key: &str, rest: &str) -> String {
 }
 
 #[test]
-fn at_a_hangup_streams_whose_grant_holds_do_not_notice_and_the_others_are_closed() {
+fn reload_ends_only_streams_that_lost_their_grant() {
     let directory = Directory::new("hangup");
     let (old, new) = (
         "the first secret of this server which is long enough",
@@ -110,7 +110,7 @@ fn at_a_hangup_streams_whose_grant_holds_do_not_notice_and_the_others_are_closed
 }
 
 #[test]
-fn a_hangup_that_changes_other_settings_says_that_they_wait() {
+fn reload_reports_settings_that_need_a_restart() {
     let directory = Directory::new("waiting");
     let config = directory.write("fanline.toml", "history = 10\n");
     let server = process::Server::start(&["--config", &config]);
@@ -121,7 +121,7 @@ fn a_hangup_that_changes_other_settings_says_that_they_wait() {
 }
 
 #[test]
-fn a_hangup_never_opens_a_server_to_everybody() {
+fn reload_never_removes_authentication() {
     let directory = Directory::new("opening");
     let shop = table("shop", "key-of-the-shop", "publish = [\"**\"]\nsubscribe = [\"**\"]");
     let secret = "jwt_secret = \"the secret of this server which is long enough\"\n";
@@ -171,7 +171,7 @@ fn a_hangup_never_opens_a_server_to_everybody() {
 }
 
 #[test]
-fn at_a_hangup_a_key_set_without_keys_takes_all_of_them_back_and_a_file_that_is_none_does_not() {
+fn reload_revokes_keys_for_an_empty_key_set_but_not_for_an_invalid_file() {
     let directory = Directory::new("withdrawal");
     let set = directory.write("keys.json", include_str!("../keys/jwks.json"));
     let server = process::Server::start(&["--jwks", &set, "--jwt-audience", super::AUDIENCE]);
@@ -193,7 +193,7 @@ fn at_a_hangup_a_key_set_without_keys_takes_all_of_them_back_and_a_file_that_is_
 }
 
 #[test]
-fn an_upload_whose_key_is_taken_back_goes_no_further() {
+fn upload_stops_when_its_key_is_revoked() {
     run(async {
         let server = super::serve(guarded());
         let mut client = server.connect().await;
@@ -215,7 +215,7 @@ fn an_upload_whose_key_is_taken_back_goes_no_further() {
 }
 
 #[test]
-fn an_upload_that_needs_no_key_goes_on_as_long_as_the_rules_let_it() {
+fn anonymous_upload_continues_until_the_rules_forbid_it() {
     run(async {
         let server = super::serve(Access::new());
         let (mut first, mut second) = (server.connect().await, server.connect().await);
@@ -239,7 +239,7 @@ fn an_upload_that_needs_no_key_goes_on_as_long_as_the_rules_let_it() {
 }
 
 #[test]
-fn an_event_whose_key_is_taken_back_while_it_comes_is_not_published() {
+fn event_is_not_published_if_its_key_is_revoked_while_it_arrives() {
     run(async {
         for (target, content_type) in [("/publish", "application/json"), ("/publish/orders:1", "text/plain")] {
             let server = super::serve(guarded());
@@ -284,7 +284,7 @@ impl Own {
 }
 
 #[test]
-fn what_an_application_of_its_own_granted_holds_as_long_as_it_says() {
+fn grant_of_a_custom_authenticator_lasts_while_it_renews() {
     run(async {
         let server = super::serve(Access::new().accept(Own { renews: true }));
         let mut stream = server.follow("/stream?topics=mine:a").await;
@@ -298,7 +298,7 @@ fn what_an_application_of_its_own_granted_holds_as_long_as_it_says() {
 }
 
 #[test]
-fn a_subscription_that_meets_a_change_of_the_rules_is_never_left_open_against_them() {
+fn subscription_concurrent_with_a_reload_obeys_the_new_rules() {
     run(async {
         let server = super::serve(guarded());
         let bearer = format!("Bearer {}", signed(&claims()));

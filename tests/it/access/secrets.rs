@@ -19,7 +19,7 @@ fn token(secret: &str, rest: &[&str]) -> String {
 }
 
 #[test]
-fn secrets_are_in_no_log_line_no_metric_no_list_and_no_error() {
+fn secrets_appear_in_no_log_metric_list_or_error() {
     let directory = Directory::new("secrets");
     let (table, key) = output(&["key", "shop", "--publish", "**", "--subscribe", "**", "--admin"]);
     let service = Stub::start(|asked| (if asked.body.contains("broken") { 500 } else { 200 }, String::new()));
@@ -107,7 +107,7 @@ fn unusable() -> Vec<String> {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_named_without_the_secrets_in_them() {
+fn errors_of_invalid_settings_show_no_secrets() {
     let directory = Directory::new("unusable");
     let config = directory.write("fanline.toml", &format!("jwt_secret = \"{SECRET}\"\n"));
     let server = Server::start(&["--config", &config]);
@@ -131,7 +131,7 @@ fn settings_that_cannot_be_used_are_named_without_the_secrets_in_them() {
 }
 
 #[test]
-fn a_redis_that_cannot_be_meant_is_refused_without_its_password() {
+fn invalid_redis_url_is_rejected_without_showing_its_password() {
     for rest in ["redis:99999999", "redis:6379/a/b", "[::1", "red is:6379", "redis:6379/0?protocol=nonsense"] {
         let url = format!("redis://me:{PASSWORD}@{rest}");
         let (_, printed, _) = Process::run(fanline(&["serve", "--check", "--redis", &url]));
@@ -142,7 +142,7 @@ fn a_redis_that_cannot_be_meant_is_refused_without_its_password() {
 }
 
 #[test]
-fn a_command_whose_secret_is_no_good_says_so_without_showing_it() {
+fn invalid_secret_argument_is_rejected_without_showing_it() {
     let both = format!("{PASSWORD},{SECRET}");
     let word = format!("{PASSWORD} {SECRET}");
     for (variable, value, args, what) in [

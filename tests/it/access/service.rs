@@ -39,7 +39,7 @@ async fn status(server: &Server, target: &str, headers: &[(&str, &str)]) -> u16 
 }
 
 #[test]
-fn each_answer_of_the_service_is_one_of_the_servers() {
+fn service_responses_map_to_server_responses() {
     run(async {
         let stub = Stub::start(decide);
         let options = ServiceOptions { time_limit: Duration::from_millis(200), ..ServiceOptions::default() };
@@ -66,7 +66,7 @@ fn each_answer_of_the_service_is_one_of_the_servers() {
 }
 
 #[test]
-fn the_service_is_told_who_asks_and_for_what() {
+fn service_request_describes_client_and_topics() {
     run(async {
         let stub = Stub::start(decide);
         let server = serve(asking(Access::new(), &stub, ServiceOptions::default()));
@@ -95,7 +95,7 @@ fn the_service_is_told_who_asks_and_for_what() {
 }
 
 #[test]
-fn a_yes_is_good_for_the_same_question_only_and_for_its_time_only() {
+fn grants_are_cached_for_the_same_request_until_they_expire() {
     run(async {
         let stub = Stub::start(decide);
         let server = serve(asking(Access::new(), &stub, ServiceOptions::default()));
@@ -123,7 +123,7 @@ fn a_yes_is_good_for_the_same_question_only_and_for_its_time_only() {
 }
 
 #[test]
-fn a_crowd_is_put_to_the_service_a_few_at_a_time() {
+fn concurrent_requests_to_the_service_are_limited() {
     run(async {
         // Nobody is answered before a third has asked.
         let (arrived, third) = (Mutex::new(0), Condvar::new());
@@ -152,7 +152,7 @@ fn a_crowd_is_put_to_the_service_a_few_at_a_time() {
 }
 
 #[test]
-fn the_service_is_asked_besides_keys_and_tokens_not_instead() {
+fn service_supplements_keys_and_tokens() {
     run(async {
         let stub = Stub::start(decide);
         let server = serve(asking(guarded(), &stub, ServiceOptions::default()));

@@ -77,7 +77,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn who_may_do_what_without_credentials_configured() {
+fn permissions_without_configured_credentials() {
     run(async {
         let server = Server::start();
         check(&server, "this machine", &[], ALL).await;
@@ -91,7 +91,7 @@ fn who_may_do_what_without_credentials_configured() {
 }
 
 #[test]
-fn who_comes_from_elsewhere_may_only_subscribe() {
+fn remote_clients_may_only_subscribe() {
     // The address of this machine's way out, without sending anything: a peer that is not the loopback interface.
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let Ok(own) = probe.connect(("192.0.2.1", 9)).and_then(|()| probe.local_addr()) else {
@@ -107,7 +107,7 @@ fn who_comes_from_elsewhere_may_only_subscribe() {
 }
 
 #[test]
-fn who_may_do_what_with_credentials() {
+fn permissions_with_configured_credentials() {
     run(async {
         let server = super::serve(guarded());
         let of = |claims: &Claims| signed(claims);
@@ -171,7 +171,7 @@ fn who_may_do_what_with_credentials() {
 }
 
 #[test]
-fn what_is_opened_by_name_is_open_to_everybody() {
+fn anonymous_settings_open_the_named_topics() {
     run(async {
         let opened = |access: Access| {
             let subscribe = "orders:*, user:anna".parse().unwrap();

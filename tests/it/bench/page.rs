@@ -18,7 +18,7 @@ fn page(name: &str) -> (PathBuf, String) {
 }
 
 #[test]
-fn the_page_is_one_file_that_loads_nothing() {
+fn html_report_is_self_contained() {
     let (file, page) = page("alone");
     std::fs::remove_file(file).unwrap();
     let start = page.find(r#"<script id="numbers" type="application/json">"#).expect("it has the numbers");
@@ -38,7 +38,7 @@ fn the_page_is_one_file_that_loads_nothing() {
 }
 
 #[test]
-fn a_page_that_cannot_be_written_is_told_after_the_report() {
+fn unwritable_html_report_is_an_error_after_the_text_report() {
     let server = Server::start(&[]);
     let args = ["bench", "--url", &server.url(), "--clients", "1", "--warmup", "0", "--duration", "0.1", "--html", "/"];
     let (code, stdout, stderr) = Process::run(fanline(&args));
@@ -48,7 +48,7 @@ fn a_page_that_cannot_be_written_is_told_after_the_report() {
 
 #[test]
 #[ignore = "needs chromium; run scripts/test"]
-fn a_browser_draws_every_plot() {
+fn browser_draws_every_plot() {
     let (file, _) = page("drawn");
     let mut browser = Command::new("chromium");
     browser.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]);

@@ -8,7 +8,7 @@ use crate::process::Process;
 
 #[test]
 #[ignore = "needs redis-server, haproxy and curl; run scripts/test"]
-fn the_example_runs_and_its_client_loses_nothing_when_a_server_is_killed() {
+fn example_client_loses_nothing_when_a_server_is_killed() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/deploy/cluster/run");
     let mut command = Command::new(script);
     // Six ports that follow each other, below those that the system gives out.

@@ -10,7 +10,7 @@ use crate::process::{Http, Server, wait_until};
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn while_redis_is_away_publishers_are_told_streams_stay_and_the_server_is_not_ready() {
+fn redis_outage_fails_publishing_and_readiness_but_keeps_streams() {
     let mut redis = Redis::start();
     let server = node(&redis, &["--redis-lossless"]);
     let mut stream = server.stream("topics=a&heartbeat=1");
@@ -45,7 +45,7 @@ fn while_redis_is_away_publishers_are_told_streams_stay_and_the_server_is_not_re
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_publisher_may_wait_for_redis() {
+fn publisher_may_wait_for_redis() {
     let mut redis = Redis::start();
     let server = node(&redis, &["--redis-lossless", "--publish-timeout", "30s"]);
     let mut stream = server.stream("topics=a");
@@ -72,7 +72,7 @@ fn a_publisher_may_wait_for_redis() {
 /// Redis takes the batch, and stands still before it answers.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_publisher_whose_answer_does_not_come_is_told_that_nobody_knows_and_its_event_stands_once_at_most() {
+fn unanswered_publish_is_reported_as_unknown_and_stored_at_most_once() {
     let redis = Redis::start();
     let server = node(&redis, &[]);
     let mut stream = server.stream("topics=a");
@@ -95,7 +95,7 @@ fn a_publisher_whose_answer_does_not_come_is_told_that_nobody_knows_and_its_even
 /// Redis stands still for less than its time-out: nobody is told anything, and nothing is doubled.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_batch_whose_connection_breaks_is_sent_again_and_stands_once() {
+fn batch_is_retried_after_a_broken_connection_and_stored_once() {
     let redis = Redis::start();
     let server = node(&redis, &[]);
     let mut stream = server.stream("topics=a");
@@ -117,7 +117,7 @@ fn a_batch_whose_connection_breaks_is_sent_again_and_stands_once() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_redis_that_is_full_takes_no_event_and_says_so() {
+fn full_redis_rejects_publishes_with_reason() {
     let redis = Redis::start();
     let server = node(&redis, &[]);
     let mut stream = server.stream("topics=a");
@@ -133,7 +133,7 @@ fn a_redis_that_is_full_takes_no_event_and_says_so() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_stream_that_lost_its_end_goes_on_in_a_new_epoch_and_every_subscriber_gets_a_gap() {
+fn truncated_redis_stream_continues_in_a_new_epoch_with_a_gap() {
     // Nothing on the disk but what is saved: Redis comes back as it was then.
     let mut redis = Redis::with(&["--appendonly", "no"]);
     let servers = [node(&redis, &[]), node(&redis, &[])];
@@ -164,7 +164,7 @@ fn a_stream_that_lost_its_end_goes_on_in_a_new_epoch_and_every_subscriber_gets_a
 /// were, and more. The server that comes back must not take them for those that it has delivered.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn other_events_under_positions_that_were_delivered_are_noticed() {
+fn rewritten_events_at_delivered_positions_are_detected() {
     let mut redis = Redis::with(&["--appendonly", "no"]);
     let server = node(&redis, &[]);
     let mut stream = server.stream("topics=a");
@@ -189,7 +189,7 @@ fn other_events_under_positions_that_were_delivered_are_noticed() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_publisher_that_wants_replicas_is_told_how_many_have_its_event() {
+fn publish_reports_how_many_replicas_acknowledged() {
     let redis = Redis::start();
     let port = redis.port().to_string();
     let mut replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
@@ -221,7 +221,7 @@ fn a_publisher_that_wants_replicas_is_told_how_many_have_its_event() {
 /// A server asks any of the cluster's, and goes to the one that has its keys.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_redis_cluster_serves_a_stream_from_the_server_that_has_its_slot() {
+fn redis_cluster_stream_is_served_by_the_node_of_its_slot() {
     let nodes = ["0 8191", "8192 16383"].map(|range| {
         let redis = Redis::with(&["--cluster-enabled", "yes"]);
         let (begin, end) = range.split_once(' ').unwrap();
@@ -252,7 +252,7 @@ fn a_redis_cluster_serves_a_stream_from_the_server_that_has_its_slot() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn after_a_fail_over_by_sentinels_the_stream_goes_on() {
+fn stream_continues_after_a_sentinel_failover() {
     let mut redis = Redis::start();
     let port = redis.port().to_string();
     let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);

@@ -26,7 +26,7 @@ fn next_is_epoch_gap(stream: &mut Stream, from: &str) {
 /// Redis keeps e1 to e5 and loses e6 to e8. No server is left that has read those.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn ids_that_redis_lost_are_not_given_again_though_no_server_remembers_them() {
+fn ids_lost_by_redis_are_never_reused() {
     let mut redis = forgetful();
     let server = node(&redis, &[]);
     let mut ids: Vec<String> = (1..=5).map(|number| server.publish("t", &format!("e{number}"))).collect();
@@ -53,7 +53,7 @@ fn ids_that_redis_lost_are_not_given_again_though_no_server_remembers_them() {
 /// The same with a server that survives: it has delivered e6 to e8, and its clients learn that more may be missing.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn subscribers_of_a_surviving_server_get_a_gap_after_the_last_event_that_they_have() {
+fn events_lost_by_redis_are_a_gap_after_the_last_delivered_event() {
     let mut redis = forgetful();
     let (survivor, other) = (node(&redis, &[]), node(&redis, &[]));
     let mut stream = survivor.stream("topics=t");
@@ -76,7 +76,7 @@ fn subscribers_of_a_surviving_server_get_a_gap_after_the_last_event_that_they_ha
 /// entry at every position looks like the one that the old server has read there.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_redis_that_went_back_is_noticed_when_all_payloads_are_the_same() {
+fn redis_rollback_is_detected_with_identical_payloads() {
     let mut redis = forgetful();
     let proxy = Proxy::to(redis.port());
     let b = Server::start(&["--redis", &proxy.url(), "--redis-timeout", "1s"]);
@@ -109,7 +109,7 @@ fn a_redis_that_went_back_is_noticed_when_all_payloads_are_the_same() {
 /// With `--redis-lossless` a restart is no gap, and a loss that is noticed all the same is one.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_lossless_redis_restarts_without_a_gap_unless_events_are_missing() {
+fn lossless_redis_restart_is_a_gap_only_if_events_are_missing() {
     let mut redis = forgetful();
     let server = node(&redis, &["--redis-lossless"]);
     let mut stream = server.stream("topics=t");
@@ -132,7 +132,7 @@ fn a_lossless_redis_restarts_without_a_gap_unless_events_are_missing() {
 /// that lacks the batch and refuses to write: that send did nothing, and the first one did.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_event_whose_first_answer_was_lost_is_never_said_to_be_unpublished() {
+fn event_with_a_lost_reply_is_never_reported_as_unpublished() {
     let redis = Redis::start();
     let replication = Proxy::to(redis.port());
     let replica = Redis::with(&["--replicaof", "127.0.0.1", &replication.port().to_string()]);
@@ -165,7 +165,7 @@ fn an_event_whose_first_answer_was_lost_is_never_said_to_be_unpublished() {
 /// A server that is led to a read-only Redis tries again, and not all the time.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_replica_is_tried_with_growing_pauses_and_named_once() {
+fn replica_is_retried_with_backoff_and_logged_once() {
     let redis = Redis::start();
     let port = redis.port().to_string();
     let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
@@ -195,7 +195,7 @@ fn a_replica_is_tried_with_growing_pauses_and_named_once() {
 /// Redis is gone for longer than the pauses grow: the server is ready again soon after Redis is.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn publishing_goes_on_after_a_redis_that_stood_still() {
+fn publishing_continues_after_redis_was_paused() {
     let redis = Redis::start();
     let server = node(&redis, &[]);
     let mut stream = server.stream("topics=t");

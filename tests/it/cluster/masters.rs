@@ -36,7 +36,7 @@ fn read_to(stream: &mut Stream, mut position: String, last: &str, log: &mut Hash
 /// old master still gives.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn servers_follow_a_planned_failover_and_no_id_names_two_events() {
+fn planned_failover_never_assigns_an_id_twice() {
     let old = Redis::start();
     let port = old.port().to_string();
     let new = Redis::with(&["--replicaof", "127.0.0.1", &port]);
@@ -89,7 +89,7 @@ fn servers_follow_a_planned_failover_and_no_id_names_two_events() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn without_a_majority_of_the_sentinels_nothing_is_acknowledged() {
+fn nothing_is_acknowledged_without_a_sentinel_majority() {
     let redis = Redis::start();
     let port = redis.port().to_string();
     let _replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);

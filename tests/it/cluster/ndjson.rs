@@ -41,7 +41,7 @@ async fn upload(server: &Server, first: u64, last: u64, meanwhile: impl FnOnce()
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_upload_that_is_not_replicated_counts_what_the_stream_has() {
+fn unreplicated_upload_counts_stored_events() {
     run(async {
         let redis = Redis::start();
         let server = node(&redis, &["--redis-wait", "1"]);
@@ -67,7 +67,7 @@ fn an_upload_that_is_not_replicated_counts_what_the_stream_has() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_upload_whose_redis_goes_away_midway_goes_on_exactly_at_the_line_of_its_answer() {
+fn interrupted_upload_resumes_at_the_reported_line() {
     run(async {
         let mut redis = Redis::start();
         let server = node(&redis, &[]);
@@ -95,7 +95,7 @@ fn an_upload_whose_redis_goes_away_midway_goes_on_exactly_at_the_line_of_its_ans
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_upload_whose_redis_does_not_answer_names_the_lines_that_may_be_published() {
+fn unanswered_upload_names_the_lines_that_may_be_published() {
     run(async {
         let redis = Redis::start();
         let server = node(&redis, &[]);

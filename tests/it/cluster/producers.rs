@@ -46,7 +46,7 @@ fn allow(go: &Sender<()>, lines: u64) {
 /// Publishers wait longer than Redis is away, so a batch that is on its way when Redis is killed is published once, too.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn every_line_arrives_once_and_in_order_while_redis_is_killed_and_restarted() {
+fn lines_arrive_once_in_order_across_a_redis_restart() {
     const AHEAD: u64 = 200;
     let mut redis = Redis::start();
     let (server, stdin) = reading_node(&redis, &["--publish-timeout", "60s"]);

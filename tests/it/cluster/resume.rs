@@ -35,7 +35,7 @@ fn read(server: &Server, query: &str, last_id: &str, end: u64) -> Vec<u64> {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_client_that_comes_back_10_000_events_later_on_another_server_gets_exactly_those() {
+fn resume_on_another_server_replays_ten_thousand_missed_events() {
     let redis = Redis::start();
     let small: &[&str] = &["--history", "100", "--firehose-history", "1000"];
     let (one, other) = (node(&redis, small), node(&redis, small));
@@ -61,7 +61,7 @@ fn a_client_that_comes_back_10_000_events_later_on_another_server_gets_exactly_t
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn what_redis_has_dropped_is_a_gap() {
+fn events_trimmed_by_redis_are_a_gap() {
     let redis = Redis::start();
     let server = node(&redis, &["--history", "100", "--firehose-history", "1000", "--redis-history", "2000"]);
     publish(&server, EVENTS);
@@ -79,7 +79,7 @@ fn what_redis_has_dropped_is_a_gap() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_server_that_starts_has_what_the_others_have() {
+fn starting_server_loads_the_shared_history() {
     let redis = Redis::start();
     let one = node(&redis, &[]);
     publish(&one, 300);
@@ -108,7 +108,7 @@ fn resume_on_stopped(server: &Server, query: &str, last_id: &str) -> Stream {
 /// anything from Redis.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_id_that_redis_has_is_waited_for_on_a_server_that_is_behind() {
+fn server_behind_redis_waits_for_an_id_that_redis_has() {
     let redis = Redis::start();
     let (a, b) = (node(&redis, &[]), node(&redis, &[]));
     for round in 0..20 {
@@ -125,7 +125,7 @@ fn an_id_that_redis_has_is_waited_for_on_a_server_that_is_behind() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_id_that_redis_never_gave_is_unknown() {
+fn id_that_redis_never_assigned_is_unknown() {
     let redis = Redis::start();
     let server = node(&redis, &[]);
     let id = server.publish("t", "x");
@@ -143,7 +143,7 @@ fn an_id_that_redis_never_gave_is_unknown() {
 /// B has not noticed yet that Redis was flushed when a client of the new epoch comes.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn an_epoch_that_the_server_does_not_know_yet_is_waited_for() {
+fn server_behind_redis_waits_for_a_new_epoch() {
     let redis = Redis::start();
     let (a, b) = (node(&redis, &[]), node(&redis, &[]));
     let old = a.publish("t", "old");
@@ -162,7 +162,7 @@ fn an_epoch_that_the_server_does_not_know_yet_is_waited_for() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn clients_that_hop_between_two_servers_get_every_event_once_and_no_gap() {
+fn clients_hopping_between_servers_get_every_event_once() {
     const HOPS: usize = 2000;
     let redis = Redis::start();
     let servers = [node(&redis, &[]), node(&redis, &[])];
@@ -189,7 +189,7 @@ fn clients_that_hop_between_two_servers_get_every_event_once_and_no_gap() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn earliest_names_the_position_before_the_oldest_event_that_redis_has() {
+fn earliest_position_precedes_the_oldest_event_in_redis() {
     let redis = Redis::start();
     let server = node(&redis, &["--history", "64", "--firehose-history", "64"]);
     let ids: Vec<String> = (0..200).map(|number| server.publish("t", &number.to_string())).collect();

@@ -19,7 +19,7 @@ fn until(server: &Server, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vanish() {
+fn cluster_lists_clients_and_topics_of_live_servers() {
     let mut redis = Redis::start();
     let servers = ["one", "two"].map(|name| node(&redis, &["--node", name]));
     let mut dead = node(&redis, &["--node", "three"]);
@@ -75,7 +75,7 @@ fn the_clients_and_topics_of_all_servers_are_listed_and_those_of_a_dead_one_vani
 }
 
 #[test]
-fn a_server_alone_is_a_cluster_of_one() {
+fn single_server_is_a_cluster_of_one() {
     let server = Server::start(&[]);
     let _stream = server.stream("topics=t&client_name=a");
     let clients = server.get("/clients?scope=cluster").json();

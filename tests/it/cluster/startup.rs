@@ -17,7 +17,7 @@ fn refusal(url: &str, more: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_password_that_is_missing_or_wrong_is_refused_and_never_shown() {
+fn missing_or_wrong_password_is_rejected_and_never_shown() {
     let redis = Redis::with(&["--requirepass", "s3cret-one"]);
     let missing = refusal(&redis.url(), &[]);
     assert!(missing.contains("Redis refuses the password, or wants one"), "{missing}");
@@ -31,7 +31,7 @@ fn a_password_that_is_missing_or_wrong_is_refused_and_never_shown() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn a_key_of_another_type_is_refused_with_the_setting_that_helps() {
+fn key_of_another_type_is_rejected_with_remedy() {
     let redis = Redis::start();
     redis.cli(&["SET", "{fanline}:events", "something else"]);
     let log = refusal(&redis.url(), &[]);
@@ -43,7 +43,7 @@ fn a_key_of_another_type_is_refused_with_the_setting_that_helps() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn without_redis_a_server_waits_or_fails_as_it_was_told() {
+fn unreachable_redis_delays_or_fails_startup_as_configured() {
     let mut redis = Redis::start();
     redis.kill();
     let log = refusal(&redis.url(), &["--redis-start", "fail"]);
@@ -61,7 +61,7 @@ fn without_redis_a_server_waits_or_fails_as_it_was_told() {
 
 #[test]
 #[ignore = "needs redis-server and openssl; run scripts/test"]
-fn redis_may_be_behind_tls_or_a_unix_socket() {
+fn redis_is_reached_over_tls_or_a_unix_socket() {
     let redis = Redis::with_tls();
     let socket = format!("unix://{}", redis.directory().join("socket").display());
     let plain = Server::start(&["--redis", &socket]);
@@ -80,7 +80,7 @@ fn redis_may_be_behind_tls_or_a_unix_socket() {
 
 /// A server that says of itself that it is Redis 6.2.
 #[test]
-fn an_older_redis_is_refused_with_the_version_that_is_needed() {
+fn old_redis_is_rejected_with_the_required_version() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -103,7 +103,7 @@ fn an_older_redis_is_refused_with_the_version_that_is_needed() {
 }
 
 #[test]
-fn a_url_that_is_none_is_refused_without_being_shown() {
+fn invalid_url_is_rejected_without_being_shown() {
     for url in ["localhost:6379", "http://:pass-w0rd@host/"] {
         let log = refusal(url, &[]);
         assert!(log.contains("redis") && log.contains("must begin with one of redis://"), "{log}");

@@ -12,7 +12,7 @@ const CLIENTS: usize = 3000;
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn every_client_of_three_servers_gets_every_event_of_its_topics_once_and_in_order() {
+fn clients_of_three_servers_get_their_events_once_in_order() {
     raise_open_file_limit(CLIENTS as u64 + 500);
     let redis = Redis::start();
     let fleet = Fleet::start(&redis, &[]);
@@ -32,7 +32,7 @@ fn every_client_of_three_servers_gets_every_event_of_its_topics_once_and_in_orde
 /// told an id was told so.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn nothing_is_lost_or_doubled_while_redis_and_a_server_fail() {
+fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
     raise_open_file_limit(CLIENTS as u64 + 500);
     let mut redis = Redis::start();
     let mut fleet = Fleet::start(&redis, &["--redis-lossless"]);
@@ -65,7 +65,7 @@ fn nothing_is_lost_or_doubled_while_redis_and_a_server_fail() {
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn when_redis_is_emptied_every_client_is_told_and_its_stream_goes_on() {
+fn emptied_redis_sends_every_client_a_gap_and_streams_continue() {
     raise_open_file_limit(CLIENTS as u64 + 500);
     let redis = Redis::start();
     let fleet = Fleet::start(&redis, &[]);

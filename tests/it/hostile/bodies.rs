@@ -18,7 +18,7 @@ fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
 
 /// A recursive reader needs some 100 bytes of stack for each level, and a server's thread has 2 MiB.
 #[test]
-fn a_payload_may_be_as_deep_as_it_is_large() {
+fn nesting_of_payloads_is_limited_only_by_their_size() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_event_bytes: 1 << 20, max_body_bytes: 4 << 20, ..HttpOptions::default() })
@@ -45,7 +45,7 @@ fn a_payload_may_be_as_deep_as_it_is_large() {
 
 /// Each chunk that is kept for itself takes some 40 bytes.
 #[test]
-fn a_body_in_chunks_of_one_byte_takes_the_memory_of_its_bytes() {
+fn one_byte_chunks_use_no_more_memory_than_their_bytes() {
     const BYTES: usize = 512 << 10;
     let server = process::Server::start(&["--max-event-bytes", "512KiB", "--max-body-bytes", "1MiB"]);
     let mut stream = server.stream("topics=t");
@@ -64,7 +64,7 @@ fn a_body_in_chunks_of_one_byte_takes_the_memory_of_its_bytes() {
 }
 
 #[test]
-fn deep_json_that_is_no_event_is_refused() {
+fn deeply_nested_json_that_is_not_an_event_is_rejected() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -99,7 +99,7 @@ fn deep_json_that_is_no_event_is_refused() {
 }
 
 #[test]
-fn a_number_is_passed_on_as_it_is_written() {
+fn numbers_keep_their_spelling() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -121,7 +121,7 @@ fn a_number_is_passed_on_as_it_is_written() {
 }
 
 #[test]
-fn a_number_where_none_fits_is_refused() {
+fn invalid_numbers_in_queries_are_rejected() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -144,7 +144,7 @@ fn a_number_where_none_fits_is_refused() {
 
 /// Of two keys one reader takes the first and another the last: what was checked must be what is meant.
 #[test]
-fn a_key_of_an_event_stands_once_however_it_is_spelled() {
+fn duplicate_keys_are_rejected_in_every_spelling() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -184,7 +184,7 @@ fn a_key_of_an_event_stands_once_however_it_is_spelled() {
 
 /// An event has its fields by name.
 #[test]
-fn an_array_is_no_event() {
+fn array_in_place_of_an_event_is_rejected() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -198,7 +198,7 @@ fn an_array_is_no_event() {
 }
 
 #[test]
-fn an_array_of_very_many_events_is_published_in_order_or_refused_whole() {
+fn huge_array_is_published_in_order_or_rejected_whole() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;

@@ -55,7 +55,7 @@ fn requests() -> Vec<Cut> {
 }
 
 #[test]
-fn a_publish_that_is_cut_at_any_byte_publishes_whole_events_or_none() {
+fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -83,7 +83,7 @@ fn a_publish_that_is_cut_at_any_byte_publishes_whole_events_or_none() {
 
 /// As above, by a client that is gone at once: what it sent may be read by then, or not.
 #[test]
-fn a_publisher_that_is_gone_at_any_byte_has_published_whole_events_in_order() {
+fn upload_cut_at_any_byte_publishes_whole_events_in_order() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -106,7 +106,7 @@ fn a_publisher_that_is_gone_at_any_byte_has_published_whole_events_in_order() {
 }
 
 #[test]
-fn a_subscription_that_is_cut_at_any_byte_leaves_nothing_behind() {
+fn subscription_cut_at_any_byte_releases_everything() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;

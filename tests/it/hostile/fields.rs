@@ -106,7 +106,7 @@ async fn publish_everywhere(
 }
 
 #[test]
-fn a_topic_is_taken_or_refused_whichever_way_it_comes() {
+fn topic_rules_are_the_same_for_every_input() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -123,7 +123,7 @@ fn a_topic_is_taken_or_refused_whichever_way_it_comes() {
 }
 
 #[test]
-fn an_event_name_is_taken_or_refused_whichever_way_it_comes() {
+fn event_name_rules_are_the_same_for_every_input() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -140,7 +140,7 @@ fn an_event_name_is_taken_or_refused_whichever_way_it_comes() {
 }
 
 #[test]
-fn a_raw_text_stays_within_its_event_whatever_it_holds() {
+fn raw_text_never_breaks_out_of_its_event() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -152,7 +152,7 @@ fn a_raw_text_stays_within_its_event_whatever_it_holds() {
 
 /// In JSON an escape is text like any other: it is not for the server to change it, and no line can end with it.
 #[test]
-fn a_json_string_of_escapes_goes_through_byte_for_byte() {
+fn json_escapes_are_preserved_byte_for_byte() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -173,7 +173,7 @@ fn a_json_string_of_escapes_goes_through_byte_for_byte() {
 }
 
 #[test]
-fn white_space_between_the_tokens_of_json_makes_lines_and_no_events() {
+fn json_whitespace_makes_data_lines_but_not_events() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -186,7 +186,7 @@ fn white_space_between_the_tokens_of_json_makes_lines_and_no_events() {
 }
 
 #[test]
-fn a_half_of_a_character_is_no_text() {
+fn lone_surrogates_are_not_text() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -211,7 +211,7 @@ fn a_half_of_a_character_is_no_text() {
 const NO_UTF8: &[&[u8]] = &[b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"];
 
 #[test]
-fn a_body_that_is_not_utf8_is_refused_in_each_of_its_places() {
+fn invalid_utf8_is_rejected_anywhere_in_a_body() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -241,7 +241,7 @@ fn a_body_that_is_not_utf8_is_refused_in_each_of_its_places() {
 }
 
 #[test]
-fn a_path_or_a_query_that_is_not_utf8_is_refused() {
+fn invalid_utf8_is_rejected_in_path_and_query() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -266,7 +266,7 @@ fn a_path_or_a_query_that_is_not_utf8_is_refused() {
 
 /// Everything that a subscriber says of itself comes back in `/clients` and as JSON; none of it comes in the stream.
 #[test]
-fn what_a_subscriber_says_of_itself_is_refused_or_stays_what_it_is() {
+fn client_labels_are_rejected_or_kept_unchanged() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -306,7 +306,7 @@ fn what_a_subscriber_says_of_itself_is_refused_or_stays_what_it_is() {
 }
 
 #[test]
-fn what_a_subscriber_says_of_itself_has_an_end() {
+fn client_labels_and_topics_are_limited_in_length() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -323,7 +323,7 @@ fn what_a_subscriber_says_of_itself_has_an_end() {
 }
 
 #[test]
-fn a_last_id_that_was_never_given_is_an_unknown_one_and_is_not_repeated() {
+fn unknown_last_event_id_is_not_echoed() {
     run(async {
         let server = Server::start();
         server.publish("t", 1..=3).await;
@@ -373,7 +373,7 @@ async fn is_unknown(stream: &mut crate::support::Stream, id: &str) {
 
 /// A control character in a header's value ends the request, and nothing of it is looked at.
 #[test]
-fn a_header_with_a_control_character_is_no_header() {
+fn control_characters_in_headers_are_rejected() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;

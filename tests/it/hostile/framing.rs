@@ -70,7 +70,7 @@ async fn check(cases: Vec<Case>) {
 }
 
 #[test]
-fn a_body_that_is_both_sized_and_chunked_is_chunked_and_the_last_of_its_connection() {
+fn body_with_length_and_chunked_is_chunked_and_closes_the_connection() {
     run(async {
         let chunks = format!("1\r\nx\r\n0\r\n\r\n{HIDDEN}");
         check(vec![
@@ -108,7 +108,7 @@ fn a_body_that_is_both_sized_and_chunked_is_chunked_and_the_last_of_its_connecti
 }
 
 #[test]
-fn a_length_that_is_not_one_number_is_refused() {
+fn ambiguous_content_length_is_rejected() {
     run(async {
         let mut cases = vec![
             case("two equal lengths", publish("content-length: 1\r\ncontent-length: 1\r\n", "x"), &[200], Open, &["x"]),
@@ -154,7 +154,7 @@ fn a_length_that_is_not_one_number_is_refused() {
 }
 
 #[test]
-fn a_length_beyond_every_limit_is_refused_before_the_body_comes() {
+fn excessive_content_length_is_rejected_before_the_body() {
     run(async {
         check(
             ["1048577", "9223372036854775807", "18446744073709551613"]
@@ -169,7 +169,7 @@ fn a_length_beyond_every_limit_is_refused_before_the_body_comes() {
 }
 
 #[test]
-fn a_coding_other_than_chunked_is_refused() {
+fn transfer_codings_other_than_chunked_are_rejected() {
     run(async {
         let codings: &[(&str, u16)] = &[
             ("transfer-encoding: xchunked\r\n", 400),
@@ -205,7 +205,7 @@ fn a_coding_other_than_chunked_is_refused() {
 }
 
 #[test]
-fn chunked_is_chunked_however_it_is_written() {
+fn chunked_coding_ignores_case_and_whitespace() {
     run(async {
         let cases =
             ["transfer-encoding: chunked\r\n", "TRANSFER-ENCODING:CHUNKED\r\n", "Transfer-Encoding: \tChunked \t\r\n"]
@@ -215,7 +215,7 @@ fn chunked_is_chunked_however_it_is_written() {
 }
 
 #[test]
-fn a_chunk_that_is_not_spelled_as_one_ends_the_connection_and_publishes_nothing() {
+fn malformed_chunk_closes_the_connection_and_publishes_nothing() {
     run(async {
         let chunked = |body: &str| publish("transfer-encoding: chunked\r\n", body);
         let cases = [
@@ -247,7 +247,7 @@ fn a_chunk_that_is_not_spelled_as_one_ends_the_connection_and_publishes_nothing(
 }
 
 #[test]
-fn extensions_and_trailers_are_passed_over() {
+fn chunk_extensions_and_trailers_are_ignored() {
     run(async {
         let chunked = |body: String| publish("transfer-encoding: chunked\r\n", &body);
         check(vec![
@@ -283,7 +283,7 @@ fn extensions_and_trailers_are_passed_over() {
 }
 
 #[test]
-fn http_1_0_has_no_chunks() {
+fn http_1_0_requests_cannot_be_chunked() {
     run(async {
         let old = |bytes: String| bytes.replacen("HTTP/1.1", "HTTP/1.0", 1);
         check(vec![
@@ -303,7 +303,7 @@ fn http_1_0_has_no_chunks() {
 }
 
 #[test]
-fn without_a_length_there_is_no_body() {
+fn request_without_length_has_no_body() {
     run(async {
         let bytes = publish("", HIDDEN);
         // It is the next request, as it is for everybody (RFC 9112, section 6.3).
@@ -312,7 +312,7 @@ fn without_a_length_there_is_no_body() {
 }
 
 #[test]
-fn a_head_that_is_not_spelled_as_one_is_refused() {
+fn malformed_head_is_rejected() {
     run(async {
         let cases = [
             "GET /health/live HTTP/1.1\r\nhost : test\r\n\r\n",
@@ -348,7 +348,7 @@ fn a_head_that_is_not_spelled_as_one_is_refused() {
 }
 
 #[test]
-fn lines_of_a_head_may_end_with_lf_alone_and_empty_ones_may_come_before() {
+fn bare_lf_and_leading_empty_lines_are_accepted() {
     run(async {
         check(vec![
             case("bare LF", "GET /health/live HTTP/1.1\nhost: test\n\n".into(), &[200], Open, &[]),
@@ -359,7 +359,7 @@ fn lines_of_a_head_may_end_with_lf_alone_and_empty_ones_may_come_before() {
 }
 
 #[test]
-fn a_target_in_another_form_is_answered_by_its_path() {
+fn unusual_targets_are_routed_by_their_path() {
     run(async {
         let get = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: test\r\n\r\n");
         check(vec![
@@ -377,7 +377,7 @@ fn a_target_in_another_form_is_answered_by_its_path() {
 }
 
 #[test]
-fn the_body_of_a_request_that_is_refused_is_no_request() {
+fn body_of_a_rejected_request_is_not_read_as_a_request() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -413,7 +413,7 @@ fn the_body_of_a_request_that_is_refused_is_no_request() {
 
 /// RFC 9112, section 3.2.
 #[test]
-fn a_request_of_http_1_1_names_one_host() {
+fn http_1_1_requests_need_exactly_one_host() {
     run(async {
         check(vec![
             case("none", "GET /health/live HTTP/1.1\r\n\r\n".into(), &[400], Closed, &[]),
@@ -432,7 +432,7 @@ fn a_request_of_http_1_1_names_one_host() {
 }
 
 #[test]
-fn an_upgrade_that_is_not_known_is_passed_over() {
+fn unknown_upgrades_are_ignored() {
     run(async {
         let upgrade = |to: &str| {
             format!(

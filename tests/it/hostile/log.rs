@@ -82,7 +82,7 @@ fn holds_control_character(line: &str) -> bool {
 }
 
 #[test]
-fn a_log_for_programs_holds_one_object_a_line_whatever_clients_send() {
+fn json_log_has_one_object_per_line_for_any_input() {
     let server = Server::launch(serve(&["--listen", "127.0.0.1:0", "--log-level", "trace", "--drain", "0s"]));
     let address = server.address();
     let lines = log_of(server.into_process(), address);
@@ -98,7 +98,7 @@ fn a_log_for_programs_holds_one_object_a_line_whatever_clients_send() {
 }
 
 #[test]
-fn a_log_for_people_holds_one_entry_a_line_whatever_clients_send() {
+fn text_log_has_one_entry_per_line_for_any_input() {
     let args = ["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--drain", "0s", "--log-format", "pretty"];
     let process = Process::start(fanline(&args));
     let line = process.log.wait_for("listening on http://");

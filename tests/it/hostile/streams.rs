@@ -12,7 +12,7 @@ const PUBLISH: &str =
     "POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\ncontent-length: 1\r\n\r\nx";
 
 #[test]
-fn a_request_behind_one_for_a_stream_is_never_answered() {
+fn request_pipelined_after_a_stream_is_never_answered() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -55,7 +55,7 @@ fn a_request_behind_one_for_a_stream_is_never_answered() {
 }
 
 #[test]
-fn requests_before_the_one_for_a_stream_are_answered_once_and_in_order() {
+fn requests_pipelined_before_a_stream_are_answered_in_order() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -72,7 +72,7 @@ fn requests_before_the_one_for_a_stream_are_answered_once_and_in_order() {
 }
 
 #[test]
-fn a_stream_is_the_same_whatever_else_its_request_says() {
+fn unrelated_headers_do_not_change_the_stream() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -96,7 +96,7 @@ fn a_stream_is_the_same_whatever_else_its_request_says() {
 }
 
 #[test]
-fn a_client_that_closes_its_half_has_hung_up() {
+fn half_close_ends_the_stream() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -116,7 +116,7 @@ fn a_client_that_closes_its_half_has_hung_up() {
 
 /// `nc -N` and such: they send a request, close their half, and wait for the answer.
 #[test]
-fn a_whole_request_is_answered_though_its_client_closes_its_half() {
+fn half_closed_client_gets_its_response() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -142,7 +142,7 @@ fn a_whole_request_is_answered_though_its_client_closes_its_half() {
 }
 
 #[test]
-fn a_body_whose_client_closes_its_half_before_the_end_is_not_published() {
+fn body_truncated_by_half_close_is_not_published() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
@@ -162,7 +162,7 @@ fn a_body_whose_client_closes_its_half_before_the_end_is_not_published() {
 }
 
 #[test]
-fn a_connection_that_is_closed_without_a_word_disturbs_nobody() {
+fn silent_disconnects_do_not_affect_other_clients() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;

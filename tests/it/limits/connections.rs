@@ -14,7 +14,7 @@ fn at_most(connections: usize) -> Limits {
 }
 
 #[test]
-fn of_three_hundred_who_come_at_once_exactly_a_hundred_get_in_over_four_shards() {
+fn exactly_the_limit_is_admitted_across_shards() {
     run(async {
         let server = limited(at_most(100));
         let mut streams = rush(&server, "/stream?topics=t", 300).await;
@@ -36,7 +36,7 @@ fn of_three_hundred_who_come_at_once_exactly_a_hundred_get_in_over_four_shards()
 }
 
 #[test]
-fn at_the_limit_everything_says_why_and_how_the_server_is_can_still_be_asked() {
+fn full_server_names_its_limit_and_answers_health_checks() {
     run(async {
         let server = limited(at_most(2));
         let ready = server.get("/health/ready").await;
@@ -75,7 +75,7 @@ fn at_the_limit_everything_says_why_and_how_the_server_is_can_still_be_asked() {
 }
 
 #[test]
-fn those_who_are_told_to_go_are_few_at_a_time_and_of_each_address_and_the_others_are_closed_at_once() {
+fn rejections_with_a_response_are_limited_in_total_and_per_address() {
     run(async {
         let server = limited(at_most(1));
         let mut stream = admitted(&server, "/stream").await;
@@ -106,7 +106,7 @@ fn those_who_are_told_to_go_are_few_at_a_time_and_of_each_address_and_the_others
 }
 
 #[test]
-fn each_address_has_its_own_number_of_connections() {
+fn connections_are_limited_per_address() {
     run(async {
         let server = limited(Limits { max_connections_per_address: Some(2), ..Limits::default() });
         let from =
@@ -134,7 +134,7 @@ fn each_address_has_its_own_number_of_connections() {
 }
 
 #[test]
-fn an_ipv6_network_counts_as_one_address() {
+fn ipv6_network_counts_as_one_address() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         eprintln!("this machine has no ::1");
         return;
@@ -152,7 +152,7 @@ fn an_ipv6_network_counts_as_one_address() {
 }
 
 #[test]
-fn an_address_may_connect_so_often_a_second() {
+fn connection_rate_is_limited_per_address() {
     run(async {
         let server = limited(Limits { connect_rate: Some("1:10".parse().unwrap()), ..Limits::default() });
         let began = Instant::now();
@@ -177,7 +177,7 @@ fn an_address_may_connect_so_often_a_second() {
 }
 
 #[test]
-fn more_connections_than_there_are_open_files_for_are_refused_at_the_start() {
+fn connection_limit_above_open_files_fails_startup() {
     let limits = at_most(usize::MAX - 1);
     let bound =
         fanline::Server::builder(fanline::Hub::default()).listen(([127, 0, 0, 1], 0).into()).limits(limits).bind();
@@ -186,7 +186,7 @@ fn more_connections_than_there_are_open_files_for_are_refused_at_the_start() {
 }
 
 #[test]
-fn without_a_number_connections_are_limited_by_open_files() {
+fn connection_limit_defaults_to_open_files() {
     run(async {
         let metrics = Server::start().get("/metrics/json").await.ok();
         assert!(metrics["connections"]["max"].as_u64().unwrap() > 100, "{metrics}");

@@ -20,7 +20,7 @@ fn subscribe(server: &Server) -> (u16, TcpStream) {
 }
 
 #[test]
-fn with_few_open_files_there_is_room_for_half_as_many_connections_and_accepting_never_pauses() {
+fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
     let server = Server::launch(limit_open_files(64, &serve(&["--listen", "127.0.0.1:0", "--shards", "2"])));
     let inside: Vec<_> = (0..32).map(|_| subscribe(&server)).collect();
     assert!(inside.iter().all(|(status, _)| *status == 200));
@@ -56,7 +56,7 @@ fn ask_until_answered(server: &Server, path: &str) -> String {
 }
 
 #[test]
-fn the_log_has_one_line_for_many_refusals() {
+fn many_rejections_make_one_log_line() {
     const LINE: &str = "limits were reached";
     let server = Server::start(&["--max-connections", "1"]);
     let (status, _first) = subscribe(&server);
@@ -70,7 +70,7 @@ fn the_log_has_one_line_for_many_refusals() {
 }
 
 #[test]
-fn more_connections_than_there_are_open_files_for_is_an_error_that_says_what_to_do() {
+fn connection_limit_above_open_files_is_an_error_with_remedy() {
     let command = serve(&["--listen", "127.0.0.1:0", "--max-connections", "1000", "--shards", "2"]);
     let (code, _, stderr) = Process::run(limit_open_files(64, &command));
     assert_eq!(code, Some(1), "{stderr}");
@@ -111,7 +111,7 @@ fn ask(server: &Server, path: &str) -> (Answer, Duration) {
 
 /// An orchestrator restarts a server whose health checks it cannot connect for.
 #[test]
-fn with_all_connections_taken_health_and_metrics_are_answered_on_new_ones() {
+fn full_server_answers_health_and_metrics_on_new_connections() {
     for max_connections in ["0", "auto"] {
         let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", max_connections]);
         let server = Server::launch(limit_open_files(64, &command));
@@ -148,7 +148,7 @@ fn with_all_connections_taken_health_and_metrics_are_answered_on_new_ones() {
 
 /// Something else in the process or the system has taken the files that connections leave.
 #[test]
-fn out_of_file_descriptors_streams_go_on_and_health_is_answered_until_there_are_files_again() {
+fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", "0"]);
     let server = Server::launch(limit_open_files(1024, &command));
     let mut crowd = Crowd::new();

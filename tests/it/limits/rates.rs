@@ -6,7 +6,7 @@ use fanline::auth::{Access, ApiKey, ApiKeys, KeyDigest};
 use fanline::server::Limits;
 use serde_json::json;
 
-use super::freeing::Doorkeeper;
+use super::permits::Doorkeeper;
 use super::{limited, with};
 use crate::support::{Client, Response, Server, assert_problem, request, run};
 
@@ -26,7 +26,7 @@ const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
 #[test]
-fn an_address_publishes_its_burst_and_is_told_when_to_come_again() {
+fn publishing_beyond_the_burst_of_an_address_gets_429_with_retry_after() {
     run(async {
         let server = limited(Limits { publish_rate: rate("1:10"), ..Limits::default() });
         let began = Instant::now();
@@ -51,7 +51,7 @@ fn an_address_publishes_its_burst_and_is_told_when_to_come_again() {
 }
 
 #[test]
-fn single_events_cost_one_each_and_what_is_no_event_costs_nothing() {
+fn each_event_costs_one_and_invalid_events_nothing() {
     run(async {
         let server = limited(Limits { publish_rate: rate("1:5"), ..Limits::default() });
         let began = Instant::now();
@@ -72,7 +72,7 @@ fn single_events_cost_one_each_and_what_is_no_event_costs_nothing() {
 }
 
 #[test]
-fn each_key_has_its_own_rate_wherever_it_is_used() {
+fn publish_rate_follows_the_api_key() {
     run(async {
         let key = |name: &str| ApiKey {
             name: name.into(),
@@ -105,7 +105,7 @@ fn each_key_has_its_own_rate_wherever_it_is_used() {
 }
 
 #[test]
-fn a_stream_of_lines_is_slowed_down_to_the_rate_and_loses_nothing() {
+fn line_upload_is_slowed_to_the_rate_without_loss() {
     run(async {
         let server = limited(Limits { publish_rate: rate("50:20"), ..Limits::default() });
         let mut stream = server.follow("/stream?topics=t").await;
@@ -123,7 +123,7 @@ fn a_stream_of_lines_is_slowed_down_to_the_rate_and_loses_nothing() {
 }
 
 #[test]
-fn an_upload_that_is_slowed_down_ends_with_its_token_and_says_how_far_it_came() {
+fn slowed_upload_ends_with_its_token_and_reports_progress() {
     run(async {
         let doorkeeper = Doorkeeper { lets_in_for: Some(Duration::from_secs(2)), ..Doorkeeper::default() };
         let access = Access::new().accept(doorkeeper);
@@ -138,7 +138,7 @@ fn an_upload_that_is_slowed_down_ends_with_its_token_and_says_how_far_it_came() 
 }
 
 #[test]
-fn a_server_without_rates_takes_what_comes() {
+fn publishing_is_unlimited_without_configured_rates() {
     run(async {
         let server = Server::start();
         assert_eq!(server.post("/publish", NDJSON, lines(5000)).await.ok()["published"], 5000);

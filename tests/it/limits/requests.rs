@@ -25,7 +25,7 @@ async fn rejected(server: &Server, reason: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_head_has_so_many_bytes_and_fields_and_no_more() {
+fn head_size_and_field_count_are_limited() {
     run(async {
         let server = accepting(HttpOptions { max_head_bytes: 2000, max_headers: 10, ..HttpOptions::default() });
         let long = |length: usize| request("GET", "/health", &[("cookie", &"x".repeat(length))], b"");
@@ -47,7 +47,7 @@ fn a_head_has_so_many_bytes_and_fields_and_no_more() {
 }
 
 #[test]
-fn more_than_the_usual_number_of_fields_is_taken_where_it_is_set() {
+fn field_limit_can_be_raised() {
     run(async {
         let server = accepting(HttpOptions { max_headers: 200, ..HttpOptions::default() });
         let names: Vec<String> = (0..199).map(|number| format!("x-{number}")).collect();
@@ -57,7 +57,7 @@ fn more_than_the_usual_number_of_fields_is_taken_where_it_is_set() {
 }
 
 #[test]
-fn a_query_that_is_too_long_gets_414_wherever_it_is_sent() {
+fn long_query_gets_414_on_every_route() {
     run(async {
         let server = accepting(HttpOptions { max_query_bytes: 100, ..HttpOptions::default() });
         let query = |length: usize| format!("topics={}", "a".repeat(length - 7));
@@ -71,7 +71,7 @@ fn a_query_that_is_too_long_gets_414_wherever_it_is_sent() {
 }
 
 #[test]
-fn a_body_that_does_not_come_in_time_gets_408_and_the_next_connection_is_served() {
+fn late_body_gets_408_and_the_next_connection_is_served() {
     run(async {
         let server = accepting(HttpOptions { body_timeout: Duration::from_millis(300), ..HttpOptions::default() });
         let mut client = server.connect().await;
@@ -85,7 +85,7 @@ fn a_body_that_does_not_come_in_time_gets_408_and_the_next_connection_is_served(
 }
 
 #[test]
-fn drops_of_a_body_do_not_prolong_its_time() {
+fn dripping_body_does_not_extend_its_deadline() {
     run(async {
         let server = accepting(HttpOptions { body_timeout: Duration::from_millis(500), ..HttpOptions::default() });
         for content_type in ["application/json", "application/x-ndjson"] {
@@ -112,7 +112,7 @@ async fn drip_until_answered(client: &mut Client) -> Response {
 }
 
 #[test]
-fn a_line_must_end_in_time_and_the_next_may_be_long_in_coming() {
+fn line_must_end_in_time_but_the_next_may_start_late() {
     run(async {
         let options = HttpOptions { body_timeout: Duration::from_millis(300), ..HttpOptions::default() };
         let server = accepting(options);
@@ -133,7 +133,7 @@ fn a_line_must_end_in_time_and_the_next_may_be_long_in_coming() {
 }
 
 #[test]
-fn an_upload_that_stays_quiet_is_ended_and_told_what_was_published() {
+fn idle_upload_is_ended_and_reports_progress() {
     run(async {
         let options = HttpOptions { upload_timeout: Duration::from_millis(300), ..HttpOptions::default() };
         let server = accepting(options);
@@ -145,7 +145,7 @@ fn an_upload_that_stays_quiet_is_ended_and_told_what_was_published() {
 }
 
 #[test]
-fn a_line_has_so_many_bytes_and_no_more() {
+fn line_length_is_limited() {
     run(async {
         let server = accepting(HttpOptions { max_line_bytes: Some(60), ..HttpOptions::default() });
         let line = |length: usize| format!("{{\"topic\":\"t\",\"data\":\"{}\"}}\n", "x".repeat(length - 23));
@@ -158,7 +158,7 @@ fn a_line_has_so_many_bytes_and_no_more() {
 }
 
 #[test]
-fn a_head_that_drips_has_the_same_time_as_one_that_does_not_come() {
+fn dripping_head_does_not_extend_its_deadline() {
     run(async {
         const TIME: Duration = Duration::from_secs(2);
         let server = accepting(HttpOptions { head_timeout: TIME, ..HttpOptions::default() });

@@ -6,7 +6,7 @@ use super::{Outcome, accepting, admitted, ask, limited, rush, rush_for};
 use crate::support::{assert_problem, run, until};
 
 #[test]
-fn of_those_who_want_everything_exactly_as_many_get_it_as_the_limit_says() {
+fn firehose_streams_are_limited_exactly() {
     run(async {
         let server = limited(Limits { max_firehose: Some(3), ..Limits::default() });
         let mut streams = rush(&server, "/stream", 40).await;
@@ -31,7 +31,7 @@ fn of_those_who_want_everything_exactly_as_many_get_it_as_the_limit_says() {
 }
 
 #[test]
-fn subscribers_name_so_many_topics_without_an_event_and_not_one_more() {
+fn topics_without_events_are_limited_exactly() {
     run(async {
         let server = limited(Limits { max_silent_topics: Some(10), ..Limits::default() });
         let mut streams = rush(&server, "/stream?topics=a,b,c,d", 20).await;
@@ -55,7 +55,7 @@ fn subscribers_name_so_many_topics_without_an_event_and_not_one_more() {
 }
 
 #[test]
-fn a_place_is_not_taken_by_a_subscription_that_is_refused_for_something_else() {
+fn rejected_subscription_takes_no_permit() {
     run(async {
         let server = limited(Limits { max_firehose: Some(1), ..Limits::default() });
         for target in ["/stream?heartbeat=0", "/stream?topics=*,a*b", "/stream?on_lag=x"] {
@@ -66,7 +66,7 @@ fn a_place_is_not_taken_by_a_subscription_that_is_refused_for_something_else() {
 }
 
 #[test]
-fn patterns_are_limited_in_number_and_in_wildcards() {
+fn patterns_and_wildcards_are_limited() {
     run(async {
         let server = accepting(HttpOptions { max_patterns: 2, max_wildcards: 3, ..HttpOptions::default() });
         for (target, what) in [

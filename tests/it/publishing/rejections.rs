@@ -10,7 +10,7 @@ const NDJSON: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
 
 #[test]
-fn a_publish_of_another_content_type_gets_415_that_names_those_it_takes() {
+fn unsupported_content_type_gets_415_with_the_supported_ones() {
     run(async {
         let server = Server::start();
         let of_events = ["application/json (one event or an array)", "application/x-ndjson (one event a line)"];
@@ -57,7 +57,7 @@ const NO_EVENTS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn a_body_that_is_no_event_is_refused_with_what_is_wrong_and_nothing_is_published() {
+fn invalid_event_is_rejected_with_reason() {
     run(async {
         let server = Server::start();
         for (body, what) in NO_EVENTS {
@@ -78,7 +78,7 @@ fn a_body_that_is_no_event_is_refused_with_what_is_wrong_and_nothing_is_publishe
 }
 
 #[test]
-fn an_array_is_published_as_a_whole_or_not_at_all() {
+fn array_is_published_whole_or_not_at_all() {
     run(async {
         let server = Server::start();
         for (body, what) in NO_EVENTS {
@@ -104,7 +104,7 @@ fn an_array_is_published_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_stream_of_lines_stops_at_the_first_bad_one_and_says_what_went_out_before_it() {
+fn line_upload_stops_at_the_first_invalid_line_and_reports_progress() {
     run(async {
         let server = Server::start();
         for (body, what) in NO_EVENTS {
@@ -129,7 +129,7 @@ fn a_stream_of_lines_stops_at_the_first_bad_one_and_says_what_went_out_before_it
 }
 
 #[test]
-fn a_stream_whose_first_line_is_bad_says_that_nothing_went_out() {
+fn invalid_first_line_publishes_nothing() {
     run(async {
         let server = Server::start();
         let problem = assert_problem(&server.post("/publish", NDJSON, "nonsense").await, 400, &["line 1: "]);
@@ -142,7 +142,7 @@ fn a_stream_whose_first_line_is_bad_says_that_nothing_went_out() {
 }
 
 #[test]
-fn a_stream_of_lines_that_breaks_off_has_published_what_came_whole() {
+fn interrupted_upload_publishes_its_whole_lines() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -163,7 +163,7 @@ async fn until_no_other_connection(server: &Server, expected: u64) {
 }
 
 #[test]
-fn an_event_may_be_as_large_as_the_limit_and_no_larger() {
+fn event_size_limit_is_exact() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_event_bytes: 1000, ..HttpOptions::default() })
@@ -193,7 +193,7 @@ fn an_event_may_be_as_large_as_the_limit_and_no_larger() {
 }
 
 #[test]
-fn a_body_may_be_as_large_as_the_limit_and_no_larger() {
+fn body_size_limit_is_exact() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_event_bytes: 500, max_body_bytes: 1000, ..HttpOptions::default() })
@@ -216,7 +216,7 @@ fn a_body_may_be_as_large_as_the_limit_and_no_larger() {
 /// The client does not look for an answer before it has sent all. A socket that is closed with bytes unread resets the
 /// connection, and takes the answer with it (RFC 9112, section 9.6).
 #[test]
-fn a_refusal_reaches_a_client_that_is_still_sending() {
+fn rejection_reaches_a_client_that_is_still_sending() {
     run(async {
         let server = Server::start();
         let large = "x".repeat(8 << 20);
@@ -244,7 +244,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_refused_before_it_ends() {
+fn long_line_is_rejected_before_it_ends() {
     run(async {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_event_bytes: 1000, ..HttpOptions::default() })
@@ -262,7 +262,7 @@ fn a_line_that_is_too_long_is_refused_before_it_ends() {
 }
 
 #[test]
-fn a_topic_in_the_path_is_percent_decoded_and_checked() {
+fn topic_in_the_path_is_decoded_and_validated() {
     run(async {
         let server = Server::start();
         for (path, what) in [
@@ -286,7 +286,7 @@ fn a_topic_in_the_path_is_percent_decoded_and_checked() {
 }
 
 #[test]
-fn a_payload_that_is_not_what_its_content_type_says_is_refused() {
+fn payload_must_match_its_content_type() {
     run(async {
         let server = Server::start();
         let response = server.post("/publish/t", TEXT, b"ab\xffcd").await;

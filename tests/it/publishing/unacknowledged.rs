@@ -108,7 +108,7 @@ async fn more_lines(server: &Server) -> Response {
 }
 
 #[test]
-fn a_request_of_which_nothing_was_published_may_be_repeated_at_once() {
+fn request_that_published_nothing_may_be_retried() {
     run(async {
         for (error, cause) in NOT_PUBLISHED {
             let detail = [cause, ": nothing was published"];
@@ -124,7 +124,7 @@ fn a_request_of_which_nothing_was_published_may_be_repeated_at_once() {
 }
 
 #[test]
-fn an_upload_that_stops_midway_says_from_which_line_on_nothing_was_published() {
+fn partial_upload_names_the_first_unpublished_line() {
     run(async {
         for (error, cause) in NOT_PUBLISHED {
             let expected = json!({"published": 2, "first_id": "7-1", "last_id": "7-2", "line": 4});
@@ -136,7 +136,7 @@ fn an_upload_that_stops_midway_says_from_which_line_on_nothing_was_published() {
 }
 
 #[test]
-fn a_publication_without_an_answer_is_neither_counted_nor_to_be_repeated_automatically() {
+fn publish_of_unknown_outcome_is_neither_counted_nor_retryable() {
     run(async {
         let unknown = [Fate::Failed(PublishError::Unknown)];
         let detail = "the backbone did not answer: the events may have been published, or may be yet";
@@ -156,7 +156,7 @@ fn a_publication_without_an_answer_is_neither_counted_nor_to_be_repeated_automat
 }
 
 #[test]
-fn events_that_are_not_replicated_are_counted_as_published_and_not_to_be_repeated() {
+fn unreplicated_events_count_as_published_and_are_not_retryable() {
     run(async {
         let published = |count: u64| json!({"published": count, "first_id": "7-1", "last_id": format!("7-{count}")});
         let detail = |last: u64| {

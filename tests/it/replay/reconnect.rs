@@ -150,7 +150,7 @@ fn read(address: SocketAddr, query: &str, mut random: Random, deaths: &AtomicUsi
 }
 
 #[test]
-fn a_subscriber_that_dies_200_times_at_any_byte_loses_nothing_and_gets_nothing_twice() {
+fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
     let seed = match std::env::var("FANLINE_TEST_SEED") {
         Ok(seed) => seed.parse().expect("a number"),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,

@@ -167,14 +167,14 @@ fn parse(block: &[u8]) -> Block {
 }
 
 #[test]
-fn a_block_is_read_when_it_is_spelled_as_promised() {
+fn parser_accepts_the_documented_encoding() {
     let event = Event { retry: None, id: Some("7-1".into()), event: "e".into(), data: "a\n\nb".into() };
     assert_eq!(parse(b"id: 7-1\nevent: e\ndata: a\ndata: \ndata: b\n\n"), Block::Event(event));
     assert_eq!(parse(b":\n"), Block::Comment);
 }
 
 #[test]
-fn a_block_is_refused_when_it_is_spelled_otherwise() {
+fn parser_rejects_any_other_encoding() {
     for block in [
         "event: e\nid: 7-1\ndata: a\n\n",
         "id: 7-1\nevent: e\ndata: a\nid: 7-1\n\n",

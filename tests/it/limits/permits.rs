@@ -54,7 +54,7 @@ async fn flooded(server: &Server) -> (Client, Client) {
 }
 
 #[test]
-fn by_a_client_that_closes() {
+fn disconnect_releases_permits() {
     run(async {
         let server = with(tight(), |builder| builder);
         let stream = admitted(&server, "/stream").await;
@@ -66,7 +66,7 @@ fn by_a_client_that_closes() {
 }
 
 #[test]
-fn by_a_client_that_lags_and_is_cut_off() {
+fn lag_releases_permits() {
     run(async {
         let options = HubOptions { history: 32, firehose_history: 64, ..Server::hub_options() };
         let server = Server::with(options, |builder| builder.shards(4).limits(tight()).send_buffer(4096));
@@ -110,7 +110,7 @@ fn guarded(lets_in_for: Option<Duration>) -> (Server, Arc<AtomicU32>) {
 }
 
 #[test]
-fn by_a_token_that_ends() {
+fn token_expiry_releases_permits() {
     run(async {
         let (server, _) = guarded(Some(Duration::from_secs(2)));
         let stream = admitted(&server, "/stream").await;
@@ -124,7 +124,7 @@ fn by_a_token_that_ends() {
 }
 
 #[test]
-fn by_rules_that_take_back_what_was_granted() {
+fn revocation_releases_permits() {
     run(async {
         let (server, _) = guarded(None);
         let stream = admitted(&server, "/stream").await;
@@ -140,7 +140,7 @@ fn by_rules_that_take_back_what_was_granted() {
 }
 
 #[test]
-fn by_a_client_that_takes_no_bytes() {
+fn stall_releases_permits() {
     run(async {
         let write_timeout = Duration::from_secs(1);
         let options = HubOptions { history: 10_000, ..Server::hub_options() };
@@ -156,7 +156,7 @@ fn by_a_client_that_takes_no_bytes() {
 }
 
 #[test]
-fn by_a_client_that_asks_and_never_reads_the_answers() {
+fn unread_responses_release_permits() {
     run(async {
         let write_timeout = Duration::from_secs(1);
         let server = with(tight(), |builder| {
@@ -175,7 +175,7 @@ fn by_a_client_that_asks_and_never_reads_the_answers() {
 }
 
 #[test]
-fn by_a_request_that_does_not_come_in_time() {
+fn request_timeout_releases_permits() {
     run(async {
         let http = HttpOptions { head_timeout: Duration::from_millis(300), ..HttpOptions::default() };
         let server = with(tight(), |builder| builder.http(http));
@@ -188,7 +188,7 @@ fn by_a_request_that_does_not_come_in_time() {
 }
 
 #[test]
-fn by_an_operator() {
+fn operator_delete_releases_permits() {
     run(async {
         let server = with(tight(), |builder| builder);
         let mut operator = server.connect().await;
@@ -205,7 +205,7 @@ fn by_an_operator() {
 }
 
 #[test]
-fn by_a_server_that_drains() {
+fn drain_releases_permits() {
     run(async {
         let mut server = with(tight(), |builder| builder.drain(Duration::from_secs(2)));
         let (mut stream, mut idle) = (admitted(&server, "/stream").await, server.connect().await);
@@ -224,7 +224,7 @@ fn by_a_server_that_drains() {
 }
 
 #[test]
-fn by_a_handler_that_panics_which_costs_nobody_else_anything() {
+fn handler_panic_releases_permits_and_affects_no_other_client() {
     run(async {
         let (server, calls) = guarded(None);
         let mut stream = admitted(&server, "/stream?topics=t").await;
