@@ -8,7 +8,7 @@
 /// Takes an input.
 pub type Target = fn(&[u8]);
 
-/// The targets by their names, which are those of the directories of `tests/fuzz/corpus` and of the binaries in `tests/fuzz`.
+/// The targets by their names, which are those of the directories of `tests/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("topic", crate::topic::fuzz::topic),
     ("position", position),
