@@ -1,4 +1,4 @@
-//! One subscriber on a raw socket, which reads, cuts and comes back as its numbers say.
+//! One subscriber on a raw socket, which reads, disconnects and reconnects at random.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,27 +9,27 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde_json::Value;
 
+use crate::http::Response;
 use crate::id::Id;
-use crate::log::{End, Gap, Line, Millis, Start};
 use crate::parser::{Block, Dispatch, Parser};
-use crate::plan::{Life, Plan, Speed};
+use crate::plan::{Plan, Speed, Subscription};
 use crate::random::Random;
-use crate::response::Response;
+use crate::recording::{End, Gap, Line, Millis, Start};
 use crate::shared::Shared;
 
-/// How much is read in one go.
+/// The most bytes per read.
 const READ: usize = 32 << 10;
 
 pub struct Client {
     random: Random,
-    life: Life,
+    subscription: Subscription,
     pub lines: Vec<(Millis, Line)>,
     connection: Option<Connection>,
     connect_at: Instant,
-    /// The last event ID, by the rules of `EventSource`.
+    /// The last event ID by the rules of `EventSource`.
     last_id: String,
-    /// The position that it was sent last.
-    pub have: Option<Id>,
+    /// The last position that it received.
+    pub current: Option<Id>,
     server: usize,
     is_new: bool,
 }
@@ -40,53 +40,53 @@ struct Connection {
     parser: Parser,
     server: usize,
     generation: u64,
-    /// After how many more bytes the client hangs up, and when.
+    /// The client disconnects after this many more bytes, or at this instant.
     cut_after: Option<usize>,
     cut_at: Option<Instant>,
-    /// Not before this is anything read.
+    /// Nothing is read before this instant.
     read_at: Instant,
-    /// A trailing reader is reading until it has caught up.
+    /// A trailing reader reads until it is close enough to the head.
     is_catching_up: bool,
 }
 
 impl Client {
     pub fn new(mut random: Random, plan: &Plan) -> Self {
-        let life = Life::new(&mut random, plan, None);
+        let subscription = Subscription::new(&mut random, plan, None);
         Self {
             random,
-            life,
+            subscription,
             lines: Vec::new(),
             connection: None,
             connect_at: Instant::now(),
             last_id: String::new(),
-            have: None,
+            current: None,
             server: 0,
             is_new: true,
         }
     }
 
-    /// A client that subscribes to everything, reads at once and never cuts: it sees what there is.
+    /// A client that subscribes to everything on one server, reads fast and never disconnects.
     pub fn witness(random: Random, plan: &Plan, server: usize) -> Self {
         let mut client = Self::new(random, plan);
-        (client.life, client.server) = (Life::witness(), server);
+        (client.subscription, client.server) = (Subscription::witness(), server);
         client
     }
 
     pub fn filters(&self) -> &[String] {
-        &self.life.filters
+        &self.subscription.filters
     }
 
-    /// The socket, if it is to be read now.
-    pub fn wants(&mut self, now: Instant, shared: &Shared) -> Option<&TcpStream> {
+    /// Returns the socket if the client wants to read now.
+    pub fn readable_socket(&mut self, now: Instant, shared: &Shared) -> Option<&TcpStream> {
         let connection = self.connection.as_mut()?;
-        if shared.is_calm.load(Ordering::Relaxed) {
+        if shared.is_settling.load(Ordering::Relaxed) {
             return Some(&connection.socket);
         }
         if now < connection.read_at {
             return None;
         }
-        if let (Speed::Trailing { low, high }, Some(have)) = (self.life.speed, self.have) {
-            let behind = shared.seen_after(have).unwrap_or(0);
+        if let (Speed::Trailing { low, high }, Some(have)) = (self.subscription.speed, self.current) {
+            let behind = shared.events_seen_after(have).unwrap_or(0);
             connection.is_catching_up = behind > if connection.is_catching_up { low } else { high };
             if !connection.is_catching_up {
                 return None;
@@ -95,19 +95,19 @@ impl Client {
         Some(&connection.socket)
     }
 
-    /// Connects and cuts when it is time to.
+    /// Connects or disconnects when it is time to.
     pub fn tick(&mut self, now: Instant, shared: &Shared, plan: &Plan) {
-        let is_calm = shared.is_calm.load(Ordering::Relaxed);
+        let is_settling = shared.is_settling.load(Ordering::Relaxed);
         match &self.connection {
-            // A window of a few bytes takes too long to the end.
-            Some(_) if is_calm && self.life.speed.receive_buffer().is_some() => {
-                self.life.speed = Speed::Fast;
-                self.ends(shared, plan, End::Cut);
+            // A receive window of a few bytes takes too long to reach the head.
+            Some(_) if is_settling && self.subscription.speed.receive_buffer().is_some() => {
+                self.subscription.speed = Speed::Fast;
+                self.disconnect(shared, plan, End::Cut);
             }
-            Some(connection) if !is_calm && connection.cut_at.is_some_and(|at| now >= at) => {
-                self.ends(shared, plan, End::Cut);
+            Some(connection) if !is_settling && connection.cut_at.is_some_and(|at| now >= at) => {
+                self.disconnect(shared, plan, End::Cut);
             }
-            None if now >= self.connect_at => self.connect(shared, plan, is_calm),
+            None if now >= self.connect_at => self.connect(shared, plan, is_settling),
             _ => {}
         }
     }
@@ -116,23 +116,23 @@ impl Client {
         self.lines.push((shared.now(), line));
     }
 
-    fn connect(&mut self, shared: &Shared, plan: &Plan, is_calm: bool) {
+    fn connect(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) {
         let count = shared.servers.lock().unwrap().len() as u64;
-        if plan.always_hops && !self.life.is_witness {
+        if plan.always_hops && !self.subscription.is_witness {
             self.server = (self.server + 1) % count as usize;
-        } else if !self.life.is_witness && (self.is_new || !self.random.one_in(3)) {
+        } else if !self.subscription.is_witness && (self.is_new || !self.random.one_in(3)) {
             self.server = self.random.of(0..count) as usize;
         }
         let place = shared.place(self.server);
         let Some(address) = place.address else {
             self.connect_at = Instant::now() + Duration::from_millis(20);
-            if self.life.is_witness && !is_calm {
+            if self.subscription.is_witness && !is_settling {
                 return;
             }
             self.server = self.random.of(0..count) as usize;
             return;
         };
-        let receive_buffer = self.life.speed.receive_buffer();
+        let receive_buffer = self.subscription.speed.receive_buffer();
         let socket = match open(address, receive_buffer) {
             Ok(socket) => socket,
             Err(_) => {
@@ -141,16 +141,16 @@ impl Client {
             }
         };
         if std::mem::take(&mut self.is_new) {
-            let Life { filters, start, closes_on_lag, .. } = self.life.clone();
-            self.log(shared, Line::Begin { filters, start, closes_on_lag, speed: self.life.speed.name() });
+            let Subscription { filters, start, closes_on_lag, .. } = self.subscription.clone();
+            self.log(shared, Line::Begin { filters, start, closes_on_lag, speed: self.subscription.speed.name() });
         }
-        let sent = match &self.life.start {
+        let sent = match &self.subscription.start {
             _ if !self.last_id.is_empty() => Some(self.last_id.clone()),
-            Start::MadeUp(id) => Some(id.clone()),
+            Start::UnknownId(id) => Some(id.clone()),
             _ => None,
         };
         let as_query = self.random.one_in(4);
-        let request = self.life.request(sent.as_deref(), as_query);
+        let request = self.subscription.request(sent.as_deref(), as_query);
         self.log(shared, Line::Connect { server: self.server, sent });
         let now = Instant::now();
         let mut connection = Connection {
@@ -164,36 +164,37 @@ impl Client {
             read_at: now,
             is_catching_up: false,
         };
-        if !is_calm && !self.life.is_witness {
+        if !is_settling && !self.subscription.is_witness {
             let cut = plan.cut(&mut self.random);
             (connection.cut_after, connection.cut_at) = (cut.0, cut.1.map(|after| now + after));
         }
         let written = connection.socket.write_all(request.as_bytes());
         self.connection = Some(connection);
         if let Err(error) = written {
-            self.ends(shared, plan, End::Broken(error.to_string()));
+            self.disconnect(shared, plan, End::Broken(error.to_string()));
         }
     }
 
-    /// Reads what is there.
+    /// Reads available bytes.
     pub fn read(&mut self, shared: &Shared, plan: &Plan, buffer: &mut [u8]) {
         let Some(connection) = &mut self.connection else { return };
-        let is_calm = shared.is_calm.load(Ordering::Relaxed);
-        let (size, pause) = if is_calm { (READ, Duration::ZERO) } else { self.life.speed.turn(&mut self.random) };
+        let is_settling = shared.is_settling.load(Ordering::Relaxed);
+        let (size, pause) =
+            if is_settling { (READ, Duration::ZERO) } else { self.subscription.speed.turn(&mut self.random) };
         let size = size.min(buffer.len());
-        let limit = if is_calm { size } else { connection.cut_after.map_or(size, |left| left.min(size)) };
+        let limit = if is_settling { size } else { connection.cut_after.map_or(size, |left| left.min(size)) };
         let outcome = connection.socket.read(&mut buffer[..limit]);
         connection.read_at = Instant::now() + pause;
         match outcome {
             Ok(0) => {
                 let is_same = shared.place(connection.server).generation == connection.generation;
                 let status = connection.response.status;
-                let behind = self.have.filter(|_| is_same && status == Some(200));
-                let behind = behind.and_then(|have| shared.at_most_after(have));
-                self.ends(shared, plan, End::Closed { behind });
+                let behind = self.current.filter(|_| is_same && status == Some(200));
+                let behind = behind.and_then(|have| shared.max_events_after(have));
+                self.disconnect(shared, plan, End::Closed { behind });
             }
             Ok(length) => {
-                let is_cut = !is_calm && connection.cut_after == Some(length);
+                let is_cut = !is_settling && connection.cut_after == Some(length);
                 if let Some(left) = &mut connection.cut_after {
                     *left = left.saturating_sub(length);
                 }
@@ -205,51 +206,51 @@ impl Client {
                         true
                     });
                 });
-                let (status, is_over) = (connection.response.status, connection.response.is_over);
+                let (status, is_complete) = (connection.response.status, connection.response.is_complete);
                 if status.is_none_or(|status| status == 200) {
                     for one in dispatched {
-                        self.take(one, shared);
+                        self.handle(one, shared);
                     }
-                    if is_over {
-                        // The end of the body; the end of the connection follows, and is noted.
+                    if is_complete {
+                        // The server closes the connection next, which ends it with `End::Closed`.
                         if let Some(connection) = &mut self.connection {
                             connection.cut_after = None;
                         }
                     }
                 } else if let Some(status) = status {
                     self.log(shared, Line::Refused { status });
-                    return self.ends(shared, plan, End::Cut);
+                    return self.disconnect(shared, plan, End::Cut);
                 }
                 if let Err(error) = fed {
-                    self.log(shared, Line::Odd(error));
-                    return self.ends(shared, plan, End::Cut);
+                    self.log(shared, Line::Malformed(error));
+                    return self.disconnect(shared, plan, End::Cut);
                 }
-                if is_cut && !is_over {
-                    self.ends(shared, plan, End::Cut);
+                if is_cut && !is_complete {
+                    self.disconnect(shared, plan, End::Cut);
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => self.ends(shared, plan, End::Broken(error.to_string())),
+            Err(error) => self.disconnect(shared, plan, End::Broken(error.to_string())),
         }
     }
 
-    fn ends(&mut self, shared: &Shared, plan: &Plan, end: End) {
+    fn disconnect(&mut self, shared: &Shared, plan: &Plan, end: End) {
         let was_refused = matches!(self.lines.last(), Some((_, Line::Refused { .. })));
         let is_cut = end == End::Cut;
         self.log(shared, Line::End(end));
         self.connection = None;
-        let is_calm = shared.is_calm.load(Ordering::Relaxed);
+        let is_settling = shared.is_settling.load(Ordering::Relaxed);
         let pause = if was_refused { 100..400 } else { plan.pause.clone() };
         let pause = Duration::from_millis(self.random.of(pause));
-        // A client that loses its connection comes back with its id; one that hangs up may begin anew.
-        self.connect_at = Instant::now() + if is_calm { Duration::from_millis(20) } else { pause };
-        if is_cut && !is_calm && !self.life.is_witness && self.random.one_in(plan.one_life_in) {
-            self.life = Life::new(&mut self.random, plan, self.have);
-            (self.last_id, self.have, self.is_new) = (String::new(), None, true);
+        // A client that lost its connection resumes with its id. One that disconnected may start a new subscription.
+        self.connect_at = Instant::now() + if is_settling { Duration::from_millis(20) } else { pause };
+        if is_cut && !is_settling && !self.subscription.is_witness && self.random.one_in(plan.one_restart_in) {
+            self.subscription = Subscription::new(&mut self.random, plan, self.current);
+            (self.last_id, self.current, self.is_new) = (String::new(), None, true);
         }
     }
 
-    fn take(&mut self, dispatch: Dispatch, shared: &Shared) {
+    fn handle(&mut self, dispatch: Dispatch, shared: &Shared) {
         let block = match dispatch {
             Dispatch::Id(id) => {
                 self.last_id = id;
@@ -260,40 +261,40 @@ impl Client {
         self.last_id.clone_from(&block.last_id);
         let id = if block.has_id { Id::parse(&block.last_id) } else { None };
         if block.has_id && id.is_none() {
-            self.log(shared, Line::Odd(format!("the id {:?}", block.last_id)));
+            self.log(shared, Line::Malformed(format!("invalid id {:?}", block.last_id)));
         }
         let line = match block.name.as_str() {
-            "system" => said(&block, id),
-            "gap" => gap(&block, id, self.have.and_then(|have| shared.at_most_after(have))),
+            "system" => system_line(&block, id),
+            "gap" => gap_line(&block, id, self.current.and_then(|have| shared.max_events_after(have))),
             "heartbeat" => return,
             topic => match id {
                 Some(id) => {
-                    shared.saw(id);
+                    shared.note_id(id);
                     Line::Event { id, content: shared.contents.lock().unwrap().number(topic, &block.data) }
                 }
-                None => Line::Odd(format!("an event without an id: {block:?}")),
+                None => Line::Malformed(format!("event without an id: {block:?}")),
             },
         };
-        if let Some(id) = id.filter(|id| !id.is_nowhere()) {
-            self.have = Some(id);
+        if let Some(id) = id.filter(|id| !id.is_zero()) {
+            self.current = Some(id);
         }
         self.log(shared, line);
     }
 }
 
-fn said(block: &Block, id: Option<Id>) -> Line {
+fn system_line(block: &Block, id: Option<Id>) -> Line {
     let Ok(data) = serde_json::from_str::<Value>(&block.data) else {
-        return Line::Odd(format!("not JSON: {block:?}"));
+        return Line::Malformed(format!("not JSON: {block:?}"));
     };
     match data["message"].as_str() {
         Some("connected") => Line::Hello { id, position: data["position"].as_str().and_then(Id::parse) },
-        text => Line::Said { id, text: text.unwrap_or("?").to_owned() },
+        text => Line::System { id, text: text.unwrap_or("?").to_owned() },
     }
 }
 
-fn gap(block: &Block, id: Option<Id>, behind: Option<u64>) -> Line {
+fn gap_line(block: &Block, id: Option<Id>, behind: Option<u64>) -> Line {
     let Ok(data) = serde_json::from_str::<Value>(&block.data) else {
-        return Line::Odd(format!("not JSON: {block:?}"));
+        return Line::Malformed(format!("not JSON: {block:?}"));
     };
     let position = |name: &str| data[name].as_str().and_then(Id::parse);
     let topics = data["topics"].as_array();
@@ -309,7 +310,7 @@ fn gap(block: &Block, id: Option<Id>, behind: Option<u64>) -> Line {
     }))
 }
 
-/// Connects a socket whose receive buffer was made small before, so that its window is.
+/// Connects a socket. The receive buffer is set before connecting, because it limits the TCP window.
 fn open(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
     let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if let Some(bytes) = receive_buffer {

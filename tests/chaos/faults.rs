@@ -1,32 +1,32 @@
-//! What happens to the world in each phase, until its time is over.
+//! The faults of each phase, injected until its time is over.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::child::until;
+use crate::process::until;
 use crate::proxy::Direction;
 use crate::world::{STREAM, World};
 
-/// A port that nothing listens on.
-const NOWHERE: u16 = 1;
+/// A port without a listener.
+const CLOSED_PORT: u16 = 1;
 
-/// Nothing: the readers are trouble enough.
-pub fn leave(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(50, 100);
+/// Injects nothing: the readers are the fault.
+pub fn none(world: &mut World) -> Result<(), String> {
+    while world.has_time() {
+        world.wait(50, 100);
     }
     Ok(())
 }
 
 pub fn restart_servers(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(200, 1200);
+    while world.has_time() {
+        world.wait(200, 1200);
         let server = world.pick_server();
         if world.random.one_in(4) {
             world.freeze_server(server);
-            world.rest(50, 400);
+            world.wait(50, 400);
             world.thaw_server(server);
         } else {
             world.restart_server(server)?;
@@ -36,41 +36,41 @@ pub fn restart_servers(world: &mut World) -> Result<(), String> {
 }
 
 pub fn freeze_servers(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
+    while world.has_time() {
         let server = world.pick_server();
         world.freeze_server(server);
-        world.rest(10, 300);
+        world.wait(10, 300);
         world.thaw_server(server);
-        world.rest(10, 250);
+        world.wait(10, 250);
     }
     Ok(())
 }
 
-pub fn trouble_redis(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(100, 900);
+pub fn disrupt_redis(world: &mut World) -> Result<(), String> {
+    while world.has_time() {
+        world.wait(100, 900);
         let server = world.pick_server();
         match world.random.of(0..5) {
             0 => {
                 world.kill_redis(0);
-                world.rest(0, 600);
-                world.start_redis_again(0)?;
+                world.wait(0, 600);
+                world.restart_redis(0)?;
             }
             1 => {
-                world.fault(format!("the connections of server {server} are cut"));
+                world.fault(format!("server {server}: its connections to Redis are closed"));
                 world.proxies[server].cut();
             }
             2 => {
-                world.fault(format!("server {server} reaches Redis slowly"));
+                world.fault(format!("server {server}: its connections to Redis are delayed"));
                 let delay = world.random.of(1..30);
                 world.proxies[server].slow_down(Duration::from_millis(delay));
-                world.rest(100, 800);
+                world.wait(100, 800);
                 world.proxies[server].heal();
             }
             3 => world.restart_server(server)?,
             _ => {
                 world.freeze_server(server);
-                world.rest(50, 400);
+                world.wait(50, 400);
                 world.thaw_server(server);
             }
         }
@@ -78,47 +78,47 @@ pub fn trouble_redis(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-pub fn lose_tails(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(100, 500);
+pub fn lose_last_writes(world: &mut World) -> Result<(), String> {
+    while world.has_time() {
+        world.wait(100, 500);
         world.redis_command(&["SAVE"])?;
-        world.rest(30, 500);
+        world.wait(30, 500);
         let server = world.pick_server();
         let all = 0..world.servers.len();
         match world.random.of(0..3) {
             0 => {
-                // No server remembers what Redis forgets.
+                // No server remembers the events that Redis lost.
                 if world.random.one_in(2) {
-                    // What was read stays with the clients, and nothing else is published meanwhile.
-                    world.rest(20, 60);
+                    // Time for clients to receive what was published.
+                    world.wait(20, 60);
                 }
                 for server in all.clone() {
                     world.kill_server(server);
                 }
                 world.kill_redis(0);
-                world.start_redis_again(0)?;
+                world.restart_redis(0)?;
                 for server in all {
                     world.start_server(server)?;
                 }
             }
             1 => {
                 world.kill_redis(0);
-                world.rest(0, 300);
-                world.start_redis_again(0)?;
+                world.wait(0, 300);
+                world.restart_redis(0)?;
                 if world.random.one_in(2) {
                     world.restart_server(server)?;
                 }
             }
             _ => {
-                // One server comes back when the others have published as much as was lost.
+                // One server returns after the others have published as many events as were lost.
                 world.freeze_server(server);
                 world.kill_redis(0);
-                world.start_redis_again(0)?;
+                world.restart_redis(0)?;
                 if world.servers.len() > 1 {
                     let other = (server + 1) % world.servers.len();
                     world.restart_server(other)?;
                 }
-                world.rest(300, 1500);
+                world.wait(300, 1500);
                 world.thaw_server(server);
             }
         }
@@ -126,51 +126,52 @@ pub fn lose_tails(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// One server is away when Redis loses its last writes, and a new server publishes as much as was lost.
+/// One server is frozen or disconnected while Redis loses its last writes. The other restarts and publishes as many events
+/// as were lost.
 pub fn repeat_after_loss(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(100, 400);
+    while world.has_time() {
+        world.wait(100, 400);
         world.redis_command(&["SAVE"])?;
-        world.rest(50, 300);
+        world.wait(50, 300);
         let away = world.pick_server();
-        let sleeps = world.random.one_in(2);
-        if sleeps {
+        let is_frozen = world.random.one_in(2);
+        if is_frozen {
             world.freeze_server(away);
         } else {
-            world.fault(format!("server {away} does not reach Redis"));
-            world.proxies[away].lead_to(NOWHERE);
+            world.fault(format!("server {away} is disconnected from Redis"));
+            world.proxies[away].redirect_to(CLOSED_PORT);
             world.proxies[away].cut();
-            // What Redis has is read by then.
-            world.rest(20, 50);
+            // Time for the server to read what Redis has.
+            world.wait(20, 50);
         }
         world.kill_server(1 - away);
         world.kill_redis(0);
-        world.start_redis_again(0)?;
+        world.restart_redis(0)?;
         world.start_server(1 - away)?;
-        world.rest(300, 1500);
-        if sleeps {
+        world.wait(300, 1500);
+        if is_frozen {
             world.thaw_server(away);
         } else {
-            world.fault(format!("server {away} reaches Redis again"));
+            world.fault(format!("server {away} is connected to Redis again"));
             let port = world.redis[0].port;
-            world.proxies[away].lead_to(port);
+            world.proxies[away].redirect_to(port);
         }
     }
     Ok(())
 }
 
 pub fn flush(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(200, 900);
+    while world.has_time() {
+        world.wait(200, 900);
         let server = world.pick_server();
         let is_frozen = world.random.one_in(2);
         if is_frozen {
             world.freeze_server(server);
         }
-        let words: &[&str] = if world.random.one_in(2) { &["FLUSHALL"] } else { &["DEL", STREAM] };
-        world.redis_command(words)?;
+        let command: &[&str] = if world.random.one_in(2) { &["FLUSHALL"] } else { &["DEL", STREAM] };
+        world.redis_command(command)?;
         if is_frozen {
-            world.rest(100, 1500);
+            world.wait(100, 1500);
             world.thaw_server(server);
         }
     }
@@ -178,8 +179,8 @@ pub fn flush(world: &mut World) -> Result<(), String> {
 }
 
 pub fn trim(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(100, 500);
+    while world.has_time() {
+        world.wait(100, 500);
         if world.random.one_in(4) {
             let server = world.pick_server();
             world.restart_server(server)?;
@@ -191,8 +192,8 @@ pub fn trim(world: &mut World) -> Result<(), String> {
 }
 
 pub fn partition(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(50, 600);
+    while world.has_time() {
+        world.wait(50, 600);
         let server = world.pick_server();
         let directions: &[Direction] = match world.random.of(0..3) {
             0 => &[Direction::Commands],
@@ -203,9 +204,9 @@ pub fn partition(world: &mut World) -> Result<(), String> {
             0 | 1 => {
                 world.fault(format!("server {server}: {directions:?} are held back"));
                 directions.iter().for_each(|&direction| world.proxies[server].hold(direction, true));
-                world.rest(50, 1800);
+                world.wait(50, 1800);
                 if world.random.one_in(2) {
-                    world.fault(format!("server {server}: its connections are cut"));
+                    world.fault(format!("server {server}: its connections to Redis are closed"));
                     world.proxies[server].cut();
                 }
                 world.proxies[server].heal();
@@ -213,7 +214,7 @@ pub fn partition(world: &mut World) -> Result<(), String> {
             }
             2 => answer_from_replica(world, server)?,
             _ => {
-                world.fault(format!("server {server}: its connections are cut"));
+                world.fault(format!("server {server}: its connections to Redis are closed"));
                 world.proxies[server].cut();
             }
         }
@@ -221,32 +222,32 @@ pub fn partition(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// A server's commands reach the master, their replies do not, and then its address leads to a read-only replica that has
-/// all that the server knows of, and nothing of what it sent last.
+/// A server's commands reach the master, but the replies are held back. Then the server is redirected to a read-only replica
+/// that has everything the server has read, and none of its last commands.
 fn answer_from_replica(world: &mut World, server: usize) -> Result<(), String> {
     let (master, replica) = (world.redis[0].port, world.redis[1].port);
     world.shared.is_publishing.store(false, Ordering::SeqCst);
-    world.rest(50, 200);
-    world.redis[1].command(&["REPLICAOF", "127.0.0.1", &NOWHERE.to_string()])?;
-    world.fault(format!("the replica is cut off, and replies to server {server} are held back"));
+    world.wait(50, 200);
+    world.redis[1].command(&["REPLICAOF", "127.0.0.1", &CLOSED_PORT.to_string()])?;
+    world.fault(format!("the replica is disconnected, and replies to server {server} are held back"));
     world.proxies[server].hold(Direction::Replies, true);
     world.shared.is_publishing.store(true, Ordering::SeqCst);
-    world.rest(20, 400);
-    world.fault(format!("server {server} is led to the replica"));
-    world.proxies[server].lead_to(replica);
+    world.wait(20, 400);
+    world.fault(format!("server {server} is redirected to the replica"));
+    world.proxies[server].redirect_to(replica);
     world.proxies[server].cut();
     world.proxies[server].heal();
-    world.rest(300, 2000);
-    world.fault(format!("server {server} is led to the master again"));
-    world.proxies[server].lead_to(master);
+    world.wait(300, 2000);
+    world.fault(format!("server {server} is redirected to the master"));
+    world.proxies[server].redirect_to(master);
     world.proxies[server].cut();
     world.redis[1].command(&["REPLICAOF", "127.0.0.1", &master.to_string()])?;
     Ok(())
 }
 
 pub fn switch(world: &mut World) -> Result<(), String> {
-    while world.goes_on() {
-        world.rest(300, 1000);
+    while world.has_time() {
+        world.wait(300, 1000);
         let before = world.master();
         let outcome = world.sentinels[0].command(&["SENTINEL", "FAILOVER", "main"]);
         world.fault(format!("SENTINEL FAILOVER: {outcome:?}"));
@@ -257,30 +258,30 @@ pub fn switch(world: &mut World) -> Result<(), String> {
             world.fault("the Sentinel names another master");
         }
         if world.random.one_in(2) {
-            world.rest(500, 2000);
+            world.wait(500, 2000);
             let server = world.pick_server();
             world.restart_server(server)?;
         }
-        world.rest(2000, 4000);
+        world.wait(2000, 4000);
     }
     Ok(())
 }
 
 pub fn failover(world: &mut World) -> Result<(), String> {
-    world.rest(300, 1000);
+    world.wait(300, 1000);
     let before = world.master().ok_or("no master")?;
     let master = world.redis.iter().position(|redis| redis.port == before).ok_or("an unknown master")?;
     let replica = 1 - master;
-    let outcome = world.redis[replica].command(&["REPLICAOF", "127.0.0.1", &NOWHERE.to_string()]);
-    world.fault(format!("the replica is cut off: {outcome:?}"));
-    world.rest(100, 600);
+    let outcome = world.redis[replica].command(&["REPLICAOF", "127.0.0.1", &CLOSED_PORT.to_string()]);
+    world.fault(format!("the replica is disconnected: {outcome:?}"));
+    world.wait(100, 600);
     if world.random.one_in(3) {
-        // A server that sleeps remembers the lost branch, and nothing of what happened.
+        // A frozen server remembers the lost branch, and has not observed the failover.
         let server = world.pick_server();
         world.freeze_server(server);
         world.kill_redis(master);
         wait_for_master(world, before)?;
-        world.rest(100, 1500);
+        world.wait(100, 1500);
         world.thaw_server(server);
     } else {
         world.kill_redis(master);
@@ -290,12 +291,12 @@ pub fn failover(world: &mut World) -> Result<(), String> {
         }
         wait_for_master(world, before)?;
     }
-    world.rest(500, 2000);
+    world.wait(500, 2000);
     if world.random.one_in(2) {
-        world.start_redis_again(master)?;
+        world.restart_redis(master)?;
     }
-    while world.goes_on() {
-        world.rest(100, 500);
+    while world.has_time() {
+        world.wait(100, 500);
     }
     world.servers.iter().for_each(|server| server.signal(Signal::CONT));
     Ok(())

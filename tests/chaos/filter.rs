@@ -1,13 +1,13 @@
-//! What a client subscribes to: topics by name, patterns, or everything.
+//! Subscription filters: topics by name, patterns, or no filter for everything.
 //!
-//! An event belongs to the filter that names its topic, if there is one, and else to each pattern that matches. This
+//! An event belongs to the filter that names its topic. Without such a filter it belongs to each pattern that matches. This
 //! decides which filters a gap has to name.
 
-/// Whether `pattern` matches `topic`: `*` is one segment, `**` at the end is one or more.
+/// Whether `pattern` matches `topic`: `*` is one segment, a final `**` is one or more.
 fn matches(pattern: &str, topic: &str) -> bool {
     let (pattern, topic) = (segments(pattern), segments(topic));
-    for (place, part) in pattern.iter().enumerate() {
-        match (part.1, topic.get(place)) {
+    for (index, part) in pattern.iter().enumerate() {
+        match (part.1, topic.get(index)) {
             (_, None) => return false,
             ("**", Some(there)) => return there.0 == part.0,
             ("*", Some(there)) if there.0 == part.0 && !there.1.is_empty() => {}
@@ -30,21 +30,21 @@ fn segments(name: &str) -> Vec<(Option<char>, &str)> {
     segments
 }
 
-/// Whether an event of `topic` belongs to one of `named`, which are some of `all` the filters of a subscription.
-pub fn belongs(topic: &str, named: &[String], all: &[String]) -> bool {
+/// Whether an event of `topic` belongs to a filter in `named`, a subset of `all` filters of a subscription.
+pub fn belongs_to(topic: &str, named: &[String], all: &[String]) -> bool {
     if all.iter().any(|filter| filter == topic) {
         return named.iter().any(|filter| filter == topic);
     }
     named.iter().any(|filter| matches(filter, topic))
 }
 
-/// Whether a subscription to `filters` gets events of `topic`. No filter is everything.
-pub fn takes(filters: &[String], topic: &str) -> bool {
+/// Whether a subscription to `filters` receives events of `topic`. An empty list matches everything.
+pub fn matches_any(filters: &[String], topic: &str) -> bool {
     filters.is_empty() || filters.iter().any(|filter| filter == topic || matches(filter, topic))
 }
 
 #[test]
-fn a_pattern_matches_segments() {
+fn pattern_matches_whole_segments() {
     for (pattern, topic, expected) in [
         ("a:*", "a:1", true),
         ("a:*", "a", false),
@@ -60,7 +60,9 @@ fn a_pattern_matches_segments() {
 }
 
 #[test]
-fn a_named_topic_does_not_belong_to_a_pattern() {
+fn topic_with_exact_filter_does_not_belong_to_pattern() {
     let all = ["a:1".to_owned(), "a:*".to_owned()];
-    assert!(!belongs("a:1", &all[1..], &all) && belongs("a:1", &all[..1], &all) && belongs("a:2", &all[1..], &all));
+    assert!(
+        !belongs_to("a:1", &all[1..], &all) && belongs_to("a:1", &all[..1], &all) && belongs_to("a:2", &all[1..], &all)
+    );
 }

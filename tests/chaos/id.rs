@@ -1,8 +1,8 @@
-//! The id of an event: `<epoch>-<sequence>`, two numbers without leading zeros.
+//! Event ids: `<epoch>-<sequence>`, two numbers without leading zeros.
 
 use std::fmt;
 
-/// Ids of one epoch compare by their sequence. Ids of different epochs have no order; the derived one is for maps.
+/// Within an epoch, ids are ordered by sequence. Across epochs the derived order means nothing; maps need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
     pub epoch: u64,
@@ -14,15 +14,15 @@ impl Id {
         Self { epoch, sequence }
     }
 
-    /// None for a text that is not an id, or is not spelled as ids are.
+    /// Returns `None` unless `text` is the canonical spelling of an id.
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, sequence) = text.split_once('-')?;
         let id = Self::new(epoch.parse().ok()?, sequence.parse().ok()?);
         (id.to_string() == text).then_some(id)
     }
 
-    /// What a server names after an id that it cannot place: it names no event.
-    pub fn is_nowhere(self) -> bool {
+    /// Whether this is `0-0`, the position of a stream that was requested with an unknown id.
+    pub fn is_zero(self) -> bool {
         self == Self::new(0, 0)
     }
 }

@@ -1,36 +1,35 @@
 //! The chaos test: an independent client and checker against real processes and real faults.
 //!
-//! A run is a sequence of phases ([`phases`]). Each starts a [`world`] of servers, Redis, Sentinels and proxies, a
-//! [`crowd`] of readers that cut and come back anywhere, and [`publisher`]s. While these run, [`faults`] happen. When all
-//! faults have ended, every reader has to reach the last events. Then the [`checker`] judges what each client was sent,
-//! and the [`ledger`] what publishers were told. [`spoil`] shows that the checker sees a spoiled stream.
+//! A run is a sequence of [`phases`]. Each phase starts a [`world`] of servers, Redis, Sentinels and proxies, [`readers`] that
+//! disconnect and reconnect to any server, and [`publisher`]s. While these run, [`faults`] are injected. After the last fault
+//! every reader must reach the last events. Then the [`checker`] checks what each client received, and
+//! [`acknowledgements`] what publishers were told. [`mutations`] tests the checker itself.
 //!
-//! `scripts/chaos --help` says how to run it.
+//! See `scripts/chaos --help` for how to run it.
 
+mod acknowledgements;
 mod checker;
-mod child;
 mod client;
-mod crowd;
-mod exchange;
 mod faults;
 mod filter;
+mod http;
 mod id;
-mod ledger;
-mod log;
+mod mutations;
 mod order;
 mod parser;
 mod phases;
 mod plan;
+mod process;
 mod proxy;
 mod publisher;
 mod random;
+mod readers;
+mod recording;
 mod redis;
-mod response;
 mod run;
 mod server;
 mod setup;
 mod shared;
-mod spoil;
 mod violation;
 mod world;
 
@@ -40,15 +39,15 @@ use phases::{PHASES, Phase};
 use random::Random;
 use run::Totals;
 
-/// A number from the environment.
+/// Parses a number from the environment.
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, and not {text:?}")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }
 
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn no_fault_makes_a_stream_break_its_promise() {
+fn no_fault_violates_the_delivery_guarantee() {
     let time = Duration::from_secs(number("FANLINE_CHAOS_SECONDS").unwrap_or(60));
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     let seed = number("FANLINE_CHAOS_SEED").unwrap_or_else(|| Random::new(clock()).next() >> 32);
@@ -59,11 +58,11 @@ fn no_fault_makes_a_stream_break_its_promise() {
         .filter(|phase| only.as_ref().is_none_or(|only| only.split(',').any(|name| name == phase.name)))
         .collect();
     let names: Vec<_> = PHASES.iter().map(|phase| phase.name).collect();
-    assert!(!phases.is_empty(), "the phases are {}", names.join(", "));
+    assert!(!phases.is_empty(), "unknown phase; the phases are {}", names.join(", "));
     eprintln!("chaos: {} for {time:?}, seed {seed}", server::program().display());
 
     let (began, mut random, mut totals, mut runs) = (Instant::now(), Random::new(seed), Totals::default(), 0);
-    // A phase that is named alone runs with the seed itself, so that its report can be followed.
+    // With a single phase, the first run uses the seed itself, so that a report can be reproduced.
     let mut seeds = (phases.len() == 1).then_some(seed);
     while began.elapsed() < time {
         random.shuffle(&mut phases);
@@ -89,9 +88,9 @@ fn no_fault_makes_a_stream_break_its_promise() {
                 phase.name, of_phase.deliveries
             );
             if !violations.is_empty() {
-                eprintln!("\n{} ({}) broke the promise:\n", phase.name, phase.about);
+                eprintln!("\n{} ({}) violated the guarantee:\n", phase.name, phase.description);
                 eprintln!("{}", run::report(&recording, &order, &violations));
-                eprintln!("again: scripts/chaos --phase {} --seed {seed}", phase.name);
+                eprintln!("reproduce: scripts/chaos --phase {} --seed {seed}", phase.name);
                 panic!("{} violations after {:.1} s", violations.len(), began.elapsed().as_secs_f64());
             }
         }

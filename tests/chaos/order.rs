@@ -1,12 +1,12 @@
-//! The one order, as far as anything was seen of it: which id names which event.
+//! The observed order of events: which id names which event.
 //!
-//! It is the union of all that clients were sent and publishers were told. An id that two of these disagree about is a
-//! violation by itself, so the union is well defined.
+//! The order is the union of what all clients received and what all publishers were told. Two different events under one id
+//! are a violation of their own, so the union is well defined.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::id::Id;
-use crate::log::{Content, Contents, Line, Recording};
+use crate::recording::{Content, Contents, Line, Recording};
 use crate::violation::Violation;
 
 #[derive(Default)]
@@ -14,20 +14,20 @@ pub struct Order {
     epochs: BTreeMap<u64, Vec<(u64, Content)>>,
     ids_of: HashMap<Content, Vec<Id>>,
     topics: Vec<u16>,
-    /// Epochs in the order in which they were first seen.
+    /// When each epoch was first observed, in milliseconds of the phase.
     seen: HashMap<u64, u32>,
 }
 
 impl Order {
-    /// Gathers the order of `recording`, and what contradicts itself.
+    /// Builds the order of `recording`, and reports contradictions.
     pub fn of(recording: &Recording, violations: &mut Vec<Violation>) -> Self {
         let mut known: HashMap<Id, (Content, String)> = HashMap::new();
         let mut seen: HashMap<u64, u32> = HashMap::new();
         let contents = &recording.contents;
         let mut note = |id: Id, content: Content, by: &dyn Fn() -> String| -> Option<String> {
-            let (there, first) = known.entry(id).or_insert_with(|| (content, by()));
-            (*there != content).then(|| {
-                let (one, other) = (contents.shown(*there), contents.shown(content));
+            let (other, first) = known.entry(id).or_insert_with(|| (content, by()));
+            (*other != content).then(|| {
+                let (one, other) = (contents.summary(*other), contents.summary(content));
                 format!("{id} names two events: {one:?} ({first}), and {other:?} ({})", by())
             })
         };
@@ -43,7 +43,7 @@ impl Order {
                 }
             }
         }
-        let mut given: HashMap<Id, usize> = HashMap::new();
+        let mut issued: HashMap<Id, usize> = HashMap::new();
         for (number, answer) in recording.answers.iter().enumerate() {
             let by = || format!("acknowledged by server {} at {} ms", answer.server, answer.at);
             for (id, content) in answer.placed() {
@@ -52,9 +52,9 @@ impl Order {
                 if let Some(text) = note(id, content, &by) {
                     violations.push(Violation::of_answer("two-events", number, Some(id), text));
                 }
-                if let Some(other) = given.insert(id, number).filter(|&other| other != number) {
+                if let Some(other) = issued.insert(id, number).filter(|&other| other != number) {
                     let other = &recording.answers[other];
-                    let text = format!("{id} was given to two publishers: at {} ms, and {}", other.at, by());
+                    let text = format!("{id} was issued to two publishers: at {} ms, and {}", other.at, by());
                     violations.push(Violation::of_answer("two-events", number, Some(id), text));
                 }
             }
@@ -72,7 +72,7 @@ impl Order {
         (0..contents.len()).map(|content| contents.topic_number(content as Content) as u16).collect()
     }
 
-    /// Known events after `after` up to and including `to`, of one epoch.
+    /// Returns the known events of one epoch, after `after` up to and including `to`.
     pub fn between(&self, after: Id, to: u64) -> impl Iterator<Item = (Id, Content)> {
         let events = self.epochs.get(&after.epoch).map_or(&[][..], Vec::as_slice);
         let begin = events.partition_point(|event| event.0 <= after.sequence);
@@ -84,21 +84,21 @@ impl Order {
         usize::from(self.topics[content as usize])
     }
 
-    /// All ids under which an event was seen.
+    /// Returns all ids of an event.
     pub fn ids_of(&self, content: Content) -> &[Id] {
         self.ids_of.get(&content).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether events of `epoch` were seen before any of `other`, both having been seen.
+    /// Whether `epoch` was observed before `other`. False if either was never observed.
     pub fn is_before(&self, epoch: u64, other: u64) -> bool {
         matches!((self.seen.get(&epoch), self.seen.get(&other)), (Some(one), Some(two)) if one < two)
     }
 
-    /// Known events around `id`.
+    /// Returns up to `by` known events on each side of `id`, with the event at `id`.
     pub fn around(&self, id: Id, by: usize) -> Vec<(Id, Content)> {
         let events = self.epochs.get(&id.epoch).map_or(&[][..], Vec::as_slice);
-        let place = events.partition_point(|event| event.0 < id.sequence);
-        let range = place.saturating_sub(by)..(place + by + 1).min(events.len());
+        let index = events.partition_point(|event| event.0 < id.sequence);
+        let range = index.saturating_sub(by)..(index + by + 1).min(events.len());
         events[range].iter().map(|&(sequence, content)| (Id::new(id.epoch, sequence), content)).collect()
     }
 

@@ -1,8 +1,8 @@
-//! An `EventSource` parser by the letter of WHATWG HTML, section 9.2.6, for one connection.
+//! An `EventSource` parser for one connection, exactly as WHATWG HTML section 9.2.6 defines it.
 //!
-//! The last-event-ID buffer is empty at the beginning of each connection. Each blank line sets the client's last event
-//! ID to the buffer, even where no event is dispatched for want of data. What follows the last blank line is discarded,
-//! its id included.
+//! The last-event-ID buffer is empty at the beginning of each connection. Each blank line copies the buffer to the client's
+//! last event ID, even if no event is dispatched because there is no data. Everything after the last blank line is
+//! discarded, ids included.
 
 /// One dispatched event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,32 +15,32 @@ pub struct Block {
     pub data: String,
 }
 
-/// What a blank line ended.
+/// The result of a blank line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Dispatch {
     Event(Block),
-    /// A block without data: the last event ID becomes this.
+    /// A block without data, which only sets the last event ID.
     Id(String),
 }
 
 #[derive(Debug, Default)]
 pub struct Parser {
     line: Vec<u8>,
-    /// The line before ended with a CR: an LF now belongs to it.
+    /// The previous line ended with a CR, so that a following LF belongs to it.
     was_cr: bool,
-    /// Lines that have ended; the first may begin with a byte order mark.
+    /// Number of complete lines. The first may begin with a byte order mark.
     lines: u64,
     id: String,
     has_id: bool,
     name: String,
     data: String,
     has_data: bool,
-    /// What the server asked for last, in milliseconds.
+    /// The server's last `retry`, in milliseconds.
     pub retry: Option<u64>,
 }
 
 impl Parser {
-    /// Takes bytes of the stream, and calls `dispatch` for each blank line. It returns whether to go on.
+    /// Parses bytes of the stream, and calls `dispatch` for each blank line until it returns false.
     pub fn feed(&mut self, bytes: &[u8], mut dispatch: impl FnMut(Dispatch) -> bool) {
         let mut rest = bytes;
         while let Some(&first) = rest.first() {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_with_cr_lf_or_both_wherever_the_bytes_are_cut() {
+    fn cr_lf_and_crlf_end_lines_at_any_split() {
         let stream = "\u{feff}id: 1\revent:a\r\ndata: x\ndata:  y\r\n\r\n:comment\ndata\n\n".as_bytes();
         let expected = [event("1", true, "a", "x\n y"), event("1", false, "", "")];
         assert_eq!(parse(&[stream]).0, expected);
@@ -137,24 +137,24 @@ mod tests {
     }
 
     #[test]
-    fn a_block_without_data_sets_the_last_event_id() {
+    fn block_without_data_sets_last_event_id() {
         let (dispatched, _) = parse(&[b"id: 7\n\nevent: a\ndata: x\n\n"]);
         assert_eq!(dispatched, [Dispatch::Id("7".into()), event("7", false, "a", "x")]);
     }
 
     #[test]
-    fn an_incomplete_block_is_discarded() {
+    fn incomplete_block_is_discarded() {
         assert_eq!(parse(&[b"id: 7\ndata: x\n\nid: 8\ndata: y\n"]).0, [event("7", true, "", "x")]);
     }
 
     #[test]
-    fn an_id_with_nul_and_a_retry_that_is_not_digits_are_ignored() {
+    fn id_with_nul_and_non_digit_retry_are_ignored() {
         let (dispatched, parser) = parse(&[b"retry: 10\nretry: +5\nretry:\nid: a\0b\ndata: x\n\n"]);
         assert_eq!((dispatched, parser.retry), (vec![event("", false, "", "x")], Some(10)));
     }
 
     #[test]
-    fn an_empty_id_clears_the_last_event_id() {
+    fn empty_id_clears_last_event_id() {
         assert_eq!(parse(&[b"id: 7\ndata: x\n\nid\ndata: y\n\n"]).0[1], event("", true, "", "y"));
     }
 }

@@ -1,4 +1,4 @@
-//! The phases: each a world, and what happens to it.
+//! The phases: a setup each, and the faults that are injected.
 
 use crate::faults;
 use crate::random::Random;
@@ -7,69 +7,79 @@ use crate::world::World;
 
 pub struct Phase {
     pub name: &'static str,
-    pub about: &'static str,
+    pub description: &'static str,
     pub setup: fn(&mut Random) -> Setup,
-    pub act: fn(&mut World) -> Result<(), String>,
+    pub inject: fn(&mut World) -> Result<(), String>,
 }
 
 pub static PHASES: &[Phase] = &[
     Phase {
         name: "alone",
-        about: "one server without Redis: SIGTERM, kill -9, SIGSTOP",
+        description: "one server without Redis: SIGTERM, SIGKILL, SIGSTOP",
         setup: alone,
-        act: faults::restart_servers,
+        inject: faults::restart_servers,
     },
-    Phase { name: "lag", about: "one server with small rings and slow readers", setup: lag, act: faults::leave },
+    Phase {
+        name: "lag",
+        description: "one server with small rings and slow readers",
+        setup: lag,
+        inject: faults::none,
+    },
     Phase {
         name: "clock",
-        about: "one server whose clock starts at the same instant each time",
+        description: "one server whose clock restarts at the same instant each time",
         setup: |random| Setup { has_pinned_clock: true, ..alone(random) },
-        act: faults::restart_servers,
+        inject: faults::restart_servers,
     },
     Phase {
         name: "hops",
-        about: "healthy servers, readers that move between them, short SIGSTOPs",
+        description: "healthy servers, readers that move between them, short SIGSTOPs",
         setup: hops,
-        act: faults::freeze_servers,
+        inject: faults::freeze_servers,
     },
     Phase {
         name: "walk",
-        about: "two healthy servers, readers that move between them without a pause",
+        description: "two healthy servers, readers that move between them without a pause",
         setup: walk,
-        act: faults::leave,
+        inject: faults::none,
     },
     Phase {
         name: "durable",
-        about: "Redis that loses nothing is killed, cut off, slow; servers restart",
+        description: "Redis with fsync on every write is killed, disconnected and delayed; servers restart",
         setup: durable,
-        act: faults::trouble_redis,
+        inject: faults::disrupt_redis,
     },
     Phase {
         name: "tail",
-        about: "Redis is killed and started without its last writes",
+        description: "Redis is killed and restarted without its last writes",
         setup: tail,
-        act: faults::lose_tails,
+        inject: faults::lose_last_writes,
     },
     Phase {
         name: "repeat",
-        about: "identical events after Redis lost its last writes, while one server was away",
+        description: "identical events after Redis lost its last writes while one server was down",
         setup: repeat,
-        act: faults::repeat_after_loss,
+        inject: faults::repeat_after_loss,
     },
-    Phase { name: "flush", about: "the stream is deleted", setup: flush, act: faults::flush },
-    Phase { name: "trim", about: "the stream is trimmed, and rings are small", setup: trim, act: faults::trim },
+    Phase { name: "flush", description: "the stream is deleted", setup: flush, inject: faults::flush },
+    Phase {
+        name: "trim",
+        description: "the stream is trimmed, and rings are small",
+        setup: trim,
+        inject: faults::trim,
+    },
     Phase {
         name: "partition",
-        about: "proxies hold back commands or replies, cut, lead to a replica",
+        description: "proxies hold back commands or replies, disconnect, redirect to a replica",
         setup: partition,
-        act: faults::partition,
+        inject: faults::partition,
     },
-    Phase { name: "switch", about: "planned Sentinel failovers", setup: sentinels, act: faults::switch },
+    Phase { name: "switch", description: "planned Sentinel failovers", setup: sentinels, inject: faults::switch },
     Phase {
         name: "failover",
-        about: "the master is killed, and a replica without the newest events takes over",
+        description: "the master is killed, and a replica without the newest events takes over",
         setup: sentinels,
-        act: faults::failover,
+        inject: faults::failover,
     },
 ];
 
@@ -86,7 +96,7 @@ fn lag(random: &mut Random) -> Setup {
     setup.set("--send-buffer", "4KiB");
     setup.plan.slow = 80;
     setup.plan.lasts = 1000..8000;
-    setup.texts.bytes = 600;
+    setup.workload.bytes = 600;
     setup.rate = random.of(800..2000);
     setup
 }
@@ -94,8 +104,8 @@ fn lag(random: &mut Random) -> Setup {
 fn hops(random: &mut Random) -> Setup {
     let mut setup = Setup::new(random.of(2..4) as usize, Backbone::Volatile);
     (setup.plan.slow, setup.plan.pause, setup.plan.lasts) = (0, 0..4, 5..200);
-    setup.plan.one_life_in = 40;
-    setup.terms.is_lossless = true;
+    setup.plan.one_restart_in = 40;
+    setup.expectations.is_lossless = true;
     setup
 }
 
@@ -108,7 +118,7 @@ fn walk(random: &mut Random) -> Setup {
 fn durable(random: &mut Random) -> Setup {
     let mut setup = Setup::new(random.of(2..4) as usize, Backbone::Durable);
     setup.rate = 300;
-    setup.terms.is_lossless = true;
+    setup.expectations.is_lossless = true;
     setup
 }
 
@@ -116,8 +126,8 @@ fn tail(random: &mut Random) -> Setup {
     let mut setup = Setup::new(random.of(1..4) as usize, Backbone::Volatile);
     setup.allow(&["epoch"]);
     if random.one_in(3) {
-        setup.texts.are_repeated = true;
-        setup.texts.topics.truncate(random.of(1..3) as usize);
+        setup.workload.are_repeated = true;
+        setup.workload.topics.truncate(random.of(1..3) as usize);
     }
     setup
 }
@@ -125,8 +135,8 @@ fn tail(random: &mut Random) -> Setup {
 fn repeat(_: &mut Random) -> Setup {
     let mut setup = Setup::new(2, Backbone::Volatile);
     setup.allow(&["epoch"]);
-    setup.texts.are_repeated = true;
-    setup.texts.topics.truncate(1);
+    setup.workload.are_repeated = true;
+    setup.workload.topics.truncate(1);
     setup
 }
 
@@ -146,7 +156,7 @@ fn trim(random: &mut Random) -> Setup {
 
 fn partition(random: &mut Random) -> Setup {
     let mut setup = Setup::new(random.of(1..4) as usize, Backbone::Replicated);
-    setup.terms.is_lossless = true;
+    setup.expectations.is_lossless = true;
     if random.one_in(4) {
         setup.set("--redis-wait", "1");
     }

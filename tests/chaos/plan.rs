@@ -1,32 +1,32 @@
-//! How the clients of a phase behave: what they subscribe to, how fast they read, when they cut.
+//! The behavior of a phase's clients: their filters, reading speeds, and disconnects.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::id::Id;
-use crate::log::Start;
 use crate::random::Random;
+use crate::recording::Start;
 
 /// The mix of clients of a phase.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub topics: Vec<String>,
     pub clients: usize,
-    /// How many in 100 read slowly, in one way or another.
+    /// Percentage of slow readers of any kind.
     pub slow: u64,
-    /// Milliseconds until a client comes back.
+    /// Milliseconds until a client reconnects.
     pub pause: Range<u64>,
-    /// Milliseconds that a connection lasts.
+    /// Duration of a connection in milliseconds.
     pub lasts: Range<u64>,
-    /// A client comes back on another server each time, and not only now and then.
+    /// A client reconnects to another server each time, instead of occasionally.
     pub always_hops: bool,
-    /// A client that hangs up begins anew once in so many times.
-    pub one_life_in: u64,
+    /// A client that disconnects starts a new subscription with probability 1 / this.
+    pub one_restart_in: u64,
 }
 
-/// One subscription, over all its connections.
+/// One subscription across all its connections.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct Subscription {
     pub filters: Vec<String>,
     pub start: Start,
     pub closes_on_lag: bool,
@@ -37,11 +37,11 @@ pub struct Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speed {
     Fast,
-    /// A small buffer, and few bytes at a time.
+    /// A small receive buffer, and few bytes per read.
     Slow,
-    /// Stops for a while.
+    /// Occasionally stops reading.
     Stops,
-    /// A small buffer, and always some events behind: the server always has bytes that are pending.
+    /// A small receive buffer, and always between `low` and `high` events behind: the server always has pending bytes.
     Trailing {
         low: u64,
         high: u64,
@@ -57,15 +57,15 @@ impl Plan {
             pause: 0..400,
             lasts: 20..3000,
             always_hops: false,
-            one_life_in: 6,
+            one_restart_in: 6,
         }
     }
 
-    /// After how many bytes or how long a connection is cut.
+    /// Picks when the client closes a connection: after a number of bytes, or a duration.
     pub fn cut(&self, random: &mut Random) -> (Option<usize>, Option<Duration>) {
         let lasts = Duration::from_millis(random.of(self.lasts.clone()));
         match random.of(0..8) {
-            // The hello and what follows it are within the first bytes.
+            // Within the hello or the first events.
             0 => (Some(random.of(1..700) as usize), Some(lasts)),
             1..=3 => (Some(random.of(1..60_000) as usize), Some(lasts * 4)),
             _ => (None, Some(lasts)),
@@ -73,8 +73,8 @@ impl Plan {
     }
 }
 
-impl Life {
-    /// Subscribes to everything from the beginning.
+impl Subscription {
+    /// Subscribes to everything, reads fast, and never disconnects.
     pub fn witness() -> Self {
         let start = Start::Live;
         Self { filters: Vec::new(), start, closes_on_lag: false, speed: Speed::Fast, is_witness: true }
@@ -84,7 +84,7 @@ impl Life {
         let start = match random.of(0..12) {
             0..=1 => Start::Earliest,
             2 => Start::Newest(random.of(0..300) as u32),
-            3 => Start::MadeUp(made_up(random, have)),
+            3 => Start::UnknownId(unknown_id(random, have)),
             _ => Start::Live,
         };
         let speed = match random.of(0..3) {
@@ -94,14 +94,14 @@ impl Life {
             _ => Speed::Trailing { low: 30, high: 60 },
         };
         let filters = match speed {
-            // Beside a busy topic a pattern that nothing matches.
+            // A busy topic, and a pattern without events.
             Speed::Trailing { .. } if random.one_in(2) => vec![random.pick(&plan.topics).clone(), "quiet:*".to_owned()],
             _ => filters(random, plan),
         };
         Self { filters, start, closes_on_lag: random.one_in(2), speed, is_witness: false }
     }
 
-    /// The request for a stream after the id `sent`.
+    /// Returns the request for a stream after the id `sent`.
     pub fn request(&self, sent: Option<&str>, as_query: bool) -> String {
         let mut query = format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" });
         if !self.filters.is_empty() {
@@ -118,20 +118,20 @@ impl Life {
     }
 }
 
-/// An id that was never given.
-fn made_up(random: &mut Random, have: Option<Id>) -> String {
+/// Returns an id that the server never issued.
+fn unknown_id(random: &mut Random, have: Option<Id>) -> String {
     match (random.of(0..6), have) {
         (0, _) => "garbage".to_owned(),
         (1, _) => "1-".to_owned(),
         (2, _) => "-7".to_owned(),
         (3, _) => "0-0".to_owned(),
-        // Of the future.
+        // A sequence in the future.
         (_, Some(have)) => Id::new(have.epoch, have.sequence + (1 << 30) + random.of(0..1000)).to_string(),
         (_, None) => "99999999999999999999999-1".to_owned(),
     }
 }
 
-/// Everything, topics, patterns, or both.
+/// Picks no filter, topics, patterns, or both.
 fn filters(random: &mut Random, plan: &Plan) -> Vec<String> {
     let mut filters = Vec::new();
     let kind = random.of(0..5);
@@ -174,7 +174,7 @@ impl Speed {
         }
     }
 
-    /// How many bytes are read now, and how long nothing is read after that.
+    /// Picks how many bytes to read now, and how long to pause afterwards.
     pub fn turn(self, random: &mut Random) -> (usize, Duration) {
         match self {
             Self::Fast => (usize::MAX, Duration::ZERO),

@@ -1,4 +1,4 @@
-//! A TCP proxy between a server and Redis that can hold back either direction, slow down, cut, and lead elsewhere.
+//! A TCP proxy between a server and Redis that can hold back either direction, delay, disconnect, and redirect.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -29,14 +29,14 @@ struct State {
     commands_held: bool,
     replies_held: bool,
     delay: Duration,
-    is_over: bool,
-    /// Counts cuts: a connection of an earlier number is cut.
+    is_closed: bool,
+    /// Number of cuts so far. A connection from before the last cut is closed.
     cuts: u64,
     sockets: Vec<TcpStream>,
 }
 
 impl Proxy {
-    /// A proxy to a port of this machine.
+    /// Starts a proxy to a local port.
     pub fn to(target: u16) -> Result<Self, String> {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
@@ -45,7 +45,7 @@ impl Proxy {
             commands_held: false,
             replies_held: false,
             delay: Duration::ZERO,
-            is_over: false,
+            is_closed: false,
             cuts: 0,
             sockets: Vec::new(),
         };
@@ -53,7 +53,7 @@ impl Proxy {
         let accepting = control.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if accepting.state.lock().unwrap().is_over {
+                if accepting.state.lock().unwrap().is_closed {
                     return;
                 }
                 accepting.connect(client);
@@ -67,7 +67,7 @@ impl Proxy {
         self.control.changed.notify_all();
     }
 
-    /// Holds back what goes in one direction, or lets it go.
+    /// Holds back the data of one direction, or releases it.
     pub fn hold(&self, direction: Direction, is_held: bool) {
         self.change(|state| match direction {
             Direction::Commands => state.commands_held = is_held,
@@ -75,12 +75,12 @@ impl Proxy {
         });
     }
 
-    /// Delays each piece of data.
+    /// Delays each read of data.
     pub fn slow_down(&self, delay: Duration) {
         self.change(|state| state.delay = delay);
     }
 
-    /// Cuts all connections. What is held back is lost.
+    /// Closes all connections. Data that is held back is lost.
     pub fn cut(&self) {
         self.change(|state| {
             state.cuts += 1;
@@ -90,12 +90,12 @@ impl Proxy {
         });
     }
 
-    /// Leads new connections to another port.
-    pub fn lead_to(&self, target: u16) {
+    /// Directs new connections to another port.
+    pub fn redirect_to(&self, target: u16) {
         self.change(|state| state.target = target);
     }
 
-    /// Nothing is wrong any more.
+    /// Releases held data and removes the delay.
     pub fn heal(&self) {
         self.change(|state| {
             (state.commands_held, state.replies_held, state.delay) = (false, false, Duration::ZERO);
@@ -105,9 +105,9 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.change(|state| state.is_over = true);
+        self.change(|state| state.is_closed = true);
         self.cut();
-        // Wakes the thread that accepts.
+        // Unblocks the accepting thread.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }

@@ -1,4 +1,4 @@
-//! Publishers: single events, arrays and lines, on all servers, each with what it was told.
+//! Publishers: they send single events, arrays and NDJSON to all servers, and record each response.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -9,42 +9,53 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::exchange::{self, Reply};
+use crate::http::{self, Reply};
 use crate::id::Id;
-use crate::log::{Answer, Rest};
 use crate::random::Random;
+use crate::recording::{Answer, Unpublished};
 use crate::shared::Shared;
 
-/// What is published.
+/// The events of a phase's publishers.
 #[derive(Clone, Debug)]
-pub struct Texts {
+pub struct Workload {
     pub topics: Vec<String>,
-    /// All events of a topic are the same.
+    /// All events of a topic are identical.
     pub are_repeated: bool,
     /// The most bytes of an event.
     pub bytes: u64,
     /// The most events of a request.
     pub batch: u64,
-    /// How long an answer is waited for.
-    pub patience: Duration,
+    /// Time limit for a response.
+    pub timeout: Duration,
+}
+
+/// The formats of a publish request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Object,
+    Text,
+    Array,
+    Ndjson,
+    /// NDJSON whose second half is sent late.
+    SlowNdjson,
 }
 
 struct Publisher {
     name: String,
     shared: Arc<Shared>,
-    texts: Texts,
+    workload: Workload,
     random: Random,
     count: u64,
     connection: Option<(usize, u64, TcpStream)>,
 }
 
 /// Starts `count` publishers that share the phase's rate. They end with the phase.
-pub fn start(shared: &Arc<Shared>, texts: &Texts, random: &mut Random, count: usize) -> Vec<JoinHandle<()>> {
+pub fn start(shared: &Arc<Shared>, workload: &Workload, random: &mut Random, count: usize) -> Vec<JoinHandle<()>> {
     let spawn = |number| {
         let mut publisher = Publisher {
             name: format!("p{number}"),
             shared: shared.clone(),
-            texts: texts.clone(),
+            workload: workload.clone(),
             random: random.fork(),
             count: 0,
             connection: None,
@@ -57,13 +68,13 @@ pub fn start(shared: &Arc<Shared>, texts: &Texts, random: &mut Random, count: us
 impl Publisher {
     fn run(&mut self, publishers: u64) {
         let mut next = Instant::now();
-        while !self.shared.is_over.load(Ordering::Relaxed) {
+        while !self.shared.has_ended.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now < next {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            // Counted before it looks whether to publish: once publishing has ended and none is counted, none begins.
+            // Counted before the check: once publishing has stopped and the count is 0, no request begins.
             self.shared.requests.fetch_add(1, Ordering::SeqCst);
             let is_publishing = self.shared.is_publishing.load(Ordering::SeqCst);
             let events = if is_publishing { self.publish() } else { 0 };
@@ -77,17 +88,17 @@ impl Publisher {
         }
     }
 
-    /// Publishes something; returns how many events that were to be.
+    /// Sends one request, and returns the number of its events.
     fn publish(&mut self) -> u64 {
         let servers = self.shared.servers.lock().unwrap().len() as u64;
         let server = self.random.of(0..servers) as usize;
-        let kind = self.random.of(0..4);
-        let count = if kind < 2 { 1 } else { self.random.of(1..self.texts.batch + 1) };
+        let format = self.random_format();
+        let is_single = matches!(format, Format::Object | Format::Text);
+        let count = if is_single { 1 } else { self.random.of(1..self.workload.batch + 1) };
         let events: Vec<(String, String)> = (0..count).map(|_| self.event()).collect();
-        let is_slow = kind == 3 && self.random.one_in(8);
-        let (shared, patience) = (self.shared.clone(), self.texts.patience);
-        let Some(answer) = send(&shared, &mut self.connection, server, kind, is_slow, &events, patience) else {
-            // Nothing listens there.
+        let (shared, timeout) = (self.shared.clone(), self.workload.timeout);
+        let Some(answer) = send(&shared, &mut self.connection, server, format, &events, timeout) else {
+            // The server is stopped.
             std::thread::sleep(Duration::from_millis(5));
             return 0;
         };
@@ -95,16 +106,26 @@ impl Publisher {
         count
     }
 
+    fn random_format(&mut self) -> Format {
+        match self.random.of(0..4) {
+            0 => Format::Object,
+            1 => Format::Text,
+            2 => Format::Array,
+            _ if self.random.one_in(8) => Format::SlowNdjson,
+            _ => Format::Ndjson,
+        }
+    }
+
     fn event(&mut self) -> (String, String) {
         // Some topics are busier than others.
-        let most = self.texts.topics.len() as u64;
-        let place = self.random.of(0..most).min(self.random.of(0..most));
-        let topic = self.texts.topics[place as usize].clone();
-        if self.texts.are_repeated {
+        let most = self.workload.topics.len() as u64;
+        let number = self.random.of(0..most).min(self.random.of(0..most));
+        let topic = self.workload.topics[number as usize].clone();
+        if self.workload.are_repeated {
             return (topic, "always the same".to_owned());
         }
         self.count += 1;
-        let length = self.random.of(0..self.texts.bytes) as usize;
+        let length = self.random.of(0..self.workload.bytes) as usize;
         let mut text = format!("{}-{} {}", self.name, self.count, "x".repeat(length));
         if self.random.one_in(8) {
             text.push_str("\nsecond line\n");
@@ -113,38 +134,37 @@ impl Publisher {
     }
 }
 
-/// Publishes `text` on one server; returns its id if it is acknowledged.
+/// Publishes `text` on one server, and returns its id if it is acknowledged.
 pub fn publish_one(shared: &Shared, server: usize, topic: &str, text: &str) -> Option<Id> {
     let events = [(topic.to_owned(), text.to_owned())];
-    let answer = send(shared, &mut None, server, 0, false, &events, Duration::from_secs(5))?;
+    let answer = send(shared, &mut None, server, Format::Object, &events, Duration::from_secs(5))?;
     let id = answer.ids.map(|ids| ids.0);
     shared.answers.lock().unwrap().push(answer);
     id
 }
 
-/// Sends a request; None when there is no server that it could have been sent to.
+/// Sends a request, and returns the response. Returns `None` if the request cannot have reached a server.
 fn send(
     shared: &Shared,
     connection: &mut Option<(usize, u64, TcpStream)>,
     server: usize,
-    kind: u64,
-    is_slow: bool,
+    format: Format,
     events: &[(String, String)],
-    patience: Duration,
+    timeout: Duration,
 ) -> Option<Answer> {
     let place = shared.place(server);
     let address = place.address?;
     if connection.as_ref().is_none_or(|(to, generation, _)| (*to, *generation) != (server, place.generation)) {
-        *connection = Some((server, place.generation, exchange::connect(address).ok()?));
+        *connection = Some((server, place.generation, http::connect(address).ok()?));
     }
     let contents = {
         let mut known = shared.contents.lock().unwrap();
         events.iter().map(|(topic, text)| known.number(topic, text)).collect()
     };
-    shared.begins_to_publish(events.len());
-    let socket = &mut connection.as_mut().expect("it was made").2;
-    let request = request(kind, events);
-    // Now and then the last lines come later than the first.
+    shared.publish_started(events.len());
+    let socket = &mut connection.as_mut().expect("connected above").2;
+    let request = request(format, events);
+    let is_slow = format == Format::SlowNdjson;
     let (first, last) = if is_slow { request.split_at(request.len() / 2) } else { (&request[..], "") };
     let sent = socket.write_all(first.as_bytes()).and_then(|()| {
         if is_slow {
@@ -153,39 +173,46 @@ fn send(
         socket.write_all(last.as_bytes())
     });
     let sent = sent.map_err(|error| error.to_string());
-    let outcome = sent.and_then(|()| exchange::receive(socket, patience));
-    let is_ndjson = kind == 3;
-    let (rest, text) = (Rest::Unknown, String::new());
-    let mut answer =
-        Answer { at: 0, server, is_ndjson, contents, published: 0, ids: None, rest, has_retry_after: false, text };
+    let outcome = sent.and_then(|()| http::receive(socket, timeout));
+    let mut answer = Answer {
+        at: 0,
+        server,
+        is_ndjson: matches!(format, Format::Ndjson | Format::SlowNdjson),
+        contents,
+        published: 0,
+        ids: None,
+        unpublished: Unpublished::Unknown,
+        has_retry_after: false,
+        text: String::new(),
+    };
     match outcome {
-        Ok(reply) => understand(&mut answer, &reply),
+        Ok(reply) => read_reply(&mut answer, &reply),
         Err(error) => answer.text = error,
     }
     if answer.published == 0 {
-        // It may answer later: the next request needs a connection of its own.
+        // The response may still arrive: the next request needs a new connection.
         *connection = None;
     }
     answer.at = shared.now();
     if let Some((first, last)) = answer.ids {
-        shared.saw(first);
-        shared.saw(last);
+        shared.note_id(first);
+        shared.note_id(last);
     }
-    shared.has_published(answer.published);
+    shared.publish_acknowledged(answer.published);
     Some(answer)
 }
 
-fn request(kind: u64, events: &[(String, String)]) -> String {
+fn request(format: Format, events: &[(String, String)]) -> String {
     let object = |(topic, text): &(String, String)| json!({"topic": topic, "event": topic, "text": text}).to_string();
     let (topic, text) = &events[0];
-    let (path, media, body) = match kind {
-        0 => ("/publish".to_owned(), "application/json", object(&events[0])),
-        1 => (format!("/publish/{topic}?event={topic}"), "text/plain", text.clone()),
-        2 => {
+    let (path, media, body) = match format {
+        Format::Object => ("/publish".to_owned(), "application/json", object(&events[0])),
+        Format::Text => (format!("/publish/{topic}?event={topic}"), "text/plain", text.clone()),
+        Format::Array => {
             let objects: Vec<_> = events.iter().map(object).collect();
             ("/publish".to_owned(), "application/json", format!("[{}]", objects.join(",")))
         }
-        _ => {
+        Format::Ndjson | Format::SlowNdjson => {
             let lines: String = events.iter().map(|event| object(event) + "\n").collect();
             ("/publish".to_owned(), "application/x-ndjson", lines)
         }
@@ -196,7 +223,7 @@ fn request(kind: u64, events: &[(String, String)]) -> String {
     )
 }
 
-fn understand(answer: &mut Answer, reply: &Reply) {
+fn read_reply(answer: &mut Answer, reply: &Reply) {
     let Reply { status, ref body, has_retry_after } = *reply;
     answer.has_retry_after = has_retry_after;
     let value: Value = serde_json::from_str(body).unwrap_or_default();
@@ -210,9 +237,9 @@ fn understand(answer: &mut Answer, reply: &Reply) {
     answer.published = value["published"].as_u64().map_or(all, |published| published as usize);
     let detail = value["detail"].as_str().unwrap_or(body);
     let is_certain = (400..500).contains(&status) || detail.contains("nothing was published");
-    answer.rest = if is_certain { Rest::Never } else { Rest::Unknown };
+    answer.unpublished = if is_certain { Unpublished::Never } else { Unpublished::Unknown };
     if status == 200 && answer.published < answer.contents.len() {
-        answer.rest = Rest::Never;
+        answer.unpublished = Unpublished::Never;
     }
     answer.text = format!("{status} {detail}").chars().take(300).collect();
 }

@@ -1,8 +1,7 @@
-//! Random numbers that a seed decides: SplitMix64, which has no state but a counter.
+//! A seeded random number generator: SplitMix64, whose only state is a counter.
 
 use std::ops::Range;
 
-/// A source of numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -11,7 +10,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Another source, decided by this one.
+    /// Derives an independent generator.
     pub fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -24,12 +23,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number of a range that is not empty.
+    /// Returns a number within a non-empty range.
     pub fn of(&mut self, range: Range<u64>) -> u64 {
         range.start + self.next() % (range.end - range.start)
     }
 
-    /// True once in `n` times.
+    /// Returns true with probability 1/`n`.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.next().is_multiple_of(n)
     }

@@ -1,4 +1,4 @@
-//! A `redis-server` of the test's own: a master, a replica, or a Sentinel.
+//! A `redis-server` process: a master, a replica, or a Sentinel.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::child::{PATIENCE, Process, until};
+use crate::process::{Process, TIMEOUT, until};
 
 pub struct Redis {
     process: Option<Process>,
@@ -25,11 +25,11 @@ impl Redis {
         let port = port.map_err(|error| error.to_string())?.port();
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let mut redis = Self { process: None, port, directory, args, starts: 0 };
-        redis.start_again()?;
+        redis.restart()?;
         Ok(redis)
     }
 
-    /// Starts a Sentinel that decides alone which Redis is the master `main`.
+    /// Starts a Sentinel that monitors the master `main` on port `master`.
     pub fn sentinel(directory: &Path, name: &str, master: u16, quorum: u32) -> Result<Self, String> {
         let home = directory.join(name);
         std::fs::create_dir_all(&home).map_err(|error| error.to_string())?;
@@ -42,25 +42,25 @@ impl Redis {
         Self::start(directory, name, &[file.to_str().ok_or("a path")?, "--sentinel"])
     }
 
-    /// Starts it with the data that it had.
-    pub fn start_again(&mut self) -> Result<(), String> {
+    /// Starts the process with the data that is on disk.
+    pub fn restart(&mut self) -> Result<(), String> {
         self.starts += 1;
         let mut command = Command::new("redis-server");
         command.args(&self.args).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.arg("--dir").arg(&self.directory);
         let log = self.directory.join(format!("log.{}", self.starts));
         self.process = Some(Process::start(&mut command, &log)?);
-        // It may listen and still load what it had.
-        until("redis-server answers", PATIENCE, || self.command(&["PING"]).ok().filter(|pong| pong.contains("PONG")))?;
+        // It listens before it has loaded its data.
+        until("redis-server answers", TIMEOUT, || self.command(&["PING"]).ok().filter(|pong| pong.contains("PONG")))?;
         Ok(())
     }
 
-    /// Ends it at once.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// What a command returns, as lines.
+    /// Sends a command, and returns the reply as lines.
     pub fn command(&self, words: &[&str]) -> Result<String, String> {
         command(self.port, words)
     }
@@ -68,12 +68,11 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // A stopped process is killed all the same.
         self.kill();
     }
 }
 
-/// Sends one command to the Redis at `port`.
+/// Sends one command to the Redis at `port`, and returns the reply as lines.
 pub fn command(port: u16, words: &[&str]) -> Result<String, String> {
     let send = || -> std::io::Result<String> {
         let mut socket = TcpStream::connect(("127.0.0.1", port))?;

@@ -1,26 +1,26 @@
-//! Runs phases, and judges what was recorded.
+//! Runs a phase and checks its recording.
 
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::child::{PATIENCE, until};
-use crate::log::{Line, Millis, Recording};
 use crate::order::Order;
 use crate::phases::Phase;
+use crate::process::{TIMEOUT, until};
 use crate::random::Random;
+use crate::recording::{Line, Millis, Recording};
 use crate::violation::{Place, Violation};
 use crate::world::{self, World};
-use crate::{checker, crowd, ledger, publisher};
+use crate::{acknowledgements, checker, publisher, readers};
 
-/// How long readers may take to reach the last events once all faults have ended.
+/// Time limit for readers to reach the last events after the last fault.
 const LIVENESS: Duration = Duration::from_secs(40);
 
-/// After this long without all readers the last events are published anew: a failover may have lost them.
+/// Time after which the last events are published again, because a failover may have lost them.
 const AGAIN: Duration = Duration::from_secs(6);
 
-/// What a phase did.
+/// Statistics of phases.
 #[derive(Default)]
 pub struct Totals {
     pub events: usize,
@@ -28,14 +28,14 @@ pub struct Totals {
     pub connections: usize,
     pub gaps: usize,
     pub epochs: usize,
-    /// How long each resume on another server took until its hello, in milliseconds.
+    /// Time of each resume on another server, from connecting to the hello, in milliseconds.
     pub hops: Vec<u32>,
 }
 
-/// Runs a phase for about `length`: what was recorded, and what is wrong with it.
+/// Runs a phase for about `length`, and returns its recording and violations.
 ///
 /// # Errors
-/// When the world itself fails.
+/// When the processes of the test itself fail.
 pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Order, Vec<Violation>), String> {
     let mut random = Random::new(seed);
     let setup = (phase.setup)(&mut random);
@@ -43,26 +43,27 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
     let mut world = World::start(&setup, &directory, random.fork())?;
     let shared = world.shared.clone();
     shared.rate.store(setup.rate, Ordering::Relaxed);
-    let readers = crowd::start(shared.clone(), setup.plan.clone(), random.fork());
-    let publishers = publisher::start(&shared, &setup.texts, &mut random, 3);
+    let readers = readers::start(shared.clone(), setup.plan.clone(), random.fork());
+    let publishers = publisher::start(&shared, &setup.workload, &mut random, 3);
     shared.is_publishing.store(true, Ordering::Relaxed);
     world.end = Instant::now() + length;
-    let acted = (phase.act)(&mut world);
-    let calmed = acted.and_then(|()| calm(&mut world, setup.texts.topics.as_slice()));
-    shared.is_over.store(true, Ordering::Relaxed);
+    let injected = (phase.inject)(&mut world);
+    let settled = injected.and_then(|()| settle(&mut world, setup.workload.topics.as_slice()));
+    shared.has_ended.store(true, Ordering::Relaxed);
     let clients = readers.join().map_err(|_| "the readers panicked")?;
     for publisher in publishers {
         publisher.join().map_err(|_| "a publisher panicked")?;
     }
-    let mut violations = calmed?;
+    let mut violations = settled?;
     for violation in &mut violations {
         if let Place::Client(client, line) = &mut violation.place {
             *line = clients[*client].len().saturating_sub(1);
         }
     }
     let (contents, answers) = (take(&mut *shared.contents.lock().unwrap()), take(&mut *shared.answers.lock().unwrap()));
-    let recording = Recording { terms: setup.terms, contents, clients, answers, faults: take(&mut world.faults) };
-    let order = judge(&recording, &mut violations);
+    let recording =
+        Recording { expectations: setup.expectations, contents, clients, answers, faults: take(&mut world.faults) };
+    let order = check(&recording, &mut violations);
     drop(world);
     if violations.is_empty() {
         let _ = std::fs::remove_dir_all(directory);
@@ -72,27 +73,27 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
     Ok((recording, order, violations))
 }
 
-/// Judges a recording.
-pub fn judge(recording: &Recording, violations: &mut Vec<Violation>) -> Order {
+/// Checks a recording, and returns its order of events.
+pub fn check(recording: &Recording, violations: &mut Vec<Violation>) -> Order {
     let order = Order::of(recording, violations);
-    checker::judge(recording, &order, violations);
-    ledger::judge(recording, &order, violations);
+    checker::check(recording, &order, violations);
+    acknowledgements::check(recording, &order, violations);
     order
 }
 
-/// Ends all faults, publishes a last event of each topic, and waits until every reader is there.
-fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> {
+/// Ends all faults, publishes a last event on each topic, and waits until every reader has received it.
+fn settle(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> {
     let shared = world.shared.clone();
     shared.is_publishing.store(false, Ordering::SeqCst);
-    shared.is_calm.store(true, Ordering::Relaxed);
+    shared.is_settling.store(true, Ordering::Relaxed);
     let mut violations = Vec::new();
     if let Err(error) = world.heal() {
         violations.push(Violation::of_world("not-ready", error));
         return Ok(violations);
     }
-    // Otherwise an event could follow the last ones.
+    // Otherwise other events could follow the last ones.
     let is_quiet = || (shared.requests.load(Ordering::SeqCst) == 0).then_some(());
-    until("all publishers have an answer", PATIENCE, is_quiet)?;
+    until("all publishers have a response", TIMEOUT, is_quiet)?;
     let deadline = Instant::now() + LIVENESS;
     let mut round = 0;
     while Instant::now() < deadline {
@@ -106,7 +107,7 @@ fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> 
             }
         }
         if goals.len() < topics.len() {
-            world.rest(50, 100);
+            world.wait(50, 100);
             continue;
         }
         *shared.behind.lock().unwrap() = vec![usize::MAX];
@@ -118,10 +119,10 @@ fn calm(world: &mut World, topics: &[String]) -> Result<Vec<Violation>, String> 
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        world.fault("the last events are published anew");
+        world.fault("the last events are published again");
     }
     for reader in shared.behind.lock().unwrap().iter() {
-        let text = format!("{LIVENESS:?} after all faults this reader has not had the last events");
+        let text = format!("this reader has not received the last events {LIVENESS:?} after the last fault");
         violations.push(Violation::of_client("liveness", *reader, usize::MAX, None, text));
     }
     Ok(violations)
@@ -143,7 +144,7 @@ impl Totals {
     }
 }
 
-/// The resumes of a client on another server than before, each until its hello.
+/// Returns the time of each resume on another server, from connecting to the hello.
 fn hops(lines: &[(Millis, Line)]) -> Vec<u32> {
     let (mut server, mut began, mut hops) = (None, None, Vec::new());
     for (at, line) in lines {
@@ -160,13 +161,13 @@ fn hops(lines: &[(Millis, Line)]) -> Vec<u32> {
     hops
 }
 
-/// So many in 1000 took at most this long.
+/// Returns the value at `permille` of the sorted times.
 pub fn percentile(times: &mut [u32], permille: usize) -> u32 {
     times.sort_unstable();
     times.get((times.len() * permille / 1000).min(times.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
-/// The violations, those of each rule together, each with the trace of the first.
+/// Counts the violations of each rule, followed by the trace of each rule's first violation.
 pub fn report(recording: &Recording, order: &Order, violations: &[Violation]) -> String {
     let mut rules: BTreeMap<&str, Vec<&Violation>> = BTreeMap::new();
     for violation in violations {

@@ -1,4 +1,4 @@
-//! `fanline serve` as a process that can be ended and started again.
+//! A `fanline serve` process that can be stopped and restarted.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::child::{PATIENCE, Process, until};
-use crate::exchange;
+use crate::http;
+use crate::process::{Process, TIMEOUT, until};
 
-/// The preloaded library that shifts clocks, as Debian's package faketime installs it.
+/// The library that replaces the clock, where Debian's package faketime installs it.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// The program under test: FANLINE_BIN, or what cargo built.
+/// The program under test: `FANLINE_BIN`, or the one that cargo built.
 pub fn program() -> PathBuf {
     let built = option_env!("CARGO_BIN_EXE_fanline");
     let program = std::env::var_os("FANLINE_BIN").or(built.map(Into::into));
     program.expect("FANLINE_BIN names the program to test").into()
 }
 
-/// Whether the program has a setting: the first version lacks some.
+/// Whether the program has this setting. Older releases lack some.
 pub fn has_setting(name: &str) -> bool {
     static HELP: OnceLock<String> = OnceLock::new();
     let help = HELP.get_or_init(|| {
@@ -41,12 +41,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that is not started yet. Its logs are at `log`, numbered.
+    /// Describes a server without starting it. Each start writes its own log, `log` with a number.
     pub fn new(args: Vec<String>, log: PathBuf, has_pinned_clock: bool) -> Self {
         Self { args, log, starts: 0, has_pinned_clock, process: None, address: None }
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the server, and waits until it listens.
     pub fn start(&mut self) -> Result<SocketAddr, String> {
         self.starts += 1;
         let log = self.log.with_extension(format!("{}.log", self.starts));
@@ -61,15 +61,15 @@ impl Server {
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
         }
         let mut process = Process::start(&mut command, &log)?;
-        let found = until("the server listens", PATIENCE, || {
-            let written = process.written();
-            let address = written
+        let listening = until("the server listens", TIMEOUT, || {
+            let output = process.output();
+            let address = output
                 .split("listening on http://")
                 .nth(1)
                 .and_then(|rest| rest.split(['"', ' ']).next()?.parse().ok());
-            address.map(Ok).or_else(|| process.has_ended().then_some(Err(written)))
+            address.map(Ok).or_else(|| process.has_exited().then_some(Err(output)))
         })?;
-        let address = found.map_err(|log| format!("the server does not start: {log}"))?;
+        let address = listening.map_err(|log| format!("the server did not start: {log}"))?;
         self.process = Some(process);
         self.address = Some(address);
         Ok(address)
@@ -81,7 +81,7 @@ impl Server {
         }
     }
 
-    /// Ends it as an operator does.
+    /// Stops the server with SIGTERM.
     pub fn stop(&mut self) -> Result<(), String> {
         if let Some(mut process) = self.process.take() {
             process.signal(Signal::TERM);
@@ -91,21 +91,21 @@ impl Server {
         Ok(())
     }
 
-    /// Ends it at once.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         (self.process, self.address) = (None, None);
     }
 
-    /// Whether it ended although nothing ended it.
-    pub fn has_crashed(&mut self) -> Option<String> {
+    /// Returns the log if the server exited on its own.
+    pub fn crash_log(&mut self) -> Option<String> {
         let process = self.process.as_mut()?;
-        process.has_ended().then(|| process.written())
+        process.has_exited().then(|| process.output())
     }
 
-    /// Whether `/health/ready` says so.
+    /// Whether `/health/ready` returns 200.
     pub fn is_ready(&self) -> bool {
         let Some(address) = self.address else { return false };
         let request = "GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        exchange::once(address, request, Duration::from_secs(2)).is_ok_and(|reply| reply.status == 200)
+        http::request(address, request, Duration::from_secs(2)).is_ok_and(|reply| reply.status == 200)
     }
 }

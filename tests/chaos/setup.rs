@@ -1,22 +1,22 @@
-//! What a phase's world is made of.
+//! The configuration of a phase: servers, backbone, clients, publishers, and what they permit.
 
 use std::time::Duration;
 
-use crate::log::Terms;
 use crate::plan::Plan;
-use crate::publisher::Texts;
+use crate::publisher::Workload;
 use crate::random::Random;
+use crate::recording::Expectations;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backbone {
     None,
-    /// Redis that has on the disk what it acknowledges.
+    /// Redis that writes to disk before it acknowledges.
     Durable,
-    /// Redis without a file, unless a phase has it save one.
+    /// Redis without persistence, unless a phase sends SAVE.
     Volatile,
-    /// The same with a replica.
+    /// As `Volatile`, with a replica.
     Replicated,
-    /// The same, and so many Sentinels.
+    /// As `Replicated`, with this many Sentinels.
     Sentinels(u32),
 }
 
@@ -25,43 +25,51 @@ pub struct Setup {
     pub servers: usize,
     pub backbone: Backbone,
     pub has_pinned_clock: bool,
-    /// Settings of the servers, besides those of the backbone.
+    /// Server arguments, besides those for the backbone.
     pub args: Vec<String>,
     pub plan: Plan,
-    pub texts: Texts,
+    pub workload: Workload,
     pub rate: u64,
-    pub terms: Terms,
+    pub expectations: Expectations,
 }
 
 impl Setup {
-    /// One server or several, with rings that hold more than a phase publishes.
+    /// Servers whose rings hold more than a phase publishes.
     pub fn new(servers: usize, backbone: Backbone) -> Self {
         let topics = ["a", "log", "b:1", "b:2", "zz:1"];
         let plan = Plan::new(&topics);
-        let texts = Texts {
+        let workload = Workload {
             topics: plan.topics.clone(),
             are_repeated: false,
             bytes: 300,
             batch: 20,
-            patience: Duration::from_secs(4),
+            timeout: Duration::from_secs(4),
         };
         let args = Vec::new();
-        let mut setup =
-            Self { servers, backbone, has_pinned_clock: false, args, plan, texts, rate: 600, terms: Terms::default() };
+        let mut setup = Self {
+            servers,
+            backbone,
+            has_pinned_clock: false,
+            args,
+            plan,
+            workload,
+            rate: 600,
+            expectations: Expectations::default(),
+        };
         setup.rings(100_000, 200_000);
-        setup.terms.reasons.clear();
+        setup.expectations.reasons.clear();
         setup
     }
 
-    /// Sets how many events the servers keep, of each topic and of all.
+    /// Sets the sizes of the servers' rings: events per topic, and of all topics.
     pub fn rings(&mut self, history: u64, firehose: u64) {
         self.args = [("--history", history), ("--firehose-history", firehose)]
             .into_iter()
             .flat_map(|(name, events)| [name.to_owned(), events.to_string()])
             .collect();
         self.set("--history-bytes", "1GiB");
-        // A ring may give some events more than it has to.
-        self.terms.smallest_ring = history.min(firehose) * 3 / 4;
+        // A ring may evict slightly before it is full.
+        self.expectations.smallest_ring = history.min(firehose) * 3 / 4;
         self.allow(&["evicted", "lagged"]);
     }
 
@@ -69,16 +77,16 @@ impl Setup {
         self.args.extend([name.to_owned(), value.to_owned()]);
     }
 
-    /// Gaps for these reasons may come.
+    /// Allows gaps for these reasons.
     pub fn allow(&mut self, reasons: &[&'static str]) {
         for reason in reasons {
-            if !self.terms.reasons.contains(reason) {
-                self.terms.reasons.push(reason);
+            if !self.expectations.reasons.contains(reason) {
+                self.expectations.reasons.push(reason);
             }
         }
     }
 
-    /// Rings that hold everything, or so few events that readers are overrun.
+    /// Picks large rings, or rings so small that readers lag.
     pub fn any_rings(&mut self, random: &mut Random) {
         match random.of(0..3) {
             0 => {}

@@ -1,4 +1,4 @@
-//! What readers, publishers and the phase share while it lasts.
+//! The state that readers, publishers and the running phase share.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::id::Id;
-use crate::log::{Answer, Contents, Millis};
+use crate::recording::{Answer, Contents, Millis};
 
-/// Where a server is now.
+/// The current address of a server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     pub address: Option<SocketAddr>,
-    /// Counts starts and stops. It changes before a server is stopped, so that a connection that ends although this is
-    /// the same was ended by a healthy server.
+    /// Number of starts and stops. It changes before a server is stopped: if a connection ends without a change of this
+    /// number, a healthy server has closed it.
     pub generation: u64,
 }
 
@@ -23,21 +23,21 @@ pub struct Shared {
     pub contents: Mutex<Contents>,
     pub servers: Mutex<Vec<Place>>,
     pub answers: Mutex<Vec<Answer>>,
-    /// The largest sequence of each epoch that was seen.
+    /// The largest observed sequence of each epoch.
     heads: Mutex<HashMap<u64, u64>>,
-    /// Events whose publication began, and that were not acknowledged.
+    /// Events in publish requests without an acknowledgement.
     unacknowledged: AtomicI64,
-    /// Requests of publishers that are not answered.
+    /// Publish requests in progress.
     pub requests: AtomicU64,
-    /// Events a second, over all publishers.
+    /// Events per second of all publishers together.
     pub rate: AtomicU64,
     pub is_publishing: AtomicBool,
-    /// Readers read as fast as they can, and cut nothing.
-    pub is_calm: AtomicBool,
-    pub is_over: AtomicBool,
-    /// The last event of each topic, which every reader has to reach.
+    /// Readers read at full speed and do not disconnect.
+    pub is_settling: AtomicBool,
+    pub has_ended: AtomicBool,
+    /// The last event of each topic, which every reader must reach.
     pub goals: Mutex<Option<Vec<(String, Id)>>>,
-    /// Readers that have not reached it.
+    /// Readers that have not reached their goals.
     pub behind: Mutex<Vec<usize>>,
 }
 
@@ -53,8 +53,8 @@ impl Shared {
             requests: AtomicU64::new(0),
             rate: AtomicU64::new(500),
             is_publishing: AtomicBool::new(false),
-            is_calm: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
+            is_settling: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             goals: Mutex::new(None),
             behind: Mutex::default(),
         })
@@ -68,39 +68,39 @@ impl Shared {
         self.servers.lock().unwrap()[server]
     }
 
-    /// Notes that a server is elsewhere, or about to be stopped.
-    pub fn moved(&self, server: usize, address: Option<SocketAddr>) {
+    /// Records a server's new address, or `None` before it is stopped.
+    pub fn set_address(&self, server: usize, address: Option<SocketAddr>) {
         let mut servers = self.servers.lock().unwrap();
         servers[server].generation += 1;
         servers[server].address = address;
     }
 
-    /// Notes that an event with this id was seen.
-    pub fn saw(&self, id: Id) {
+    /// Records that an event with this id was observed.
+    pub fn note_id(&self, id: Id) {
         let mut heads = self.heads.lock().unwrap();
         let head = heads.entry(id.epoch).or_insert(0);
         *head = (*head).max(id.sequence);
     }
 
-    pub fn begins_to_publish(&self, events: usize) {
+    pub fn publish_started(&self, events: usize) {
         self.unacknowledged.fetch_add(events as i64, Ordering::SeqCst);
     }
 
-    /// Publishers were told that events are published, and [`Shared::saw`] their ids.
-    pub fn has_published(&self, events: usize) {
+    /// Call after [`Shared::note_id`] for the acknowledged ids.
+    pub fn publish_acknowledged(&self, events: usize) {
         self.unacknowledged.fetch_sub(events as i64, Ordering::SeqCst);
     }
 
-    /// How many events were seen after `id`.
-    pub fn seen_after(&self, id: Id) -> Option<u64> {
+    /// Returns the number of sequences observed after `id`, if its epoch is known.
+    pub fn events_seen_after(&self, id: Id) -> Option<u64> {
         let head = *self.heads.lock().unwrap().get(&id.epoch)?;
         Some(head.saturating_sub(id.sequence))
     }
 
-    /// How many events there can be after `id` at most: what may be published, and was not seen, counts.
-    pub fn at_most_after(&self, id: Id) -> Option<u64> {
-        // Before the heads: what is acknowledged in between is counted twice, not missed.
+    /// Returns an upper bound of the number of events after `id`: events that may be published count, observed or not.
+    pub fn max_events_after(&self, id: Id) -> Option<u64> {
+        // Read before the heads: an event that is acknowledged in between counts twice instead of not at all.
         let unacknowledged = self.unacknowledged.load(Ordering::SeqCst).max(0) as u64;
-        Some(self.seen_after(id)? + unacknowledged)
+        Some(self.events_seen_after(id)? + unacknowledged)
     }
 }

@@ -1,20 +1,20 @@
-//! A broken promise, and the trace that shows it.
+//! A violation of a rule, and the trace that shows it.
 
 use std::fmt::Write as _;
 
 use crate::id::Id;
-use crate::log::Recording;
 use crate::order::Order;
+use crate::recording::{Line, Recording};
 
-/// How many lines of a client's log are shown.
+/// Lines of a client's log in a trace.
 const LINES: usize = 12;
 
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which promise, in a word.
+    /// The violated rule; `--ignore` takes this name.
     pub rule: &'static str,
     pub place: Place,
-    /// The id that it is about.
+    /// The affected id.
     pub id: Option<Id>,
     pub text: String,
 }
@@ -23,7 +23,7 @@ pub struct Violation {
 pub enum Place {
     /// A client, and a line of its log.
     Client(usize, usize),
-    /// An answer to a publisher.
+    /// A response to a publisher.
     Answer(usize),
     World,
 }
@@ -41,7 +41,7 @@ impl Violation {
         Self { rule, place: Place::World, id: None, text }
     }
 
-    /// When it showed, in milliseconds of the phase.
+    /// Returns the time of the violation, in milliseconds of the phase.
     pub fn at(&self, recording: &Recording) -> Option<u32> {
         match self.place {
             Place::Client(client, line) => Some(recording.clients[client].get(line)?.0),
@@ -50,7 +50,7 @@ impl Violation {
         }
     }
 
-    /// The end of the client's log up to the violation, the events around the id, and the faults before it.
+    /// Returns the end of the client's log up to the violation, the events around the id, and the faults before it.
     pub fn trace(&self, recording: &Recording, order: &Order) -> String {
         let mut trace = format!("{}: {}\n", self.rule, self.text);
         let at = self.at(recording).unwrap_or(u32::MAX);
@@ -59,17 +59,16 @@ impl Violation {
                 let _ = writeln!(trace, "  client {client}:");
                 let lines = &recording.clients[client];
                 let from = (line + 1).saturating_sub(LINES);
-                let begin = lines[..from].iter().rposition(|(_, line)| matches!(line, crate::log::Line::Begin { .. }));
-                let connect =
-                    lines[..from].iter().rposition(|(_, line)| matches!(line, crate::log::Line::Connect { .. }));
+                let begin = lines[..from].iter().rposition(|(_, line)| matches!(line, Line::Begin { .. }));
+                let connect = lines[..from].iter().rposition(|(_, line)| matches!(line, Line::Connect { .. }));
                 for place in begin.into_iter().chain(connect).chain(from..line + 1) {
                     let (at, line) = &lines[place];
-                    let _ = writeln!(trace, "    {at:>6} ms  {}", line.shown(&recording.contents));
+                    let _ = writeln!(trace, "    {at:>6} ms  {}", line.describe(&recording.contents));
                 }
             }
             Place::Answer(answer) => {
                 let answer = &recording.answers[answer];
-                let first = answer.contents.first().map(|&content| recording.contents.shown(content));
+                let first = answer.contents.first().map(|&content| recording.contents.summary(content));
                 let _ = writeln!(
                     trace,
                     "  {} events to server {}, first {first:?}: {} published, ids {:?}, {}",
@@ -83,13 +82,13 @@ impl Violation {
             Place::World => {}
         }
         if let Some(id) = self.id {
-            let _ = writeln!(trace, "  the order around {id}:");
-            for (there, content) in order.around(id, 4) {
-                let mark = if there == id { ">" } else { " " };
-                let _ = writeln!(trace, "   {mark}{there} {}", recording.contents.shown(content));
+            let _ = writeln!(trace, "  events around {id}:");
+            for (neighbor, content) in order.around(id, 4) {
+                let mark = if neighbor == id { ">" } else { " " };
+                let _ = writeln!(trace, "   {mark}{neighbor} {}", recording.contents.summary(content));
             }
         }
-        let _ = writeln!(trace, "  faults before it:");
+        let _ = writeln!(trace, "  faults before the violation:");
         let faults: Vec<_> = recording.faults.iter().filter(|fault| fault.0 <= at).collect();
         for (at, fault) in &faults[faults.len().saturating_sub(12)..] {
             let _ = writeln!(trace, "    {at:>6} ms  {fault}");

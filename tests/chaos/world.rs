@@ -1,4 +1,4 @@
-//! The processes of one phase: servers, Redis, Sentinels, and the proxies between them.
+//! The processes of one phase: servers, Redis, Sentinels, and proxies between servers and Redis.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::child::{PATIENCE, until};
-use crate::log::Millis;
+use crate::process::{TIMEOUT, until};
 use crate::proxy::Proxy;
 use crate::random::Random;
+use crate::recording::Millis;
 use crate::redis::{self, Redis};
 use crate::server::{Server, has_setting};
 use crate::setup::{Backbone, Setup};
 use crate::shared::Shared;
 
-/// The stream in Redis, with the default of `--redis-key`.
+/// The stream's key in Redis, with the default `--redis-key`.
 pub const STREAM: &str = "{fanline}:events";
 
 pub struct World {
@@ -24,16 +24,16 @@ pub struct World {
     /// The master first.
     pub redis: Vec<Redis>,
     pub sentinels: Vec<Redis>,
-    /// Between each server and Redis.
+    /// One between each server and Redis, unless the servers use Sentinels.
     pub proxies: Vec<Proxy>,
     pub random: Random,
     pub faults: Vec<(Millis, String)>,
-    /// When the phase's faults end.
+    /// No fault begins after this instant.
     pub end: Instant,
 }
 
 impl World {
-    /// Starts everything, in `directory`.
+    /// Starts all processes, with their files in `directory`.
     pub fn start(setup: &Setup, directory: &Path, random: Random) -> Result<Self, String> {
         let shared = Shared::new(setup.servers);
         let end = Instant::now();
@@ -65,7 +65,7 @@ impl World {
             redis::command(port, &["CONFIG", "SET", "repl-diskless-sync-delay", "0"])?;
             let replica = ["--replicaof", host, &port_text, "--repl-diskless-sync-delay", "0"];
             let replica = Redis::start(directory, "redis-1", &[args, &replica].concat())?;
-            until("the replica has a link", PATIENCE, || {
+            until("the replica is connected to the master", TIMEOUT, || {
                 replica.command(&["INFO", "replication"]).ok().filter(|info| info.contains("master_link_status:up"))
             })?;
             self.redis.push(replica);
@@ -77,7 +77,7 @@ impl World {
                 self.sentinels.push(sentinel);
             }
             for sentinel in &self.sentinels {
-                until("the Sentinels know all", PATIENCE, || {
+                until("a Sentinel knows the replica and the other Sentinels", TIMEOUT, || {
                     let info = sentinel.command(&["SENTINEL", "MASTER", "main"]).ok()?;
                     let mut lines = info.lines();
                     let (mut replicas, mut others) = (0, 0);
@@ -121,17 +121,18 @@ impl World {
         args
     }
 
+    /// Records a fault.
     pub fn fault(&mut self, text: impl Into<String>) {
         self.faults.push((self.shared.now(), text.into()));
     }
 
-    /// Whether there is time for another fault.
-    pub fn goes_on(&self) -> bool {
+    /// Whether there is time left for another fault.
+    pub fn has_time(&self) -> bool {
         Instant::now() < self.end
     }
 
-    /// Lets the world be for some milliseconds.
-    pub fn rest(&mut self, from: u64, to: u64) {
+    /// Waits for a random number of milliseconds.
+    pub fn wait(&mut self, from: u64, to: u64) {
         std::thread::sleep(Duration::from_millis(self.random.of(from..to)));
     }
 
@@ -141,31 +142,31 @@ impl World {
 
     pub fn start_server(&mut self, number: usize) -> Result<(), String> {
         let address = self.servers[number].start()?;
-        self.shared.moved(number, Some(address));
+        self.shared.set_address(number, Some(address));
         self.fault(format!("server {number} is started, at {address}"));
         Ok(())
     }
 
     pub fn stop_server(&mut self, number: usize) -> Result<(), String> {
         self.fault(format!("server {number} gets SIGTERM"));
-        self.shared.moved(number, None);
+        self.shared.set_address(number, None);
         self.servers[number].stop()
     }
 
     pub fn kill_server(&mut self, number: usize) {
         self.fault(format!("server {number} gets SIGKILL"));
-        self.shared.moved(number, None);
+        self.shared.set_address(number, None);
         self.servers[number].kill();
     }
 
-    /// Stops and starts a server, in one way or another.
+    /// Stops or kills a server, and starts it again.
     pub fn restart_server(&mut self, number: usize) -> Result<(), String> {
         if self.random.one_in(2) {
             self.stop_server(number)?
         } else {
             self.kill_server(number)
         }
-        self.rest(0, 200);
+        self.wait(0, 200);
         self.start_server(number)
     }
 
@@ -184,21 +185,21 @@ impl World {
         self.redis[number].kill();
     }
 
-    pub fn start_redis_again(&mut self, number: usize) -> Result<(), String> {
-        self.redis[number].start_again()?;
+    pub fn restart_redis(&mut self, number: usize) -> Result<(), String> {
+        self.redis[number].restart()?;
         self.fault(format!("Redis {number} is started"));
         Ok(())
     }
 
     /// Sends a command to the Redis that was the first master.
-    pub fn redis_command(&mut self, words: &[&str]) -> Result<String, String> {
-        let outcome = self.redis[0].command(words);
-        let shown = outcome.as_ref().unwrap_or_else(|error| error).trim();
-        self.faults.push((self.shared.now(), format!("Redis: {} -> {}", words.join(" "), shown)));
+    pub fn redis_command(&mut self, command: &[&str]) -> Result<String, String> {
+        let outcome = self.redis[0].command(command);
+        let reply = outcome.as_ref().unwrap_or_else(|error| error).trim();
+        self.faults.push((self.shared.now(), format!("Redis: {} -> {}", command.join(" "), reply)));
         outcome
     }
 
-    /// The port of the master that the Sentinels name.
+    /// Returns the port of the current master according to the first Sentinel.
     pub fn master(&self) -> Option<u16> {
         let address = self.sentinels.first()?.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]).ok()?;
         address.lines().nth(1)?.parse().ok()
@@ -208,19 +209,19 @@ impl World {
     pub fn wait_until_ready(&mut self) -> Result<(), String> {
         for number in 0..self.servers.len() {
             let server = &self.servers[number];
-            until(&format!("server {number} is ready"), PATIENCE, || server.is_ready().then_some(()))?;
+            until(&format!("server {number} is ready"), TIMEOUT, || server.is_ready().then_some(()))?;
         }
         Ok(())
     }
 
-    /// Ends all faults.
+    /// Ends all faults, and waits until all servers are ready.
     pub fn heal(&mut self) -> Result<(), String> {
         self.fault("all faults end");
         self.proxies.iter().for_each(Proxy::heal);
         for number in 0..self.servers.len() {
             self.servers[number].signal(Signal::CONT);
-            if let Some(log) = self.servers[number].has_crashed() {
-                return Err(format!("server {number} ended by itself: {log}"));
+            if let Some(log) = self.servers[number].crash_log() {
+                return Err(format!("server {number} exited on its own: {log}"));
             }
             if self.servers[number].address.is_none() {
                 self.start_server(number)?;
@@ -230,7 +231,7 @@ impl World {
     }
 }
 
-/// A directory for a phase's files.
+/// Creates a directory for the files of a phase.
 pub fn directory(name: &str) -> Result<PathBuf, String> {
     let directory = std::env::temp_dir().join(format!("fanline-chaos-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;

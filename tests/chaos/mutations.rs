@@ -1,34 +1,34 @@
-//! Spoiled streams: a recording without a violation, changed in one place, has one.
+//! Tests of the checker: a valid recording with one mutation violates a rule.
 
-use crate::filter::takes;
+use crate::filter::matches_any;
 use crate::id::Id;
-use crate::log::{Answer, Content, End, Gap, Line, Recording, Rest, Start, Terms};
-use crate::run::judge;
+use crate::recording::{Answer, Content, End, Expectations, Gap, Line, Recording, Start, Unpublished};
+use crate::run::check;
 
 const TOPICS: [&str; 4] = ["a", "b:1", "b:2", "log"];
 
-/// A recording that is being made, and the order that it is made from.
+/// A recording under construction, and the order of events behind it.
 struct Tape {
     recording: Recording,
     order: Vec<(Id, Content)>,
 }
 
 impl Tape {
-    /// 100 events of one epoch and 40 of the next, of all topics in turn.
+    /// Starts with 100 events of one epoch and 40 of the next, on all topics in turn.
     fn new() -> Self {
         let reasons = vec!["evicted", "lagged", "epoch"];
-        let terms = Terms { reasons, is_lossless: true, smallest_ring: 50 };
-        let mut tape = Self { recording: Recording { terms, ..Recording::default() }, order: Vec::new() };
+        let expectations = Expectations { reasons, is_lossless: true, smallest_ring: 50 };
+        let mut tape = Self { recording: Recording { expectations, ..Recording::default() }, order: Vec::new() };
         let ids = (1..=100).map(|sequence| Id::new(1, sequence)).chain((1..=40).map(|sequence| Id::new(2, sequence)));
         for (number, id) in ids.enumerate() {
             let content = tape.recording.contents.number(TOPICS[number % 4], &format!("text {number}"));
             tape.order.push((id, content));
-            tape.answer(&[content], Some((id, id)), 1, Rest::Unknown);
+            tape.answer(&[content], Some((id, id)), 1, Unpublished::Unknown);
         }
         tape
     }
 
-    fn answer(&mut self, contents: &[Content], ids: Option<(Id, Id)>, published: usize, rest: Rest) {
+    fn answer(&mut self, contents: &[Content], ids: Option<(Id, Id)>, published: usize, unpublished: Unpublished) {
         let contents = contents.to_vec();
         let (at, server, text) = (self.recording.answers.len() as u32, 0, "200".to_owned());
         self.recording.answers.push(Answer {
@@ -38,7 +38,7 @@ impl Tape {
             contents,
             published,
             ids,
-            rest,
+            unpublished,
             has_retry_after: false,
             text,
         });
@@ -60,7 +60,7 @@ impl Tape {
         self.line(Line::Hello { id: Some(id), position });
     }
 
-    /// The events of `filters` after `from` up to `to`.
+    /// Delivers the events of `filters` after `from` up to `to`.
     fn events(&mut self, filters: &[&str], from: Id, to: Id) {
         for (id, content) in self.between(filters, from, to) {
             self.line(Line::Event { id, content });
@@ -69,7 +69,7 @@ impl Tape {
 
     fn between(&self, filters: &[&str], from: Id, to: Id) -> Vec<(Id, Content)> {
         let filters: Vec<_> = filters.iter().map(|&filter| filter.to_owned()).collect();
-        let is_of = |content| takes(&filters, self.recording.contents.topic(content));
+        let is_of = |content| matches_any(&filters, self.recording.contents.topic(content));
         self.order.iter().copied().filter(|&(id, content)| id > from && id <= to && is_of(content)).collect()
     }
 
@@ -81,17 +81,17 @@ impl Tape {
     }
 }
 
-/// What a server without a fault sends.
+/// Returns a recording without violations.
 fn healthy() -> Recording {
     let mut tape = Tape::new();
     let at = |sequence| Id::new(1, sequence);
     let (begin, next, end) = (Id::new(1, 0), Id::new(2, 0), Id::new(2, 40));
 
-    // Everything, over a restart of the server.
+    // Everything, across a restart of the server.
     tape.client(&[], Start::Live);
     tape.connect(None, begin, Some(begin));
     tape.events(&[], begin, at(100));
-    tape.line(Line::Said { id: Some(at(100)), text: "server restarting".to_owned() });
+    tape.line(Line::System { id: Some(at(100)), text: "server restarting".to_owned() });
     tape.line(Line::End(End::Closed { behind: None }));
     tape.connect(Some("1-100"), at(100), None);
     tape.line(Line::End(End::Cut));
@@ -99,7 +99,7 @@ fn healthy() -> Recording {
     tape.gap("epoch", (Some(at(100)), next), next, None, None);
     tape.events(&[], next, end);
 
-    // Two topics, cut, and back too late.
+    // Two topics, with a reconnect after eviction.
     let filters = &["a", "b:1"];
     tape.client(filters, Start::Live);
     tape.connect(None, begin, Some(begin));
@@ -110,7 +110,7 @@ fn healthy() -> Recording {
     tape.gap("evicted", (Some(at(38)), at(60)), at(60), Some(missed), None);
     tape.events(filters, at(60), at(100));
 
-    // A topic and a pattern, of which the pattern lags.
+    // A topic and a pattern, where only the pattern lags.
     let filters = &["log", "b:*"];
     tape.client(filters, Start::Earliest);
     tape.connect(None, begin, Some(begin));
@@ -120,9 +120,9 @@ fn healthy() -> Recording {
     tape.events(&["log"], at(32), at(70));
     tape.events(filters, at(70), at(100));
 
-    // An id that was never given.
+    // An id that the server never issued.
     let nowhere = Id::new(0, 0);
-    tape.client(&[], Start::MadeUp("garbage".to_owned()));
+    tape.client(&[], Start::UnknownId("garbage".to_owned()));
     tape.connect(Some("garbage"), nowhere, None);
     tape.line(Line::End(End::Cut));
     tape.connect(Some("0-0"), nowhere, None);
@@ -130,54 +130,54 @@ fn healthy() -> Recording {
     tape.events(&[], begin, at(100));
 
     let never = tape.recording.contents.number("a", "never");
-    tape.answer(&[never], None, 0, Rest::Never);
+    tape.answer(&[never], None, 0, Unpublished::Never);
     tape.recording
 }
 
-/// The rules that a recording breaks.
-fn broken(recording: &Recording) -> Vec<&'static str> {
+/// Returns the rules that a recording violates.
+fn violated(recording: &Recording) -> Vec<&'static str> {
     let mut violations = Vec::new();
-    judge(recording, &mut violations);
+    check(recording, &mut violations);
     violations.iter().map(|violation| violation.rule).collect()
 }
 
-/// Where a client's log has lines of a kind.
-fn lines_of(recording: &Recording, is_it: impl Fn(&Line) -> bool) -> Vec<(usize, usize)> {
+/// Returns the client and index of each line that matches.
+fn lines_of(recording: &Recording, matches: impl Fn(&Line) -> bool) -> Vec<(usize, usize)> {
     let clients = recording.clients.iter().enumerate();
     clients
         .flat_map(|(client, lines)| lines.iter().enumerate().map(move |(number, line)| (client, number, &line.1)))
-        .filter(|(.., line)| is_it(line))
+        .filter(|(.., line)| matches(line))
         .map(|(client, number, _)| (client, number))
         .collect()
 }
 
-/// All events but the last of a client: what comes after that, nothing shows but the deadline of the last events.
+/// Returns all events but each client's last: only the deadline for the last events detects a missing last event.
 fn events(recording: &Recording) -> Vec<(usize, usize)> {
     let mut events = lines_of(recording, |line| matches!(line, Line::Event { .. }));
     events.retain(|(client, number)| number + 1 < recording.clients[*client].len());
     events
 }
 
-/// Changes one line after the other, and expects one of `rules` to be broken each time.
-fn each_shows(places: &[(usize, usize)], rules: &[&str], change: impl Fn(&mut Recording, usize, usize)) {
+/// Mutates each line of a valid recording on its own, and expects a violation of one of `rules` each time.
+fn each_violates(places: &[(usize, usize)], rules: &[&str], change: impl Fn(&mut Recording, usize, usize)) {
     assert!(!places.is_empty());
     for &(client, line) in places {
         let mut recording = healthy();
         let was = recording.clients[client][line].1.clone();
         change(&mut recording, client, line);
-        let broken = broken(&recording);
+        let violated = violated(&recording);
         assert!(
-            rules.iter().any(|rule| broken.contains(rule)),
-            "client {client}, {}: none of {rules:?}, but {broken:?}",
-            was.shown(&recording.contents)
+            rules.iter().any(|rule| violated.contains(rule)),
+            "client {client}, {}: none of {rules:?}, but {violated:?}",
+            was.describe(&recording.contents)
         );
     }
 }
 
-/// Changes each gap that `is_it`.
-fn each_gap_shows(is_it: impl Fn(&Gap) -> bool, rules: &[&str], change: impl Fn(&mut Gap)) {
-    let places = lines_of(&healthy(), |line| matches!(line, Line::Gap(gap) if is_it(gap)));
-    each_shows(&places, rules, |recording, client, line| {
+/// Mutates each matching gap.
+fn each_gap_violates(matches: impl Fn(&Gap) -> bool, rules: &[&str], change: impl Fn(&mut Gap)) {
+    let places = lines_of(&healthy(), |line| matches!(line, Line::Gap(gap) if matches(gap)));
+    each_violates(&places, rules, |recording, client, line| {
         if let Line::Gap(gap) = &mut recording.clients[client][line].1 {
             change(gap);
         }
@@ -185,37 +185,37 @@ fn each_gap_shows(is_it: impl Fn(&Gap) -> bool, rules: &[&str], change: impl Fn(
 }
 
 #[test]
-fn a_stream_without_a_fault_breaks_no_rule() {
-    assert_eq!(broken(&healthy()), [""; 0]);
+fn valid_recording_violates_no_rule() {
+    assert_eq!(violated(&healthy()), [""; 0]);
 }
 
 #[test]
-fn a_dropped_event_is_missing() {
+fn dropped_event_is_missing() {
     let recording = healthy();
-    each_shows(&events(&recording), &["missing"], |recording, client, line| {
+    each_violates(&events(&recording), &["missing"], |recording, client, line| {
         recording.clients[client].remove(line);
     });
 }
 
 #[test]
-fn a_repeated_event_shows() {
-    each_shows(&events(&healthy()), &["repeated"], |recording, client, line| {
+fn repeated_event_is_detected() {
+    each_violates(&events(&healthy()), &["repeated"], |recording, client, line| {
         let again = recording.clients[client][line].clone();
         recording.clients[client].insert(line + 1, again);
     });
 }
 
 #[test]
-fn swapped_events_show() {
+fn swapped_events_are_detected() {
     let recording = healthy();
     let mut pairs = events(&recording);
     pairs.retain(|&(client, line)| matches!(recording.clients[client][line + 1].1, Line::Event { .. }));
-    each_shows(&pairs, &["missing"], |recording, client, line| recording.clients[client].swap(line, line + 1));
+    each_violates(&pairs, &["missing"], |recording, client, line| recording.clients[client].swap(line, line + 1));
 }
 
 #[test]
-fn an_altered_event_shows() {
-    each_shows(&events(&healthy()), &["two-events"], |recording, client, line| {
+fn altered_event_is_detected() {
+    each_violates(&events(&healthy()), &["two-events"], |recording, client, line| {
         let other = recording.contents.number("a", "text 0 ");
         if let Line::Event { content, .. } = &mut recording.clients[client][line].1 {
             *content = other;
@@ -224,79 +224,79 @@ fn an_altered_event_shows() {
 }
 
 #[test]
-fn a_removed_gap_shows() {
+fn removed_gap_is_detected() {
     let gaps = lines_of(&healthy(), |line| matches!(line, Line::Gap(_)));
-    each_shows(&gaps, &["missing", "epoch-without-gap", "gap-omitted"], |recording, client, line| {
+    each_violates(&gaps, &["missing", "epoch-without-gap", "gap-omitted"], |recording, client, line| {
         recording.clients[client].remove(line);
     });
 }
 
 #[test]
-fn a_wrong_count_shows() {
-    each_gap_shows(|gap| gap.missed.is_some(), &["gap-count"], |gap| gap.missed = gap.missed.map(|count| count + 1));
-    each_gap_shows(|gap| gap.missed.is_some(), &["gap-count"], |gap| gap.missed = gap.missed.map(|count| count - 1));
-    each_gap_shows(|gap| gap.missed.is_none(), &["gap-count"], |gap| gap.missed = Some(0));
+fn wrong_gap_count_is_detected() {
+    each_gap_violates(|gap| gap.missed.is_some(), &["gap-count"], |gap| gap.missed = gap.missed.map(|count| count + 1));
+    each_gap_violates(|gap| gap.missed.is_some(), &["gap-count"], |gap| gap.missed = gap.missed.map(|count| count - 1));
+    each_gap_violates(|gap| gap.missed.is_none(), &["gap-count"], |gap| gap.missed = Some(0));
 }
 
 #[test]
-fn a_gap_over_delivered_events_shows() {
+fn gap_over_delivered_events_is_detected() {
     let is_counted = |gap: &Gap| gap.missed.is_some();
-    each_gap_shows(is_counted, &["gap-of-delivered"], |gap| {
+    each_gap_violates(is_counted, &["gap-of-delivered"], |gap| {
         gap.to = gap.to.map(|to| Id::new(to.epoch, to.sequence + 10));
         gap.missed = None;
     });
-    each_gap_shows(is_counted, &["gap-of-delivered"], |gap| {
+    each_gap_violates(is_counted, &["gap-of-delivered"], |gap| {
         gap.from = gap.from.map(|from| Id::new(from.epoch, from.sequence - 10));
         gap.missed = None;
     });
 }
 
 #[test]
-fn a_gap_that_does_not_name_its_filters_shows() {
-    each_gap_shows(|gap| gap.topics.is_some(), &["gap-of-delivered"], |gap| (gap.topics, gap.missed) = (None, None));
-    each_gap_shows(|gap| gap.topics.is_some(), &["gap-topics"], |gap| gap.topics = Some(vec!["c".to_owned()]));
+fn wrong_gap_filters_are_detected() {
+    each_gap_violates(|gap| gap.topics.is_some(), &["gap-of-delivered"], |gap| (gap.topics, gap.missed) = (None, None));
+    each_gap_violates(|gap| gap.topics.is_some(), &["gap-topics"], |gap| gap.topics = Some(vec!["c".to_owned()]));
 }
 
 #[test]
-fn a_gap_with_a_wrong_range_shows() {
-    each_gap_shows(
+fn wrong_gap_range_is_detected() {
+    each_gap_violates(
         |gap| gap.missed.is_some(),
         &["missing"],
         |gap| {
             (gap.to, gap.missed) = (gap.to.map(|to| Id::new(to.epoch, to.sequence - 8)), None);
         },
     );
-    each_gap_shows(
+    each_gap_violates(
         |gap| gap.missed.is_some(),
         &["missing"],
         |gap| {
             (gap.from, gap.missed) = (gap.from.map(|from| Id::new(from.epoch, from.sequence + 8)), None);
         },
     );
-    each_gap_shows(|gap| gap.from.is_some(), &["gap-range"], |gap| gap.from = gap.to);
-    each_gap_shows(|gap| gap.from.is_some(), &["gap-range"], |gap| gap.from = None);
-    each_gap_shows(|_| true, &["gap-without-id"], |gap| gap.id = None);
+    each_gap_violates(|gap| gap.from.is_some(), &["gap-range"], |gap| gap.from = gap.to);
+    each_gap_violates(|gap| gap.from.is_some(), &["gap-range"], |gap| gap.from = None);
+    each_gap_violates(|_| true, &["gap-without-id"], |gap| gap.id = None);
 }
 
 #[test]
-fn a_gap_for_a_wrong_reason_shows() {
-    each_gap_shows(|gap| gap.from.is_some(), &["unknown-id"], |gap| gap.reason = "unknown_id".to_owned());
-    each_gap_shows(|gap| gap.from.is_some(), &["gap-without-cause"], |gap| gap.reason = "mislaid".to_owned());
-    each_gap_shows(|gap| gap.reason == "lagged", &["lag-without-cause"], |gap| gap.behind = Some(10));
+fn wrong_gap_reason_is_detected() {
+    each_gap_violates(|gap| gap.from.is_some(), &["unknown-id"], |gap| gap.reason = "unknown_id".to_owned());
+    each_gap_violates(|gap| gap.from.is_some(), &["gap-without-cause"], |gap| gap.reason = "mislaid".to_owned());
+    each_gap_violates(|gap| gap.reason == "lagged", &["lag-without-cause"], |gap| gap.behind = Some(10));
 }
 
 #[test]
-fn a_hello_without_an_id_shows() {
+fn hello_without_id_is_detected() {
     let hellos = lines_of(&healthy(), |line| matches!(line, Line::Hello { .. }));
-    each_shows(&hellos, &["hello-without-id"], |recording, client, line| {
+    each_violates(&hellos, &["hello-without-id"], |recording, client, line| {
         recording.clients[client][line].1 = Line::Hello { id: None, position: None };
     });
 }
 
 #[test]
-fn a_hello_that_leads_elsewhere_shows() {
+fn hello_at_wrong_position_is_detected() {
     let hellos = lines_of(&healthy(), |line| matches!(line, Line::Hello { position: Some(_), .. }));
-    each_shows(&hellos, &["hello-elsewhere", "missing"], |recording, client, line| {
+    each_violates(&hellos, &["hello-elsewhere", "missing"], |recording, client, line| {
         let Line::Hello { id: Some(id), .. } = recording.clients[client][line].1 else { return };
         // Four events on, one of each topic.
         let id = Some(Id::new(id.epoch, id.sequence + 4));
@@ -311,7 +311,7 @@ fn a_hello_that_leads_elsewhere_shows() {
 }
 
 #[test]
-fn an_older_epoch_after_a_newer_one_shows() {
+fn return_to_older_epoch_is_detected() {
     let mut recording = healthy();
     let (at, id, back) = (1_000, Id::new(2, 40), Id::new(1, 0));
     let (sent, reason) = (Some(id.to_string()), "epoch".to_owned());
@@ -322,58 +322,60 @@ fn an_older_epoch_after_a_newer_one_shows() {
         (at, Line::Hello { id: Some(id), position: None }),
         (at, Line::Gap(Box::new(gap))),
     ]);
-    assert_eq!(broken(&recording), ["epoch-backwards"]);
+    assert_eq!(violated(&recording), ["epoch-backwards"]);
 }
 
 #[test]
-fn a_stream_closed_although_its_reader_keeps_up_shows() {
+fn stream_closed_without_lag_is_detected() {
     for (behind, expected) in [(Some(10), &["closed-without-cause"][..]), (Some(60), &[]), (None, &[])] {
         let mut recording = healthy();
         recording.clients[1].push((0, Line::End(End::Closed { behind })));
-        assert_eq!(broken(&recording), expected);
+        assert_eq!(violated(&recording), expected);
     }
 }
 
 #[test]
-fn an_answer_that_is_not_true_shows() {
-    let spoiled = |change: fn(&mut Recording)| {
+fn false_publish_response_is_detected() {
+    let mutated = |change: fn(&mut Recording)| {
         let mut recording = healthy();
         change(&mut recording);
-        broken(&recording)
+        violated(&recording)
     };
-    // An id that was given to two publishers, even of the same text.
-    assert_eq!(spoiled(|r| r.answers.push(r.answers[0].clone()))[0], "two-events");
-    // Nothing was published, and it is in the stream.
-    let never = spoiled(|r| (r.answers[3].ids, r.answers[3].published, r.answers[3].rest) = (None, 0, Rest::Never));
+    // One id for two publishers, even with the same text.
+    assert_eq!(mutated(|r| r.answers.push(r.answers[0].clone()))[0], "two-events");
+    // Not published according to the response, but in the stream.
+    let never = mutated(|r| {
+        (r.answers[3].ids, r.answers[3].published, r.answers[3].unpublished) = (None, 0, Unpublished::Never)
+    });
     assert_eq!(never, ["never-published"]);
-    // Acknowledged, and not in the stream where it is said to be.
-    let elsewhere = spoiled(|r| r.answers[3].ids = Some((Id::new(1, 5), Id::new(1, 5))));
+    // Acknowledged with an id that names another event.
+    let elsewhere = mutated(|r| r.answers[3].ids = Some((Id::new(1, 5), Id::new(1, 5))));
     assert!(elsewhere.contains(&"two-events"), "{elsewhere:?}");
-    let twice = spoiled(|r| {
+    let twice = mutated(|r| {
         let content = r.answers[139].contents[0];
         let event = Line::Event { id: Id::new(2, 41), content };
         r.clients[0].push((0, event));
     });
     assert_eq!(twice, ["published-twice"]);
-    // Numbers that contradict each other.
-    assert_eq!(spoiled(|r| r.answers[3].published = 0)[0], "answer");
-    assert_eq!(spoiled(|r| r.answers[3].published = 2)[0], "answer");
-    assert_eq!(spoiled(|r| r.answers[3].ids = None)[0], "answer");
-    // Words that contradict the numbers, and a retry that would publish twice.
-    assert_eq!(spoiled(|r| r.answers[3].text = "503 nothing was published".to_owned())[0], "answer");
-    assert_eq!(spoiled(|r| r.answers[140].text = "503 published up to 1-6".to_owned())[0], "answer");
-    assert_eq!(spoiled(|r| r.answers[3].has_retry_after = true)[0], "answer");
+    // Contradicting counts and ids.
+    assert_eq!(mutated(|r| r.answers[3].published = 0)[0], "answer");
+    assert_eq!(mutated(|r| r.answers[3].published = 2)[0], "answer");
+    assert_eq!(mutated(|r| r.answers[3].ids = None)[0], "answer");
+    // A detail that contradicts the counts, and a retry that would publish twice.
+    assert_eq!(mutated(|r| r.answers[3].text = "503 nothing was published".to_owned())[0], "answer");
+    assert_eq!(mutated(|r| r.answers[140].text = "503 published up to 1-6".to_owned())[0], "answer");
+    assert_eq!(mutated(|r| r.answers[3].has_retry_after = true)[0], "answer");
 }
 
 #[test]
-fn an_acknowledged_event_that_no_reader_gets_is_lost() {
+fn acknowledged_event_without_delivery_is_lost() {
     let mut recording = healthy();
     let content = recording.contents.number("a", "lost");
     let mut answer = recording.answers[0].clone();
-    // Between the first and the last of a body of lines there is no id to miss it at.
+    // The response to NDJSON has no id for events between the first and the last.
     answer.contents = vec![recording.answers[0].contents[0], content, recording.answers[8].contents[0]];
     (answer.is_ndjson, answer.published, answer.ids) = (true, 3, Some((Id::new(1, 1), Id::new(1, 9))));
     recording.answers.remove(8);
     recording.answers[0] = answer;
-    assert_eq!(broken(&recording), ["acknowledged-lost"]);
+    assert_eq!(violated(&recording), ["acknowledged-lost"]);
 }

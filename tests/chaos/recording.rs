@@ -1,4 +1,4 @@
-//! What happened: the lines of each client, the answers that publishers got, the faults. The checker reads nothing else.
+//! The recording of a phase: each client's log, the responses to publishers, and the faults. The checker sees nothing else.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,31 +8,31 @@ use crate::id::Id;
 /// Milliseconds since the phase began.
 pub type Millis = u32;
 
-/// One phase.
+/// The recording of one phase.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    pub terms: Terms,
+    pub expectations: Expectations,
     pub contents: Contents,
     pub clients: Vec<Vec<(Millis, Line)>>,
     pub answers: Vec<Answer>,
     pub faults: Vec<(Millis, String)>,
 }
 
-/// What the phase's world allows.
+/// What the setup of a phase permits.
 #[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// Reasons of gaps that may come, besides `unknown_id` for an id that was made up.
+pub struct Expectations {
+    /// Allowed gap reasons, besides `unknown_id` for an id that the server never issued.
     pub reasons: Vec<&'static str>,
-    /// No acknowledged event may be lost, and no event is published twice.
+    /// No acknowledged event is lost, and no event is published twice.
     pub is_lossless: bool,
-    /// A reader that is less than so many events behind does not lag.
+    /// A reader that is fewer events behind than this never lags.
     pub smallest_ring: u64,
 }
 
-/// Which event it is, byte for byte: its name, which is its topic here, and its data.
+/// An index into [`Contents`]: identifies an event's name, which equals its topic here, and its data.
 pub type Content = u32;
 
-/// The texts of events, each once.
+/// Interned events: contents by number, and numbers by content.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     numbers: HashMap<String, Content>,
@@ -41,18 +41,18 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// The number of the event of `topic` with `data`.
+    /// Returns the number of the event of `topic` with `data`; adds it if it is new.
     pub fn number(&mut self, topic: &str, data: &str) -> Content {
         let text = format!("{topic}\n{data}");
         if let Some(&known) = self.numbers.get(&text) {
             return known;
         }
-        let place = self.topics.iter().position(|known| known == topic).unwrap_or_else(|| {
+        let topic_number = self.topics.iter().position(|known| known == topic).unwrap_or_else(|| {
             self.topics.push(topic.to_owned());
             self.topics.len() - 1
         });
         let number = self.texts.len() as Content;
-        self.texts.push((text.clone(), place as u16));
+        self.texts.push((text.clone(), topic_number as u16));
         self.numbers.insert(text, number);
         number
     }
@@ -73,8 +73,8 @@ impl Contents {
         self.texts.len()
     }
 
-    /// The event, short enough for a line.
-    pub fn shown(&self, content: Content) -> String {
+    /// Returns the event's text, shortened to fit in a line.
+    pub fn summary(&self, content: Content) -> String {
         let text = self.texts[content as usize].0.replace('\n', " ");
         if text.len() > 40 {
             format!("{}… ({} bytes)", text.chars().take(20).collect::<String>(), text.len())
@@ -84,26 +84,26 @@ impl Contents {
     }
 }
 
-/// One thing that a client did or was sent.
+/// One entry of a client's log: an action of the client, or something that it received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Another life begins: what came before does not matter any more.
+    /// A new subscription begins: earlier lines do not constrain it.
     Begin {
         filters: Vec<String>,
         start: Start,
         closes_on_lag: bool,
         speed: &'static str,
     },
-    /// A connection to a server, with the last event id that was sent.
+    /// A connection to a server, with the last event id that the client sent.
     Connect {
         server: usize,
         sent: Option<String>,
     },
-    /// The answer was no stream.
+    /// The response had another status than 200.
     Refused {
         status: u16,
     },
-    /// The stream began.
+    /// The server's first event.
     Hello {
         id: Option<Id>,
         position: Option<Id>,
@@ -113,24 +113,24 @@ pub enum Line {
         content: Content,
     },
     Gap(Box<Gap>),
-    /// Something else that the server says, with its id.
-    Said {
+    /// Another `system` event.
+    System {
         id: Option<Id>,
         text: String,
     },
-    /// What no server may send.
-    Odd(String),
+    /// Data that violates the protocol.
+    Malformed(String),
     End(End),
 }
 
-/// What a life begins with.
+/// Where a subscription begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     Live,
     Newest(u32),
     Earliest,
-    /// An id that was never given.
-    MadeUp(String),
+    /// An id that the server never issued.
+    UnknownId(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,44 +140,46 @@ pub struct Gap {
     pub from: Option<Id>,
     pub to: Option<Id>,
     pub missed: Option<u64>,
-    /// The filters that it is about; None is all of them.
+    /// The affected filters; `None` means all of them.
     pub topics: Option<Vec<String>>,
-    /// How many events the client can have been behind at most when it came; None when that is not known.
+    /// The most events that the client can have been behind when the gap arrived, if known.
     pub behind: Option<u64>,
 }
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The client cut it.
+    /// The client closed it.
     Cut,
-    /// The server closed it. `behind` is as in [`Gap`], where the server was neither stopped nor about to be.
+    /// The server closed it. `behind` is as in [`Gap`]; `None` if the server was stopped or about to be.
     Closed { behind: Option<u64> },
-    /// An error of the socket.
+    /// A socket error.
     Broken(String),
 }
 
-/// What a publisher was told.
+/// The response to one publish request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub at: Millis,
     pub server: usize,
     pub is_ndjson: bool,
-    /// What was to be published.
+    /// The events of the request.
     pub contents: Vec<Content>,
-    /// The first so many are said to be published.
+    /// How many of them, from the first, were published according to the response.
     pub published: usize,
-    /// The ids of the first and the last of those.
+    /// The ids of the first and the last published event.
     pub ids: Option<(Id, Id)>,
-    pub rest: Rest,
-    /// The request is to be sent again later.
+    /// The fate of the other events.
+    pub unpublished: Unpublished,
+    /// The response asks to send the request again later.
     pub has_retry_after: bool,
-    /// Status and detail.
+    /// The status and the problem detail.
     pub text: String,
 }
 
 impl Answer {
-    /// The events whose id the answer says. Of lines only the first and the last: others may come in between.
+    /// Returns the events whose ids follow from the response. For NDJSON these are the first and the last: events of other
+    /// publishers may lie between them.
     pub fn placed(&self) -> Vec<(Id, Content)> {
         let Some((first, last)) = self.ids else { return Vec::new() };
         let contents = &self.contents[..self.published.min(self.contents.len())];
@@ -191,18 +193,18 @@ impl Answer {
     }
 }
 
-/// What became of those that are not said to be published.
+/// What is known about events that the response does not report as published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// Certainly not published.
+pub enum Unpublished {
+    /// They were not published.
     Never,
-    /// Perhaps published.
+    /// They may have been published.
     Unknown,
 }
 
-struct Shown<'a, T>(&'a Option<T>);
+struct OrNone<'a, T>(&'a Option<T>);
 
-impl<T: fmt::Display> fmt::Display for Shown<'_, T> {
+impl<T: fmt::Display> fmt::Display for OrNone<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(value) => value.fmt(f),
@@ -212,31 +214,31 @@ impl<T: fmt::Display> fmt::Display for Shown<'_, T> {
 }
 
 impl Line {
-    /// The line as a person reads it.
-    pub fn shown(&self, contents: &Contents) -> String {
+    /// Returns the line in readable form.
+    pub fn describe(&self, contents: &Contents) -> String {
         match self {
             Self::Begin { filters, start, closes_on_lag, speed } => {
                 let on_lag = if *closes_on_lag { "close" } else { "skip" };
-                format!("== begins: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
+                format!("== subscribes: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
             }
-            Self::Connect { server, sent } => format!("connects to server {server}, last id {}", Shown(sent)),
+            Self::Connect { server, sent } => format!("connects to server {server}, last id {}", OrNone(sent)),
             Self::Refused { status } => format!("refused: {status}"),
-            Self::Hello { id, position } => format!("hello id={} position={}", Shown(id), Shown(position)),
-            Self::Event { id, content } => format!("event {id} {}", contents.shown(*content)),
+            Self::Hello { id, position } => format!("hello id={} position={}", OrNone(id), OrNone(position)),
+            Self::Event { id, content } => format!("event {id} {}", contents.summary(*content)),
             Self::Gap(gap) => format!(
                 "gap {} from={} to={} missed={} topics={:?} id={} (behind by at most {})",
                 gap.reason,
-                Shown(&gap.from),
-                Shown(&gap.to),
-                Shown(&gap.missed),
+                OrNone(&gap.from),
+                OrNone(&gap.to),
+                OrNone(&gap.missed),
                 gap.topics,
-                Shown(&gap.id),
-                Shown(&gap.behind)
+                OrNone(&gap.id),
+                OrNone(&gap.behind)
             ),
-            Self::Said { id, text } => format!("system {text} id={}", Shown(id)),
-            Self::Odd(text) => format!("odd: {text}"),
-            Self::End(End::Cut) => "cuts the connection".to_owned(),
-            Self::End(End::Closed { behind }) => format!("closed by the server (behind by at most {})", Shown(behind)),
+            Self::System { id, text } => format!("system {text} id={}", OrNone(id)),
+            Self::Malformed(text) => format!("malformed: {text}"),
+            Self::End(End::Cut) => "closes the connection".to_owned(),
+            Self::End(End::Closed { behind }) => format!("closed by the server (behind by at most {})", OrNone(behind)),
             Self::End(End::Broken(error)) => format!("broken: {error}"),
         }
     }

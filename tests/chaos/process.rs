@@ -1,4 +1,4 @@
-//! A process of the test's own, ended with it, and its log file.
+//! A child process that is killed on drop, and its log file.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take to start or to stop.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for a process to start or to stop.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct Process {
     child: Child,
@@ -16,7 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`. What it writes is in `log`.
+    /// Starts `command`, and redirects its output to `log`.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self, String> {
         let file = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
         let other = file.try_clone().map_err(|error| error.to_string())?;
@@ -27,21 +27,21 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process has an id");
-        // It may have ended by itself.
+        // Fails if the process has already exited.
         let _ = kill_process(pid, signal);
     }
 
-    pub fn has_ended(&mut self) -> bool {
+    pub fn has_exited(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has exited.
     pub fn wait(&mut self) -> Result<(), String> {
-        until("the process ends", PATIENCE, || self.has_ended().then_some(()))
+        until("the process exits", TIMEOUT, || self.has_exited().then_some(()))
     }
 
-    /// What it has written.
-    pub fn written(&self) -> String {
+    /// Returns the output so far.
+    pub fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 }
@@ -53,15 +53,15 @@ impl Drop for Process {
     }
 }
 
-/// Looks until there is something.
-pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T, String> {
-    let deadline = Instant::now() + patience;
+/// Polls `check` until it returns a value.
+pub fn until<T>(what: &str, timeout: Duration, mut check: impl FnMut() -> Option<T>) -> Result<T, String> {
+    let deadline = Instant::now() + timeout;
     loop {
-        if let Some(found) = look() {
-            return Ok(found);
+        if let Some(value) = check() {
+            return Ok(value);
         }
         if Instant::now() > deadline {
-            return Err(format!("not within {patience:?}: {what}"));
+            return Err(format!("timed out after {timeout:?}: {what}"));
         }
         std::thread::sleep(Duration::from_millis(5));
     }

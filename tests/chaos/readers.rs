@@ -1,4 +1,4 @@
-//! All readers, on one thread.
+//! All readers of a phase, on one thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,16 +8,16 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::client::Client;
-use crate::filter::takes;
-use crate::log::{Line, Millis};
+use crate::filter::matches_any;
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::recording::{Line, Millis};
 use crate::shared::Shared;
 
-/// What is read in one go at most.
+/// The most bytes per read.
 const BUFFER: usize = 32 << 10;
 
-/// Starts the readers of a phase, and a witness for each server. The thread ends with the phase, and returns their logs.
+/// Starts the readers of a phase, and a witness for each server. The thread ends with the phase and returns their logs.
 pub fn start(shared: Arc<Shared>, plan: Plan, mut random: Random) -> JoinHandle<Vec<Vec<(Millis, Line)>>> {
     let servers = shared.servers.lock().unwrap().len();
     let mut clients: Vec<Client> = (0..servers).map(|server| Client::witness(random.fork(), &plan, server)).collect();
@@ -30,7 +30,7 @@ pub fn start(shared: Arc<Shared>, plan: Plan, mut random: Random) -> JoinHandle<
 
 fn run(shared: &Shared, plan: &Plan, clients: &mut [Client]) {
     let mut buffer = vec![0; BUFFER];
-    while !shared.is_over.load(Ordering::Relaxed) {
+    while !shared.has_ended.load(Ordering::Relaxed) {
         let now = Instant::now();
         for client in &mut *clients {
             client.tick(now, shared, plan);
@@ -38,7 +38,7 @@ fn run(shared: &Shared, plan: &Plan, clients: &mut [Client]) {
         let mut numbers = Vec::with_capacity(clients.len());
         let mut files = Vec::with_capacity(clients.len());
         for (number, client) in clients.iter_mut().enumerate() {
-            if let Some(socket) = client.wants(now, shared) {
+            if let Some(socket) = client.readable_socket(now, shared) {
                 numbers.push(number);
                 files.push(PollFd::new(socket, PollFlags::IN));
             }
@@ -57,9 +57,9 @@ fn run(shared: &Shared, plan: &Plan, clients: &mut [Client]) {
         }
         if let Some(goals) = &*shared.goals.lock().unwrap() {
             let is_behind = |client: &Client| {
-                let goal = goals.iter().rev().find(|(topic, _)| takes(client.filters(), topic));
+                let goal = goals.iter().rev().find(|(topic, _)| matches_any(client.filters(), topic));
                 goal.is_some_and(|(_, goal)| {
-                    client.have.is_none_or(|have| have.epoch != goal.epoch || have.sequence < goal.sequence)
+                    client.current.is_none_or(|have| have.epoch != goal.epoch || have.sequence < goal.sequence)
                 })
             };
             let behind = clients.iter().enumerate().filter(|(_, client)| is_behind(client)).map(|(number, _)| number);
