@@ -1,13 +1,38 @@
-//! Connections, from the accepted socket to the stream's end.
+//! A connection, from the accepted socket to its end.
+//!
+//! ```text
+//! http1            the HTTP/1 exchange: head timeout, request, response, keep-alive; hands a stream's socket over
+//! linger           the close of a connection, such that its last response arrives
+//! stream           a stream's task: nothing but I/O and the cursor
+//! control          what ends or interrupts a stream, and the one state machine that decides what follows
+//! control_events   hello, gap, keep-alive, farewells
+//! transport        how events and control events are laid out on the socket
+//! end              why a stream ended
+//! shard, wheel     what the connections of one thread share: clock, deadlines, counts
+//! drain            whether the server drains
+//! ```
 
+mod control;
 mod control_events;
-pub(crate) mod linger;
-mod request;
+mod drain;
+mod end;
+pub(crate) mod http1;
+mod linger;
 mod shard;
 mod stream;
+mod transport;
 mod wheel;
 
-pub(crate) use request::{OnLag, StreamRequest};
+pub(crate) use control::{Control, OnLag, Request};
+pub(crate) use drain::Drain;
+pub(crate) use end::EndReason;
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
-pub(crate) use stream::Connection;
+pub(crate) use stream::StreamRequest;
+
+use crate::presence;
+
+/// A connected client, with the handle that ends or interrupts its stream.
+pub(crate) type Client = presence::Client<Control>;
+pub(crate) type Clients = presence::Clients<Control>;
+pub(crate) type Registration = presence::Registration<Control>;

@@ -2,7 +2,7 @@
 //!
 //! A request is answered by ordinary code over hyper's types, readable from top to bottom: [`Routes::answer`] finds the
 //! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
-//! [`takeover`] puts on its own task.
+//! [`http1`](crate::conn::http1) puts on its own task.
 
 mod admit;
 mod clients;
@@ -19,7 +19,6 @@ mod publish;
 mod query;
 mod status;
 mod stream;
-pub(crate) mod takeover;
 mod topics;
 
 use std::net::SocketAddr;
@@ -39,15 +38,14 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use problem::Problem;
 use serde_json::Value;
-use takeover::Reply;
-use tokio::sync::watch;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::{Access, Action};
 use crate::backbone::Backbone;
-use crate::conn::Shard;
+use crate::conn::http1::{Handler, Reply};
+use crate::conn::{Clients, Shard};
 use crate::limit::{LimitExceeded, Limiter};
-use crate::presence::{ClientIds, Clients};
+use crate::presence::ClientIds;
 
 /// What the server accepts over HTTP.
 #[derive(Clone, Debug)]
@@ -122,32 +120,10 @@ pub(crate) struct Routes {
     pub(crate) producers: Vec<(String, ProducerStatus)>,
     /// How the backbone is, if there is one.
     pub(crate) backbone: Option<Backbone>,
-    pub(crate) drain: watch::Receiver<bool>,
 }
 
-impl Routes {
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.drain.borrow()
-    }
-
-    /// Completes when the server begins to shut down.
-    pub(crate) fn draining(&self) -> impl Future<Output = ()> + use<> {
-        let mut drain = self.drain.clone();
-        async move {
-            // Without a server nobody drains.
-            if drain.wait_for(|&is_draining| is_draining).await.is_err() {
-                std::future::pending().await
-            }
-        }
-    }
-
-    /// Answers one request, on a connection that is `over` a limit or not.
-    pub(crate) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        remote: SocketAddr,
-        over: Option<&LimitExceeded>,
-    ) -> Reply {
+impl Handler for Routes {
+    async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&LimitExceeded>) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
@@ -162,7 +138,9 @@ impl Routes {
             _ => self.answer_plainly(request, remote, over).await,
         }
     }
+}
 
+impl Routes {
     async fn answer_plainly(
         &self,
         request: Request<Incoming>,

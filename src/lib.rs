@@ -115,8 +115,7 @@ pub mod topic;
 mod wire;
 
 pub use hub::Hub;
-pub use metrics::{ServerStats, Stats};
-pub use server::Server;
+pub use server::{Server, ServerStats, Stats};
 pub use wire::publication;
 
 /// The README's examples compile.

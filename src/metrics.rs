@@ -4,15 +4,14 @@
 //! the way of a delivery costs a plain load and a plain store.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod histogram;
 
 pub(crate) use histogram::{Latencies, LatencyDistribution};
 
+use crate::hub::GapReason;
 use crate::limit::ConnectionPermit;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 
 /// A number that one thread at a time changes, and any thread reads.
 #[derive(Default)]
@@ -53,9 +52,10 @@ pub(crate) struct ShardCounts {
     streams: Count,
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
-    /// By reason, in the order in which the hub names them.
-    pub(crate) gaps: [Count; GAP_REASONS],
-    pub(crate) ended: [Count; Ending::COUNT],
+    /// By [`GapReason`].
+    pub(crate) gaps: [Count; GapReason::ALL.len()],
+    /// Streams that ended, by the index of the reason.
+    pub(crate) ended: Box<[Count]>,
     /// From the publication of an event to the write that takes it, for one event a second.
     pub(crate) socket_latency: Latencies,
     /// From the moment at which the events of a request are known to their positions.
@@ -67,63 +67,7 @@ pub(crate) struct ShardCounts {
 const REJECTIONS: [&str; 6] =
     ["head_timeout", "head_too_large", "malformed", "connections", "connections_per_address", "connect_rate"];
 
-/// How many reasons for a gap there are.
-pub(crate) const GAP_REASONS: usize = 4;
-
-/// Why a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The client went away.
-    Closed,
-    /// Its cursor fell out of its ring.
-    Lagged,
-    /// Bytes were pending and none were taken for the write timeout.
-    Stalled,
-    /// The server ended it.
-    Drained,
-    /// The client sent what no client of a stream sends.
-    Misused,
-    /// An operator had the server end it.
-    Disconnected,
-    /// Its token ended.
-    TokenExpired,
-    /// The rules were replaced, and it would not be let in any more.
-    Revoked,
-}
-
-impl Ending {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Closed,
-        Self::Lagged,
-        Self::Stalled,
-        Self::Drained,
-        Self::Misused,
-        Self::Disconnected,
-        Self::TokenExpired,
-        Self::Revoked,
-    ];
-    const COUNT: usize = Self::ALL.len();
-
-    /// The word for it in logs and metrics.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Lagged => "lagged",
-            Self::Stalled => "stalled",
-            Self::Drained => "drained",
-            Self::Misused => "misused",
-            Self::Disconnected => "disconnected",
-            Self::TokenExpired => "token_expired",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
 impl ShardCounts {
-    pub(crate) fn ended(&self, ending: Ending) -> &Count {
-        &self.ended[ending as usize]
-    }
-
     pub(crate) fn connections(&self) -> u64 {
         self.connections.get()
     }
@@ -134,16 +78,18 @@ pub(crate) struct Metrics {
     shards: Box<[ShardCounts]>,
     accepted: Count,
     accept_pauses: Count,
-    is_accepting_paused: std::sync::atomic::AtomicBool,
+    is_accepting_paused: AtomicBool,
     refusals: Mutex<BTreeMap<(u16, &'static str), u64>>,
     rejected_connections: Mutex<BTreeMap<&'static str, u64>>,
     publish_errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Metrics {
-    pub(crate) fn new(shards: usize) -> Self {
+    /// Counts for this many shards, whose streams end for this many reasons.
+    pub(crate) fn new(shards: usize, end_reasons: usize) -> Self {
+        let ended = || (0..end_reasons).map(|_| Count::default()).collect();
         Self {
-            shards: (0..shards).map(|_| ShardCounts::default()).collect(),
+            shards: (0..shards).map(|_| ShardCounts { ended: ended(), ..ShardCounts::default() }).collect(),
             accepted: Count::default(),
             accept_pauses: Count::default(),
             is_accepting_paused: false.into(),
@@ -166,14 +112,30 @@ impl Metrics {
         self.sum(|shard| &shard.connections)
     }
 
-    /// Streams that ended because of `ending`.
-    pub(crate) fn ended(&self, ending: Ending) -> u64 {
-        self.sum(|shard| shard.ended(ending))
+    /// Streams that ended for the reason with this index.
+    pub(crate) fn ended(&self, reason: usize) -> u64 {
+        self.sum(|shard| &shard.ended[reason])
     }
 
     /// Gaps that streams were told of, for one reason.
-    pub(crate) fn gaps(&self, reason: usize) -> u64 {
-        self.sum(|shard| &shard.gaps[reason])
+    pub(crate) fn gaps(&self, reason: GapReason) -> u64 {
+        self.sum(|shard| &shard.gaps[reason as usize])
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.sum(|shard| &shard.delivered)
+    }
+
+    pub(crate) fn delivered_bytes(&self) -> u64 {
+        self.sum(|shard| &shard.delivered_bytes)
+    }
+
+    pub(crate) fn connections_accepted(&self) -> u64 {
+        self.accepted.get()
+    }
+
+    pub(crate) fn accept_pauses(&self) -> u64 {
+        self.accept_pauses.get()
     }
 
     /// A request was answered with an error. The reason is one of a few words.
@@ -236,10 +198,6 @@ impl Metrics {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// One open connection: counted, and in its place, as long as this lives.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
@@ -274,89 +232,14 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// What a running server has counted; cheap to clone.
-#[derive(Clone)]
-pub struct Stats(pub(crate) Arc<Metrics>);
-
-impl Default for Stats {
-    /// The counts of a server that never ran.
-    fn default() -> Self {
-        Self(Arc::new(Metrics::new(0)))
-    }
-}
-
-impl fmt::Debug for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.read().fmt(f)
-    }
-}
-
-/// A server's counts at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ServerStats {
-    /// Open connections.
-    pub connections: u64,
-    /// Those of them that are streams.
-    pub streams: u64,
-    /// Connections accepted since the start.
-    pub accepted: u64,
-    /// Events written to streams.
-    pub delivered: u64,
-    /// Bytes written to streams.
-    pub delivered_bytes: u64,
-    /// Gaps that streams were told of.
-    pub gaps: u64,
-    /// Streams cut off because their cursor fell out of its ring.
-    pub cut_off_lagged: u64,
-    /// Streams cut off because they took no bytes for the write timeout.
-    pub cut_off_stalled: u64,
-    /// Streams that their clients closed.
-    pub closed_by_peer: u64,
-    /// Streams that the server ended: at its shutdown, because of what the client sent, because an operator
-    /// said so, or because the client may not have it any more.
-    pub closed_by_server: u64,
-    /// How often accepting paused because the process had no file descriptor left.
-    pub accept_pauses: u64,
-}
-
-impl Stats {
-    /// Adds the shards up.
-    pub fn read(&self) -> ServerStats {
-        let metrics = &self.0;
-        let ended = |ending| metrics.ended(ending);
-        ServerStats {
-            connections: metrics.connections(),
-            streams: metrics.streams(),
-            accepted: metrics.accepted.get(),
-            delivered: metrics.sum(|shard| &shard.delivered),
-            delivered_bytes: metrics.sum(|shard| &shard.delivered_bytes),
-            gaps: (0..GAP_REASONS).map(|reason| metrics.gaps(reason)).sum(),
-            cut_off_lagged: ended(Ending::Lagged),
-            cut_off_stalled: ended(Ending::Stalled),
-            closed_by_peer: ended(Ending::Closed),
-            closed_by_server: [
-                Ending::Drained,
-                Ending::Misused,
-                Ending::Disconnected,
-                Ending::TokenExpired,
-                Ending::Revoked,
-            ]
-            .map(ended)
-            .iter()
-            .sum(),
-            accept_pauses: metrics.accept_pauses.get(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::limit::{Connections, Limiter, Limits};
 
     #[test]
-    fn a_connection_is_counted_as_long_as_its_guard_lives() {
-        let metrics = Arc::new(Metrics::new(2));
+    fn connection_is_counted_while_its_guard_lives() {
+        let metrics = Arc::new(Metrics::new(2, 0));
         let limiter = Limiter::new(&Limits::default(), Connections::new(Some(2), "setting", 1, None));
         let permit = || limiter.connect([127, 0, 0, 1].into()).unwrap();
         let mut first = ConnectionGuard::new(metrics.clone(), permit(), 0);
@@ -364,12 +247,11 @@ mod tests {
         assert!(limiter.connections.is_full());
         first.streams();
         first.streams();
-        let stats = Stats(metrics.clone());
-        assert_eq!((stats.read().connections, stats.read().streams), (2, 1));
+        assert_eq!((metrics.connections(), metrics.streams()), (2, 1));
         drop(first);
-        assert_eq!((stats.read().connections, stats.read().streams), (1, 0));
+        assert_eq!((metrics.connections(), metrics.streams()), (1, 0));
         drop(second);
-        assert_eq!(stats.read(), ServerStats::default());
+        assert_eq!((metrics.connections(), metrics.streams()), (0, 0));
         assert!(!limiter.connections.is_full());
     }
 }

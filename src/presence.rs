@@ -1,22 +1,22 @@
-//! Who is connected: the clients of one shard, each with what operators want to know of it.
+//! The registry of connected clients: one for each shard, with what operators see of each client.
+//!
+//! It only lists. The handle that ends or interrupts a stream belongs to `conn` and is opaque here.
 
 mod labels;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use labels::Labels;
 use slab::Slab;
 
 use crate::auth::Grant;
-use crate::metrics::{Count, Ending};
+use crate::metrics::Count;
+use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
 
-/// The name that the server gives a client: unique within a server's life, and most likely among servers.
+/// A client's id: unique during a server's life, and most likely among servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientId(u64);
 
@@ -37,9 +37,9 @@ impl FromStr for ClientId {
     }
 }
 
-/// A text that is no client's name.
+/// Not a client id.
 #[derive(Debug, thiserror::Error)]
-#[error("a client id is 16 hexadecimal digits, as the first event of its stream says")]
+#[error("a client id has 16 hexadecimal digits, as in the first event of its stream")]
 pub(crate) struct InvalidClientId;
 
 impl fmt::Display for ClientId {
@@ -48,7 +48,7 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// Gives out ids.
+/// Issues client ids.
 pub(crate) struct ClientIds {
     server: u32,
     next: AtomicU32,
@@ -65,7 +65,7 @@ impl ClientIds {
     }
 }
 
-/// Where a client connects from. Half the size of what the system gives, which has fields for what nobody is shown.
+/// The address that a client connects from, in half the size of a [`SocketAddr`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     ip: Ipv6Addr,
@@ -88,175 +88,105 @@ impl fmt::Display for Remote {
     }
 }
 
-/// What a client says of itself, and what is known of its connection.
+/// What a client names itself, and what is known about its connection.
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
     pub(crate) labels: Labels,
     pub(crate) remote: Remote,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
-    /// Under which grant, unless it is what anybody has. In memory of its own: most clients of most servers have none.
-    pub(crate) standing: Option<Box<Standing>>,
+    /// The grant of the stream, unless it is the anonymous one. Boxed: most clients of most servers have none.
+    pub(crate) grant: Option<Box<Grant>>,
 }
 
-/// The grant that a client was let in with.
-pub(crate) struct Standing {
-    pub(crate) grant: Grant,
-    /// When it ends, in the shard's seconds.
-    pub(crate) ends: Option<u32>,
-}
-
-/// How many seconds before its end a client is told of it.
-pub(crate) const WARNING: u32 = 30;
-
-/// A connected client. Its connection's task writes the counts.
-pub(crate) struct Client {
+/// A connected client. Its stream's task writes the counts.
+pub(crate) struct Client<C> {
     pub(crate) identity: Identity,
     pub(crate) events: Count,
     pub(crate) bytes: Count,
     /// How many events its cursors have passed, each counted from the first of its ring.
     pub(crate) passed: Count,
-    task: OnceLock<Waker>,
-    farewell: AtomicU8,
+    /// The handle that ends or interrupts the stream.
+    pub(crate) control: C,
 }
 
-/// The server goes.
-const DRAINING: u8 = 1;
-/// An operator does not want this client.
-const DISCONNECTED: u8 = 2;
-/// It would not be let in any more.
-const REVOKED: u8 = 4;
-/// Its token ended.
-const EXPIRED: u8 = 8;
-/// Its token ends soon, and it is to be told.
-const EXPIRES: u8 = 16;
-/// It was told, or is being told.
-const WARNED: u8 = 32;
-
-impl Client {
-    /// Says which task serves this client: the same for its whole life.
-    pub(crate) fn served_by(&self, waker: &Waker) {
-        self.task.get_or_init(|| waker.clone());
-    }
-
-    /// Has the server close the client's stream, once all that is published by now was written.
-    pub(crate) fn end(&self) {
-        self.call(DRAINING);
-    }
-
-    pub(crate) fn is_ending(&self) -> bool {
-        let called = self.farewell.load(Ordering::Acquire);
-        called & DRAINING != 0 && ending_of(called).is_none()
-    }
-
-    /// Has the server close the client's stream now.
-    pub(crate) fn disconnect(&self) {
-        self.call(DISCONNECTED);
-    }
-
-    /// Has the server close the client's stream now: under the rules of today it would not be opened.
-    pub(crate) fn revoke(&self) {
-        self.call(REVOKED);
-    }
-
-    /// Notes whether the client's grant ends, now or soon: when it enters, and when its shard calls it.
-    pub(crate) fn called_at(&self, now: u32) {
-        let Some(ends) = self.identity.standing.as_ref().and_then(|standing| standing.ends) else { return };
-        if now >= ends {
-            self.farewell.fetch_or(EXPIRED, Ordering::Release);
-        } else if ends - now <= WARNING && self.farewell.fetch_or(WARNED, Ordering::Relaxed) & WARNED == 0 {
-            self.farewell.fetch_or(EXPIRES, Ordering::Release);
-        }
-    }
-
-    /// Whether the server wants something of the stream.
-    pub(crate) fn is_called(&self) -> bool {
-        self.farewell.load(Ordering::Acquire) & !WARNED != 0
-    }
-
-    /// Why the stream is to be closed now.
-    pub(crate) fn ending(&self) -> Option<Ending> {
-        ending_of(self.farewell.load(Ordering::Acquire))
-    }
-
-    /// Whether the client is to be told that its token ends; answers so once.
-    pub(crate) fn takes_warning(&self) -> bool {
-        self.farewell.fetch_and(!EXPIRES, Ordering::AcqRel) & EXPIRES != 0
-    }
-
-    fn call(&self, what: u8) {
-        self.farewell.fetch_or(what, Ordering::Release);
-        self.wake();
-    }
-
-    /// Has the client's task look at its state.
-    pub(crate) fn wake(&self) {
-        if let Some(waker) = self.task.get() {
-            waker.wake_by_ref();
-        }
-    }
-}
-
-fn ending_of(called: u8) -> Option<Ending> {
-    let endings = [(DISCONNECTED, Ending::Disconnected), (REVOKED, Ending::Revoked), (EXPIRED, Ending::TokenExpired)];
-    endings.into_iter().find(|(bit, _)| called & bit != 0).map(|(_, ending)| ending)
-}
-
-/// A client's place in the register of its shard.
+/// A client's key in the registry of its shard.
 pub(crate) type ClientKey = u32;
 
-/// The clients of one shard.
-#[derive(Default)]
-pub(crate) struct Clients(Mutex<Slab<Arc<Client>>>);
+/// How many keys of a registry are read in one go: some 10 µs.
+pub(crate) const SLICE: usize = 256;
 
-impl Clients {
-    /// Enters a client; it is struck off when the registration is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, identity: Identity) -> Registration {
+/// The registry of one shard's clients.
+pub(crate) struct Clients<C>(Mutex<Slab<Arc<Client<C>>>>);
+
+impl<C> Default for Clients<C> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<C: Default> Clients<C> {
+    /// Adds a client, until the registration is dropped.
+    pub(crate) fn register(self: &Arc<Self>, identity: Identity) -> Registration<C> {
         let client = Arc::new(Client {
             identity,
             events: Count::default(),
             bytes: Count::default(),
-            task: OnceLock::new(),
             passed: Count::default(),
-            farewell: AtomicU8::new(0),
+            control: C::default(),
         });
-        let key = self.lock().insert(client.clone());
+        let key = lock(&self.0).insert(client.clone());
         let key = ClientKey::try_from(key).expect("fewer than 2^32 clients");
         Registration { clients: self.clone(), key, client }
     }
+}
 
-    pub(crate) fn get(&self, key: ClientKey) -> Option<Arc<Client>> {
-        self.lock().get(key as usize).cloned()
+impl<C> Clients<C> {
+    pub(crate) fn get(&self, key: ClientKey) -> Option<Arc<Client<C>>> {
+        lock(&self.0).get(key as usize).cloned()
     }
 
-    /// Those who are in `count` places of the register from `place` on, and the place behind them; none at its end. To be
-    /// called again and again: nobody waits for the register longer than that takes.
-    pub(crate) fn slice(&self, place: usize, count: usize) -> (Vec<Arc<Client>>, Option<usize>) {
-        let clients = self.lock();
-        let end = (place + count).min(clients.capacity());
-        let found = (place..end).filter_map(|key| clients.get(key).cloned()).collect();
+    /// Returns the clients among `count` keys from `first` on, and the key behind them; none at the end. Reading the
+    /// registry slice by slice keeps each lock short.
+    pub(crate) fn slice(&self, first: usize, count: usize) -> (Vec<Arc<Client<C>>>, Option<usize>) {
+        let clients = lock(&self.0);
+        let end = (first + count).min(clients.capacity());
+        let found = (first..end).filter_map(|key| clients.get(key).cloned()).collect();
         (found, (end < clients.capacity()).then_some(end))
     }
 
-    /// Everybody who is connected now.
-    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.lock().iter().map(|(_, client)| client.clone()).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Client>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All clients that are connected now.
+    pub(crate) fn all(&self) -> Vec<Arc<Client<C>>> {
+        lock(&self.0).iter().map(|(_, client)| client.clone()).collect()
     }
 }
 
-/// A client's entry.
-pub(crate) struct Registration {
-    clients: Arc<Clients>,
+/// Calls `visit` with each client of all registries until it returns false. Other tasks have their turn in between: a crowd
+/// is listed while it is served.
+pub(crate) async fn each_client<C>(registries: &[Arc<Clients<C>>], mut visit: impl FnMut(Arc<Client<C>>) -> bool) {
+    for clients in registries {
+        let mut next = Some(0);
+        while let Some(first) = next {
+            let (slice, end) = clients.slice(first, SLICE);
+            if !slice.into_iter().all(&mut visit) {
+                return;
+            }
+            next = end;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A client's entry in the registry, removed on drop.
+pub(crate) struct Registration<C> {
+    clients: Arc<Clients<C>>,
     pub(crate) key: ClientKey,
-    pub(crate) client: Arc<Client>,
+    pub(crate) client: Arc<Client<C>>,
 }
 
-impl Drop for Registration {
+impl<C> Drop for Registration<C> {
     fn drop(&mut self) {
-        let _client = self.clients.lock().remove(self.key as usize);
+        // Dropped outside of the lock.
+        let _client = lock(&self.clients.0).remove(self.key as usize);
     }
 }

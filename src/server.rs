@@ -1,36 +1,39 @@
 //! The server: listeners, shards, and their orderly end.
 //!
-//! The caller's thread accepts and keeps house; each shard is a thread of its own (`shard_thread`) that serves its
-//! connections. At the end the server drains: readiness goes off, every stream is told, the streams are closed one after
-//! the other over the drain time, so that their clients do not come back all at once, and then the threads end.
+//! The caller's thread accepts connections and evicts what is old. Each shard is a thread of its own that serves its
+//! connections. At the end the server drains: readiness goes off, every stream announces the restart, the streams are closed
+//! one after the other over the drain time, so that their clients do not reconnect all at once, and the threads end.
 
+mod accept;
 mod files;
-mod listener;
-mod shard_thread;
+mod stats;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use accept::{Dispatcher, Inbox};
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
-
 pub use files::raise_open_file_limit;
+pub use stats::{ServerStats, Stats};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::auth::{Access, Grant};
 use crate::backbone::Backbone;
-use crate::conn::Shard;
 pub use crate::conn::StreamOptions;
+use crate::conn::http1::{HeadLimits, Http1};
+use crate::conn::{Clients, Drain, EndReason, Request, Shard};
 pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
 use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
 use crate::limit::{Connections, Limiter};
 pub use crate::limit::{InvalidRate, Limits, Rate};
-use crate::metrics::{Metrics, Stats};
-use crate::presence::{ClientIds, Clients};
+use crate::metrics::Metrics;
+use crate::presence::{ClientIds, each_client};
 use crate::topic::TopicFilter;
 
 /// Serves a [`Hub`] over HTTP.
@@ -89,35 +92,25 @@ impl AccessHandle {
         self.replaced.notify_one();
     }
 
-    /// Closes the streams that the rules of now do not allow.
-    async fn look_at(&self, clients: &[Arc<Clients>]) {
+    /// Closes the open streams that the current rules do not allow.
+    async fn revoke_streams(&self, clients: &[Arc<Clients>]) {
         let rules = self.rules.load_full();
-        let nothing = Grant::anonymous(false);
+        let anonymous = Grant::anonymous(false);
         let mut revoked = 0;
-        for registry in clients {
-            let mut place = Some(0);
-            while let Some(begin) = place {
-                let (slice, next) = registry.slice(begin, CLIENTS_AT_A_TIME);
-                for client in slice {
-                    let identity = &client.identity;
-                    let grant = identity.standing.as_ref().map_or(&nothing, |standing| &standing.grant);
-                    let filters: Vec<_> =
-                        identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok()).collect();
-                    if !rules.still_holds(grant, &filters) {
-                        client.revoke();
-                        revoked += 1;
-                    }
-                }
-                place = next;
-                tokio::task::yield_now().await;
+        each_client(clients, |client| {
+            let grant = client.identity.grant.as_deref().unwrap_or(&anonymous);
+            let topics = client.identity.labels.topics();
+            let filters: Vec<_> = topics.filter_map(|topic| TopicFilter::new(topic).ok()).collect();
+            if !rules.still_holds(grant, &filters) {
+                client.control.raise(Request::Revoke);
+                revoked += 1;
             }
-        }
+            true
+        })
+        .await;
         tracing::info!(revoked, "the rules of access were replaced");
     }
 }
-
-/// How many open streams are looked at before others have their turn.
-const CLIENTS_AT_A_TIME: usize = 256;
 
 impl Builder {
     /// Adds an address to listen on; port 0 takes a free one. Without any it is 127.0.0.1:8000.
@@ -197,17 +190,68 @@ impl Builder {
             self.addresses.push(([127, 0, 0, 1], 8000).into());
         }
         let bind = |&address: &SocketAddr| {
-            listener::bind(address, self.send_buffer, self.streams.write_timeout)
+            accept::bind(address, self.send_buffer, self.streams.write_timeout)
                 .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))
         };
         let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
-        let metrics = Arc::new(Metrics::new(self.shards));
+        let metrics = Arc::new(Metrics::new(self.shards, EndReason::ALL.len()));
         let room = files::room(self.limits.max_connections, self.shards)?;
         let max_per_address = self.limits.max_connections_per_address;
         let connections = Connections::new(room.connections, room.set_by, room.turned_away, max_per_address);
         let limiter = Arc::new(Limiter::new(&self.limits, connections));
         Ok(Server { builder: self, listeners, metrics, limiter, reserved_files: room.reserved })
     }
+
+    /// Starts the shards' threads.
+    fn spawn_shards(&self, metrics: &Arc<Metrics>, limiter: &Arc<Limiter>, drain: &Arc<Drain>) -> io::Result<Shards> {
+        let new_shard = |number| {
+            Arc::new(Shard::new(number, self.hub.clone(), self.streams.clone(), metrics.clone(), drain.clone()))
+        };
+        let shards: Vec<_> = (0..self.shards).map(new_shard).collect();
+        let clients: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
+        let ids = Arc::new(ClientIds::new());
+        let HttpOptions { head_timeout: timeout, max_head_bytes: max_bytes, max_headers, .. } = self.http;
+        let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
+        for (number, shard) in shards.into_iter().enumerate() {
+            let handler = Routes {
+                shard: shard.clone(),
+                clients: clients.clone(),
+                options: self.http.clone(),
+                access: self.access.rules.clone(),
+                limiter: limiter.clone(),
+                cors: cors::layer(&self.http.origins),
+                ids: ids.clone(),
+                producers: self.producers.clone(),
+                backbone: self.backbone.clone(),
+            };
+            let http = Http1 { handler, shard, head: HeadLimits { timeout, max_bytes, max_headers } };
+            let (inbox, thread) = accept::spawn_shard(number, http, self.drain)?;
+            inboxes.push(inbox);
+            threads.push(thread);
+        }
+        Ok(Shards { clients, inboxes, threads })
+    }
+
+    /// Evicts what is old, once a second, and applies new access rules. Does not return.
+    async fn maintain(&self, clients: &[Arc<Clients>], limiter: &Limiter) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = seconds.tick() => {
+                    self.hub.sweep();
+                    limiter.maintain();
+                }
+                () = self.access.replaced.notified() => self.access.revoke_streams(clients).await,
+            }
+        }
+    }
+}
+
+/// The shards of a running server.
+struct Shards {
+    clients: Arc<[Arc<Clients>]>,
+    inboxes: Vec<Inbox>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -258,63 +302,27 @@ impl Server {
     /// When a thread cannot be started, or accepting fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { builder, listeners, metrics, limiter, reserved_files } = self;
-        let (drain, is_draining) = watch::channel(false);
-        let ids = Arc::new(ClientIds::new());
-        let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
-        let new_shard =
-            |number| Arc::new(Shard::new(number, builder.hub.clone(), builder.streams.clone(), metrics.clone()));
-        let shards: Vec<_> = (0..builder.shards).map(new_shard).collect();
-        let clients: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
+        let drain = Arc::<Drain>::default();
+        let Shards { clients, inboxes, threads } = builder.spawn_shards(&metrics, &limiter, &drain)?;
         if let Some(backbone) = &builder.backbone {
             backbone.tell_with(http::roll_call(clients.clone(), builder.hub.clone()));
         }
-        for (number, shard) in shards.into_iter().enumerate() {
-            let routes = Routes {
-                shard,
-                clients: clients.clone(),
-                options: builder.http.clone(),
-                access: builder.access.rules.clone(),
-                limiter: limiter.clone(),
-                cors: cors::layer(&builder.http.origins),
-                ids: ids.clone(),
-                producers: builder.producers.clone(),
-                backbone: builder.backbone.clone(),
-                drain: is_draining.clone(),
-            };
-            let (inbox, accepted) = mpsc::unbounded_channel();
-            inboxes.push(inbox);
-            let name = format!("fanline-{number}");
-            threads.push(shard_thread::spawn(name, Arc::new(routes), accepted, builder.drain)?);
-        }
-        let shards = listener::Shards { inboxes: inboxes.into(), metrics, limiter: limiter.clone() };
+        let dispatcher = Dispatcher { inboxes: inboxes.into(), metrics, limiter: limiter.clone() };
         let mut acceptors = JoinSet::new();
         for listener in listeners {
-            acceptors.spawn(listener::accept(listener, shards.clone(), reserved_files));
+            acceptors.spawn(accept::accept(listener, dispatcher.clone(), reserved_files));
         }
-        let keep_house = async {
-            let mut seconds = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                tokio::select! {
-                    _ = seconds.tick() => {
-                        builder.hub.sweep();
-                        limiter.maintain();
-                    }
-                    () = builder.access.replaced.notified() => builder.access.look_at(&clients).await,
-                }
-            }
-        };
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
-            () = keep_house => Ok(()),
+            () = builder.maintain(&clients, &limiter) => Ok(()),
             Some(ended) = acceptors.join_next() => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         };
-        drain.send_replace(true);
-        // Accepting goes on while the shards drain: whoever asks for readiness is answered.
-        let joined =
-            tokio::task::spawn_blocking(move || threads.into_iter().map(|thread| thread.join()).all(|end| end.is_ok()));
+        drain.begin();
+        // Accepting goes on while the shards drain, so that readiness checks are answered.
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
         let all_well = joined.await.unwrap_or(false);
         builder.hub.close();
         outcome?;
-        if all_well { Ok(()) } else { Err(io::Error::other("a shard ended by a panic")) }
+        if all_well { Ok(()) } else { Err(io::Error::other("a shard panicked")) }
     }
 }

@@ -1,21 +1,56 @@
-//! What the server itself says on a stream: hello, gaps, heartbeats, farewells.
+//! What the server says on a stream besides the events: hello, gaps, keep-alives, warnings, farewells.
 
 use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::end::EndReason;
 use crate::hub::{Gap, Opening};
-use crate::metrics::Ending;
 use crate::position::StreamPosition;
 use crate::presence::ClientId;
 use crate::topic::TopicFilter;
 use crate::wire::chunk::Chunk;
-use crate::wire::sse::Block;
+use crate::wire::sse::{self, Block};
 
-/// The first event of a stream. Its id is the position that the stream starts from. When that is not the position that the
-/// client asked for, a gap follows, and the id is such that a client that resumes without it gets it then: an event without
-/// an id would clear the id that the client has (WHATWG HTML, section 9.2.6).
-pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
+/// A message of the server on a stream. Each [transport](super::transport) encodes it in its own way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ControlEvent {
+    /// The first message of a stream. Its id is the position that the stream starts from. When that is not the position
+    /// that the client asked for, a gap follows, and a client that resumes with this id gets the gap then. A message without
+    /// an id would clear the client's (WHATWG HTML, section 9.2.6).
+    Hello { client: ClientId, opening: Opening, retry: u64 },
+    /// Events that the client will not get.
+    Gap(Gap),
+    /// Keeps a quiet connection alive, and means nothing.
+    KeepAlive,
+    /// A keep-alive for subscribers of everything or of the topic `heartbeat`, with the number of streams.
+    Heartbeat { clients: u64 },
+    /// The stream ends in this many seconds, unless it is replaced with another token.
+    Expires { seconds: u32 },
+    /// The server is about to close the stream. The client has everything up to the position.
+    Restarting { position: StreamPosition },
+    /// The server closes the stream now. Without an id: the client keeps its last one.
+    Ended(EndReason),
+}
+
+impl ControlEvent {
+    /// The message in the format of Server-Sent Events. A keep-alive is no event there, but a comment.
+    pub(super) fn to_sse(&self) -> Chunk {
+        match self {
+            Self::Hello { client, opening, retry } => hello(*client, opening, *retry),
+            Self::Gap(gap) => self::gap(gap),
+            Self::KeepAlive => sse::comment(),
+            Self::Heartbeat { clients } => heartbeat(*clients),
+            Self::Expires { seconds } => system(None, "token expires", Some(*seconds)),
+            Self::Restarting { position } => system(Some(*position), "server restarting", None),
+            Self::Ended(EndReason::TokenExpired) => system(None, "token expired", None),
+            Self::Ended(EndReason::Revoked) => system(None, "access revoked", None),
+            Self::Ended(_) => system(None, "disconnected", None),
+        }
+    }
+}
+
+fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
     #[derive(Serialize)]
     struct Hello {
         message: &'static str,
@@ -34,8 +69,7 @@ pub(crate) fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
     block(Some(retry), Some(opening.id), b"system", &hello)
 }
 
-/// Events that the client will not get.
-pub(crate) fn gap(gap: &Gap) -> Chunk {
+fn gap(gap: &Gap) -> Chunk {
     #[derive(Serialize)]
     struct Data<'a> {
         reason: &'static str,
@@ -55,8 +89,7 @@ pub(crate) fn gap(gap: &Gap) -> Chunk {
     block(None, Some(gap.resume), b"gap", &data)
 }
 
-/// A sign of life for subscribers of everything or of the topic `heartbeat`.
-pub(crate) fn heartbeat(clients: u64) -> Chunk {
+fn heartbeat(clients: u64) -> Chunk {
     #[derive(Serialize)]
     struct Heartbeat {
         timestamp: String,
@@ -66,34 +99,14 @@ pub(crate) fn heartbeat(clients: u64) -> Chunk {
     block(None, None, b"heartbeat", &Heartbeat { timestamp, clients })
 }
 
-/// The server is about to close the stream. It bears the position up to which the client has everything.
-pub(crate) fn farewell(position: StreamPosition) -> Chunk {
-    block(None, Some(position), b"system", &Message { message: "server restarting" })
-}
-
-/// The server closes the stream, now. It bears no id: the client's own last one stays.
-pub(crate) fn ended(ending: Ending) -> Chunk {
-    let message = match ending {
-        Ending::TokenExpired => "token expired",
-        Ending::Revoked => "access revoked",
-        _ => "disconnected",
-    };
-    block(None, None, b"system", &Message { message })
-}
-
-/// The stream will be closed in this many seconds.
-pub(crate) fn expires(seconds: u32) -> Chunk {
+fn system(id: Option<StreamPosition>, message: &'static str, expires_in: Option<u32>) -> Chunk {
     #[derive(Serialize)]
-    struct Expires {
+    struct Message {
         message: &'static str,
-        expires_in: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_in: Option<u32>,
     }
-    block(None, None, b"system", &Expires { message: "token expires", expires_in: seconds })
-}
-
-#[derive(Serialize)]
-struct Message {
-    message: &'static str,
+    block(None, id, b"system", &Message { message, expires_in })
 }
 
 fn block(retry: Option<u64>, id: Option<StreamPosition>, event: &[u8], data: &impl Serialize) -> Chunk {
@@ -108,7 +121,7 @@ mod tests {
     use crate::position::Epoch;
 
     #[test]
-    fn a_gap_says_what_is_missing_and_where_the_stream_goes_on() {
+    fn gap_names_what_is_missing_and_where_the_stream_resumes() {
         let at = |sequence| StreamPosition::new(Epoch(7), sequence);
         let evicted = Gap {
             reason: GapReason::Evicted,
@@ -119,14 +132,23 @@ mod tests {
             resume: at(5),
         };
         let data = r#"{"reason":"evicted","from":"7-1","to":"7-5","missed":4}"#;
-        assert_eq!(gap(&evicted).body(), format!("id: 7-5\nevent: gap\ndata: {data}\n\n").as_bytes());
+        assert_eq!(
+            ControlEvent::Gap(evicted.clone()).to_sse().body(),
+            format!("id: 7-5\nevent: gap\ndata: {data}\n\n").as_bytes()
+        );
         let filters = ["b", "zz:*"].map(|filter| TopicFilter::new(filter).unwrap());
         let some = Gap { topics: Some(filters.to_vec()), resume: at(2), ..evicted };
         let data = r#"{"reason":"evicted","from":"7-1","to":"7-5","missed":4,"topics":["b","zz:*"]}"#;
-        assert_eq!(gap(&some).body(), format!("id: 7-2\nevent: gap\ndata: {data}\n\n").as_bytes());
+        assert_eq!(
+            ControlEvent::Gap(some).to_sse().body(),
+            format!("id: 7-2\nevent: gap\ndata: {data}\n\n").as_bytes()
+        );
         let unknown =
             Gap { reason: GapReason::UnknownId, from: None, to: at(0), missed: None, topics: None, resume: at(0) };
         let data = r#"{"reason":"unknown_id","from":null,"to":"7-0","missed":null}"#;
-        assert_eq!(gap(&unknown).body(), format!("id: 7-0\nevent: gap\ndata: {data}\n\n").as_bytes());
+        assert_eq!(
+            ControlEvent::Gap(unknown).to_sse().body(),
+            format!("id: 7-0\nevent: gap\ndata: {data}\n\n").as_bytes()
+        );
     }
 }

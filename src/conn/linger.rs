@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 const READS_PER_TURN: usize = 32;
 
 /// Closes `socket` when its peer has, or has had its time, or `hurry` completes.
-pub(crate) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>) {
+pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>) {
     if poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await.is_err() {
         return;
     }

@@ -1,19 +1,20 @@
 //! What the connections of one shard share. A shard is one thread with its own runtime and its own connections: whatever
 //! is behind a lock here is taken by that thread only, but for a glance from outside now and then.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::control_events;
+use super::Clients;
+use super::control::Request;
+use super::control_events::ControlEvent;
+use super::drain::Drain;
 use super::wheel::{NEVER, Second, Wheel};
 use crate::hub::{Hub, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
-use crate::presence::{ClientKey, Clients};
+use crate::presence::ClientKey;
+use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
 use crate::wire::chunk::Chunk;
-use crate::wire::sse;
 
 /// How a server treats its streams.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub(crate) struct Shard {
     pub(crate) options: StreamOptions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clients: Arc<Clients>,
-    pub(crate) comment: Chunk,
+    pub(crate) drain: Arc<Drain>,
     number: usize,
     group: Arc<WakeGroup>,
     wheel: Mutex<Wheel>,
@@ -49,23 +50,27 @@ pub(crate) struct Shard {
     now: AtomicU32,
     /// The heartbeat of this second: made for the first connection that wants one.
     heartbeat: Mutex<Option<(Second, Chunk)>>,
-    is_draining: AtomicBool,
 }
 
 impl Shard {
-    pub(crate) fn new(number: usize, hub: Hub, options: StreamOptions, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        hub: Hub,
+        options: StreamOptions,
+        metrics: Arc<Metrics>,
+        drain: Arc<Drain>,
+    ) -> Self {
         Self {
             hub,
             options,
             metrics,
             clients: Arc::default(),
-            comment: sse::comment(),
+            drain,
             number,
             group: WakeGroup::dispatched(),
             wheel: Mutex::new(Wheel::new()),
             now: AtomicU32::new(NEVER + 1),
             heartbeat: Mutex::new(None),
-            is_draining: AtomicBool::new(false),
         }
     }
 
@@ -102,8 +107,7 @@ impl Shard {
             let due = lock(&self.wheel).advance(now);
             for client in due {
                 if let Some(client) = self.clients.get(client) {
-                    client.called_at(now);
-                    client.wake();
+                    client.control.wake();
                 }
             }
         }
@@ -113,10 +117,10 @@ impl Shard {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// The second of this shard in which `end` comes.
-    pub(crate) fn second_of(&self, end: SystemTime) -> Second {
-        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-        // Not before it has passed: this second began a while ago, and of the last one there may be a part.
+    /// The first second of this shard in which `end` has certainly passed.
+    pub(super) fn second_of(&self, end: SystemTime) -> Second {
+        let Ok(left) = end.duration_since(SystemTime::now()) else { return self.now() };
+        // The current second is partly over, and the last one may be a part.
         let left = Second::try_from(left.as_secs() + 2).unwrap_or(Second::MAX);
         self.now().saturating_add(left).min(Second::MAX / 2)
     }
@@ -135,21 +139,17 @@ impl Shard {
         let mut heartbeat = lock(&self.heartbeat);
         match &*heartbeat {
             Some((made, chunk)) if *made == now => chunk.clone(),
-            _ => heartbeat.insert((now, control_events::heartbeat(self.metrics.streams()))).1.clone(),
+            _ => {
+                heartbeat.insert((now, ControlEvent::Heartbeat { clients: self.metrics.streams() }.to_sse())).1.clone()
+            }
         }
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
-    }
-
-    /// Tells every client that the server is going, and closes the streams one after the other over `window`. New
-    /// streams are told at once. On the shard's thread.
-    pub(crate) async fn drain(&self, window: Duration) {
-        self.is_draining.store(true, Ordering::Relaxed);
+    /// Closes the streams one after the other over `window`, once the [`Drain`] has begun. On the shard's thread.
+    pub(crate) async fn drain_streams(&self, window: Duration) {
         let clients = self.clients.all();
         for client in &clients {
-            client.wake();
+            client.control.wake();
         }
         let began = Instant::now();
         // The last ones close a little before the window's end, so that they get there in time.
@@ -157,7 +157,7 @@ impl Shard {
         let total = clients.len().max(1) as u32;
         for (place, client) in (1..).zip(clients) {
             tokio::time::sleep_until(began + spread * place / total).await;
-            client.end();
+            client.control.raise(Request::Drain);
         }
         loop {
             // Those that came meanwhile.
@@ -165,12 +165,8 @@ impl Shard {
             if clients.is_empty() {
                 return;
             }
-            clients.iter().for_each(|client| client.end());
+            clients.iter().for_each(|client| client.control.raise(Request::Drain));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

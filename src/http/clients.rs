@@ -1,11 +1,7 @@
 //! `GET /clients` and `DELETE /clients/{client_id}`.
-//!
-//! The registers of all shards are read a slice at a time, and others have their turn in between: a crowd is listed
-//! while it is served.
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,12 +15,10 @@ use super::cluster;
 use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, json_bytes, json_response};
+use crate::conn::{Client, Request};
 use crate::hub::{Hub, SubscriptionFilter};
-use crate::presence::{Client, ClientId};
+use crate::presence::{ClientId, each_client};
 use crate::topic::TopicFilter;
-
-/// How many places of a register are read in one go: some 10 µs.
-pub(super) const SLICE: usize = 256;
 
 /// How many clients are described in one go: some 100 µs. Others have their turn in between, of some ten times that.
 const DESCRIBED: usize = 32;
@@ -38,7 +32,7 @@ pub(super) async fn list(routes: &Routes, query: &str) -> Result<Response<Full<B
     let after = query.after.as_deref().map(parse_id).transpose().map_err(|problem| problem.at("parameter after"))?;
     let mut count = 0;
     let mut page = BTreeMap::new();
-    each_client(routes, |client| {
+    each_client(&routes.clients, |client| {
         let identity = &client.identity;
         let labels = &identity.labels;
         let is_wanted = query.takes("name", |name| labels.name() == Some(name))
@@ -83,7 +77,7 @@ pub(super) async fn list(routes: &Routes, query: &str) -> Result<Response<Full<B
 pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Problem> {
     let id = parse_id(id)?;
     let mut found = None;
-    each_client(routes, |client| {
+    each_client(&routes.clients, |client| {
         if client.identity.id == id {
             found = Some(client);
         }
@@ -94,7 +88,7 @@ pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Probl
         let detail = format!("no client {id} is connected; GET /clients lists those that are");
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
-    client.disconnect();
+    client.control.raise(Request::Disconnect);
     Ok(json!({"client_id": id.to_string(), "status": "disconnected"}))
 }
 
@@ -104,21 +98,6 @@ pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
     // What it has passed first: what is published meanwhile makes it look a little behind, and not ahead.
     let passed = client.passed.get();
     hub.appended(&SubscriptionFilter::of(filters)).saturating_sub(passed)
-}
-
-/// Shows `visit` everybody who is connected, until it says that it has seen enough.
-pub(super) async fn each_client(routes: &Routes, mut visit: impl FnMut(Arc<Client>) -> bool) {
-    for registry in &*routes.clients {
-        let mut place = Some(0);
-        while let Some(begin) = place {
-            let (slice, next) = registry.slice(begin, SLICE);
-            if !slice.into_iter().all(&mut visit) {
-                return;
-            }
-            place = next;
-            yield_now().await;
-        }
-    }
 }
 
 /// What is told of a client.
@@ -151,7 +130,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         bytes_sent: client.bytes.get(),
         remote_addr: identity.remote.to_string(),
         transport: "sse",
-        user: identity.standing.as_ref().and_then(|standing| standing.grant.subject.as_deref()),
+        user: identity.grant.as_ref().and_then(|grant| grant.subject.as_deref()),
     }
 }
 

@@ -10,8 +10,9 @@ use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, clients, topics};
 use crate::backbone::{Backbone, Part, RollCall};
+use crate::conn::Clients;
 use crate::hub::Hub;
-use crate::presence::Clients;
+use crate::presence::SLICE;
 use crate::topic::TopicFilter;
 
 /// Whether the query asks for all servers.
@@ -78,7 +79,7 @@ fn all_clients(clients: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
     for registry in clients {
         let mut place = Some(0);
         while let Some(begin) = place {
-            let (slice, next) = registry.slice(begin, clients::SLICE);
+            let (slice, next) = registry.slice(begin, SLICE);
             list.extend(slice.iter().map(|client| json!(clients::describe(client, hub))));
             place = next;
         }

@@ -24,8 +24,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::takeover::{Reply, StreamReply};
 use crate::conn::StreamRequest;
+use crate::conn::http1::{Reply, StreamReply};
 
 /// How long a browser may remember the answer to a preflight. Browsers forget earlier by themselves.
 const MAX_AGE: Duration = Duration::from_secs(600);

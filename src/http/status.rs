@@ -63,7 +63,7 @@ pub(super) fn health(routes: &Routes) -> Response<Full<Bytes>> {
         || lacks_replicas
         || routes.shard.metrics.is_accepting_paused()
         || producers.values().any(|status| status == "stopped");
-    let status = match (routes.is_draining(), is_degraded) {
+    let status = match (routes.shard.drain.has_begun(), is_degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
         (false, false) => "healthy",
@@ -107,7 +107,7 @@ pub(super) fn ready(routes: &Routes) -> Result<Response<Full<Bytes>>, Problem> {
         let reason = format!("{confirmed} of {wanted} Redis replicas confirm what is published (setting redis_wait)");
         return Err(Problem::unavailable(reason));
     }
-    let reason = if routes.is_draining() {
+    let reason = if routes.shard.drain.has_begun() {
         "draining: the server is shutting down"
     } else if routes.shard.metrics.is_accepting_paused() {
         "no file descriptor is left: raise the limit on open files (ulimit -n)"

@@ -10,11 +10,11 @@ use hyper::{Request, Response, StatusCode};
 use super::Routes;
 use super::problem::Problem;
 use super::query::StreamQuery;
-use super::takeover::StreamReply;
-use crate::auth::{Action, AuthRequest, Grant};
+use crate::auth::{Action, AuthRequest};
 use crate::backbone::State;
-use crate::conn::{Shard, StreamRequest};
-use crate::presence::{Identity, Labels, Standing};
+use crate::conn::StreamRequest;
+use crate::conn::http1::StreamReply;
+use crate::presence::{Identity, Labels};
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -51,7 +51,7 @@ pub(super) async fn subscribe(
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
         remote: remote.into(),
-        standing: standing(&permit.grant, shard),
+        grant: (!permit.grant.is_anonymous()).then(|| Box::new(permit.grant.clone())),
         connected_at: unix_milliseconds(),
     };
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
@@ -63,18 +63,12 @@ pub(super) async fn subscribe(
         topics = ?identity.labels.topics().collect::<Vec<_>>(),
         "client connects"
     );
-    let registration = shard.clients.enter(identity);
+    let registration = shard.clients.register(identity);
     // Whoever replaces the rules looks at those who are entered.
     permit.renew(&query.filters)?;
     let on_lag = query.on_lag;
     let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
     Ok(StreamReply { head: head(), version: request.version, request: stream })
-}
-
-/// The grant, unless it is what anybody has.
-fn standing(grant: &Grant, shard: &Shard) -> Option<Box<Standing>> {
-    let ends = grant.expires.map(|end| shard.second_of(end));
-    (!grant.is_anonymous()).then(|| Box::new(Standing { grant: grant.clone(), ends }))
 }
 
 fn head() -> hyper::http::response::Parts {

@@ -18,16 +18,9 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// A chunk with the `length` bytes that `write` appends to the buffer that it is given.
-    pub(crate) fn build(length: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut block = Builder::default();
-        block.push(length, write);
-        block.finish().next().expect("one was pushed")
-    }
-
-    /// A chunk with these bytes.
-    pub(crate) fn of(body: &[u8]) -> Self {
-        Self::build(body.len(), |framed| framed.extend_from_slice(body))
+    /// A chunk from its bytes with their framing, `head` of which come before the body.
+    pub(crate) fn from_static(framed: &'static [u8], head: u8) -> Self {
+        Self { block: Bytes::from_static(framed), start: 0, end: framed.len() as u32, head }
     }
 
     /// With its framing: for HTTP/1.1.
@@ -133,11 +126,17 @@ impl Builder {
 mod tests {
     use super::*;
 
+    fn chunk_of(body: &[u8]) -> Chunk {
+        let mut block = Builder::default();
+        block.push(body.len(), |out| out.extend_from_slice(body));
+        block.finish().next().unwrap()
+    }
+
     #[test]
     fn a_chunk_states_its_length_in_hexadecimal() {
         for (length, head) in [(1, "1"), (15, "f"), (16, "10"), (255, "ff"), (256, "100"), (65_536, "10000")] {
             let body = vec![b'x'; length];
-            let chunk = Chunk::of(&body);
+            let chunk = chunk_of(&body);
             let wire = [head.as_bytes(), b"\r\n", &body, b"\r\n"].concat();
             assert_eq!(chunk.framed(), wire);
             assert_eq!(chunk.to_framed(), wire);
@@ -162,7 +161,7 @@ mod tests {
             [0, 0, 21],
             "the last that leaves frees it all"
         );
-        let other = Chunk::of(b"a");
+        let other = chunk_of(b"a");
         assert!(!chunks[1].follows(&other) && !other.is_beside(&chunks[0]));
         assert_eq!((block.count(), block.len()), (0, 0));
     }

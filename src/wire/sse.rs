@@ -4,15 +4,9 @@
 //! the format has no way to carry a CR, and a reader gets the lines back joined by LF. An empty payload is one empty
 //! `data:` line, which a reader dispatches as an event with empty data.
 
-use bytes::Bytes;
-
 use super::chunk::{self, Chunk};
 use crate::event::Event;
 use crate::position::StreamPosition;
-
-/// A comment: keeps a connection busy, and dispatches nothing. No blank line follows: some readers (Python's httpx-sse)
-/// give an event for each blank line once they have an id.
-pub(crate) const COMMENT: &[u8] = b":\n";
 
 /// What one block says.
 #[derive(Clone, Copy)]
@@ -89,14 +83,10 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A shared [`COMMENT`].
+/// A comment: keeps a connection busy, and dispatches nothing. No blank line follows: some readers (Python's httpx-sse)
+/// dispatch an event at each blank line once they have an id.
 pub(crate) fn comment() -> Chunk {
-    Chunk::of(COMMENT)
-}
-
-/// The bytes of `chunk` for a client of HTTP/1.1 (`framed`) or 1.0.
-pub(crate) fn bytes_for(chunk: &Chunk, framed: bool) -> Bytes {
-    if framed { chunk.to_framed() } else { chunk.to_body() }
+    Chunk::from_static(b"2\r\n:\n\r\n", 3)
 }
 
 #[cfg(test)]

@@ -36,11 +36,11 @@ const LIBRARY: &[Rule] = &[
     Rule { modules: &["hub"], may_use: LAYERS_0_TO_1, externals: None },
     Rule {
         modules: &["metrics", "presence"],
-        may_use: &["event", "topic", "position", "sync", "metrics", "presence", "auth", "limit"],
+        may_use: &["event", "topic", "position", "sync", "hub", "metrics", "presence", "auth", "limit"],
         externals: None,
     },
     Rule { modules: &["auth"], may_use: &["topic"], externals: None },
-    Rule { modules: &["limit"], may_use: &[], externals: Some(&["governor", "thiserror", "tracing"]) },
+    Rule { modules: &["limit"], may_use: &["sync"], externals: Some(&["governor", "thiserror", "tokio", "tracing"]) },
     Rule { modules: &["conn"], may_use: LAYERS_0_TO_3, externals: None },
     Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "hub"], externals: None },
     Rule { modules: &["http"], may_use: LAYERS_0_TO_4, externals: None },
@@ -267,7 +267,7 @@ mod checker {
             ("wire", "ring", 1),
             ("ring", "wire", 1),
             ("metrics", "presence", 0),
-            ("metrics", "hub", 1),
+            ("metrics", "conn", 1),
             ("event", "topic", 0),
         ] {
             let root = format!("mod {user}; mod {used};");

@@ -1,14 +1,13 @@
-//! What is counted of the backbone.
+//! The counts of the backbone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::{counter, gauge};
+use super::text::Page;
 use crate::backbone::{State, Status};
 
-/// The counts with their names in the text formats and what they are.
+/// Name, help and value of each count.
 fn counts(status: &Status) -> [(&'static str, &'static str, u64); 9] {
     let counts = &status.counts;
     let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -25,14 +24,14 @@ fn counts(status: &Status) -> [(&'static str, &'static str, u64); 9] {
     ]
 }
 
-pub(super) fn register(fanline: &mut Registry, status: &Status) {
-    let backbone = fanline.sub_registry_with_prefix("backbone");
-    gauge(backbone, "up", "Whether the backbone can be used", u64::from(status.state() == State::Up));
+pub(super) fn add(page: &mut Page, status: &Status) {
+    page.gauge("fanline_backbone_up", "Whether the backbone can be used", u64::from(status.state() == State::Up));
     if let Some(replicas) = status.confirming_replicas() {
-        gauge(backbone, "replicas", "Replicas that confirmed what was published last", u64::from(replicas));
+        let help = "Replicas that confirmed the last publication";
+        page.gauge("fanline_backbone_replicas", help, u64::from(replicas));
     }
     for (name, help, count) in counts(status) {
-        counter(backbone, name, help, count);
+        page.counter(&format!("fanline_backbone_{name}"), help, count);
     }
 }
 

@@ -1,0 +1,438 @@
+//! Everything that ends or interrupts a stream, and the state machine that decides what follows.
+//!
+//! Any thread raises a [`Request`] on a stream's [`Control`], which wakes the stream's task. The task owns a
+//! [`Lifecycle`]. It asks it before each write, when no event is ready, when the subscription has a gap, and when the
+//! socket is blocked, and carries out the answer. The lifecycle does no I/O, and knows neither the socket nor the transport.
+//!
+//! | cause | before a write | no event is ready | the socket is blocked |
+//! |---|---|---|---|
+//! | disconnect, revocation, expired token | farewell, end of body | | ends at once |
+//! | the server drains | announced once, after any gap | | waits |
+//! | request to drain this stream | events come first | end of body | waits |
+//! | token about to expire | warned once | | waits |
+//! | nothing written for the keep-alive time | | keep-alive | |
+//! | lag, unless the client skips | ends at once | | ends at once |
+//! | nothing taken for the write timeout | | | ends at once |
+//!
+//! A disconnect takes precedence over a revocation, a revocation over an expiry, and each of them over everything else.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering, fence};
+use std::task::Waker;
+
+use super::control_events::ControlEvent;
+use super::end::EndReason;
+use super::wheel::{NEVER, Second};
+use crate::hub::{Gap, GapReason};
+use crate::position::StreamPosition;
+
+/// How many seconds before its token expires a client is warned.
+const WARNING: Second = 30;
+
+/// What other threads ask of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Request {
+    /// End once everything published by now is written.
+    Drain = 1,
+    /// End now: an operator disconnects the client.
+    Disconnect = 2,
+    /// End now: the access rules were replaced and do not allow the stream.
+    Revoke = 4,
+}
+
+/// The requests to one stream, and the task that serves it.
+#[derive(Default)]
+pub(crate) struct Control {
+    requests: AtomicU8,
+    task: OnceLock<Waker>,
+}
+
+impl Control {
+    /// Raises `request` and wakes the stream's task.
+    pub(crate) fn raise(&self, request: Request) {
+        self.requests.fetch_or(request as u8, Ordering::Release);
+        // With the fence in `attach`: either the task is found here, or the request is found by the task.
+        fence(Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Wakes the stream's task to look at requests and deadlines.
+    pub(super) fn wake(&self) {
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Sets the task that serves the stream, which is the same for its whole life.
+    pub(super) fn attach(&self, task: &Waker) {
+        self.task.get_or_init(|| task.clone());
+        fence(Ordering::SeqCst);
+    }
+
+    pub(super) fn requests(&self) -> Requests {
+        Requests(self.requests.load(Ordering::Acquire))
+    }
+}
+
+/// A set of requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Requests(u8);
+
+impl Requests {
+    fn contains(self, request: Request) -> bool {
+        self.0 & request as u8 != 0
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What happens to a client that lagged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnLag {
+    /// Its stream ends, and it may resume with its last id.
+    #[default]
+    Close,
+    /// It gets the gap, and continues with the oldest retained event.
+    Skip,
+}
+
+/// What a stream's task sees when it asks its lifecycle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub(super) now: Second,
+    pub(super) requests: Requests,
+    /// While the server drains, the position up to which the client has everything. None while a gap is still to be told:
+    /// the client's id must not pass it.
+    pub(super) restarts_at: Option<StreamPosition>,
+}
+
+/// What a stream's task does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write this control event.
+    Say(ControlEvent),
+    /// Write this control event, if any, and the end of the body.
+    Finish(Option<ControlEvent>),
+    /// Close the socket.
+    End(EndReason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The client knows that the server restarts. Events are still written.
+    RestartAnnounced,
+    /// The end of the body is being written.
+    Finishing(EndReason),
+}
+
+/// The state of one stream, kept by its task.
+pub(super) struct Lifecycle {
+    phase: Phase,
+    on_lag: OnLag,
+    has_warned: bool,
+    /// Seconds without a write after which the client gets a keep-alive.
+    keep_alive: u16,
+    last_write: Second,
+    /// Since when the socket takes nothing; [`NEVER`] while it takes bytes.
+    blocked_since: Second,
+    /// When the token expires; [`Second::MAX`] without an end.
+    expires: Second,
+}
+
+impl Lifecycle {
+    pub(super) fn new(now: Second, on_lag: OnLag, keep_alive: u16, expires: Option<Second>) -> Self {
+        Self {
+            phase: Phase::Open,
+            on_lag,
+            has_warned: false,
+            keep_alive,
+            last_write: now,
+            blocked_since: NEVER,
+            expires: expires.unwrap_or(Second::MAX),
+        }
+    }
+
+    /// Returns what comes before the next events. None when they may be written.
+    pub(super) fn before_events(&mut self, situation: &Situation) -> Option<Step> {
+        if let Phase::Finishing(reason) = self.phase {
+            return Some(Step::End(reason));
+        }
+        if let Some(reason) = self.immediate_end(situation) {
+            self.phase = Phase::Finishing(reason);
+            return Some(Step::Finish(Some(ControlEvent::Ended(reason))));
+        }
+        let seconds = self.expires - situation.now;
+        if seconds <= WARNING && !self.has_warned {
+            self.has_warned = true;
+            return Some(Step::Say(ControlEvent::Expires { seconds }));
+        }
+        if self.phase == Phase::Open
+            && let Some(position) = situation.restarts_at
+        {
+            self.phase = Phase::RestartAnnounced;
+            return Some(Step::Say(ControlEvent::Restarting { position }));
+        }
+        None
+    }
+
+    /// Returns what follows the last event that was ready. None when the task waits for the next one.
+    pub(super) fn without_events(&mut self, situation: &Situation) -> Option<Step> {
+        if situation.requests.contains(Request::Drain) {
+            self.phase = Phase::Finishing(EndReason::Drained);
+            return Some(Step::Finish(None));
+        }
+        let is_quiet = situation.now - self.last_write >= Second::from(self.keep_alive);
+        is_quiet.then_some(Step::Say(ControlEvent::KeepAlive))
+    }
+
+    /// Returns what follows a gap in the subscription.
+    pub(super) fn on_gap(&self, gap: Gap) -> Step {
+        match (gap.reason, self.on_lag) {
+            (GapReason::Lagged, OnLag::Close) => Step::End(EndReason::Lagged),
+            _ => Step::Say(ControlEvent::Gap(gap)),
+        }
+    }
+
+    /// Decides whether a stream ends whose socket takes no bytes.
+    ///
+    /// A disconnect, a revocation and an expired token end it at once and without a farewell, which could not be written.
+    /// So does lag, unless the client skips. A warning and a drain wait until the socket takes bytes again, at most for the
+    /// write timeout.
+    pub(super) fn blocked(
+        &mut self,
+        situation: &Situation,
+        write_timeout: Second,
+        has_lagged: impl FnOnce() -> bool,
+    ) -> Option<EndReason> {
+        if let Some(reason) = self.immediate_end(situation) {
+            return Some(reason);
+        }
+        if self.blocked_since == NEVER {
+            self.blocked_since = situation.now;
+        }
+        // Seconds are whole ones: a difference of one may be a moment.
+        if situation.now - self.blocked_since > write_timeout {
+            return Some(EndReason::Stalled);
+        }
+        (self.on_lag == OnLag::Close && has_lagged()).then_some(EndReason::Lagged)
+    }
+
+    /// Notes that the socket took bytes.
+    pub(super) fn wrote(&mut self, now: Second) {
+        self.last_write = now;
+        self.blocked_since = NEVER;
+    }
+
+    /// The second in which the task is to ask again, if nothing happens before.
+    pub(super) fn deadline(&self, now: Second, write_timeout: Second) -> Second {
+        let due = match self.blocked_since {
+            NEVER => self.last_write + Second::from(self.keep_alive),
+            since => since + write_timeout + 1,
+        };
+        let warning = self.expires.saturating_sub(WARNING);
+        due.min(if now < warning { warning } else { self.expires })
+    }
+
+    fn immediate_end(&self, situation: &Situation) -> Option<EndReason> {
+        let requests = situation.requests;
+        if requests.contains(Request::Disconnect) {
+            Some(EndReason::Disconnected)
+        } else if requests.contains(Request::Revoke) {
+            Some(EndReason::Revoked)
+        } else {
+            (situation.now >= self.expires).then_some(EndReason::TokenExpired)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::position::Epoch;
+
+    const WRITE_TIMEOUT: Second = 5;
+    const KEEP_ALIVE: u16 = 20;
+
+    fn lifecycle(expires: Option<Second>) -> Lifecycle {
+        Lifecycle::new(100, OnLag::Close, KEEP_ALIVE, expires)
+    }
+
+    fn at(now: Second, requests: &[Request]) -> Situation {
+        let control = Control::default();
+        requests.iter().for_each(|&request| control.raise(request));
+        Situation { now, requests: control.requests(), restarts_at: None }
+    }
+
+    fn draining(now: Second, requests: &[Request]) -> Situation {
+        Situation { restarts_at: Some(StreamPosition::new(Epoch(7), 3)), ..at(now, requests) }
+    }
+
+    fn ended(reason: EndReason) -> Option<Step> {
+        Some(Step::Finish(Some(ControlEvent::Ended(reason))))
+    }
+
+    fn gap(reason: GapReason) -> Gap {
+        let at = StreamPosition::new(Epoch(7), 3);
+        Gap { reason, from: None, to: at, missed: None, topics: None, resume: at }
+    }
+
+    #[test]
+    fn stream_without_requests_writes_its_events() {
+        let mut lifecycle = lifecycle(None);
+        assert_eq!(lifecycle.before_events(&at(100, &[])), None);
+        assert_eq!(lifecycle.without_events(&at(100, &[])), None);
+        assert_eq!(lifecycle.blocked(&at(100, &[]), WRITE_TIMEOUT, || false), None);
+    }
+
+    #[test]
+    fn immediate_end_writes_a_farewell_and_closes() {
+        for (expires, requests, reason) in [
+            (None, &[Request::Disconnect][..], EndReason::Disconnected),
+            (None, &[Request::Revoke], EndReason::Revoked),
+            (Some(110), &[], EndReason::TokenExpired),
+        ] {
+            let mut lifecycle = lifecycle(expires);
+            assert_eq!(lifecycle.before_events(&at(110, requests)), ended(reason));
+            assert_eq!(lifecycle.before_events(&at(110, requests)), Some(Step::End(reason)));
+        }
+    }
+
+    #[test]
+    fn disconnect_precedes_revocation_precedes_expiry_precedes_drain() {
+        let all = [Request::Drain, Request::Revoke, Request::Disconnect];
+        for (requests, reason) in
+            [(&all[..], EndReason::Disconnected), (&all[..2], EndReason::Revoked), (&all[..1], EndReason::TokenExpired)]
+        {
+            assert_eq!(lifecycle(Some(110)).before_events(&draining(110, requests)), ended(reason));
+            assert_eq!(lifecycle(Some(110)).blocked(&draining(110, requests), WRITE_TIMEOUT, || true), Some(reason));
+        }
+    }
+
+    #[test]
+    fn expiring_token_is_warned_of_once() {
+        let mut lifecycle = lifecycle(Some(140));
+        assert_eq!(lifecycle.before_events(&at(109, &[])), None);
+        let warning = ControlEvent::Expires { seconds: 30 };
+        assert_eq!(lifecycle.before_events(&at(110, &[])), Some(Step::Say(warning)));
+        assert_eq!(lifecycle.before_events(&at(111, &[])), None);
+        assert_eq!(lifecycle.before_events(&at(140, &[])), ended(EndReason::TokenExpired));
+    }
+
+    #[test]
+    fn warning_states_the_time_left_when_it_is_written() {
+        let mut lifecycle = lifecycle(Some(140));
+        assert_eq!(lifecycle.blocked(&at(112, &[]), WRITE_TIMEOUT, || false), None);
+        let warning = ControlEvent::Expires { seconds: 25 };
+        assert_eq!(lifecycle.before_events(&at(115, &[])), Some(Step::Say(warning)));
+    }
+
+    #[test]
+    fn expired_token_ends_blocked_stream_at_once() {
+        let mut lifecycle = lifecycle(Some(102));
+        assert_eq!(lifecycle.blocked(&at(101, &[]), WRITE_TIMEOUT, || false), None);
+        assert_eq!(lifecycle.blocked(&at(102, &[]), WRITE_TIMEOUT, || false), Some(EndReason::TokenExpired));
+    }
+
+    #[test]
+    fn immediate_end_does_not_wait_for_a_blocked_farewell() {
+        let mut lifecycle = lifecycle(None);
+        assert_eq!(lifecycle.without_events(&at(100, &[Request::Drain])), Some(Step::Finish(None)));
+        assert_eq!(lifecycle.blocked(&at(100, &[Request::Drain]), WRITE_TIMEOUT, || false), None);
+        let requests = [Request::Drain, Request::Disconnect];
+        assert_eq!(lifecycle.blocked(&at(100, &requests), WRITE_TIMEOUT, || false), Some(EndReason::Disconnected));
+    }
+
+    #[test]
+    fn restart_is_announced_once_and_events_go_on() {
+        let mut lifecycle = lifecycle(None);
+        assert_eq!(lifecycle.before_events(&at(100, &[])), None, "a gap is to be told first");
+        let position = StreamPosition::new(Epoch(7), 3);
+        let restarting = Step::Say(ControlEvent::Restarting { position });
+        assert_eq!(lifecycle.before_events(&draining(100, &[])), Some(restarting));
+        assert_eq!(lifecycle.before_events(&draining(100, &[])), None);
+    }
+
+    #[test]
+    fn drained_stream_writes_its_events_then_ends() {
+        let mut lifecycle = lifecycle(None);
+        lifecycle.before_events(&draining(100, &[]));
+        let drained = draining(100, &[Request::Drain]);
+        assert_eq!(lifecycle.before_events(&drained), None);
+        assert_eq!(lifecycle.without_events(&drained), Some(Step::Finish(None)));
+        assert_eq!(lifecycle.before_events(&drained), Some(Step::End(EndReason::Drained)));
+    }
+
+    #[test]
+    fn drained_stream_that_is_blocked_waits_for_the_write_timeout() {
+        let mut lifecycle = lifecycle(None);
+        let drained = |now| draining(now, &[Request::Drain]);
+        assert_eq!(lifecycle.blocked(&drained(100), WRITE_TIMEOUT, || false), None);
+        assert_eq!(lifecycle.blocked(&drained(105), WRITE_TIMEOUT, || false), None);
+        assert_eq!(lifecycle.blocked(&drained(106), WRITE_TIMEOUT, || false), Some(EndReason::Stalled));
+    }
+
+    #[test]
+    fn write_restarts_the_write_timeout() {
+        let mut lifecycle = lifecycle(None);
+        assert_eq!(lifecycle.blocked(&at(100, &[]), WRITE_TIMEOUT, || false), None);
+        lifecycle.wrote(104);
+        assert_eq!(lifecycle.blocked(&at(106, &[]), WRITE_TIMEOUT, || false), None);
+        assert_eq!(lifecycle.blocked(&at(111, &[]), WRITE_TIMEOUT, || false), None);
+        assert_eq!(lifecycle.blocked(&at(112, &[]), WRITE_TIMEOUT, || false), Some(EndReason::Stalled));
+    }
+
+    #[test]
+    fn lag_ends_a_stream_unless_it_skips() {
+        let mut skipping = Lifecycle::new(100, OnLag::Skip, KEEP_ALIVE, None);
+        let lagged = gap(GapReason::Lagged);
+        assert_eq!(skipping.on_gap(lagged.clone()), Step::Say(ControlEvent::Gap(lagged.clone())));
+        assert_eq!(skipping.blocked(&at(100, &[]), WRITE_TIMEOUT, || true), None);
+        let mut closing = lifecycle(None);
+        assert_eq!(closing.on_gap(lagged), Step::End(EndReason::Lagged));
+        assert_eq!(closing.blocked(&at(100, &[]), WRITE_TIMEOUT, || true), Some(EndReason::Lagged));
+        let evicted = gap(GapReason::Evicted);
+        assert_eq!(closing.on_gap(evicted.clone()), Step::Say(ControlEvent::Gap(evicted)));
+    }
+
+    #[test]
+    fn quiet_stream_is_kept_alive() {
+        let mut lifecycle = lifecycle(None);
+        assert_eq!(lifecycle.without_events(&at(119, &[])), None);
+        assert_eq!(lifecycle.without_events(&at(120, &[])), Some(Step::Say(ControlEvent::KeepAlive)));
+        lifecycle.wrote(120);
+        assert_eq!(lifecycle.without_events(&at(120, &[])), None);
+    }
+
+    #[test]
+    fn deadline_is_the_next_thing_that_time_brings() {
+        assert_eq!(lifecycle(None).deadline(100, WRITE_TIMEOUT), 120, "keep-alive");
+        assert_eq!(lifecycle(Some(145)).deadline(100, WRITE_TIMEOUT), 115, "warning");
+        assert_eq!(lifecycle(Some(118)).deadline(100, WRITE_TIMEOUT), 118, "expiry");
+        assert_eq!(Lifecycle::new(1, OnLag::Close, KEEP_ALIVE, Some(8)).deadline(1, WRITE_TIMEOUT), 8, "expiry");
+        let mut blocked = lifecycle(None);
+        blocked.blocked(&at(101, &[]), WRITE_TIMEOUT, || false);
+        assert_eq!(blocked.deadline(101, WRITE_TIMEOUT), 107, "write timeout");
+    }
+
+    #[test]
+    fn request_wakes_the_attached_task() {
+        struct Flag(std::sync::atomic::AtomicBool);
+        impl std::task::Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (control, flag) = (Control::default(), Arc::new(Flag(false.into())));
+        control.raise(Request::Drain);
+        control.attach(&flag.clone().into());
+        assert!(!control.requests().is_empty(), "a request before the first poll is not lost");
+        control.raise(Request::Disconnect);
+        assert!(flag.0.load(Ordering::Relaxed));
+    }
+}

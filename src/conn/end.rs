@@ -1,0 +1,74 @@
+//! Why a stream ended.
+
+/// Why a stream ended. The names are those of logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// The client closed the connection, or its sending side.
+    Closed,
+    /// The cursor fell out of its ring, and the client did not ask to skip.
+    Lagged,
+    /// Bytes were pending and the client took none for the write timeout.
+    Stalled,
+    /// The server shut down.
+    Drained,
+    /// The client sent more than a stream's client may.
+    Misused,
+    /// An operator disconnected the client.
+    Disconnected,
+    /// The client's token expired.
+    TokenExpired,
+    /// The access rules were replaced and do not allow the stream.
+    Revoked,
+}
+
+/// What a client should do after the end of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reconnect {
+    /// Resume at once with the last id.
+    Now,
+    /// Resume after the `retry` time, which spreads the clients of a server that restarts.
+    Later,
+    /// Stay away: the same request would be refused, or end the same way.
+    Never,
+}
+
+impl EndReason {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Closed,
+        Self::Lagged,
+        Self::Stalled,
+        Self::Drained,
+        Self::Misused,
+        Self::Disconnected,
+        Self::TokenExpired,
+        Self::Revoked,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Lagged => "lagged",
+            Self::Stalled => "stalled",
+            Self::Drained => "drained",
+            Self::Misused => "misused",
+            Self::Disconnected => "disconnected",
+            Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// What the client should do now.
+    pub(crate) fn reconnect(self) -> Reconnect {
+        match self {
+            // An expired token is replaced first.
+            Self::Closed | Self::Lagged | Self::Stalled | Self::TokenExpired => Reconnect::Now,
+            Self::Drained => Reconnect::Later,
+            Self::Misused | Self::Disconnected | Self::Revoked => Reconnect::Never,
+        }
+    }
+
+    /// Whether the client is at fault, which operators want to see.
+    pub(crate) fn is_clients_fault(self) -> bool {
+        matches!(self, Self::Lagged | Self::Stalled | Self::Misused)
+    }
+}

@@ -1,0 +1,353 @@
+//! An HTTP/1 connection, and how a stream takes its socket over from hyper.
+//!
+//! hyper parses requests and writes the ordinary responses. For a stream the service stores its [`StreamReply`] in the
+//! [`Exchange`] that it shares with the driver of the connection, and stays pending. The driver takes the connection apart
+//! and hands the socket to a task of a fraction of the size.
+//!
+//! **Earlier responses are written first.** Responses to earlier requests on the same connection may still be in hyper's
+//! buffer when the next request is parsed. hyper flushes its socket only when that buffer is empty. The socket is wrapped
+//! in [`FlushWatch`], which records whether the last operation was a flush; until then hyper goes on.
+//!
+//! **Bytes behind the request are counted.** No request can follow a stream, so what a client sends behind it is not
+//! parsed. The stream's task counts these bytes with those that come later.
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::http::response::Parts;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::stream::StreamTask;
+use super::{Shard, StreamRequest, linger};
+use crate::limit::LimitExceeded;
+use crate::metrics::ConnectionGuard;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+
+/// The smallest buffer that hyper accepts.
+const MIN_BUFFER: usize = 8 << 10;
+
+/// hyper's own limit on header fields, which costs less than a limit that is set.
+const DEFAULT_HEADERS: usize = 100;
+
+/// How long a connection over a limit stays: in all, and after its answer.
+const REJECTED_WITHIN: Duration = Duration::from_secs(5);
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Answers the requests of connections.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Answers one request. On a connection over a limit, `exceeded` is the error to answer with.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        remote: SocketAddr,
+        exceeded: Option<&LimitExceeded>,
+    ) -> impl Future<Output = Reply> + Send;
+}
+
+/// A handler's answer.
+pub(crate) enum Reply {
+    Ordinary(Response<Full<Bytes>>),
+    Stream(Box<StreamReply>),
+}
+
+/// The head of a response, and the stream that is its body.
+pub(crate) struct StreamReply {
+    pub(crate) head: Parts,
+    pub(crate) version: Version,
+    pub(crate) request: StreamRequest,
+}
+
+/// Bounds on a request's head.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadLimits {
+    /// How long a head may take, and how long a connection is kept between requests.
+    pub(crate) timeout: Duration,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_headers: usize,
+}
+
+/// Serves the HTTP/1 connections of one shard.
+pub(crate) struct Http1<H> {
+    pub(crate) handler: H,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) head: HeadLimits,
+}
+
+/// What the driver of a connection shares with its service and its socket.
+#[derive(Default)]
+struct Exchange {
+    has_request: AtomicBool,
+    /// Set while bytes may be in hyper's buffer or in the socket's wrapper.
+    is_unflushed: AtomicBool,
+    stream: Mutex<Option<Box<StreamReply>>>,
+}
+
+/// How hyper's part of a connection ended.
+enum Outcome {
+    Done,
+    /// The head of the first request did not arrive in time.
+    HeadTimeout,
+    Failed(hyper::Error),
+    Stream(Box<StreamReply>),
+}
+
+impl<H: Handler> Http1<H> {
+    /// Serves one connection until it ends or has become a stream. When it exceeds a limit, its one request is answered
+    /// with that.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        socket: TcpStream,
+        remote: SocketAddr,
+        guard: ConnectionGuard,
+        exceeded: Option<Box<LimitExceeded>>,
+    ) {
+        let deadline = Instant::now() + self.head.timeout;
+        // hyper's buffers are many times a stream's size: they are allocated when there are bytes to read into them.
+        let Some(exceeded) = exceeded else {
+            if self.has_bytes(&socket, deadline).await {
+                Box::pin(self.exchange(socket, remote, guard, None, &Arc::default(), deadline)).await;
+            }
+            return;
+        };
+        let exchange = Arc::<Exchange>::default();
+        let answered = async {
+            if self.has_bytes(&socket, deadline).await {
+                self.exchange(socket, remote, guard, Some(&exceeded), &exchange, deadline).await;
+            }
+        };
+        let _ = tokio::time::timeout(REJECTED_WITHIN, Box::pin(answered)).await;
+        if !exchange.has_request.load(Ordering::Relaxed) {
+            self.shard.metrics.rejected(exceeded.reason.as_str());
+        }
+    }
+
+    /// Waits for the first bytes. Returns false when they do not arrive before the deadline or before the drain begins.
+    async fn has_bytes(&self, socket: &TcpStream, deadline: Instant) -> bool {
+        let drain = &self.shard.drain;
+        let arrived = async {
+            if drain.has_begun() {
+                return socket.readable().await.is_ok();
+            }
+            tokio::select! {
+                biased;
+                readable = socket.readable() => readable.is_ok(),
+                () = drain.begun() => false,
+            }
+        };
+        tokio::time::timeout_at(deadline, arrived).await == Ok(true)
+    }
+
+    /// Has hyper answer requests, until the connection ends or has become a stream.
+    async fn exchange(
+        &self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        guard: ConnectionGuard,
+        exceeded: Option<&LimitExceeded>,
+        exchange: &Arc<Exchange>,
+        deadline: Instant,
+    ) {
+        let service = service_fn(|request: Request<Incoming>| {
+            exchange.has_request.store(true, Ordering::Relaxed);
+            // Boxed, because hyper wants a future that can be moved.
+            Box::pin(async move {
+                match self.handler.answer(request, remote, exceeded).await {
+                    Reply::Ordinary(response) => Ok(response),
+                    Reply::Stream(reply) => {
+                        *lock(&exchange.stream) = Some(reply);
+                        pending().await
+                    }
+                }
+            })
+        });
+        let socket = FlushWatch { socket: TokioIo::new(socket), exchange: exchange.clone() };
+        // During a drain a new connection gets one answer: hyper's graceful shutdown would close a connection that has
+        // received nothing yet.
+        let is_draining = self.shard.drain.has_begun();
+        let keeps_alive = !is_draining && exceeded.is_none();
+        let mut connection = self.builder(keeps_alive).serve_connection(socket, service);
+        let outcome = self.drive(&mut connection, exchange, is_draining, deadline).await;
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        let (socket, unread) = (io.socket.into_inner(), read_buf.len());
+        // All of hyper's memory is free before the connection lingers.
+        drop(read_buf);
+        match outcome {
+            Outcome::Stream(reply) => return self.start_stream(socket, unread, *reply, guard),
+            Outcome::Done => {}
+            Outcome::HeadTimeout => return self.rejected("head_timeout", exceeded),
+            Outcome::Failed(error) => {
+                tracing::debug!(%remote, %error, "connection failed");
+                if let Some(reason) = rejection(&error, unread > 0) {
+                    self.rejected(reason, exceeded);
+                }
+                if error.is_timeout() {
+                    return;
+                }
+            }
+        }
+        match exceeded {
+            Some(_) => linger::close(socket, tokio::time::sleep(LEAVES_WITHIN)).await,
+            None => linger::close(socket, self.shard.drain.begun()).await,
+        }
+    }
+
+    fn builder(&self, keeps_alive: bool) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .keep_alive(keeps_alive)
+            // A client may close its sending side and still wait for its answer: `nc -N` does.
+            .half_close(true)
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head.timeout)
+            // The buffer alone is no limit: a longer head that arrives in one piece would be accepted.
+            .max_header_size(self.head.max_bytes)
+            .max_buf_size(self.head.max_bytes.max(MIN_BUFFER));
+        if self.head.max_headers != DEFAULT_HEADERS {
+            builder.max_headers(self.head.max_headers);
+        }
+        builder
+    }
+
+    /// Polls hyper's connection until it ends or a stream can take its socket.
+    async fn drive<S>(
+        &self,
+        connection: &mut http1::Connection<FlushWatch, S>,
+        exchange: &Exchange,
+        mut is_draining: bool,
+        deadline: Instant,
+    ) -> Outcome
+    where
+        S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible, Future: Unpin> + Unpin,
+    {
+        let mut head_timeout = pin!(tokio::time::sleep_until(deadline));
+        let mut drain = pin!(self.shard.drain.begun());
+        poll_fn(|cx| {
+            if !is_draining && drain.as_mut().poll(cx).is_ready() {
+                is_draining = true;
+                Pin::new(&mut *connection).graceful_shutdown();
+            }
+            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+                return Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Done));
+            }
+            // hyper's own timer starts with the first byte, and the connection has waited for that already.
+            if !exchange.has_request.load(Ordering::Relaxed) && head_timeout.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Outcome::HeadTimeout);
+            }
+            // The socket wakes hyper, and this, when it takes more.
+            if exchange.is_unflushed.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            lock(&exchange.stream).take().map_or(Poll::Pending, |reply| Poll::Ready(Outcome::Stream(reply)))
+        })
+        .await
+    }
+
+    /// Counts a connection that ended before a handler answered. One over a limit is counted for that.
+    fn rejected(&self, reason: &'static str, exceeded: Option<&LimitExceeded>) {
+        if exceeded.is_none() {
+            self.shard.metrics.rejected(reason);
+        }
+    }
+
+    /// Spawns the stream's own task. The connection's, with all that hyper needed, ends.
+    fn start_stream(&self, socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
+        if early_bytes > 0 {
+            tracing::debug!(early_bytes, "ignoring bytes that a client sent behind its request for a stream");
+        }
+        let is_chunked = reply.version >= Version::HTTP_11;
+        let head = head(&reply.head, reply.version);
+        guard.streams();
+        let shard = self.shard.clone();
+        tokio::spawn(StreamTask::new(socket, shard, guard, head, is_chunked, early_bytes, reply.request));
+    }
+}
+
+/// Why hyper gave up a connection that had begun a request. None when the peer itself broke it off.
+fn rejection(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("head_too_large")
+    } else if error.is_parse() {
+        Some("malformed")
+    } else {
+        (error.is_timeout() && has_begun).then_some("head_timeout")
+    }
+}
+
+/// A response's head as bytes (RFC 9112, sections 4 and 5). A body without chunks ends with the connection.
+fn head(parts: &Parts, version: Version) -> BytesMut {
+    let mut head = BytesMut::with_capacity(512);
+    let is_framed = version >= Version::HTTP_11;
+    let (version, status) = (version.min(Version::HTTP_11), parts.status);
+    head.extend_from_slice(
+        format!("{version:?} {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).as_bytes(),
+    );
+    head.extend_from_slice(format!("date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).as_bytes());
+    for (name, value) in &parts.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
+    head.extend_from_slice(b"connection: close\r\n");
+    if is_framed {
+        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// A socket that records whether everything written to it was flushed.
+struct FlushWatch {
+    socket: TokioIo<TcpStream>,
+    exchange: Arc<Exchange>,
+}
+
+impl Read for FlushWatch {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl Write for FlushWatch {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.exchange.is_unflushed.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.exchange.is_unflushed.store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.exchange.is_unflushed.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+}

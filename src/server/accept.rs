@@ -1,0 +1,219 @@
+//! From the listening socket to the shard that serves the connection.
+//!
+//! Connections are accepted on the caller's thread and go to the shard with the fewest. Each shard is a thread with a
+//! runtime of its own, where its connections begin and end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+
+use super::files::Reserve;
+use crate::conn::http1::Http1;
+use crate::http::Routes;
+use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
+use crate::metrics::{ConnectionGuard, Metrics};
+
+/// How many connections the kernel queues until they are accepted. With tokio's 1024 a crowd that reconnects overflows
+/// the queue, and every SYN that is dropped costs its client a second and more.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait between attempts to get a file descriptor.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The shortest time for a drain: enough to write the restart notice to the streams.
+const MIN_DRAIN: Duration = Duration::from_millis(200);
+
+/// How many tasks run before the runtime polls its sockets again. Large enough that a crowd of publishers is read before
+/// the first of them publishes, and their events go out as one batch. Small enough that none waits long: writing to so many
+/// clients takes about a millisecond.
+const EVENT_INTERVAL: u32 = 256;
+
+/// A connection on its way to a shard.
+pub(super) struct Accepted {
+    socket: TcpStream,
+    remote: SocketAddr,
+    guard: ConnectionGuard,
+    /// The limit that the connection exceeds.
+    exceeded: Option<LimitExceeded>,
+}
+
+/// Listens on `address`. Accepted connections inherit the socket options.
+pub(super) fn bind(address: SocketAddr, send_buffer: usize, write_timeout: Duration) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(send_buffer)?;
+    // The kernel closes a connection whose peer acknowledges nothing for this time.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(write_timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = write_timeout;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Where a shard takes its connections from.
+pub(super) type Inbox = mpsc::UnboundedSender<Accepted>;
+
+/// Hands connections to shards.
+#[derive(Clone)]
+pub(super) struct Dispatcher {
+    pub(super) inboxes: Arc<[Inbox]>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limiter: Arc<Limiter>,
+}
+
+impl Dispatcher {
+    /// Hands the connection to a shard if no limit is exceeded, or turns it away.
+    fn dispatch(&self, socket: TcpStream, remote: SocketAddr) {
+        self.metrics.accepted();
+        match self.limiter.connect(remote.ip()) {
+            Ok(permit) => self.hand_over(socket, remote, permit, None),
+            Err(exceeded) => self.turn_away(socket, remote, exceeded),
+        }
+    }
+
+    /// Hands over a connection whose one request is answered with the limit's error, or with health or metrics. With too
+    /// many such connections, closes it.
+    fn turn_away(&self, socket: TcpStream, remote: SocketAddr, exceeded: LimitExceeded) {
+        match self.limiter.connections.admit_rejected(remote.ip()) {
+            Some(permit) => self.hand_over(socket, remote, permit, Some(exceeded)),
+            None => {
+                tracing::debug!(%remote, reason = exceeded.reason.as_str(), "connection closed without an answer");
+                self.metrics.rejected(exceeded.reason.as_str());
+            }
+        }
+    }
+
+    /// Releases the reserve after `error`: the process is out of file descriptors.
+    fn release(&self, reserve: &mut Reserve, error: &io::Error) {
+        if reserve.is_released() {
+            return;
+        }
+        reserve.release();
+        self.metrics.accepting_paused();
+        let connections = self.metrics.connections();
+        tracing::warn!(%error, connections, "no file descriptor is left: connections are turned away (raise ulimit -n)");
+    }
+
+    /// Takes a released reserve back if possible. Returns whether it is there.
+    fn take_back(&self, reserve: &mut Reserve) -> bool {
+        if !reserve.is_released() {
+            return true;
+        }
+        if reserve.take_back() {
+            self.metrics.accepting_resumed();
+            tracing::info!(connections = self.metrics.connections(), "accepting again");
+        }
+        !reserve.is_released()
+    }
+
+    fn hand_over(
+        &self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        permit: ConnectionPermit,
+        exceeded: Option<LimitExceeded>,
+    ) {
+        let count = |&shard: &usize| self.metrics.shard(shard).connections();
+        let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
+        let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
+        // A shard that is gone, at the very end, closes the connection.
+        let _ = self.inboxes[shard].send(Accepted { socket, remote, guard, exceeded });
+    }
+}
+
+/// Accepts connections until the task is dropped. Without file descriptors connections are turned away on those of the
+/// reserve: health checks are answered, and an orchestrator sees why.
+pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_files: usize) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut reserve = Reserve::new(reserved_files)?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(PAUSE), if reserve.is_released() => {
+                shards.take_back(&mut reserve);
+                continue;
+            }
+        };
+        // Off this thread's reactor: the shard registers it with its own.
+        match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
+            Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.dispatch(socket, remote),
+            Ok((socket, remote)) => {
+                shards.metrics.accepted();
+                shards.turn_away(socket, remote, shards.limiter.refuse_for_want_of_files());
+            }
+            Err(error) if is_out_of_files(&error) => {
+                if reserve.is_released() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                shards.release(&mut reserve, &error);
+            }
+            // The client gave up before it was accepted.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// Starts the thread of a shard, which serves what arrives in the inbox until the drain begins. Then it ends its connections
+/// over `window`, and itself.
+pub(super) fn spawn_shard(number: usize, http: Http1<Routes>, window: Duration) -> io::Result<(Inbox, JoinHandle<()>)> {
+    let (inbox, accepted) = mpsc::unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
+    // Dropping the runtime ends whatever is left.
+    let thread = std::thread::Builder::new()
+        .name(format!("fanline-{number}"))
+        .spawn(move || runtime.block_on(run_shard(Arc::new(http), accepted, window)))?;
+    Ok((inbox, thread))
+}
+
+async fn run_shard(http: Arc<Http1<Routes>>, inbox: mpsc::UnboundedReceiver<Accepted>, window: Duration) {
+    let shard = &http.shard;
+    let drained = async {
+        shard.drain.begun().await;
+        let end = async {
+            shard.drain_streams(window).await;
+            // Ordinary requests in progress.
+            while shard.counts().connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(window.max(MIN_DRAIN), end).await.is_err() {
+            let connections = shard.counts().connections();
+            tracing::warn!(connections, "the drain time is over: closing the remaining connections");
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = shard.run() => {}
+        () = serve_all(&http, inbox) => {}
+    }
+}
+
+async fn serve_all(http: &Arc<Http1<Routes>>, mut inbox: mpsc::UnboundedReceiver<Accepted>) {
+    while let Some(Accepted { socket, remote, guard, exceeded }) = inbox.recv().await {
+        match tokio::net::TcpStream::from_std(socket) {
+            Ok(socket) => drop(tokio::spawn(http.clone().serve(socket, remote, guard, exceeded.map(Box::new)))),
+            Err(error) => tracing::warn!(%error, "cannot register a connection"),
+        }
+    }
+    // The listeners are gone, the connections are not.
+    std::future::pending().await
+}

@@ -1,0 +1,83 @@
+//! A server's counts, as the library's users read them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::conn::EndReason;
+use crate::hub::GapReason;
+use crate::metrics::Metrics;
+
+/// The counts of a running server. Cheap to clone.
+#[derive(Clone)]
+pub struct Stats(pub(super) Arc<Metrics>);
+
+impl Default for Stats {
+    /// The counts of a server that never ran.
+    fn default() -> Self {
+        Self(Arc::new(Metrics::new(0, EndReason::ALL.len())))
+    }
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
+    }
+}
+
+/// A server's counts at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Open connections.
+    pub connections: u64,
+    /// Those of them that are streams.
+    pub streams: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Events written to streams.
+    pub delivered: u64,
+    /// Bytes written to streams.
+    pub delivered_bytes: u64,
+    /// Gaps in streams, all of which their clients were told of.
+    pub gaps: u64,
+    /// Streams cut off because their cursor fell out of its ring.
+    pub cut_off_lagged: u64,
+    /// Streams cut off because they took no bytes for the write timeout.
+    pub cut_off_stalled: u64,
+    /// Streams that their clients closed.
+    pub closed_by_peer: u64,
+    /// Streams that the server ended: at its shutdown, because the client sent too much, by an operator, because the token
+    /// expired, or because the access rules changed.
+    pub closed_by_server: u64,
+    /// How often accepting paused because the process had no file descriptor left.
+    pub accept_pauses: u64,
+}
+
+impl Stats {
+    /// Returns the sums over all shards.
+    pub fn read(&self) -> ServerStats {
+        let metrics = &self.0;
+        let ended = |reason: EndReason| metrics.ended(reason as usize);
+        ServerStats {
+            connections: metrics.connections(),
+            streams: metrics.streams(),
+            accepted: metrics.connections_accepted(),
+            delivered: metrics.delivered(),
+            delivered_bytes: metrics.delivered_bytes(),
+            gaps: GapReason::ALL.map(|reason| metrics.gaps(reason)).iter().sum(),
+            cut_off_lagged: ended(EndReason::Lagged),
+            cut_off_stalled: ended(EndReason::Stalled),
+            closed_by_peer: ended(EndReason::Closed),
+            closed_by_server: [
+                EndReason::Drained,
+                EndReason::Misused,
+                EndReason::Disconnected,
+                EndReason::TokenExpired,
+                EndReason::Revoked,
+            ]
+            .map(ended)
+            .iter()
+            .sum(),
+            accept_pauses: metrics.accept_pauses(),
+        }
+    }
+}
