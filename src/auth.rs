@@ -1,16 +1,17 @@
-//! Who may do what.
+//! Authentication and authorization.
 //!
-//! **Contract.** Every request that subscribes, publishes or asks for what operators see passes [`Access`] once, before
-//! it is answered. It comes out with a [`Grant`] that covers it, or with a [`Refusal`] that says why not and what would
-//! open the door. A stream keeps its grant until it ends, and ends when the grant does.
+//! **Contract.** Every request that subscribes, publishes, reads metrics or uses the admin endpoints passes [`Access`] once.
+//! The result is a [`Grant`] that covers the request, or a [`Refusal`] with the reason and the remedy. A stream keeps its
+//! grant, and ends when the grant expires or is revoked.
 //!
-//! **How.** An [`Authorize`] looks at an [`AuthRequest`] and answers a grant, a refusal, or that it has nothing to say: API
-//! keys ([`ApiKeys`]), tokens (`Tokens`) and an HTTP service (`Service`) are such, and an application may bring its own.
-//! Who shows no credentials at all gets what [`Access`] opens to everybody.
+//! **How.** An [`Authorize`] turns an [`AuthRequest`] into a grant or a refusal, or leaves it to the next one. API keys
+//! ([`ApiKeys`]), tokens (`Tokens`) and an HTTP service (`Service`) implement it, and so may an application. A request
+//! without credentials gets the anonymous grant of [`Access`].
 //!
-//! **Invariants.** Where credentials are accepted, a key or token that is not good is refused, and never taken for none;
-//! other schemes of `Authorization` are for whoever stands before the server. A pattern, or everything, needs one granted
-//! pattern that covers all of it. Secrets are in no error, log line or `Debug` text.
+//! **Invariants.** Where credentials are accepted, a request with an invalid key or token is refused, and never treated as
+//! anonymous. `Authorization` schemes other than `Bearer` are ignored, because a proxy in front may use them. A
+//! subscription filter must be covered by one granted pattern as a whole. Errors, log lines and `Debug` output contain no
+//! secrets.
 
 mod access;
 mod api_keys;
@@ -26,7 +27,6 @@ mod jwks;
 #[cfg(feature = "auth")]
 mod key_set;
 mod patterns;
-mod refusal;
 mod request;
 #[cfg(feature = "auth")]
 mod service;
@@ -35,6 +35,7 @@ mod tokens;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 pub use access::Access;
 pub use api_keys::{ApiKey, ApiKeys, InvalidDigest, KeyDigest};
@@ -48,14 +49,13 @@ pub use jwks::Jwks;
 #[cfg(feature = "auth")]
 pub use key_set::{KeyError, KeySet, SigningKey};
 pub use patterns::{InvalidPatterns, Patterns};
-pub use refusal::Refusal;
 pub use request::{Action, AuthRequest};
 #[cfg(feature = "auth")]
 pub use service::{Service, ServiceOptions};
 #[cfg(feature = "auth")]
-pub use tokens::{Claims, Permissions, TokenRules, Tokens};
+pub use tokens::{Claims, Permissions, SignError, TokenRules, Tokens};
 
-/// What an [`Authorize`] answers with, in time.
+/// The future of [`Authorize::authorize`].
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>> + Send + 'a>>;
 
 /// Decides what a request may do.
@@ -64,7 +64,7 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>
 /// use fanline::auth::{Access, Answer, AuthRequest, Authorize, Grant};
 /// use fanline::{Hub, Server};
 ///
-/// /// Knows people by the session that another part of the application gave them.
+/// /// Recognizes the sessions of an application.
 /// struct Sessions;
 ///
 /// impl Authorize for Sessions {
@@ -73,7 +73,7 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>
 ///             let is_anna = request.cookie("session") == Some("a7c3");
 ///             Ok(is_anna.then(|| {
 ///                 let mut grant = Grant::default();
-///                 grant.subscribe = "news, user:anna".parse().expect("these are patterns");
+///                 grant.subscribe = "news, user:anna".parse().expect("valid patterns");
 ///                 grant.subject = Some("anna".into());
 ///                 grant
 ///             }))
@@ -84,13 +84,34 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>
 /// let server = Server::builder(Hub::default()).access(Access::new().accept(Sessions));
 /// ```
 pub trait Authorize: Send + Sync + 'static {
-    /// What whoever makes the request may do; none when this has nothing to say about it, so that others are asked.
+    /// Returns the grant of the request, or `None` to leave the request to the next [`Authorize`].
     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a>;
 
-    /// What a grant of an earlier time, perhaps of other settings, is worth now: asked of each open stream when the rules
-    /// of a running server are replaced. None takes it back.
+    /// Returns what an earlier grant, perhaps of earlier settings, allows now. Called for each open stream when the access
+    /// rules of a running server are replaced. `None` revokes the grant.
     fn renew(&self, grant: &Grant) -> Option<Grant> {
         let _ = grant;
         None
+    }
+}
+
+/// Why a request is refused. The text is sent to the client: it names settings and topics, and no secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Credentials are missing or invalid: status 401.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The credentials, or the lack of them, do not allow this: status 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The decision is not possible now: status 503, with the time after which to retry.
+    #[error("{0}")]
+    Unavailable(String, Duration),
+}
+
+impl Refusal {
+    fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::Unauthenticated(detail.into())
     }
 }

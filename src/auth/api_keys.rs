@@ -1,18 +1,20 @@
-//! API keys: long random words, of which the server knows the digests only.
+//! API keys: random secrets, of which the server stores only digests.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::future::ready;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::grant::{Credential, Grant};
 use super::patterns::Patterns;
 use super::request::AuthRequest;
 use super::{Answer, Authorize};
 
-/// An API key's SHA-256, which is spelled `sha256:` and 64 hexadecimal digits. A key has too much randomness for a
-/// digest to be guessed from, so that none of the slow ones is needed.
+/// The SHA-256 of an API key, written `sha256:` and 64 hexadecimal digits. A key has enough entropy that a slow password
+/// hash would add nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
 
@@ -36,9 +38,10 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// A text that is no digest.
+/// The text is not a [`KeyDigest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key's hash is sha256: and 64 hexadecimal digits, as `fanline key` prints it; never the key itself")]
+#[error("expected the key's hash, sha256: and 64 hexadecimal digits as `fanline key` prints it, never the key itself")]
+#[non_exhaustive]
 pub struct InvalidDigest;
 
 impl FromStr for KeyDigest {
@@ -57,40 +60,19 @@ impl FromStr for KeyDigest {
     }
 }
 
-/// A key, and what whoever has it may do.
+/// An API key, and what it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Who has it, for `/clients`.
+    /// The user, as `/clients` shows it.
     pub name: String,
-    /// What is known of it.
+    /// The digest of the key.
     pub digest: KeyDigest,
-    /// Topics that they may publish to.
+    /// Topics that it may publish to.
     pub publish: Patterns,
-    /// Topics whose events they may have.
+    /// Topics that it may subscribe to.
     pub subscribe: Patterns,
-    /// Whether they are operators.
+    /// Whether it may use the admin endpoints.
     pub admin: bool,
-}
-
-/// API keys as an [`Authorize`].
-#[derive(Clone, Debug, Default)]
-pub struct ApiKeys(Vec<ApiKey>);
-
-impl ApiKeys {
-    /// These keys.
-    pub fn new(keys: impl IntoIterator<Item = ApiKey>) -> Self {
-        Self(keys.into_iter().collect())
-    }
-
-    /// Looks at all keys however early one is found: how long it takes says nothing of the keys.
-    fn find(&self, digest: &KeyDigest) -> Option<&ApiKey> {
-        let mut found = u32::MAX;
-        for (number, key) in (0..).zip(&self.0) {
-            let is_it: Choice = key.digest.0.ct_eq(&digest.0);
-            found.conditional_assign(&number, is_it);
-        }
-        self.0.get(found as usize)
-    }
 }
 
 impl ApiKey {
@@ -101,21 +83,39 @@ impl ApiKey {
             admin: self.admin,
             subject: Some(self.name.as_str().into()),
             expires: None,
-            credential: Credential::Key(self.digest.0),
+            credential: Credential::ApiKey(self.digest.0),
         }
+    }
+}
+
+/// An [`Authorize`] for API keys.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys(Vec<ApiKey>);
+
+impl ApiKeys {
+    /// Accepts `keys`.
+    pub fn new(keys: impl IntoIterator<Item = ApiKey>) -> Self {
+        Self(keys.into_iter().collect())
+    }
+
+    /// Compares all keys in constant time: the duration says nothing about them.
+    fn find(&self, digest: &KeyDigest) -> Option<&ApiKey> {
+        let mut found = u32::MAX;
+        for (number, key) in (0..).zip(&self.0) {
+            found.conditional_assign(&number, key.digest.0.ct_eq(&digest.0));
+        }
+        self.0.get(found as usize)
     }
 }
 
 impl Authorize for ApiKeys {
     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
-        let grant = request
-            .secret()
-            .map(|secret| secret.and_then(|secret| self.find(&KeyDigest::of(&secret))).map(ApiKey::grant));
-        Box::pin(async move { grant })
+        let find = |secret: Cow<'_, str>| self.find(&KeyDigest::of(&secret)).map(ApiKey::grant);
+        Box::pin(ready(request.secret().map(|secret| secret.and_then(find))))
     }
 
     fn renew(&self, grant: &Grant) -> Option<Grant> {
-        let Credential::Key(digest) = grant.credential else { return None };
+        let Credential::ApiKey(digest) = grant.credential else { return None };
         self.find(&KeyDigest(digest)).map(ApiKey::grant)
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_comes_back_as_it_was_written() {
+    fn a_digest_parses_what_it_displays() {
         let digest = KeyDigest::of("abc");
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.to_string(), text);

@@ -1,4 +1,4 @@
-//! What somebody may do.
+//! What a request or stream may do.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,63 +7,61 @@ use sha2::{Digest, Sha256};
 
 use super::patterns::Patterns;
 
-/// What somebody may do.
+/// What a request or stream may do. The default allows nothing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Grant {
-    /// Topics whose events they may have.
+    /// Topics that it may subscribe to.
     pub subscribe: Patterns,
-    /// Topics that they may publish to.
+    /// Topics that it may publish to.
     pub publish: Patterns,
-    /// Whether they may see and do what operators see and do.
+    /// Whether it may use the admin endpoints.
     pub admin: bool,
-    /// Who they are, for `/clients`; none for somebody.
+    /// The user, as `/clients` shows it.
     pub subject: Option<Arc<str>>,
-    /// When this ends, and their streams with it.
+    /// When the grant expires. Its streams end then.
     pub expires: Option<SystemTime>,
     pub(crate) credential: Credential,
 }
 
-/// What a grant rests on.
+/// What a grant is based on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// What an application's own [`Authorize`](super::Authorize) knows of.
+    /// An application's own [`Authorize`](super::Authorize).
     #[default]
     Foreign,
-    /// None: it is what the rules open to whoever shows nothing.
-    Nothing { is_local: bool },
+    /// No credentials.
+    Anonymous { is_local: bool },
     /// An API key, by its digest.
-    Key([u8; 32]),
-    /// A token, by the digest of the key that verified it, and what it said of itself.
+    ApiKey([u8; 32]),
+    /// A token, by the digest of the key that verified it.
     #[cfg_attr(not(feature = "auth"), allow(dead_code))]
     Token { key: [u8; 32], audience: Vec<String>, issuer: Option<String> },
 }
 
 impl Grant {
-    /// Whether it is what anybody has who shows nothing.
-    pub(crate) fn is_anonymous(&self) -> bool {
-        matches!(self.credential, Credential::Nothing { .. }) && self.subject.is_none() && self.expires.is_none()
+    pub(crate) fn anonymous(is_local: bool) -> Self {
+        Self { credential: Credential::Anonymous { is_local }, ..Self::default() }
     }
 
-    /// Whom it was given to, as far as limits tell them apart: an API key, or the subject of one key's tokens. None for
-    /// whoever showed nothing.
+    /// Whether the grant is the anonymous one, without additions by an authorization service.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(self.credential, Credential::Anonymous { .. }) && self.subject.is_none() && self.expires.is_none()
+    }
+
+    /// The key of rate limits: an API key, or the subject of one key's tokens. `None` without credentials.
     pub(crate) fn identity(&self) -> Option<[u8; 32]> {
         let subject = self.subject.as_deref();
         let digest = |key: &[u8]| Sha256::new().chain_update(key).chain_update(subject.unwrap_or("")).finalize().into();
         match &self.credential {
-            Credential::Key(key) => Some(*key),
+            Credential::ApiKey(key) => Some(*key),
             Credential::Token { key, .. } => Some(digest(key)),
             Credential::Foreign => subject.map(|_| digest(b"")),
-            Credential::Nothing { .. } => None,
+            Credential::Anonymous { .. } => None,
         }
     }
 
-    /// Whether its end has come.
     pub(crate) fn has_expired(&self) -> bool {
         self.expires.is_some_and(|end| end <= SystemTime::now())
-    }
-
-    /// What whoever shows nothing has of itself: nothing.
-    pub(crate) fn anonymous(is_local: bool) -> Self {
-        Self { credential: Credential::Nothing { is_local }, ..Self::default() }
     }
 }

@@ -1,9 +1,9 @@
-//! The keys that tokens are verified with, each with the algorithms that it is for.
+//! Keys that sign and verify tokens, each for the algorithms of its family.
 
 use std::fmt;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,41 +16,42 @@ const P256: &[Algorithm] = &[Algorithm::ES256];
 const P384: &[Algorithm] = &[Algorithm::ES384];
 const ED25519: &[Algorithm] = &[Algorithm::EdDSA];
 
-/// The least a secret must have: as many bytes as HS256 has (RFC 7518, section 3.2).
+/// The shortest secret, as RFC 7518 requires for HS256 (section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// Why a key cannot be used. No key is in it.
+/// Why a key is unusable. Contains no part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
-    /// A secret that can be guessed.
+    /// The secret is too short.
     #[error(
-        "a secret for tokens has at least {MIN_SECRET_BYTES} bytes, this one has {0}: `openssl rand -hex 32` makes one"
+        "a token secret needs at least {MIN_SECRET_BYTES} bytes, this one has {0}: `openssl rand -hex 32` generates one"
     )]
     ShortSecret(usize),
-    /// A text that holds no public key.
-    #[error("this is no public key in PEM (BEGIN PUBLIC KEY) of RSA, P-256, P-384 or Ed25519")]
+    /// The text is not a public key.
+    #[error("expected a public key in PEM (BEGIN PUBLIC KEY) of RSA, P-256, P-384 or Ed25519")]
     PublicPem,
-    /// A text that holds no private key.
-    #[error("this is no private key in PEM (BEGIN PRIVATE KEY) of RSA, P-256, P-384 or Ed25519")]
+    /// The text is not a private key.
+    #[error("expected a private key in PEM (BEGIN PRIVATE KEY) of RSA, P-256, P-384 or Ed25519")]
     PrivatePem,
-    /// A text that is no key set.
-    #[error("this is no JSON Web Key Set: {0}")]
+    /// The text is not a key set.
+    #[error("expected a JSON Web Key Set: {0}")]
     NotAKeySet(String),
-    /// A key set that has keys, and none that is of use.
-    #[error("the key set has no public key of RSA, P-256, P-384 or Ed25519 for signatures")]
+    /// The key set has keys, but none that can verify a token.
+    #[error("the key set has no signature key of RSA, P-256, P-384 or Ed25519")]
     NoUsableKey,
 }
 
-/// One key.
+/// A key that verifies tokens.
 pub(super) struct VerifyingKey {
     pub(super) id: Option<String>,
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) key: DecodingKey,
-    /// What tells it from others when settings are read again.
+    /// Identifies the key when settings are reloaded.
     pub(super) digest: [u8; 32],
 }
 
-/// Keys that tokens are verified with. A key serves its own algorithms and no others.
+/// Keys that verify tokens. Each is used only for the algorithms of its family.
 #[derive(Default)]
 pub struct KeySet(pub(super) Vec<VerifyingKey>);
 
@@ -61,30 +62,22 @@ impl fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// A secret that is shared with whoever makes the tokens: HS256, HS384, HS512.
+    /// A secret shared with the issuer, for HS256, HS384 and HS512.
     ///
     /// # Errors
     /// [`KeyError::ShortSecret`].
     pub fn secret(secret: &[u8]) -> Result<Self, KeyError> {
-        crypto::install();
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(KeyError::ShortSecret(secret.len()));
-        }
-        Ok(Self(vec![VerifyingKey {
-            id: None,
-            algorithms: HMAC.to_vec(),
-            key: DecodingKey::from_secret(secret),
-            digest: Sha256::digest(secret).into(),
-        }]))
+        check_secret(secret)?;
+        Ok(Self::one(HMAC, DecodingKey::from_secret(secret), secret))
     }
 
-    /// A public key: RS256 to RS512, ES256, ES384 or EdDSA, whichever it is for.
+    /// A public key in PEM, for RS256 to RS512, ES256, ES384 or EdDSA.
     ///
     /// # Errors
     /// [`KeyError::PublicPem`].
     pub fn public_pem(pem: &[u8]) -> Result<Self, KeyError> {
         crypto::install();
-        // A private key has a public one in it, but has no place on this server.
+        // A private key contains the public one, but does not belong on this server.
         if pem.windows(11).any(|window| window == b"PRIVATE KEY") {
             return Err(KeyError::PublicPem);
         }
@@ -96,31 +89,49 @@ impl KeySet {
         } else {
             (DecodingKey::from_rsa_pem(pem).map_err(|_| KeyError::PublicPem)?, RSA)
         };
-        let digest = Sha256::digest(key.try_get_as_bytes().map_err(|_| KeyError::PublicPem)?).into();
-        Ok(Self(vec![VerifyingKey { id: None, algorithms: algorithms.to_vec(), key, digest }]))
+        let bytes = key.try_get_as_bytes().map_err(|_| KeyError::PublicPem)?.to_vec();
+        Ok(Self::one(algorithms, key, &bytes))
     }
 
-    /// The public keys of a JSON Web Key Set. Those of kinds that are not known, and those that are not for signatures,
-    /// are passed over. A set whose array of keys is empty is one: whoever publishes it takes back all keys.
+    fn one(algorithms: &[Algorithm], key: DecodingKey, bytes: &[u8]) -> Self {
+        Self(vec![VerifyingKey {
+            id: None,
+            algorithms: algorithms.to_vec(),
+            key,
+            digest: Sha256::digest(bytes).into(),
+        }])
+    }
+
+    /// The public keys of a JSON Web Key Set. Keys of other families and keys for encryption are ignored. An empty array of
+    /// keys is valid: it revokes all keys.
     ///
     /// # Errors
     /// [`KeyError::NotAKeySet`] and [`KeyError::NoUsableKey`].
     pub fn jwks(json: &[u8]) -> Result<Self, KeyError> {
         crypto::install();
-        // What serde says of a value of another kind would show it.
+        // Parsed in two steps, because a type error of serde would reveal the value.
         let document: Value = serde_json::from_slice(json).map_err(|error| KeyError::NotAKeySet(error.to_string()))?;
         let Some(Value::Array(published)) = document.get("keys") else {
-            return Err(KeyError::NotAKeySet("it is no object with an array \"keys\"".to_owned()));
+            return Err(KeyError::NotAKeySet("an object with an array \"keys\"".to_owned()));
         };
         let keys: Vec<_> = published.iter().filter_map(|key| of_jwk(&Jwk::deserialize(key).ok()?)).collect();
         if keys.is_empty() && !published.is_empty() { Err(KeyError::NoUsableKey) } else { Ok(Self(keys)) }
     }
 
-    /// These keys and those.
+    /// Adds the keys of another set.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
+    }
+
+    /// Returns the keys that may have signed a token with this header.
+    pub(super) fn candidates(&self, header: &Header) -> impl Iterator<Item = &VerifyingKey> {
+        let id = header.kid.as_deref();
+        self.0.iter().filter(move |key| {
+            let is_same_id = id.is_none() || key.id.is_none() || key.id.as_deref() == id;
+            key.algorithms.contains(&header.alg) && is_same_id
+        })
     }
 
     pub(super) fn has(&self, digest: &[u8; 32]) -> bool {
@@ -128,7 +139,12 @@ impl KeySet {
     }
 }
 
-/// Whether a published key may be for `algorithm`: a secret that is published is none.
+fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
+    crypto::install();
+    if secret.len() < MIN_SECRET_BYTES { Err(KeyError::ShortSecret(secret.len())) } else { Ok(()) }
+}
+
+/// Whether a key set at a URL may hold keys for `algorithm`. Those of HMAC are secret.
 pub(super) fn is_published(algorithm: Algorithm) -> bool {
     [RSA, P256, P384, ED25519].iter().any(|family| family.contains(&algorithm))
 }
@@ -146,44 +162,39 @@ fn of_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
     };
     let algorithms = match jwk.common.key_algorithm {
         None => family.to_vec(),
-        Some(algorithm) => family.iter().copied().filter(|known| is_named(*known, algorithm)).collect(),
+        Some(algorithm) => {
+            family.iter().copied().filter(|known| format!("{known:?}") == algorithm.to_string()).collect()
+        }
     };
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| !algorithms.is_empty())?;
     let digest = Sha256::digest(serde_json::to_vec(&jwk.algorithm).ok()?).into();
     Some(VerifyingKey { id: jwk.common.key_id.clone(), algorithms, key, digest })
 }
 
-fn is_named(known: Algorithm, algorithm: KeyAlgorithm) -> bool {
-    format!("{known:?}") == algorithm.to_string()
-}
-
-/// What `fanline token` signs with.
+/// A key that signs tokens.
 pub struct SigningKey {
     pub(super) algorithm: Algorithm,
     pub(super) key: EncodingKey,
 }
 
 impl SigningKey {
-    /// A shared secret: HS256.
+    /// A shared secret, for HS256.
     ///
     /// # Errors
     /// [`KeyError::ShortSecret`].
     pub fn secret(secret: &[u8]) -> Result<Self, KeyError> {
-        crypto::install();
-        if secret.len() < MIN_SECRET_BYTES {
-            return Err(KeyError::ShortSecret(secret.len()));
-        }
+        check_secret(secret)?;
         Ok(Self { algorithm: Algorithm::HS256, key: EncodingKey::from_secret(secret) })
     }
 
-    /// A private key: RS256, ES256, ES384 or EdDSA.
+    /// A private key in PEM, for RS256, ES256, ES384 or EdDSA.
     ///
     /// # Errors
     /// [`KeyError::PrivatePem`].
     pub fn private_pem(pem: &[u8]) -> Result<Self, KeyError> {
         crypto::install();
         let signs = |algorithm, key: EncodingKey| {
-            let is_right = jsonwebtoken::crypto::sign(b"a trial", &key, algorithm).is_ok();
+            let is_right = jsonwebtoken::crypto::sign(b"test", &key, algorithm).is_ok();
             is_right.then_some(Self { algorithm, key })
         };
         let ec = || {

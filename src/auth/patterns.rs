@@ -1,14 +1,14 @@
-//! Sets of topics, as grants and settings name them.
+//! Sets of topics in grants and settings.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::topic::{InvalidTopic, Topic, TopicFilter};
 
-/// What stands for the token's subject in a pattern.
+/// The placeholder for the subject of a token.
 const SUBJECT: &str = "{sub}";
 
-/// Topics and patterns; all topics that one of them takes.
+/// A set of topics, given as topics and patterns.
 ///
 /// ```
 /// use fanline::auth::Patterns;
@@ -25,19 +25,19 @@ pub struct Patterns(Vec<TopicFilter>);
 impl Patterns {
     /// All topics.
     pub fn everything() -> Self {
-        Self(vec![TopicFilter::new("**").expect("it is a pattern")])
+        Self(vec![TopicFilter::new("**").expect("a valid pattern")])
     }
 
-    /// Reads `texts`, in which `{sub}` stands for `subject`.
+    /// Parses `texts` and replaces `{sub}` with `subject`.
     ///
     /// # Errors
-    /// [`InvalidPatterns`] names the first text that is none. A subject takes the place of a part of one segment: one that
-    /// holds separators, or anything that no topic holds, would be another pattern than the one that was meant.
+    /// [`InvalidPatterns`] names the first invalid text. A subject must fit into one segment of a topic: a separator or
+    /// wildcard in it would widen the pattern.
     pub fn of_subject<T: AsRef<str>>(
         texts: impl IntoIterator<Item = T>,
         subject: Option<&str>,
     ) -> Result<Self, InvalidPatterns> {
-        let read = |text: T| {
+        let parse = |text: T| {
             let text = text.as_ref();
             if !text.contains(SUBJECT) {
                 return TopicFilter::new(text).map_err(|error| InvalidPatterns::Pattern(text.to_owned(), error));
@@ -53,10 +53,10 @@ impl Patterns {
             TopicFilter::new(&text.replace(SUBJECT, subject))
                 .map_err(|error| InvalidPatterns::Pattern(text.to_owned(), error))
         };
-        texts.into_iter().map(read).collect::<Result<_, _>>().map(Self)
+        texts.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -66,22 +66,22 @@ impl Patterns {
         self.0.iter()
     }
 
-    /// Whether these are all topics.
+    /// Whether the set contains all topics.
     pub fn is_everything(&self) -> bool {
         self.0.iter().any(|filter| filter.as_str() == "**")
     }
 
-    /// Whether `topic` is one of them.
+    /// Whether the set contains `topic`.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.0.iter().any(|filter| filter.matches(topic))
     }
 
-    /// Whether one of these takes all that `filter` takes.
+    /// Whether one pattern of the set matches everything that `filter` matches.
     pub fn covers(&self, filter: &TopicFilter) -> bool {
         self.0.iter().any(|granted| granted.covers(filter))
     }
 
-    /// The first of `filters` that these do not cover; no filter asks for everything.
+    /// Returns the first of `filters` that the set does not cover. Without filters, that is `**`.
     pub(crate) fn first_missing<'a>(&self, filters: &'a [TopicFilter]) -> Option<&'a str> {
         if filters.is_empty() && !self.is_everything() {
             return Some("**");
@@ -99,7 +99,7 @@ impl FromIterator<TopicFilter> for Patterns {
 impl FromStr for Patterns {
     type Err = InvalidPatterns;
 
-    /// Topics and patterns between commas.
+    /// Parses topics and patterns separated by commas.
     fn from_str(text: &str) -> Result<Self, InvalidPatterns> {
         Self::of_subject(text.split(',').map(str::trim).filter(|text| !text.is_empty()), None)
     }
@@ -112,19 +112,20 @@ impl fmt::Display for Patterns {
     }
 }
 
-/// Why texts are no patterns.
+/// Why a text is not a set of patterns.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidPatterns {
-    /// This text is neither a topic nor a pattern.
-    #[error("{0:?} is no topic and no pattern: {1}")]
+    /// The text is neither a topic nor a pattern.
+    #[error("{0:?} is not a topic or pattern: {1}")]
     Pattern(String, InvalidTopic),
-    /// This pattern needs a subject, and there is none.
-    #[error("the pattern {0:?} stands for the token's subject, and there is none (claim sub)")]
+    /// The pattern contains `{sub}`, and there is no subject.
+    #[error("the pattern {0:?} requires a subject (claim sub)")]
     NoSubject(String),
-    /// The subject that this pattern needs would change its meaning.
+    /// The pattern contains `{sub}`, and the subject would change its meaning.
     #[error(
-        "the pattern {0:?} stands for the token's subject (claim sub), which holds a separator (: . /), '*', a comma, \
-         a brace, white space or a control character"
+        "the pattern {0:?} requires a subject (claim sub) without separators (: . /), '*', commas, braces, white space and \
+         control characters"
     )]
     Subject(String),
 }
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_takes_the_place_of_its_mark() {
+    fn the_subject_replaces_its_placeholder() {
         let patterns = Patterns::of_subject(["user:{sub}", "room.{sub}-x.**"], Some("anna")).unwrap();
         assert_eq!(patterns.to_string(), "user:anna,room.anna-x.**");
         assert_eq!(Patterns::of_subject(["a"], None).unwrap().to_string(), "a");
@@ -145,7 +146,7 @@ mod tests {
         for subject in ["*", "**", "a:b", "a.b", "a/b", "a,b", "a b", "a\nb", "a\u{0}", "{sub}", "x*"] {
             let error = Patterns::of_subject(["user:{sub}"], Some(subject)).unwrap_err();
             assert_eq!(error, InvalidPatterns::Subject("user:{sub}".into()), "{subject:?}");
-            // Others than those that need it are not touched by it.
+            // Patterns without the placeholder ignore the subject.
             assert!(Patterns::of_subject(["user:*"], Some(subject)).is_ok());
         }
         for subject in [None, Some("")] {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn one_pattern_must_cover_what_is_asked_for() {
+    fn each_filter_must_be_covered_by_one_pattern() {
         let patterns: Patterns = "a:*, b, c.**".parse().unwrap();
         let filters = |texts: &[&str]| texts.iter().map(|text| TopicFilter::new(text).unwrap()).collect::<Vec<_>>();
         assert_eq!(patterns.first_missing(&filters(&["a:x", "a:*", "b", "c.d.*"])), None);

@@ -1,23 +1,23 @@
-//! What somebody wants to do, and what they show for it.
+//! What authorization knows of a request: its action, its credentials and its origin.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use hyper::{Method, Uri};
 
-use super::refusal::Refusal;
+use super::Refusal;
 use crate::topic::TopicFilter;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// The cookie that bears a token: browsers cannot give an `EventSource` a header.
+/// The cookie with a key or token, because browsers cannot add a header to an `EventSource`.
 const COOKIE_NAME: &str = "fanline_token";
-/// The parameter that bears a token.
+/// The query parameter with a key or token.
 const PARAMETER: &str = "access_token";
 
-/// What proxies say of whom they speak for, besides what begins with `x-forwarded-`.
-const OF_PROXIES: [HeaderName; 8] = [
+/// Headers that proxies add, besides those that begin with `x-forwarded-`.
+const PROXY_HEADERS: [HeaderName; 8] = [
     FORWARDED,
     VIA,
     HeaderName::from_static("x-real-ip"),
@@ -28,37 +28,38 @@ const OF_PROXIES: [HeaderName; 8] = [
     HeaderName::from_static("fastly-client-ip"),
 ];
 
-/// What somebody wants to do.
+/// What a request wants to do.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Action<'a> {
-    /// To have the events of these topics; none is all of them.
+    /// Subscribes to these filters; empty means everything.
     Subscribe(&'a [TopicFilter]),
-    /// To publish. Which topics the events have is known later, and checked against the grant.
+    /// Publishes. The topics are checked against the grant later, as the events are read.
     Publish,
-    /// To see or do what operators see and do.
+    /// Uses an admin endpoint.
     Administer,
-    /// To read metrics.
+    /// Reads metrics.
     Measure,
 }
 
-/// A request before it is answered.
+/// A request that is to be authorized.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct AuthRequest<'a> {
-    /// What is wanted.
+    /// What the request wants to do.
     pub action: Action<'a>,
-    /// How.
+    /// The method of the request.
     pub method: &'a Method,
     /// The headers of the request.
     pub headers: &'a HeaderMap,
-    /// The query of its target, without the question mark.
+    /// The query of the request, without the question mark.
     pub query: &'a str,
-    /// Where it comes from: the peer of the connection.
+    /// The peer of the connection.
     pub remote: SocketAddr,
 }
 
 impl fmt::Debug for AuthRequest<'_> {
-    /// Without headers and query: they may hold secrets.
+    /// Omits the headers and the query, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthRequest")
             .field("action", &self.action)
@@ -68,12 +69,12 @@ impl fmt::Debug for AuthRequest<'_> {
 }
 
 impl<'a> AuthRequest<'a> {
-    /// The value of a cookie, the first of this name if that is text.
+    /// Returns the value of a cookie, the first of this name, if it is text.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         self.cookies(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The values of all cookies of this name. Others may be of any bytes.
+    /// Returns the values of all cookies of this name. Other cookies need not be text.
     fn cookies(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let pairs = self.headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
         pairs.filter_map(move |pair| {
@@ -82,94 +83,108 @@ impl<'a> AuthRequest<'a> {
         })
     }
 
-    /// The key or token that is shown: `Authorization: Bearer`, `X-Api-Key`, the cookie `fanline_token`, or the parameter
-    /// `access_token`, in this order. A browser sends cookies for whatever page asks it to, so they count for nothing
-    /// that changes something.
+    /// Returns the API key or token from `Authorization: Bearer`, `X-Api-Key`, the cookie `fanline_token` or the parameter
+    /// `access_token`, in this order. Cookies count for safe methods only, because a browser sends them with requests of
+    /// any page.
     ///
     /// # Errors
-    /// When there are several of one kind, or one that is empty or no text: it is not guessed what is meant.
+    /// [`Refusal::Unauthenticated`] if one of these is repeated, empty or not text.
     pub fn secret(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
-        let single = |name: &HeaderName| {
-            let mut values = self.headers.get_all(name).iter();
-            match (values.next(), values.next()) {
-                (None, _) => Ok(None),
-                (Some(value), None) => {
-                    value.to_str().map(Some).map_err(|_| ambiguous(&format!("the header {name} is no text")))
-                }
-                _ => Err(ambiguous(&format!("the header {name} stands more than once"))),
-            }
-        };
-        if let Some(value) = single(&AUTHORIZATION)? {
-            // Other schemes are for whoever stands before this server.
+        if let Some(value) = self.single_header(&AUTHORIZATION)? {
+            // Other schemes belong to a proxy in front of this server.
             let (scheme, secret) = value.split_once([' ', '\t']).unwrap_or((value, ""));
             if scheme.eq_ignore_ascii_case("bearer") {
                 return match secret.trim() {
-                    "" => Err(ambiguous("the header authorization bears no token")),
+                    "" => Err(ambiguous("the header authorization has no token")),
                     secret => Ok(Some(secret.into())),
                 };
             }
         }
-        if let Some(value) = single(&API_KEY)? {
+        if let Some(value) = self.single_header(&API_KEY)? {
             return Ok(Some(value.trim().into()));
         }
         let mut cookies = self.cookies(COOKIE_NAME).filter(|value| !value.is_empty() && self.method.is_safe());
         if let Some(value) = cookies.next() {
             if cookies.any(|other| other != value) {
-                return Err(ambiguous(&format!("the cookie {COOKIE_NAME} stands more than once")));
+                return Err(ambiguous(&format!("the cookie {COOKIE_NAME} is repeated")));
             }
-            let no_text = |_| ambiguous(&format!("the cookie {COOKIE_NAME} is no text"));
-            return std::str::from_utf8(value).map(|value| Some(value.into())).map_err(no_text);
+            let not_text = |_| ambiguous(&format!("the cookie {COOKIE_NAME} is not text"));
+            return std::str::from_utf8(value).map(|value| Some(value.into())).map_err(not_text);
         }
         let mut values = form_urlencoded::parse(self.query.as_bytes()).filter(|(key, _)| key == PARAMETER);
         match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some((_, value)), None) => Ok(Some(value)),
-            _ => Err(ambiguous(&format!("the parameter {PARAMETER} stands more than once"))),
+            (first, None) => Ok(first.map(|(_, value)| value)),
+            _ => Err(ambiguous(&format!("the parameter {PARAMETER} is repeated"))),
         }
     }
 
-    /// Whether this comes from the server's own machine, and for nobody else: not through a proxy there, and not because
-    /// a page of elsewhere has a browser there send it.
+    fn single_header(&self, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => {
+                value.to_str().map(Some).map_err(|_| ambiguous(&format!("the header {name} is not text")))
+            }
+            _ => Err(ambiguous(&format!("the header {name} is repeated"))),
+        }
+    }
+
+    /// Whether the request comes from the server's own machine, without a proxy or a page of another origin behind it.
     pub(crate) fn is_local(&self) -> bool {
-        self.remote.ip().to_canonical().is_loopback()
+        self.has_loopback_peer()
             && self.proxy_header().is_none()
             && self.public_host().is_none()
-            && (self.method.is_safe() || !self.is_sent_by_a_strange_page())
+            && (self.method.is_safe() || !self.has_foreign_origin())
     }
 
-    /// The header that says that a proxy speaks for another.
-    pub(crate) fn proxy_header(&self) -> Option<&'a str> {
-        let says_so = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || OF_PROXIES.contains(*name);
-        self.headers.keys().find(says_so).map(HeaderName::as_str)
+    /// Returns why [`AuthRequest::is_local`] is false, as a clause for an error.
+    pub(super) fn reason_not_local(&self) -> String {
+        match (self.proxy_header(), self.public_host()) {
+            (Some(name), _) => format!("the header {name} says that a proxy forwarded this request"),
+            (None, Some(host)) => format!("the host {host:?} is a public name"),
+            (None, None) if self.has_loopback_peer() => "a page of another origin sent this request".to_owned(),
+            (None, None) => format!("this request comes from {}", self.remote.ip().to_canonical()),
+        }
     }
 
-    /// The host that this is for, if that is a name that somebody elsewhere may own: a proxy that says nothing of itself
-    /// passes it on, and a page whose name was made to lead here (DNS rebinding) asks for it.
-    pub(crate) fn public_host(&self) -> Option<&'a str> {
+    fn has_loopback_peer(&self) -> bool {
+        self.remote.ip().to_canonical().is_loopback()
+    }
+
+    /// Returns the name of a header that only a proxy adds.
+    fn proxy_header(&self) -> Option<&'a str> {
+        let is_of_proxy =
+            |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || PROXY_HEADERS.contains(*name);
+        self.headers.keys().find(is_of_proxy).map(HeaderName::as_str)
+    }
+
+    /// Returns the host of the request if it is a public DNS name. A local proxy that adds no headers passes such a name on,
+    /// and a page that uses DNS rebinding sends one.
+    fn public_host(&self) -> Option<&'a str> {
         self.headers.get_all(HOST).iter().find_map(|host| {
-            let Ok(host) = host.to_str() else { return Some("of no text") };
+            let Ok(host) = host.to_str() else { return Some("(not text)") };
             let name = match host.rsplit_once(':') {
                 Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
                 _ => host,
             };
-            let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-            let is_own = is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost");
-            (!is_own).then_some(name)
+            let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+            let is_private = is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost");
+            (!is_private).then_some(name)
         })
     }
 
-    fn is_sent_by_a_strange_page(&self) -> bool {
+    fn has_foreign_origin(&self) -> bool {
         let Some(origin) = self.headers.get(ORIGIN) else { return false };
         let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
         let host = uri.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
         !host.is_some_and(|host| {
-            host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         })
     }
 }
 
 pub(super) fn ambiguous(what: &str) -> Refusal {
-    Refusal::Unauthenticated(format!("{what}: it is not clear which credentials are meant"))
+    Refusal::Unauthenticated(format!("{what}: send one API key or token"))
 }
 
 #[cfg(test)]
@@ -194,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_comes_by_four_ways_and_the_header_wins() {
+    fn the_authorization_header_wins_over_other_places_of_a_secret() {
         let all = [("authorization", "bearer a"), ("x-api-key", "b"), ("cookie", "x=1; fanline_token=c; y=2")];
         let found = |from: usize, query| secret(&Method::GET, &all[from..], query).unwrap();
         assert_eq!(found(0, "access_token=d").as_deref(), Some("a"));
@@ -203,12 +218,12 @@ mod tests {
         assert_eq!(found(3, "topics=x&access_token=d%2E").as_deref(), Some("d."));
         assert_eq!(found(3, "topics=x"), None);
         assert_eq!(secret(&Method::GET, &[("authorization", "Basic dTpw")], ""), Ok(None));
-        // What changes something is not done on the word of a cookie.
+        // Cookies do not authorize unsafe methods.
         assert_eq!(secret(&Method::POST, &all[2..], ""), Ok(None));
     }
 
     #[test]
-    fn of_two_secrets_none_is_taken() {
+    fn a_repeated_secret_is_refused() {
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
         assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::Unauthenticated(_))));
         assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::Unauthenticated(_))));
@@ -218,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_found_beside_anything_and_an_empty_one_is_no_word_for_nothing() {
+    fn a_secret_is_found_beside_other_cookies_and_an_empty_one_is_refused() {
         let beside = [("cookie", "name=Jos\u{e9}; fanline_token=a; fanline_tokens=b")];
         assert_eq!(secret(&Method::GET, &beside, "").unwrap().as_deref(), Some("a"));
         assert_eq!(secret(&Method::GET, &[("authorization", "Bearer\ta")], "").unwrap().as_deref(), Some("a"));
@@ -233,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_local_and_only_for_itself() {
+    fn only_direct_requests_from_loopback_are_local() {
         let is_local = |remote: &str, method: &Method, pairs: &[(&str, &str)]| {
             let (headers, remote) = (headers(pairs), remote.parse().unwrap());
             AuthRequest { action: Action::Administer, method, headers: &headers, query: "", remote }.is_local()
@@ -278,7 +293,7 @@ mod tests {
             ("null", false),
         ] {
             assert_eq!(is_local("127.0.0.1:1", &Method::POST, &[("origin", origin)]), expected, "{origin}");
-            // Reading is for the same-origin policy.
+            // Reads are left to the same-origin policy of browsers.
             assert!(is_local("127.0.0.1:1", &Method::GET, &[("origin", origin)]));
         }
     }

@@ -14,9 +14,8 @@ use tokio::sync::Semaphore;
 use super::fetch::{Fetcher, Url};
 use super::grant::Grant;
 use super::patterns::Patterns;
-use super::refusal::Refusal;
 use super::request::{Action, AuthRequest, ambiguous};
-use super::{Answer, Authorize};
+use super::{Answer, Authorize, Refusal};
 use crate::topic::TopicFilter;
 
 /// The headers of the client's request that the service receives.

@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519), verified.
+//! JSON Web Tokens (RFC 7519).
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -6,32 +6,32 @@ use std::time::{Duration, UNIX_EPOCH};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::grant::{Credential, Grant};
 use super::jwks::Jwks;
 use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
 use super::patterns::Patterns;
-use super::refusal::Refusal;
 use super::request::AuthRequest;
-use super::{Answer, Authorize};
+use super::{Answer, Authorize, Refusal};
 
-/// How long a client waits before it tries again while keys cannot be had.
+/// How long a client waits before it retries while no keys are available.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// A year in which nobody asks any more: ends later than this are as good as none, and sums with them overflow nothing.
+/// The latest expiry, in Unix seconds. Later ones count as this one, so that sums with it do not overflow.
 const LAST_SECOND: u64 = 1 << 40;
 
-/// What a token must say besides a good signature and an end that has not come.
+/// What a token must satisfy besides its signature and its expiry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenRules {
-    /// One of these must be in its `aud`. Without any, a token that is for somebody is not for this server.
+    /// One of these must be in the claim `aud`. If empty, a token must not have an audience.
     pub audience: Vec<String>,
-    /// Its `iss` must be one of these, if there are any.
+    /// The claim `iss` must be one of these. If empty, any issuer is accepted.
     pub issuer: Vec<String>,
-    /// By how much clocks may differ: tokens are good this long after `exp` and before `nbf`.
+    /// The tolerated clock difference: tokens are valid this long before `nbf` and after `exp`.
     pub leeway: Duration,
 }
 
-/// Tokens as an [`Authorize`].
+/// An [`Authorize`] for JSON Web Tokens.
 pub struct Tokens {
     keys: KeySet,
     jwks: Option<Jwks>,
@@ -44,31 +44,21 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// What keys say of a token.
-enum Verdict {
-    /// One of them has signed it, and this is what it is worth; or it cannot be read, whatever the key.
-    Of(Result<Grant, Refusal>),
-    /// None of them is for its algorithm and key id.
-    NoneFits,
-    /// Some are, but none has signed it.
-    NoneVerifies,
-}
-
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
-    /// Who has it.
+    /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
-    /// When it ends, in Unix seconds.
+    /// The expiry, in Unix seconds.
     pub exp: f64,
-    /// Whom it is for.
+    /// The audience: a string or an array of strings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub aud: Option<serde_json::Value>,
-    /// Who made it.
+    pub aud: Option<Value>,
+    /// The issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
-    /// What whoever has it may do.
+    /// What the token allows.
     #[serde(default)]
     pub fanline: Permissions,
 }
@@ -77,34 +67,39 @@ pub struct Claims {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Permissions {
-    /// Topics and patterns whose events they may have.
+    /// Topics and patterns that the token may subscribe to.
     #[serde(default)]
     pub subscribe: Vec<String>,
-    /// Topics and patterns that they may publish to.
+    /// Topics and patterns that the token may publish to.
     #[serde(default)]
     pub publish: Vec<String>,
-    /// Whether they are operators.
+    /// Whether the token may use the admin endpoints.
     #[serde(default)]
     pub admin: bool,
 }
 
+/// A key failed to sign.
+#[derive(Debug, thiserror::Error)]
+#[error("signing failed: {0}")]
+pub struct SignError(jsonwebtoken::errors::Error);
+
 impl Claims {
-    /// The token that says this.
+    /// Returns the signed token with these claims.
     ///
     /// # Errors
-    /// When the key cannot sign; the error says why.
-    pub fn sign(&self, key: &SigningKey) -> Result<String, String> {
-        jsonwebtoken::encode(&Header::new(key.algorithm), self, &key.key).map_err(|error| error.to_string())
+    /// [`SignError`] if the key cannot sign.
+    pub fn sign(&self, key: &SigningKey) -> Result<String, SignError> {
+        jsonwebtoken::encode(&Header::new(key.algorithm), self, &key.key).map_err(SignError)
     }
 }
 
 impl Tokens {
-    /// Tokens that one of `keys` verifies.
+    /// Accepts tokens that one of `keys` verifies.
     pub fn new(keys: KeySet, rules: TokenRules) -> Self {
         Self { keys, jwks: None, rules }
     }
 
-    /// The keys of `jwks` as well.
+    /// Accepts tokens that a key of `jwks` verifies as well.
     #[must_use]
     pub fn with_jwks(self, jwks: Jwks) -> Self {
         Self { jwks: Some(jwks), ..self }
@@ -112,56 +107,44 @@ impl Tokens {
 
     pub(super) async fn verify(&self, token: &str) -> Result<Grant, Refusal> {
         let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| unknown("the token cannot be read, or its algorithm is none that is accepted"))?;
+            .map_err(|_| Refusal::unauthenticated("the token is malformed, or its algorithm is not supported"))?;
         if header.crit.is_some() {
-            return Err(unknown("the token's header has critical parameters (crit), and none are known here"));
+            return Err(Refusal::unauthenticated(
+                "the token has critical header parameters (crit), which are not supported",
+            ));
         }
-        // A token that a key of this machine verifies does not wait for the others.
-        let mut fits_one = match self.verify_with_one_of(&self.keys, &header, token) {
-            Verdict::Of(outcome) => return outcome,
-            Verdict::NoneFits => false,
-            Verdict::NoneVerifies => true,
+        let mut has_candidates = false;
+        let mut verify_with_one_of = |keys: &KeySet| {
+            let mut candidates = keys.candidates(&header).peekable();
+            has_candidates |= candidates.peek().is_some();
+            candidates.find_map(|key| self.verify_with(key, header.alg, token))
         };
+        // A token of a configured key does not wait for a fetch.
+        if let Some(outcome) = verify_with_one_of(&self.keys) {
+            return outcome;
+        }
         if let Some(jwks) = self.jwks.as_ref().filter(|_| is_published(header.alg)) {
             let Some(known) = jwks.current().await else {
-                let detail = "the keys that tokens are verified with cannot be had now (setting jwks)";
+                let detail = "the keys that verify tokens are unavailable (setting jwks)";
                 return Err(Refusal::Unavailable(detail.to_owned(), RETRY_AFTER));
             };
-            let mut verdict = self.verify_with_one_of(&known, &header, token);
-            if !matches!(verdict, Verdict::Of(_))
-                && let Some(newer) = jwks.other_than(&known).await
-            {
-                verdict = self.verify_with_one_of(&newer, &header, token);
+            if let Some(outcome) = verify_with_one_of(&known) {
+                return outcome;
             }
-            match verdict {
-                Verdict::Of(outcome) => return outcome,
-                Verdict::NoneFits => {}
-                Verdict::NoneVerifies => fits_one = true,
+            if let Some(newer) = jwks.other_than(&known).await
+                && let Some(outcome) = verify_with_one_of(&newer)
+            {
+                return outcome;
             }
         }
-        Err(unknown(if fits_one {
-            "the token's signature is not good"
+        Err(Refusal::unauthenticated(if has_candidates {
+            "the token's signature is invalid"
         } else {
-            "no key here verifies tokens of this algorithm and key id (alg, kid)"
+            "no key matches the token's algorithm and key id (alg, kid)"
         }))
     }
 
-    fn verify_with_one_of(&self, keys: &KeySet, header: &Header, token: &str) -> Verdict {
-        let id = header.kid.as_deref();
-        let fits = |key: &&VerifyingKey| {
-            key.algorithms.contains(&header.alg) && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
-        };
-        let mut verdict = Verdict::NoneFits;
-        for key in keys.0.iter().filter(fits) {
-            match self.verify_with(key, header.alg, token) {
-                Some(outcome) => return Verdict::Of(outcome),
-                None => verdict = Verdict::NoneVerifies,
-            }
-        }
-        verdict
-    }
-
-    /// What a token is worth that `key` has signed; none when it has not.
+    /// Returns the grant or the refusal of a token that `key` signed, and `None` for any other token.
     fn verify_with(&self, key: &VerifyingKey, algorithm: Algorithm, token: &str) -> Option<Result<Grant, Refusal>> {
         let mut validation = Validation::new(algorithm);
         validation.leeway = self.rules.leeway.as_secs();
@@ -178,35 +161,33 @@ impl Tokens {
             Ok(data) => return Some(self.grant(data.claims, key)),
             Err(error) => error,
         };
-        // Claims are looked at when the signature is known to be good.
-        Some(Err(unknown(&match error.kind() {
+        // The claims are validated after the signature.
+        Some(Err(Refusal::Unauthenticated(match error.kind() {
             ErrorKind::ExpiredSignature => "the token has expired (exp)".to_owned(),
             ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)".to_owned(),
             ErrorKind::InvalidAudience => "the token is not for this server (aud; setting jwt_audience)".to_owned(),
             ErrorKind::InvalidIssuer => "the token's issuer is not accepted (iss; setting jwt_issuer)".to_owned(),
             ErrorKind::MissingRequiredClaim(claim) => format!("the token has no claim {claim}"),
-            // What serde says of a claim would show it.
+            // The text of the error would reveal the claim.
             ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
-                "a claim of the token is not of its kind (exp, nbf, sub, aud, iss, fanline)".to_owned()
+                "a claim of the token has the wrong type (exp, nbf, sub, aud, iss, fanline)".to_owned()
             }
-            ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => {
-                "the token cannot be read".to_owned()
-            }
+            ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => "the token is malformed".to_owned(),
             _ => return None,
         })))
     }
 
     fn grant(&self, claims: Claims, key: &VerifyingKey) -> Result<Grant, Refusal> {
         let subject = claims.sub.as_deref();
-        let read = |claim: &str, patterns: &[String]| {
+        let parse = |claim: &str, patterns: &[String]| {
             let patterns = Patterns::of_subject(patterns, subject);
-            patterns.map_err(|error| unknown(&format!("the token's claim fanline.{claim}: {error}")))
+            patterns.map_err(|error| Refusal::Unauthenticated(format!("the token's claim fanline.{claim}: {error}")))
         };
         let ends = (claims.exp.max(0.0) as u64).saturating_add(self.rules.leeway.as_secs()).min(LAST_SECOND);
         let printable = |subject: &&str| !subject.chars().any(char::is_control);
         Ok(Grant {
-            subscribe: read("subscribe", &claims.fanline.subscribe)?,
-            publish: read("publish", &claims.fanline.publish)?,
+            subscribe: parse("subscribe", &claims.fanline.subscribe)?,
+            publish: parse("publish", &claims.fanline.publish)?,
             admin: claims.fanline.admin,
             subject: subject.filter(printable).map(Into::into),
             expires: Some(UNIX_EPOCH + Duration::from_secs(ends)),
@@ -214,6 +195,7 @@ impl Tokens {
         })
     }
 
+    /// Whether the rules still accept the audience and the issuer of a token that was valid before.
     fn accepts_names(&self, audience: &[String], issuer: Option<&String>) -> bool {
         let rules = &self.rules;
         let is_for_us = if rules.audience.is_empty() {
@@ -227,23 +209,17 @@ impl Tokens {
 
 fn audience(claims: &Claims) -> Vec<String> {
     match &claims.aud {
-        Some(serde_json::Value::String(name)) => vec![name.clone()],
-        Some(serde_json::Value::Array(names)) => {
-            names.iter().filter_map(|name| name.as_str().map(Into::into)).collect()
-        }
+        Some(Value::String(name)) => vec![name.clone()],
+        Some(Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(Into::into)).collect(),
         _ => Vec::new(),
     }
-}
-
-fn unknown(detail: &str) -> Refusal {
-    Refusal::Unauthenticated(detail.to_owned())
 }
 
 impl Authorize for Tokens {
     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async move {
             match request.secret()? {
-                // Anything else is no token, and may be something that others know.
+                // Anything else may be an API key.
                 Some(secret) if secret.matches('.').count() == 2 => self.verify(&secret).await.map(Some),
                 _ => Ok(None),
             }

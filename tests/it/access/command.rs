@@ -103,7 +103,7 @@ fn useless_keys_and_tokens_are_rejected_with_reason() {
         (&["serve", "--jwt-public-key", "/does/not/exist"], "jwt_public_key: /does/not/exist"),
         (&["serve", "--jwks", "/does/not/exist"], "jwks: /does/not/exist"),
         (&["serve", "--jwks", "ftp://x/"], "http:// or https://"),
-        (&["serve", "--authorize-url", "http://me:hunter2@x/"], "without name and password"),
+        (&["serve", "--authorize-url", "http://me:hunter2@x/"], "without user name and password"),
         (&["serve", "--jwt-audience", "x"], "jwt_secret"),
         (&["serve", "--anonymous-publish", "a**"], "a**"),
     ] {
