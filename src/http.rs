@@ -29,7 +29,7 @@ use std::time::Duration;
 use admit::auth_request;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-pub(crate) use cluster::roll_call;
+pub(crate) use cluster::local_lists;
 use cors::Origins;
 use futures_util::FutureExt;
 use http_body_util::Full;

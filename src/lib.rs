@@ -95,8 +95,15 @@
 //! * `redis`: [`backbone`], many servers as one over a Redis.
 
 pub mod auth;
-#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no kind of backbone"))]
+#[cfg(feature = "redis")]
 pub mod backbone;
+#[cfg(not(feature = "redis"))]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "there is no kind of backbone: this is the state that the server asks for"
+)]
+mod backbone;
 mod conn;
 pub mod event;
 #[cfg(any(test, fuzzing))]

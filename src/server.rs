@@ -167,7 +167,8 @@ impl Builder {
         self
     }
 
-    /// Shows how the hub's backbone is, and what the other servers have; the server is ready only while it is up.
+    /// Shows the state of the hub's backbone and the lists of the other servers. The server is ready only while it is up.
+    #[cfg(feature = "redis")]
     #[must_use]
     pub fn backbone(self, backbone: Backbone) -> Self {
         Self { backbone: Some(backbone), ..self }
@@ -305,7 +306,7 @@ impl Server {
         let drain = Arc::<Drain>::default();
         let Shards { clients, inboxes, threads } = builder.spawn_shards(&metrics, &limiter, &drain)?;
         if let Some(backbone) = &builder.backbone {
-            backbone.tell_with(http::roll_call(clients.clone(), builder.hub.clone()));
+            backbone.share_lists(http::local_lists(clients.clone(), builder.hub.clone()));
         }
         let dispatcher = Dispatcher { inboxes: inboxes.into(), metrics, limiter: limiter.clone() };
         let mut acceptors = JoinSet::new();

@@ -1,22 +1,22 @@
-//! How a backbone is, and what it counts: for health, metrics and publishers.
+//! The state of a backbone and its counts, for health, metrics and publishers.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sync::{Mutex, lock};
 
 /// Whether the backbone can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
-    /// It was never there, or this server has not caught up with it for the first time.
+    /// The server has not caught up with the backbone for the first time.
     Connecting,
-    /// It answers, and this server has what it has.
+    /// The backbone answers, and the server follows it.
     Up,
-    /// It was there, and does not answer now.
+    /// The server has lost the backbone.
     Away,
 }
 
 impl State {
-    const ALL: [Self; 3] = [Self::Connecting, Self::Up, Self::Away];
-
     /// The state's name in `GET /health`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -27,51 +27,55 @@ impl State {
     }
 }
 
-/// What is counted; each only grows.
+/// Counters that only grow.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Batches that were published for this server's publishers, and the events in them.
+    /// Batches published for this server's publishers.
     pub(crate) batches: AtomicU64,
+    /// Events in these batches.
     pub(crate) published: AtomicU64,
-    /// Events that came from the backbone, whoever published them.
+    /// Events received, whichever server published them.
     pub(crate) received: AtomicU64,
-    /// How often the backbone was lost.
+    /// Times that the backbone was lost.
     pub(crate) losses: AtomicU64,
-    /// How often the order was broken, by a new epoch or because events had been dropped before they were read.
+    /// Times that the order could not be continued: a new epoch, or events that were dropped before they were read.
     pub(crate) breaks: AtomicU64,
-    /// Pages that readers got who had fallen behind the rings, and those of them that had to be fetched.
+    /// Pages given to readers that had fallen behind the rings.
     pub(crate) pages: AtomicU64,
+    /// Reads of the backbone for these pages.
     pub(crate) pages_fetched: AtomicU64,
     /// Epochs that this server began because the backbone may have lost events.
     pub(crate) epochs: AtomicU64,
-    /// Positions that clients came with before this server had them, and that the backbone was asked about.
+    /// Positions looked up because clients had them before this server.
     pub(crate) lookups: AtomicU64,
 }
 
-/// How a backbone is.
+/// The state of a backbone.
 #[derive(Debug)]
 pub struct Status {
     kind: &'static str,
     node: String,
-    state: AtomicU8,
-    /// Why it is not up.
-    reason: Mutex<Option<String>>,
-    /// How many replicas confirmed last, and how many are wanted.
-    replicas: Mutex<(u32, u32)>,
+    current: Mutex<Current>,
     pub(crate) counts: Counts,
 }
 
-/// The reason before the first attempt.
-pub(crate) const NOT_YET: &str = "not connected yet";
+#[derive(Debug)]
+struct Current {
+    state: State,
+    /// Why the state is not [`State::Up`].
+    reason: Option<String>,
+    confirming_replicas: u32,
+    wanted_replicas: u32,
+}
 
 impl Status {
     pub(crate) fn new(kind: &'static str, node: String) -> Self {
-        let reason = Mutex::new(Some(NOT_YET.to_owned()));
-        let state = AtomicU8::new(State::Connecting as u8);
-        Self { kind, node, state, reason, replicas: Mutex::default(), counts: Counts::default() }
+        let reason = Some("not connected yet".to_owned());
+        let current = Current { state: State::Connecting, reason, confirming_replicas: 0, wanted_replicas: 0 };
+        Self { kind, node, current: Mutex::new(current), counts: Counts::default() }
     }
 
-    /// What it is: `redis`.
+    /// The kind of backbone: `redis`.
     pub fn kind(&self) -> &'static str {
         self.kind
     }
@@ -81,38 +85,36 @@ impl Status {
         &self.node
     }
 
-    /// Whether it can be used.
+    /// Whether the backbone can be used.
     pub fn state(&self) -> State {
-        State::ALL[usize::from(self.state.load(Ordering::Acquire))]
+        lock(&self.current).state
     }
 
-    /// Why it cannot be used; none while it can.
+    /// Why the backbone cannot be used, or `None` while it can.
     pub fn reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.current).reason.clone()
     }
 
-    /// How many replicas confirmed what was published last; none when that is not waited for.
+    /// How many replicas confirmed the last events, or `None` when publishers do not wait for replicas.
     pub(crate) fn confirming_replicas(&self) -> Option<u32> {
-        let (confirmed, wanted) = *self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
-        (wanted > 0).then_some(confirmed)
+        let current = lock(&self.current);
+        (current.wanted_replicas > 0).then_some(current.confirming_replicas)
     }
 
-    /// How many replicas confirmed what was published last, and how many are wanted, when those are too few.
+    /// How many replicas confirmed the last events and how many are wanted, if these are too few.
     pub fn missing_replicas(&self) -> Option<(u32, u32)> {
-        let (confirmed, wanted) = *self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
-        (confirmed < wanted).then_some((confirmed, wanted))
+        let Current { confirming_replicas, wanted_replicas, .. } = *lock(&self.current);
+        (confirming_replicas < wanted_replicas).then_some((confirming_replicas, wanted_replicas))
     }
 
-    /// Notes how many replicas have confirmed.
-    #[cfg(feature = "redis")]
-    pub(crate) fn replicas(&self, confirmed: u32, wanted: u32) {
-        *self.replicas.lock().unwrap_or_else(PoisonError::into_inner) = (confirmed, wanted);
+    pub(crate) fn set_replicas(&self, confirming: u32, wanted: u32) {
+        let mut current = lock(&self.current);
+        (current.confirming_replicas, current.wanted_replicas) = (confirming, wanted);
     }
 
-    /// Sets the state, and returns the one before.
-    pub(crate) fn become_(&self, state: State, reason: Option<String>) -> State {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-        State::ALL[usize::from(self.state.swap(state as u8, Ordering::AcqRel))]
+    pub(crate) fn set_state(&self, state: State, reason: Option<String>) {
+        let mut current = lock(&self.current);
+        (current.state, current.reason) = (state, reason);
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, clients, topics};
-use crate::backbone::{Backbone, Part, RollCall};
+use crate::backbone::{Backbone, List, LocalLists};
 use crate::conn::Clients;
 use crate::hub::Hub;
 use crate::presence::SLICE;
@@ -30,7 +30,7 @@ pub(super) async fn clients(routes: &Routes, query: &PageQuery) -> Result<Value,
     let is_one_of =
         |list: &Value, wanted: &str| list.as_array().is_some_and(|list| list.iter().any(|one| one == wanted));
     let mut page: BTreeMap<String, Value> = BTreeMap::new();
-    for (node, list) in everywhere(routes, Part::Clients, here).await? {
+    for (node, list) in everywhere(routes, List::Clients, here).await? {
         for mut client in list {
             let is_wanted = query.takes("name", |name| client["client_name"] == name)
                 && query.takes("tag", |tag| is_one_of(&client["tags"], tag))
@@ -49,7 +49,7 @@ pub(super) async fn clients(routes: &Routes, query: &PageQuery) -> Result<Value,
 pub(super) async fn topics(routes: &Routes, query: &PageQuery, filters: &[TopicFilter]) -> Result<Value, Problem> {
     let here = topics::all(&routes.shard.hub);
     let mut page: BTreeMap<String, Value> = BTreeMap::new();
-    for (node, list) in everywhere(routes, Part::Topics, here).await? {
+    for (node, list) in everywhere(routes, List::Topics, here).await? {
         for topic in list {
             let Some(name) = topic["topic"].as_str() else { continue };
             let matches =
@@ -69,9 +69,12 @@ pub(super) async fn topics(routes: &Routes, query: &PageQuery, filters: &[TopicF
     Ok(answer("topics", "topic", query, page))
 }
 
-/// What there is for those who ask from other servers.
-pub(crate) fn roll_call(clients: std::sync::Arc<[std::sync::Arc<Clients>]>, hub: Hub) -> RollCall {
-    Box::new(move || crate::backbone::Here { clients: all_clients(&clients, &hub), topics: topics::all(&hub) })
+/// Returns the source of the lists that the other servers see of this one.
+pub(crate) fn local_lists(clients: std::sync::Arc<[std::sync::Arc<Clients>]>, hub: Hub) -> LocalLists {
+    Box::new(move |list| match list {
+        List::Clients => all_clients(&clients, &hub),
+        List::Topics => topics::all(&hub),
+    })
 }
 
 fn all_clients(clients: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
@@ -88,17 +91,17 @@ fn all_clients(clients: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
 }
 
 /// The part of each server, this one first.
-async fn everywhere(routes: &Routes, part: Part, here: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Problem> {
+async fn everywhere(routes: &Routes, list: List, here: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Problem> {
     // A server alone is a cluster of one.
     let Some(backbone) = &routes.backbone else { return Ok(vec![("local".to_owned(), here)]) };
     let mut all = vec![(backbone.status().node().to_owned(), here)];
-    all.extend(others(backbone, part).await?);
+    all.extend(others(backbone, list).await?);
     Ok(all)
 }
 
-async fn others(backbone: &Backbone, part: Part) -> Result<Vec<(String, Vec<Value>)>, Problem> {
-    let others = backbone.others(part).await;
-    others.ok_or_else(|| Problem::unavailable("the backbone is away: the other servers cannot be asked"))
+async fn others(backbone: &Backbone, list: List) -> Result<Vec<(String, Vec<Value>)>, Problem> {
+    let lists = backbone.remote_lists(list).await;
+    lists.ok_or_else(|| Problem::unavailable("the backbone is away: the other servers cannot be asked"))
 }
 
 fn answer(list: &str, key: &str, query: &PageQuery, all: BTreeMap<String, Value>) -> Value {

@@ -20,7 +20,7 @@ fn refusal(url: &str, more: &[&str]) -> String {
 fn missing_or_wrong_password_is_rejected_and_never_shown() {
     let redis = Redis::with(&["--requirepass", "s3cret-one"]);
     let missing = refusal(&redis.url(), &[]);
-    assert!(missing.contains("Redis refuses the password, or wants one"), "{missing}");
+    assert!(missing.contains("Redis refuses the password or requires one"), "{missing}");
     let wrong = refusal(&redis.url().replace("redis://", "redis://:wr0ng-one@"), &[]);
     assert!(wrong.contains("Redis refuses the password") && !wrong.contains("wr0ng-one"), "{wrong}");
     let server = Server::start(&["--redis", &redis.url().replace("redis://", "redis://:s3cret-one@")]);
@@ -35,7 +35,7 @@ fn key_of_another_type_is_rejected_with_remedy() {
     let redis = Redis::start();
     redis.cli(&["SET", "{fanline}:events", "something else"]);
     let log = refusal(&redis.url(), &[]);
-    assert!(log.contains("the key is there and is no stream (choose another with redis_key)"), "{log}");
+    assert!(log.contains("the key exists and is not a stream: choose another with redis_key"), "{log}");
     let server = Server::start(&["--redis", &redis.url(), "--redis-key", "mine"]);
     wait_until_ready(&server);
     assert!(redis.cli(&["KEYS", "{mine}:*"]).contains("{mine}:events"));

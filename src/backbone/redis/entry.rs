@@ -1,44 +1,44 @@
-//! An event as an entry of the Redis stream, and back.
+//! How an event is stored as an entry of the Redis stream.
 //!
-//! The entry's id is the event's position. Its fields are `t`, the topic; `e`, the event's name, unless that is `data`; and
-//! the payload: `d` when it is JSON, `x` when it is text. So a stream can be read with `redis-cli`, and its cost is that of
-//! two or three short fields.
+//! The entry's id is the event's position. Its fields are `t`, the topic; `e`, the event's name unless that is `data`; and
+//! the payload, `d` for JSON or `x` for text. Short names keep entries small, and `redis-cli` can still show a stream.
 
 use bytes::Bytes;
-use redis::{RedisResult, Value, from_redis_value};
+use redis::{Value, from_redis_value};
 
+use super::connection::Error;
 use crate::event::{Event, EventName, Payload};
-use crate::position::{Epoch, Sequence, StreamPosition};
+use crate::position::StreamPosition;
 use crate::topic::Topic;
 
-/// An entry as it was read.
+/// An entry of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) position: StreamPosition,
-    /// None for what is no event: the mark of a new epoch, or something that another program wrote.
+    /// `None` for the mark of a new epoch, and for an entry that another program wrote.
     pub(super) event: Option<Event>,
 }
 
-/// What a publishing script wants of an event: topic, name (empty when it is `data`), field of the payload, payload.
+/// An event's arguments for the publishing script: topic, name (empty for `data`), field of the payload, payload.
 pub(super) fn arguments(event: &Event) -> [&[u8]; 4] {
     let name = if *event.name() == EventName::DATA { b"" } else { event.name().as_bytes() };
     let field: &[u8] = if event.payload().is_json() { b"d" } else { b"x" };
     [event.topic().as_str().as_bytes(), name, field, event.payload().as_bytes()]
 }
 
-/// What an event takes on its way, about.
+/// About how many bytes an event takes in a command.
 pub(super) fn weight(event: &Event) -> usize {
     arguments(event).iter().map(|argument| argument.len()).sum::<usize>() + 64
 }
 
-/// The entries of `XRANGE`, which are those of one stream of `XREAD` as well.
-pub(super) fn entries(reply: Value) -> RedisResult<Vec<Entry>> {
+/// Parses the answer of `XRANGE`.
+pub(super) fn entries(reply: Value) -> Result<Vec<Entry>, Error> {
     let Value::Array(entries) = reply else { return Ok(Vec::new()) };
     entries.into_iter().map(entry).collect()
 }
 
-/// The entries of `XREAD` of one stream; none when the time was over.
-pub(super) fn read_entries(reply: Value) -> RedisResult<Vec<Entry>> {
+/// Parses the answer of `XREAD` for one stream: no entries if it timed out.
+pub(super) fn read_entries(reply: Value) -> Result<Vec<Entry>, Error> {
     let Value::Array(mut streams) = reply else { return Ok(Vec::new()) };
     match streams.pop() {
         Some(Value::Array(mut stream)) => entries(stream.pop().unwrap_or(Value::Nil)),
@@ -46,20 +46,14 @@ pub(super) fn read_entries(reply: Value) -> RedisResult<Vec<Entry>> {
     }
 }
 
-/// A position as Redis spells it.
-pub(super) fn position(id: &str) -> Option<StreamPosition> {
-    let (epoch, sequence) = id.split_once('-')?;
-    Some(StreamPosition::new(Epoch(epoch.parse().ok()?), sequence.parse::<Sequence>().ok()?))
+pub(super) fn position(id: &str) -> Result<StreamPosition, Error> {
+    id.parse().map_err(|_| Error::Unavailable(format!("{id:?} is not the id of a stream entry")))
 }
 
-fn entry(entry: Value) -> RedisResult<Entry> {
-    let (id, fields): (String, Vec<Vec<u8>>) = from_redis_value(entry)?;
-    let invalid = || {
-        let detail = format!("{id:?} is no id of a stream entry");
-        redis::RedisError::from((redis::ErrorKind::UnexpectedReturnType, "stream entry", detail))
-    };
-    let position = position(&id).ok_or_else(invalid)?;
-    Ok(Entry { position, event: event(fields) })
+fn entry(entry: Value) -> Result<Entry, Error> {
+    let (id, fields): (String, Vec<Vec<u8>>) =
+        from_redis_value(entry).map_err(|error| Error::Unavailable(format!("unexpected stream entry: {error}")))?;
+    Ok(Entry { position: position(&id)?, event: event(fields) })
 }
 
 fn event(fields: Vec<Vec<u8>>) -> Option<Event> {
@@ -102,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_comes_back_as_it_was_stored() {
+    fn stored_event_is_read_back_unchanged() {
         let topic = || Topic::new("a:ü").unwrap();
         for event in [
             Event::new(topic(), Payload::json(r#"{"a": 1}"#)),
@@ -115,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_program_wrote_is_no_event_but_has_its_place() {
+    fn foreign_entry_has_a_position_and_no_event() {
         for fields in
             [&["fanline", "n"][..], &["t", "a"], &["d", "1"], &["t", "a,b", "d", "1"], &["t", "a", "e", "", "d", "1"]]
         {

@@ -1,27 +1,26 @@
-//! Which Redis is the master, as a majority of the Sentinels says.
+//! The Redis master, as a majority of the Sentinels names it.
 //!
-//! Sentinels learn of a failover one after the other, and one that is cut off from the others does not learn of it. So all
-//! of them are asked, and the answer with the highest configuration epoch counts: it belongs to the latest failover. When
-//! fewer than half of them answer, a failover may have happened that the others do not know: there is no master then.
+//! Sentinels learn of a failover one after the other, and a Sentinel that is cut off from the others does not learn of it.
+//! The server therefore asks all of them and takes the answer with the highest configuration epoch, which belongs to the
+//! latest failover. If no majority answers there is no master: the answers may all predate a failover.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr, RedisConnectionInfo, RedisError, cmd};
+use redis::{Client, ConnectionAddr, RedisConnectionInfo, cmd};
 use tokio::time::{Instant, timeout_at};
 
-use super::link::{self, LinkError};
+use super::connection::{Connection, Error};
+use crate::sync::{Mutex, lock};
 
-/// How long the other Sentinels are waited for once a majority has answered.
+/// How long to wait for the other Sentinels once a majority has answered.
 const GRACE: Duration = Duration::from_millis(200);
 
 pub(super) struct Sentinels {
     sentinels: Vec<Sentinel>,
-    /// The name that the Sentinels have for the master.
+    /// The master's name in the Sentinels' configuration.
     name: String,
     /// Credentials and database of the Redis servers.
     node: RedisConnectionInfo,
@@ -31,16 +30,16 @@ pub(super) struct Sentinels {
 struct Sentinel {
     host: String,
     client: Client,
-    /// The connection of the question before, if it went well.
-    connection: Mutex<Option<MultiplexedConnection>>,
+    /// The connection of the last query, unless that failed.
+    connection: Mutex<Option<Connection>>,
 }
 
-/// A Redis that takes writes, as the Sentinels say.
+/// The Redis that takes writes, according to the Sentinels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Master {
     host: String,
     port: u16,
-    /// The number of the failover that made it the master.
+    /// The configuration epoch: the number of the failover that made it the master.
     configuration: u64,
 }
 
@@ -52,24 +51,24 @@ impl Master {
 }
 
 impl Sentinels {
-    /// Reads `[user:password@]host:port,host:port/master[/db]`; the credentials are those of the Redis servers.
-    pub(super) fn new(rest: &str, is_tls: bool) -> Result<Self, LinkError> {
-        let invalid = |text: &str| LinkError::Url(text.to_owned());
+    /// Parses `[user:password@]host:port,host:port/master[/db]`. The credentials are those of the Redis servers.
+    pub(super) fn new(rest: &str, is_tls: bool) -> Result<Self, Error> {
+        let invalid = |text: &str| Error::InvalidUrl(text.to_owned());
         let (credentials, rest) =
             rest.rsplit_once('@').map_or((None, rest), |(credentials, rest)| (Some(credentials), rest));
         let (hosts, path) = rest.split_once('/').ok_or_else(|| invalid("the name of the master is missing"))?;
         let (name, db) = path.split_once('/').unwrap_or((path, "0"));
         if name.is_empty() || hosts.split(',').any(str::is_empty) {
-            return Err(invalid("the hosts of the sentinels or the name of the master are missing"));
+            return Err(invalid("the hosts of the Sentinels or the name of the master are missing"));
         }
-        // The client reads user, password and database as of any URL.
+        // The client parses user, password and database as for any URL.
         let node = format!("redis://{}localhost/{db}", credentials.map_or(String::new(), |text| format!("{text}@")));
-        let node = Client::open(node).map_err(|error| LinkError::Url(error.to_string()))?;
+        let node = Client::open(node).map_err(|error| Error::InvalidUrl(error.to_string()))?;
         let node = node.get_connection_info().redis_settings().clone();
         let scheme = if is_tls { "rediss" } else { "redis" };
         let sentinel = |host: &str| {
             let client =
-                Client::open(format!("{scheme}://{host}")).map_err(|error| LinkError::Url(error.to_string()))?;
+                Client::open(format!("{scheme}://{host}")).map_err(|error| Error::InvalidUrl(error.to_string()))?;
             Ok(Sentinel { host: host.to_owned(), client, connection: Mutex::default() })
         };
         let sentinels = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
@@ -79,8 +78,8 @@ impl Sentinels {
     /// Asks all Sentinels for the master.
     ///
     /// # Errors
-    /// [`LinkError::Unreachable`] when no majority of them names one within `limit`.
-    pub(super) async fn master(&self, limit: Duration) -> Result<Master, LinkError> {
+    /// [`Error::Unavailable`] when no majority names one within `limit`.
+    pub(super) async fn master(&self, limit: Duration) -> Result<Master, Error> {
         let majority = self.sentinels.len() / 2 + 1;
         let mut deadline = Instant::now() + limit;
         let mut asked: FuturesUnordered<_> =
@@ -99,15 +98,15 @@ impl Sentinels {
         let (count, all) = (named.len(), self.sentinels.len());
         match named.into_iter().max_by_key(|master| master.configuration) {
             Some(master) if count >= majority => Ok(master),
-            _ => Err(LinkError::Unreachable(format!(
+            _ => Err(Error::Unavailable(format!(
                 "{count} of {all} Sentinels name a master for '{}', and {majority} are needed: {failure}",
                 self.name
             ))),
         }
     }
 
-    /// A client of `master`.
-    pub(super) fn client(&self, master: &Master) -> Result<Client, LinkError> {
+    /// Returns a client of `master`.
+    pub(super) fn client(&self, master: &Master) -> Result<Client, Error> {
         let (host, port) = (master.host.clone(), master.port);
         let address = if self.is_tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -116,31 +115,29 @@ impl Sentinels {
         };
         let asked = self.sentinels[0].client.get_connection_info().clone();
         let info = asked.set_addr(address).set_redis_settings(self.node.clone());
-        Client::open(info).map_err(|error| LinkError::of(&error))
+        Client::open(info).map_err(|error| Error::of(&error))
     }
 }
 
 impl Sentinel {
-    async fn ask(&self, name: &str, limit: Duration) -> Result<Master, LinkError> {
-        let known = self.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+    async fn ask(&self, name: &str, limit: Duration) -> Result<Master, Error> {
+        let known = lock(&self.connection).take();
         let mut connection = match known {
             Some(connection) => connection,
-            None => link::connect(&self.client, limit).await?,
+            None => Connection::open(&self.client, limit).await?,
         };
         let master = query(&mut connection, name)
             .await
-            .map_err(|error| LinkError::Unreachable(format!("the Sentinel at {}: {error}", self.host)))?;
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+            .map_err(|error| Error::Unavailable(format!("the Sentinel at {}: {error}", self.host)))?;
+        *lock(&self.connection) = Some(connection);
         Ok(master)
     }
 }
 
-async fn query(sentinel: &mut MultiplexedConnection, name: &str) -> Result<Master, RedisError> {
-    // The address of this command is the new master's as soon as that one is promoted; the other command has the old one
-    // for longer, and the number.
-    let (host, port): (String, u16) =
-        cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(sentinel).await?;
-    let fields: HashMap<String, String> = cmd("SENTINEL").arg("MASTER").arg(name).query_async(sentinel).await?;
+async fn query(sentinel: &mut Connection, name: &str) -> Result<Master, Error> {
+    // This command names a new master as soon as it is promoted. The other one names it later, but has the epoch.
+    let (host, port) = sentinel.query(cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name)).await?;
+    let fields: HashMap<String, String> = sentinel.query(cmd("SENTINEL").arg("MASTER").arg(name)).await?;
     let configuration = fields.get("config-epoch").and_then(|number| number.parse().ok()).unwrap_or(0);
     Ok(Master { host, port, configuration })
 }

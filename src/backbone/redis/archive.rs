@@ -10,19 +10,16 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::Lost;
+use super::Context;
 use super::confirmation::Confirmed;
+use super::connection::{Connection, Error};
 use super::entry::{self, Entry};
-use super::keys::Keys;
 use super::script;
-use super::status::{Status, add};
+use crate::backbone::status::add;
 use crate::event::Event;
 use crate::hub::relay::{Extent, ExtentRequest, Page, Relay, Replay};
 use crate::position::{Epoch, Sequence, StreamPosition};
@@ -34,12 +31,10 @@ const PAGE: u64 = 512;
 const KEPT: usize = 32 << 20;
 
 pub(super) struct Archive {
+    context: Arc<Context>,
     replays: mpsc::UnboundedReceiver<Replay>,
     extents: mpsc::UnboundedReceiver<ExtentRequest>,
     relay: Relay,
-    keys: Keys,
-    status: Arc<Status>,
-    timeout: Duration,
     /// The page that is wanted, also after the connection was lost.
     replay: Option<Replay>,
     /// The questions how far the stream reaches, likewise.
@@ -51,23 +46,21 @@ pub(super) struct Archive {
 
 impl Archive {
     pub(super) fn new(
+        context: Arc<Context>,
         replays: mpsc::UnboundedReceiver<Replay>,
         extents: mpsc::UnboundedReceiver<ExtentRequest>,
         relay: Relay,
-        keys: Keys,
-        status: Arc<Status>,
-        timeout: Duration,
     ) -> Self {
         let (kept, open_extents) = (VecDeque::new(), Vec::new());
-        Self { replays, extents, relay, keys, status, timeout, replay: None, open_extents, kept, bytes: 0 }
+        Self { context, replays, extents, relay, replay: None, open_extents, kept, bytes: 0 }
     }
 
     /// Answers readers for as long as the connection lasts.
     pub(super) async fn serve(
         &mut self,
-        redis: &mut MultiplexedConnection,
+        redis: &mut Connection,
         confirmed: &mut Confirmed,
-    ) -> Result<Infallible, Lost> {
+    ) -> Result<Infallible, Error> {
         loop {
             while let Ok(request) = self.extents.try_recv() {
                 self.open_extents.push(request);
@@ -81,7 +74,7 @@ impl Archive {
             }
             if let Some(replay) = &self.replay {
                 let page = self.page_after(redis, replay.after).await?;
-                add(&self.status.counts.pages, 1);
+                add(&self.context.status.counts.pages, 1);
                 if let Some(replay) = self.replay.take() {
                     replay.answer(&page);
                 }
@@ -98,23 +91,22 @@ impl Archive {
 
     /// Answers the questions how far the stream reaches. A position that is not in the stream of this Redis may have been
     /// given by the master that replaced it: such a question stays open until the master is confirmed once more.
-    async fn answer_extents(&mut self, redis: &mut MultiplexedConnection, confirmed: &Confirmed) -> Result<(), Lost> {
-        let look = script::extent(redis, &self.keys.stream);
-        let extent = match timeout(self.timeout, look).await.map_err(|_| Lost::no_answer(self.timeout))?? {
-            Some((newest, before_oldest)) => Extent { before_oldest, newest },
-            None => return Err(Lost::Again("the stream is gone".to_owned())),
+    async fn answer_extents(&mut self, redis: &mut Connection, confirmed: &Confirmed) -> Result<(), Error> {
+        let Some((newest, before_oldest)) = script::extent(redis, &self.context.keys.stream).await? else {
+            return Err(Error::unavailable("the stream is gone"));
         };
+        let extent = Extent { before_oldest, newest };
         let is_certain =
             |request: &mut ExtentRequest| request.is_within(&extent) || confirmed.is_later_than(request.asked);
         for request in self.open_extents.extract_if(.., is_certain) {
-            add(&self.status.counts.lookups, 1);
+            add(&self.context.status.counts.lookups, 1);
             request.answer(extent);
         }
         Ok(())
     }
 
     /// A page with the oldest events after `after` that are there.
-    async fn page_after(&mut self, redis: &mut MultiplexedConnection, after: StreamPosition) -> Result<Page, Lost> {
+    async fn page_after(&mut self, redis: &mut Connection, after: StreamPosition) -> Result<Page, Error> {
         let StreamPosition { epoch, sequence } = after;
         if epoch != self.relay.position().epoch {
             return Ok(self.relay.empty_page());
@@ -145,21 +137,13 @@ impl Archive {
         Ok(page)
     }
 
-    async fn read(
-        &mut self,
-        redis: &mut MultiplexedConnection,
-        epoch: Epoch,
-        begin: Sequence,
-    ) -> Result<Vec<Entry>, Lost> {
-        add(&self.status.counts.pages_fetched, 1);
+    async fn read(&mut self, redis: &mut Connection, epoch: Epoch, begin: Sequence) -> Result<Vec<Entry>, Error> {
+        add(&self.context.status.counts.pages_fetched, 1);
         let begin = StreamPosition::new(epoch, begin).to_string();
         let mut read = cmd("XRANGE");
         // An epoch alone stands for its end.
-        read.arg(&self.keys.stream).arg(begin).arg(epoch.0).arg("COUNT").arg(PAGE);
-        match timeout(self.timeout, read.query_async(redis)).await {
-            Ok(reply) => Ok(entry::entries(reply?)?),
-            Err(_) => Err(Lost::no_answer(self.timeout)),
-        }
+        read.arg(&self.context.keys.stream).arg(begin).arg(epoch.0).arg("COUNT").arg(PAGE);
+        entry::entries(redis.query(&read).await?)
     }
 
     fn keep(&mut self, key: (Epoch, u64), page: Page) {
