@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Authentication and authorization: API keys, tokens, key sets and authorization services.
 
 mod command;
 mod credentials;
@@ -28,7 +28,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// What anna's token says: her own topics, for an hour.
+/// The claims of anna's token: her own topics and `orders:*`, for an hour.
 pub fn claims() -> Claims {
     Claims {
         sub: Some("anna".into()),
@@ -57,7 +57,7 @@ pub fn tokens() -> Tokens {
     Tokens::new(keys, rules())
 }
 
-/// Keys for a publisher and an operator, and tokens.
+/// Access with API keys for a publisher and an operator, and with tokens.
 pub fn guarded() -> Access {
     let publisher = key("shop", PUBLISHER, "orders:*", "", false);
     let operator = key("ops", OPERATOR, "**", "**", true);

@@ -1,4 +1,4 @@
-//! `fanline bench` against fanline, and against a server that is none and can be told to do things wrong.
+//! `fanline bench` against fanline, and against another server that can be made to misbehave.
 
 mod page;
 mod peer;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::process::{PATIENCE, Process, Server, fanline};
 use peer::{Fault, Framing, Peer};
 
-/// Runs `fanline bench ARGS… --json`: exit code, report (null when there is none), and what it complained about.
+/// Runs `fanline bench ARGS… --json`. Returns the exit code, the report (null without one) and standard error.
 fn bench(args: &[&str]) -> (Option<i32>, Value, String) {
     let (code, stdout, stderr) = Process::run(fanline(&[&["bench", "--json"], args].concat()));
     let report =
@@ -19,7 +19,7 @@ fn bench(args: &[&str]) -> (Option<i32>, Value, String) {
     (code, report, stderr)
 }
 
-/// Runs it against `peer`, with URLs and bodies that are not fanline's.
+/// Runs it against `peer`, with custom URLs and bodies.
 fn bench_peer(peer: &Peer, args: &[&str]) -> (Option<i32>, Value, String) {
     let sse = format!("http://{}/sub/{{topic}}", peer.address);
     let publish = format!("http://{}/pub?channel={{topic}}", peer.address);
@@ -30,12 +30,12 @@ fn bench_peer(peer: &Peer, args: &[&str]) -> (Option<i32>, Value, String) {
 
 const SHORT: [&str; 8] = ["--clients", "5", "--publishers", "2", "--rate", "200", "--duration", "0.5"];
 
-/// A short run against a server that does something wrong, framed either way.
+/// A short run against a misbehaving server, with either framing.
 fn faulty(fault: Fault) -> Vec<(Option<i32>, Value, String)> {
     [Framing::Chunks, Framing::Plain].map(|framing| bench_peer(&Peer::start(framing, fault), &SHORT)).into()
 }
 
-/// The faults that a report counts, without those that are 0.
+/// The nonzero fault counts of a report.
 fn faults(report: &Value) -> Vec<(&str, u64)> {
     let names = [
         "lost",
@@ -86,7 +86,7 @@ fn faultless_run_reports_every_figure() {
     assert_eq!((&report["ok"], &report["interrupted"]), (&true.into(), &false.into()));
     assert_eq!((&report["clients"], &report["connected"]), (&20.into(), &20.into()));
     let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} is no number in {report}"));
-    // 480 events; each topic has 10 of the 20 subscribers.
+    // 480 events. Each topic has 10 of the 20 subscribers.
     assert_eq!((number("events_sent"), number("events_published"), number("deliveries")), (480.0, 480.0, 4800.0));
     for name in [
         "connect_seconds",
@@ -114,7 +114,7 @@ fn faultless_run_reports_every_figure() {
     }
     let latencies = ["p50", "p90", "p99", "p999", "max"].map(|name| number(&format!("latency_{name}_us")));
     assert!(latencies.is_sorted() && latencies[0] > 0.0, "{latencies:?}");
-    // Of four topics, with two groups of subscribers, nobody is the last.
+    // With four topics and two groups of subscribers, no single one is the last.
     assert!(report["last_client_p50_us"].is_null() && report["replay_seconds"].is_null());
     assert_eq!(report["options"]["sse_url"], format!("{}/stream?topics={{topics}}", server.url()));
     assert_eq!((&report["options"]["rate"], &report["options"]["distribution"]), (&400.0.into(), &"zipf".into()));
@@ -182,7 +182,7 @@ fn repeated_event_counts_as_duplicated() {
 
 #[test]
 fn swapped_events_count_as_out_of_order() {
-    // One publisher, so that the next event is the next of the same publisher.
+    // One publisher, so that the next event comes from the same one.
     let peer = Peer::start(Framing::Chunks, Fault::Swap(7));
     let (code, report, _) = bench_peer(&peer, &[&SHORT[..2], &["--publishers", "1", "--duration", "0.5"]].concat());
     assert_eq!((code, faults(&report)), (Some(1), vec![("out_of_order", 1)]));
@@ -220,8 +220,8 @@ fn server_stall_shows_in_the_latencies() {
     let peer = Peer::start(Framing::Chunks, Fault::Stall(50, stall));
     let (code, report, _) = bench_peer(&peer, &["--clients", "5", "--rate", "100", "--duration", "2"]);
     assert_eq!((code, faults(&report), &report["events_published"]), (Some(0), vec![], &200.into()));
-    // A hundred events became due meanwhile, and each of them waited for what was left of the stall: not one but a
-    // quarter of all are late by half of it.
+    // A hundred events became due during the stall, and each waited for the rest of it: a quarter of all events are
+    // late by half of the stall.
     let latency = |name: &str| report[name].as_u64().unwrap();
     assert!(latency("latency_max_us") >= 1_000_000 && latency("latency_p90_us") >= 500_000, "{report}");
 }
@@ -272,7 +272,7 @@ fn server_exit_ends_the_run_and_is_reported() {
     let mut process = Process::start(fanline(&[&["bench", "--json"][..], &args].concat()));
     server.wait_for_streams(5);
     let mut http = server.http();
-    // The answers to the last ones may be lost with the server.
+    // The last responses may be lost with the server.
     while http.get("/").json()["history_size"].as_u64() < Some(20) {}
     server.signal(Signal::KILL);
     server.wait(PATIENCE);
@@ -319,7 +319,7 @@ fn events_published_before_the_subscribers_must_be_replayed() {
     assert_eq!((code, faults(&report), &report["replay_deliveries"]), (Some(0), vec![], &3000.into()), "{report}");
     assert!(report["replay_seconds"].as_f64() > Some(0.0));
 
-    // Nobody asks for them.
+    // Without a request for the replay.
     let (code, report, _) = bench(&[&args[..], &["--patience", "1"]].concat());
     assert_eq!((code, faults(&report)), (Some(1), vec![("lost", 3000)]), "{report}");
     assert!(report["replay_seconds"].is_null());

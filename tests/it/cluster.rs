@@ -1,4 +1,4 @@
-//! Many servers as one: real `redis-server` processes, which the tests pause, kill, empty and start again.
+//! Several servers that share a Redis: real `redis-server` processes, which the tests pause, kill, flush and restart.
 
 mod example;
 mod failures;
@@ -19,7 +19,7 @@ use redis::Redis;
 
 use crate::process::{Http, PATIENCE, Server};
 
-/// A server that shares `redis`.
+/// Starts a server that uses `redis`.
 fn node(redis: &Redis, more: &[&str]) -> Server {
     let server = Server::start(&[&["--redis", &redis.url(), "--redis-timeout", "1s"], more].concat());
     wait_until_ready(&server);
@@ -52,13 +52,13 @@ fn sequence(id: &str) -> u64 {
     id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id")
 }
 
-/// Publishes, and gives the status and the body's JSON.
+/// Publishes, and returns the status and the JSON body.
 fn try_publish(http: &mut Http, topic: &str, text: &str) -> (u16, serde_json::Value) {
     let answer = http.post(&format!("/publish/{topic}"), "text/plain", text.as_bytes());
     (answer.status, answer.json())
 }
 
-/// Waits until `count` replicas have what Redis has.
+/// Waits until `count` replicas are in sync with `redis`.
 fn wait_for_replicas(redis: &Redis, count: usize) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while redis.cli(&["INFO", "replication"]).matches("state=online").count() < count {

@@ -1,4 +1,4 @@
-//! Which pages of other origins may read what the server answers.
+//! Cross-origin access of browsers.
 
 use fanline::auth::Access;
 use fanline::server::{HttpOptions, Origins};
@@ -75,7 +75,7 @@ fn unlisted_origin_is_denied_and_responses_vary_by_origin() {
             assert_eq!(allowed(&stream.head), None, "{origin}");
             assert!(varies_by_origin(&stream.head));
         }
-        // Who is no browser is served as ever.
+        // Requests without an origin are served as before.
         let stream = server.subscribe("/stream").await;
         assert!(allowed(&stream.head).is_none() && varies_by_origin(&stream.head));
     });
@@ -103,7 +103,7 @@ fn preflight_allows_last_event_id() {
             assert_eq!(answer.head.header("access-control-allow-credentials"), Some("true"));
             assert_eq!(answer.head.header("access-control-max-age"), Some("600"));
         }
-        // An OPTIONS that is no preflight asks for something that is not there.
+        // OPTIONS without a preflight header is not a preflight.
         let plain = server.ask(request("OPTIONS", "/stream", &[("origin", PAGE)], b"")).await;
         assert_problem(&plain, 405, &["GET"]);
     });
@@ -117,7 +117,7 @@ fn any_origin_excludes_operator_endpoints() {
         let stream = server.subscribe_with("/stream", &headers).await;
         assert_eq!(allowed(&stream.head), Some("*"));
         assert_eq!(stream.head.header("access-control-allow-credentials"), None);
-        // A browser on the server's own machine shows pages of strangers.
+        // A browser on the server's machine may show untrusted pages.
         for path in ["/clients", "/topics", "/metrics", "/metrics/json", "/metrics/prometheus"] {
             assert_eq!(allowed(&server.ask(request("GET", path, &headers, b"")).await.head), None, "{path}");
         }

@@ -1,4 +1,4 @@
-//! The client that everybody tries first.
+//! curl as a client.
 
 use std::process::Stdio;
 

@@ -1,4 +1,4 @@
-//! The dashboard, as far as that shows without a browser; `tests/browser` looks at it in one.
+//! The dashboard without a browser. `tests/browser` tests it in one.
 
 use std::time::{Duration, Instant};
 

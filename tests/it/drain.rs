@@ -1,4 +1,4 @@
-//! The orderly end: a signal, a farewell, and streams that close one after the other.
+//! Graceful shutdown: a signal, an announcement, and streams that close one after the other.
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -20,7 +20,7 @@ fn crowd(server: &Server, clients: usize) -> Crowd {
     crowd
 }
 
-/// Sends `signal` to a server with a thousand clients, and looks at how each is seen off.
+/// Sends `signal` to a server with a thousand clients, and checks when and how each stream ends.
 fn a_drain_by(signal: Signal) {
     let mut server = Server::start(&["--drain", "3s"]);
     let mut crowd = crowd(&server, CLIENTS);
@@ -47,7 +47,7 @@ fn a_drain_by(signal: Signal) {
     let all_told = told_at.iter().flatten().max().unwrap();
     assert!(*all_told < WINDOW / 5, "the last was told after {all_told:?}");
 
-    // Whoever asks is still answered, and what is published still goes out.
+    // Requests are still answered, and published events are still delivered.
     let ready = server.get("/health/ready");
     assert_eq!((ready.status, ready.body.contains("draining")), (503, true), "{ready:?}");
     assert_eq!(server.get("/health").json()["status"], "draining");
@@ -73,7 +73,7 @@ fn a_drain_by(signal: Signal) {
     let last = *closed_at.iter().flatten().max().unwrap();
     assert!(all && last <= WINDOW + Duration::from_millis(500), "the last stream was closed after {last:?}");
 
-    // In each fifth of the window some go, and in none most of them.
+    // Some streams close in each fifth of the window, and at most half in one.
     let mut fifths = [0; 5];
     for at in closed_at.iter().flatten() {
         fifths[((at.as_secs_f64() / WINDOW.as_secs_f64() * 5.0) as usize).min(4)] += 1;
@@ -84,7 +84,7 @@ fn a_drain_by(signal: Signal) {
     assert!(fifths.iter().all(|closed| (50..=500).contains(closed)), "closed in each fifth of the window: {fifths:?}");
 
     for (client, at) in closed_at.iter().enumerate() {
-        // What closed at the same moment may have been closed before.
+        // A stream that closed at about the time of the publish may have missed it.
         let was_open = at.is_some_and(|at| at > published_at + Duration::from_millis(200));
         assert!(
             late[client] || !was_open,
@@ -121,7 +121,7 @@ fn second_signal_exits_at_once() {
 #[test]
 fn server_without_streams_exits_at_once() {
     let mut server = Server::start(&["--drain", "10m"]);
-    // A connection that nobody uses is nothing to wait for.
+    // An idle connection does not delay the exit.
     let _idle = server.http().get("/health");
     server.signal(Signal::TERM);
     assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));

@@ -1,4 +1,4 @@
-//! What the server says of itself.
+//! Health endpoints.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn draining_server_is_live_but_not_ready() {
         let ready = server.get("/health/ready").await;
         assert_problem(&ready, 503, &["draining"]);
         assert!(ready.head.header("retry-after").is_some(), "{ready:?}");
-        // What is published while a stream is still open reaches it.
+        // Events published while a stream is still open reach it.
         server.post("/publish/t", "application/json", "2").await.ok();
         assert_eq!(stream.data_at(2).await, "2");
         stream.end().await;

@@ -1,6 +1,5 @@
-//! What somebody sends who means harm, or whose program is broken, over real sockets. Whatever it is, the server answers
-//! it with a status or closes, and goes on to serve everybody else; and nobody else's stream holds anything that was not
-//! published.
+//! Malicious and malformed input over real sockets. The server answers it with a status or closes the connection, keeps
+//! serving other clients, and never sends a stream anything that was not published.
 
 mod bodies;
 mod cut;
@@ -11,7 +10,7 @@ mod streams;
 
 use crate::support::{Client, Response, Server, Stream};
 
-/// Somebody who has a stream open all the while, and minds their own business.
+/// A client with an open stream that must not notice any of the attacks.
 struct Bystander {
     stream: Stream,
 }
@@ -21,8 +20,8 @@ impl Bystander {
         Self { stream: server.follow("/stream").await }
     }
 
-    /// Checks that the stream got these events since the last look, and nothing else; and that an ordinary client is
-    /// served.
+    /// Checks that the stream received these events since the last check and nothing else, and that an ordinary client
+    /// is served.
     async fn got(&mut self, server: &Server, what: &str, events: &[(&str, &str)]) {
         for (name, data) in events {
             let event = self.stream.event().await;
@@ -47,12 +46,12 @@ async fn publish(client: &mut Client, target: &str, content_type: &str, body: &[
     client.response().await
 }
 
-/// Each byte as `%xx`: nothing is left that a path or a query could be cut at.
+/// Percent-encodes every byte.
 fn percent(text: impl AsRef<[u8]>) -> String {
     text.as_ref().iter().map(|byte| format!("%{byte:02x}")).collect()
 }
 
-/// A JSON string of `text` in which every character is an escape.
+/// A JSON string of `text` in which every character is escaped.
 fn escaped(text: &str) -> String {
     let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
     format!("\"{units}\"")

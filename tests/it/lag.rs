@@ -1,4 +1,4 @@
-//! A client that does not read, and a ring that does not wait for it.
+//! Clients that read slowly or not at all, and rings that evict events before they are read.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::{Block, Client, Event, Server, Stream, event, request, run, 
 
 const HISTORY: u64 = 32;
 
-/// A server whose kernel holds little for each client, and whose rings hold little.
+/// A server with small send buffers and small rings.
 fn tiny() -> Server {
     let options = HubOptions { history: HISTORY as usize, firehose_history: HISTORY as usize, ..Server::hub_options() };
     Server::with(options, |builder| builder.send_buffer(4096))
@@ -26,7 +26,7 @@ async fn subscribe_without_reading(server: &Server, target: &str) -> Client {
     client
 }
 
-/// Publishes far more than kernel and ring can hold; answers the last sequence.
+/// Publishes far more than kernel and ring can hold, and returns the last sequence.
 async fn flood(server: &Server, topic: &str) -> u64 {
     let payload = format!("\"{}\"", "x".repeat(4000));
     let first = server.hub.position().sequence;
@@ -49,7 +49,7 @@ fn lagging_reader_is_cut_off_and_resumes_with_an_exact_gap() {
             let last = flood(&server, "t").await;
             until(|| server.stats().streams == 0).await;
             assert_eq!(server.stats().cut_off_lagged, 1);
-            // What was under way still arrives, in order, and then the end.
+            // Buffered events still arrive, in order, followed by the end.
             let mut stream = client.into_stream().await;
             stream.hello().await;
             let mut seen = 0;
@@ -90,8 +90,8 @@ fn skipping_reader_gets_exact_gaps_and_continues() {
     });
 }
 
-/// Reads up to the event `last`: every event comes, or is counted in a gap. Answers the last sequence and how many gaps
-/// there were.
+/// Reads up to the event `last`. Checks that every event arrives or is counted in a gap. Returns the last sequence and
+/// the number of gaps.
 async fn assert_whole(stream: &mut Stream, last: u64) -> (u64, u64) {
     let (mut seen, mut gaps) = (0, 0);
     while seen < last {
@@ -142,8 +142,8 @@ fn busy_topic_does_not_make_readers_of_a_quiet_topic_lag() {
     });
 }
 
-/// Most events are read from the topic's ring. After each partial write the firehose's cursor has to follow although the
-/// pattern delivered nothing: otherwise a ring of 1,000 overtakes a reader that is 120 events behind.
+/// Most events are read from the topic's ring. After each partial write the cursor of the firehose has to advance
+/// although the pattern matched nothing: otherwise a ring of 1,000 overtakes a reader that is 120 events behind.
 #[test]
 fn reader_of_topic_and_pattern_that_keeps_up_never_lags() {
     const BEHIND: u64 = 120;
@@ -162,7 +162,7 @@ fn reader_of_topic_and_pattern_that_keeps_up_never_lags() {
                     stream.data_at(published - BEHIND).await;
                 }
             }
-            // The server may note a write after the client has it.
+            // The server may count a write after the client has received it.
             let queued = async || server.get("/clients").await.ok()["clients"][0]["queue_size"].as_u64().unwrap();
             while !(1..=BEHIND).contains(&queued().await) {}
             assert_eq!((server.stats().gaps, server.stats().cut_off_lagged), (0, 0), "on_lag={on_lag}");
@@ -170,7 +170,7 @@ fn reader_of_topic_and_pattern_that_keeps_up_never_lags() {
     });
 }
 
-/// To the server nothing is pending: all that it wrote stands in the kernel, which knows that nobody takes it.
+/// The server has written everything, and only the kernel knows that the client reads nothing.
 #[test]
 fn blocked_reader_is_stalled_even_if_the_kernel_buffers_everything() {
     run(async {
@@ -181,7 +181,7 @@ fn blocked_reader_is_stalled_even_if_the_kernel_buffers_everything() {
         let client = subscribe_without_reading(&server, "/stream?topics=t").await;
         let mut reader = server.follow("/stream?topics=t").await;
         let began = Instant::now();
-        // More than the client's kernel takes, and less than the server's holds.
+        // More than the client's receive buffer holds, and less than the server's send buffer.
         for n in 1..=5 {
             server.hub.publish(event("t", &format!("\"{}\"", "x".repeat(4000)))).await.unwrap();
             reader.data_at(n).await;
@@ -191,14 +191,14 @@ fn blocked_reader_is_stalled_even_if_the_kernel_buffers_everything() {
         let stats = server.stats();
         assert_eq!((stats.cut_off_stalled, stats.cut_off_lagged, stats.closed_by_peer), (1, 0, 0));
         assert_eq!(stats.delivered, 10, "all was written to both");
-        // Who took everything may be silent for as long as it likes.
+        // A client that has read everything is not stalled, however long it is idle.
         server.publish("t", [6]).await;
         reader.data_at(6).await;
         drop(client);
     });
 }
 
-/// A connection whose kernel takes little that is not read.
+/// A connection with a small receive buffer.
 fn narrow_socket(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -206,14 +206,14 @@ fn narrow_socket(address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// A client that was greeted, and reads nothing any more.
+/// A client that has read its hello, and reads nothing more.
 fn stuck(server: &process::Server, query: &str) -> process::Stream {
     let mut stream = process::Stream::request(narrow_socket(server.address()), query, None);
     assert_eq!(stream.next().name, "system");
     stream
 }
 
-/// A payload of `bytes` that says which it is.
+/// A payload of `bytes` that begins with its number.
 fn payload(number: usize, bytes: usize) -> String {
     format!("{number:010}{}", "x".repeat(bytes - 10))
 }
@@ -222,7 +222,7 @@ fn number(event: &process::Event) -> usize {
     event.data[..10].parse().expect("it begins with its number")
 }
 
-/// The log's lines of clients that were cut off, as name and reason.
+/// The names and reasons of clients that were cut off, from the log.
 fn cut_off(server: &process::Server) -> Vec<(String, String)> {
     let lines = server.log.lines();
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("the log is JSON"));
@@ -242,7 +242,7 @@ fn lagging_client_is_cut_off_while_others_get_every_event() {
     crowd.everybody_is_greeted(PATIENCE);
     let mut http = server.http();
     let mut published = 0;
-    // The neighbours read along: that they lag as well is not what is tested.
+    // The other clients read after each batch, so that they do not lag.
     while cut_off(&server).is_empty() {
         assert!(published < 2000, "nobody was cut off");
         let (first, mut left) = (published, 20 * crowd.open());
@@ -265,7 +265,7 @@ fn lagging_client_is_cut_off_while_others_get_every_event() {
     assert_eq!(cut_off(&server), [("slow".to_owned(), "lagged".to_owned())]);
     server.wait_for_streams(50);
 
-    // What it has not read is whole up to where it was cut, and it can come back with its last id.
+    // The slow client has received whole events up to the cut, and can resume after its last one.
     let (mut last_id, mut next) = (None, 0);
     while let Some(event) = slow.next_or_end() {
         assert_eq!(number(&event), next);
@@ -294,7 +294,7 @@ fn client_that_reads_nothing_for_the_write_timeout_is_cut_off_as_stalled() {
     let filled = began.elapsed();
     server.log.wait_for_nth(3, "client cut off");
     let cut = began.elapsed();
-    // A second, the wheel's second, and the second that the wheel may be late.
+    // A second, the second of the timer wheel, and a second of delay.
     assert!(cut >= Duration::from_millis(900) && cut < filled + Duration::from_secs(4), "cut off after {cut:?}");
     server.wait_for_streams(1);
     assert_eq!(cut_off(&server), vec![("slow".to_owned(), "stalled".to_owned()); 3]);
@@ -341,11 +341,11 @@ fn blocked_clients_use_only_kernel_memory() {
     const EVENTS: usize = 2000;
     let server = process::Server::start(&["--history", "200", "--firehose-history", "200", "--write-timeout", "10m"]);
     let mut http = server.http();
-    // First the ring is filled, and every allocation that publishing takes has been made once.
+    // First the ring is filled, and every allocation of publishing is made once.
     for published in 0..EVENTS {
         http.publish("t", &payload(published, EVENT));
     }
-    // They skip: one that is cut off costs nothing, that would be no test.
+    // They skip, because a client that is cut off uses no memory.
     let clients: Vec<_> = (0..STUCK).map(|_| stuck(&server, "topics=t&on_lag=skip")).collect();
     let before = resident_bytes(server.pid());
     for published in 0..EVENTS {
@@ -353,8 +353,8 @@ fn blocked_clients_use_only_kernel_memory() {
     }
     let grown = resident_bytes(server.pid()).saturating_sub(before);
     server.wait_for_streams(STUCK as u64);
-    // 20 MB went out to each of 100 clients. Each may hold the one event that it was in the middle of, and a gap that it
-    // is to be told of; what else was written to it is in the kernel's send buffer. And 2 MiB for the allocator's mood.
+    // 20 MB were sent to each of 100 clients. Each may hold one partly written event and one gap; the rest is in the
+    // kernel's send buffer. The allocator gets 2 MiB.
     let bound = (STUCK * (EVENT + 2000) + (2 << 20)) as u64;
     eprintln!(
         "{STUCK} stuck clients, {} MB published: {} KiB more, at most {}",

@@ -1,4 +1,4 @@
-//! How much of something a server takes.
+//! Limits on connections, streams, requests and publish rates.
 
 mod connections;
 mod permits;
@@ -24,11 +24,11 @@ fn accepting(http: HttpOptions) -> Server {
     Server::with(Server::hub_options(), |builder| builder.http(http))
 }
 
-/// What became of somebody who wanted a stream.
+/// The outcome of a request for a stream.
 enum Outcome {
     Stream(Stream),
     Refused(Head),
-    /// Closed without an answer.
+    /// Closed without a response.
     Closed,
 }
 
@@ -47,7 +47,7 @@ async fn ask(server: &Server, target: &str) -> Outcome {
     ask_on(server.connect().await, target).await
 }
 
-/// Asks until there is room.
+/// Retries until a permit is free.
 async fn admitted(server: &Server, target: &str) -> Stream {
     loop {
         if let Outcome::Stream(stream) = ask(server, target).await {
@@ -57,12 +57,12 @@ async fn admitted(server: &Server, target: &str) -> Stream {
     }
 }
 
-/// Has `count` clients ask for `target` at the same time, and answers the streams that some of them got.
+/// Has `count` clients request `target` at the same time, and returns the admitted streams.
 async fn rush(server: &Server, target: &str, count: usize) -> Vec<Stream> {
     rush_for(server, std::iter::repeat_n(target.to_owned(), count)).await
 }
 
-/// Has clients ask at the same time, each for its own target, and answers the streams that some of them got.
+/// Has clients request their targets at the same time, and returns the admitted streams.
 async fn rush_for(server: &Server, targets: impl Iterator<Item = String>) -> Vec<Stream> {
     let mut clients = tokio::task::JoinSet::new();
     for target in targets {

@@ -10,7 +10,7 @@ use crate::process::{Crowd, PATIENCE, Server, listen_drops, raise_open_file_limi
 /// Connects `clients`, each with a name, two tags and two topics, and publishes to them.
 fn a_crowd_of(clients: usize) -> u64 {
     let server = Server::launch(serve(&["--listen", "127.0.0.1:0,127.0.0.2:0"]));
-    // What the first client and the first event cost is not the crowd's.
+    // The cost of the first client and the first event is not counted.
     server.stream("topics=first");
     server.publish("first", "warm");
     let before = (listen_drops(), resident_bytes(server.pid()));
@@ -55,7 +55,7 @@ fn five_hundred_clients_connect_and_receive() {
 fn fifteen_thousand_clients_receive_within_1536_bytes_each() {
     raise_open_file_limit(15_500);
     let each = a_crowd_of(15_000);
-    // A debug build's futures are larger.
+    // The futures of a debug build are larger.
     assert!(each <= 1536 || cfg!(debug_assertions), "{each} bytes for each client");
 }
 
@@ -72,15 +72,15 @@ fn topic_without_events_costs_about_a_kilobyte() {
     drop(streams);
 }
 
-/// What a connection may cost before its request is whole: hyper's buffer among it.
+/// The maximum memory of a connection before its request is complete, including hyper's buffer.
 const MOST_EACH: u64 = 32 << 10;
 
 fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there").count()
 }
 
-/// Opens `clients` connections, each of which sends its request a byte at a time, and far too slowly to end it. Half of
-/// them have not sent anything at first.
+/// Opens `clients` connections that send a byte at a time, too slowly to complete a request in time. Half of them send
+/// nothing at first.
 fn a_crowd_that_dawdles(clients: usize) {
     let args = ["--listen", "127.0.0.1:0,127.0.0.2:0", "--head-timeout", "20s"];
     let server = Server::launch(serve(&args));
@@ -101,7 +101,7 @@ fn a_crowd_that_dawdles(clients: usize) {
         .collect();
     for round in *b"ET /str" {
         for socket in &mut crowd {
-            // One that was slow for too long by now is closed already.
+            // A connection that was too slow is already closed.
             let _ = socket.write_all(&[round]);
         }
         let asked = Instant::now();
@@ -116,7 +116,7 @@ fn a_crowd_that_dawdles(clients: usize) {
     let each = resident_bytes(server.pid()).saturating_sub(memory) / clients as u64;
     eprintln!("{clients} connections that dawdle: {each} bytes each");
 
-    // Each is closed in the end, whatever it is told before.
+    // Each is closed in the end, with or without a response.
     for socket in &mut crowd {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         match socket.read_to_end(&mut Vec::new()) {
@@ -150,7 +150,7 @@ fn ten_thousand_dripping_connections_cost_little_and_time_out() {
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much later than that a connection may end: this machine has the test, the server and whatever else to run.
+/// The allowed delay of a close on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// One slow connection.
@@ -168,7 +168,7 @@ impl Loris {
         Self { socket, opened }
     }
 
-    /// Sends one more byte, and answers how long the connection has lasted if it is closed.
+    /// Sends one more byte. Returns how long the connection has lasted if it is closed.
     fn drip(&mut self) -> Option<Duration> {
         let _ = self.socket.write(b"z");
         match self.socket.read(&mut [0; 64]) {
@@ -181,7 +181,7 @@ impl Loris {
     }
 }
 
-/// Opens `count` slow connections at a server with a hundred streams, and publishes until all of them are closed.
+/// Opens `count` slow connections to a server with a hundred streams, and publishes until all of them are closed.
 fn streams_go_on_beside(count: usize) {
     let server = Server::start(&["--head-timeout", "3s"]);
     let mut crowd = Crowd::new();

@@ -1,4 +1,4 @@
-//! What operators see and do: clients, topics, metrics.
+//! Operator endpoints: clients, topics and metrics.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn at(sequence: u64) -> String {
     format!("{EPOCH}-{sequence}")
 }
 
-/// The page's clients, by their names.
+/// The names of the page's clients.
 fn names(page: &Value) -> Vec<&str> {
     page["clients"].as_array().unwrap().iter().map(|client| client["client_name"].as_str().unwrap()).collect()
 }
@@ -29,7 +29,7 @@ fn client_list_shows_labels_and_counts() {
         for sequence in [1, 2, 3, 5] {
             stream.data_at(sequence).await;
         }
-        // Counted after the write that the client has seen.
+        // Counted after the write that the client has received.
         until(|| server.stats().delivered == 4).await;
         let page = server.get("/clients").await.ok();
         assert_eq!((page["count"].as_u64(), &page["next"]), (Some(1), &Value::Null));
@@ -281,7 +281,7 @@ fn metrics_agree_in_every_format() {
     });
 }
 
-/// The value of `name`, with its labels, in Prometheus' text.
+/// The value of `name`, with its labels, in the Prometheus format.
 fn value(text: &str, name: &str) -> f64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
@@ -311,12 +311,12 @@ fn delivery_to_every_socket_is_timed() {
         until(|| server.stats().delivered == 12).await;
         let text = prometheus(&server).await;
         let sampled = value(&text, "fanline_socket_latency_seconds_count");
-        // The first event, and one more for each second that this takes.
+        // The first event, and one more for each second that has passed.
         assert!((4.0..=12.0).contains(&sampled) && sampled % 4.0 == 0.0, "{sampled}");
         assert_eq!(value(&text, "fanline_socket_latency_seconds_bucket{le=\"+Inf\"}"), sampled);
         assert!((0.0..120.0).contains(&value(&text, "fanline_socket_latency_seconds_sum")));
         assert_eq!(value(&text, "fanline_publish_latency_seconds_count"), 3.0);
-        // Who has it from the history does not wait for a socket.
+        // A replayed event has no delivery latency.
         server.follow("/stream?last_event_id=earliest").await.data_at(1).await;
         let json = server.get("/metrics/json").await.ok();
         let again = json["latency"]["socket"]["count"].as_f64().unwrap();
@@ -333,7 +333,7 @@ fn slow_delivery_shows_in_the_latency() {
         stuck.send(request("GET", "/stream?on_lag=skip", &[], b"")).await;
         until(|| server.stats().streams == 1).await;
         let filler = format!("{:060000}", 0);
-        // Until so many wait that the sampled one of this second is among them.
+        // Until so many are queued that the sampled event of this second is among them.
         let waiting =
             |text: &str| value(text, "fanline_events_published_total") - value(text, "fanline_events_delivered_total");
         let mut text = prometheus(&server).await;
@@ -373,7 +373,7 @@ fn failed_publishes_are_counted_by_reason() {
         );
         let text = prometheus(&server).await;
         assert_eq!(value(&text, "fanline_publish_errors_total{reason=\"invalid\"}"), 2.0);
-        // The line before the one that was wrong was published, and took its time.
+        // The line before the invalid one was published, and counts.
         assert_eq!(value(&text, "fanline_publish_latency_seconds_count"), 1.0);
     });
 }
@@ -393,7 +393,7 @@ fn rejected_connections_are_counted_by_reason() {
         for client in [late, garbled, long] {
             client.rest().await;
         }
-        // Who is merely idle is not rejected.
+        // An idle connection is not rejected.
         let mut idle = server.connect().await;
         idle.get("/health").await.ok();
         idle.rest().await;

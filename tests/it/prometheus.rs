@@ -1,4 +1,4 @@
-//! Prometheus itself reads the metrics, the rules and the dashboard's queries.
+//! Prometheus reads the metrics, the rules and the queries of the dashboard.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::process::{PATIENCE, Process, Server, Stream, wait_until};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/deploy");
 
-/// Something of everything that is counted. The streams are kept.
+/// Causes some of everything that is counted. Returns the streams, to keep them open.
 fn traffic(server: &Server) -> [Stream; 2] {
     drop(server.stream("topics=metric"));
     let streams = [server.stream("topics=t"), Stream::open(server.address(), "topics=t", Some("7-7"))];
@@ -58,7 +58,7 @@ fn alert_rules_and_configuration_pass_promtool() {
     assert_success(promtool(&["test", "rules", "fanline.rules.test.yml"]));
 }
 
-/// A Prometheus with the configuration of examples/deploy, in a directory of its own.
+/// A Prometheus with the configuration of examples/deploy, in its own directory.
 struct Prometheus {
     _process: Process,
     url: String,
@@ -74,7 +74,7 @@ impl Prometheus {
         let config = fs::read_to_string(deploy.join("prometheus.yml")).unwrap();
         let config = config.replace("fanline:8000", &server.address().to_string()).replace("15s", "200ms");
         fs::write(directory.join("prometheus.yml"), config).unwrap();
-        // It does not say which free port it got: it is given one that was free a moment ago.
+        // It does not report its port, so it gets one that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new("prometheus");
         command.current_dir(&directory).args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]);
@@ -85,14 +85,14 @@ impl Prometheus {
     }
 
     fn get(&self, path: &str) -> Value {
-        // It answers in chunks where it likes, which the tests' own client does not read.
+        // It may answer with chunks, which the tests' client does not support.
         let output =
             Command::new("curl").args(["-sS", "--fail", &format!("{}{path}", self.url)]).output().expect("curl runs");
         assert!(output.status.success(), "{path}: {output:?}");
         serde_json::from_slice::<Value>(&output.stdout).expect("it answers JSON")["data"].take()
     }
 
-    /// The samples that `query` gives now.
+    /// The current samples of `query`.
     fn query(&self, query: &str) -> Vec<Value> {
         let path = format!("/api/v1/query?query={}", utf8_percent_encode(query, NON_ALPHANUMERIC));
         self.get(&path)["result"].as_array().expect("a vector").clone()

@@ -1,4 +1,4 @@
-//! What publishers send, what they are answered, and what subscribers get of it.
+//! Publishing over HTTP: requests, responses, and the events that subscribers receive.
 
 mod rejections;
 mod unacknowledged;
@@ -251,7 +251,7 @@ fn one_request_publishes_a_hundred_thousand_lines() {
 fn subscriber_keeps_up_with_a_long_upload() {
     const LINES: u64 = 20_000;
     run(async {
-        // The ring holds them all: the subscriber reads when this thread gets round to it, and is not to be cut off for that.
+        // The ring holds all events: this thread may read late without being cut off.
         let server = Server::with(HubOptions { history: LINES as usize, ..Server::hub_options() }, |builder| builder);
         let mut stream = server.follow("/stream?topics=t").await;
         let publish = async {

@@ -1,4 +1,4 @@
-//! A stream that resumes: where it starts, what it replays, and what it says of what is gone.
+//! Replay: where a stream resumes, what it replays, and the gap for what is missing.
 
 mod reconnect;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::process;
 use crate::support::{Client, Server, Stream, event, run};
 
-/// A server that has had ten events, the odd ones on `a` and the even ones on `b`.
+/// A server with ten events, the odd ones on `a` and the even ones on `b`.
 async fn with_ten_events() -> Server {
     let server = Server::start();
     let topics = ["b", "a"];
@@ -255,7 +255,7 @@ fn repeated_reconnects_deliver_every_event_once() {
             server.publish("t", round * 7 + 1..=round * 7 + 7).await;
             let mut stream = server.subscribe_with("/stream?topics=t", &[("last-event-id", &last)]).await;
             assert_eq!(stream.hello().await["position"], last.as_str());
-            // Some of what is due, and then away in the middle of it.
+            // Reads some of the due events, and disconnects.
             while seen < round * 7 + round % 7 + 1 {
                 seen += 1;
                 let event = stream.event().await;
@@ -266,20 +266,20 @@ fn repeated_reconnects_deliver_every_event_once() {
     });
 }
 
-/// What a client keeps from connection to connection, by the letter of WHATWG HTML, section 9.2.6.
+/// The state that a client keeps between connections (WHATWG HTML, section 9.2.6).
 ///
-/// The buffer of the last event id begins empty on each connection, and each event that is dispatched makes it the
-/// client's id. So a first event without an id clears the id of a client that is cut off behind it: the client comes
-/// back without one, and never learns that it missed anything.
+/// The buffer of the last event id is empty at the start of each connection, and each dispatched event makes it the
+/// client's id. A first event without an id would clear the id of a client that is cut off after it: the client would
+/// resume without one, and miss the gap.
 #[derive(Default)]
 struct EventSource {
     last_event_id: String,
-    /// Names and data of the events that were dispatched.
+    /// Names and data of the dispatched events.
     events: Vec<(String, String)>,
 }
 
 impl EventSource {
-    /// Interprets the lines of one connection. What is behind the last blank line is discarded.
+    /// Interprets the lines of one connection. Everything after the last blank line is discarded.
     fn interpret(&mut self, body: &str) {
         let (mut id, mut name, mut data) = (String::new(), String::new(), String::new());
         let Some(whole) = body.rfind('\n') else { return };
@@ -308,7 +308,7 @@ impl EventSource {
         gaps.map(|(_, data)| serde_json::from_str(data).unwrap()).collect()
     }
 
-    /// A stream without chunks, after its head.
+    /// Opens an unchunked stream and reads its head.
     async fn connect(&self, server: &Server) -> Client {
         let mut client = server.connect().await;
         let header = match &*self.last_event_id {
@@ -341,7 +341,7 @@ fn gap_is_repeated_after_a_cut_at_any_byte_before_it() {
                     assert_eq!((source.gaps(), &*source.last_event_id), (vec![gap], "7-0"), "{asked}");
                     break;
                 }
-                // Up to the last of the events.
+                // Up to the last event.
                 let body = source.connect(&server).await.through(b"{\"n\":3}\n\n").await;
                 source.interpret(std::str::from_utf8(&body).unwrap());
                 assert_eq!(
@@ -355,7 +355,7 @@ fn gap_is_repeated_after_a_cut_at_any_byte_before_it() {
     });
 }
 
-/// The clock of a machine without a battery begins at the same instant at each start. Here it stands still.
+/// The clock of a machine without a battery starts at the same time after each boot. Here it is frozen.
 #[test]
 #[ignore = "needs faketime; run scripts/test"]
 fn restart_at_the_same_instant_gets_a_new_epoch() {
@@ -363,7 +363,7 @@ fn restart_at_the_same_instant_gets_a_new_epoch() {
         let server = process::serve(&["--listen", "127.0.0.1:0", "--shards", "1"]);
         let mut pinned = Command::new("faketime");
         pinned.env_clear().stdin(std::process::Stdio::null());
-        // Only the time of day stands still: timers go on.
+        // Only the time of day is frozen, not the timers.
         pinned.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         pinned.args(["-f", "2026-03-01 12:00:00"]).arg(server.get_program()).args(server.get_args());
         process::Server::launch(pinned)

@@ -1,5 +1,5 @@
 //! Routes: the index, the OpenAPI document, and requests that no route takes.
-//! `scripts/contract` has schemathesis compare the two in full.
+//! `scripts/contract` has schemathesis compare the document with the server.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::support::{Client, Server, assert_problem, request, run};
 
 const JSON: &str = "application/json";
 
-/// An example of the path, and the methods that the document has for it.
+/// An example of the path, and its methods in the document.
 fn example(path: &str, item: &Value) -> (String, BTreeSet<String>) {
     let methods = item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
     (path.replace("{topic}", "t").replace("{client_id}", "0000000000000000"), methods)
@@ -75,7 +75,7 @@ fn openapi_contains_every_endpoint_of_the_index() {
     });
 }
 
-/// The router's own words: nothing lists the routes of a running server.
+/// The source of the router: a running server does not list its routes.
 #[test]
 fn openapi_contains_every_route() {
     run(async {
@@ -184,7 +184,7 @@ fn wrong_method_gets_405_with_the_allowed_ones() {
     });
 }
 
-/// hyper answers before there is a request that a handler could see: without a problem as its body.
+/// hyper responds before a handler runs, so the response is not a problem document.
 #[test]
 fn large_head_gets_431_and_closes_the_connection() {
     run(async {

@@ -1,4 +1,4 @@
-//! Settings as a user meets them: what is wrong is named, and what the server starts with is shown.
+//! Settings: errors name the setting, and `--check` prints the effective values.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Standard input to a client, through everything that is between: a burst, and a ring that holds it or does not.
+//! From standard input to a client: bursts with and without room in the ring.
 
 use std::io::{BufWriter, Write};
 use std::process::{ChildStdin, Stdio};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::process::{PATIENCE, Process, Server, fanline, serve};
 
-/// How many lines are a burst: a million, as promised, unless everything is ten times slower than it should be.
+/// The number of lines in a burst: a million, or fewer in a debug build.
 const BURST: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 
 /// A server that reads its standard input, which the test writes.
@@ -26,7 +26,7 @@ fn tail(server: &Server, args: &[&str]) -> Process {
     Process::start(fanline(&[&["tail", "--url", &server.url()], args].concat()))
 }
 
-/// Writes the numbers from 1 to `last` as lines, as `seq` does.
+/// Writes the numbers from 1 to `last` as lines, like `seq`.
 fn count_to(last: u64, stdin: ChildStdin) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut stdin = BufWriter::new(stdin);
@@ -74,7 +74,7 @@ fn burst_is_replayed_whole_from_earliest() {
     assert!(tail.wait(PATIENCE).success());
 }
 
-/// What `fanline tail --format json` has told.
+/// The output of `fanline tail --format json`.
 #[derive(Debug, Default)]
 struct Told {
     received: u64,
@@ -92,7 +92,7 @@ impl Told {
             "data" => {
                 let number: u64 = data.parse().expect("a number");
                 assert!(number > self.newest, "{number} came after {}", self.newest);
-                // What is between the two was told to be missing, all of it, before the second came.
+                // Gaps before the second event counted all events between the two.
                 assert_eq!(self.received + self.missed + 1, number, "after {self:?}");
                 (self.received, self.newest) = (self.received + 1, number);
             }
@@ -108,7 +108,7 @@ impl Told {
     }
 }
 
-/// Counts to `last` into a server whose ring is too small for it, and follows with `tail_args`.
+/// Writes the numbers to `last` to a server whose ring is too small for them, and follows with `tail_args`.
 fn a_burst_beyond_the_ring(server_args: &[&str], tail_args: &[&str], last: u64) -> Told {
     let (server, stdin) = reading_server(&[&["--topic", "n", "--retry", "100ms"], server_args].concat());
     let mut tail = tail(&server, &[&["--format", "json"], tail_args].concat());
@@ -120,7 +120,7 @@ fn a_burst_beyond_the_ring(server_args: &[&str], tail_args: &[&str], last: u64) 
         told.line(&lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more comes after {told:?}")));
     }
     counting.join().unwrap();
-    // One more, so that nothing wrong can hide behind the last.
+    // One more event, so that no error after the last one goes unnoticed.
     server.publish("n", &(last + 1).to_string());
     while told.newest <= last {
         told.line(&lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more comes after {told:?}")));
@@ -176,7 +176,7 @@ fn server_continues_after_the_end_of_its_input() {
     let mut stream = server.stream("topics=n");
     let producer = |server: &Server| server.get("/health").json()["producers"]["stdin_producer"].clone();
     assert_eq!(producer(&server), "running");
-    // The last line needs no end.
+    // The last line needs no line end.
     stdin.write_all(b"one\ntwo").unwrap();
     assert_eq!(stream.next().data, "one");
     drop(stdin);

@@ -1,4 +1,4 @@
-//! How a stream begins, which events it has, and what it says when there are none.
+//! Streams: the head, the hello, the events, heartbeats, and rejected subscriptions.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `fanline publish` and `fanline tail` against the server.
+//! `fanline publish` and `fanline tail` with a server.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -80,7 +80,7 @@ fn publish_sends_input_lines_as_they_arrive() {
     let mut process = Process::start(command);
     let mut stdin = process.stdin();
     stdin.write_all(b"one\n\nthr").unwrap();
-    // Before the input has ended.
+    // Before the end of the input.
     assert_eq!(data(&mut stream), ["one", ""]);
     stdin.write_all(b"ee\nfour").unwrap();
     assert_eq!(data(&mut stream), ["three"]);
@@ -103,7 +103,7 @@ fn publish_stops_at_an_invalid_line_and_reports_progress() {
     assert!(stderr.iter().any(|line| line.contains("line 3")), "{stderr:?}");
     assert_eq!(data(&mut stream), ["1", "2"]);
 
-    // What only the server refuses.
+    // Rejected only by the server.
     let input = format!("{{\"topic\":\"a\",\"data\":4}}\n{{\"topic\":\"a\",\"text\":\"{}\"}}\n", "x".repeat(70_000));
     let (code, _, stderr) = publish_input(&server, &["--format", "ndjson"], &input);
     assert!(code == Some(1) && stderr.iter().any(|line| line.contains("413")), "{code:?} {stderr:?}");
@@ -167,7 +167,7 @@ fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     assert!(farewell.contains("server restarting"), "{farewell}");
     assert_eq!(server.wait(PATIENCE).code(), Some(0));
     tailing.log.wait_for("disconnected: the server ended the stream");
-    // It finds nobody for a while.
+    // No server listens for a while.
     tailing.log.wait_for("cannot connect");
 
     let server = server.start_again(args);

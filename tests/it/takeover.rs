@@ -1,13 +1,13 @@
-//! How a stream leaves hyper: nothing that was to be written before it is lost, and nothing the client does on its stream
-//! goes unnoticed.
+//! Taking a connection over from hyper: earlier responses are written whole, and the client's input and disconnect are
+//! noticed.
 
 use crate::support::{Client, Server, request, run, until};
 
 const STREAM: &str = "GET /stream HTTP/1.1\r\nhost: test\r\n\r\n";
 
-/// hyper holds answers back in its buffer while the socket takes no more, and parses the next request meanwhile. A socket
-/// that is taken from it at that moment loses the answers, or gets the stream's head into the middle of one. How much
-/// of them stands in the buffer when the stream's request is parsed depends on their number: so, many numbers.
+/// While the socket accepts no more, hyper keeps responses in its buffer and parses the next request. Taking the socket
+/// at that moment would lose the responses, or write the stream's head into one of them. Their number decides how much
+/// is buffered when the stream's request is parsed, so many numbers are tried.
 #[test]
 fn pipelined_responses_precede_the_stream_whole() {
     run(async {
@@ -16,8 +16,8 @@ fn pipelined_responses_precede_the_stream_whole() {
             let mut client = Client::connect_narrow(server.address).await;
             let page = request("GET", "/", &[("accept", "text/html")], b"");
             client.send([page.repeat(count), STREAM.into()].concat()).await;
-            // The server has one shard: when it has answered this, it has done for the other client what can be done
-            // while that one does not read.
+            // The server has one shard: once it has answered this, it has done all it can for the client that does not
+            // read.
             let mut other = server.connect().await;
             for _ in 0..3 {
                 other.get("/health/live").await.ok();
@@ -111,8 +111,8 @@ fn more_than_16_kib_of_input_ends_the_stream() {
     });
 }
 
-/// Requests that come before make hyper's read buffer grow, so that all of what comes behind stands in it and nothing is
-/// left in the socket that would wake anybody.
+/// Earlier requests make hyper's read buffer grow, so that it takes all of the input and leaves nothing in the socket
+/// that would wake the stream's task.
 #[test]
 fn input_buffered_by_hyper_counts_as_input_of_the_stream() {
     run(async {
@@ -188,7 +188,7 @@ fn disconnect_before_takeover_releases_everything() {
             drop(client);
         }
         until(|| server.stats().streams == 0 && server.stats().connections == 0).await;
-        // No subscription is left that would be told of this.
+        // No subscription is left to be notified.
         server.publish("t", [1]).await;
     });
 }

@@ -1,4 +1,4 @@
-//! How credentials come, and what is said of those that are no good.
+//! How requests carry credentials, and how invalid ones are rejected.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A stream ends when its token does.
+//! A stream ends when its token expires.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn until_second(seconds: u64) -> String {
 #[test]
 fn expiring_token_warns_then_ends_the_stream_even_on_anonymous_topics() {
     run(async {
-        // Even where everybody may read the topic.
+        // Even on a topic that is open to anonymous clients.
         let server = serve(guarded().anonymous_subscribe("user:anna".parse().unwrap()));
         let bearer = until_second(2);
         let mut stream = server.subscribe_with("/stream?topics=user:anna", &[("authorization", &bearer)]).await;
@@ -28,7 +28,7 @@ fn expiring_token_warns_then_ends_the_stream_even_on_anonymous_topics() {
                 names.push(event.data);
                 continue;
             }
-            // The client's last id stays that of the last event.
+            // No id: the client's last event id stays that of the last event.
             assert_eq!(event.id, None, "{event:?}");
             let data = event.json();
             if data["message"] == "token expires" {
@@ -71,7 +71,7 @@ fn expiry_warning_comes_thirty_seconds_before() {
     });
 }
 
-/// A stream begins when the answers before it have been taken, which is as late as its client likes.
+/// A stream begins after the responses before it were read, which the client can delay.
 #[test]
 fn token_that_expires_before_the_stream_begins_delivers_no_later_events() {
     run(async {

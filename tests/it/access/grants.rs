@@ -1,7 +1,7 @@
-//! Nobody receives an event that they have no grant for, nor is told that there was one.
+//! A stream delivers only granted events, and its gaps count no others.
 //!
-//! Random grants, subscriptions and events, over HTTP, with replay from a random position and rings so small that events
-//! are lost; what may be seen is decided by another matcher than the server's.
+//! Random grants, subscriptions and events, over HTTP, with replay from a random position and rings so small that
+//! events are evicted. A second implementation of topic matching decides what is visible.
 
 use fanline::auth::{Claims, Permissions};
 use fanline::hub::HubOptions;
@@ -13,7 +13,7 @@ use proptest::sample::select;
 use super::{claims, guarded, signed};
 use crate::support::{Block, EPOCH, Server, Stream, event, request, run};
 
-/// Whether `filter` takes `topic`, by the words of the documentation: `*` is one segment, `**` at the end the rest.
+/// Whether `filter` matches `topic` by the documented rules: `*` is one segment, `**` at the end is the rest.
 fn takes(filter: &str, topic: &str) -> bool {
     let segments = |text: &str| {
         let mut parts = Vec::new();
@@ -66,7 +66,7 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     let topics = |longest| vec(select(&TOPICS[..]), 0..longest);
     let free = (vec(filter(), 1..4), vec(filter(), 0..4));
-    // What is asked for is what is granted, most of the time: refusals are soon seen.
+    // Mostly the requested filters are the granted ones, since a rejection tests little.
     let granted = vec(filter(), 1..4).prop_map(|filters| (filters.clone(), filters));
     let (grants, rest) =
         (prop_oneof![1 => free, 2 => granted], (topics(40), topics(40), any::<Option<u64>>(), any::<bool>()));
@@ -125,7 +125,7 @@ async fn check(case: Case) {
                 let place = |text: &str| text.rsplit('-').next().unwrap().parse::<u64>().unwrap();
                 let from = data["from"].as_str().map_or(0, place);
                 let to = place(data["to"].as_str().unwrap());
-                // Each topic's ring is its own: of those between, some may still come.
+                // Each topic has its own ring, so some events of this range may still be delivered.
                 let hidden = all[from as usize..to as usize].iter().filter(|topic| asked(topic)).count() as u64;
                 match data["missed"].as_u64() {
                     Some(missed) => assert!(missed <= hidden, "{data} of {hidden}: {case:?}"),
@@ -144,12 +144,12 @@ async fn check(case: Case) {
             }
         }
     }
-    // What is counted is counted right, whoever it is told.
+    // The counts of gaps are right.
     let due =
         all[case.begin.unwrap_or(case.before.len() as u64) as usize..].iter().filter(|topic| asked(topic)).count();
     if let Some(told) = told {
         assert!(received + told <= due as u64, "{received} and {told} of {due}: {case:?}");
-        // Whoever is cut off comes back, and is told of the rest then.
+        // A stream that was cut off gets the rest when it resumes.
         assert!(!case.skips || received + told == due as u64, "{received} and {told} of {due}: {case:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Key sets at a URL: kept, asked for again, and good while the URL is away.
+//! Key sets from a URL: caching, refetching and outages.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ fn key_set() -> Value {
     serde_json::from_str(include_str!("../keys/jwks.json")).unwrap()
 }
 
-/// The keys of the set that are of this kind.
+/// The keys of the set with this type.
 fn only(kind: &str) -> String {
     let set = key_set();
     let keys: Vec<_> = set["keys"].as_array().unwrap().iter().filter(|key| key["kty"] == kind).collect();
@@ -48,7 +48,7 @@ fn keys_are_fetched_once_and_survive_an_outage_of_the_url() {
     run(async {
         let stub = Stub::start(|_| (200, key_set().to_string()));
         let server = serve(access(&stub, Duration::from_secs(10)));
-        // Those who come while the keys are fetched wait for them.
+        // Concurrent requests wait for the same fetch.
         let mut crowd = Vec::new();
         for _ in 0..20 {
             let mut client = server.connect().await;
@@ -93,12 +93,12 @@ fn unknown_key_id_refetches_the_key_set_at_a_limited_rate() {
         let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
         let server = serve(access(&stub, Duration::ZERO));
         assert_eq!(ask(&server, &bearer(P256)).await, 200);
-        // This token names no key, and none of the set is for its algorithm.
+        // The token has no key id, and the set has no key for its algorithm.
         assert_eq!(ask(&server, &bearer(RSA)).await, 401);
         *set.lock().unwrap() = key_set().to_string();
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
 
-        // What somebody without any key sends has no one asked all the time.
+        // Unverified tokens cannot cause a fetch each.
         let stub = Stub::start(|_| (200, only("EC")));
         let server = serve(access(&stub, Duration::from_secs(60)));
         for _ in 0..20 {
@@ -127,7 +127,7 @@ fn invalid_key_set_keeps_the_known_keys() {
         *set.lock().unwrap() = only("EC");
         assert!(jwks.refresh().await);
         assert_eq!(ask(&server, &bearer(RSA)).await, 401);
-        // No keys at all is a set as well: whoever publishes it takes back all of them, and is not away.
+        // An empty set is valid: it revokes all keys, unlike an outage.
         assert_eq!(ask(&server, &bearer(P256)).await, 200);
         *set.lock().unwrap() = json!({"keys": []}).to_string();
         assert!(jwks.refresh().await);
@@ -135,7 +135,7 @@ fn invalid_key_set_keeps_the_known_keys() {
     });
 }
 
-/// Answers so, as soon as what it comes with is dropped.
+/// A stub that holds its responses back until the returned sender is dropped.
 fn held_back(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
     let (release, held) = mpsc::channel();
     let held = Mutex::new(held);
@@ -174,13 +174,13 @@ fn token_of_a_local_key_does_not_wait_for_the_url() {
         for bearer in [&by_secret, &bearer(RSA)] {
             assert_eq!(ask(&server, bearer).await, 200);
         }
-        // Neither does one that no published key can be for, or that says itself that it is over.
+        // Nor does a token that no published key can verify, or one that has expired.
         let by_another = claims().sign(&SigningKey::secret(&[7; 32]).unwrap()).unwrap();
         assert_eq!(ask(&server, &format!("Bearer {by_another}")).await, 401);
         let over = Claims { exp: 1.0, ..claims() };
         assert_eq!(ask(&server, &format!("Bearer {}", signed(&over))).await, 401);
         assert_eq!(stub.asked().len(), 0);
-        // A key that only the URL has is asked for there.
+        // A key that only the URL has does wait for it.
         let mut client = server.connect().await;
         client.send(request("GET", "/stream?topics=user:anna", &[("authorization", &bearer(P256))], b"")).await;
         until(|| stub.asked().len() == 1).await;
@@ -197,7 +197,7 @@ fn unverified_token_without_key_id_refetches_the_key_set() {
         let now = set.clone();
         let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
         let server = serve(access(&stub, Duration::ZERO));
-        // There is a key of this kind, and it is not the one.
+        // The set has a key of this type, but not the signing one.
         assert_eq!(ask(&server, &bearer(RSA)).await, 401);
         *set.lock().unwrap() = key_set().to_string();
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
@@ -211,7 +211,7 @@ fn unverified_token_without_key_id_refetches_the_key_set() {
     });
 }
 
-/// A set with an RSA key whose private half nobody here has.
+/// A key set with an RSA key of unknown private half.
 fn another_rsa_set() -> String {
     let mut set: Value = serde_json::from_str(&only("RSA")).unwrap();
     for key in set["keys"].as_array_mut().unwrap() {
@@ -234,12 +234,12 @@ fn stale_keys_are_used_only_after_a_refetch() {
         let rules = |jwks| Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks));
         let server = serve(rules(jwks.fresh_for(Duration::ZERO)));
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
-        // A key that was taken back opens nothing any more.
+        // A revoked key no longer verifies tokens.
         *set.lock().unwrap() = only("EC");
         assert_eq!(ask(&server, &bearer(RSA)).await, 401);
         *set.lock().unwrap() = key_set().to_string();
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
-        // Nobody knows of one when the URL is away.
+        // A revocation is unknown while the URL is away.
         drop(stub);
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
     });
@@ -290,7 +290,7 @@ fn streams_end_when_their_key_is_revoked() {
         };
         let (taken_back, still_good) = (open(RSA).await, open(P256).await);
         *set.lock().unwrap() = only("EC");
-        // No token comes, and the keys are fetched all the same.
+        // The keys are refetched without any request.
         jwks.key_withdrawn().await;
         server.access.replace(access);
         let text = taken_back.rest().await;
@@ -310,7 +310,7 @@ fn server_ends_streams_of_a_key_removed_from_its_key_set() {
     let mut taken_back = server.stream(&query(RSA));
     let still_good = server.stream(&query(P256));
     *set.lock().unwrap() = only("EC");
-    // A token that no key has signed has the URL asked again, once it was left alone for long enough.
+    // An unverified token refetches the set again once the minimum interval has passed.
     let good = query(P256);
     let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(86));
     process::wait_until(|| {

@@ -1,4 +1,4 @@
-//! The rules of a running server are replaced.
+//! Replacing the access rules of a running server.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
 use crate::process;
 use crate::support::{request, run, until};
 
-/// A directory that is removed with this.
+/// A directory that is removed on drop.
 pub struct Directory(pub PathBuf);
 
 impl Directory {
@@ -72,7 +72,7 @@ fn reload_ends_only_streams_that_lost_their_grant() {
         assert_eq!(stream.next().data, "1");
     }
 
-    // Bert's key is gone, anna may read less, and there is a second secret.
+    // Bert's key is removed, anna's grant shrinks, and a second secret is added.
     let anna = table("anna", "key-of-anna", "subscribe = [\"a\"]");
     fs::write(&config, [shop.as_str(), &anna].concat()).unwrap();
     server.signal(Signal::HUP);
@@ -89,7 +89,7 @@ fn reload_ends_only_streams_that_lost_their_grant() {
         assert_eq!(stream.next().data, "2");
     }
 
-    // Settings that cannot be used change nothing.
+    // Invalid settings change nothing.
     fs::write(&config, "[[keys]]\nname = \"x\"\nhash = \"key-of-anna\"\n").unwrap();
     server.signal(Signal::HUP);
     let line = server.log.wait_for("nothing was changed");
@@ -97,7 +97,7 @@ fn reload_ends_only_streams_that_lost_their_grant() {
     publish("3");
     assert_eq!((anna_a.next().data, carl.next().data), ("3".into(), "3".into()));
 
-    // The secret is replaced by another in the same file.
+    // The secret in the file is replaced.
     fs::write(&config, [shop.as_str(), &anna].concat()).unwrap();
     fs::write(&secrets, format!("{new}\n")).unwrap();
     server.signal(Signal::HUP);
@@ -148,7 +148,7 @@ fn reload_never_removes_authentication() {
             assert_eq!(server.get("/stream?topics=a").status, 401, "{guard}");
             assert_eq!(server.get("/clients").status, 401, "{guard}");
         }
-        // Another key in the place of the last one is as good.
+        // Replacing the last key by another one is allowed.
         fs::write(&config, table("other", "key-of-another", "subscribe = [\"**\"]")).unwrap();
         server.signal(Signal::HUP);
         server.log.wait_for("SIGHUP: the settings were read");
@@ -156,7 +156,7 @@ fn reload_never_removes_authentication() {
         assert_eq!(server.get("/stream?topics=a&access_token=key-of-the-shop").status, 401);
     }
 
-    // The service that is asked is a door as well, and so is a list of what is open.
+    // An authorization service or a list of anonymous topics also counts as authentication.
     for (guard, setting, status) in [
         ("authorize_url = \"http://127.0.0.1:1/may\"\n", "authorize_url", 503),
         ("anonymous_subscribe = \"news\"\n", "anonymous_subscribe", 403),
@@ -229,7 +229,7 @@ fn anonymous_upload_continues_until_the_rules_forbid_it() {
         server.access.replace(Access::new());
         first.send(format!("{chunk}0\r\n\r\n")).await;
         assert_eq!(first.response().await.ok()["published"], 2);
-        // From now on the server's own machine needs a key as well.
+        // Now loopback clients need credentials as well.
         server.access.replace(guarded());
         second.send(format!("{chunk}0\r\n\r\n")).await;
         let answer = second.response().await;
@@ -248,7 +248,7 @@ fn event_is_not_published_if_its_key_is_revoked_while_it_arrives() {
             let head = format!("POST {target} HTTP/1.1\r\nhost: test\r\ncontent-type: {content_type}\r\n");
             let length = format!("content-length: {}\r\nexpect: 100-continue", body.len());
             client.send(format!("{head}{key_header}\r\n{length}\r\n\r\n")).await;
-            // It was let in, and its body is waited for.
+            // The request was authorized, and its body is still awaited.
             assert!(client.through(b"\r\n\r\n").await.starts_with(b"HTTP/1.1 100"));
             server
                 .access
@@ -260,7 +260,7 @@ fn event_is_not_published_if_its_key_is_revoked_while_it_arrives() {
     });
 }
 
-/// What an application says of people, who may have no name and no end; asked anew, it renews as it is told.
+/// A custom authenticator whose grants have no name and no expiry. It renews them if `renews` is set.
 struct Own {
     renews: bool,
 }
@@ -291,7 +291,7 @@ fn grant_of_a_custom_authenticator_lasts_while_it_renews() {
         server.access.replace(Access::new().accept(Own { renews: true }));
         server.publish("mine:a", [1]).await;
         stream.data_at(1).await;
-        // Though anybody might have the topic now: this one had it as somebody.
+        // The topic is now anonymous, but this stream was granted to an identity.
         server.access.replace(Access::new().accept(Own { renews: false }).anonymous_subscribe("**".parse().unwrap()));
         until(|| server.stats().streams == 0).await;
     });
@@ -315,7 +315,7 @@ fn subscription_concurrent_with_a_reload_obeys_the_new_rules() {
                     server.access.replace(closed());
                 }
             }
-            // Each of them is refused, or let in and then closed.
+            // Each stream is rejected, or admitted and then closed.
             for client in clients {
                 let text = client.rest().await;
                 let text = String::from_utf8_lossy(&text).into_owned();

@@ -1,4 +1,4 @@
-//! Keys and tokens are in no log line, metric, list or error.
+//! Keys and tokens appear in no log line, metric, list or error.
 
 use super::reload::Directory;
 use super::stub::Stub;
@@ -59,7 +59,7 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
                 ask(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{length}{header}{secret}\r\n\r\n"));
             }
         }
-        // A head that hyper refuses.
+        // hyper rejects this head.
         ask(format!("GET /stream?access_token={secret}  HTTP/1.1\r\nhost x\r\n\r\n"));
     }
     let stream = server.stream(&format!("topics=a&access_token={good}"));
@@ -86,7 +86,7 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
     }
 }
 
-/// Settings that cannot be used, with a secret in each: `PASSWORD`, or the file's secret of tokens.
+/// Invalid settings that contain a secret: `PASSWORD`, or the file's token secret.
 fn unusable() -> Vec<String> {
     let good = format!("jwt_secret = \"{SECRET}\"\n");
     vec![
@@ -161,12 +161,12 @@ fn invalid_secret_argument_is_rejected_without_showing_it() {
     }
 }
 
-/// All that the server answers until it closes.
+/// Everything that the server sends until it closes.
 fn raw(server: &Server, request: &str) -> String {
     use std::io::{Read, Write};
     let mut socket = std::net::TcpStream::connect(server.address()).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
-    // A stream that is let in goes on for ever.
+    // An admitted stream does not end.
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = socket.read(&mut buffer) {

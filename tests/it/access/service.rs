@@ -1,4 +1,4 @@
-//! An HTTP service that is asked about each subscription.
+//! An HTTP authorization service that decides about each subscription.
 
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -11,7 +11,7 @@ use super::stub::{Asked, Stub};
 use super::{PUBLISHER, claims, guarded, serve, signed};
 use crate::support::{Server, assert_problem, request, run};
 
-/// Decides by the topics that it is asked about.
+/// Decides by the requested topics.
 fn decide(asked: &Asked) -> (u16, String) {
     let question: Value = serde_json::from_str(&asked.body).unwrap();
     let status = match question["topics"][0].as_str().unwrap() {
@@ -54,12 +54,12 @@ fn service_responses_map_to_server_responses() {
             assert!(answer.head.header("retry-after").is_some());
             assert!(began.elapsed() < Duration::from_secs(2), "{topic}: {:?}", began.elapsed());
         }
-        // Publishing is not put to it.
+        // Publishing does not ask the service.
         let count = stub.asked().len();
         assert_eq!(server.post("/publish/a", "application/json", "1").await.head.status, 200);
         assert_eq!(stub.asked().len(), count);
         drop(stub);
-        // What it said is good for a while; what it was not asked is not guessed.
+        // Its decision is cached, and covers only the topics in the request.
         assert_eq!(status(&server, "/stream?topics=yes", &[]).await, 200);
         assert_problem(&server.get("/stream?topics=yes,too").await, 503, &["authorization service"]);
     });
@@ -75,9 +75,9 @@ fn service_request_describes_client_and_topics() {
         assert_eq!(status(&server, "/stream?topics=a,b:*&access_token=s3cret", &headers).await, 200);
         let basic = [("authorization", "Basic dTpw")];
         assert_eq!(status(&server, "/stream", &basic).await, 200);
-        // The terminator's own credentials beside the client's.
+        // The proxy's own credentials, next to the client's.
         assert_eq!(status(&server, "/stream?access_token=s3cret", &basic).await, 200);
-        // Nobody is asked about what could not be passed on.
+        // A token that cannot be forwarded in a header does not ask the service.
         assert_eq!(status(&server, "/stream?access_token=a%0Ab", &[]).await, 401);
         let asked = stub.asked();
         assert!(asked[0].head.starts_with("POST /may?key=1 HTTP/1.1\r\n"), "{}", asked[0].head);
@@ -107,7 +107,7 @@ fn grants_are_cached_for_the_same_request_until_they_expire() {
         assert_eq!(status(&server, "/stream?topics=b", &[("cookie", "who=anna")]).await, 200);
         assert_eq!(status(&server, "/stream?topics=a", &[]).await, 200);
         assert_eq!(stub.asked().len(), 4);
-        // A no is asked for again.
+        // Denials are not cached.
         for _ in 0..2 {
             assert_eq!(status(&server, "/stream?topics=no", &[]).await, 403);
         }
@@ -125,7 +125,7 @@ fn grants_are_cached_for_the_same_request_until_they_expire() {
 #[test]
 fn concurrent_requests_to_the_service_are_limited() {
     run(async {
-        // Nobody is answered before a third has asked.
+        // No request is answered before the third has arrived.
         let (arrived, third) = (Mutex::new(0), Condvar::new());
         let stub = Stub::start(move |asked| {
             let mut arrived = arrived.lock().unwrap();

@@ -1,4 +1,4 @@
-//! A service of somebody else's: it answers what the test says, one request a connection.
+//! An HTTP server whose responses the test decides, with one request per connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A request that came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Its head, in lower case but for values.
+    /// Its head, in lower case except for values.
     pub head: String,
     pub body: String,
 }
@@ -22,7 +22,7 @@ impl Asked {
     }
 }
 
-/// The service. It is away as soon as this is dropped.
+/// The server. It stops on drop.
 pub struct Stub {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -32,7 +32,7 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// Answers each request with the status and body that `answer` gives.
+    /// Answers each request with the status and body that `answer` returns.
     pub fn start(answer: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ impl Stub {
                 let (answer, keep, now, most) = (answer.clone(), keep.clone(), now.clone(), most_at_a_time.clone());
                 thread::spawn(move || {
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // Whoever asks may have given up.
+                    // The client may have given up.
                     let _ = exchange(socket, |request| {
                         keep.lock().unwrap().push(request.clone());
                         let reply = answer(&request);
@@ -69,7 +69,7 @@ impl Stub {
         self.asked.lock().unwrap().clone()
     }
 
-    /// How many requests were open at the same time, at the most.
+    /// The highest number of concurrent requests.
     pub fn most_at_a_time(&self) -> usize {
         self.most_at_a_time.load(Ordering::SeqCst)
     }

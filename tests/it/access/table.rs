@@ -1,4 +1,4 @@
-//! Who, and what, and the status of each.
+//! Tables of client, request and status.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{OPERATOR, PUBLISHER, RSA, RSA_PUBLIC, SECRET, claims, guarded, now, signed};
 use crate::support::{Client, Server, request, run};
 
-/// What is asked for: method, target, and the body of what has one.
+/// A request: method, target, and the body if it has one.
 const WHAT: [(&str, &str, &str, &str); 11] = [
     ("own topic", "GET", "/stream?topics=user:anna", ""),
     ("other topic", "GET", "/stream?topics=user:bert", ""),
@@ -23,7 +23,7 @@ const WHAT: [(&str, &str, &str, &str); 11] = [
     ("metrics", "GET", "/metrics", ""),
 ];
 
-/// The statuses of one who asks, in the order above. What is deleted is not there: 404 is a yes.
+/// The statuses of the requests above, in their order. A deleted client does not exist, so 404 means allowed.
 type Row = [u16; WHAT.len()];
 
 const ALL: Row = [200, 200, 200, 200, 200, 200, 200, 200, 200, 404, 200];
@@ -56,7 +56,7 @@ async fn check(server: &Server, who: &str, headers: &[(&str, &str)], expected: R
     }
 }
 
-/// The three parts of a token, of which the first two may be anything.
+/// A token of three parts. The first two may be anything.
 pub fn forged(header: &serde_json::Value, claims: &impl serde::Serialize, secret: &[u8]) -> String {
     let part = |json: String| base64(json.as_bytes());
     let message = format!("{}.{}", part(header.to_string()), part(serde_json::to_string(claims).unwrap()));
@@ -85,14 +85,14 @@ fn permissions_without_configured_credentials() {
             check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBES).await;
         }
         check(&server, "through a proxy that says nothing", &[("host", "app.example")], SUBSCRIBES).await;
-        // What nobody here looks at makes nobody more or less.
+        // Headers that the server ignores change nothing.
         check(&server, "with a token", &[("authorization", "Bearer x.y.z")], ALL).await;
     });
 }
 
 #[test]
 fn remote_clients_may_only_subscribe() {
-    // The address of this machine's way out, without sending anything: a peer that is not the loopback interface.
+    // The address of this machine's default route, found without sending anything: a peer that is not loopback.
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let Ok(own) = probe.connect(("192.0.2.1", 9)).and_then(|()| probe.local_addr()) else {
         eprintln!("this machine has no way out, and so no address that is not its own; a unit test has the rule");
@@ -179,7 +179,7 @@ fn anonymous_settings_open_the_named_topics() {
         };
         let server = super::serve(opened(guarded()));
         check(&server, "nobody", &[], [200, 401, 200, 401, 401, 200, 403, 401, 401, 401, 200]).await;
-        // A credential that is shown and no good is none of nobody's.
+        // Invalid credentials are not treated as anonymous.
         check(&server, "somebody unknown", &[("x-api-key", "wrong")], NOBODY).await;
         let server = super::serve(opened(Access::new()));
         let proxy = [("x-forwarded-for", "10.0.0.1")];

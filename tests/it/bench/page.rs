@@ -1,11 +1,11 @@
-//! The report as a page.
+//! The HTML report.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::process::{Process, Server, fanline};
 
-/// The page of a short run, in a file of its own.
+/// The HTML report of a short run, in its own file.
 fn page(name: &str) -> (PathBuf, String) {
     let file = std::env::temp_dir().join(format!("fanline-bench-{}-{name}.html", std::process::id()));
     let server = Server::start(&[]);
@@ -23,7 +23,7 @@ fn html_report_is_self_contained() {
     std::fs::remove_file(file).unwrap();
     let start = page.find(r#"<script id="numbers" type="application/json">"#).expect("it has the numbers");
     let end = start + page[start..].find("</script>").expect("they end");
-    // The numbers name the server that was measured. Nothing else names any.
+    // The data names the measured server. Nothing else names a host.
     let around = [&page[..start], &page[end..]].concat();
     for loads in
         ["src=", "@import", "url(", "fetch(", "https:", "http://", "XMLHttpRequest", "import(", "<link rel=\"style"]

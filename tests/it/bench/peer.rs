@@ -1,7 +1,7 @@
-//! A small event server that is not fanline: `GET /sub/TOPIC` subscribes, `PUT /pub?channel=TOPIC` publishes the body.
+//! A small event server other than fanline: `GET /sub/TOPIC` subscribes, `PUT /pub?channel=TOPIC` publishes the body.
 //!
-//! It numbers nothing and replays nothing. Its lines may end with CRLF and its body with the connection, and it can be told
-//! to do one thing wrong.
+//! Its events have no ids, and it replays nothing. Its lines may end with CRLF and its body with the connection, and it
+//! can make one mistake.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -13,28 +13,28 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     Chunks,
-    /// Lines end with CRLF, and the body ends with the connection. A publish is answered with chunks, on a connection that
-    /// ends with the answer.
+    /// Lines end with CRLF, and the body ends with the connection. The response to a publish is chunked and closes the
+    /// connection.
     Plain,
 }
 
-/// What goes wrong, at the event with this number from 0, on the stream of the first subscriber.
+/// A mistake at the event with this number, from 0, on the stream of the first subscriber.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
     Drop(usize),
     Repeat(usize),
-    /// It comes after the next one.
+    /// The event is sent after the next one.
     Swap(usize),
-    /// A letter of it is another.
+    /// One letter of the event is changed.
     Change(usize),
-    /// The stream ends before it.
+    /// The stream ends before the event.
     Close(usize),
-    /// It is published late by so much, and so is whatever comes after it.
+    /// The event is published this much later, and delays all that follow.
     Stall(usize, Duration),
-    /// The publish of it is answered with this status.
+    /// Its publish gets this status.
     RefusePublish(usize, &'static str),
-    /// All subscribers but the first are answered with this status.
+    /// All subscribers except the first get this status.
     RefuseOthers(&'static str),
     /// Subscribers get a page instead of a stream.
     Page,
@@ -61,7 +61,7 @@ struct Subscriber {
 }
 
 impl Peer {
-    /// Listens on a free port until the test's process ends.
+    /// Listens on a free port for the life of the test process.
     pub fn start(framing: Framing, fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -77,7 +77,7 @@ impl Peer {
         Self { address, state }
     }
 
-    /// Where subscribers came from, in their order.
+    /// The addresses of the subscribers, in order of connection.
     pub fn sources(&self) -> Vec<IpAddr> {
         self.state.lock().unwrap().sources.clone()
     }
@@ -87,7 +87,7 @@ impl Peer {
     }
 }
 
-/// Answers the requests of one connection. The load generator resets connections, which is nobody's fault.
+/// Answers the requests of one connection. The load generator may reset it, which is not an error.
 fn serve(socket: &TcpStream, shared: &Mutex<State>) {
     socket.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(socket);

@@ -11,7 +11,7 @@ use crate::process::Process;
 fn example_client_loses_nothing_when_a_server_is_killed() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/deploy/cluster/run");
     let mut command = Command::new(script);
-    // Six ports that follow each other, below those that the system gives out.
+    // Six consecutive ports below the ephemeral range.
     let port = 20_000 + std::process::id() % 1000 * 8;
     command.arg("--check").env("FANLINE", env!("CARGO_BIN_EXE_fanline")).env("PORT", port.to_string());
     let mut process = Process::start({

@@ -1,4 +1,4 @@
-//! One thing that goes wrong at a time, and what publishers, subscribers and operators are told.
+//! Single failures of Redis, as publishers, subscribers and operators observe them.
 
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ fn publisher_may_wait_for_redis() {
     });
 }
 
-/// Redis takes the batch, and stands still before it answers.
+/// Redis receives the batch and is paused before it replies.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn unanswered_publish_is_reported_as_unknown_and_stored_at_most_once() {
@@ -92,7 +92,7 @@ fn unanswered_publish_is_reported_as_unknown_and_stored_at_most_once() {
     assert_eq!(next, "surely");
 }
 
-/// Redis stands still for less than its time-out: nobody is told anything, and nothing is doubled.
+/// Redis is paused for less than the timeout: no error is reported, and no event is duplicated.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn batch_is_retried_after_a_broken_connection_and_stored_once() {
@@ -104,7 +104,7 @@ fn batch_is_retried_after_a_broken_connection_and_stored_once() {
         std::thread::scope(|scope| {
             let mut http = server.http();
             let publisher = scope.spawn(move || try_publish(&mut http, "a", &number.to_string()));
-            // All connections break after Redis has gone on, some before and some after it has done its work.
+            // All connections break after Redis continues, some before and some after it has executed the batch.
             redis.signal(Signal::CONT);
             redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
             let (status, answer) = publisher.join().unwrap();
@@ -134,7 +134,7 @@ fn full_redis_rejects_publishes_with_reason() {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn truncated_redis_stream_continues_in_a_new_epoch_with_a_gap() {
-    // Nothing on the disk but what is saved: Redis comes back as it was then.
+    // Redis writes only snapshots, so it restarts with the last one.
     let mut redis = Redis::with(&["--appendonly", "no"]);
     let servers = [node(&redis, &[]), node(&redis, &[])];
     let mut streams = [servers[0].stream("topics=a"), servers[1].stream("")];
@@ -160,8 +160,8 @@ fn truncated_redis_stream_continues_in_a_new_epoch_with_a_gap() {
     }
 }
 
-/// While one server cannot reach it, Redis loses its end and is given other events: there are as many of them as there
-/// were, and more. The server that comes back must not take them for those that it has delivered.
+/// While one server is disconnected, Redis loses its newest events and gets more events than it lost. The server must
+/// not take those for the events that it has delivered.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn rewritten_events_at_delivered_positions_are_detected() {
@@ -207,7 +207,7 @@ fn publish_reports_how_many_replicas_acknowledged() {
     wait_for_readiness(&server, 503);
     assert!(server.get("/health/ready").body.contains("0 of 1 Redis replicas confirm"));
     assert!(server.get("/metrics").body.contains("\nfanline_backbone_replicas 0\n"));
-    // Each publisher waits for two rounds at most, however many there are.
+    // Each publisher waits for at most two rounds, however many publishers there are.
     let began = Instant::now();
     std::thread::scope(|scope| {
         for number in 0..20 {
@@ -218,7 +218,7 @@ fn publish_reports_how_many_replicas_acknowledged() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
-/// A server asks any of the cluster's, and goes to the one that has its keys.
+/// The server asks any node of the cluster, and uses the one that serves the slot of its keys.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn redis_cluster_stream_is_served_by_the_node_of_its_slot() {
@@ -240,7 +240,7 @@ fn redis_cluster_stream_is_served_by_the_node_of_its_slot() {
         let mut stream = server.stream("topics=a");
         let id = server.publish("a", "x");
         assert_eq!(stream.next().id, Some(id));
-        // Those of the server before are there until its word of them is too old.
+        // The clients of the stopped server are listed until its last report expires.
         wait_until(|| {
             let list = server.get("/clients?scope=cluster").json();
             if list["count"] == 1 { Ok(()) } else { Err(list.to_string()) }
@@ -267,7 +267,7 @@ fn stream_continues_after_a_sentinel_failover() {
     redis.kill();
     wait_for_readiness(&server, 503);
     wait_until_ready(&server);
-    // There is no replica left to wait for.
+    // No replica is left to wait for.
     let (status, problem) = try_publish(&mut Http::connect(server.address()), "a", "after");
     assert_eq!(status, 503, "{problem}");
     let event = stream.next();

@@ -1,4 +1,5 @@
-//! Three servers, thousands of clients over them, publishers on all; and the log that everybody is checked against.
+//! Three servers with thousands of clients and publishers on each, and the log of publishes that the clients are
+//! checked against.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -12,7 +13,7 @@ use super::{Redis, node};
 use crate::process::{Crowd, Event, Http, News, PATIENCE, Server};
 
 pub struct Fleet {
-    /// None for one that was killed.
+    /// None for a killed server.
     pub nodes: Vec<Option<Server>>,
 }
 
@@ -21,7 +22,7 @@ impl Fleet {
         Self { nodes: (0..3).map(|_| Some(node(redis, args))).collect() }
     }
 
-    /// The servers that live.
+    /// The running servers.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().flatten().map(Server::address).collect()
     }
@@ -30,22 +31,22 @@ impl Fleet {
 /// Topics `t:0` to `t:9`.
 pub const TOPICS: u64 = 10;
 
-/// What one publisher learned.
+/// The results of one publisher.
 #[derive(Default)]
 pub struct Report {
-    /// The ids of what was acknowledged, with topic and payload.
+    /// The ids of acknowledged events, with topic and payload.
     pub acknowledged: BTreeMap<u64, String>,
-    /// What was not: the statuses, or 0 for a connection that broke.
+    /// The statuses of failed publishes, or 0 for a broken connection.
     pub refused: BTreeMap<u16, u64>,
 }
 
-/// Publishers, two on each server, until they are told to stop.
+/// Publishers, two on each server, until they are stopped.
 pub struct Publishers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Report>>,
 }
 
-/// Starts two publishers on each of the servers: one of single events, one of arrays.
+/// Starts two publishers on each server: one of single events, one of arrays.
 pub fn publish_on_all(addresses: &[SocketAddr], pause: Duration) -> Publishers {
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
@@ -59,7 +60,7 @@ pub fn publish_on_all(addresses: &[SocketAddr], pause: Duration) -> Publishers {
 }
 
 impl Publishers {
-    /// Stops them, and puts together what they learned.
+    /// Stops the publishers and merges their results.
     pub fn stop(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Report::default();
@@ -91,7 +92,7 @@ fn publish(address: SocketAddr, name: &str, batch: u64, pause: Duration, stop: &
         match post(&mut http, address, &body) {
             Ok((200, first)) => report.acknowledged.extend((first..).zip(payloads)),
             Ok((status, _)) => *report.refused.entry(status).or_default() += 1,
-            // The server was killed: nobody knows.
+            // The server was killed, so the outcome is unknown.
             Err(_) => *report.refused.entry(0).or_default() += 1,
         }
         thread::sleep(pause);
@@ -99,7 +100,7 @@ fn publish(address: SocketAddr, name: &str, batch: u64, pause: Duration, stop: &
     report
 }
 
-/// Status, and the first sequence of what was acknowledged.
+/// The status, and the first sequence of an acknowledged publish.
 fn post(http: &mut Option<Http>, address: SocketAddr, body: &[u8]) -> io::Result<(u16, u64)> {
     if http.is_none() {
         *http = Some(Http::try_connect(address)?);
@@ -117,15 +118,15 @@ fn sequence(id: &str) -> u64 {
     id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id")
 }
 
-/// Clients that come back with their last id wherever they can.
+/// Clients that reconnect to any server with their last event id.
 pub struct Readers {
     crowd: Crowd,
     readers: Vec<Reader>,
-    /// Which reader a connection is.
+    /// The reader of each connection.
     connections: HashMap<usize, usize>,
-    /// What each sequence is, as whoever saw it first says.
+    /// The event of each sequence, as first received.
     log: BTreeMap<u64, String>,
-    /// Gaps that somebody was told.
+    /// The number of gaps received by all readers.
     pub gaps: Vec<(usize, Event)>,
     pub ends: u64,
 }
@@ -144,7 +145,7 @@ fn is_wanted(query: &str, topic: &str) -> bool {
 }
 
 impl Readers {
-    /// `count` clients, spread over the servers and over what there is to ask for; all were greeted.
+    /// Connects `count` clients, spread over the servers and the queries, and waits for their hellos.
     pub fn connect(addresses: &[SocketAddr], count: usize) -> Self {
         let mut crowd = Crowd::new();
         let mut readers = Vec::with_capacity(count);
@@ -159,7 +160,7 @@ impl Readers {
         all
     }
 
-    /// Reads what comes for `time`. Who is cut off comes back on one of the servers.
+    /// Reads for `time`. Clients that are cut off reconnect to one of the servers.
     pub fn read_for(&mut self, addresses: &[SocketAddr], time: Duration) {
         let deadline = Instant::now() + time;
         while let left = deadline.saturating_duration_since(Instant::now())
@@ -204,7 +205,7 @@ impl Readers {
                 }
                 News::End(_) => ended.push(number),
             }
-            // Whoever has to come back does so at once.
+            // Clients reconnect without delay.
             !ended.is_empty()
         });
         for number in ended {
@@ -216,8 +217,8 @@ impl Readers {
         }
     }
 
-    /// Reads until everybody has what was acknowledged, and checks all that everybody received: each event of its topics,
-    /// once, in the one order.
+    /// Reads until all readers have every acknowledged event. Checks that each received the events of its topics once
+    /// and in the same order.
     pub fn check(&mut self, addresses: &[SocketAddr], report: &Report) {
         let newest = *report.acknowledged.keys().next_back().expect("something was published");
         let has_all = |readers: &Self| {
@@ -230,7 +231,7 @@ impl Readers {
         };
         let is_whole = self.read_until(addresses, PATIENCE, has_all);
         assert_eq!(self.gaps, [], "nobody was told of a gap");
-        // What is not acknowledged and in the stream all the same is in everybody's or in nobody's.
+        // An unacknowledged event in the stream reaches either all of its readers or none.
         let log: Vec<u64> = self.log.keys().copied().collect();
         assert_eq!(log, (1..=*log.last().unwrap()).collect::<Vec<_>>(), "the order has no holes");
         assert!(newest <= *log.last().unwrap());
@@ -247,7 +248,7 @@ impl Readers {
                 .filter(|(_, payload)| is_wanted(reader.query, topic(payload)))
                 .map(|(&s, _)| s)
                 .collect();
-            // What was published after the last acknowledged event may still be on its way.
+            // Events published after the last acknowledged one may still be on their way.
             let both = reader.received.len().min(expected.len());
             assert_eq!(reader.received[..both], expected[..both], "reader {number} of {:?}", reader.query);
             assert!(reader.received.len() <= expected.len());
@@ -255,12 +256,12 @@ impl Readers {
         assert!(is_whole, "somebody lacks the end");
     }
 
-    /// How many events were delivered in all.
+    /// The number of delivered events.
     pub fn received(&self) -> usize {
         self.readers.iter().map(|reader| reader.received.len()).sum()
     }
 
-    /// Forgets what was received, and goes on.
+    /// Discards the received events and continues.
     pub fn forget(&mut self) {
         self.log.clear();
         self.gaps.clear();
@@ -271,7 +272,7 @@ impl Readers {
         self.readers.len()
     }
 
-    /// Reads until everybody was told of `count` gaps in all.
+    /// Reads until the readers have received `count` gaps in all.
     pub fn wait_for_gaps(&mut self, addresses: &[SocketAddr], count: usize) {
         assert!(self.read_until(addresses, PATIENCE, |readers| readers.gaps.len() >= count), "{}", self.gaps.len());
     }

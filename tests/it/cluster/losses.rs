@@ -1,4 +1,4 @@
-//! A Redis that comes back without its last writes: no id names two events, and no event is missing without a gap.
+//! Redis restarts without its last writes: no id is used twice, and no event is lost without a gap.
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -7,12 +7,12 @@ use super::proxy::{Flow, Proxy};
 use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_for_replicas, wait_until_ready};
 use crate::process::{Server, Stream};
 
-/// Redis keeps what is saved, and nothing else.
+/// A Redis that keeps only what is saved.
 fn forgetful() -> Redis {
     Redis::with(&["--appendonly", "no"])
 }
 
-/// Reads the gap of a new epoch, from `from` on.
+/// Reads the gap of a new epoch after `from`.
 fn next_is_epoch_gap(stream: &mut Stream, from: &str) {
     let gap = stream.next();
     let data = gap.json();
@@ -23,7 +23,7 @@ fn next_is_epoch_gap(stream: &mut Stream, from: &str) {
     assert!(epoch(&id) > epoch(from), "{id} {from}");
 }
 
-/// Redis keeps e1 to e5 and loses e6 to e8. No server is left that has read those.
+/// Redis keeps e1 to e5 and loses e6 to e8. No server that has read those is left.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn ids_lost_by_redis_are_never_reused() {
@@ -33,7 +33,7 @@ fn ids_lost_by_redis_are_never_reused() {
     redis.cli(&["SAVE"]);
     ids.extend((6..=8).map(|number| server.publish("t", &format!("e{number}"))));
     drop(server);
-    // Twice: the second time Redis does not know of the first new epoch either.
+    // Twice: the second time Redis has also lost the first new epoch.
     for _ in 0..2 {
         redis.kill();
         redis.start_again();
@@ -45,12 +45,13 @@ fn ids_lost_by_redis_are_never_reused() {
             let event = stream.next();
             assert_eq!((event.data, event.id.as_ref()), (format!("f{number}"), Some(id)));
         }
-        // A client of this life of Redis comes back in the next one, which does not know its epoch.
+        // A client of this epoch resumes after another restart, which has lost the epoch.
         ids[7].clone_from(&new[3]);
     }
 }
 
-/// The same with a server that survives: it has delivered e6 to e8, and its clients learn that more may be missing.
+/// The same with a surviving server: it has delivered e6 to e8, and its clients get a gap because more events may be
+/// missing.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn events_lost_by_redis_are_a_gap_after_the_last_delivered_event() {
@@ -72,8 +73,8 @@ fn events_lost_by_redis_are_a_gap_after_the_last_delivered_event() {
     assert_eq!(stream.next().id, Some(id));
 }
 
-/// 100 identical events, of which Redis keeps 50. A new server publishes 80 more of them while the old one is cut off: the
-/// entry at every position looks like the one that the old server has read there.
+/// Of 100 identical events Redis keeps 50. A new server publishes 80 more of them while the old one is disconnected, so
+/// the entry at every position equals the one that the old server has read there.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn redis_rollback_is_detected_with_identical_payloads() {
@@ -106,7 +107,7 @@ fn redis_rollback_is_detected_with_identical_payloads() {
     }
 }
 
-/// With `--redis-lossless` a restart is no gap, and a loss that is noticed all the same is one.
+/// With `--redis-lossless` a restart is not a gap, but a detected loss is.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn lossless_redis_restart_is_a_gap_only_if_events_are_missing() {
@@ -128,8 +129,8 @@ fn lossless_redis_restart_is_a_gap_only_if_events_are_missing() {
     next_is_epoch_gap(&mut stream, &second);
 }
 
-/// Redis takes the batch, and its answer is held back until the connection is cut. Then the address leads to a replica
-/// that lacks the batch and refuses to write: that send did nothing, and the first one did.
+/// Redis receives the batch, and its reply is held back until the connection is cut. Then the address leads to a
+/// replica that lacks the batch and rejects writes: the second attempt fails, and the first one succeeded.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn event_with_a_lost_reply_is_never_reported_as_unpublished() {
@@ -162,7 +163,7 @@ fn event_with_a_lost_reply_is_never_reported_as_unpublished() {
     redis.signal(Signal::CONT);
 }
 
-/// A server that is led to a read-only Redis tries again, and not all the time.
+/// A server that is connected to a read-only Redis retries with backoff.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn replica_is_retried_with_backoff_and_logged_once() {
@@ -170,7 +171,7 @@ fn replica_is_retried_with_backoff_and_logged_once() {
     let port = redis.port().to_string();
     let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
     let server = Server::start(&["--redis", &replica.url(), "--redis-timeout", "1s"]);
-    // Until the pauses have reached their longest, there are seven attempts.
+    // Seven attempts are made before the backoff reaches its maximum.
     let attempts = |replica: &Redis| {
         let info = replica.cli(&["INFO", "stats"]);
         let count = info.lines().find_map(|line| line.trim().strip_prefix("total_connections_received:"));
@@ -192,7 +193,7 @@ fn replica_is_retried_with_backoff_and_logged_once() {
     assert!(epoch(&id) > 0);
 }
 
-/// Redis is gone for longer than the pauses grow: the server is ready again soon after Redis is.
+/// Redis is away for longer than the maximum backoff. The server is ready again soon after Redis is.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn publishing_continues_after_redis_was_paused() {

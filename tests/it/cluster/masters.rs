@@ -1,4 +1,4 @@
-//! Sentinels that replace the master.
+//! Failover by Sentinels.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn server(sentinels: &[&Sentinel]) -> Server {
     server
 }
 
-/// Reads until the event with `last`, and checks that each id follows the one before or comes behind a gap.
+/// Reads until the event with id `last`. Checks that each id follows the previous one or comes after a gap.
 fn read_to(stream: &mut Stream, mut position: String, last: &str, log: &mut HashMap<String, String>) {
     while position != last {
         let event = stream.next();
@@ -31,9 +31,9 @@ fn read_to(stream: &mut Stream, mut position: String, last: &str, log: &mut Hash
     }
 }
 
-/// The old master takes writes until it is demoted, some ten seconds after the failover. The servers leave it within a
-/// second or two. A server that starts meanwhile publishes to the new master at once: under other ids than those that the
-/// old master still gives.
+/// The old master accepts writes until it is demoted, some ten seconds after the failover. The servers leave it within
+/// a second or two. A server that starts meanwhile publishes to the new master at once, under other ids than those that
+/// the old master still assigns.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn planned_failover_never_assigns_an_id_twice() {
@@ -52,7 +52,7 @@ fn planned_failover_never_assigns_an_id_twice() {
     let mut log = HashMap::new();
     let mut https: Vec<_> = servers.iter().map(Server::http).collect();
     let mut number = 0;
-    // Until each of the servers has published to the new master.
+    // Until each server has published to the new master.
     wait_until(|| {
         if servers.len() == 2 && sentinel.master().contains(&new.port().to_string()) {
             servers.push(server(&[&sentinel]));
@@ -78,7 +78,7 @@ fn planned_failover_never_assigns_an_id_twice() {
     for stream in &mut streams {
         read_to(stream, first.clone(), &other, &mut log);
     }
-    // A client that has read an event of the old master on one server, and goes on with another one.
+    // A client that has read an event of the old master from one server resumes on another one.
     for id in log.keys().filter(|id| sequence(id) > sequence(&first)).cloned().collect::<Vec<_>>() {
         for server in &servers {
             let mut stream = Stream::open(server.address(), "topics=t", Some(&id));

@@ -1,4 +1,4 @@
-//! NDJSON uploads that Redis stops: the answer, the stream and the rest of the body agree.
+//! NDJSON uploads that Redis interrupts: the response, the stream and the rest of the body agree.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ fn lines(range: std::ops::RangeInclusive<u64>) -> String {
     })
 }
 
-/// Uploads the lines up to `first`, does `meanwhile` when they are published, and uploads those up to `last`.
+/// Uploads the lines up to `first`, runs `meanwhile` once they are published, and uploads the lines up to `last`.
 async fn upload(server: &Server, first: u64, last: u64, meanwhile: impl FnOnce()) -> Response {
     let mut stream = server.stream("topics=a");
     let second = lines(first + 1..=last);
@@ -29,7 +29,7 @@ async fn upload(server: &Server, first: u64, last: u64, meanwhile: impl FnOnce()
     for n in 1..=first {
         assert_eq!(stream.next().data, n.to_string());
     }
-    // The stream may have an event before Redis has answered the server that published it.
+    // An event may reach the stream before Redis has acknowledged it to the publishing server.
     wait_until(|| match server.get("/metrics/json").json()["backbone"]["published"].as_u64() {
         Some(published) if published >= first => Ok(()),
         published => Err(format!("{published:?} of {first}")),

@@ -1,15 +1,15 @@
-//! A TCP proxy between a server and its Redis, which can hold back what comes from either side.
+//! A TCP proxy between a server and its Redis that can hold back the bytes of either side.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-/// What a proxy does with the bytes of one direction.
+/// The treatment of the bytes of one direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     Passes,
-    /// Bytes are taken and kept.
+    /// Bytes are read and held.
     IsHeld,
 }
 
@@ -53,18 +53,18 @@ impl Proxy {
         format!("redis://{}/", self.address)
     }
 
-    /// Connects the next clients to `port`.
+    /// Connects new clients to `port`.
     pub fn lead_to(&self, port: u16) {
         self.shared.state.lock().unwrap().target.set_port(port);
     }
 
-    /// Sets what becomes of the bytes that come from the target.
+    /// Sets the treatment of the bytes from the target.
     pub fn answers(&self, flow: Flow) {
         self.shared.state.lock().unwrap().answers = flow;
         self.shared.changed.notify_all();
     }
 
-    /// Cuts all connections. Bytes that are held are lost.
+    /// Cuts all connections. Held bytes are lost.
     pub fn cut(&self) {
         for socket in self.shared.state.lock().unwrap().sockets.drain(..) {
             // It may be closed already.

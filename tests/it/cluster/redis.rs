@@ -1,4 +1,4 @@
-//! A `redis-server` of a test's own.
+//! A `redis-server` for one test.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts `redis-server` on a free port, with what it acknowledges on the disk.
+    /// Starts `redis-server` on a free port. What it acknowledges is on disk.
     pub fn start() -> Self {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
@@ -29,7 +29,7 @@ impl Redis {
         Self::new(&[&["--save", ""], args].concat())
     }
 
-    /// Starts it on a Unix socket, and on its port with TLS and a certificate of its own making.
+    /// Starts it on a Unix socket, and on its port with TLS and a self-signed certificate.
     pub fn with_tls() -> Self {
         let mut redis = Self::stopped(&[]);
         let socket = redis.directory.join("socket").to_str().expect("a path").to_owned();
@@ -45,7 +45,7 @@ impl Redis {
         redis
     }
 
-    /// Starts a sentinel with a settings file, which it changes.
+    /// Starts a Sentinel with a settings file, which it modifies.
     fn with_file(file: &std::path::Path) -> Self {
         Self::new(&[file.to_str().expect("a path"), "--sentinel"])
     }
@@ -61,20 +61,20 @@ impl Redis {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("fanline-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for Redis");
-        // Free now; nothing else here listens on ports that the system gives.
+        // The port is free now, and no other process here listens on ephemeral ports.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
         Self { process: None, port, directory, args, is_tls: false }
     }
 
-    /// Starts it with the data that it had.
+    /// Starts it with its previous data.
     pub fn start_again(&mut self) {
         let mut command = Command::new("redis-server");
         let port = if self.is_tls { "0".to_owned() } else { self.port.to_string() };
         command.args(&self.args).args(["--port", &port, "--bind", "127.0.0.1"]);
         command.args(["--dir", self.directory.to_str().expect("a path")]).stdin(Stdio::null());
         self.process = Some(Process::start(command));
-        // It may listen and still load what it had.
+        // It may listen while it still loads its data.
         wait_until(|| {
             let is_there = TcpStream::connect(("127.0.0.1", self.port)).is_ok() && is_answer(&self.cli(&["PING"]));
             if is_there { Ok(()) } else { Err("redis-server does not answer".to_owned()) }
@@ -93,7 +93,7 @@ impl Redis {
         &self.directory
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub fn kill(&mut self) {
         self.process = None;
     }
@@ -102,7 +102,7 @@ impl Redis {
         self.process.as_ref().expect("it runs").signal(signal);
     }
 
-    /// What `redis-cli ARGS…` prints.
+    /// Returns the output of `redis-cli ARGS…`.
     pub fn cli(&self, args: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         command.args(["-p", &self.port.to_string()]).args(if self.is_tls { &["--tls", "--insecure"][..] } else { &[] });
@@ -123,7 +123,7 @@ fn is_answer(pong: &str) -> bool {
     pong.contains("PONG") || pong.contains("NOAUTH")
 }
 
-/// A Sentinel that looks after one Redis, and alone decides.
+/// A Sentinel that monitors one Redis with a quorum of one.
 pub struct Sentinel(Redis);
 
 impl Sentinel {
@@ -139,7 +139,7 @@ impl Sentinel {
         std::fs::write(&configuration, text).expect("a file for the sentinel");
         let sentinel = Self(Redis::with_file(&configuration));
         let deadline = Instant::now() + PATIENCE;
-        // It has to know the replica before it can make it the master.
+        // It must know the replica before it can promote it.
         while !sentinel.0.cli(&["SENTINEL", "REPLICAS", "main"]).contains("slave") {
             assert!(Instant::now() < deadline, "the sentinel finds no replica");
         }
@@ -157,7 +157,7 @@ impl Sentinel {
 
     /// Starts a planned failover.
     pub fn failover(&self) {
-        // It may know the replica already, and not yet that it can be promoted.
+        // It may know the replica before it considers it promotable.
         wait_until(|| {
             let answer = self.0.cli(&["SENTINEL", "FAILOVER", "main"]);
             if answer.starts_with("OK") { Ok(()) } else { Err(answer) }

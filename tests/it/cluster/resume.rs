@@ -1,4 +1,4 @@
-//! Coming back on another server, from further behind than any server's own history.
+//! Resuming on another server.
 
 use rustix::process::Signal;
 
@@ -7,7 +7,7 @@ use crate::process::{Event, Http, Server, Stream};
 
 const EVENTS: u64 = 12_000;
 
-/// Publishes `count` events to `a:0`, `a:1` and `b` in turn, as one stream of lines.
+/// Publishes `count` events to `a:0`, `a:1` and `b` in turn, as one upload of lines.
 fn publish(server: &Server, count: u64) {
     let lines: String = (0..count)
         .map(|number| {
@@ -88,7 +88,7 @@ fn starting_server_loads_the_shared_history() {
     let newest: Vec<u64> = (0..3).map(|_| stream.next().sequence()).collect();
     assert_eq!(newest, [294, 297, 300]);
     assert_eq!(other.get("/health").json()["event_history_size"], 300);
-    // Each server numbers as Redis does.
+    // Each server uses the sequences of Redis.
     assert_eq!(other.publish("b", "x").split_once('-').unwrap().1, "301");
 }
 
@@ -96,7 +96,7 @@ fn assert_gap(event: &Event, reason: &str) {
     assert_eq!((event.name.as_str(), &event.json()["reason"]), ("gap", &reason.into()), "{event:?}");
 }
 
-/// Sends the request to a server that stands still, and lets it go on.
+/// Sends the request to a paused server, and lets it continue.
 fn resume_on_stopped(server: &Server, query: &str, last_id: &str) -> Stream {
     let socket = std::net::TcpStream::connect(server.address()).unwrap();
     let stream = Stream::request(socket, query, Some(last_id));
@@ -104,7 +104,7 @@ fn resume_on_stopped(server: &Server, query: &str, last_id: &str) -> Stream {
     stream
 }
 
-/// B stands still while A publishes. The client has read all of it when it comes to B, and is there before B has read
+/// Server B is paused while A publishes. The client has read everything from A, and resumes on B before B has read
 /// anything from Redis.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
@@ -140,7 +140,7 @@ fn id_that_redis_never_assigned_is_unknown() {
     assert_gap(&stream.next(), "epoch");
 }
 
-/// B has not noticed yet that Redis was flushed when a client of the new epoch comes.
+/// B has not yet noticed that Redis was flushed when a client of the new epoch arrives.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn server_behind_redis_waits_for_a_new_epoch() {

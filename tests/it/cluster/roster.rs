@@ -1,4 +1,4 @@
-//! Who is connected, over all servers.
+//! Clients and topics across all servers.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Redis, node, wait_for_readiness};
 use crate::process::{Server, wait_until};
 
-/// Asks until `is_it` says so.
+/// Requests `path` until `is_it` accepts the response.
 fn until(server: &Server, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     wait_until(|| {
         let answer = server.get(path);
@@ -45,7 +45,7 @@ fn cluster_lists_clients_and_topics_of_live_servers() {
         .map(|c| (c["client_name"].as_str().unwrap(), c["node"].as_str().unwrap()))
         .collect();
     assert_eq!(pairs, BTreeSet::from([("a", "one"), ("b", "two"), ("c", "three")]));
-    // Each hears of the others in its own time.
+    // Servers learn of each other with a delay.
     until(&servers[1], clients, |list| list["count"] == 3);
     assert_eq!(servers[1].get("/clients").json()["count"], 1, "without the parameter each lists its own");
     assert_eq!(servers[1].get(&format!("{clients}&tag=x")).json()["count"], 2);

@@ -1,4 +1,4 @@
-//! A Redis that cannot be used, and settings that cannot be right: one clear error at the start.
+//! Startup with an unusable Redis or invalid settings: one clear error.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::thread;
 use super::{Redis, wait_until_ready};
 use crate::process::{Process, Server, serve};
 
-/// Starts a server that must not start, and gives what it says.
+/// Starts a server that must fail, and returns its output.
 fn refusal(url: &str, more: &[&str]) -> String {
     let command = serve(&[&["--listen", "127.0.0.1:0", "--redis", url, "--redis-timeout", "1s"], more].concat());
     let (code, _, log) = Process::run(command);
@@ -78,7 +78,7 @@ fn redis_is_reached_over_tls_or_a_unix_socket() {
     assert_eq!(stream.next().id, Some(id));
 }
 
-/// A server that says of itself that it is Redis 6.2.
+/// A server that reports version 6.2 of Redis.
 #[test]
 fn old_redis_is_rejected_with_the_required_version() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

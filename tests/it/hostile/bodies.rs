@@ -1,4 +1,4 @@
-//! JSON that is right by the grammar and harmful all the same: deep, huge, or to be read in two ways.
+//! JSON that is valid but harmful: deep, huge, or ambiguous.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
     [&open.repeat(depth), inner, &close.repeat(depth)].concat()
 }
 
-/// A recursive reader needs some 100 bytes of stack for each level, and a server's thread has 2 MiB.
+/// A recursive parser needs some 100 bytes of stack per level, and a server's thread has 2 MiB.
 #[test]
 fn nesting_of_payloads_is_limited_only_by_their_size() {
     run(async {
@@ -43,7 +43,7 @@ fn nesting_of_payloads_is_limited_only_by_their_size() {
     });
 }
 
-/// Each chunk that is kept for itself takes some 40 bytes.
+/// Each chunk that is kept separately takes some 40 bytes.
 #[test]
 fn one_byte_chunks_use_no_more_memory_than_their_bytes() {
     const BYTES: usize = 512 << 10;
@@ -90,7 +90,7 @@ fn deeply_nested_json_that_is_not_an_event_is_rejected() {
             let response = server.post("/publish/t", JSON, &body[..body.len() - 1]).await;
             assert_eq!(response.head.status, 400);
         }
-        // Deep, and over the limit.
+        // Deep, and over the size limit.
         let data = nested("[", "", "]", 100_000);
         let response = server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{data}}}"#)).await;
         assert_problem(&response, 413, &["200000 bytes", "max_event_bytes"]);
@@ -134,7 +134,7 @@ fn invalid_numbers_in_queries_are_rejected() {
             }
             bystander.got_nothing(&server, number).await;
         }
-        // The largest numbers that there are ask for all there is.
+        // The largest number requests everything.
         server.publish("t", 1..=3).await;
         let mut stream = server.subscribe("/stream?history=18446744073709551615&topic=t").await;
         assert_eq!(stream.hello().await["replayed"], 3);
@@ -142,7 +142,7 @@ fn invalid_numbers_in_queries_are_rejected() {
     });
 }
 
-/// Of two keys one reader takes the first and another the last: what was checked must be what is meant.
+/// Of two equal keys, parsers take either the first or the last: the validated one must be the published one.
 #[test]
 fn duplicate_keys_are_rejected_in_every_spelling() {
     run(async {
@@ -175,14 +175,14 @@ fn duplicate_keys_are_rejected_in_every_spelling() {
             assert!(!problem["detail"].as_str().unwrap().contains(char::is_control), "{problem}");
             bystander.got_nothing(&server, object).await;
         }
-        // What is in a payload is its publisher's.
+        // A payload may repeat keys.
         let data = r#"{"a":1,"a":2,"__proto__":{"x":1}}"#;
         server.post("/publish", JSON, format!(r#"{{"\u0074opic":"t","data":{data}}}"#)).await.ok();
         bystander.got(&server, "a key that is escaped", &[("data", data)]).await;
     });
 }
 
-/// An event has its fields by name.
+/// The fields of an event are named.
 #[test]
 fn array_in_place_of_an_event_is_rejected() {
     run(async {
@@ -209,7 +209,7 @@ fn huge_array_is_published_in_order_or_rejected_whole() {
         assert_problem(&server.post("/publish", JSON, broken).await, 400, &["line 1 column"]);
         assert_problem(&server.post("/publish", JSON, array(most + 1)).await, 413, &["max_body_bytes"]);
         bystander.got_nothing(&server, "arrays").await;
-        // A reader that is not waited for loses its place in the history, and says so; this one follows another topic.
+        // A slow reader would get a gap, so this one follows another topic.
         let mut other = server.follow("/stream?topic=u").await;
         assert_eq!(server.post("/publish", JSON, array(most)).await.ok()["published"], most);
         server.publish_marker("u").await;

@@ -1,12 +1,12 @@
-//! A request that ends at every byte: an event is published whole or not at all.
+//! Requests that end at any byte: an event is published whole or not at all.
 
 use super::Bystander;
 use crate::support::{Server, request, run, until};
 
-/// The number of bytes of a request after which this many of its events are there.
+/// A request, and the positions in it at which events are complete.
 struct Cut {
     request: Vec<u8>,
-    /// Where an event is complete, and its data.
+    /// The position at which an event is complete, and its data.
     complete: Vec<(usize, &'static str)>,
 }
 
@@ -18,7 +18,7 @@ fn chunked(content_type: &str, target: &str, chunks: &[&str]) -> Vec<u8> {
     [head, body, "0\r\n\r\n".into()].concat().into_bytes()
 }
 
-/// Behind the last byte of `end` in the request.
+/// The position after `end` in the request.
 fn behind(request: &[u8], end: &str) -> usize {
     let at = request.windows(end.len()).position(|window| window == end.as_bytes()).expect("it is there");
     at + end.len()
@@ -63,7 +63,7 @@ fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
             for length in 1..request.len() {
                 let mut client = server.connect().await;
                 client.send(&request[..length]).await;
-                // The end of its sending, and only then its own: what it sent is all read.
+                // The client half-closes and then closes: everything it sent is read.
                 client.half_close().await;
                 client.rest().await;
                 let events: Vec<_> =
@@ -81,7 +81,7 @@ fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
     });
 }
 
-/// As above, by a client that is gone at once: what it sent may be read by then, or not.
+/// The same with a client that closes at once: the server may or may not have read what it sent.
 #[test]
 fn upload_cut_at_any_byte_publishes_whole_events_in_order() {
     run(async {

@@ -1,4 +1,4 @@
-//! Control characters, line ends, halves of characters and odd ones, in every field that a client can fill.
+//! Control characters, line ends, surrogates and unusual characters, in every field that a client can set.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain";
 
-/// A text, and whether a topic and a name may hold it. The raw text of an event may hold any of them.
+/// A text, and whether topics and names may contain it. The raw text of an event may contain any.
 struct Odd {
     text: &'static str,
     topic: bool,
@@ -34,17 +34,17 @@ const ODDITIES: &[Odd] = &[
     odd("x\ty", false, false),
     odd("\x1b[2J\x1b[31mred", false, false),
     odd("x\x7fy", false, false),
-    // NEXT LINE and CONTROL SEQUENCE INTRODUCER of C1: a terminal may obey them.
+    // NEXT LINE and CONTROL SEQUENCE INTRODUCER of C1: some terminals interpret them.
     odd("x\u{85}y", false, false),
     odd("x\u{9b}2Jy", false, false),
     odd("x y", false, true),
     odd("x\u{a0}y", false, true),
     odd("x,y", false, true),
     odd("x*y", false, true),
-    // Line and paragraph separator: white space, though no line end of the format.
+    // Line and paragraph separators: white space, but not a line end of event streams.
     odd("x\u{2028}data: forged", false, true),
     odd("x\u{2029}y", false, true),
-    // A byte order mark means something at the very beginning of a stream only.
+    // A byte order mark is special only at the beginning of a stream.
     odd("\u{feff}x", true, true),
     odd("x\u{202e}y", true, true),
     odd("e\u{301}", true, true),
@@ -60,19 +60,19 @@ const ODDITIES: &[Odd] = &[
     odd("{\"a\":1}", true, true),
 ];
 
-/// How many bytes of `unit` a topic or a name may have, and one more.
+/// The maximum number of bytes of `unit` in a topic or name, and one more.
 fn longest(unit: &str) -> [String; 2] {
     let longest = unit.repeat(255 / unit.len());
     let longest = longest.clone() + &"x".repeat(255 - longest.len());
     [longest.clone(), longest + "x"]
 }
 
-/// What a subscriber's parser makes of raw text: its lines, joined by LF.
+/// The text that a subscriber's parser makes of raw text: its lines, joined by LF.
 fn as_lines(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Publishes one event in each way that has the field; checks that all of them agree, and that a refusal names `field`.
+/// Publishes one event in each way that has the field. Checks that all agree, and that a rejection names `field`.
 async fn publish_everywhere(
     server: &Server,
     bystander: &mut Bystander,
@@ -150,14 +150,14 @@ fn raw_text_never_breaks_out_of_its_event() {
     });
 }
 
-/// In JSON an escape is text like any other: it is not for the server to change it, and no line can end with it.
+/// In JSON an escape is text: the server does not change it, and no line ends with it.
 #[test]
 fn json_escapes_are_preserved_byte_for_byte() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::of(&server).await;
         let strings = ODDITIES.iter().map(|odd| escaped(odd.text));
-        // Halves of characters are right by the grammar (RFC 8259, section 8.2).
+        // Lone surrogates are valid by the grammar (RFC 8259, section 8.2).
         for string in strings.chain([r#""\ud800""#, r#""\udc00\ud800x""#].map(String::from)) {
             let object = format!(r#"{{"topic":"t","data":{string}}}"#);
             for (target, content_type, body) in [
@@ -206,8 +206,8 @@ fn lone_surrogates_are_not_text() {
     });
 }
 
-/// Bytes that are no UTF-8: a lone one, one too many ways to spell `/`, a half of a character, what is past the last
-/// character, and one that is cut.
+/// Invalid UTF-8: a continuation byte, an overlong `/`, a surrogate, a code point past the last one, and a truncated
+/// character.
 const NO_UTF8: &[&[u8]] = &[b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"];
 
 #[test]
@@ -264,7 +264,7 @@ fn invalid_utf8_is_rejected_in_path_and_query() {
     });
 }
 
-/// Everything that a subscriber says of itself comes back in `/clients` and as JSON; none of it comes in the stream.
+/// All client labels appear in `/clients` as JSON, and none in the stream.
 #[test]
 fn client_labels_are_rejected_or_kept_unchanged() {
     run(async {
@@ -277,7 +277,7 @@ fn client_labels_are_rejected_or_kept_unchanged() {
             {
                 let target = format!("/stream?{parameter}={}", percent(text));
                 if !is_taken {
-                    // A trailing line end is white space around a tag or a topic, of which nothing is left.
+                    // A trailing line end is white space around a tag or topic, and is trimmed.
                     let is_blank = text.trim().is_empty() && parameter != "client_name";
                     if !is_blank {
                         let problem = assert_problem(&server.get(&target).await, 400, &["parameter", parameter]);
@@ -338,7 +338,7 @@ fn unknown_last_event_id_is_not_echoed() {
             }
             let mut stream = server.subscribe(&format!("/stream?last_event_id={}", percent(&id))).await;
             is_unknown(&mut stream, &id).await;
-            // In a header it can be what a header can hold.
+            // Headers cannot carry control characters.
             let is_header = id.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
             if is_header {
                 let bytes = request("GET", "/stream", &[("last-event-id", &id)], b"");
@@ -371,7 +371,7 @@ async fn is_unknown(stream: &mut crate::support::Stream, id: &str) {
     assert_eq!(gap["from"], Value::Null, "{id:?}");
 }
 
-/// A control character in a header's value ends the request, and nothing of it is looked at.
+/// A control character in a header value makes the request invalid, and nothing of it is processed.
 #[test]
 fn control_characters_in_headers_are_rejected() {
     run(async {

@@ -1,19 +1,19 @@
-//! Where a request ends: what two programs in a row could read differently. A request that is hidden in another's body
-//! must never be answered, and what is not clear closes the connection.
+//! Request smuggling: framing that a proxy and the server could interpret differently. A request that is hidden in a
+//! body is never answered, and ambiguous framing closes the connection.
 
 use super::Bystander;
 use crate::support::{Server, run};
 
-/// What happens to the connection behind the answers.
+/// The state of the connection after the responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Closed,
-    /// It takes the next request, and answers that one.
+    /// It accepts and answers another request.
     Open,
 }
 use Then::{Closed, Open};
 
-/// Bytes of a connection, the statuses that they are answered with, and the texts that are published by them.
+/// The bytes sent on a connection, the statuses of the responses, and the texts that are published.
 struct Case {
     what: &'static str,
     bytes: String,
@@ -22,7 +22,8 @@ struct Case {
     published: &'static [&'static str],
 }
 
-/// A publish with these header lines, `\r\n` at the end of each.
+/// A publish with these header lines, each ending with `\r
+/// `.
 fn publish(headers: &str, body: &str) -> String {
     format!("POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n{headers}\r\n{body}")
 }
@@ -31,7 +32,7 @@ fn publish(headers: &str, body: &str) -> String {
 const HIDDEN: &str =
     "POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nhidden";
 
-/// The bytes are read as a body of 5 bytes or as a chunked one that ends before [`HIDDEN`].
+/// Bytes that are either a body of 5 bytes, or a chunked body that ends before [`HIDDEN`].
 fn either_way() -> String {
     format!("0\r\n\r\n{HIDDEN}")
 }
@@ -51,7 +52,7 @@ async fn check(cases: Vec<Case>) {
     let mut bystander = Bystander::of(&server).await;
     for Case { what, bytes, statuses, then, published } in cases {
         let mut client = server.connect().await;
-        // It may be closed before all is sent.
+        // The server may close the connection before everything is sent.
         let _ = client.try_send(&bytes).await;
         for status in statuses {
             assert_eq!(client.response().await.head.status, *status, "{what}: {bytes:?}");
@@ -187,7 +188,7 @@ fn transfer_codings_other_than_chunked_are_rejected() {
             ("x: y\r\n transfer-encoding: chunked\r\n", 400),
             ("transfer-encoding:\r\n chunked\r\n", 400),
             ("transfer-encoding: chunked\r\n , identity\r\n", 400),
-            // What another program takes for its own, and this one for chunks of something.
+            // Values that a proxy might ignore or accept as chunked.
             ("transfer-encoding: gzip, chunked\r\n", 501),
             ("transfer-encoding: identity, chunked\r\n", 501),
             ("transfer-encoding: xchunked, chunked\r\n", 501),
@@ -237,7 +238,7 @@ fn malformed_chunk_closes_the_connection_and_publishes_nothing() {
         ]
         .map(|body| case("a chunk", chunked(&format!("{body}{HIDDEN}")), &[400], Closed, &[]));
         check(cases.into()).await;
-        // Past the limit of a body, before any of it comes.
+        // Over the body limit, before the body arrives.
         let huge = ["7fffffffffffffff", "ffffffffffffffff", "fffffffffffffff0", "100001"].map(|length| {
             let bytes = chunked(&format!("{length}\r\n{}", "x".repeat((1 << 20) + 1)));
             case("a huge chunk", bytes, &[413], Closed, &[])
@@ -306,7 +307,7 @@ fn http_1_0_requests_cannot_be_chunked() {
 fn request_without_length_has_no_body() {
     run(async {
         let bytes = publish("", HIDDEN);
-        // It is the next request, as it is for everybody (RFC 9112, section 6.3).
+        // The bytes are the next request (RFC 9112, section 6.3).
         check(vec![case("no length", bytes, &[200, 200], Open, &["", "hidden"])]).await;
     });
 }
@@ -341,7 +342,7 @@ fn malformed_head_is_rejected() {
         ]
         .map(|bytes| case("a head", format!("{bytes}{HIDDEN}"), &[400], Closed, &[]));
         check(cases.into()).await;
-        // There is no answer in HTTP/1.1 to this one.
+        // This one has no response in HTTP/1.1.
         let preface = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{HIDDEN}");
         check(vec![case("the preface of HTTP/2", preface, &[], Closed, &[])]).await;
     });
@@ -400,7 +401,7 @@ fn body_of_a_rejected_request_is_not_read_as_a_request() {
                 let mut client = server.connect().await;
                 client.send(format!("{head}{body}")).await;
                 assert_eq!(client.response().await.head.status, status, "{line}");
-                // The connection may have been closed by now; if not, this is the next request.
+                // If the connection is still open, the bytes are the next request.
                 let _ = client.try_send("GET /health/live HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await;
                 let rest = client.rest().await;
                 let answers = rest.windows(9).filter(|window| window == b"HTTP/1.1 ").count();

@@ -1,5 +1,4 @@
-//! Lines of the log that a client would like to write itself: whatever it sends, an entry stays one line, and holds no
-//! character that a terminal would obey.
+//! Log injection: whatever a client sends, an entry stays on one line and contains no control characters.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +9,7 @@ use serde_json::Value;
 use super::{escaped, percent};
 use crate::process::{PATIENCE, Process, Server, fanline, serve};
 
-/// Line ends, colours, and their like of C1 and Unicode. `forged` must begin no line.
+/// Line ends, colours, and their C1 and Unicode equivalents. `forged` must not begin a line.
 const TEXTS: &[&str] = &[
     "x\nforged",
     "x\r\nforged",
@@ -25,17 +24,17 @@ const TEXTS: &[&str] = &[
     "x\" forged=\"y",
 ];
 
-/// Sends everything at once, and waits until the server has nothing more to say.
+/// Sends everything at once, and reads until the server closes.
 fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) {
     let mut socket = TcpStream::connect(address).expect("the server accepts");
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.write_all(bytes.as_ref()).expect("it fits in the buffers");
     socket.shutdown(std::net::Shutdown::Write).expect("it is open");
-    // A reset is an end as well.
+    // A reset also ends the response.
     let _ = socket.read_to_end(&mut Vec::new());
 }
 
-/// Puts each text wherever a client can put one; at the end there is one line that everybody can expect.
+/// Sends each text in every field of a request. The last request logs a known line.
 fn provoke(address: SocketAddr) {
     for text in TEXTS {
         let (raw, encoded, in_json) = (text.as_bytes(), percent(text), escaped(text));

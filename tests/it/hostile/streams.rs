@@ -1,8 +1,8 @@
-//! What is sent behind a request for a stream, and sockets of which one half is closed.
+//! Input after a request for a stream, and half-closed sockets.
 //!
-//! The contract: a request for a stream is the last of its connection, and the response says so (`connection: close`).
-//! What the client sends behind it, in the same packet or later, is thrown away unread, up to 16 KiB; with more than that
-//! the stream ends. A client that closes its sending half has hung up.
+//! A request for a stream is the last of its connection, and the response says so (`connection: close`). Input after
+//! it, in the same packet or later, is discarded up to 16 KiB; more ends the stream. A client that half-closes has
+//! disconnected.
 
 use super::{Bystander, publish};
 use crate::support::{Server, request, run, until};
@@ -44,7 +44,7 @@ fn request_pipelined_after_a_stream_is_never_answered() {
                 assert_eq!(stream.event().await.data, "{\"n\":1}", "{behind:?}");
                 bystander.got(&server, behind, &[("data", "{\"n\":1}")]).await;
                 assert_eq!(stream.event().await.data, "all is well");
-                // A stream that had too much would have ended.
+                // Too much input would have ended the stream.
                 server.publish_marker("own").await;
                 stream.marker().await;
                 bystander.got(&server, behind, &[("marker", "null")]).await;
@@ -114,7 +114,7 @@ fn half_close_ends_the_stream() {
     });
 }
 
-/// `nc -N` and such: they send a request, close their half, and wait for the answer.
+/// `nc -N` and similar clients send a request, half-close, and wait for the response.
 #[test]
 fn half_closed_client_gets_its_response() {
     run(async {
@@ -175,7 +175,7 @@ fn silent_disconnects_do_not_affect_other_clients() {
         }
         let all = before + requests.len() as u64;
         until(|| server.stats().accepted == all && server.stats().connections == 1).await;
-        // Whether the last one was answered before its client was gone, nobody knows.
+        // The last request may or may not have been answered before the client closed.
         let count = server.hub.stats().published;
         let events = [("data", "x")];
         bystander.got(&server, "closing", &events[..count as usize]).await;

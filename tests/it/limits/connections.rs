@@ -1,4 +1,4 @@
-//! Open connections in all, and of each address, and how fast they come.
+//! Limits on open connections, in total and per address, and on their rate.
 
 use std::net::{Ipv6Addr, TcpListener};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn exactly_the_limit_is_admitted_across_shards() {
         let mut streams = rush(&server, "/stream?topics=t", 300).await;
         assert_eq!(streams.len(), 100);
         assert_eq!(server.stats().streams, 100);
-        // As many as go are let in, and again not one more.
+        // Closed connections make room for as many new ones, and no more.
         for leaving in [40, 1, 100] {
             streams.truncate(100 - leaving);
             until(|| server.stats().connections == 100 - leaving as u64).await;
@@ -88,17 +88,17 @@ fn rejections_with_a_response_are_limited_in_total_and_per_address() {
                 silent.push(from(last).await);
                 until(|| server.stats().connections == 1 + 16 * (u64::from(last) - 2) + taken).await;
             }
-            // This address has had its share, and the others have theirs.
+            // This address has used up its rejections, and the others have theirs.
             assert_eq!(from(last).await.rest().await, "");
         }
         assert_eq!(server.connect().await.rest().await, "");
         assert_eq!(server.stats().connections, 65);
-        // Nobody holds such a place for long.
+        // A rejected connection is closed soon.
         for client in silent {
             assert_eq!(client.rest().await, "");
         }
         assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
-        // Each is counted, also who asked nothing.
+        // Each is counted, even without a request.
         while server.get("/metrics/json").await.ok()["connections"]["rejected"]["connections"] != 64 + 5 {}
         server.publish("t", [1]).await;
         stream.data_at(1).await;
@@ -167,7 +167,7 @@ fn connection_rate_is_limited_per_address() {
             assert_problem(&answer, 429, &["127.0.0.2 opens connections too fast", "connect_rate"]);
             assert_eq!(answer.head.header("retry-after"), Some("1"));
         }
-        // One more for each second that this took.
+        // One more for each second that has passed.
         assert!((10..=11 + began.elapsed().as_secs()).contains(&inside), "{inside} in {:?}", began.elapsed());
         let mut other = Client::connect_from([127, 0, 0, 3], server.address).await;
         assert_eq!(other.get("/").await.head.status, 200);

@@ -1,4 +1,4 @@
-//! What is limited is free again, in whatever way somebody goes.
+//! Permits are released however a client goes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use fanline::server::{HttpOptions, Limits, StreamOptions};
 use super::{Outcome, admitted, ask, with};
 use crate::support::{Block, Client, Server, assert_problem, event, request, run, until};
 
-/// Room for two connections, of which one may be a subscriber of everything.
+/// Permits for two connections, of which one may be a firehose stream.
 fn tight() -> Limits {
     Limits {
         max_connections: Some(2),
@@ -21,7 +21,7 @@ fn tight() -> Limits {
     }
 }
 
-/// Of both limits on connections, that of the address is the first to say so.
+/// Both connection limits are reached, and the response may name either.
 fn is_full(status: u16) -> bool {
     [429, 503].contains(&status)
 }
@@ -30,7 +30,7 @@ async fn assert_full(server: &Server) {
     assert!(matches!(ask(server, "/stream").await, Outcome::Refused(head) if is_full(head.status)));
 }
 
-/// Both places can be taken again, and not one more.
+/// Both permits are free again, and no more than both.
 async fn assert_free(server: &Server) {
     until(|| server.stats().connections == 0).await;
     let _stream = admitted(server, "/stream").await;
@@ -39,7 +39,7 @@ async fn assert_free(server: &Server) {
     assert_full(server).await;
 }
 
-/// A client that reads nothing of what it is sent, and another one: no place is left.
+/// Connects a client that reads nothing it is sent, and another one: no permit is left.
 async fn flooded(server: &Server) -> (Client, Client) {
     let mut client = Client::connect_narrow(server.address).await;
     client.send(request("GET", "/stream", &[], b"")).await;
@@ -72,13 +72,13 @@ fn lag_releases_permits() {
         let server = Server::with(options, |builder| builder.shards(4).limits(tight()).send_buffer(4096));
         let (client, _silent) = flooded(&server).await;
         until(|| server.stats().cut_off_lagged == 1).await;
-        // The one that was cut off has not even closed its end.
+        // The client that was cut off has not closed its end.
         let _stream = admitted(&server, "/stream?history=0").await;
         drop(client);
     });
 }
 
-/// Lets everybody in, for as long as it is told; or panics.
+/// Grants everything until revoked, or panics.
 #[derive(Default)]
 pub struct Doorkeeper {
     pub lets_in_for: Option<Duration>,
@@ -89,7 +89,7 @@ impl Authorize for Doorkeeper {
     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            // Not at the first poll: the connection is under way then.
+            // Not at the first poll, so that the connection has been polled by then.
             tokio::task::yield_now().await;
             assert!(request.cookie("panic").is_none(), "on purpose");
             let mut grant = Grant::default();
@@ -117,7 +117,7 @@ fn token_expiry_releases_permits() {
         let _silent = server.connect().await;
         assert_full(&server).await;
         until(|| server.stats().streams == 0).await;
-        // Nothing but the end of the grant ended it, and the client has not closed.
+        // The expired grant ended the stream, and the client has not closed its end.
         let _again = admitted(&server, "/stream").await;
         drop(stream);
     });
@@ -130,7 +130,7 @@ fn revocation_releases_permits() {
         let stream = admitted(&server, "/stream").await;
         let _silent = server.connect().await;
         assert_full(&server).await;
-        // These know no doorkeeper, and no grant of one.
+        // The new rules do not contain this authenticator.
         server.access.replace(Access::new().anonymous_subscribe("".parse().unwrap()));
         until(|| server.stats().streams == 0).await;
         server.access.replace(Access::new());
@@ -168,7 +168,7 @@ fn unread_responses_release_permits() {
         let asked = async { while client.try_send(request("GET", "/openapi.json", &[], b"")).await.is_ok() {} };
         asked.await;
         drop(silent);
-        // Its own end is open still.
+        // The client's end is still open.
         until(|| server.stats().connections == 0).await;
         assert_free(&server).await;
     });
@@ -217,7 +217,7 @@ fn drain_releases_permits() {
             assert_eq!(event.event, "system");
         }
         assert_eq!(idle.rest().await, "");
-        // The permits live in the connections: with the last of them all are back, and the server ends.
+        // Connections own their permits: the server exits when the last one is closed.
         until(|| server.stats().connections == 0).await;
         drop(server);
     });
@@ -236,7 +236,7 @@ fn handler_panic_releases_permits_and_affects_no_other_client() {
             assert_problem(&answer, 500, &["the server failed"]);
             assert!(calls.load(Ordering::Relaxed) > before);
         }
-        // The connection of such a request is as good as any.
+        // The connection of such a request stays usable.
         let mut client = loop {
             let mut client = server.connect().await;
             client.send(panics("/topics")).await;
@@ -254,7 +254,7 @@ fn handler_panic_releases_permits_and_affects_no_other_client() {
     });
 }
 
-/// The answer to `request`, once there is room for it.
+/// The response to `request`, once a permit is free.
 async fn admitted_answer(server: &Server, request: &[u8]) -> crate::support::Response {
     loop {
         let answer = server.ask(request).await;

@@ -1,4 +1,4 @@
-//! Limits as whoever runs the program meets them.
+//! Connection limits of the program: open files, `max_connections`, and the log.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::process::{
     request_stream, serve,
 };
 
-/// The status of the answer to a subscription, and its connection.
+/// The status of a subscription, and its connection.
 fn subscribe(server: &Server) -> (u16, TcpStream) {
     let mut socket = TcpStream::connect(server.address()).expect("the kernel accepts");
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -27,7 +27,7 @@ fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
     for _ in 0..50 {
         assert_eq!(subscribe(&server).0, 503);
     }
-    // Those who say nothing take the few places where that is said; the others are closed at once, and all are gone soon.
+    // Silent clients take the few places for rejections. Further ones are closed at once, and all are closed soon.
     let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(server.address()).expect("the kernel accepts")).collect();
     for mut socket in silent {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -40,7 +40,7 @@ fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
     assert!(ready.contains("503") && ready.contains("all 32 connections are taken"), "{ready}");
 }
 
-/// The answer to a request for `path`, which is asked until there is a place to answer it.
+/// The response to a request for `path`, repeated until a place for rejections is free.
 fn ask_until_answered(server: &Server, path: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -82,7 +82,7 @@ fn connection_limit_above_open_files_is_an_error_with_remedy() {
 const PAUSES: &str = "no file descriptor is left";
 const AGAIN: &str = "accepting again";
 
-/// Reads until `count` more clients are greeted, and answers which.
+/// Reads until `count` more clients have received a hello, and returns their numbers.
 fn greeted(crowd: &mut Crowd, count: usize) -> Vec<usize> {
     let mut greeted = Vec::new();
     let all = crowd.read(PATIENCE, |client, news| match news {
@@ -97,8 +97,8 @@ fn greeted(crowd: &mut Crowd, count: usize) -> Vec<usize> {
     greeted
 }
 
-/// The answer to a request on a new connection, and how long it took. The few places for such connections may be taken for
-/// the moment that the server needs to see the end of those before.
+/// The response to a request on a new connection, and the time it took. The places for such connections may be taken
+/// until the server has noticed the end of earlier ones.
 fn ask(server: &Server, path: &str) -> (Answer, Duration) {
     let began = Instant::now();
     loop {
@@ -109,7 +109,7 @@ fn ask(server: &Server, path: &str) -> (Answer, Duration) {
     }
 }
 
-/// An orchestrator restarts a server whose health checks it cannot connect for.
+/// An orchestrator restarts a server if its health checks cannot connect.
 #[test]
 fn full_server_answers_health_and_metrics_on_new_connections() {
     for max_connections in ["0", "auto"] {
@@ -146,7 +146,7 @@ fn full_server_answers_health_and_metrics_on_new_connections() {
     }
 }
 
-/// Something else in the process or the system has taken the files that connections leave.
+/// Something else in the process or system has taken the files.
 #[test]
 fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", "0"]);
@@ -161,7 +161,7 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     assert_eq!(publisher.get("/health/ready").status, 200);
     lower_open_file_limit(server.pid(), 64);
 
-    // Each of these takes a file, until one is turned away.
+    // Each of these takes a file, until one is rejected.
     let mut streams = Vec::new();
     let refused = loop {
         assert!(streams.len() < 64, "64 files are enough");
@@ -191,14 +191,14 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     publisher.publish("t", "inside");
     crowd.everybody_gets(PATIENCE, "an event", |event| event.data == "inside");
 
-    // The process sleeps, and says nothing more.
+    // The process sleeps and logs nothing more.
     let before = cpu_time(server.pid());
     assert!(!crowd.read(Duration::from_secs(2), |client, news| panic!("client {client}: {news:?}")));
     let used = cpu_time(server.pid()) - before;
     assert!(used <= Duration::from_millis(100), "{used:?} of processor time in 2 s");
     assert_eq!((server.log.count(PAUSES), server.log.count(AGAIN)), (1, 0));
 
-    // Those of the streams that end make room for others.
+    // The files of closed streams are free for new connections.
     streams.clear();
     server.log.wait_for(AGAIN);
     let deadline = Instant::now() + PATIENCE;

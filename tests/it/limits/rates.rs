@@ -1,4 +1,4 @@
-//! How fast events may be published.
+//! Limits on publish rates.
 
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ fn publish_rate_follows_the_api_key() {
         assert!(!problem.to_string().contains("one\""), "no key is told: {problem}");
         assert!(refused.head.header("retry-after").is_some());
         post(2, Some("other"), 10).await.ok();
-        // Whoever shows no key has no such limit.
+        // Requests without a key have no such limit.
         post(2, None, 500).await.ok();
         assert_eq!(server.hub.stats().published, 520);
     });
@@ -117,7 +117,7 @@ fn line_upload_is_slowed_to_the_rate_without_loss() {
         for sequence in 1..=60 {
             stream.data_at(sequence).await;
         }
-        // It is slowed down and not refused, though others of that address are refused meanwhile.
+        // It is slowed down and not rejected, while other requests of that address are.
         assert_eq!(server.get("/metrics/json").await.ok()["refusals"], json!({}));
     });
 }

@@ -1,4 +1,4 @@
-//! How large a request may be, and how long it may take.
+//! Limits on the size and duration of requests.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::accepting;
 use crate::support::{Client, Response, Server, assert_problem, request, run};
 
-/// The head of a request that announces a body of `length` bytes, or one of chunks.
+/// The head of a request with a body of `length` bytes, or a chunked one.
 fn upload(content_type: &str, length: Option<usize>) -> String {
     let length = length.map_or("transfer-encoding: chunked".to_owned(), |length| format!("content-length: {length}"));
     format!("POST /publish HTTP/1.1\r\nhost: test\r\ncontent-type: {content_type}\r\n{length}\r\n\r\n")
@@ -34,7 +34,7 @@ fn head_size_and_field_count_are_limited() {
             let headers: Vec<_> = names[..count].iter().map(|name| (name.as_str(), "1")).collect();
             request("GET", "/health", &headers, b"")
         };
-        // `host` is one of them.
+        // `host` is one of the fields.
         for (head, status) in
             [(long(1900), 200), (long(2000), 431), (long(100_000), 431), (many(9), 200), (many(10), 431)]
         {
@@ -99,7 +99,7 @@ fn dripping_body_does_not_extend_its_deadline() {
     });
 }
 
-/// Sends a space now and then until an answer comes.
+/// Sends a space now and then until a response arrives.
 async fn drip_until_answered(client: &mut Client) -> Response {
     let mut drops = tokio::time::interval(Duration::from_millis(50));
     while client.received().is_empty() {
@@ -126,7 +126,7 @@ fn line_must_end_in_time_but_the_next_may_start_late() {
         let problem = assert_problem(&late.response().await, 408, &["line 2 did not end within 0.3 s", "body_timeout"]);
         assert_eq!((&problem["published"], &problem["last_id"]), (&json!(1), &json!("7-2")));
 
-        // All that time the first was quiet.
+        // The first upload was idle all that time.
         patient.send(chunk(&LINE.repeat(2)) + "0\r\n\r\n").await;
         assert_eq!(patient.response().await.ok()["published"], 3);
     });
@@ -165,9 +165,9 @@ fn dripping_head_does_not_extend_its_deadline() {
         let began = Instant::now();
         let silent = server.connect().await;
         let mut dripping = server.connect().await;
-        // This one begins when its time is nearly over: that gives it no more.
+        // This one starts when its time is almost over, which does not extend it.
         let mut late = server.connect().await;
-        // And this one has had an answer before.
+        // This one has completed a request before.
         let mut used = server.connect().await;
         used.get("/health").await.ok();
         let mut drops = tokio::time::interval(Duration::from_millis(50));
@@ -178,7 +178,7 @@ fn dripping_head_does_not_extend_its_deadline() {
                     let elapsed = began.elapsed();
                     for (client, begins) in [(&mut dripping, Duration::ZERO), (&mut late, TIME * 3 / 4), (&mut used, Duration::ZERO)] {
                         if elapsed >= begins {
-                            // Refused when it is closed already.
+                            // The connection is already closed.
                             let _ = client.try_send("G").await;
                         }
                     }

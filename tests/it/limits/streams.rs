@@ -1,4 +1,4 @@
-//! What one subscriber may ask for, and how many may ask for everything.
+//! Limits on topics and patterns of a subscription, and on firehose streams.
 
 use fanline::server::{HttpOptions, Limits};
 
@@ -16,7 +16,7 @@ fn firehose_streams_are_limited_exactly() {
             assert_problem(&refused, 503, &["limit of 3 subscriptions to everything", "max_firehose"]);
             assert_eq!(refused.head.header("retry-after"), Some("5"));
         }
-        // Whoever names topics costs their events only.
+        // Streams with topics are not limited by it.
         let mut named = server.follow("/stream?topics=a,b").await;
         server.publish("a", [1]).await;
         named.data_at(1).await;
@@ -42,13 +42,13 @@ fn topics_without_events_are_limited_exactly() {
         assert_problem(&refused, 503, &["limit of 10 topics", "max_silent_topics"]);
         assert_eq!(refused.head.header("retry-after"), Some("5"));
         assert_eq!(server.get("/metrics/json").await.ok()["refusals_by_reason"]["silent_topics"], 14 + 1);
-        // Patterns and what is known are not concerned, and what has an event leaves its place to another.
+        // Patterns and known topics are not limited, and a topic with an event frees its place.
         server.follow("/stream?topics=y.*,a,b").await;
         server.publish("a", [1]).await;
         streams[0].hello().await;
         streams[0].data_at(1).await;
         admitted(&server, "/stream?topics=a,y").await.hello().await;
-        // Those that nobody names any more are gone within a second.
+        // Topics without a subscriber are removed within a second.
         drop(crowd);
         admitted(&server, "/stream?topics=a,z1,z2,z3,z4,z5,z6").await.hello().await;
     });

@@ -14,11 +14,11 @@ use super::{Answer, Http, PATIENCE, Process, Stream, fanline, wait_until};
 /// A running server.
 pub struct Server {
     process: Process,
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
 }
 
-/// `fanline serve ARGS…`, with a log that programs can read.
+/// `fanline serve ARGS…`, with a JSON log.
 pub fn serve(args: &[&str]) -> Command {
     let mut command = fanline(&["serve", "--log-format", "json"]);
     command.args(args);
@@ -40,8 +40,7 @@ impl Server {
         Self::launch(serve(&[&["--listen", "127.0.0.1:0"], args].concat()))
     }
 
-    /// Starts `fanline serve ARGS…` on a port that no outgoing connection is given: after the server's end it is still
-    /// free for the next one.
+    /// Starts `fanline serve ARGS…` on a port outside of the ephemeral range, which stays free for a restart.
     pub fn start_where_it_can_come_back(args: &[&str]) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         loop {
@@ -54,7 +53,7 @@ impl Server {
         }
     }
 
-    /// Starts `fanline serve ARGS…` where this server was, which has ended.
+    /// Starts `fanline serve ARGS…` at the address of this server, which has exited.
     pub fn start_again(&self, args: &[&str]) -> Self {
         Self::launch(serve(&[&["--listen", &self.address().to_string()], args].concat()))
     }
@@ -80,7 +79,7 @@ impl Server {
         Ok(Self { addresses: addresses.collect(), process })
     }
 
-    /// The first address that it listens on.
+    /// The first address.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
@@ -94,12 +93,12 @@ impl Server {
         Http::connect(self.address())
     }
 
-    /// The answer to a request on a connection of its own.
+    /// The response to a request on its own connection.
     pub fn get(&self, path: &str) -> Answer {
         self.http().get(path)
     }
 
-    /// Publishes `text` to `topic` on a connection of its own, and gives its id.
+    /// Publishes `text` to `topic` on its own connection, and returns its id.
     pub fn publish(&self, topic: &str, text: &str) -> String {
         self.http().publish(topic, text)
     }
@@ -120,7 +119,7 @@ impl Server {
 }
 
 impl Server {
-    /// The process, without what is known of its server.
+    /// The process, without its server's addresses.
     pub fn into_process(self) -> Process {
         self.process
     }

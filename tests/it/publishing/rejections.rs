@@ -1,4 +1,4 @@
-//! What the server refuses, with which status, and in which words.
+//! Rejected publishes: status, problem and progress.
 
 use fanline::server::HttpOptions;
 use serde_json::json;
@@ -28,7 +28,7 @@ fn unsupported_content_type_gets_415_with_the_supported_ones() {
     });
 }
 
-/// Bodies that are no event, and what is said of them.
+/// Invalid events, and parts of the problem's detail.
 const NO_EVENTS: &[(&str, &[&str])] = &[
     (r#"{"topic":"","data":1}"#, &["\"topic\"", "at least one character"]),
     (r#"{"topic":"a b","data":1}"#, &["\"topic\"", "' '"]),
@@ -83,7 +83,7 @@ fn array_is_published_whole_or_not_at_all() {
         let server = Server::start();
         for (body, what) in NO_EVENTS {
             let array = format!(r#"[{{"topic":"t","data":1}},{body}]"#);
-            // The place is another one, and behind an event of an array there may come another.
+            // In an array the position differs, and another event may follow.
             let in_array = |&what: &&'static str| match what {
                 "trailing characters" => Some("expected `,` or `]`"),
                 place if place.starts_with("line") => None,
@@ -213,8 +213,8 @@ fn body_size_limit_is_exact() {
     });
 }
 
-/// The client does not look for an answer before it has sent all. A socket that is closed with bytes unread resets the
-/// connection, and takes the answer with it (RFC 9112, section 9.6).
+/// The client reads the response only after it has sent everything. A socket that is closed with unread input resets
+/// the connection, and the response is lost (RFC 9112, section 9.6).
 #[test]
 fn rejection_reaches_a_client_that_is_still_sending() {
     run(async {

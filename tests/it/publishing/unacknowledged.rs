@@ -1,4 +1,5 @@
-//! Publications that a backbone does not acknowledge: every error with every form of request. The test plays the backbone.
+//! Publishes that a backbone does not acknowledge: every error with every form of request. The test implements the
+//! backbone.
 
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 const EVENT: &str = r#"{"topic":"t","data":1}"#;
 
-/// What the backbone does with a publication.
+/// How the backbone treats a publish.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Published,
-    /// It is not published.
+    /// Not published.
     Failed(PublishError),
-    /// It is published, and no replica has it.
+    /// Published, and not replicated.
     NotReplicated,
 }
 
-/// Treats one publication after the other as `fates` says, and publishes all after these.
+/// Treats publishes in order as `fates` says, and acknowledges all later ones.
 async fn play(relay: Relay, mut requests: Requests, fates: Vec<Fate>) {
     let mut fates = fates.into_iter();
     while let Some(publication) = requests.publications.recv().await {
@@ -57,7 +58,7 @@ const NOT_PUBLISHED: [(PublishError, &str); 4] = [
     (PublishError::Refused, "the backbone refused"),
 ];
 
-/// Compares an answer with what it should be, and the events that it counts with those of the stream.
+/// Checks a response, and that the events it counts are those in the stream.
 async fn check(fates: &[Fate], post: impl AsyncFnOnce(&Server) -> Response, expected: Value, detail: &[&str]) {
     let server = server(fates);
     let mut stream = server.follow("/stream?topics=t").await;
@@ -95,7 +96,7 @@ async fn lines(server: &Server) -> Response {
     server.post("/publish", NDJSON, format!("\n{EVENT}\n\n{EVENT}\n")).await
 }
 
-/// Events on lines 1 and 3, and in a publication of their own those on lines 4 and 6.
+/// Events on lines 1 and 3, and in a second batch on lines 4 and 6.
 async fn more_lines(server: &Server) -> Response {
     let (first, second) = (format!("{EVENT}\n\n{EVENT}\n"), format!("{EVENT}\n\n{EVENT}\n"));
     let whole = request("POST", "/publish", &[("content-type", NDJSON)], (first + &second).as_bytes());

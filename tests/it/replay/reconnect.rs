@@ -1,8 +1,8 @@
-//! A subscriber that dies again and again, at any byte, and comes back with its last id.
+//! A subscriber that disconnects at any byte and resumes with its last id.
 //!
-//! Publishers write in parallel, by NDJSON streams, arrays and single requests. What the server answered them is the log
-//! that three readers (of everything, of topics, of patterns) are checked against: nothing lost, nothing twice, in order,
-//! and no gap, for the history holds it all.
+//! Publishers write in parallel, with NDJSON uploads, arrays and single events. Their responses are the log that three
+//! readers (of everything, of topics, of patterns) are checked against: nothing lost, nothing duplicated, in order and
+//! without a gap, since the history holds everything.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
@@ -20,11 +20,11 @@ const TOPICS: u64 = 20;
 const PUBLISHERS: u64 = 5;
 const DEATHS: usize = 200;
 
-/// What is published last, to a topic that everybody reads.
+/// The last event, on a topic of every reader.
 const END: &str = "the end";
 const TOPIC_OF_THE_END: &str = "a:0";
 
-/// What was published with one request, and which ids the server answered.
+/// The events of one request, and the range of their ids.
 struct Batch {
     /// Topics and payloads.
     events: Vec<(String, String)>,
@@ -40,7 +40,7 @@ fn topic(number: u64) -> String {
     }
 }
 
-/// How far everybody has got, so that publishing goes on as long as dying does.
+/// The progress of publishers and readers, which keeps publishing as slow as reconnecting.
 #[derive(Default)]
 struct Progress {
     published: AtomicU64,
@@ -48,7 +48,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Waits while this is more ahead of the readers than it should.
+    /// Waits while publishing is too far ahead of the readers.
     fn keep_pace(&self) {
         let deadline = Instant::now() + PATIENCE;
         let fewest = || self.deaths.iter().map(|deaths| deaths.load(Ordering::Relaxed)).min().unwrap_or(0) as u64;
@@ -63,7 +63,7 @@ fn sequence(id: &Value) -> u64 {
     id.as_str().and_then(|id| id.split_once('-')).expect("an id").1.parse().expect("a sequence")
 }
 
-/// Publishes `count` events; each kind of request has its share.
+/// Publishes `count` events with all kinds of requests.
 fn publish(address: SocketAddr, publisher: u64, count: u64, seed: u64, progress: &Progress, log: &Mutex<Vec<Batch>>) {
     let mut random = Random::new(seed ^ (publisher + 1));
     let mut http = Http::connect(address);
@@ -95,7 +95,7 @@ fn publish(address: SocketAddr, publisher: u64, count: u64, seed: u64, progress:
         assert_eq!(body["published"], size);
         let (first, last) = if way < 6 { (&body["id"], &body["id"]) } else { (&body["first_id"], &body["last_id"]) };
         let batch = Batch { events, first: sequence(first), last: sequence(last) };
-        // Those of an array stand next to each other; between the lines of a stream others may come.
+        // The events of an array have consecutive ids. Other events may come between the lines of an upload.
         assert!(way == 7 || batch.last - batch.first + 1 == size, "{body}");
         log.lock().unwrap().push(batch);
         progress.published.fetch_add(size, Ordering::Relaxed);
@@ -103,13 +103,13 @@ fn publish(address: SocketAddr, publisher: u64, count: u64, seed: u64, progress:
     }
 }
 
-/// Reads with `query`, dies and comes back, and gives all that it received.
+/// Reads with `query`, reconnecting at any byte, and returns the received events.
 fn read(address: SocketAddr, query: &str, mut random: Random, deaths: &AtomicUsize) -> Vec<Event> {
     let mut received: Vec<Event> = Vec::new();
     let mut last_id = "earliest".to_owned();
     loop {
         let is_mortal = deaths.load(Ordering::Relaxed) < DEATHS;
-        // Often before or within the hello, otherwise anywhere; or when nothing comes for a while.
+        // Often before or within the hello, otherwise anywhere, or after a pause.
         let bytes = if random.below(4) == 0 { random.below(400) } else { random.below(40_000) };
         let mut bytes = if is_mortal { bytes as usize } else { usize::MAX };
         let life = Duration::from_micros(random.below(25_000));
@@ -155,7 +155,7 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         Ok(seed) => seed.parse().expect("a number"),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
     };
-    // Shown when the test fails.
+    // Shown if the test fails.
     eprintln!("FANLINE_TEST_SEED={seed}");
     let server = Server::start(&[
         "--shards",
@@ -215,7 +215,7 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         assert_eq!((end.data.as_str(), end.sequence()), (END, EVENTS + 1));
         let expected = log.iter().flat_map(|batch| &batch.events).filter(|(topic, _)| wants(topic)).count();
         assert_eq!(received.len(), expected, "{query:?}");
-        // Ids that rise strictly: in order, and none twice. That many of those that were to come: none lost.
+        // Strictly ascending ids: in order and without duplicates. The expected number of events: none lost.
         assert!(received.is_sorted_by(|a, b| a.sequence() < b.sequence()), "{query:?}");
         let mut next_of_batch = vec![0; log.len()];
         for event in received {
@@ -223,7 +223,7 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
             let batch = &log[number];
             assert!(wants(topic), "{query:?} got {event:?}");
             assert!((batch.first..=batch.last).contains(&event.sequence()), "{event:?}");
-            // Within its request each has the place that it was sent at.
+            // The events of a request keep their order.
             let place = batch.events.iter().position(|(_, payload)| *payload == event.data).unwrap();
             assert!(place >= next_of_batch[number], "{event:?}");
             next_of_batch[number] = place + 1;
