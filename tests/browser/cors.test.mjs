@@ -1,4 +1,4 @@
-// Pages of other origins in a real browser, which is what keeps them from reading.
+// CORS, as a real browser enforces it.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -7,14 +7,14 @@ import { after, before, test } from "node:test";
 import { launch } from "./browser.mjs";
 import { Server } from "./server.mjs";
 
-let browser, site, listed, stranger;
+let browser, site, allowed, foreign;
 
 before(async () => {
   browser = await launch();
   site = createServer((_, response) => response.setHeader("content-type", "text/html").end("<!doctype html>")).listen(0, "127.0.0.1");
   await once(site, "listening");
   const { port } = site.address();
-  [listed, stranger] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
+  [allowed, foreign] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
 });
 after(async () => {
   await browser?.close();
@@ -31,10 +31,10 @@ async function on(origin, visit) {
   }
 }
 
-test("a page of a listed origin follows a stream, publishes, and comes back with its last id", async () => {
-  let server = await Server.start(["--retry", "200ms", "--cors-origin", listed, "--cors-credentials"]);
+test("a page of an allowed origin subscribes, publishes, and resumes with its last event id", async () => {
+  let server = await Server.start(["--retry", "200ms", "--cors-origin", allowed, "--cors-credentials"]);
   try {
-    await on(listed, async (page) => {
+    await on(allowed, async (page) => {
       await page.evaluate((url) => {
         [window.seen, window.gaps] = [[], 0];
         window.source = new EventSource(`${url}/stream?topics=t`, { withCredentials: true });
@@ -42,7 +42,7 @@ test("a page of a listed origin follows a stream, publishes, and comes back with
         window.source.addEventListener("gap", () => window.gaps++);
         return new Promise((opened) => (window.source.onopen = opened));
       }, server.url);
-      // JSON to another origin is preflighted, and the answer is readable.
+      // A cross-origin JSON request is preflighted, and the page can read the response.
       const answer = await page.evaluate(async (url) => {
         const headers = { "content-type": "application/json" };
         const response = await fetch(`${url}/publish`, { method: "POST", headers, body: '{"topic":"t","data":1}' });
@@ -50,7 +50,7 @@ test("a page of a listed origin follows a stream, publishes, and comes back with
       }, server.url);
       assert.match(answer.id, /^\d+-1$/);
       await page.waitForFunction(() => window.seen.length === 1);
-      // So is the header that a client of one's own resumes with.
+      // The Last-Event-ID header is preflighted, too.
       const resumed = await page.evaluate(async (url) => {
         const response = await fetch(`${url}/stream?topics=t`, { headers: { "last-event-id": "earliest" } });
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -62,9 +62,9 @@ test("a page of a listed origin follows a stream, publishes, and comes back with
       assert.match(resumed, /"replayed":1/);
       const problem = await page.evaluate(async (url) => (await fetch(`${url}/nothing`)).json(), server.url);
       assert.equal(problem.status, 404);
-      // Another one in its place knows nothing of the old position, and says so.
+      // A new server at the same address does not have the old position, and sends a gap.
       await server.stop();
-      server = await server.again();
+      server = await server.restarted();
       await page.waitForFunction(() => window.gaps === 1);
     });
   } finally {
@@ -72,10 +72,10 @@ test("a page of a listed origin follows a stream, publishes, and comes back with
   }
 });
 
-test("a page of another origin reads nothing", async () => {
-  const server = await Server.start(["--cors-origin", listed]);
+test("a page of another origin cannot read anything", async () => {
+  const server = await Server.start(["--cors-origin", allowed]);
   try {
-    await on(stranger, async (page) => {
+    await on(foreign, async (page) => {
       const outcome = await page.evaluate((url) => new Promise((done) => {
         const source = new EventSource(`${url}/stream`);
         source.onopen = () => done("open");

@@ -1,4 +1,4 @@
-// The dashboard in a real browser, against a real server.
+// Tests the dashboard in a real browser with a real server.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -39,26 +39,26 @@ const shows = (id, expected) => page.waitForFunction(
 const points = (chart) => page.evaluate((name) => charts[name].data[1].filter((value) => value != null).length, chart);
 const pixels = (chart) => page.evaluate((name) => charts[name].plot.ctx.canvas.toDataURL(), chart);
 
-test("every chart moves", async () => {
+test("every chart updates", async () => {
   for (const name of ["cpu", "memory", "network", "deliveries", "rate", "latency"]) {
     const [count, picture] = [await points(name), await pixels(name)];
     await page.waitForFunction(([name, count]) => charts[name].data[1].filter((value) => value != null).length > count + 1, [name, count]);
     await page.waitForFunction(([name, picture]) => charts[name].plot.ctx.canvas.toDataURL() !== picture, [name, picture]);
     const label = await page.locator(`#chart-${name} [role=img]`).getAttribute("aria-label");
-    assert.match(label, /Now: .*\d/, "somebody who cannot see it is told the newest value");
+    assert.match(label, /Now: .*\d/, "the label has the newest value");
   }
   assert.match(await text("rate"), /^\d+$/);
   assert.match(await text("latency"), /ms$/);
   assert.match(await text("position"), /^\d+-\d+$/);
 });
 
-test("a topic that is not ticked is not sent", async () => {
+test("an unselected topic is not subscribed", async () => {
   await page.locator("label.chip", { hasText: "metric" }).click();
   await page.locator("#state[data-state=open]").waitFor();
   await shows("stream", /: log, alert\./);
   const count = await points("memory");
-  await server.publish("log", { type: "log", level: "info", message: "a line that is shown" });
-  await shows("log", /a line that is shown/);
+  await server.publish("log", { type: "log", level: "info", message: "a visible line" });
+  await shows("log", /a visible line/);
   await shows("rate", /^0$/);
   assert.equal(await points("memory"), count);
 
@@ -69,7 +69,7 @@ test("a topic that is not ticked is not sent", async () => {
   await shows("log", /"hello":"<b>bold<\/b>"/);
 });
 
-test("a tag leaves only what has it", async () => {
+test("the tag filter shows only metrics with that tag", async () => {
   await page.locator("#tag option[value='core: 0']").waitFor({ state: "attached" });
   await page.locator("#tag").selectOption("core: 0");
   const tags = await page.locator("#values tr td:nth-child(2)").allTextContents();
@@ -77,12 +77,12 @@ test("a tag leaves only what has it", async () => {
   await page.waitForFunction(() => charts.cpu.data[1].filter((value) => value != null).length > 1);
 });
 
-test("a server that comes back is found again, and what was missed is told", async () => {
+test("the page reconnects after a server restart and shows the gap", async () => {
   const position = await text("position");
   await server.stop();
   await page.locator("#state[data-state=lost]").waitFor();
   await shows("stream", /Connection lost at \d+-\d+\./);
-  server = await server.again();
+  server = await server.restarted();
   await page.locator("#state[data-state=open]").waitFor();
   await shows("reconnects", /^1$/);
   await shows("resumed", /last from \d+-\d+/);
@@ -92,19 +92,19 @@ test("a server that comes back is found again, and what was missed is told", asy
   await page.waitForFunction((epoch) => !document.getElementById("position").textContent.startsWith(epoch), position.split("-")[0]);
 });
 
-test("who disconnects stays so, and resumes where it was without a loss", async () => {
+test("disconnect lasts until reconnect, which resumes without loss", async () => {
   const button = page.getByRole("button", { name: "Disconnect" });
   await button.focus();
   await page.keyboard.press("Enter");
   await page.locator("#state[data-state=closed]").waitFor();
-  await server.publish("alert", { type: "alert", level: "warning", message: "while you were away" });
+  await server.publish("alert", { type: "alert", level: "warning", message: "published while disconnected" });
   await page.keyboard.press("Enter");
   await page.locator("#state[data-state=open]").waitFor();
-  await shows("alerts", /while you were away/);
+  await shows("alerts", /published while disconnected/);
   assert.equal(await text("missed"), "0");
 });
 
-test("the theme is the system's until one is chosen, and a chosen one is kept", async () => {
+test("the theme follows the system until one is chosen, which persists", async () => {
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   await page.emulateMedia({ colorScheme: "light" });
   const light = await paper();
@@ -117,14 +117,14 @@ test("the theme is the system's until one is chosen, and a chosen one is kept", 
   assert.equal(await paper(), light);
 });
 
-test("a phone shows all of it without scrolling sideways", async () => {
+test("the page fits a phone without horizontal scrolling", async () => {
   await page.setViewportSize({ width: 360, height: 740 });
   await page.waitForFunction(() => charts.cpu.plot.width < 340);
   const { scrollWidth, clientWidth } = await page.evaluate(() => (({ scrollWidth, clientWidth }) => ({ scrollWidth, clientWidth }))(document.documentElement));
   assert.ok(scrollWidth <= clientWidth, `${scrollWidth} of ${clientWidth}`);
 });
 
-test("every control has a name and is reached by keyboard", async () => {
+test("every control has an accessible name and is reachable by keyboard", async () => {
   const names = [];
   for (let press = 0; press < 30; press++) {
     await page.keyboard.press("Tab");
@@ -136,7 +136,7 @@ test("every control has a name and is reached by keyboard", async () => {
   assert.deepEqual(nameless, []);
 });
 
-test("a server with keys is shown to who opens the page with one, and says to others what is missing", async () => {
+test("a server with keys accepts a page with a key and explains the refusal without one", async () => {
   const made = spawnSync(program, ["key", "wall", "--subscribe", "**"], { encoding: "utf8" });
   assert.equal(made.status, 0, made.stderr);
   const directory = mkdtempSync(join(tmpdir(), "fanline-demo-"));

@@ -1,4 +1,4 @@
-// Pictures of the dashboard, desktop and phone, light and dark, into the directory that is named.
+// Takes screenshots of the dashboard, desktop and phone, light and dark. The argument is the output directory.
 import { mkdir } from "node:fs/promises";
 
 import { launch } from "./browser.mjs";
@@ -21,7 +21,7 @@ const points = (count) => Promise.all(pages.map(([, page]) =>
   page.waitForFunction((count) => charts.cpu.data[1].filter((value) => value != null).length > count, count, { timeout: 60_000 })));
 await points(20);
 await server.stop();
-server = await server.again();
+server = await server.restarted();
 await Promise.all(pages.map(([, page]) => page.waitForFunction(() => document.getElementById("reconnects").textContent === "1")));
 await server.publish("alert", { type: "alert", level: "warning", message: "disk usage is 92 %, over 90 %", timestamp: new Date(), tags: { mount: "/data" } });
 await points(40);

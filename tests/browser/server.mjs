@@ -1,4 +1,4 @@
-// A running `fanline serve`, for tests in JavaScript. FANLINE names the program.
+// A running `fanline serve` for tests in JavaScript. The environment variable FANLINE is the path of the program.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
@@ -23,7 +23,7 @@ export class Server {
       }
     }
     if (!server.url) throw new Error(`the server did not start:\n${log.join("\n")}`);
-    // A pipe that nobody reads would stop the server.
+    // An unread pipe fills up and blocks the server.
     child.stderr.resume();
     return server;
   }
@@ -34,8 +34,8 @@ export class Server {
     await ended;
   }
 
-  /** Starts another one where this one was. */
-  again() {
+  /** Starts a new server at the same address. */
+  restarted() {
     return Server.start(this.args, new URL(this.url).host);
   }
 

@@ -1,14 +1,14 @@
-// A TCP proxy that can cut every connection, so that a client has to come back to a server that has gone on.
+// A TCP proxy that can close every connection, to force clients to reconnect while the server keeps running.
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 export class Proxy {
   sockets = new Set();
   isDown = false;
-  /** Connections that were served. */
-  served = 0;
-  /** What the server has sent since `heard` was last emptied. */
-  heard = "";
+  /** Number of accepted connections. */
+  connections = 0;
+  /** Bytes from the server since this was last cleared. */
+  received = "";
 
   static async before(url) {
     const proxy = new Proxy();
@@ -16,13 +16,13 @@ export class Proxy {
     proxy.server = createServer((client) => {
       client.on("error", () => {});
       if (proxy.isDown) return client.destroy();
-      proxy.served++;
+      proxy.connections++;
       const server = connect(Number(port), hostname);
       for (const socket of [client, server]) {
         proxy.sockets.add(socket);
         socket.on("close", () => proxy.sockets.delete(socket)).on("error", () => {});
       }
-      server.on("data", (bytes) => (proxy.heard += bytes));
+      server.on("data", (bytes) => (proxy.received += bytes));
       client.on("close", () => server.destroy());
       server.on("close", () => client.destroy());
       client.pipe(server).pipe(client);

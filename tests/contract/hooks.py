@@ -1,4 +1,4 @@
-"""What schemathesis is told: how lines of JSON are written, and when a stream has been seen enough of."""
+"""Schemathesis hooks: serializes NDJSON, filters invalid cases, and ends streams."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import urllib.request
 import schemathesis
 
 URL = os.environ["FANLINE_URL"]
-# Clients that stay. Not told by their name: schemathesis tries what it finds in answers.
+# Clients that stay connected. Identified by id, because schemathesis reuses names from responses.
 RESIDENTS = os.environ["RESIDENTS"].split(",")
 
 
@@ -20,7 +20,7 @@ def ndjson(ctx, value):
 
 def strings(value):
     if isinstance(value, str):
-        # A list in a query.
+        # A list parameter.
         yield from value.split(",")
     elif isinstance(value, dict):
         for part in value.values():
@@ -32,7 +32,7 @@ def strings(value):
 
 @schemathesis.hook
 def filter_case(ctx, case):
-    """Names have at most 255 bytes. JSON Schema counts characters, and cannot say so. And this server is alone."""
+    """Skips names of more than 255 bytes, since JSON Schema counts characters, and cluster queries, since there is one server."""
     if isinstance(case.query, dict) and case.query.get("scope") == "cluster":
         return False
     parts = [case.query, case.path_parameters, case.body]
@@ -40,7 +40,7 @@ def filter_case(ctx, case):
 
 
 def end_streams():
-    """A stream has no end of its own, so every one but the residents' is ended as an operator would end it."""
+    """Disconnects all streams but the residents', because a stream never ends by itself."""
     tick = threading.Event()
     while not tick.wait(0.02):
         try:
@@ -51,7 +51,7 @@ def end_streams():
                     end = urllib.request.Request(f"{URL}/clients/{client['client_id']}", method="DELETE")
                     urllib.request.urlopen(end).close()
         except OSError:
-            # It ended by itself meanwhile.
+            # The client has already disconnected.
             pass
 
 

@@ -1,5 +1,5 @@
-"""Starts a server with clients and events, validates its /openapi.json, and has schemathesis look for what the document
-does not say. FANLINE names the program."""
+"""Starts a server with clients and events, validates its /openapi.json, and runs schemathesis to find responses that the
+document does not describe. The environment variable FANLINE is the path of the program."""
 
 import json
 import os
@@ -11,13 +11,13 @@ import urllib.request
 
 here = pathlib.Path(__file__).parent
 command = [os.environ["FANLINE"], "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--demo"]
-# How many topics and patterns one may ask for is no schema: it depends on the settings, and is counted over two parameters.
+# The limits of topics and patterns are not in the schema: they depend on settings, and span two parameters.
 command += ["--max-topics", "1000", "--max-patterns", "1000", "--max-wildcards", "128"]
 server = subprocess.Popen(command, env={}, stderr=subprocess.PIPE, text=True)
 try:
     url = next(found[1] for line in server.stderr if (found := re.search(r'listening on (http://[^" ]+)', line)))
     log = open(pathlib.Path(sys.prefix) / "fanline.log", "w")
-    # A pipe that nobody reads would stop the server.
+    # An unread pipe fills up and blocks the server.
     copy = subprocess.Popen(["cat"], stdin=server.stderr, stdout=log)
     residents = [urllib.request.urlopen(f"{url}/stream?client_name=resident&tags=a,b&topics=t{n},metric") for n in range(3)]
     ids = []
