@@ -35,21 +35,21 @@ pub struct Cli {
 enum Command {
     /// Runs the server
     Serve(ServeArgs),
-    /// Publishes one event, or each line of standard input as an event, and prints the ids
+    /// Publishes one event, or each line of standard input, and prints the event ids
     Publish(publish::PublishArgs),
-    /// Follows a stream: reconnects with the last id, and says when events were missed
+    /// Prints the events of a stream, reconnects with the last event id, and reports gaps
     Tail(tail::TailArgs),
-    /// Makes an API key: prints its table for the settings file, and the key itself on standard error
+    /// Creates an API key: prints its table for the settings file, and the key itself on standard error
     Key(key::KeyArgs),
-    /// Makes a token (JWT) that a server with the same secret, or the public key, accepts
+    /// Creates a token (JWT) for servers with the same secret or the matching public key
     Token(token::TokenArgs),
-    /// Measures a server: subscribers, a publish rate, latencies, and whether every stream was whole
+    /// Measures a server under load: publish rate, latencies, and whether every stream was complete
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArgs>),
 }
 
 impl Cli {
-    /// Runs the command to its end. The exit code is 0, 1 for what was refused or failed, or 2 for a wrong command line.
+    /// Runs the command. The exit code is 0 on success, 1 on failure, and 2 for an invalid command line or setting.
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Serve(args) => serve::run(&args),
@@ -63,14 +63,14 @@ impl Cli {
     }
 }
 
-/// A client has one connection and little to compute: the calling thread is all the runtime that it needs.
+/// Runs a client command on the calling thread: it has one connection and little to compute.
 fn client_exit_code<E: std::error::Error>(
     command: impl Future<Output = Result<(), E>>,
     code: impl FnOnce(&E) -> u8,
 ) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("the runtime does not start: {error}"), 1),
+        Err(error) => return complain(&format!("cannot start the runtime: {error}"), 1),
     };
     match runtime.block_on(command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,13 +78,13 @@ fn client_exit_code<E: std::error::Error>(
     }
 }
 
-/// A command that asks no server.
+/// Reports the outcome of a command without a server.
 fn local_exit_code<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
     outcome.map_or_else(|error| complain(&error.to_string(), 1), |()| ExitCode::SUCCESS)
 }
 
 fn complain(message: &str, code: u8) -> ExitCode {
-    // Whoever closed standard error does not want to know.
+    // Standard error may be closed.
     let _ = writeln!(io::stderr(), "fanline: {message}");
     ExitCode::from(code)
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_has_no_contradiction_that_clap_can_find() {
+    fn clap_finds_no_contradiction_in_the_command_line() {
         Cli::command().debug_assert();
     }
 }

@@ -1,4 +1,4 @@
-//! The settings of `fanline serve`: flags override the environment, which overrides a TOML file, which overrides defaults.
+//! The settings of `fanline serve`: flags override the environment, that overrides a TOML file, and that the defaults.
 //!
 //! A setting is one declaration in [`catalog`](self::catalog):
 //!
@@ -7,11 +7,11 @@
 //!     .help("Topics and patterns in one subscription"),
 //! ```
 //!
-//! Its name gives the flag `--max-topics`, the variable `FANLINE_MAX_TOPICS` and the key `max_topics`; its kind parses,
-//! bounds and writes the value; its place in [`Settings`] is a field of one of the library's options, whose default is the
-//! default of the setting. The parsers of all sources, `--help`, `--check`, the errors with their "did you mean", the
-//! reload on SIGHUP and the table in `docs/settings.md` use this declaration only. To add a setting, declare it; if the
-//! library has no field for it yet, add that with its default.
+//! Its name gives the flag `--max-topics`, the variable `FANLINE_MAX_TOPICS` and the key `max_topics`. Its kind parses,
+//! bounds and writes the value. Its place in [`Settings`] is a field of one of the library's options, and the default
+//! there is the default of the setting. All else is derived: the parsers of all sources, `--help`, `--check`, "did you
+//! mean" in errors, the warning of SIGHUP, and the table in `docs/settings.md`. To add a setting, declare it; if the
+//! library has no field for it yet, add the field with its default.
 //!
 //! Whatever the source, a value is text until its kind parses it: all sources share one parser and one form of error.
 //!

@@ -1,18 +1,18 @@
 //! The built-in publishers: the machine's metrics, alerts over them, the server's log lines, standard input.
 //!
-//! They see the hub as any publisher does, through its public face. None of them runs on a thread that serves
-//! connections: sampling is blocking work, standard input has a thread of its own.
+//! They use the hub's public API, like any other publisher, and never run on a thread that serves connections: sampling
+//! blocks, and standard input has its own thread.
 //!
 //! | file | noun |
 //! |---|---|
 //! | `demo` | the loop of `--demo`: sample, publish, sleep |
 //! | `machine`, `activity` | a sample of the machine, and of this server |
 //! | `metric`, `alert`, `log` | the events of the topics `metric`, `alert` and `log` |
-//! | `log_line` | what is kept of a log line |
+//! | `log_line` | the retained part of a log line |
 //! | `stdin`, `feed`, `lines` | standard input: its thread, its events, its lines |
 //! | `attempt` | a publication that may fail, and outages |
-//! | `status` | what `/health` says of the producers |
-//! | `shutdown` | when to stop |
+//! | `status` | the state of a producer for `/health` |
+//! | `shutdown` | the signal to stop |
 //! | `timestamp` | RFC 3339 |
 
 mod activity;

@@ -21,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const LAST_SECOND: u64 = 1 << 40;
 
 /// What a token must satisfy besides its signature and its expiry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRules {
     /// One of these must be in the claim `aud`. If empty, a token must not have an audience.
     pub audience: Vec<String>,
@@ -29,6 +29,12 @@ pub struct TokenRules {
     pub issuer: Vec<String>,
     /// The tolerated clock difference: tokens are valid this long before `nbf` and after `exp`.
     pub leeway: Duration,
+}
+
+impl Default for TokenRules {
+    fn default() -> Self {
+        Self { audience: Vec::new(), issuer: Vec::new(), leeway: Duration::from_secs(10) }
+    }
 }
 
 /// An [`Authorize`] for JSON Web Tokens.

@@ -1,4 +1,4 @@
-//! Values of flags that are secrets: an error does not show them.
+//! Secret values of flags, which errors must not show.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
 
-/// Has `parse` read the value. Where that fails, the error says why, and not what the value was, as clap's own would.
+/// A value parser whose errors give the reason without the value, unlike those of clap.
 #[derive(Clone)]
 pub struct Hidden<F>(pub F);
 
@@ -22,7 +22,7 @@ where
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
         let parsed = match value.to_str() {
             Some(text) => (self.0)(text).map_err(|error| error.to_string()),
-            None => Err("it is not valid UTF-8".to_owned()),
+            None => Err("not valid UTF-8".to_owned()),
         };
         parsed.map_err(|reason| {
             let flag = arg.map(ToString::to_string).unwrap_or_default();

@@ -61,8 +61,8 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
     let (demo_status, stdin_status) = (Status::default(), Status::default());
     let rules = Rules::read(&settings.access).map_err(io::Error::other)?;
     let access = rules.access.clone();
-    let server = server(&settings, hub.clone(), backbone, access, &demo_status, &stdin_status)?;
-    // Signals are handled before the server is announced: from then on it also drains.
+    let server = server(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status)?;
+    // A signal that arrives after the announcement starts a drain.
     let interrupted = signal::interrupted();
     let reload = Reload::new(args.clone(), settings.clone(), rules, server.access())?;
     announce(&settings, &server)?;
@@ -119,7 +119,7 @@ async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
 fn server(
     settings: &Settings,
     hub: Hub,
-    backbone: Option<Backbone>,
+    backbone: Option<&Backbone>,
     access: Access,
     demo: &Status,
     stdin: &Status,
@@ -137,7 +137,7 @@ fn server(
         builder = builder.shards(shards);
     }
     if let Some(backbone) = backbone {
-        builder = builder.backbone(backbone);
+        builder = builder.backbone(backbone.clone());
     }
     if settings.stdin {
         // The end of an input is not a failure.

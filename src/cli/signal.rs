@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, for commands that end in order.
+//! SIGINT and SIGTERM, for commands that shut down gracefully.
 
 use std::future::Future;
 use std::io;
@@ -8,19 +8,18 @@ use std::thread;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// The exit code of a command that a second signal ended: what a shell reports for SIGINT.
+/// The exit code after a second signal: the one that shells report for SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Listens for signals from now on: the answer completes at the first SIGINT or SIGTERM, a second one ends the process at
-/// once.
+/// Handles SIGINT and SIGTERM from now on. The future completes at the first signal; a second one ends the process.
 ///
-/// The signals are awaited on a thread of their own, so that the second one also ends a command whose only other thread
-/// is blocked in a write to a full pipe.
+/// A separate thread waits for the signals, because the second one must also end a command whose only other thread is
+/// blocked in a write to a full pipe.
 pub fn interrupted() -> impl Future<Output = ()> + Send {
     let (listening, listens) = mpsc::channel();
     let (first, received) = oneshot::channel();
     let listener = thread::Builder::new().name("signals".into()).spawn(move || listen(listening, first));
-    // An error, like the end of the thread later, means that the signals keep their default action: to end the process.
+    // If the thread fails, the signals keep their default action, which ends the process.
     let is_listening = listener.is_ok() && listens.recv().is_ok();
     async move {
         if !is_listening || received.await.is_err() {

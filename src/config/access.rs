@@ -4,14 +4,13 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use fanline::auth::{ApiKey, KeySet, Patterns, ServiceOptions, TokenRules, Url};
 
 use super::kind::Invalid;
 
 /// Credentials and grants. The files that it names have not been read yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AccessSettings {
     /// Secrets that verify tokens.
     pub secrets: Vec<Secret>,
@@ -33,23 +32,6 @@ pub struct AccessSettings {
     pub authorize_url: Option<Url>,
     /// How that service is called.
     pub authorize: ServiceOptions,
-}
-
-impl Default for AccessSettings {
-    fn default() -> Self {
-        Self {
-            secrets: Vec::new(),
-            public_keys: Vec::new(),
-            jwks: None,
-            tokens: TokenRules { leeway: Duration::from_secs(10), ..TokenRules::default() },
-            keys: Vec::new(),
-            anonymous_subscribe: None,
-            anonymous_publish: None,
-            anonymous_metrics: false,
-            authorize_url: None,
-            authorize: ServiceOptions::default(),
-        }
-    }
 }
 
 impl AccessSettings {

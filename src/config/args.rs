@@ -46,7 +46,7 @@ impl clap::Args for ServeArgs {
             .value_parser(value_parser!(PathBuf))
             .help_heading("Settings")
             .help(format!(
-                "TOML file with settings; its keys are the flags below with _ instead of -\n[default: none; env: {CONFIG}]"
+                "TOML file; its keys are the flags below with _ instead of -\n[default: none; env: {CONFIG}]"
             ));
         let check = Arg::new(CHECK_FLAG)
             .long(CHECK_FLAG)

@@ -1,7 +1,7 @@
 //! Kinds of values: how a setting's text is parsed, written and described.
 //!
-//! A [`Kind`] is a value, made by a constructor for numbers, byte sizes, durations, switches, words or lists. The kinds of
-//! single settings, such as log filters and URLs, are in `values`.
+//! Functions build a [`Kind`]: for numbers, byte sizes, durations, switches, words and lists here, and for single settings,
+//! such as log filters and URLs, in `values`.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -10,13 +10,18 @@ use std::time::Duration;
 
 /// Parsing, writing and describing values of type `T`.
 pub struct Kind<T> {
-    /// What does not depend on `T`.
+    /// The part that does not depend on `T`.
     pub form: Form,
     /// Parses a text.
-    pub parse: Box<dyn Fn(&str) -> Result<T, Invalid> + Send + Sync>,
-    /// The value as the settings file has it; `None` if the file leaves the setting out.
-    pub write: Box<dyn Fn(&T) -> Option<toml::Value> + Send + Sync>,
+    pub parse: Parse<T>,
+    /// Returns the value as the settings file has it, or `None` if the file leaves the setting out.
+    pub write: Write<T>,
 }
+
+/// A parser of values.
+pub type Parse<T> = Box<dyn Fn(&str) -> Result<T, Invalid> + Send + Sync>;
+/// A writer of values.
+pub type Write<T> = Box<dyn Fn(&T) -> Option<toml::Value> + Send + Sync>;
 
 /// What `--help` and the sources need to know of a kind.
 pub struct Form {
@@ -75,10 +80,27 @@ impl<T: 'static> Kind<T> {
         }
     }
 
-    /// Masks the values in errors and in `--check`.
-    pub fn secret(mut self) -> Self {
-        self.form.is_secret = true;
-        self
+    /// A kind whose only rule is that a value is one of the allowed ones; errors repeat these, with `examples`.
+    fn bounded(
+        value_name: &str,
+        allowed: String,
+        examples: &str,
+        parse: impl Fn(&str) -> Option<T> + Send + Sync + 'static,
+        write: impl Fn(&T) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let rule = Invalid(format!("must be {allowed}{examples}"));
+        Self::new(value_name, allowed, move |text| parse(text.trim()).ok_or_else(|| rule.clone()), write)
+    }
+
+    /// A kind whose values are masked in errors and in `--check`.
+    pub fn secret(
+        value_name: &str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Result<T, Invalid> + Send + Sync + 'static,
+    ) -> Self {
+        let mut kind = Self::new(value_name, allowed, parse, |_| "********".to_owned());
+        kind.form.is_secret = true;
+        kind
     }
 
     /// Replaces the function that writes values.
@@ -99,24 +121,19 @@ where
     T: FromStr + Display + PartialOrd + Copy + TryInto<i64> + Send + Sync + 'static,
 {
     let allowed = format!("{} to {} {unit}", range.start(), range.end());
-    let rule = format!("must be {allowed}");
-    let parse = move |text: &str| {
-        text.trim().parse().ok().filter(|count| range.contains(count)).ok_or_else(|| Invalid(rule.clone()))
-    };
-    Kind::new(&unit.to_uppercase(), allowed, parse, T::to_string)
+    let parse = move |text: &str| text.parse().ok().filter(|count| range.contains(count));
+    Kind::bounded(&unit.to_uppercase(), allowed, "", parse, T::to_string)
         .written(|&count| count.try_into().ok().map(toml::Value::Integer))
 }
 
 /// A number up to `max`, or 0, which is `None`: unlimited.
 pub fn limit(max: usize, unit: &'static str) -> Kind<Option<usize>> {
     let allowed = format!("0 (unlimited) to {max} {unit}");
-    let rule = format!("must be {allowed}");
-    let parse = move |text: &str| match text.trim().parse() {
-        Ok(0) => Ok(None),
-        Ok(limit) if limit <= max => Ok(Some(limit)),
-        _ => Err(Invalid(rule.clone())),
+    let parse = move |text: &str| match text.parse().ok()? {
+        0 => Some(None),
+        limit => (limit <= max).then_some(Some(limit)),
     };
-    Kind::new(&unit.to_uppercase(), allowed, parse, |_| String::new())
+    Kind::bounded(&unit.to_uppercase(), allowed, "", parse, |_| String::new())
         .written(|limit| i64::try_from(limit.unwrap_or(0)).ok().map(toml::Value::Integer))
 }
 
@@ -128,7 +145,7 @@ pub fn auto<T: 'static>(count: Kind<T>) -> Kind<Option<T>> {
         "auto" => Ok(None),
         text => parse(text).map(Some).map_err(|Invalid(rule)| Invalid(format!("{rule}, or auto"))),
     };
-    let write = move |count: &Option<T>| count.as_ref().map_or_else(|| Some("auto".into()), |count| write(count));
+    let write = move |count: &Option<T>| count.as_ref().map_or_else(|| Some("auto".into()), &write);
     Kind { form, parse: Box::new(parse), write: Box::new(write) }
 }
 
@@ -171,13 +188,12 @@ pub fn switch() -> Kind<bool> {
 /// One of a few words.
 pub fn choice<T: Copy + PartialEq + Sync>(value_name: &str, words: &'static [(&'static str, T)]) -> Kind<T> {
     let allowed = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
-    let rule = format!("must be {allowed}");
-    let parse = move |text: &str| {
-        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
-        found.map(|(_, value)| *value).ok_or_else(|| Invalid(rule.clone()))
+    let parse = |text: &str| {
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        found.map(|(_, value)| *value)
     };
     let word = |value: &T| words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| *word).to_owned();
-    Kind::new(value_name, allowed, parse, word)
+    Kind::bounded(value_name, allowed, "", parse, word)
 }
 
 /// 1024 bytes.
@@ -195,11 +211,9 @@ const UNITS: [(&str, usize); 4] = [("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("K
 /// A number of bytes within a range, such as `64KiB`.
 pub fn size(range: RangeInclusive<usize>) -> Kind<usize> {
     let allowed = format!("{} to {}", display_size(*range.start()), display_size(*range.end()));
-    let rule = format!("must be {allowed}, in bytes or with a unit: 65536, 64KiB, 1MiB, 2GiB");
-    let parse = move |text: &str| {
-        parse_size(text.trim()).filter(|bytes| range.contains(bytes)).ok_or_else(|| Invalid(rule.clone()))
-    };
-    Kind::new("BYTES", allowed, parse, |&bytes| display_size(bytes))
+    let examples = ", in bytes or with a unit: 65536, 64KiB, 1MiB, 2GiB";
+    let parse = move |text: &str| parse_size(text).filter(|bytes| range.contains(bytes));
+    Kind::bounded("BYTES", allowed, examples, parse, |&bytes| display_size(bytes))
 }
 
 fn parse_size(text: &str) -> Option<usize> {
@@ -225,12 +239,8 @@ pub fn display_size(bytes: usize) -> String {
 pub fn span(range: RangeInclusive<Duration>) -> Kind<Duration> {
     let display = |span: &Duration| humantime::format_duration(*span).to_string();
     let allowed = format!("{} to {}", display(range.start()), display(range.end()));
-    let rule = format!("must be {allowed}, with a unit: 500ms, 30s, 5m, 1h");
-    let parse = move |text: &str| {
-        let span = humantime::parse_duration(text.trim()).ok().filter(|span| range.contains(span));
-        span.ok_or_else(|| Invalid(rule.clone()))
-    };
-    Kind::new("TIME", allowed, parse, display)
+    let parse = move |text: &str| humantime::parse_duration(text).ok().filter(|span| range.contains(span));
+    Kind::bounded("TIME", allowed, ", with a unit: 500ms, 30s, 5m, 1h", parse, display)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ struct Line {
 }
 
 impl Report {
-    /// Writes `settings`, whose values are from `sources`. Secrets are masked here, the only place that shows values.
+    /// Writes `settings`, whose values are from `sources`.
     pub fn new(settings: &Settings, sources: &Sources) -> Self {
         let mut values = settings.clone();
         let mut lines = Vec::new();
@@ -27,7 +27,7 @@ impl Report {
         for setting in catalog::settings().iter().filter(|setting| !["host", "port"].contains(&setting.name)) {
             let name = setting.name;
             let assignment = match setting.write(&mut values) {
-                Some(_) if setting.form.is_secret => format!("# {name} = \"********\""),
+                Some(mask) if setting.form.is_secret => format!("# {name} = {mask}"),
                 Some(value) => format!("{name} = {value}"),
                 None => format!("# {name} is not set"),
             };

@@ -7,7 +7,7 @@ use super::kind::{Invalid, display_size};
 use super::settings::{Settings, StdinFormat};
 use super::source::Sources;
 
-/// Combines settings that share a value. `host` and `port` change the first address unless it is from a stronger source.
+/// Combines settings that share a value. `host` and `port` change the first address, unless its source is stronger.
 pub fn combine(settings: &mut Settings, sources: &Sources) {
     let overrides = |name| sources.of(name).strength() >= sources.of("listen").strength();
     settings.host = settings.host.filter(|_| overrides("host"));
@@ -27,47 +27,44 @@ pub fn combine(settings: &mut Settings, sources: &Sources) {
 
 /// Returns the contradictions between settings.
 pub fn check(settings: &Settings, sources: &Sources) -> Vec<Problem> {
-    let access = &settings.access;
-    let names_claims = !access.tokens.audience.is_empty() || !access.tokens.issuer.is_empty();
-    let rules = [
-        (
-            settings.cors_credentials && !matches!(settings.http.origins, Origins::Listed { .. }),
+    let mut problems: Vec<_> = check_stdin(settings, sources).into_iter().collect();
+    let mut conflict = |rule: String| problems.push(Problem::Conflict(rule));
+    let Settings { http, access, .. } = settings;
+    if settings.cors_credentials && !matches!(http.origins, Origins::Listed { .. }) {
+        conflict(
             "cors_credentials = true needs origins by name, as in --cors-origin https://example.com: \
-             browsers send no cookies to servers that accept any origin",
-        ),
-        (
-            names_claims && !access.has_tokens(),
-            "jwt_audience and jwt_issuer restrict tokens, but no setting verifies tokens: \
-             add jwt_secret, jwt_public_key or jwks, or remove them",
-        ),
-    ];
-    let broken = rules.into_iter().filter(|(is_broken, _)| *is_broken);
-    let mut problems: Vec<_> = broken.map(|(_, rule)| Problem::Conflict(rule.to_owned())).collect();
-    problems.extend(check_sizes(settings).map(Problem::Conflict));
-    problems.extend(check_stdin(settings, sources));
-    problems
-}
-
-/// The limits of a body and of a line have room for the largest event.
-fn check_sizes(settings: &Settings) -> impl Iterator<Item = String> {
-    let http = &settings.http;
+             browsers send no cookies to servers that accept any origin"
+                .to_owned(),
+        );
+    }
     let event = http.max_event_bytes;
-    let limits =
-        [("max_body_bytes", "body", Some(http.max_body_bytes)), ("max_line_bytes", "line", http.max_line_bytes)];
-    limits.into_iter().filter_map(move |(name, noun, limit)| {
-        let limit = display_size(limit.filter(|&limit| limit < event)?);
-        let event = display_size(event);
-        Some(format!(
-            "{name} = {limit} is less than max_event_bytes = {event}: a {noun} must have room for the largest event"
-        ))
-    })
+    for (name, noun, limit) in
+        [("max_body_bytes", "body", Some(http.max_body_bytes)), ("max_line_bytes", "line", http.max_line_bytes)]
+    {
+        if let Some(limit) = limit.filter(|&limit| limit < event).map(display_size) {
+            let event = display_size(event);
+            conflict(format!(
+                "{name} = {limit} is less than max_event_bytes = {event}: a {noun} must have room for the largest event"
+            ));
+        }
+    }
+    let restricts_tokens = !access.tokens.audience.is_empty() || !access.tokens.issuer.is_empty();
+    if restricts_tokens && !access.has_tokens() {
+        conflict(
+            "jwt_audience and jwt_issuer restrict tokens, but no setting verifies tokens: \
+             add jwt_secret, jwt_public_key or jwks, or remove them"
+                .to_owned(),
+        );
+    }
+    problems
 }
 
 /// Lines need a topic, and NDJSON names its own. `stdin_format` without `stdin` is harmless.
 fn check_stdin(settings: &Settings, sources: &Sources) -> Option<Problem> {
     let rule = match (settings.stdin, settings.stdin_format, &settings.topic) {
         (true, StdinFormat::Lines, None) => {
-            let rule = "stdin needs a topic for its lines: add --topic log, or --stdin-format ndjson for lines that name theirs";
+            let rule = "stdin needs a topic for its lines: \
+                        add --topic log, or --stdin-format ndjson for lines that name their own";
             return Some(Problem::Conflict(rule.to_owned()));
         }
         (true, StdinFormat::Ndjson, Some(_)) => {

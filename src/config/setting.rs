@@ -17,10 +17,15 @@ pub struct Setting {
     pub is_reloadable: bool,
     /// The form of its values.
     pub form: Form,
-    set: Box<dyn Fn(&mut Settings, &str) -> Result<(), Invalid> + Send + Sync>,
-    write: Box<dyn Fn(&mut Settings) -> Option<toml::Value> + Send + Sync>,
-    differs: Box<dyn Fn(&mut Settings, &mut Settings) -> bool + Send + Sync>,
+    set: Set,
+    write: Write,
+    differs: Differs,
 }
+
+// One accessor with `&mut` finds the field in `Settings`, also where it is only read.
+type Set = Box<dyn Fn(&mut Settings, &str) -> Result<(), Invalid> + Send + Sync>;
+type Write = Box<dyn Fn(&mut Settings) -> Option<toml::Value> + Send + Sync>;
+type Differs = Box<dyn Fn(&mut Settings, &mut Settings) -> bool + Send + Sync>;
 
 /// Declares the setting `name`, whose values are of `kind` and are stored in `place`. Its default is the value there in
 /// [`Settings::default`].
@@ -54,40 +59,40 @@ impl Setting {
         Self { conventional: Some(variable), ..self }
     }
 
-    /// The setting under `heading`. Those of access are reloadable.
+    /// Sets the heading.
     pub fn under(self, heading: &'static str) -> Self {
         Self { heading, ..self }
     }
 
-    /// Lets SIGHUP apply changes.
+    /// Declares that SIGHUP applies changes.
     pub fn reloadable(self) -> Self {
         Self { is_reloadable: true, ..self }
     }
 
-    /// The variable of this setting.
+    /// Returns the setting's variable.
     pub fn variable(&self) -> String {
         format!("FANLINE_{}", self.name.to_uppercase())
     }
 
-    /// Stores the value that `text` stands for.
+    /// Parses `text` and stores the value.
     ///
     /// # Errors
-    /// When `text` is not a value of this setting. The settings stay as they are.
+    /// When `text` is not a value of this setting. Nothing is stored then.
     pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), Invalid> {
         (self.set)(settings, text)
     }
 
-    /// The value as the settings file has it; `None` if the file leaves the setting out. (`settings` is not changed.)
+    /// Returns the value as the settings file has it, or `None` if the file leaves the setting out.
     pub fn write(&self, settings: &mut Settings) -> Option<toml::Value> {
         (self.write)(settings)
     }
 
-    /// Whether two settings have different values here. (Neither is changed.)
+    /// Returns whether the values in `one` and `other` differ.
     pub fn differs(&self, one: &mut Settings, other: &mut Settings) -> bool {
         (self.differs)(one, other)
     }
 
-    /// The default, for `--help` and the documentation.
+    /// Returns the default, for `--help` and the documentation.
     pub fn default(&self) -> String {
         match self.write(&mut Settings::default()) {
             None => "none".to_owned(),
@@ -99,7 +104,7 @@ impl Setting {
         }
     }
 
-    /// The flag, for clap. Its value stays text until all sources are merged.
+    /// Returns the flag for clap. Its value stays text until all sources are merged.
     pub fn arg(&self) -> clap::Arg {
         let arg = clap::Arg::new(self.name)
             .long(self.name.replace('_', "-"))
@@ -114,7 +119,7 @@ impl Setting {
         }
     }
 
-    /// Allowed values, default and variables.
+    /// Returns the allowed values, the default and the variables.
     fn facts(&self) -> Vec<String> {
         let conventional = self.conventional.map(|name| format!(" or {name}")).unwrap_or_default();
         let mut facts = vec![format!("default: {}", self.default()), format!("env: {}{conventional}", self.variable())];

@@ -11,8 +11,8 @@ use fanline::topic::Topic;
 use super::access::AccessSettings;
 use crate::producer::stdin::Format;
 
-/// What the server runs with. The catalog has the purpose of each setting. A default is that of the library's options;
-/// [`Settings::default`] adds those of the program alone.
+/// The settings in effect. The catalog has the purpose of each. Defaults are those of the library's options;
+/// [`Settings::default`] adds those of the program itself.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Addresses to listen on, at least one.

@@ -112,7 +112,7 @@ pub fn patterns() -> Kind<Patterns> {
 /// Secrets of tokens.
 pub fn secrets() -> Kind<Vec<Secret>> {
     let allowed = "at least 32 bytes without commas, or @ and the path of a file";
-    list(Kind::new("SECRET", allowed, |text| text.parse(), |_| String::new())).secret()
+    list(Kind::secret("SECRET", allowed, str::parse))
 }
 
 /// Paths of files.
@@ -131,14 +131,12 @@ pub fn claims() -> Kind<Vec<String>> {
 
 /// The URL of an HTTP service. Its query may hold a secret.
 pub fn service_url() -> Kind<Url> {
-    let parse = |text: &str| text.trim().parse().map_err(Invalid::because);
-    Kind::new("URL", "http:// or https://", parse, Url::to_string).secret()
+    Kind::secret("URL", "http:// or https://", |text| text.trim().parse().map_err(Invalid::because))
 }
 
 /// The file or URL of a key set. The URL's query may hold a secret.
 pub fn key_set_place() -> Kind<KeySetPlace> {
-    let allowed = "the path of a file, http:// or https://";
-    Kind::new("FILE_OR_URL", allowed, |text| text.parse(), |_| String::new()).secret()
+    Kind::secret("FILE_OR_URL", "the path of a file, http:// or https://", str::parse)
 }
 
 /// The URL of Redis. It may hold a password.
@@ -160,7 +158,7 @@ pub fn redis_url() -> Kind<String> {
             false => Err(Invalid(format!("must begin with one of {}", schemes.join(", ")))),
         }
     };
-    Kind::new("URL", allowed, parse, String::clone).secret()
+    Kind::secret("URL", allowed, parse)
 }
 
 /// A name without spaces and braces.
