@@ -164,9 +164,9 @@ impl Routes {
 
     fn refuse(&self, problem: Problem, method: &Method, path: &str, remote: SocketAddr) -> Reply {
         tracing::debug!(%remote, %method, path, ?problem, "refused");
-        self.shard.metrics.refused(problem.status().as_u16(), problem.reason());
+        self.shard.metrics.refusals.add((problem.status().as_u16(), problem.reason()));
         if path == "/publish" || path.starts_with("/publish/") {
-            self.shard.metrics.publishing_failed(problem.reason());
+            self.shard.metrics.publish_errors.add(problem.reason());
         }
         Reply::Ordinary(problem.into_response())
     }

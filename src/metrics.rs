@@ -1,7 +1,7 @@
 //! What the server counts.
 //!
-//! Each shard counts for itself, in memory that no other thread writes, and whoever reads adds the shards up: a count on
-//! the way of a delivery costs a plain load and a plain store.
+//! Each shard has counts that no other thread writes, and a reader adds the shards up. A count on the way of a delivery costs
+//! a plain load and a plain store.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ impl Count {
     }
 
     /// For a number that several threads change.
-    fn add_shared(&self, more: u64) {
+    pub(crate) fn add_shared(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
@@ -42,14 +42,13 @@ impl Count {
     }
 }
 
-/// What one shard counts; padded, so that shards do not share cache lines.
+/// The counts of one shard, padded so that shards share no cache lines.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct ShardCounts {
-    /// Open connections, also those that are not yet accepted by the shard.
-    connections: Count,
-    /// Connections that have become streams.
-    streams: Count,
+    /// Open connections, including those on their way to the shard.
+    pub(crate) connections: Count,
+    pub(crate) streams: Count,
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
     /// By [`GapReason`].
@@ -58,30 +57,46 @@ pub(crate) struct ShardCounts {
     pub(crate) ended: Box<[Count]>,
     /// From the publication of an event to the write that takes it, for one event a second.
     pub(crate) socket_latency: Latencies,
-    /// From the moment at which the events of a request are known to their positions.
+    /// From reading the events of a request to their positions.
     pub(crate) publish_latency: Latencies,
 }
 
-/// Why a connection may end before any handler answers. The last three are limits: those who found no place where they
-/// could have been told so.
-const REJECTIONS: [&str; 6] =
-    ["head_timeout", "head_too_large", "malformed", "connections", "connections_per_address", "connect_rate"];
+/// Counts by a label of few values, for what is rare.
+pub(crate) struct Tally<L>(Mutex<BTreeMap<L, u64>>);
 
-impl ShardCounts {
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.get()
+impl<L: Copy + Ord> Tally<L> {
+    /// A tally that has these labels from the start: the rate of a counter is right from its first increase on.
+    fn with(labels: impl IntoIterator<Item = L>) -> Self {
+        Self(Mutex::new(labels.into_iter().map(|label| (label, 0)).collect()))
+    }
+
+    pub(crate) fn add(&self, label: L) {
+        *lock(&self.0).entry(label).or_default() += 1;
+    }
+
+    pub(crate) fn read(&self) -> Vec<(L, u64)> {
+        lock(&self.0).iter().map(|(&label, &count)| (label, count)).collect()
     }
 }
 
-/// What all shards and the listeners count.
+/// Why a connection may end before a handler answers. The last three are limits, where no answer could be sent.
+const REJECTIONS: [&str; 6] =
+    ["head_timeout", "head_too_large", "malformed", "connections", "connections_per_address", "connect_rate"];
+
+/// The counts of all shards and of the listeners.
 pub(crate) struct Metrics {
     shards: Box<[ShardCounts]>,
-    accepted: Count,
-    accept_pauses: Count,
-    is_accepting_paused: AtomicBool,
-    refusals: Mutex<BTreeMap<(u16, &'static str), u64>>,
-    rejected_connections: Mutex<BTreeMap<&'static str, u64>>,
-    publish_errors: Mutex<BTreeMap<&'static str, u64>>,
+    /// Connections accepted since the start.
+    pub(crate) accepted: Count,
+    /// How often accepting paused because the process had no file descriptor left.
+    pub(crate) accept_pauses: Count,
+    pub(crate) is_accepting_paused: AtomicBool,
+    /// Requests answered with an error, by status and reason.
+    pub(crate) refusals: Tally<(u16, &'static str)>,
+    /// Connections that ended before a handler answered, by reason.
+    pub(crate) rejections: Tally<&'static str>,
+    /// Publish requests that were refused or broke off, by reason.
+    pub(crate) publish_errors: Tally<&'static str>,
 }
 
 impl Metrics {
@@ -93,10 +108,9 @@ impl Metrics {
             accepted: Count::default(),
             accept_pauses: Count::default(),
             is_accepting_paused: false.into(),
-            refusals: Mutex::default(),
-            // A reason that is not met yet is there with a zero: a rate is right from the first one on.
-            rejected_connections: Mutex::new(REJECTIONS.map(|reason| (reason, 0)).into()),
-            publish_errors: Mutex::default(),
+            refusals: Tally::with([]),
+            rejections: Tally::with(REJECTIONS),
+            publish_errors: Tally::with([]),
         }
     }
 
@@ -112,96 +126,25 @@ impl Metrics {
         self.sum(|shard| &shard.connections)
     }
 
-    /// Streams that ended for the reason with this index.
-    pub(crate) fn ended(&self, reason: usize) -> u64 {
-        self.sum(|shard| &shard.ended[reason])
-    }
-
-    /// Gaps that streams were told of, for one reason.
-    pub(crate) fn gaps(&self, reason: GapReason) -> u64 {
-        self.sum(|shard| &shard.gaps[reason as usize])
-    }
-
-    pub(crate) fn delivered(&self) -> u64 {
-        self.sum(|shard| &shard.delivered)
-    }
-
-    pub(crate) fn delivered_bytes(&self) -> u64 {
-        self.sum(|shard| &shard.delivered_bytes)
-    }
-
-    pub(crate) fn connections_accepted(&self) -> u64 {
-        self.accepted.get()
-    }
-
-    pub(crate) fn accept_pauses(&self) -> u64 {
-        self.accept_pauses.get()
-    }
-
-    /// A request was answered with an error. The reason is one of a few words.
-    pub(crate) fn refused(&self, status: u16, reason: &'static str) {
-        *lock(&self.refusals).entry((status, reason)).or_default() += 1;
-    }
-
-    /// How many requests were answered with which error, and why.
-    pub(crate) fn refusals(&self) -> Vec<(u16, &'static str, u64)> {
-        lock(&self.refusals).iter().map(|(&(status, reason), &count)| (status, reason, count)).collect()
-    }
-
-    /// A connection ended without an answer of a handler.
-    pub(crate) fn rejected(&self, reason: &'static str) {
-        *lock(&self.rejected_connections).entry(reason).or_default() += 1;
-    }
-
-    pub(crate) fn rejections(&self) -> Vec<(&'static str, u64)> {
-        lock(&self.rejected_connections).iter().map(|(reason, count)| (*reason, *count)).collect()
-    }
-
-    /// A request to publish was refused, or stopped before its end.
-    pub(crate) fn publishing_failed(&self, reason: &'static str) {
-        *lock(&self.publish_errors).entry(reason).or_default() += 1;
-    }
-
-    pub(crate) fn publish_errors(&self) -> Vec<(&'static str, u64)> {
-        lock(&self.publish_errors).iter().map(|(reason, count)| (*reason, *count)).collect()
-    }
-
-    /// From publication to socket, over all shards.
-    pub(crate) fn socket_latency(&self) -> LatencyDistribution {
-        LatencyDistribution::of(self.shards.iter().map(|shard| &shard.socket_latency))
-    }
-
-    /// From request to position, over all shards.
-    pub(crate) fn publish_latency(&self) -> LatencyDistribution {
-        LatencyDistribution::of(self.shards.iter().map(|shard| &shard.publish_latency))
-    }
-
-    pub(crate) fn accepted(&self) {
-        self.accepted.add_shared(1);
-    }
-
-    pub(crate) fn accepting_paused(&self) {
-        self.accept_pauses.add_shared(1);
-        self.is_accepting_paused.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn accepting_resumed(&self) {
-        self.is_accepting_paused.store(false, Ordering::Relaxed);
-    }
-
     pub(crate) fn is_accepting_paused(&self) -> bool {
         self.is_accepting_paused.load(Ordering::Relaxed)
     }
 
-    fn sum(&self, count: impl Fn(&ShardCounts) -> &Count) -> u64 {
+    /// A count, summed over all shards.
+    pub(crate) fn sum(&self, count: impl Fn(&ShardCounts) -> &Count) -> u64 {
         self.shards.iter().map(|shard| count(shard).get()).sum()
+    }
+
+    /// The latencies of all shards together.
+    pub(crate) fn latencies(&self, of: impl Fn(&ShardCounts) -> &Latencies + Clone) -> LatencyDistribution {
+        LatencyDistribution::of(self.shards.iter().map(of))
     }
 }
 
-/// One open connection: counted, and in its place, as long as this lives.
+/// One open connection, which is counted and holds its permit until this is dropped.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
-    #[expect(dead_code, reason = "it is held, not looked at")]
+    #[expect(dead_code, reason = "released on drop")]
     permit: ConnectionPermit,
     shard: u32,
     is_stream: bool,
@@ -214,7 +157,7 @@ impl ConnectionGuard {
         Self { metrics, permit, shard, is_stream: false }
     }
 
-    /// The connection has become a stream.
+    /// Notes that the connection has become a stream.
     pub(crate) fn streams(&mut self) {
         if !std::mem::replace(&mut self.is_stream, true) {
             self.metrics.shard(self.shard as usize).streams.add_shared(1);

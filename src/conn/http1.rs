@@ -131,7 +131,7 @@ impl<H: Handler> Http1<H> {
         };
         let _ = tokio::time::timeout(REJECTED_WITHIN, Box::pin(answered)).await;
         if !exchange.has_request.load(Ordering::Relaxed) {
-            self.shard.metrics.rejected(exceeded.reason.as_str());
+            self.shard.metrics.rejections.add(exceeded.reason.as_str());
         }
     }
 
@@ -259,7 +259,7 @@ impl<H: Handler> Http1<H> {
     /// Counts a connection that ended before a handler answered. One over a limit is counted for that.
     fn rejected(&self, reason: &'static str, exceeded: Option<&LimitExceeded>) {
         if exceeded.is_none() {
-            self.shard.metrics.rejected(reason);
+            self.shard.metrics.rejections.add(reason);
         }
     }
 

@@ -127,8 +127,12 @@ impl Snapshot {
         let process = process.await.expect("reading files does not panic");
         Self {
             hub: shard.hub.stats(),
-            ended: EndReason::ALL.map(|reason| (reason.as_str(), counts.ended(reason as usize))).to_vec(),
-            gaps: GapReason::ALL.map(|reason| (reason.as_str(), counts.gaps(reason))).to_vec(),
+            ended: EndReason::ALL
+                .map(|reason| (reason.as_str(), counts.sum(|shard| &shard.ended[reason as usize])))
+                .to_vec(),
+            gaps: GapReason::ALL
+                .map(|reason| (reason.as_str(), counts.sum(|shard| &shard.gaps[reason as usize])))
+                .to_vec(),
             max_connections: routes.limiter.connections.max(),
             worst_lags: lags,
             lag,
@@ -140,7 +144,7 @@ impl Snapshot {
 
     fn to_json(&self) -> Value {
         let Self { counts, hub, process, .. } = self;
-        let refusals = counts.refusals();
+        let refusals = counts.refusals.read();
         let table = |counts: &[(&'static str, u64)]| counts.iter().copied().map(own).collect::<serde_json::Map<_, _>>();
         fn own((name, count): (&str, u64)) -> (String, Value) {
             (name.to_owned(), count.into())
@@ -151,21 +155,21 @@ impl Snapshot {
                 "current": counts.connections(),
                 "max": self.max_connections,
                 "streams": counts.streams(),
-                "accepted": counts.connections_accepted(),
+                "accepted": counts.accepted.get(),
                 "ended": table(&self.ended),
-                "rejected": table(&counts.rejections()),
-                "accept_pauses": counts.accept_pauses(),
+                "rejected": table(&counts.rejections.read()),
+                "accept_pauses": counts.accept_pauses.get(),
             },
             "events": {
                 "published": hub.published,
-                "delivered": counts.delivered(),
-                "delivered_bytes": counts.delivered_bytes(),
+                "delivered": counts.sum(|shard| &shard.delivered),
+                "delivered_bytes": counts.sum(|shard| &shard.delivered_bytes),
                 "gaps": table(&self.gaps),
-                "publish_errors": table(&counts.publish_errors()),
+                "publish_errors": table(&counts.publish_errors.read()),
             },
-            "latency": {"publish": quantiles(&counts.publish_latency()), "socket": quantiles(&counts.socket_latency())},
-            "refusals": sums(refusals.iter().map(|(status, _, count)| (status.to_string(), *count))),
-            "refusals_by_reason": sums(refusals.iter().map(|(_, reason, count)| ((*reason).to_owned(), *count))),
+            "latency": {"publish": quantiles(&counts.latencies(|shard| &shard.publish_latency)), "socket": quantiles(&counts.latencies(|shard| &shard.socket_latency))},
+            "refusals": sums(refusals.iter().map(|((status, _), count)| (status.to_string(), *count))),
+            "refusals_by_reason": sums(refusals.iter().map(|((_, reason), count)| ((*reason).to_owned(), *count))),
             "lag": {"worst": worst.collect::<Vec<_>>()},
             "history": {"topics": hub.topics, "events": hub.retained_events, "bytes": hub.retained_bytes},
             "process": {

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Hands the connection to a shard if no limit is exceeded, or turns it away.
     fn dispatch(&self, socket: TcpStream, remote: SocketAddr) {
-        self.metrics.accepted();
+        self.metrics.accepted.add_shared(1);
         match self.limiter.connect(remote.ip()) {
             Ok(permit) => self.hand_over(socket, remote, permit, None),
             Err(exceeded) => self.turn_away(socket, remote, exceeded),
@@ -88,7 +89,7 @@ impl Dispatcher {
             Some(permit) => self.hand_over(socket, remote, permit, Some(exceeded)),
             None => {
                 tracing::debug!(%remote, reason = exceeded.reason.as_str(), "connection closed without an answer");
-                self.metrics.rejected(exceeded.reason.as_str());
+                self.metrics.rejections.add(exceeded.reason.as_str());
             }
         }
     }
@@ -99,7 +100,8 @@ impl Dispatcher {
             return;
         }
         reserve.release();
-        self.metrics.accepting_paused();
+        self.metrics.accept_pauses.add_shared(1);
+        self.metrics.is_accepting_paused.store(true, Ordering::Relaxed);
         let connections = self.metrics.connections();
         tracing::warn!(%error, connections, "no file descriptor is left: connections are turned away (raise ulimit -n)");
     }
@@ -110,7 +112,7 @@ impl Dispatcher {
             return true;
         }
         if reserve.take_back() {
-            self.metrics.accepting_resumed();
+            self.metrics.is_accepting_paused.store(false, Ordering::Relaxed);
             tracing::info!(connections = self.metrics.connections(), "accepting again");
         }
         !reserve.is_released()
@@ -123,7 +125,7 @@ impl Dispatcher {
         permit: ConnectionPermit,
         exceeded: Option<LimitExceeded>,
     ) {
-        let count = |&shard: &usize| self.metrics.shard(shard).connections();
+        let count = |&shard: &usize| self.metrics.shard(shard).connections.get();
         let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
         // A shard that is gone, at the very end, closes the connection.
@@ -148,7 +150,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
         match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
             Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.dispatch(socket, remote),
             Ok((socket, remote)) => {
-                shards.metrics.accepted();
+                shards.metrics.accepted.add_shared(1);
                 shards.turn_away(socket, remote, shards.limiter.refuse_for_want_of_files());
             }
             Err(error) if is_out_of_files(&error) => {
@@ -191,12 +193,12 @@ async fn run_shard(http: Arc<Http1<Routes>>, inbox: mpsc::UnboundedReceiver<Acce
         let end = async {
             shard.drain_streams(window).await;
             // Ordinary requests in progress.
-            while shard.counts().connections() > 0 {
+            while shard.counts().connections.get() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         if tokio::time::timeout(window.max(MIN_DRAIN), end).await.is_err() {
-            let connections = shard.counts().connections();
+            let connections = shard.counts().connections.get();
             tracing::warn!(connections, "the drain time is over: closing the remaining connections");
         }
     };

@@ -56,28 +56,23 @@ impl Stats {
     /// Returns the sums over all shards.
     pub fn read(&self) -> ServerStats {
         let metrics = &self.0;
-        let ended = |reason: EndReason| metrics.ended(reason as usize);
+        let ended = |reason: EndReason| metrics.sum(|shard| &shard.ended[reason as usize]);
+        let closed_by_server = |reason| match reason {
+            EndReason::Closed | EndReason::Lagged | EndReason::Stalled => 0,
+            _ => ended(reason),
+        };
         ServerStats {
             connections: metrics.connections(),
             streams: metrics.streams(),
-            accepted: metrics.connections_accepted(),
-            delivered: metrics.delivered(),
-            delivered_bytes: metrics.delivered_bytes(),
-            gaps: GapReason::ALL.map(|reason| metrics.gaps(reason)).iter().sum(),
+            accepted: metrics.accepted.get(),
+            delivered: metrics.sum(|shard| &shard.delivered),
+            delivered_bytes: metrics.sum(|shard| &shard.delivered_bytes),
+            gaps: GapReason::ALL.map(|reason| metrics.sum(|shard| &shard.gaps[reason as usize])).iter().sum(),
             cut_off_lagged: ended(EndReason::Lagged),
             cut_off_stalled: ended(EndReason::Stalled),
             closed_by_peer: ended(EndReason::Closed),
-            closed_by_server: [
-                EndReason::Drained,
-                EndReason::Misused,
-                EndReason::Disconnected,
-                EndReason::TokenExpired,
-                EndReason::Revoked,
-            ]
-            .map(ended)
-            .iter()
-            .sum(),
-            accept_pauses: metrics.accept_pauses(),
+            closed_by_server: EndReason::ALL.map(closed_by_server).iter().sum(),
+            accept_pauses: metrics.accept_pauses.get(),
         }
     }
 }

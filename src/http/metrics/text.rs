@@ -132,13 +132,13 @@ impl Snapshot {
             page.gauge("fanline_max_connections", "The limit on open connections", max as u64);
         }
         page.gauge("fanline_streams", "Connections that are streams", counts.streams());
-        page.counter("fanline_connections_accepted", "Connections accepted", counts.connections_accepted());
+        page.counter("fanline_connections_accepted", "Connections accepted", counts.accepted.get());
         page.counters("fanline_streams_ended", "Streams that ended, by reason", "reason", &self.ended);
         let help = "Connections that ended before a handler answered, by reason";
-        page.counters("fanline_connections_rejected", help, "reason", &counts.rejections());
+        page.counters("fanline_connections_rejected", help, "reason", &counts.rejections.read());
         let help = "Times that accepting paused because no file descriptor was left";
-        page.counter("fanline_accept_pauses", help, counts.accept_pauses());
-        let refusals = counts.refusals().into_iter().map(|(status, reason, count)| {
+        page.counter("fanline_accept_pauses", help, counts.accept_pauses.get());
+        let refusals = counts.refusals.read().into_iter().map(|((status, reason), count)| {
             (vec![("status", status.to_string()), ("reason", reason.to_owned())], count)
         });
         let help = "Requests answered with an error, by status and reason";
@@ -149,13 +149,13 @@ impl Snapshot {
         let (counts, hub) = (&self.counts, &self.hub);
         page.counter("fanline_events_published", "Events published", hub.published);
         let help = "Publish requests that were refused or broke off, by reason";
-        page.counters("fanline_publish_errors", help, "reason", &counts.publish_errors());
+        page.counters("fanline_publish_errors", help, "reason", &counts.publish_errors.read());
         let help = "Time from reading a request's events to their positions";
-        page.seconds("fanline_publish_latency", help, "", counts.publish_latency());
+        page.seconds("fanline_publish_latency", help, "", counts.latencies(|shard| &shard.publish_latency));
         let help = "Time from the publication of an event to each socket that took it, for one event a second";
-        page.seconds("fanline_socket_latency", help, "", counts.socket_latency());
-        page.counter("fanline_events_delivered", "Events written to streams", counts.delivered());
-        page.counter("fanline_delivered_bytes", "Bytes written to streams", counts.delivered_bytes());
+        page.seconds("fanline_socket_latency", help, "", counts.latencies(|shard| &shard.socket_latency));
+        page.counter("fanline_events_delivered", "Events written to streams", counts.sum(|shard| &shard.delivered));
+        page.counter("fanline_delivered_bytes", "Bytes written to streams", counts.sum(|shard| &shard.delivered_bytes));
         page.counters("fanline_gaps", "Gaps reported to streams, by reason", "reason", &self.gaps);
         let help = "Events that each stream is behind the newest";
         page.registry.register("fanline_stream_lag_events", help, self.lag.clone());
