@@ -8,7 +8,7 @@
 //! For tokens the URL is asked no more than once each pause, whether it answers or not.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use super::fetch::{Fetcher, Url};
 use super::key_set::KeySet;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// How long keys are used before they are asked for again, in the background.
 const FRESH_FOR: Duration = Duration::from_secs(300);
@@ -175,7 +176,7 @@ impl Jwks {
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.turn)
     }
 
     /// How long until keys that are old, or not there, may be fetched.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
@@ -16,6 +15,7 @@ use super::grant::Grant;
 use super::patterns::Patterns;
 use super::request::{Action, AuthRequest, ambiguous};
 use super::{Answer, Authorize, Refusal};
+use crate::sync::{Mutex, lock};
 use crate::topic::TopicFilter;
 
 /// The headers of the client's request that the service receives.
@@ -105,7 +105,7 @@ impl Service {
     }
 
     fn is_cached(&self, digest: &[u8; 32]) -> bool {
-        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = lock(&self.allowed);
         allowed.get(digest).is_some_and(|since| since.elapsed() < self.options.cache)
     }
 
@@ -113,7 +113,7 @@ impl Service {
         if self.options.cache.is_zero() {
             return;
         }
-        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allowed = lock(&self.allowed);
         if allowed.len() >= MAX_CACHED {
             allowed.retain(|_, since| since.elapsed() < self.options.cache);
             if allowed.len() >= MAX_CACHED {

@@ -39,10 +39,10 @@ const LIBRARY: &[Rule] = &[
         may_use: &["event", "topic", "position", "sync", "hub", "metrics", "presence", "auth", "limit"],
         externals: None,
     },
-    Rule { modules: &["auth"], may_use: &["topic"], externals: None },
+    Rule { modules: &["auth"], may_use: &["topic", "sync"], externals: None },
     Rule { modules: &["limit"], may_use: &["sync"], externals: Some(&["governor", "thiserror", "tokio", "tracing"]) },
     Rule { modules: &["conn"], may_use: LAYERS_0_TO_3, externals: None },
-    Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "hub"], externals: None },
+    Rule { modules: &["backbone"], may_use: &["event", "topic", "position", "sync", "hub"], externals: None },
     Rule { modules: &["http"], may_use: LAYERS_0_TO_4, externals: None },
     Rule { modules: &["server"], may_use: LAYERS_0_TO_5, externals: None },
     // For tests and fuzzers.
