@@ -52,7 +52,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     metrics: Arc<Metrics>,
     limiter: Arc<Limiter>,
-    /// Open files that each listener keeps in reserve.
+    /// The size of each listener's reserve of open files.
     reserved_files: usize,
 }
 
@@ -61,7 +61,7 @@ pub const DEFAULT_SEND_BUFFER: usize = 64 << 10;
 /// The default of [`Builder::drain`].
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
 
-/// What a server is made of.
+/// The settings and parts of a [`Server`].
 pub struct Builder {
     hub: Hub,
     addresses: Vec<SocketAddr>,
@@ -84,9 +84,8 @@ pub struct AccessHandle {
 }
 
 impl AccessHandle {
-    /// Has the server go by `access` from now on. Each open stream is looked at once: those whose grant it does not renew,
-    /// or that its grant does not cover any more, are closed, and the others do not notice. Who must agree to each
-    /// subscription besides is not asked again.
+    /// Replaces the rules. Open streams that the new rules do not allow are closed, and the others are not affected. An
+    /// authorization service is not asked again about open streams.
     pub fn replace(&self, access: Access) {
         self.rules.store(Arc::new(access));
         self.replaced.notify_one();
@@ -113,50 +112,50 @@ impl AccessHandle {
 }
 
 impl Builder {
-    /// Adds an address to listen on; port 0 takes a free one. Without any it is 127.0.0.1:8000.
+    /// Adds an address to listen on. Port 0 takes a free port. The default is 127.0.0.1:8000.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.addresses.push(address);
         self
     }
 
-    /// How many threads serve connections; without this, one for each core.
+    /// Sets how many threads serve connections. The default is one for each core.
     #[must_use]
     pub fn shards(self, shards: usize) -> Self {
         Self { shards: shards.max(1), ..self }
     }
 
-    /// Bytes that the kernel may hold for a client that does not read (it takes about twice as much memory for them).
+    /// Sets the size of a connection's send buffer in the kernel, which takes about twice as much memory.
     #[must_use]
     pub fn send_buffer(self, bytes: usize) -> Self {
         Self { send_buffer: bytes, ..self }
     }
 
-    /// Over how long the streams are closed at the end.
+    /// Sets the time over which the streams are closed at the end.
     #[must_use]
     pub fn drain(self, window: Duration) -> Self {
         Self { drain: window, ..self }
     }
 
-    /// How streams are treated.
+    /// Sets the times that apply to each stream.
     #[must_use]
     pub fn streams(self, streams: StreamOptions) -> Self {
         Self { streams, ..self }
     }
 
-    /// What is accepted over HTTP.
+    /// Sets what is accepted over HTTP.
     #[must_use]
     pub fn http(self, http: HttpOptions) -> Self {
         Self { http, ..self }
     }
 
-    /// How many connections, subscribers of everything, and events of publishers are taken.
+    /// Limits connections, subscribers of everything, and publishers.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Shows a producer of events in `GET /health`: `status` answers `running`, `stopped` or `off`.
+    /// Shows a producer of events in `GET /health`. `status` returns `running`, `stopped` or `off`.
     #[must_use]
     pub fn producer(
         mut self,
@@ -174,18 +173,18 @@ impl Builder {
         Self { backbone: Some(backbone), ..self }
     }
 
-    /// Who may do what. Without this everybody may subscribe, and the server's own machine may do everything.
+    /// Sets the access rules. By default anyone may subscribe, and loopback may do everything.
     #[must_use]
     pub fn access(self, access: Access) -> Self {
         self.access.rules.store(Arc::new(access));
         self
     }
 
-    /// Binds the addresses: clients can connect from now on, and are served by [`Server::run`].
+    /// Binds the addresses. Clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
-    /// When an address cannot be bound; the error names it. When there are not as many open files as connections are
-    /// wanted.
+    /// When an address cannot be bound; the error names it. When the limit on open files does not allow the wanted number of
+    /// connections.
     pub fn bind(mut self) -> io::Result<Server> {
         if self.addresses.is_empty() {
             self.addresses.push(([127, 0, 0, 1], 8000).into());
@@ -256,7 +255,7 @@ struct Shards {
 }
 
 impl Server {
-    /// A server of `hub`.
+    /// Returns a builder for a server of `hub`.
     pub fn builder(hub: Hub) -> Builder {
         Builder {
             hub,
@@ -273,10 +272,10 @@ impl Server {
         }
     }
 
-    /// The addresses that are listened on, with the ports that were free.
+    /// Returns the addresses that the server listens on, with the actual ports.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system call fails.
     pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
@@ -286,18 +285,18 @@ impl Server {
         self.builder.shards
     }
 
-    /// The server's rules, to replace them while it runs.
+    /// Returns the handle that replaces the access rules of the running server.
     pub fn access(&self) -> AccessHandle {
         self.builder.access.clone()
     }
 
-    /// What the server counts, also while it runs.
+    /// Returns the handle that reads the counts of the running server.
     pub fn stats(&self) -> Stats {
         Stats(self.metrics.clone())
     }
 
-    /// Serves until `shutdown` completes, then drains: it returns when all connections have ended, after the drain time
-    /// at the latest. The hub is closed then.
+    /// Serves until `shutdown` completes, then drains. Returns when all connections have ended, at the latest after the drain
+    /// time, with the hub closed.
     ///
     /// # Errors
     /// When a thread cannot be started, or accepting fails for good.

@@ -1,8 +1,8 @@
-//! The shared-memory primitives of the ring and the hub, in one place so that loom can stand in for them.
+//! The primitives for shared memory, in one place so that loom can replace them.
 //!
-//! A build with `--cfg fanline_loom` takes loom's atomics and locks, and explores every interleaving of the models in
-//! `ring` and `hub`. Where loom has no counterpart (`OnceLock`, `ArcSwapOption`, `ArrayQueue`) the stand-in here is no
-//! stronger than the real thing on what the models rely on.
+//! A build with `--cfg fanline_loom` uses loom's atomics and locks, and explores every interleaving of the models in `ring`
+//! and `hub`. Where loom has no counterpart (`OnceLock`, `ArcSwapOption`, `ArrayQueue`), the replacement here guarantees no
+//! more than the real type does, as far as the models rely on it.
 
 use std::sync::{PoisonError, TryLockError};
 
@@ -36,17 +36,16 @@ mod real {
 #[cfg(fanline_loom)]
 mod real {
     use std::collections::VecDeque;
-    // The real one: nothing relies on an order that its counts make, and each count would be a step to interleave.
+    // The real one: no code relies on the order of its counts, and each count would be a step to interleave.
     pub(crate) use std::sync::Arc;
 
     use loom::sync::atomic::AtomicUsize;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-    /// Release and acquire and no more: a reader that nothing else orders after a store may still load what was there
-    /// before it.
+    /// Release and acquire only: a reader that is not ordered after a store by something else may load the earlier value.
     pub(crate) struct Slot<T> {
-        /// All that was ever stored. Locked between two steps of a model, never across one.
+        /// All values ever stored. Locked between two steps of a model, never across one.
         stored: std::sync::Mutex<Vec<Option<Arc<T>>>>,
         current: AtomicUsize,
     }
@@ -71,8 +70,8 @@ mod real {
         }
     }
 
-    /// Weaker than the real one: whether it is set is told by a relaxed flag, so that a model passes only where
-    /// another edge (the ring's head) orders the set before the get.
+    /// Weaker than the real one: a relaxed flag shows whether it is set. A model passes only where another edge (the ring's
+    /// head) orders the set before the get.
     pub(crate) struct OnceLock<T> {
         value: std::sync::OnceLock<T>,
         is_set: AtomicBool,
@@ -94,8 +93,7 @@ mod real {
         }
     }
 
-    /// How many items there are is told by relaxed operations, so that a model passes only where fences make a push
-    /// visible to whoever looks.
+    /// Relaxed operations count the items. A model passes only where fences make a push visible to the reader.
     pub(crate) struct ArrayQueue<T> {
         /// Locked between two steps of a model, never across one.
         items: std::sync::Mutex<VecDeque<T>>,
@@ -109,7 +107,7 @@ mod real {
         }
 
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
-            // Two may find room for the last item: it holds one more then, which nothing relies on.
+            // Two threads may find room for the last item. No code relies on the exact capacity.
             if self.items.lock().unwrap().len() >= self.capacity {
                 return Err(item);
             }
@@ -120,7 +118,7 @@ mod real {
 
         pub(crate) fn pop(&self) -> Option<T> {
             let item = self.items.lock().unwrap().pop_front();
-            // A step after each look at the items, also when there are none: others may push before the caller goes on.
+            // A step after each pop, also of an empty queue: another thread may push before the caller continues.
             match item {
                 Some(_) => self.length.fetch_sub(1, Ordering::Relaxed),
                 None => self.length.load(Ordering::Relaxed),
@@ -136,14 +134,15 @@ mod real {
 
 pub(crate) use real::*;
 
-// A thread that panics poisons the locks that it held. Everything that fanline keeps behind a lock is whole after each
-// statement, and a server that fans out to thousands does not end with one bad thread: these pass the poison over.
-
+/// Locks `mutex`, also when it is poisoned, as do all functions here.
+///
+/// Everything behind a lock is consistent after each statement, and a server with thousands of streams does not stop for one
+/// thread that panicked.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks `mutex` if nobody holds it.
+/// Locks `mutex` if it is free.
 pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),

@@ -1,9 +1,9 @@
-//! The close of a connection, such that its last answer arrives (RFC 9112, section 9.6).
+//! The close of a connection, such that its last response arrives (RFC 9112, section 9.6).
 //!
-//! A socket that is closed with bytes of its peer unread, or that gets some afterwards, resets the connection, and a reset
-//! takes with it what the peer has not read yet: a client that is still sending its body would never see why it was
-//! refused. So the server says that nothing more comes from it, and passes over what the peer sends until that has closed
-//! too. Both times are bounded; they are nginx's (`lingering_timeout`, `lingering_time`).
+//! Closing a socket with unread bytes, or receiving bytes after the close, resets the connection. A reset discards what the
+//! peer has not read yet: a client that is still sending its body would never see why it was refused. The server closes its
+//! sending side first and discards what the peer sends until the peer closes too. Both times are bounded, as nginx's are
+//! (`lingering_timeout`, `lingering_time`).
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,23 +13,23 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-/// How long the peer may send nothing.
+/// How long the peer may be silent.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// How long it may send.
+/// How long the peer may go on sending.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How many reads are made before other connections get their turn.
+/// How many reads one connection makes before the others get their turn.
 const READS_PER_TURN: usize = 32;
 
-/// Closes `socket` when its peer has, or has had its time, or `hurry` completes.
+/// Closes `socket` when its peer does, when the peer's time is over, or when `hurry` completes.
 pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>) {
     if poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await.is_err() {
         return;
     }
     let silence = async {
         while let Ok(Ok(())) = tokio::time::timeout(QUIET, socket.readable()).await {
-            match pass_over(&socket) {
+            match discard(&socket) {
                 Ok(0) => return,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
                 _ => tokio::task::yield_now().await,
@@ -43,8 +43,8 @@ pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>
     }
 }
 
-/// Reads what there is, up to a turn's worth. The buffer stands on the stack: a connection that waits has none.
-fn pass_over(socket: &TcpStream) -> io::Result<usize> {
+/// Discards what the peer sent, up to a turn's worth. The buffer is on the stack: a waiting connection has none.
+fn discard(socket: &TcpStream) -> io::Result<usize> {
     let mut scratch = [0; 16 << 10];
     for _ in 1..READS_PER_TURN {
         if socket.try_read(&mut scratch)? == 0 {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_sends_on_gets_the_answer_and_not_a_reset() {
+    async fn response_reaches_a_peer_that_is_still_sending() {
         let (socket, mut peer) = pair().await;
         let closed = tokio::spawn(async move {
             assert_eq!(socket.try_write(b"answer").unwrap(), 6);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_is_silent_is_waited_for_a_short_time() {
+    async fn silent_peer_is_closed_after_the_quiet_time() {
         let (socket, _peer) = pair().await;
         let began = Instant::now();
         close(socket, pending()).await;
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_end_is_waited_for_a_longer_time() {
+    async fn sending_peer_is_closed_after_the_longest_time() {
         let (socket, mut peer) = pair().await;
         let began = Instant::now();
         let sender = tokio::spawn(async move {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_is_waited_for_in_a_hurry() {
+    async fn hurry_closes_at_once() {
         let (socket, mut peer) = pair().await;
         close(socket, async {}).await;
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);

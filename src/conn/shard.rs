@@ -1,5 +1,7 @@
-//! What the connections of one shard share. A shard is one thread with its own runtime and its own connections: whatever
-//! is behind a lock here is taken by that thread only, but for a glance from outside now and then.
+//! What the connections of one shard share: clock, deadlines, wake group, registry, counts.
+//!
+//! A shard is one thread with its own runtime and its own connections. The locks here are uncontended, apart from a list for
+//! an operator now and then.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,14 +18,14 @@ use crate::presence::ClientKey;
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
 use crate::wire::chunk::Chunk;
 
-/// How a server treats its streams.
+/// Times that apply to each stream.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// After how long without traffic a stream gets a sign of life, unless its client asks for another time.
+    /// The time without traffic after which a stream gets a keep-alive, unless its client asks for another one.
     pub heartbeat: Duration,
-    /// How long a client is told to wait before it comes back; each is told its own time, up to a fifth shorter or longer.
+    /// The time after which clients are told to reconnect. It is spread by up to a fifth in both directions.
     pub retry: Duration,
-    /// How long a client may take no bytes while some are pending.
+    /// How long a client may take no bytes while bytes are pending.
     pub write_timeout: Duration,
 }
 
@@ -46,9 +48,9 @@ pub(crate) struct Shard {
     number: usize,
     group: Arc<WakeGroup>,
     wheel: Mutex<Wheel>,
-    /// A clock that connections read without asking the system.
+    /// The shard's clock, which costs a load.
     now: AtomicU32,
-    /// The heartbeat of this second: made for the first connection that wants one.
+    /// The heartbeat of this second, encoded for the first stream that sends it.
     heartbeat: Mutex<Option<(Second, Chunk)>>,
 }
 
@@ -78,10 +80,10 @@ impl Shard {
         self.metrics.shard(self.number)
     }
 
-    /// Reads the hub, woken on this shard's thread.
+    /// Subscribes to the hub. The subscription is woken on this shard's thread.
     ///
     /// # Errors
-    /// When more topics than `max_silent` would have subscribers and no event.
+    /// When more topics than `max_silent` would have subscribers and no events.
     pub(crate) fn subscribe(
         &self,
         filter: SubscriptionFilter,
@@ -91,7 +93,7 @@ impl Shard {
         self.hub.subscribe_in(&self.group, filter, start, max_silent)
     }
 
-    /// Wakes subscribers and calls deadlines, for ever. On the shard's thread.
+    /// Wakes subscriptions and the tasks whose deadline is due. Runs on the shard's thread and does not return.
     pub(crate) async fn run(&self) {
         tokio::join!(self.group.dispatch(), self.tick());
     }
@@ -105,8 +107,8 @@ impl Shard {
             let now = Second::try_from(began.elapsed().as_secs() + 1).unwrap_or(Second::MAX);
             self.now.store(now, Ordering::Relaxed);
             let due = lock(&self.wheel).advance(now);
-            for client in due {
-                if let Some(client) = self.clients.get(client) {
+            for key in due {
+                if let Some(client) = self.clients.get(key) {
                     client.control.wake();
                 }
             }
@@ -125,7 +127,7 @@ impl Shard {
         self.now().saturating_add(left).min(Second::MAX / 2)
     }
 
-    /// Seconds that a client may take no bytes.
+    /// How many seconds a client may take no bytes.
     pub(super) fn write_timeout(&self) -> Second {
         Second::try_from(self.options.write_timeout.as_secs()).unwrap_or(Second::MAX / 2).max(1)
     }
@@ -138,21 +140,22 @@ impl Shard {
         let now = self.now();
         let mut heartbeat = lock(&self.heartbeat);
         match &*heartbeat {
-            Some((made, chunk)) if *made == now => chunk.clone(),
+            Some((second, chunk)) if *second == now => chunk.clone(),
             _ => {
-                heartbeat.insert((now, ControlEvent::Heartbeat { clients: self.metrics.streams() }.to_sse())).1.clone()
+                let event = ControlEvent::Heartbeat { clients: self.metrics.streams() };
+                heartbeat.insert((now, event.to_sse())).1.clone()
             }
         }
     }
 
-    /// Closes the streams one after the other over `window`, once the [`Drain`] has begun. On the shard's thread.
+    /// Closes the streams one after the other over `window`, once the [`Drain`] has begun. Runs on the shard's thread.
     pub(crate) async fn drain_streams(&self, window: Duration) {
         let clients = self.clients.all();
         for client in &clients {
             client.control.wake();
         }
         let began = Instant::now();
-        // The last ones close a little before the window's end, so that they get there in time.
+        // The last streams close a little early, so that their ends are written within the window.
         let spread = window.mul_f64(0.9);
         let total = clients.len().max(1) as u32;
         for (place, client) in (1..).zip(clients) {
@@ -160,7 +163,7 @@ impl Shard {
             client.control.raise(Request::Drain);
         }
         loop {
-            // Those that came meanwhile.
+            // Clients that connected meanwhile.
             let clients = self.clients.all();
             if clients.is_empty() {
                 return;

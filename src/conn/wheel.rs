@@ -1,14 +1,14 @@
-//! Deadlines of very many connections without a timer for each: a wheel of one slot a second.
+//! Deadlines of many connections without a timer for each: a timer wheel with one slot a second.
 //!
-//! A deadline is a second and a client. It is a hint, not a promise: it may come late by a second, or come for a client
-//! that has had traffic meanwhile, or for another client that got the same place. Whoever is called looks at the clock.
+//! A deadline is a second and a client's key. It is a hint: it may be a second late, or be out of date because the client
+//! had traffic meanwhile, or belong to another client that was given the same key. A task that is woken looks at the clock.
 
 use crate::presence::ClientKey;
 
-/// Seconds since the shard began, which was in the first.
+/// Seconds since the shard's start, which is in second 1.
 pub(crate) type Second = u32;
 
-/// No second at all.
+/// Not a second.
 pub(crate) const NEVER: Second = 0;
 
 const SLOTS: usize = 512;
@@ -23,23 +23,23 @@ impl Wheel {
         Self { slots: vec![Vec::new(); SLOTS], now: 0 }
     }
 
-    /// Has `client` called at `due`, or at the next second when that has passed.
+    /// Schedules `client` for `due`, or for the next second when that has passed.
     pub(crate) fn schedule(&mut self, due: Second, client: ClientKey) {
         let due = due.max(self.now + 1);
         self.slots[due as usize % SLOTS].push((due, client));
     }
 
-    /// Moves on to `now`, and answers who is due.
+    /// Moves on to `now`. Returns the clients that are due.
     pub(crate) fn advance(&mut self, now: Second) -> Vec<ClientKey> {
-        let mut called = Vec::new();
+        let mut due_clients = Vec::new();
         while self.now < now {
             self.now += 1;
             let slot = &mut self.slots[self.now as usize % SLOTS];
-            // Deadlines more than a turn away stay.
+            // Deadlines in a later turn of the wheel stay.
             slot.retain(|&(due, client)| {
                 let is_due = due <= self.now;
                 if is_due {
-                    called.push(client);
+                    due_clients.push(client);
                 }
                 !is_due
             });
@@ -47,7 +47,7 @@ impl Wheel {
                 slot.shrink_to(64);
             }
         }
-        called
+        due_clients
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_called_in_its_second() {
+    fn deadline_is_due_in_its_second() {
         let mut wheel = Wheel::new();
         wheel.schedule(3, 30);
         wheel.schedule(1, 10);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_late_is_called_next() {
+    fn past_deadline_is_due_in_the_next_second() {
         let mut wheel = Wheel::new();
         wheel.advance(10);
         wheel.schedule(5, 1);

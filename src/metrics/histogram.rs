@@ -1,19 +1,19 @@
-//! How long something takes, counted in buckets.
+//! Latency histograms.
 
 use std::time::Duration;
 
 use super::Count;
 
-/// The upper bounds of the buckets, in microseconds: from what a fast machine needs to what nobody waits for.
+/// The upper bounds of the buckets, in microseconds.
 const BOUNDS: [u64; 18] = [
     50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000, 30_000_000,
 ];
 
-/// For one thread that writes, and any that read.
+/// A histogram that one thread writes and any thread reads.
 #[derive(Default)]
 pub(crate) struct Latencies {
-    /// How many were at most as long as each bound and longer than the one before; the last ones are longer than all.
+    /// The counts by bucket. The last bucket is for what exceeds all bounds.
     buckets: [Count; BOUNDS.len() + 1],
     nanoseconds: Count,
 }
@@ -29,7 +29,7 @@ impl Latencies {
 /// The latencies of all shards together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LatencyDistribution {
-    /// In seconds the upper bound of each bucket, and how many were longer than the bound before; the last is infinite.
+    /// The upper bound of each bucket in seconds, and its count. The last bound is infinite.
     pub(crate) buckets: Vec<(f64, u64)>,
     pub(crate) seconds: f64,
     pub(crate) count: u64,
@@ -47,8 +47,7 @@ impl LatencyDistribution {
         }
     }
 
-    /// The bound of the bucket in which the `share` lies; none when nothing was counted, or when it was longer than all
-    /// bounds.
+    /// The upper bound of the bucket with this quantile. None when nothing was counted, or when it exceeds all bounds.
     pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let wanted = (self.count as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -65,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_latency_is_counted_below_the_first_bound_that_is_not_shorter() {
+    fn latency_is_counted_in_the_first_bucket_that_holds_it() {
         let (one, other) = (Latencies::default(), Latencies::default());
         one.observe(Duration::from_micros(50));
         one.observe(Duration::from_micros(51));

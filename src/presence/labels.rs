@@ -1,7 +1,7 @@
-//! What a client says of itself, in one piece of memory: there is one for each of very many clients.
+//! The name, tags and topics of a client, packed into one allocation: there are very many clients.
 //!
-//! None of the texts holds a control character: the query's parser and [`TopicFilter`](crate::topic::TopicFilter) see to
-//! it. So control characters stand between them.
+//! Control characters separate the texts. The texts contain none: the query's parser and
+//! [`TopicFilter`](crate::topic::TopicFilter) refuse them.
 
 /// Between the name, the tags and the topics.
 const PARTS: char = '\n';
@@ -22,11 +22,10 @@ impl Labels {
         add(&mut text, tags);
         text.push(PARTS);
         add(&mut text, topics);
-        debug_assert_eq!(text.matches(PARTS).count(), 2, "no text holds a control character");
+        debug_assert_eq!(text.matches(PARTS).count(), 2, "a text contains a control character");
         Self(text.into())
     }
 
-    /// None when the client gave none.
     pub(crate) fn name(&self) -> Option<&str> {
         Some(self.part(0)).filter(|name| !name.is_empty())
     }
@@ -35,7 +34,7 @@ impl Labels {
         self.part(1).split_terminator(ENTRY)
     }
 
-    /// As the client asked for them; none means everything.
+    /// The topics as the client spelled them. None means everything.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &str> {
         self.part(2).split_terminator(ENTRY)
     }
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_come_back_as_they_were_given() {
+    fn labels_are_unpacked_as_given() {
         for (name, tags, topics) in [
             (Some("a name, größer"), vec!["x", "y z"], vec!["orders:*", "ü"]),
             (None, vec![], vec![]),

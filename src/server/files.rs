@@ -1,11 +1,11 @@
-//! Open files: each connection takes one.
+//! The limit on open files, of which each connection takes one.
 
 use std::fs::File;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit on open files to the hard one, and answers it; none when there is no limit.
+/// Raises the soft limit on open files to the hard one. Returns the limit, or None when there is none.
 ///
 /// # Errors
 /// When the system refuses.
@@ -17,33 +17,35 @@ pub fn raise_open_file_limit() -> io::Result<Option<u64>> {
     Ok(maximum)
 }
 
-/// Open files that connections leave to the rest of the process: listeners, what the shards wait with, the backbone, key
-/// sets, metrics, and as many questions to an authorization service as there are at a time by default.
+/// Files for the rest of the process: listeners, the backbone, key sets, metrics, and the default number of concurrent
+/// requests to an authorization service.
 const REST: u64 = 128;
+
+/// Files of a shard besides its connections: epoll and its wake-up.
 const REST_OF_A_SHARD: u64 = 4;
 
-/// Connections that are told at a time that there is no room for them.
+/// How many connections over the limit are answered at a time.
 const TURNED_AWAY: u64 = 64;
 
-/// What limits connections when no number of them is wanted.
+/// The cause in an error when the number of connections follows from the limit on open files.
 const SET_BY_FILES: &str = "by the limit on open files, ulimit -n; setting max_connections";
 
-/// What there are open files for.
+/// How the open files are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
     pub(super) connections: Option<usize>,
-    /// What the number of connections follows from, as in an error.
+    /// The setting that the number of connections follows from, as an error names it.
     pub(super) set_by: &'static str,
     pub(super) turned_away: usize,
     /// The size of each listener's [`Reserve`].
     pub(super) reserved: usize,
 }
 
-/// How many connections there may be: `wanted`, or as many as there are open files for, also when any number is wanted: the
-/// files that are left answer health checks on new connections. Where files are few, the rest of the process has half of them.
+/// Divides the open files: `wanted` connections, or as many as the limit allows. The rest of the process has at most half of
+/// the files, and answers health checks with them when the connections are used up.
 ///
 /// # Errors
-/// When there are not enough open files for those that are wanted.
+/// When the limit does not allow the wanted number of connections.
 pub(super) fn room(wanted: Option<usize>, shards: usize) -> io::Result<Room> {
     let limit = getrlimit(Resource::Nofile).current;
     room_within(wanted, shards, limit).map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))
@@ -66,8 +68,8 @@ fn room_within(wanted: Option<usize>, shards: usize, files: Option<u64>) -> Resu
     Ok(Room { connections, set_by, turned_away: as_size(turned_away), reserved })
 }
 
-/// File descriptors that are kept for the moment when there are no others. Released then, they are for connections that are
-/// turned away or that ask for health and metrics, and for the rest of the process.
+/// File descriptors in reserve, released when the process has no others: for connections that are turned away or ask for
+/// health and metrics, and for the rest of the process.
 pub(super) struct Reserve {
     files: Vec<File>,
     size: usize,
@@ -87,7 +89,7 @@ impl Reserve {
         self.files.is_empty()
     }
 
-    /// Takes the descriptors back, if there is one more besides. Returns whether it has them.
+    /// Takes the descriptors back if at least one more is free. Returns whether the reserve has them.
     pub(super) fn take_back(&mut self) -> bool {
         if let (true, Ok(reserve), Ok(_one_more)) = (self.is_released(), Self::new(self.size), open()) {
             *self = reserve;

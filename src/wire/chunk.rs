@@ -1,4 +1,4 @@
-//! The chunked transfer coding of HTTP/1.1 (RFC 9112, section 7.1), applied once to bytes that many connections write.
+//! The chunked transfer coding of HTTP/1.1 (RFC 9112, section 7.1), applied once for all connections that write the bytes.
 
 use bytes::Bytes;
 
@@ -8,12 +8,12 @@ pub(crate) const LAST: &[u8] = b"0\r\n\r\n";
 /// Bytes of a body together with their chunk framing: `<hex length> CRLF bytes CRLF`, in shared memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
-    /// What this chunk and those that were built with it stand in.
+    /// The memory of this chunk and of those that were built with it.
     block: Bytes,
-    /// Where in the block it begins and ends.
+    /// Begin and end in the block.
     start: u32,
     end: u32,
-    /// How many bytes stand before the body's.
+    /// The length of the framing before the body.
     head: u8,
 }
 
@@ -23,45 +23,44 @@ impl Chunk {
         Self { block: Bytes::from_static(framed), start: 0, end: framed.len() as u32, head }
     }
 
-    /// With its framing: for HTTP/1.1.
+    /// The chunk with its framing, for HTTP/1.1.
     pub(crate) fn framed(&self) -> &[u8] {
         &self.block[self.start as usize..self.end as usize]
     }
 
-    /// Without it: for HTTP/1.0, and for whoever frames it otherwise.
+    /// The chunk without framing, for HTTP/1.0 and other transports.
     pub(crate) fn body(&self) -> &[u8] {
         &self.block[self.start as usize + usize::from(self.head)..self.end as usize - END.len()]
     }
 
-    /// Like [`Chunk::framed`], and keeps the memory.
+    /// Like [`Chunk::framed`], sharing the memory.
     pub(crate) fn to_framed(&self) -> Bytes {
         self.block.slice(self.start as usize..self.end as usize)
     }
 
-    /// Like [`Chunk::body`], and keeps the memory.
+    /// Like [`Chunk::body`], sharing the memory.
     pub(crate) fn to_body(&self) -> Bytes {
         self.block.slice(self.start as usize + usize::from(self.head)..self.end as usize - END.len())
     }
 
-    /// Whether both stand in one block.
+    /// Whether both chunks are in one block.
     pub(crate) fn is_beside(&self, other: &Self) -> bool {
-        // Both hold their blocks, so that two blocks are not at one address.
+        // Both keep their blocks alive, so two blocks cannot have one address.
         self.block.as_ptr() == other.block.as_ptr()
     }
 
-    /// Whether it stands right behind `before`.
+    /// Whether this chunk directly follows `before` in memory.
     pub(crate) fn follows(&self, before: &Self) -> bool {
         self.start == before.end && self.is_beside(before)
     }
 
-    /// From this chunk to the end of `last`, which stands in the same block and not before this one: with their framing,
-    /// and all that is between them.
+    /// The bytes from this chunk to the end of `last`, a later one of the same block, with framing.
     pub(crate) fn framed_to(&self, last: &Self) -> &[u8] {
         debug_assert!(self.is_beside(last));
         &self.block[self.start as usize..last.end as usize]
     }
 
-    /// The bytes of memory that are free when this chunk is dropped after all that stand before it in its block.
+    /// The bytes of memory that become free when this chunk is dropped after all earlier ones of its block.
     pub(crate) fn weight(&self) -> usize {
         if self.end as usize == self.block.len() { self.block.len() } else { 0 }
     }
@@ -69,19 +68,19 @@ impl Chunk {
 
 const END: &[u8] = b"\r\n";
 
-/// Chunks that are built one behind the other, to stand in one piece of memory.
+/// Builds chunks one behind the other in one block of memory.
 #[derive(Default)]
 pub(crate) struct Builder {
     bytes: Vec<u8>,
-    /// The head and the end of each chunk.
+    /// The framing's length and the end of each chunk.
     places: Vec<(u8, u32)>,
 }
 
 impl Builder {
-    /// How much memory the builder keeps for the next block.
+    /// How much capacity the builder keeps for the next block.
     const KEPT: usize = 64 << 10;
 
-    /// Adds a chunk with the `length` bytes that `write` appends to the buffer that it is given.
+    /// Adds a chunk with the `length` bytes that `write` appends to its buffer.
     pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(length > 0, "an empty chunk would end the body");
         let digits = (usize::BITS - length.leading_zeros()).div_ceil(4) as usize;
@@ -94,21 +93,21 @@ impl Builder {
         self.bytes.extend_from_slice(END);
         write(&mut self.bytes);
         self.bytes.extend_from_slice(END);
-        debug_assert_eq!(self.bytes.len(), end, "the length was foretold");
+        debug_assert_eq!(self.bytes.len(), end, "`write` appended `length` bytes");
         self.places.push((head as u8, u32::try_from(end).expect("a block has less than 4 GiB")));
     }
 
-    /// How many bytes the chunks have so far.
+    /// The length of the chunks so far.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How many chunks there are so far.
+    /// The number of chunks so far.
     pub(crate) fn count(&self) -> usize {
         self.places.len()
     }
 
-    /// The chunks in their order, in memory of their size. The builder is empty again.
+    /// Returns the chunks in order, in memory of their exact size, and empties the builder.
     pub(crate) fn finish(&mut self) -> impl Iterator<Item = Chunk> + '_ {
         let block = Bytes::copy_from_slice(&self.bytes);
         self.bytes.clear();
@@ -156,11 +155,7 @@ mod tests {
         assert_eq!(chunks[0].framed_to(&chunks[2]), b"1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n");
         assert_eq!(chunks[1].framed_to(&chunks[1]), b"2\r\nbc\r\n");
         assert!(chunks[1].follows(&chunks[0]) && chunks[2].follows(&chunks[1]) && !chunks[2].follows(&chunks[0]));
-        assert_eq!(
-            chunks.iter().map(Chunk::weight).collect::<Vec<_>>(),
-            [0, 0, 21],
-            "the last that leaves frees it all"
-        );
+        assert_eq!(chunks.iter().map(Chunk::weight).collect::<Vec<_>>(), [0, 0, 21], "the last chunk frees the block");
         let other = chunk_of(b"a");
         assert!(!chunks[1].follows(&other) && !other.is_beside(&chunks[0]));
         assert_eq!((block.count(), block.len()), (0, 0));

@@ -1,24 +1,24 @@
-//! Server-Sent Events (WHATWG HTML, section 9.2): one event as the block of lines that `EventSource` reads.
+//! Server-Sent Events (WHATWG HTML, section 9.2): encodes an event as the block of lines that `EventSource` reads.
 //!
-//! Lines end with LF. A payload becomes one `data:` line for each of its lines, whichever of CR, LF and CRLF ends them:
-//! the format has no way to carry a CR, and a reader gets the lines back joined by LF. An empty payload is one empty
-//! `data:` line, which a reader dispatches as an event with empty data.
+//! Lines end with LF. Each line of a payload becomes a `data:` line, whether it ends with CR, LF or CRLF: the format cannot
+//! carry a CR, and a reader gets the lines joined by LF. An empty payload is one empty `data:` line, which a reader
+//! dispatches as an event with empty data.
 
 use super::chunk::{self, Chunk};
 use crate::event::Event;
 use crate::position::StreamPosition;
 
-/// What one block says.
+/// The fields of one block.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
-    /// Milliseconds that a client waits before it comes back.
+    /// Milliseconds after which a client reconnects.
     pub(crate) retry: Option<u64>,
     pub(crate) id: Option<StreamPosition>,
     pub(crate) event: &'a [u8],
     pub(crate) data: &'a [u8],
 }
 
-/// Adds `event` at `position`, ready for every subscriber, to `out`.
+/// Encodes `event` at `position` into `out`, once for all subscribers.
 pub(crate) fn encode(position: StreamPosition, event: &Event, out: &mut chunk::Builder) {
     Block { retry: None, id: Some(position), event: event.name().as_bytes(), data: event.payload().as_bytes() }
         .encode_into(out);
@@ -71,7 +71,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.push(b'\n');
 }
 
-/// The lines of `text`: one more than it has line ends.
+/// The lines of `text`: one more than there are line ends.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -83,7 +83,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A comment: keeps a connection busy, and dispatches nothing. No blank line follows: some readers (Python's httpx-sse)
+/// A comment, which keeps a connection alive and dispatches nothing. No blank line follows: some readers (Python's httpx-sse)
 /// dispatch an event at each blank line once they have an id.
 pub(crate) fn comment() -> Chunk {
     Chunk::from_static(b"2\r\n:\n\r\n", 3)
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_its_id_its_name_and_its_data_in_that_order() {
+    fn event_is_encoded_as_id_name_and_data() {
         let event = Event::new(Topic::new("metric").unwrap(), Payload::json(r#"{"value": 45.20}"#))
             .named(EventName::new("cpu usage").unwrap());
         let chunk = encoded(&event);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_a_payload_is_a_data_line() {
+    fn each_payload_line_is_a_data_line() {
         let head = "id: 1795186660123-42\nevent: data\n";
         for (payload, lines) in [
             ("", "data: \n"),
@@ -144,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_of_64_kib_goes_through_byte_for_byte() {
+    fn payload_of_64_kib_is_encoded_byte_for_byte() {
         let payload = "0123456789abcdef".repeat(4096);
         assert_eq!(body(&payload), format!("id: 1795186660123-42\nevent: data\ndata: {payload}\n\n"));
     }
 
     #[test]
-    fn retry_stands_in_a_block_that_has_data() {
+    fn retry_is_encoded_before_the_event() {
         let block = Block { retry: Some(5000), id: None, event: b"system", data: b"{}" };
         assert_eq!(block.encode().body(), b"retry: 5000\nevent: system\ndata: {}\n\n");
     }

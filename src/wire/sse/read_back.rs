@@ -1,4 +1,4 @@
-//! What is encoded here is read back by a parser that others wrote, however its bytes are cut into pieces.
+//! Encoded events are read back by an independent parser, however their bytes are cut.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::event::{EventName, Payload};
 use crate::position::Epoch;
 use crate::topic::Topic;
 
-/// What a stream is made of.
+/// A part of a stream.
 #[derive(Clone, Debug)]
 enum Piece {
     Published { position: StreamPosition, name: Option<String>, payload: String },
-    Notice { retry: Option<u64>, position: Option<StreamPosition>, data: String },
+    Control { retry: Option<u64>, position: Option<StreamPosition>, data: String },
     Comment,
 }
 
-/// A reader's view of an event.
+/// An event as a reader sees it.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     id: String,
@@ -35,7 +35,7 @@ fn position() -> impl Strategy<Value = StreamPosition> {
     (any::<u64>(), any::<u64>()).prop_map(|(epoch, sequence)| StreamPosition::new(Epoch(epoch), sequence))
 }
 
-/// Texts in which what means something to the format is frequent.
+/// Texts that often contain what has a meaning in the format.
 fn payload() -> impl Strategy<Value = String> {
     let special =
         ["\n", "\r", "\r\n", "\n\n", ":", " ", "data: ", "id: 1", "retry: 1", "event: x", "\0", "\u{feff}", "日本"];
@@ -48,7 +48,7 @@ fn payload() -> impl Strategy<Value = String> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    "\\PC{1,12}|[: ]{1,3}[a-z]{0,3}".prop_filter("it is an event's name", |name| EventName::new(name).is_ok())
+    "\\PC{1,12}|[: ]{1,3}[a-z]{0,3}".prop_filter("a valid event name", |name| EventName::new(name).is_ok())
 }
 
 fn piece() -> impl Strategy<Value = Piece> {
@@ -56,7 +56,7 @@ fn piece() -> impl Strategy<Value = Piece> {
         6 => (position(), prop::option::of(name()), payload())
             .prop_map(|(position, name, payload)| Piece::Published { position, name, payload }),
         2 => (prop::option::of(any::<u64>()), prop::option::of(position()), payload())
-            .prop_map(|(retry, position, data)| Piece::Notice { retry, position, data }),
+            .prop_map(|(retry, position, data)| Piece::Control { retry, position, data }),
         1 => Just(Piece::Comment),
     ]
 }
@@ -74,20 +74,20 @@ impl Piece {
                 encode(*position, &event, &mut chunks);
                 chunks.finish().next().unwrap()
             }
-            Self::Notice { retry, position, data } => {
+            Self::Control { retry, position, data } => {
                 Block { retry: *retry, id: *position, event: b"system", data: data.as_bytes() }.encode()
             }
             Self::Comment => comment(),
         }
     }
 
-    /// What a reader has of this whose last id was `last_id`: an id stays until another comes, and every line end is LF.
+    /// The event that a reader sees after `last_id`. An id stays until another one arrives, and line ends become LF.
     fn seen(&self, last_id: &mut String) -> Option<Seen> {
         let (position, event, data, retry) = match self {
             Self::Published { position, name, payload } => {
                 (Some(position), name.as_deref().unwrap_or("data"), payload, None)
             }
-            Self::Notice { retry, position, data } => (position.as_ref(), "system", data, *retry),
+            Self::Control { retry, position, data } => (position.as_ref(), "system", data, *retry),
             Self::Comment => return None,
         };
         if let Some(position) = position {
@@ -98,24 +98,24 @@ impl Piece {
     }
 }
 
-/// Reads `wire`, which comes cut at `cuts`.
+/// Reads `wire`, cut at `cuts`.
 fn read(wire: &[u8], cuts: &[Index]) -> Vec<Seen> {
     let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).chain([0, wire.len()]).collect();
     cuts.sort_unstable();
     let packets = cuts.windows(2).map(|cut| Ok::<_, std::convert::Infallible>(&wire[cut[0]..cut[1]]));
     let events = EventStream::new(iter(packets)).map(|event: Result<_, EventStreamError<_>>| {
         let event = event?;
-        let retry = event.retry.map(|retry: Duration| u64::try_from(retry.as_millis()).expect("it was one"));
+        let retry = event.retry.map(|retry: Duration| u64::try_from(retry.as_millis()).expect("a number was encoded"));
         Ok::<_, EventStreamError<_>>(Seen { id: event.id, event: event.event, data: event.data, retry })
     });
-    events.try_collect().now_or_never().expect("all is there").expect("it is an event stream")
+    events.try_collect().now_or_never().expect("all bytes are ready").expect("a valid event stream")
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_published_is_read_back_wherever_the_bytes_are_cut(
+    fn published_events_are_read_back_wherever_bytes_are_cut(
         pieces in vec(piece(), 1..12),
         cuts in vec(any::<Index>(), 0..20),
     ) {
@@ -127,11 +127,11 @@ proptest! {
     }
 
     #[test]
-    fn what_was_published_is_read_back_byte_by_byte(piece in piece()) {
+    fn published_events_are_read_back_byte_by_byte(piece in piece()) {
         let wire = piece.encode().to_body();
         let everywhere: Vec<_> = wire.iter().map(std::slice::from_ref).map(Ok::<_, std::convert::Infallible>).collect();
-        let events = EventStream::new(iter(everywhere)).try_collect::<Vec<_>>().now_or_never().expect("all is there");
-        let data: Vec<_> = events.expect("it is an event stream").into_iter().map(|event| event.data).collect();
+        let events = EventStream::new(iter(everywhere)).try_collect::<Vec<_>>().now_or_never().expect("all bytes are ready");
+        let data: Vec<_> = events.expect("a valid event stream").into_iter().map(|event| event.data).collect();
         let expected: Vec<_> = piece.seen(&mut String::new()).into_iter().map(|seen| seen.data).collect();
         prop_assert_eq!(data, expected);
     }
