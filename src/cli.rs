@@ -9,8 +9,6 @@ mod key;
 mod printable;
 mod publish;
 mod reload;
-#[cfg(test)]
-mod scripted;
 mod serve;
 mod signal;
 mod tail;
@@ -91,6 +89,8 @@ fn complain(message: &str, code: u8) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    pub mod scripted;
+
     use clap::CommandFactory;
 
     use super::*;

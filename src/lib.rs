@@ -123,6 +123,8 @@ mod wire;
 
 pub use hub::Hub;
 pub use server::{Server, ServerStats, Stats};
+#[doc(hidden)]
+pub use wire::lines;
 pub use wire::publication;
 
 /// The README's examples compile.

@@ -3,6 +3,6 @@
 pub(crate) mod chunk;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-pub(crate) mod lines;
+pub mod lines;
 pub mod publication;
 pub(crate) mod sse;

@@ -1,8 +1,7 @@
 //! `fanline publish`: one event from the command line, or each line of standard input as an event.
 //!
-//! Topic, name and JSON are checked here, before there is a connection, by the types that the server checks them with.
-//! Standard input goes out as one NDJSON request: a thread reads it and hands the lines on through a short queue, and
-//! waits when the server does not keep up.
+//! Topic, name and JSON are checked before connecting, with the server's own types. Standard input is sent as one NDJSON
+//! request: a thread reads it and hands the lines on through a short queue, and waits when the server does not keep up.
 
 mod lines;
 
@@ -18,22 +17,22 @@ use bytes::Bytes;
 use fanline::event::EventName;
 use fanline::topic::Topic;
 use http_body_util::Full;
-use hyper::Request;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::{Request, Response};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::client::{self, Refusal, Reply};
+use super::client::{self, Refusal};
 use super::signal;
 use super::target::ServerArgs;
-use lines::{EventHead, InputError, Lines, check_json};
+use lines::{EventHead, InputError, InputFormat, check_json};
 
-/// How long the answer for one event may take. A server that waits for its backbone answers sooner.
+/// How long the answer for one event may take. A server that waits for its backbone times out sooner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads of the input that may wait for the server, so that one can be prepared while another is sent.
+/// Reads of the input that may wait for the server: one can be prepared while another is sent.
 const QUEUED_READS: usize = 2;
 
 const EXAMPLES: &str = "\
@@ -56,7 +55,7 @@ pub struct PublishArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The topic to publish to; needed unless the lines of --format ndjson say it
+    /// The topic to publish to; required unless the lines of --format ndjson have one each
     #[arg(long, short)]
     topic: Option<Topic>,
 
@@ -68,7 +67,7 @@ pub struct PublishArgs {
     #[arg(long, value_enum, conflicts_with = "data")]
     format: Option<Format>,
 
-    /// DATA is one JSON value: it is checked, and sent byte for byte
+    /// DATA is one JSON value; it is validated and sent byte for byte
     #[arg(long, requires = "data")]
     json: bool,
 
@@ -84,10 +83,10 @@ enum Format {
     Ndjson,
 }
 
-/// What ends the command other than well.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("--topic is needed: the topic to publish to, as in --topic chat:7")]
+    #[error("--topic is required, as in --topic chat:7")]
     NoTopic,
     #[error("DATA is not one JSON value: {0}; without --json it is sent as text")]
     NotJson(String),
@@ -103,11 +102,11 @@ pub enum Error {
     InputAtOnce(InputError),
     #[error("no answer from the server for {} s; whether the event was published is unknown", ANSWER_TIMEOUT.as_secs())]
     NoAnswer,
-    #[error("the server's answer is not what /publish answers; whether the events were published is unknown: {0}")]
+    #[error("unexpected answer to /publish; whether the events were published is unknown: {0}")]
     Answer(String),
-    #[error("the request cannot be made: {0}")]
+    #[error("invalid request: {0}")]
     Request(#[from] hyper::http::Error),
-    #[error("no thread to read standard input: {0}")]
+    #[error("cannot start the thread for standard input: {0}")]
     Thread(io::Error),
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -123,7 +122,7 @@ impl From<client::Error> for Error {
 }
 
 impl Error {
-    /// 2 for a command line that cannot be right, 1 for the rest.
+    /// 2 for a wrong command line, 1 for other failures.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoTopic | Self::NotJson(_) => 2,
@@ -132,20 +131,17 @@ impl Error {
     }
 }
 
-/// Publishes what the arguments say, and prints the ids.
-///
-/// # Errors
-/// [`Error`] says what was wrong, and what is known to be published.
+/// Publishes the event of the command line, or those of standard input, and prints the ids.
 pub async fn run(args: PublishArgs) -> Result<(), Error> {
     let published = match &args.data {
         Some(data) => publish_one(&args, data).await?,
         None => {
-            let lines = args.lines()?;
+            let format = args.input_format()?;
             let input = io::stdin();
             if input.is_terminal() {
-                let _ = writeln!(io::stderr(), "each line that you type is published; Ctrl-D ends");
+                let _ = writeln!(io::stderr(), "each line you type is published; Ctrl-D ends the input");
             }
-            let (published, ended) = publish_lines(&args.server, lines, input, signal::interrupted()).await?;
+            let (published, ended) = publish_lines(&args.server, format, input, signal::interrupted()).await?;
             if let Some(fault) = ended {
                 return match published {
                     Some(published) => print(&published).and(Err(Error::Input(fault))),
@@ -171,11 +167,11 @@ impl PublishArgs {
         Ok(EventHead::new(topic, self.event.as_ref()))
     }
 
-    fn lines(&self) -> Result<Lines, Error> {
+    fn input_format(&self) -> Result<InputFormat, Error> {
         match (self.format.unwrap_or(Format::Lines), &self.topic) {
-            (Format::Lines, _) => Ok(Lines::Text(self.head()?)),
-            (Format::Ndjson, Some(_)) => Ok(Lines::Value(self.head()?)),
-            (Format::Ndjson, None) => Ok(Lines::Whole),
+            (Format::Lines, _) => Ok(InputFormat::Text(self.head()?)),
+            (Format::Ndjson, Some(_)) => Ok(InputFormat::Value(self.head()?)),
+            (Format::Ndjson, None) => Ok(InputFormat::Event),
         }
     }
 
@@ -201,21 +197,21 @@ async fn publish_one(args: &PublishArgs, data: &str) -> Result<Published, Error>
     timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or(Err(Error::NoAnswer))
 }
 
-/// Publishes the lines of `input` until it ends, a line is wrong, the server answers or `stop` completes. Gives what the
-/// server says it published, if it was asked, and what was wrong with the input.
+/// Publishes the lines of `input` until it ends, a line is invalid, the server answers or `stop` completes. Returns the
+/// server's answer, if there was anything to publish, and the fault of the input.
 async fn publish_lines(
     server: &ServerArgs,
-    lines: Lines,
+    format: InputFormat,
     input: impl Read + Send + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(Option<Published>, Option<InputError>), Error> {
     let (sender, mut events) = mpsc::channel(QUEUED_READS);
     let (ended, mut input_ended) = oneshot::channel();
-    // Not a task of the runtime: a read of a terminal or a pipe cannot be cancelled, and the runtime would wait for it.
+    // Not a blocking task: reading a terminal or a pipe cannot be cancelled, and the runtime would wait for it.
     let reader = thread::Builder::new().name("stdin".into());
     let reader = reader.spawn(move || {
-        let result = lines.read(input, |events| sender.blocking_send(Bytes::from(events)).is_ok());
-        // Before `sender` is dropped: who sees the end of the events finds the reason.
+        let result = format.read(input, |events| sender.blocking_send(Bytes::from(events)).is_ok());
+        // Before `sender` is dropped, so that the reason is there when the events end.
         let _ = ended.send(result);
     });
     reader.map_err(Error::Thread)?;
@@ -236,7 +232,7 @@ async fn publish_lines(
     Ok((published, fault))
 }
 
-/// A request body that goes on as long as there are events and nothing says stop.
+/// A request body that ends with the events, or when `stop` completes.
 struct EventBody<S> {
     first: Option<Bytes>,
     events: mpsc::Receiver<Bytes>,
@@ -251,7 +247,7 @@ impl<S: Future<Output = ()>> Body for EventBody<S> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        // Asked before the events: an input that never pauses is stopped too.
+        // Polled before the events, so that an input without pauses can be stopped.
         if self.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
@@ -259,18 +255,15 @@ impl<S: Future<Output = ()>> Body for EventBody<S> {
     }
 }
 
-async fn answer<B>(mut reply: Reply<B>) -> Result<Published, Error>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
-{
-    if !reply.head.status.is_success() {
-        return Err(Error::Refused(reply.refusal().await));
+async fn answer(response: Response<Incoming>) -> Result<Published, Error> {
+    if !response.status().is_success() {
+        return Err(Error::Refused(Refusal::of(response).await));
     }
-    let body = reply.short_body().await.map_err(|error| Error::Answer(error.to_string()))?;
+    let body = client::short_body(response.into_body()).await.map_err(Error::Answer)?;
     serde_json::from_slice(&body).map_err(|error| Error::Answer(error.to_string()))
 }
 
-/// What the server says it published: one event, or several with the ids of the first and the last.
+/// The server's answer: the id of one event, or the ids of the first and the last of several.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Published {
     published: u64,

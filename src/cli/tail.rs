@@ -1,27 +1,27 @@
-//! `fanline tail`: follows a stream as a well-behaved client does.
+//! `fanline tail`: follows a stream like a well-behaved client.
 //!
-//! It comes back with the last id that it received, waits as long as the server asks ([`pace`]), and says on standard
-//! error when there was a gap ([`printer`]). What is an event, an id and a reconnection is as WHATWG HTML, section 9.2,
-//! has it.
+//! It reconnects with the id it last received, waits as long as the server asks ([`pace`]) and reports gaps on standard
+//! error ([`printer`]). Events, ids and reconnection follow WHATWG HTML, section 9.2.
 
 mod args;
 mod pace;
 mod printer;
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use sse_core::{SseDecoder, SseEvent};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::client::{self, Reply};
+use super::client::{self, Refusal, content_type};
 use super::signal;
 pub use args::TailArgs;
 use pace::Pace;
@@ -29,31 +29,28 @@ use printer::Printer;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// An event may be this long. A server's own limit is far below; this one is for what is no event stream.
-const LONGEST_EVENT: NonZeroUsize = NonZeroUsize::new(64 * 1024 * 1024).unwrap();
+/// Bounds the memory for a response that is not an event stream. A server's own limit is far below.
+const MAX_EVENT_BYTES: NonZeroUsize = NonZeroUsize::new(64 * 1024 * 1024).unwrap();
 
-/// What ends the command other than well.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
-    Refused(client::Refusal),
+    Refused(Refusal),
     #[error("the server answered {status} and points to {location:?}; give that server's address as --url")]
-    Elsewhere { status: StatusCode, location: String },
+    Redirected { status: StatusCode, location: String },
     #[error("this is no event stream: the server answered with content type {0:?} instead of text/event-stream")]
     NotAStream(String),
-    /// What else would be tried again, with `--once`.
+    /// A failure that is retried without `--once`.
     #[error("{0}")]
-    NoSecondAttempt(String),
-    #[error("the request cannot be made: {0}")]
+    NotRetried(String),
+    #[error("invalid request: {0}")]
     Request(#[from] hyper::http::Error),
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Follows the stream until it is told to stop, by `--count`, a signal or the server.
-///
-/// # Errors
-/// [`Error`] says what no further attempt would change.
+/// Follows the stream until `--count`, a signal or the server ends it.
 pub async fn run(args: TailArgs) -> Result<(), Error> {
     follow(&args, io::stdout(), io::stderr(), signal::interrupted()).await
 }
@@ -70,28 +67,26 @@ async fn follow(
         () = stop => Ok(()),
     };
     match ended.and(follower.printer.finish().map_err(Error::Output)) {
-        // Whoever read the output has seen enough, as in `fanline tail | head`.
+        // The reader of the output has closed it, as in `fanline tail | head`.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
 }
 
-type StreamReply = Reply<Empty<Bytes>>;
-
-/// What an attempt to open the stream came to, when it was no stream.
-enum Attempt {
-    /// 204: the server wants no further attempt (WHATWG HTML, section 9.2.3).
-    Enough,
-    Hopeless(Error),
-    Failed {
+/// Why a connection gives no stream.
+enum OpenError {
+    /// 204: the server wants no further connection (WHATWG HTML, section 9.2.3).
+    NoContent,
+    Fatal(Error),
+    Retry {
         why: String,
         retry_after: Option<Duration>,
     },
 }
 
-/// Why the bytes of a stream end.
+/// Why a stream ended.
 enum StreamEnd {
-    Counted,
+    CountReached,
     Closed,
     Broken(String),
 }
@@ -99,7 +94,7 @@ enum StreamEnd {
 /// One subscription over as many connections as it takes.
 struct Follower<'a, O: Write, N: Write> {
     args: &'a TailArgs,
-    /// Keeps the last id over all connections.
+    /// Keeps the last id across connections.
     decoder: SseDecoder,
     pace: Pace,
     printer: Printer<O, N>,
@@ -107,33 +102,33 @@ struct Follower<'a, O: Write, N: Write> {
 
 impl<'a, O: Write, N: Write> Follower<'a, O, N> {
     fn new(args: &'a TailArgs, printer: Printer<O, N>) -> Self {
-        let mut decoder = SseDecoder::with_limit(LONGEST_EVENT);
-        decoder.reconnect_with_id(args.from.map(|from| from.to_string().into()));
+        let mut decoder = SseDecoder::with_limit(MAX_EVENT_BYTES);
+        decoder.reconnect_with_id(args.from.clone().map(Into::into));
         Self { args, decoder, pace: Pace::new(), printer }
     }
 
     async fn follow(&mut self) -> Result<(), Error> {
         loop {
             let (why, wait) = match self.open().await {
-                Ok(reply) => {
+                Ok(response) => {
                     self.pace.connected();
-                    match self.read(reply).await? {
-                        StreamEnd::Counted => return Ok(()),
+                    match self.read(response.into_body()).await? {
+                        StreamEnd::CountReached => return Ok(()),
                         StreamEnd::Closed if self.args.once => return Ok(()),
                         StreamEnd::Closed => ("the server ended the stream".to_string(), self.pace.after_stream()),
                         StreamEnd::Broken(why) => (why, self.pace.after_stream()),
                     }
                 }
-                Err(Attempt::Enough) => {
+                Err(OpenError::NoContent) => {
                     self.printer.note("the server says that there is nothing more to follow (204)");
                     return Ok(());
                 }
-                Err(Attempt::Hopeless(error)) => return Err(error),
-                Err(Attempt::Failed { why, retry_after: Some(wait) }) => (why, self.pace.after_refusal(wait)),
-                Err(Attempt::Failed { why, retry_after: None }) => (why, self.pace.after_failure()),
+                Err(OpenError::Fatal(error)) => return Err(error),
+                Err(OpenError::Retry { why, retry_after: Some(wait) }) => (why, self.pace.after_refusal(wait)),
+                Err(OpenError::Retry { why, retry_after: None }) => (why, self.pace.after_failure()),
             };
             if self.args.once {
-                return Err(Error::NoSecondAttempt(why));
+                return Err(Error::NotRetried(why));
             }
             self.printer.flush()?;
             self.printer.note(format_args!("disconnected: {why}; next attempt in {:.1} s", wait.as_secs_f64()));
@@ -147,7 +142,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         if let Some(id) = self.decoder.last_event_id() {
             match HeaderValue::from_bytes(id.as_bytes()) {
                 Ok(value) => last_id = Some(value),
-                // An id may hold control characters, which a header may not.
+                // An id may have control characters, which a header may not.
                 Err(_) => {
                     path.push(if path.contains('?') { '&' } else { '?' });
                     path.push_str("last_event_id=");
@@ -163,73 +158,71 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         Ok(request.body(Empty::new())?)
     }
 
-    async fn open(&mut self) -> Result<StreamReply, Attempt> {
-        let request = self.request().map_err(Attempt::Hopeless)?;
+    async fn open(&mut self) -> Result<Response<Incoming>, OpenError> {
+        let request = self.request().map_err(OpenError::Fatal)?;
         let patience = self.args.idle_timeout();
-        let failed = |why| Attempt::Failed { why, retry_after: None };
-        let reply = match timeout(patience, client::send(&self.args.server.url, request)).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => return Err(failed(error.to_string())),
+        let failed = |why| OpenError::Retry { why, retry_after: None };
+        let response = match timeout(patience, client::send(&self.args.server.url, request)).await {
+            Ok(response) => response.map_err(|error| failed(error.to_string()))?,
             Err(_) => return Err(failed(format!("no answer for {} s", patience.as_secs()))),
         };
-        let headers = &reply.head.headers;
+        let headers = response.headers();
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-        match reply.head.status {
-            StatusCode::OK if reply.content_type() == "text/event-stream" => Ok(reply),
-            StatusCode::OK => Err(Attempt::Hopeless(Error::NotAStream(reply.content_type()))),
-            StatusCode::NO_CONTENT => Err(Attempt::Enough),
+        match response.status() {
+            StatusCode::OK if content_type(headers) == "text/event-stream" => Ok(response),
+            StatusCode::OK => Err(OpenError::Fatal(Error::NotAStream(content_type(headers)))),
+            StatusCode::NO_CONTENT => Err(OpenError::NoContent),
             status if status.is_redirection() => {
-                Err(Attempt::Hopeless(Error::Elsewhere { status, location: text(LOCATION).to_string() }))
+                Err(OpenError::Fatal(Error::Redirected { status, location: text(LOCATION).to_string() }))
             }
             status => {
                 let retry_after = pace::retry_after(text(RETRY_AFTER), SystemTime::now());
-                let Ok(refusal) = timeout(patience, reply.refusal()).await else {
+                let Ok(refusal) = timeout(patience, Refusal::of(response)).await else {
                     return Err(failed(format!("{status}, and no body for {} s", patience.as_secs())));
                 };
                 if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-                    Err(Attempt::Failed { why: refusal.to_string(), retry_after })
+                    Err(OpenError::Retry { why: refusal.to_string(), retry_after })
                 } else {
-                    Err(Attempt::Hopeless(Error::Refused(refusal)))
+                    Err(OpenError::Fatal(Error::Refused(refusal)))
                 }
             }
         }
     }
 
-    /// Prints what comes until there is a reason not to.
-    async fn read(&mut self, mut reply: StreamReply) -> Result<StreamEnd, Error> {
+    /// Prints the events of a stream until it ends or is silent for too long.
+    async fn read(&mut self, mut body: Incoming) -> Result<StreamEnd, Error> {
         self.decoder.reconnect();
         self.printer.forget_block();
         let patience = self.args.idle_timeout();
         loop {
-            let at_hand = poll_fn(|cx| Poll::Ready(reply.poll_chunk(cx))).await;
-            let chunk = match at_hand {
-                Poll::Ready(chunk) => chunk,
-                Poll::Pending => {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => Ok(frame),
+                // The connection's task had its turn and found nothing more to read.
+                () = yield_now() => {
                     self.printer.flush()?;
-                    match timeout(patience, poll_fn(|cx| reply.poll_chunk(cx))).await {
-                        Ok(chunk) => chunk,
-                        Err(_) => {
-                            return Ok(StreamEnd::Broken(format!("silent for {} s", patience.as_secs())));
-                        }
-                    }
+                    timeout(patience, body.frame()).await
                 }
             };
-            match chunk {
-                Some(Ok(bytes)) => {
-                    if self.take(bytes)? {
-                        return Ok(StreamEnd::Counted);
+            match frame {
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data()
+                        && self.print(bytes)?
+                    {
+                        return Ok(StreamEnd::CountReached);
                     }
                 }
-                Some(Err(error)) => {
+                Ok(Some(Err(error))) => {
                     return Ok(StreamEnd::Broken(format!("the stream broke off: {}", client::with_causes(&error))));
                 }
-                None => return Ok(StreamEnd::Closed),
+                Ok(None) => return Ok(StreamEnd::Closed),
+                Err(_) => return Ok(StreamEnd::Broken(format!("silent for {} s", patience.as_secs()))),
             }
         }
     }
 
-    /// Prints the events that `bytes` complete. True when that was enough.
-    fn take(&mut self, mut bytes: Bytes) -> io::Result<bool> {
+    /// Prints the events that `bytes` complete. Returns true when `--count` is reached.
+    fn print(&mut self, mut bytes: Bytes) -> io::Result<bool> {
         loop {
             let before = if self.printer.wants_raw() { bytes.clone() } else { Bytes::new() };
             let event = self.decoder.next(&mut bytes);
@@ -244,7 +237,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
                     }
                 }
                 Some(Ok(SseEvent::Retry(milliseconds))) => self.pace.set_retry(milliseconds),
-                Some(Err(_)) => self.printer.skipped(LONGEST_EVENT.get())?,
+                Some(Err(_)) => self.printer.skipped(MAX_EVENT_BYTES.get())?,
                 None => {
                     self.printer.input_used_up()?;
                     return Ok(false);

@@ -1,90 +1,58 @@
-//! A sample of this server: what it holds, and what it did since the sample before.
+//! A sample of this server: what it holds, and what it did since the previous sample.
 
-use std::time::Duration;
-
-use fanline::hub::HubStats;
 use fanline::{Hub, ServerStats, Stats};
+use tokio::time::Instant;
 
 use super::metric::Metric;
 
 /// The counters at one moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Counters {
+    pub at: Instant,
     /// Events published.
     pub published: u64,
-    /// The server's.
     pub server: ServerStats,
 }
 
 impl Counters {
-    /// Reads them.
     pub fn read(hub: &Hub, stats: &Stats) -> Self {
-        let HubStats { published, .. } = hub.stats();
-        Self { published, server: stats.read() }
+        Self { at: Instant::now(), published: hub.stats().published, server: stats.read() }
     }
 
-    /// What happened between the `earlier` moment and this one.
-    pub fn since(&self, earlier: &Self, elapsed: Duration) -> Activity {
-        let cut_off = |server: &ServerStats| server.cut_off_lagged + server.cut_off_stalled;
-        Activity {
-            connections: self.server.connections,
-            streams: self.server.streams,
-            events_per_second: rate(self.published, earlier.published, elapsed),
-            deliveries_per_second: rate(self.server.delivered, earlier.server.delivered, elapsed),
-            bytes_per_second: rate(self.server.delivered_bytes, earlier.server.delivered_bytes, elapsed),
-            cut_off: cut_off(&self.server).saturating_sub(cut_off(&earlier.server)),
-            accept_pauses: self.server.accept_pauses.saturating_sub(earlier.server.accept_pauses),
-        }
-    }
-}
-
-/// What the server did in a while.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Activity {
-    /// Connections that are open.
-    pub connections: u64,
-    /// Streams that are open.
-    pub streams: u64,
-    /// Events published.
-    pub events_per_second: f64,
-    /// Events delivered, each to one subscriber.
-    pub deliveries_per_second: f64,
-    /// Bytes of these.
-    pub bytes_per_second: f64,
-    /// Subscribers cut off for being slow.
-    pub cut_off: u64,
-    /// Times that no connection was accepted for want of descriptors.
-    pub accept_pauses: u64,
-}
-
-impl Activity {
-    /// The same as metrics.
-    pub fn metrics(&self) -> [Metric; 7] {
+    /// The connections and streams that are open, and the activity since the `earlier` moment.
+    pub fn metrics(&self, earlier: &Self) -> [Metric; 7] {
+        let seconds = (self.at - earlier.at).as_secs_f64();
+        let since = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
+        let cut_off = since(|counters| counters.server.cut_off_lagged + counters.server.cut_off_stalled);
         [
-            Metric::whole("connections", self.connections, "connections"),
-            Metric::whole("streams", self.streams, "streams"),
-            Metric::real("events_per_second", self.events_per_second, "events/s"),
-            Metric::real("deliveries_per_second", self.deliveries_per_second, "events/s"),
-            Metric::real("delivered_bytes_per_second", self.bytes_per_second, "bytes/s"),
-            Metric::whole("subscribers_cut_off", self.cut_off, "subscribers"),
-            Metric::whole("accept_pauses", self.accept_pauses, "pauses"),
+            Metric::whole("connections", self.server.connections, "connections"),
+            Metric::whole("streams", self.server.streams, "streams"),
+            Metric::rate("events_per_second", since(|counters| counters.published), seconds, "events/s"),
+            Metric::rate("deliveries_per_second", since(|counters| counters.server.delivered), seconds, "events/s"),
+            Metric::rate(
+                "delivered_bytes_per_second",
+                since(|counters| counters.server.delivered_bytes),
+                seconds,
+                "bytes/s",
+            ),
+            Metric::whole("subscribers_cut_off", cut_off, "subscribers"),
+            Metric::whole("accept_pauses", since(|counters| counters.server.accept_pauses), "pauses"),
         ]
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
-fn rate(now: u64, before: u64, elapsed: Duration) -> f64 {
-    let seconds = elapsed.as_secs_f64();
-    if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::metric::Value;
     use super::*;
 
     #[test]
     fn activity_is_the_difference_of_two_moments() {
-        let counters = |published, delivered, cut_off_lagged, cut_off_stalled| Counters {
+        let begin = Instant::now();
+        let counters = |seconds, published, delivered, cut_off_lagged, cut_off_stalled| Counters {
+            at: begin + Duration::from_secs(seconds),
             published,
             server: ServerStats {
                 connections: 7,
@@ -94,14 +62,19 @@ mod tests {
                 ..ServerStats::default()
             },
         };
-        let activity = counters(30, 400, 3, 2).since(&counters(10, 100, 1, 1), Duration::from_secs(2));
-        assert_eq!(activity.connections, 7);
-        assert_eq!((activity.events_per_second, activity.deliveries_per_second), (10.0, 150.0));
-        assert_eq!((activity.cut_off, activity.accept_pauses), (3, 0));
+        let metrics = counters(2, 30, 400, 3, 2).metrics(&counters(0, 10, 100, 1, 1));
+        let value = |name| metrics.iter().find(|metric| metric.name == name).unwrap().value;
+        assert_eq!(value("connections"), Value::Whole(7));
+        assert_eq!(
+            (value("events_per_second"), value("deliveries_per_second")),
+            (Value::Real(10.0), Value::Real(150.0))
+        );
+        assert_eq!((value("subscribers_cut_off"), value("accept_pauses")), (Value::Whole(3), Value::Whole(0)));
     }
 
     #[test]
-    fn no_time_has_no_rate() {
-        assert_eq!(Counters::default().since(&Counters::default(), Duration::ZERO).events_per_second, 0.0);
+    fn rates_without_elapsed_time_are_zero() {
+        let now = Counters { at: Instant::now(), published: 0, server: ServerStats::default() };
+        assert_eq!(now.metrics(&now)[2].value, Value::Real(0.0));
     }
 }

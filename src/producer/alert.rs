@@ -1,105 +1,65 @@
-//! The events of topic `alert`: one when a metric crosses its threshold for good, one when it is back.
+//! The events of topic `alert`: one when a metric crosses its threshold, one when it is back.
 //!
-//! Both take a number of samples in a row, and coming back takes a lower value than crossing did: a metric that swings
-//! around its threshold raises one alert and not one a second.
+//! Both need several samples in a row, and the way back ends at a lower value: a metric that swings around its threshold
+//! raises one alert and not one a second.
 
 use std::collections::BTreeMap;
 
-use fanline::event::Event;
-use fanline::topic::Topic;
 use serde::Serialize;
 
-use super::metric::{Metric, Tags, Value, json_event};
-use super::timestamp::Timestamp;
+use super::metric::{Metric, Value};
+use super::payload::{Tag, Timestamp, tag_as_object};
 
 /// The topic of alerts.
 pub const TOPIC: &str = "alert";
 
-/// What is watched.
-const RULES: [Rule; 5] = [
-    Rule {
-        metric: "cpu_usage",
-        tag: None,
-        what: "processor usage",
-        threshold: 90.0,
-        back_below: 80.0,
-        raise_after: 3,
-        resolve_after: 3,
-    },
-    Rule {
-        metric: "memory_usage",
-        tag: None,
-        what: "memory usage",
-        threshold: 90.0,
-        back_below: 85.0,
-        raise_after: 1,
-        resolve_after: 3,
-    },
-    Rule {
-        metric: "disk_usage",
-        tag: Some("mount"),
-        what: "disk usage",
-        threshold: 90.0,
-        back_below: 88.0,
-        raise_after: 1,
-        resolve_after: 3,
-    },
-    Rule {
-        metric: "subscribers_cut_off",
-        tag: None,
-        what: "slow subscribers cut off",
-        threshold: 1.0,
-        back_below: 1.0,
-        raise_after: 1,
-        resolve_after: 10,
-    },
-    Rule {
-        metric: "accept_pauses",
-        tag: None,
-        what: "pauses in accepting connections for want of descriptors",
-        threshold: 1.0,
-        back_below: 1.0,
-        raise_after: 1,
-        resolve_after: 10,
-    },
-];
-
-/// When a metric is alarming.
+/// When a metric raises an alert, and when it resolves it.
 #[derive(Debug)]
 struct Rule {
-    /// The metric.
     metric: &'static str,
-    /// Which of the metrics of that name: those with this tag, each for itself, or the one without any.
+    /// Watches each metric that has a tag of this kind, or else the one without a tag.
     tag: Option<&'static str>,
     /// The metric, for people.
     what: &'static str,
-    /// A sample of this much or more counts towards an alert.
+    /// Samples of at least this value count towards raising.
     threshold: f64,
-    /// A sample below this counts towards its end.
+    /// Samples below this value count towards resolving.
     back_below: f64,
-    /// So many samples in a row raise it.
+    /// The samples in a row that raise it.
     raise_after: u32,
-    /// So many samples in a row resolve it.
+    /// The samples in a row that resolve it.
     resolve_after: u32,
 }
 
 impl Rule {
+    const USAGE: Self =
+        Self { metric: "", tag: None, what: "", threshold: 90.0, back_below: 80.0, raise_after: 1, resolve_after: 3 };
+    const COUNT: Self = Self { threshold: 1.0, back_below: 1.0, resolve_after: 10, ..Self::USAGE };
+
     fn watches(&self, metric: &Metric) -> bool {
-        metric.name == self.metric && metric.tag.as_ref().map(|(key, _)| *key) == self.tag
+        metric.name == self.metric && metric.tag.as_ref().map(|(kind, _)| *kind) == self.tag
     }
 }
 
-/// Whether an alert is up, and how many samples in a row speak for the other state.
+const RULES: [Rule; 5] = [
+    Rule { metric: "cpu_usage", what: "processor usage", raise_after: 3, ..Rule::USAGE },
+    Rule { metric: "memory_usage", what: "memory usage", back_below: 85.0, ..Rule::USAGE },
+    Rule { metric: "disk_usage", tag: Some("mount"), what: "disk usage", back_below: 88.0, ..Rule::USAGE },
+    Rule { metric: "subscribers_cut_off", what: "slow subscribers cut off", ..Rule::COUNT },
+    Rule { metric: "accept_pauses", what: "pauses in accepting connections for want of descriptors", ..Rule::COUNT },
+];
+
+/// Whether an alert is raised, and how many samples in a row speak for the other state.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     raised: bool,
     against: u32,
 }
 
-/// What is new.
-#[derive(Clone, Debug, PartialEq)]
+/// An alert that was raised or resolved; as JSON, the payload of its event.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Alert {
-    /// Whether it was raised or resolved.
+    r#type: &'static str,
     pub level: Level,
     /// The metric.
     pub name: &'static str,
@@ -109,121 +69,105 @@ pub struct Alert {
     pub value: Value,
     /// The value that raises the alert.
     pub threshold: f64,
-    /// Which one of several.
-    pub tag: Option<(&'static str, String)>,
+    timestamp: Timestamp,
+    #[serde(rename = "tags", serialize_with = "tag_as_object")]
+    pub tag: Option<Tag>,
 }
 
-/// Whether an alert begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It begins.
+    /// The alert begins.
     Warning,
-    /// It ends.
+    /// The alert ends.
     Resolved,
 }
 
 impl Alert {
-    /// The event that says it.
-    pub fn event(&self, topic: &Topic, timestamp: Timestamp) -> Event {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            r#type: &'static str,
-            level: Level,
-            name: &'static str,
-            message: &'a str,
-            value: Value,
-            threshold: f64,
-            timestamp: Timestamp,
-            tags: Tags<'a>,
-        }
-        let Self { level, name, message, value, threshold, tag } = self;
-        let body = Body {
-            r#type: "alert",
-            level: *level,
-            name,
-            message,
-            value: *value,
-            threshold: *threshold,
-            timestamp,
-            tags: Tags(tag.as_ref()),
+    fn new(rule: &Rule, raised: bool, value: Value, tag: Option<Tag>, timestamp: Timestamp) -> Self {
+        let of = tag.as_ref().map(|(_, name)| format!(" of {name}")).unwrap_or_default();
+        let (level, state) = match raised {
+            true => (Level::Warning, format!("at or above {}", rule.threshold)),
+            false => (Level::Resolved, format!("back below {}", rule.back_below)),
         };
-        json_event(topic, &body)
+        let message = format!("{}{of}: {}, {state}", rule.what, value.as_f64());
+        Self { r#type: "alert", level, name: rule.metric, message, value, threshold: rule.threshold, timestamp, tag }
     }
 }
 
-/// The alerts that are up, and those on their way. It has no clock: it counts samples.
+/// The state of each rule for each metric it watches. It has no clock: it counts samples.
 #[derive(Debug, Default)]
 pub struct Alerts(BTreeMap<(usize, Option<String>), State>);
 
 impl Alerts {
-    /// Takes a sample and says what is new.
-    pub fn observe(&mut self, sample: &[Metric]) -> Vec<Alert> {
-        let mut news = Vec::new();
+    /// Takes a sample and returns the alerts that it raises or resolves.
+    pub fn observe(&mut self, sample: &[Metric], now: Timestamp) -> Vec<Alert> {
+        let mut alerts = Vec::new();
         let mut states = BTreeMap::new();
         for (index, rule) in RULES.iter().enumerate() {
             for metric in sample.iter().filter(|metric| rule.watches(metric)) {
-                let key = (index, metric.tag.as_ref().map(|(_, which)| which.clone()));
+                let key = (index, metric.tag.as_ref().map(|(_, name)| name.clone()));
                 let before = self.0.remove(&key).unwrap_or_default();
-                let after = step(rule, before, metric.value.as_f64());
+                let after = before.step(rule, metric.value.as_f64());
                 if after.raised != before.raised {
-                    news.push(alert(rule, after.raised, metric.value, metric.tag.clone()));
+                    alerts.push(Alert::new(rule, after.raised, metric.value, metric.tag.clone(), now));
                 }
                 states.insert(key, after);
             }
         }
-        // What is left was not in the sample: a disk that was unmounted is no longer full.
-        for ((index, which), _) in std::mem::replace(&mut self.0, states).into_iter().filter(|(_, state)| state.raised)
-        {
+        // The rest was not in the sample: an unmounted disk is no longer full.
+        for ((index, name), state) in std::mem::replace(&mut self.0, states) {
             let rule = &RULES[index];
-            news.push(alert(rule, false, Value::Whole(0), rule.tag.zip(which)));
+            if state.raised {
+                alerts.push(Alert::new(rule, false, Value::Whole(0), rule.tag.zip(name), now));
+            }
         }
-        news
+        alerts
     }
 }
 
-fn step(rule: &Rule, State { raised, against }: State, value: f64) -> State {
-    let (is_against, enough) = match raised {
-        false => (value >= rule.threshold, rule.raise_after),
-        true => (value < rule.back_below, rule.resolve_after),
-    };
-    let against = if is_against { against + 1 } else { 0 };
-    if against >= enough { State { raised: !raised, against: 0 } } else { State { raised, against } }
-}
-
-fn alert(rule: &Rule, raised: bool, value: Value, tag: Option<(&'static str, String)>) -> Alert {
-    let of = tag.as_ref().map(|(_, which)| format!(" of {which}")).unwrap_or_default();
-    let (level, state) = match raised {
-        true => (Level::Warning, format!("at or above {}", rule.threshold)),
-        false => (Level::Resolved, format!("back below {}", rule.back_below)),
-    };
-    let message = format!("{}{of}: {}, {state}", rule.what, value.as_f64());
-    Alert { level, name: rule.metric, message, value, threshold: rule.threshold, tag }
+impl State {
+    fn step(self, rule: &Rule, value: f64) -> Self {
+        let (is_against, enough) = match self.raised {
+            false => (value >= rule.threshold, rule.raise_after),
+            true => (value < rule.back_below, rule.resolve_after),
+        };
+        let against = if is_against { self.against + 1 } else { 0 };
+        if against >= enough { Self { raised: !self.raised, against: 0 } } else { Self { against, ..self } }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use fanline::topic::Topic;
+
+    use super::super::payload::json_event;
     use super::*;
+
+    /// 2026-03-01T12:00:00Z.
+    fn noon() -> Timestamp {
+        Timestamp(UNIX_EPOCH + Duration::from_secs(1_772_366_400))
+    }
 
     fn cpu(value: f64) -> Vec<Metric> {
         vec![Metric::real("cpu_usage", value, "percent")]
     }
 
     fn levels(alerts: &mut Alerts, samples: &[f64]) -> Vec<Option<Level>> {
-        samples.iter().map(|value| alerts.observe(&cpu(*value)).first().map(|alert| alert.level)).collect()
+        samples.iter().map(|value| alerts.observe(&cpu(*value), noon()).first().map(|alert| alert.level)).collect()
     }
 
     #[test]
-    fn a_busy_processor_is_alarming_in_the_third_sample_in_a_row() {
+    fn busy_processor_raises_alert_at_third_sample_in_a_row() {
         let warning = Some(Level::Warning);
         assert_eq!(levels(&mut Alerts::default(), &[90.0, 99.0, 95.0, 99.0]), [None, None, warning, None]);
         assert_eq!(levels(&mut Alerts::default(), &[99.0, 99.0, 89.0, 99.0, 99.0]), [None; 5]);
     }
 
     #[test]
-    fn an_alert_ends_once_and_only_well_below_its_threshold() {
+    fn alert_ends_once_and_only_well_below_its_threshold() {
         let mut alerts = Alerts::default();
         levels(&mut alerts, &[99.0; 3]);
         assert_eq!(levels(&mut alerts, &[85.0; 10]), [None; 10]);
@@ -232,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_that_swings_around_its_threshold_raises_one_alert() {
+    fn metric_swinging_around_its_threshold_raises_one_alert() {
         let mut alerts = Alerts::default();
         levels(&mut alerts, &[99.0; 3]);
         let swinging: Vec<_> = (0..100).map(|n| if n % 2 == 0 { 89.9 } else { 90.1 }).collect();
@@ -240,39 +184,41 @@ mod tests {
     }
 
     #[test]
-    fn one_busy_core_is_not_alarming() {
+    fn one_busy_core_raises_no_alert() {
         let mut alerts = Alerts::default();
         let core = [Metric::real("cpu_usage", 100.0, "percent").of("core", "0")];
-        assert!((0..10).all(|_| alerts.observe(&core).is_empty()));
+        assert!((0..10).all(|_| alerts.observe(&core, noon()).is_empty()));
     }
 
     #[test]
-    fn each_disk_is_watched_for_itself_and_forgotten_when_it_is_gone() {
+    fn each_disk_is_watched_alone_and_resolved_when_unmounted() {
         let disk = |mount: &str, value| Metric::real("disk_usage", value, "percent").of("mount", mount);
         let mut alerts = Alerts::default();
-        let news = alerts.observe(&[disk("/", 50.0), disk("/data", 91.5)]);
+        let news = alerts.observe(&[disk("/", 50.0), disk("/data", 91.5)], noon());
         assert_eq!(news.len(), 1);
         assert_eq!(news[0].message, "disk usage of /data: 91.5, at or above 90");
-        assert_eq!(alerts.observe(&[disk("/", 95.0), disk("/data", 95.0)])[0].tag, Some(("mount", "/".to_owned())));
-        let news = alerts.observe(&[disk("/", 95.0)]);
+        assert_eq!(
+            alerts.observe(&[disk("/", 95.0), disk("/data", 95.0)], noon())[0].tag,
+            Some(("mount", "/".to_owned()))
+        );
+        let news = alerts.observe(&[disk("/", 95.0)], noon());
         assert_eq!((news.len(), news[0].level), (1, Level::Resolved));
         assert_eq!(news[0].tag, Some(("mount", "/data".to_owned())));
     }
 
     #[test]
-    fn a_subscriber_cut_off_is_alarming_until_ten_samples_had_none() {
+    fn alert_of_cut_off_subscriber_ends_after_ten_samples_without() {
         let mut alerts = Alerts::default();
-        let mut observe = |count| alerts.observe(&[Metric::whole("subscribers_cut_off", count, "subscribers")]);
+        let mut observe = |count| alerts.observe(&[Metric::whole("subscribers_cut_off", count, "subscribers")], noon());
         assert_eq!(observe(2)[0].value, Value::Whole(2));
         assert!((0..9).all(|_| observe(0).is_empty()));
         assert_eq!(observe(0)[0].level, Level::Resolved);
     }
 
     #[test]
-    fn an_alert_is_one_json_object() {
-        let alert = Alerts::default().observe(&[Metric::real("memory_usage", 93.25, "percent")]).remove(0);
-        let event =
-            alert.event(&Topic::new(TOPIC).unwrap(), Timestamp(UNIX_EPOCH + Duration::from_secs(1_772_366_400)));
+    fn alert_is_one_json_object() {
+        let alert = Alerts::default().observe(&[Metric::real("memory_usage", 93.25, "percent")], noon()).remove(0);
+        let event = json_event(&Topic::new(TOPIC).unwrap(), &alert);
         assert_eq!(
             event.payload().as_bytes(),
             concat!(

@@ -1,27 +1,27 @@
-//! The loop of `--demo`: samples the machine and the server, and publishes what was measured and what is alarming.
+//! `--demo`: samples the machine and the server each second, and publishes metrics and alerts.
 
 use std::time::Duration;
 
+use fanline::hub::{Outcome, PublishError};
 use fanline::topic::Topic;
 use fanline::{Hub, Stats};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
-use super::activity::{Activity, Counters};
+use super::activity::Counters;
 use super::alert::{self, Alerts};
-use super::attempt::{Attempt, Outage};
 use super::machine::{self, Machine};
 use super::metric;
+use super::outage::Outage;
+use super::payload::{Timestamp, json_event};
 use super::shutdown::Shutdown;
 use super::status::Status;
-use super::timestamp::Timestamp;
 
-/// How often the machine is sampled.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a log line says what the server does, so that the topic `log` of a quiet server has something to show.
-const SUMMARY_EVERY: Duration = Duration::from_secs(10);
+/// How often a log line sums up the activity, so that the topic `log` of a quiet server has something to show.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The producer of the topics `metric` and `alert`.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Samples and publishes until `shutdown` is due. The samples are taken on the runtime's blocking threads.
+    /// Samples and publishes until `shutdown`. The samples are taken on the runtime's blocking threads.
     pub async fn run(self, mut shutdown: Shutdown) {
         let _running = self.status.running();
         tokio::select! {
@@ -55,10 +55,10 @@ impl Demo {
         let mut machine =
             spawn_blocking(Machine::new).await?.inspect_err(|error| warn!(%error, "the machine has no metrics")).ok();
         let mut raised = Alerts::default();
-        let mut activity = Since::now(self);
-        let mut summary = Since::now(self);
         let mut outage = Outage::default();
-        let mut ticks = interval_at(Instant::now() + machine::WARM_UP, SAMPLE_EVERY);
+        let mut last_sample = Counters::read(&self.hub, &self.stats);
+        let mut last_summary = last_sample;
+        let mut ticks = interval_at(Instant::now() + machine::WARM_UP, SAMPLE_INTERVAL);
         // After a pause of the whole machine one sample is due, not one for each second of the pause.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -71,59 +71,44 @@ impl Demo {
                 })
                 .await?;
             }
-            sample.extend(activity.next(self).metrics());
+            let counters = Counters::read(&self.hub, &self.stats);
+            sample.extend(counters.metrics(&last_sample));
+            last_sample = counters;
             let now = Timestamp::now();
-            let news = raised.observe(&sample);
             let events = sample.iter().map(|metric| metric.event(&metrics, now));
-            let events = events.chain(news.iter().map(|alert| alert.event(&alerts, now))).collect();
-            match Attempt::publish(&self.hub, events).await {
-                Attempt::Closed => return Ok(()),
-                Attempt::Published | Attempt::NotReplicated(_) => {
-                    if outage.ends() {
-                        info!("the machine's metrics are published again");
-                    }
-                }
-                // The next sample says more than this one sent late.
-                Attempt::NotPublished(error) | Attempt::Unknown(error) => {
-                    if outage.begins() {
+            let alerts = raised.observe(&sample, now).into_iter().map(|alert| json_event(&alerts, &alert));
+            match self.hub.publish_all(events.chain(alerts).collect()).await {
+                Err(PublishError::Closed) => return Ok(()),
+                // The next sample is worth more than a late one.
+                Err(error) if !matches!(error.outcome(), Outcome::Published(_)) => {
+                    if outage.begin() {
                         warn!(%error, "the machine's metrics are dropped until they can be published");
                     }
                 }
+                _ => {
+                    if outage.end() {
+                        info!("the machine's metrics are published again");
+                    }
+                }
             }
-            if summary.at.elapsed() >= SUMMARY_EVERY {
-                summarise(&summary.next(self));
+            if last_summary.at.elapsed() >= SUMMARY_INTERVAL {
+                log_summary(&counters, &last_summary);
+                last_summary = counters;
             }
         }
     }
 }
 
-fn summarise(activity: &Activity) {
+fn log_summary(now: &Counters, before: &Counters) {
+    let per_second = |count: u64| (count as f64 / (now.at - before.at).as_secs_f64()).round();
     info!(
-        connections = activity.connections,
-        streams = activity.streams,
-        events_per_second = activity.events_per_second.round(),
-        deliveries_per_second = activity.deliveries_per_second.round(),
+        connections = now.server.connections,
+        streams = now.server.streams,
+        events_per_second = per_second(now.published - before.published),
+        deliveries_per_second = per_second(now.server.delivered - before.server.delivered),
         "the last {} s",
-        SUMMARY_EVERY.as_secs()
+        SUMMARY_INTERVAL.as_secs()
     );
-}
-
-/// The moment that activity is counted from.
-struct Since {
-    at: Instant,
-    counters: Counters,
-}
-
-impl Since {
-    fn now(demo: &Demo) -> Self {
-        Self { at: Instant::now(), counters: Counters::read(&demo.hub, &demo.stats) }
-    }
-
-    /// What happened since; counting begins anew.
-    fn next(&mut self, demo: &Demo) -> Activity {
-        let before = std::mem::replace(self, Self::now(demo));
-        self.counters.since(&before.counters, self.at - before.at)
-    }
 }
 
 #[cfg(test)]
@@ -131,11 +116,11 @@ mod tests {
     use fanline::hub::PublishError;
     use tokio::sync::watch;
 
-    use super::super::played::{Backbone, Log};
+    use super::super::tests::backbone::{Backbone, Log};
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn samples_that_cannot_be_published_are_dropped_and_the_next_ones_come() {
+    async fn unpublished_samples_are_dropped_and_sampling_goes_on() {
         let (log, _guard) = Log::begin();
         let (hub, mut backbone) = Backbone::new();
         let demo = Demo { hub: hub.clone(), stats: Stats::default(), status: Status::default() };
@@ -155,7 +140,7 @@ mod tests {
         samples.push(Instant::now());
         assert_eq!((log.count("are dropped"), log.count("published again")), (1, 1));
         assert!(
-            samples.is_sorted_by(|earlier, later| later.duration_since(*earlier) > SAMPLE_EVERY / 2),
+            samples.is_sorted_by(|earlier, later| later.duration_since(*earlier) > SAMPLE_INTERVAL / 2),
             "{samples:?}"
         );
         hub.close();
@@ -164,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_sample_comes_within_half_a_second_and_then_one_each_second() {
+    async fn first_sample_comes_within_half_a_second_then_one_each_second() {
         let demo = Demo { hub: Hub::default(), stats: Stats::default(), status: Status::default() };
         let (hub, status) = (demo.hub.clone(), demo.status.clone());
         let (stop, signal) = watch::channel(false);

@@ -1,23 +1,21 @@
-//! An input as events, without the thread and the hub.
+//! Turns the lines of an input into events. Knows neither the thread nor the hub.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::Read;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use fanline::event::{Event, Payload};
+use fanline::lines::{LineSplitter, LineTooLong};
 use fanline::publication::{InvalidPublication, parse_event};
 use fanline::topic::Topic;
 use tracing::error;
 
-use super::lines::{Line, Lines};
-
 /// The most lines that are published at once.
 const BATCH: usize = 256;
 
-/// So many warnings are given one by one; after that only each whose count is a power of two, so that an input of the
-/// wrong format does not fill a disk with warnings.
+/// Up to here every refused line is logged, then only each whose count is a power of two: an input of the wrong format
+/// must not fill the disk with warnings.
 const WARNINGS_IN_FULL: u64 = 100;
 
 /// What a line of the input is.
@@ -32,7 +30,7 @@ pub enum Format {
     Ndjson,
 }
 
-/// One reading of an input.
+/// Reads one input.
 pub struct Feed<'a, P, W> {
     format: &'a Format,
     max_event_bytes: usize,
@@ -41,128 +39,91 @@ pub struct Feed<'a, P, W> {
     totals: Totals,
 }
 
-/// What became of the lines.
+/// How many lines had which fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Events published.
     pub published: u64,
-    /// Lines that were no event.
+    /// Invalid lines, which were skipped.
     pub refused: u64,
-    /// Events that may have been published or not.
+    /// Events that may or may not have been published.
     pub unknown: u64,
-    /// Lines with bytes that are no UTF-8, published with U+FFFD in their place.
+    /// Lines with invalid UTF-8, published with U+FFFD in its place.
     pub replaced: u64,
-    /// The line from which on nothing was published, if that ended before the input.
+    /// The first line that was not published because publishing ended before the input.
     pub unpublished_from: Option<u64>,
 }
 
-/// What became of the events that were handed over together.
+/// The fate of a batch of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// They were published.
     Published,
-    /// They may have been published or not.
+    /// They may or may not have been published.
     Unknown,
-    /// They were not published, and nothing will be.
+    /// They were not published, and no more events can be.
     Ended,
 }
 
-/// What somebody should know of a line.
-#[derive(Debug)]
-pub struct Warning {
-    /// Its number, counted from 1.
-    pub line: u64,
-    /// What it is.
-    pub reason: Reason,
-}
-
-/// What there is to know of a line.
-#[derive(Debug)]
-pub enum Reason {
-    /// It was refused for its length.
-    TooLong {
-        /// The setting.
-        max_event_bytes: usize,
-        /// The longest line that follows from it.
-        longest: usize,
-    },
-    /// It was refused, for it is no event.
-    NoEvent(InvalidPublication),
-    /// It was published with U+FFFD for what is not UTF-8.
+/// A fault of a line.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("line refused, it has more than {0} bytes (setting max_event_bytes)")]
+    TooLong(usize),
+    #[error("line refused, {0}")]
+    Invalid(#[from] InvalidPublication),
+    #[error("the line is not valid UTF-8; U+FFFD replaces the invalid bytes, here and in later lines")]
     NotUtf8,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { max_event_bytes, longest } if max_event_bytes == longest => {
-                write!(f, "line refused, it has more than max_event_bytes = {max_event_bytes} bytes")
-            }
-            Self::TooLong { max_event_bytes, longest } => {
-                write!(f, "line refused, it has more than {longest} bytes, and max_event_bytes = {max_event_bytes}")
-            }
-            Self::NoEvent(error) => write!(f, "line refused, {error}"),
-            Self::NotUtf8 => {
-                f.write_str("the line is not valid UTF-8, U+FFFD stands for what is not; this is said only once")
-            }
-        }
-    }
-}
-
-impl<'a, P: FnMut(Vec<Event>, RangeInclusive<u64>) -> Fate, W: FnMut(&Warning)> Feed<'a, P, W> {
-    /// A reading that hands events to `publish`, in order and with the numbers of their lines, until that returns
-    /// [`Fate::Ended`]; and warnings to `warn`.
+impl<'a, P: FnMut(Vec<Event>, RangeInclusive<u64>) -> Fate, W: FnMut(u64, Fault)> Feed<'a, P, W> {
+    /// Hands events and the numbers of their lines to `publish`, in order, until it returns [`Fate::Ended`]. Hands faults
+    /// with the number of their line to `warn`. Lines are counted from 1.
     pub fn new(format: &'a Format, max_event_bytes: usize, publish: P, warn: W) -> Self {
         Self { format, max_event_bytes, publish, warn, totals: Totals::default() }
     }
 
     /// Reads `input` to its end.
-    pub fn run(mut self, input: impl Read) -> Totals {
-        let mut lines = Lines::new(input, self.longest_line());
+    pub fn run(mut self, mut input: impl Read) -> Totals {
+        let mut lines = LineSplitter::new(self.max_line_bytes());
+        let mut number = 0;
         loop {
-            let more = lines.fill().unwrap_or_else(|error| {
-                error!(%error, "standard input cannot be read any more");
+            let more = lines.fill(&mut input).unwrap_or_else(|error| {
+                error!(%error, "reading standard input failed");
                 false
             });
             let mut batch = Vec::new();
-            let mut first = 0;
-            let mut last = 0;
-            while let Some((number, line)) = lines.next() {
-                match self.event(number, &line) {
-                    Ok(Some(event)) => {
-                        first = if batch.is_empty() { number } else { first };
-                        last = number;
-                        batch.push(event);
-                    }
+            for line in &mut lines {
+                number += 1;
+                match self.event(number, line) {
+                    Ok(Some(event)) => batch.push((number, event)),
                     Ok(None) => {}
-                    Err(reason) => self.refuse(Warning { line: number, reason }),
+                    Err(fault) => self.refuse(number, fault),
                 }
-                if batch.len() == BATCH && !self.flush(&mut batch, first..=last) {
+                if batch.len() == BATCH && !self.flush(&mut batch) {
                     return self.totals;
                 }
             }
-            if !self.flush(&mut batch, first..=last) || !more {
+            if !self.flush(&mut batch) || !more {
                 return self.totals;
             }
         }
     }
 
-    /// A line of JSON is longer than its payload: by topic and name, and by what escapes add to a text.
-    fn longest_line(&self) -> usize {
+    /// A line of JSON is longer than its payload: it also holds topic, name and escapes.
+    fn max_line_bytes(&self) -> usize {
         match self.format {
             Format::Lines { .. } => self.max_event_bytes,
             Format::Ndjson => self.max_event_bytes * 2 + 4096,
         }
     }
 
-    /// Publishes the events of `lines`; false when that is over.
-    fn flush(&mut self, batch: &mut Vec<Event>, lines: RangeInclusive<u64>) -> bool {
-        if batch.is_empty() {
-            return true;
-        }
-        let count = batch.len() as u64;
-        let first = *lines.start();
-        match (self.publish)(std::mem::take(batch), lines) {
+    /// Publishes the events of a batch. Returns false when no more can be published.
+    fn flush(&mut self, batch: &mut Vec<(u64, Event)>) -> bool {
+        let (Some(&(first, _)), Some(&(last, _))) = (batch.first(), batch.last()) else { return true };
+        let events: Vec<_> = batch.drain(..).map(|(_, event)| event).collect();
+        let count = events.len() as u64;
+        match (self.publish)(events, first..=last) {
             Fate::Published => self.totals.published += count,
             Fate::Unknown => self.totals.unknown += count,
             Fate::Ended => self.totals.unpublished_from = Some(first),
@@ -170,39 +131,33 @@ impl<'a, P: FnMut(Vec<Event>, RangeInclusive<u64>) -> Fate, W: FnMut(&Warning)> 
         self.totals.unpublished_from.is_none()
     }
 
-    fn refuse(&mut self, warning: Warning) {
+    fn refuse(&mut self, number: u64, fault: Fault) {
         self.totals.refused += 1;
         if self.totals.refused <= WARNINGS_IN_FULL || self.totals.refused.is_power_of_two() {
-            (self.warn)(&warning);
+            (self.warn)(number, fault);
         }
     }
 
-    /// The event of a line; none for an empty line between JSON objects.
-    fn event(&mut self, number: u64, line: &Line<'_>) -> Result<Option<Event>, Reason> {
-        let max_event_bytes = self.max_event_bytes;
-        let &Line::Whole(line) = line else {
-            return Err(Reason::TooLong { max_event_bytes, longest: self.longest_line() });
+    /// The event of a line, or none for an empty line between JSON objects.
+    fn event(&mut self, number: u64, line: Result<Bytes, LineTooLong>) -> Result<Option<Event>, Fault> {
+        let line = line.map_err(|_| Fault::TooLong(self.max_line_bytes()))?;
+        let topic = match self.format {
+            Format::Ndjson if line.trim_ascii().is_empty() => return Ok(None),
+            Format::Ndjson => return Ok(Some(parse_event(&line, self.max_event_bytes)?)),
+            Format::Lines { topic } => topic,
         };
-        match self.format {
-            Format::Ndjson if line.trim_ascii().is_empty() => Ok(None),
-            Format::Ndjson => {
-                parse_event(&Bytes::copy_from_slice(line), max_event_bytes).map(Some).map_err(Reason::NoEvent)
+        let text = String::from_utf8_lossy(&line);
+        if matches!(text, Cow::Owned(_)) {
+            // U+FFFD has three bytes and may replace one.
+            if text.len() > self.max_event_bytes {
+                return Err(Fault::TooLong(self.max_event_bytes));
             }
-            Format::Lines { topic } => {
-                let text = String::from_utf8_lossy(line);
-                if matches!(text, Cow::Owned(_)) {
-                    // U+FFFD has three bytes and may stand for one.
-                    if text.len() > max_event_bytes {
-                        return Err(Reason::TooLong { max_event_bytes, longest: max_event_bytes });
-                    }
-                    self.totals.replaced += 1;
-                    if self.totals.replaced == 1 {
-                        (self.warn)(&Warning { line: number, reason: Reason::NotUtf8 });
-                    }
-                }
-                Ok(Some(Event::new(topic.clone(), Payload::text(text))))
+            self.totals.replaced += 1;
+            if self.totals.replaced == 1 {
+                (self.warn)(number, Fault::NotUtf8);
             }
         }
+        Ok(Some(Event::new(topic.clone(), Payload::text(text))))
     }
 }
 
@@ -216,7 +171,7 @@ mod tests {
         Format::Lines { topic: Topic::new("log").unwrap() }
     }
 
-    /// What is published, as `topic name payload`, batch by batch; and what is warned of.
+    /// The batches published, each event as `topic name payload`, and the warnings.
     fn feed(format: &Format, max_event_bytes: usize, input: impl Read) -> (Vec<Vec<String>>, Vec<String>, Totals) {
         let (mut batches, mut warnings) = (Vec::new(), Vec::new());
         let shown = |event: &Event| {
@@ -227,7 +182,7 @@ mod tests {
             batches.push(events.iter().map(shown).collect());
             Fate::Published
         };
-        let warn = |warning: &Warning| warnings.push(format!("{}: {}", warning.line, warning.reason));
+        let warn = |line, fault| warnings.push(format!("{line}: {fault}"));
         let totals = Feed::new(format, max_event_bytes, publish, warn).run(input);
         (batches, warnings, totals)
     }
@@ -241,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_what_one_read_call_brought_and_at_most_256_lines() {
+    fn batch_holds_the_lines_of_one_read_up_to_256() {
         let many = "x\n".repeat(600);
         let input = b"first\n".chain(many.as_bytes());
         let (batches, ..) = feed(&lines(), 100, input);
@@ -249,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_names_its_lines_and_its_fate_is_counted() {
+    fn batch_has_its_line_numbers_and_its_fate_is_counted() {
         let input = b"nonsense\n{\"topic\":\"a\",\"data\":1}\n\n{\"topic\":\"a\",\"data\":2}\n\n"
             .chain(&b"{\"topic\":\"a\",\"data\":3}\n"[..])
             .chain(&b"{\"topic\":\"a\",\"data\":4}\n{\"topic\":\"a\",\"data\":5}\n"[..]);
@@ -259,32 +214,32 @@ mod tests {
             batches.push((events.len(), lines));
             fates.next().unwrap()
         };
-        let totals = Feed::new(&Format::Ndjson, 100, publish, |_: &Warning| {}).run(input);
+        let totals = Feed::new(&Format::Ndjson, 100, publish, |_, _| {}).run(input);
         assert_eq!(batches, [(2, 2..=4), (1, 6..=6), (2, 7..=8)]);
         let expected = Totals { published: 1, refused: 1, unknown: 2, replaced: 0, unpublished_from: Some(7) };
         assert_eq!(totals, expected);
     }
 
     #[test]
-    fn a_line_over_the_limit_is_refused_with_its_number_and_the_setting() {
+    fn line_over_the_limit_is_refused_with_its_number_and_the_setting() {
         let (batches, warnings, totals) = feed(&lines(), 3, &b"one\nthree\ntwo\n"[..]);
         assert_eq!(batches.concat(), ["log data one", "log data two"]);
-        assert_eq!(warnings, ["2: line refused, it has more than max_event_bytes = 3 bytes"]);
+        assert_eq!(warnings, ["2: line refused, it has more than 3 bytes (setting max_event_bytes)"]);
         assert_eq!(totals, Totals { published: 2, refused: 1, ..Totals::default() });
     }
 
     #[test]
-    fn bytes_that_are_no_utf_8_are_replaced_and_warned_of_once() {
+    fn invalid_utf8_is_replaced_and_logged_once() {
         let (batches, warnings, totals) = feed(&lines(), 6, &b"ok\na\xffb\n\xfe\n\xff\xff\xff\n"[..]);
         assert_eq!(batches.concat(), ["log data ok", "log data a\u{fffd}b", "log data \u{fffd}"]);
         assert_eq!(warnings.len(), 2);
         assert!(warnings[0].starts_with("2: the line is not valid UTF-8"), "{warnings:?}");
-        assert_eq!(warnings[1], "4: line refused, it has more than max_event_bytes = 6 bytes");
+        assert_eq!(warnings[1], "4: line refused, it has more than 6 bytes (setting max_event_bytes)");
         assert_eq!(totals, Totals { published: 3, refused: 1, replaced: 2, ..Totals::default() });
     }
 
     #[test]
-    fn a_line_of_ndjson_names_its_own_topic() {
+    fn ndjson_line_has_its_own_topic() {
         let input = b"{\"topic\":\"a\",\"data\":{\"x\": 1}}\n\n{\"topic\":\"b\",\"event\":\"e\",\"text\":\"t\\n\"}\r\n";
         let (batches, warnings, _) = feed(&Format::Ndjson, 100, &input[..]);
         assert_eq!(batches.concat(), ["a data {\"x\": 1}", "b e t\n"]);
@@ -292,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_of_ndjson_is_refused_with_its_number_and_the_rest_goes_on() {
+    fn invalid_ndjson_line_is_refused_and_later_lines_are_published() {
         let input = b"{\"topic\":\"a\",\"data\":1}\nnonsense\n\xff\n{\"topic\":\"a\",\"data\":2}\n";
         let (batches, warnings, totals) = feed(&Format::Ndjson, 100, &input[..]);
         assert_eq!(batches.concat(), ["a data 1", "a data 2"]);
@@ -304,17 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_of_ndjson_is_refused_before_it_is_held() {
+    fn long_ndjson_line_is_refused_before_it_is_buffered() {
         let input = b"{\"topic\":\"a\",\"text\":\""
             .chain(io::repeat(b'x').take(1 << 20))
             .chain(&b"\"}\n{\"topic\":\"a\",\"data\":2}"[..]);
         let (batches, warnings, _) = feed(&Format::Ndjson, 100, input);
         assert_eq!(batches.concat(), ["a data 2"]);
-        assert_eq!(warnings, ["1: line refused, it has more than 4296 bytes, and max_event_bytes = 100"]);
+        assert_eq!(warnings, ["1: line refused, it has more than 4296 bytes (setting max_event_bytes)"]);
     }
 
     #[test]
-    fn an_input_of_the_wrong_format_does_not_flood_the_log() {
+    fn input_of_wrong_format_does_not_flood_the_log() {
         let (_, warnings, totals) = feed(&Format::Ndjson, 100, "x\n".repeat(5000).as_bytes());
         assert_eq!(totals.refused, 5000);
         assert_eq!(warnings.len() as u64, WARNINGS_IN_FULL + 6);

@@ -1,12 +1,11 @@
 //! The events of topic `log`: the server's own log lines of level INFO and above.
 //!
-//! [`layer`] makes two ends. The [`tracing_subscriber::Layer`] copies a line, or what fits of it, into a
-//! bounded queue; it never waits, and a line that finds the queue full is counted and left out. [`LogLines`] takes the
-//! queue's lines out and publishes them; the next line after a loss says how many are missing. Lines that were not published, or perhaps
-//! not, are missing too.
+//! The [`tracing_subscriber::Layer`] from [`layer`] copies each line into a bounded queue, [`LogLines`] publishes them.
+//! The layer never waits: a line that finds the queue full is counted and dropped. The next published line says how many
+//! lines are missing before it, including those that were not, or perhaps not, published.
 //!
-//! Publishing may itself log. Lines logged by the publishing call are left out, or each would make the next; lines that
-//! other threads log because of it cannot run away either, for at most one batch is published in each [`PAUSE`].
+//! Publishing may itself log. Lines logged by the publishing call are ignored, or each would cause the next. Lines that
+//! other threads log because of it cannot run away either: at most one batch is published in each [`PAUSE`].
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use fanline::Hub;
 use fanline::event::Event;
+use fanline::hub::{Outcome, PublishError};
 use fanline::topic::Topic;
 use tokio::sync::mpsc;
 use tracing::Subscriber;
@@ -23,9 +23,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::attempt::Attempt;
-use super::log_line::Line;
-use super::metric::json_event;
+use super::log_line::LogLine;
+use super::payload::json_event;
 use super::shutdown::Shutdown;
 
 /// The topic of log lines.
@@ -33,7 +32,7 @@ pub const TOPIC: &str = "log";
 
 /// How many lines may wait.
 const QUEUE: usize = 1024;
-/// How many lines are published at once.
+/// The most lines that are published at once.
 const BATCH: usize = 256;
 /// The least time between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -42,7 +41,7 @@ thread_local! {
     static PUBLISHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The layer for the subscriber, and the lines that it collects.
+/// Returns a layer for the subscriber, and the lines that it collects.
 pub fn layer<S>() -> (impl Layer<S>, LogLines)
 where
     S: Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
@@ -53,7 +52,7 @@ where
 }
 
 struct LogLayer {
-    lines: mpsc::Sender<Line>,
+    lines: mpsc::Sender<LogLine>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -64,7 +63,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         }
         // Relaxed: the count travels with the line, in the queue.
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
-        let line = Line::new(event, dropped);
+        let line = LogLine::new(event, dropped);
         if let Err(mpsc::error::TrySendError::Full(_)) = self.lines.try_send(line) {
             self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
         }
@@ -74,25 +73,25 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 /// The lines that the layer has collected.
 #[derive(Debug)]
 pub struct LogLines {
-    queue: mpsc::Receiver<Line>,
-    /// Lines before the next one that could not be published.
+    queue: mpsc::Receiver<LogLine>,
+    /// Lines before the next one that were not published.
     missing: u64,
 }
 
 impl LogLines {
-    /// Publishes lines until `shutdown` is due or the hub is closed.
+    /// Publishes lines until `shutdown`, or until the hub is closed.
     pub async fn run(mut self, hub: Hub, mut shutdown: Shutdown) {
         let topic = Topic::new(TOPIC).expect("a plain word is a topic");
         let publish = async {
             loop {
-                let (events, weight) = self.batch(&topic).await;
+                let (events, count) = self.batch(&topic).await;
                 if events.is_empty() {
                     return;
                 }
-                match unlogged(Attempt::publish(&hub, events)).await {
-                    Attempt::Closed => return,
-                    Attempt::Published | Attempt::NotReplicated(_) => {}
-                    Attempt::NotPublished(_) | Attempt::Unknown(_) => self.missing = weight,
+                match unlogged(hub.publish_all(events)).await {
+                    Err(PublishError::Closed) => return,
+                    Err(error) if !matches!(error.outcome(), Outcome::Published(_)) => self.missing = count,
+                    _ => {}
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -103,19 +102,20 @@ impl LogLines {
         }
     }
 
-    /// The lines that wait, at least one; none when the layer is gone. And how many are missing without them.
+    /// Waits for lines and returns them as events, with the number of lines that they stand for: those dropped before
+    /// them included. Returns none when the layer is gone.
     async fn batch(&mut self, topic: &Topic) -> (Vec<Event>, u64) {
         let mut lines = Vec::new();
         self.queue.recv_many(&mut lines, BATCH).await;
         if let Some(first) = lines.first_mut() {
-            first.add_dropped(std::mem::take(&mut self.missing));
+            first.dropped += std::mem::take(&mut self.missing);
         }
-        let weight = lines.iter().map(Line::weight).sum();
-        (lines.iter().map(|line| json_event(topic, line)).collect(), weight)
+        let count = lines.iter().map(|line| line.dropped + 1).sum();
+        (lines.iter().map(|line| json_event(topic, line)).collect(), count)
     }
 }
 
-/// Runs `future` such that the lines it logs are no events.
+/// Runs `future` without making events of the lines that it logs.
 async fn unlogged<F: Future>(future: F) -> F::Output {
     struct Guard;
     impl Drop for Guard {
@@ -140,11 +140,11 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::registry;
 
-    use super::super::log_line::LONGEST;
-    use super::super::played::Backbone;
+    use super::super::log_line::MAX_TEXT;
+    use super::super::tests::backbone::Backbone;
     use super::*;
 
-    /// What the layer makes of the lines that `work` logs, without their times.
+    /// The events for the lines that `work` logs, without their times.
     async fn logged(work: impl FnOnce()) -> Vec<Value> {
         let (layer, mut lines) = layer();
         with_default(registry().with(layer), work);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_of_level_info_and_above_is_an_event() {
+    async fn line_of_level_info_or_above_is_an_event() {
         let lines = logged(|| {
             debug!("not this one");
             info!(target: "fanline::server", port = 8000, tls = false, name = "a", "listening on {}", 8000);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_break_in_a_message_makes_no_second_line() {
+    async fn line_break_in_a_message_stays_in_one_event() {
         let lines = logged(|| info!("a\n\ndata: {{\"forged\":true}}\u{2028}\0\"")).await;
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0]["message"], "a\n\ndata: {\"forged\":true}\u{2028}\0\"");
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_line_is_clipped_at_a_character() {
-        let lines = logged(|| info!(rest = "gone", "{}", format_args!("x{}", "ü".repeat(LONGEST)))).await;
-        assert_eq!(lines[0]["message"].as_str().unwrap().len(), LONGEST - 1);
+    async fn long_line_is_clipped_at_a_character() {
+        let lines = logged(|| info!(rest = "gone", "{}", format_args!("x{}", "ü".repeat(MAX_TEXT)))).await;
+        assert_eq!(lines[0]["message"].as_str().unwrap().len(), MAX_TEXT - 1);
         assert!(lines[0]["fields"]["rest"].as_str().unwrap().len() <= 1);
     }
 
     #[tokio::test]
-    async fn lines_that_find_the_queue_full_are_counted_in_the_next_that_fits() {
+    async fn lines_dropped_at_full_queue_are_counted_in_the_next_line() {
         let (layer, mut lines) = layer();
         let topic = Topic::new(TOPIC).unwrap();
         let subscriber = tracing::Dispatch::new(registry().with(layer));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_publishing_logs_is_no_event() {
+    async fn lines_logged_by_publishing_are_no_events() {
         let (layer, mut lines) = layer();
         let subscriber = registry().with(layer);
         let guard = tracing::subscriber::set_default(subscriber);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_cannot_be_published_are_counted_in_the_next_that_can() {
+    async fn unpublished_lines_are_counted_in_the_next_published_line() {
         let (layer, lines) = layer();
         let (hub, mut backbone) = Backbone::new();
         let (_stop, signal) = tokio::sync::watch::channel(false);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_are_published_until_it_is_time_to_stop() {
+    async fn lines_are_published_until_shutdown() {
         let (layer, lines) = layer();
         let hub = Hub::default();
         let (stop, signal) = tokio::sync::watch::channel(false);

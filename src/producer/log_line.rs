@@ -1,57 +1,66 @@
-//! What is kept of a log line: bounded, whatever was logged.
+//! A log line as the payload of an event, with bounded size.
 
 use std::fmt::{self, Write};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tracing::Level;
 use tracing::field::{Field, Visit};
 
-use super::timestamp::Timestamp;
+use super::payload::Timestamp;
 
-/// The most bytes of text that are kept of a line, its message and its fields together.
-pub const LONGEST: usize = 8 * 1024;
-/// The most fields that are kept of a line.
-const MOST_FIELDS: usize = 32;
+/// The most bytes of text that are kept of a line, its message and fields together.
+pub const MAX_TEXT: usize = 8 * 1024;
+const MAX_FIELDS: usize = 32;
 
-/// What is kept of a log line, as its event says it.
+/// A log line. What exceeds the bounds is cut off.
 #[derive(Debug, Serialize)]
-pub struct Line {
+pub struct LogLine {
     r#type: &'static str,
-    level: &'static str,
+    level: String,
     target: &'static str,
     message: String,
     fields: Map<String, Value>,
     timestamp: Timestamp,
+    /// Lines lost before this one.
     #[serde(skip_serializing_if = "is_zero")]
-    dropped: u64,
+    pub dropped: u64,
+    #[serde(skip)]
+    room: usize,
 }
 
-impl Line {
-    /// The line that `event` makes, after `dropped` lines that were left out.
+impl LogLine {
     pub fn new(event: &tracing::Event<'_>, dropped: u64) -> Self {
         let metadata = event.metadata();
-        let mut text = Text::default();
-        event.record(&mut text);
-        Self {
+        let mut line = Self {
             r#type: "log",
-            level: level(metadata.level()),
+            level: metadata.level().as_str().to_ascii_lowercase(),
             target: metadata.target(),
-            message: text.message,
-            fields: text.fields,
+            message: String::new(),
+            fields: Map::new(),
             timestamp: Timestamp::now(),
             dropped,
+            room: MAX_TEXT,
+        };
+        event.record(&mut line);
+        line
+    }
+
+    fn keep(&mut self, field: &Field, value: impl Into<Value>) {
+        if self.fields.len() < MAX_FIELDS {
+            self.fields.insert(field.name().to_owned(), value.into());
         }
     }
 
-    /// How many lines are missing if this one is not published.
-    pub fn weight(&self) -> u64 {
-        self.dropped + 1
-    }
-
-    /// Counts `more` lines before this one as missing.
-    pub fn add_dropped(&mut self, more: u64) {
-        self.dropped += more;
+    fn keep_text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let mut clipped = Clipped { text: String::new(), room: self.room };
+        // An error means that the room is used up; what fits is kept.
+        let _ = clipped.write_fmt(value);
+        self.room -= clipped.text.len();
+        if field.name() == "message" {
+            self.message = clipped.text;
+        } else {
+            self.keep(field, clipped.text);
+        }
     }
 }
 
@@ -60,45 +69,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-fn level(level: &Level) -> &'static str {
-    match *level {
-        Level::ERROR => "error",
-        Level::WARN => "warn",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
-    }
-}
-
-/// The message and the fields of a line, up to [`LONGEST`] bytes.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: Map<String, Value>,
-    length: usize,
-}
-
-impl Text {
-    fn keep(&mut self, field: &Field, value: Value) {
-        if self.fields.len() < MOST_FIELDS {
-            self.fields.insert(field.name().to_owned(), value);
-        }
-    }
-
-    fn keep_text(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        let mut clipped = Clipped { text: String::new(), room: LONGEST - self.length };
-        // An error means that the room is used up; what fits is kept.
-        let _ = clipped.write_fmt(value);
-        self.length += clipped.text.len();
-        if field.name() == "message" {
-            self.message = clipped.text;
-        } else {
-            self.keep(field, clipped.text.into());
-        }
-    }
-}
-
-impl Visit for Text {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.keep_text(field, format_args!("{value:?}"));
     }
@@ -112,23 +83,23 @@ impl Visit for Text {
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.keep(field, value.into());
+        self.keep(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.keep(field, value.into());
+        self.keep(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.keep(field, value.into());
+        self.keep(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.keep(field, value.into());
+        self.keep(field, value);
     }
 }
 
-/// A text that stops growing when its room is used up.
+/// Text that stops growing when its room is used up.
 struct Clipped {
     text: String,
     room: usize,

@@ -1,6 +1,4 @@
-//! A sample of the machine.
-//!
-//! Rates are over the time since the sample before, so that they do not depend on the interval being kept.
+//! A sample of the machine. Rates are over the actual time since the previous sample.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,14 +10,14 @@ use sysinfo::{
 
 use super::metric::Metric;
 
-/// How long after its creation a [`Machine`] can say how busy the processors are.
+/// How long after its creation a [`Machine`] can measure processor usage.
 pub const WARM_UP: Duration = sysinfo::MINIMUM_CPU_UPDATE_INTERVAL.saturating_add(Duration::from_millis(50));
 
-/// More interfaces or disks than this say nothing to people, and containers' hosts have hundreds.
+/// Hosts of containers have hundreds of interfaces and disks.
 const MOST_OF_A_KIND: usize = 16;
 
-/// File systems that hold no files of this machine's own: images that are full by nature, layers over other file
-/// systems, and windows into programs. `sysinfo` has left out the kernel's and the network's.
+/// Read-only images, which are always full, layers over other file systems, and memory. `sysinfo` leaves out those of
+/// the kernel and the network.
 const PSEUDO: [&str; 8] = ["squashfs", "iso9660", "erofs", "overlay", "ramfs", "devtmpfs", "nsfs", "efivarfs"];
 
 /// The machine, as of the last sample.
@@ -29,16 +27,16 @@ pub struct Machine {
     networks: Networks,
     disks: Disks,
     own: Option<Pid>,
-    /// Processor time of this process, in milliseconds.
+    /// Processor time of this process at the last sample, in milliseconds.
     own_busy: u64,
     sampled_at: Instant,
 }
 
 impl Machine {
-    /// Takes the readings that the first sample's rates are relative to. It reads files: not for a runtime's thread.
+    /// Takes the readings that the first sample's rates are relative to. Blocks for milliseconds.
     ///
     /// # Errors
-    /// When `sysinfo` does not know this kind of machine.
+    /// `sysinfo` does not support this platform.
     pub fn new() -> Result<Self, sysinfo::Error> {
         let mut machine = Self {
             system: System::new()?,
@@ -53,7 +51,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Measures. It reads files, for milliseconds: not for a runtime's thread.
+    /// Measures. Blocks for milliseconds.
     pub fn sample(&mut self) -> Vec<Metric> {
         let elapsed = self.sampled_at.elapsed().as_secs_f64();
         self.refresh();
@@ -94,7 +92,7 @@ impl Machine {
         let (used, total) = (self.system.used_memory(), self.system.total_memory());
         metrics.push(Metric::whole("memory_used", used, "bytes"));
         metrics.push(Metric::whole("memory_total", total, "bytes"));
-        metrics.push(Metric::real("memory_usage", percent(used, total), "percent"));
+        metrics.push(Metric::percent("memory_usage", used, total));
         let (used, total) = (self.system.used_swap(), self.system.total_swap());
         metrics.push(Metric::whole("swap_used", used, "bytes"));
         metrics.push(Metric::whole("swap_total", total, "bytes"));
@@ -105,8 +103,8 @@ impl Machine {
         let by_name: BTreeMap<_, _> = used.collect();
         for (name, data) in by_name.into_iter().take(MOST_OF_A_KIND) {
             let name = name.to_string_lossy();
-            let received = Metric::real("network_received", rate(data.received(), elapsed), "bytes/s");
-            let transmitted = Metric::real("network_transmitted", rate(data.transmitted(), elapsed), "bytes/s");
+            let received = Metric::rate("network_received", data.received(), elapsed, "bytes/s");
+            let transmitted = Metric::rate("network_transmitted", data.transmitted(), elapsed, "bytes/s");
             metrics.extend([received.of("interface", &*name), transmitted.of("interface", &*name)]);
         }
     }
@@ -115,7 +113,7 @@ impl Machine {
         let real = self.disks.iter().filter(|disk| disk.total_space() > 0).filter(|disk| {
             let kind = disk.file_system().to_string_lossy();
             let is_root = disk.mount_point() == "/";
-            // A container's root is an overlay, and the only disk it has.
+            // The root of a container is an overlay, and its only disk.
             is_root || !(PSEUDO.contains(&&*kind) || kind.starts_with("fuse."))
         });
         let seen = real.map(|disk| (disk.name(), disk.mount_point(), disk));
@@ -123,9 +121,9 @@ impl Machine {
             let mount = disk.mount_point().to_string_lossy();
             let usage = disk.usage();
             metrics.extend([
-                Metric::real("disk_usage", fullness(disk), "percent").of("mount", &*mount),
-                Metric::real("disk_read", rate(usage.read_bytes, elapsed), "bytes/s").of("mount", &*mount),
-                Metric::real("disk_written", rate(usage.written_bytes, elapsed), "bytes/s").of("mount", &*mount),
+                disk_usage(disk).of("mount", &*mount),
+                Metric::rate("disk_read", usage.read_bytes, elapsed, "bytes/s").of("mount", &*mount),
+                Metric::rate("disk_written", usage.written_bytes, elapsed, "bytes/s").of("mount", &*mount),
             ]);
         }
     }
@@ -134,9 +132,9 @@ impl Machine {
         let Some(process) = self.own_process() else { return };
         let (busy, memory) = (process.accumulated_cpu_time(), process.memory());
         let busy_before = std::mem::replace(&mut self.own_busy, busy);
-        // Milliseconds a second are tenths of a percent, of one core: a server on four busy cores uses 400 percent.
-        let usage = rate(busy.saturating_sub(busy_before), elapsed) / 10.0;
-        metrics.push(Metric::real("process_cpu_usage", usage, "percent"));
+        // Percent of one core: a server on four busy cores uses 400 percent.
+        let milliseconds = busy.saturating_sub(busy_before);
+        metrics.push(Metric::rate("process_cpu_usage", milliseconds, elapsed * 10.0, "percent"));
         metrics.push(Metric::whole("process_memory", memory, "bytes"));
     }
 
@@ -149,18 +147,19 @@ fn disk_readings() -> DiskRefreshKind {
     DiskRefreshKind::nothing().with_storage().with_io_usage()
 }
 
-/// Percent used, of what is not reserved for the superuser: what `df` shows. `sysinfo` counts reserved blocks as used.
-fn fullness(disk: &Disk) -> f64 {
-    match rustix::fs::statvfs(disk.mount_point()) {
+/// Counts like `df`: blocks reserved for the superuser are neither used nor free. `sysinfo` counts them as used.
+fn disk_usage(disk: &Disk) -> Metric {
+    let (used, total) = match rustix::fs::statvfs(disk.mount_point()) {
         Ok(blocks) => {
             let used = blocks.f_blocks.saturating_sub(blocks.f_bfree);
-            percent(used, used + blocks.f_bavail)
+            (used, used + blocks.f_bavail)
         }
-        Err(_) => percent(disk.total_space().saturating_sub(disk.available_space()), disk.total_space()),
-    }
+        Err(_) => (disk.total_space().saturating_sub(disk.available_space()), disk.total_space()),
+    };
+    Metric::percent("disk_usage", used, total)
 }
 
-/// Of each device the mount with the shortest path: the others show a part of the same disk.
+/// The mount with the shortest path of each device: the others are parts of the same disk.
 fn one_mount_of_each<D: Ord, M: AsRef<std::path::Path>, T>(mounts: impl Iterator<Item = (D, M, T)>) -> Vec<T> {
     let mut shortest: BTreeMap<D, (M, T)> = BTreeMap::new();
     for (device, mount, disk) in mounts {
@@ -172,22 +171,12 @@ fn one_mount_of_each<D: Ord, M: AsRef<std::path::Path>, T>(mounts: impl Iterator
     shortest.into_values().map(|(_, disk)| disk).collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
-fn rate(count: u64, seconds: f64) -> f64 {
-    count as f64 / seconds
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_has_the_machine_s_processors_memory_and_this_process() {
+    fn sample_has_processors_memory_and_own_process() {
         let mut machine = Machine::new().unwrap();
         let metrics = machine.sample();
         let names: Vec<_> = metrics.iter().map(|metric| metric.name).collect();
@@ -204,13 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn of_a_device_with_several_mounts_the_shortest_path_is_kept() {
+    fn device_with_several_mounts_keeps_the_shortest_path() {
         let mounts = [("sda", "/var/lib", 1), ("sda", "/", 2), ("sdb", "/data", 3), ("sda", "/home", 4)];
         assert_eq!(one_mount_of_each(mounts.into_iter()), [2, 3]);
-    }
-
-    #[test]
-    fn a_machine_without_swap_uses_none_of_it() {
-        assert_eq!(percent(0, 0), 0.0);
     }
 }

@@ -1,11 +1,10 @@
 //! The events of topic `metric`: one for each measured value.
 
-use fanline::event::{Event, Payload};
+use fanline::event::Event;
 use fanline::topic::Topic;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::timestamp::Timestamp;
+use super::payload::{Tag, Timestamp, json_event, tag_as_object};
 
 /// The topic of metrics.
 pub const TOPIC: &str = "metric";
@@ -13,28 +12,25 @@ pub const TOPIC: &str = "metric";
 /// A measured value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
-    /// What was measured.
     pub name: &'static str,
-    /// How much it was.
     pub value: Value,
-    /// Of what.
     pub unit: &'static str,
-    /// Which one of several: a core, an interface, a mount point. None for the machine or the server as a whole.
-    pub tag: Option<(&'static str, String)>,
+    /// The core, interface or mount point measured, unless the value is of the machine or server as a whole.
+    pub tag: Option<Tag>,
 }
 
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
-    /// A whole one: bytes and counts.
+    /// Bytes and counts.
     Whole(u64),
-    /// Any other: percentages and rates, to two decimals.
+    /// Percentages and rates, to two decimals.
     Real(f64),
 }
 
 impl Value {
-    /// The number, for comparing.
+    /// The number, for comparisons.
     #[expect(clippy::cast_precision_loss, reason = "thresholds need no 53rd bit")]
     pub fn as_f64(self) -> f64 {
         match self {
@@ -50,61 +46,44 @@ impl Metric {
         Self { name, value: Value::Whole(value), unit, tag: None }
     }
 
-    /// A number of `unit`, rounded to two decimals. JSON has no infinity: what is not finite becomes 0.
+    /// A number of `unit`, rounded to two decimals. JSON has no infinity: a value that is not finite becomes 0.
     pub fn real(name: &'static str, value: f64, unit: &'static str) -> Self {
         let value = if value.is_finite() { (value * 100.0).round() / 100.0 } else { 0.0 };
         Self { name, value: Value::Real(value), unit, tag: None }
     }
 
-    /// The same, of one of several.
+    /// `count` in `seconds`, as `unit` per second.
+    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+    pub fn rate(name: &'static str, count: u64, seconds: f64, unit: &'static str) -> Self {
+        Self::real(name, count as f64 / seconds, unit)
+    }
+
+    /// `part` of `whole` in percent; of nothing, nothing is used.
+    #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+    pub fn percent(name: &'static str, part: u64, whole: u64) -> Self {
+        Self::real(name, if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }, "percent")
+    }
+
+    /// The same value with a tag.
     #[must_use]
-    pub fn of(self, key: &'static str, which: impl Into<String>) -> Self {
-        Self { tag: Some((key, which.into())), ..self }
+    pub fn of(self, kind: &'static str, name: impl Into<String>) -> Self {
+        Self { tag: Some((kind, name.into())), ..self }
     }
 
-    /// The event that says it.
+    /// The event for this value.
     pub fn event(&self, topic: &Topic, timestamp: Timestamp) -> Event {
-        let body = Body {
-            r#type: "metric",
-            name: self.name,
-            value: self.value,
-            unit: self.unit,
-            timestamp,
-            tags: Tags(self.tag.as_ref()),
-        };
-        json_event(topic, &body)
-    }
-}
-
-/// An event whose payload is `body` as JSON.
-///
-/// # Panics
-/// Never for the bodies of this module tree: they have string keys and nothing that refuses to be serialised.
-pub fn json_event(topic: &Topic, body: &impl Serialize) -> Event {
-    let json = serde_json::to_string(body).expect("plain strings, numbers and maps serialise");
-    Event::new(topic.clone(), Payload::json(json))
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: &'static str,
-    name: &'static str,
-    value: Value,
-    unit: &'static str,
-    timestamp: Timestamp,
-    tags: Tags<'a>,
-}
-
-/// A tag as the JSON object that it is a member of.
-pub struct Tags<'a>(pub Option<&'a (&'static str, String)>);
-
-impl Serialize for Tags<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(usize::from(self.0.is_some())))?;
-        if let Some((key, value)) = self.0 {
-            map.serialize_entry(key, value)?;
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: &'static str,
+            name: &'static str,
+            value: Value,
+            unit: &'static str,
+            timestamp: Timestamp,
+            #[serde(serialize_with = "tag_as_object")]
+            tags: &'a Option<Tag>,
         }
-        map.end()
+        let Self { name, value, unit, ref tag } = *self;
+        json_event(topic, &Body { r#type: "metric", name, value, unit, timestamp, tags: tag })
     }
 }
 
@@ -115,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_one_json_object() {
+    fn metric_is_one_json_object() {
         let topic = Topic::new(TOPIC).unwrap();
         let time = Timestamp(UNIX_EPOCH + Duration::from_millis(1_772_366_400_250));
         let event = Metric::real("cpu_usage", 45.2041, "percent").of("core", "0").event(&topic, time);
@@ -130,7 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_json_cannot_say_is_zero() {
+    fn machine_without_swap_uses_none_of_it() {
+        assert_eq!(Metric::percent("x", 0, 0).value, Value::Real(0.0));
+    }
+
+    #[test]
+    fn value_without_json_form_is_zero() {
         assert_eq!(Metric::real("x", f64::NAN, "").value, Value::Real(0.0));
+        assert_eq!(Metric::rate("x", 1, 0.0, "").value, Value::Real(0.0));
     }
 }

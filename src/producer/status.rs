@@ -1,9 +1,9 @@
-//! What `/health` says of the producers.
+//! The state of a producer, for `/health`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Whether producers run. Cloning shares it.
+/// Whether producers run. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Status(Arc<Counts>);
 
@@ -14,9 +14,9 @@ struct Counts {
 }
 
 impl Status {
-    /// `off` while none was started, `running` while one runs, `stopped` after that.
+    /// `off` before the first start, `running` while one runs, `stopped` afterwards.
     pub fn as_str(&self) -> &'static str {
-        // Relaxed: the words are for people, and nothing is read on the strength of them.
+        // Relaxed: the state is for display and orders nothing else.
         if self.0.running.load(Ordering::Relaxed) > 0 {
             "running"
         } else if self.0.started.load(Ordering::Relaxed) {
@@ -34,7 +34,7 @@ impl Status {
     }
 }
 
-/// A producer that runs.
+/// A running producer.
 #[derive(Debug)]
 pub struct Running(Arc<Counts>);
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn producers_are_off_then_running_then_stopped() {
+    fn status_is_off_then_running_then_stopped() {
         let status = Status::default();
         assert_eq!(status.as_str(), "off");
         let (one, two) = (status.running(), status.clone().running());

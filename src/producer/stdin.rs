@@ -1,12 +1,11 @@
-//! Standard input as events: each line one event, in order.
+//! Publishes standard input: each line one event, in order.
 //!
-//! A thread of its own reads it, since a read cannot be taken back: it ends with the input or with the process. What one
-//! read call brings is published at once, in batches, so that a slow input is not delayed and a fast one costs little
-//! for each line. While the hub makes publishers wait, the input waits as well.
+//! A dedicated thread reads it, because a blocking read cannot be cancelled: the thread ends with the input or with the
+//! process. The lines of one read are published at once, in batches, so a slow input is not delayed and a fast one has
+//! little cost per line. While publishing waits, reading waits too.
 //!
-//! **Outages.** Lines that were certainly not published are tried again until they are, and the input waits meanwhile.
-//! Lines that may have been published are not: the log names them. So no line is published twice, and the log accounts
-//! for each line that may be missing.
+//! **Outages.** Lines that were certainly not published are retried until they are. Lines that may have been published
+//! are not retried but logged. So no line is published twice, and the log has every line that may be missing.
 
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
@@ -15,22 +14,23 @@ use std::time::Duration;
 
 use fanline::Hub;
 use fanline::event::Event;
+use fanline::hub::{Outcome, PublishError};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::attempt::{Attempt, Outage};
-use super::feed::{Fate, Feed, Totals, Warning};
+use super::feed::{Fate, Feed, Totals};
+use super::outage::Outage;
 use super::shutdown::Shutdown;
 use super::status::Status;
 
 pub use super::feed::Format;
 
-/// The pause after the first attempt that failed. It doubles with each, up to [`LONGEST_PAUSE`].
+/// The pause after the first failed attempt. It doubles with each, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// The producer of what comes in.
+/// The producer for standard input.
 #[derive(Debug)]
 pub struct Stdin {
     /// Where to publish.
@@ -44,11 +44,10 @@ pub struct Stdin {
 }
 
 impl Stdin {
-    /// Reads `input` to its end on a new thread and publishes through `runtime`. After `shutdown` is due nothing more is
-    /// published.
+    /// Reads `input` to its end on a new thread and publishes through `runtime`. Publishes nothing after `shutdown`.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// The thread could not be started.
     pub fn start(
         self,
         input: impl Read + Send + 'static,
@@ -60,15 +59,14 @@ impl Stdin {
             let _running = running;
             let mut publisher = Publisher::new(self.hub, shutdown);
             let publish = |events, lines| runtime.block_on(publisher.publish(events, lines));
-            let warn = |warning: &Warning| warn!(line = warning.line, "standard input: {}", warning.reason);
+            let warn = |line, fault| warn!(line, "standard input: {fault}");
             let totals = Feed::new(&self.format, self.max_event_bytes, publish, warn).run(input);
-            report(&totals, publisher.shutdown.is_due());
+            log_totals(&totals, publisher.shutdown.is_due());
         })
     }
 }
 
-/// The last line of the log about standard input.
-fn report(totals: &Totals, is_shutdown: bool) {
+fn log_totals(totals: &Totals, is_shutdown: bool) {
     let &Totals { published, refused, unknown, replaced, unpublished_from } = totals;
     match unpublished_from {
         Some(line) => warn!(
@@ -77,29 +75,29 @@ fn report(totals: &Totals, is_shutdown: bool) {
             refused,
             unknown,
             replaced,
-            "standard input was not published from this line on; the server ends"
+            "standard input was not published from this line on because the server shuts down"
         ),
         None if is_shutdown => info!(published, refused, unknown, replaced, "standard input has ended"),
         None => info!(published, refused, unknown, replaced, "standard input has ended; the server goes on"),
     }
 }
 
-/// Publishes one batch after the other, and waits out outages of the backbone.
+/// Publishes one batch after another and waits out outages of the backbone.
 struct Publisher {
     hub: Hub,
     shutdown: Shutdown,
-    /// Nothing can be published.
-    waiting: Outage,
-    /// Replicas are missing.
+    /// No event can be published.
+    unavailable: Outage,
+    /// Events are published without enough replicas.
     unreplicated: Outage,
 }
 
 impl Publisher {
     fn new(hub: Hub, shutdown: Shutdown) -> Self {
-        Self { hub, shutdown, waiting: Outage::default(), unreplicated: Outage::default() }
+        Self { hub, shutdown, unavailable: Outage::default(), unreplicated: Outage::default() }
     }
 
-    /// Publishes the events of `lines`, and tries again for as long as they are certainly not published.
+    /// Publishes the events of `lines`, retrying while they are certainly not published.
     async fn publish(&mut self, events: Vec<Event>, lines: RangeInclusive<u64>) -> Fate {
         let line = *lines.start();
         let mut pause = FIRST_PAUSE;
@@ -107,35 +105,33 @@ impl Publisher {
             if self.shutdown.is_due() {
                 return Fate::Ended;
             }
-            // Timers panic when the runtime has ended: `biased` keeps them from being polled after the shutdown.
-            let attempt = tokio::select! {
+            // Timers panic when the runtime has ended: `biased` avoids polling them after the shutdown.
+            let published = tokio::select! {
                 biased;
                 () = self.shutdown.wait() => {
-                    warn!(line, "standard input: {} may not have been published; the server ends", named(&lines));
+                    warn!(line, "standard input: {} may not have been published; the server ends", numbered(&lines));
                     return Fate::Unknown;
                 }
-                attempt = Attempt::publish(&self.hub, events.clone()) => attempt,
+                published = self.hub.publish_all(events.clone()) => published,
             };
-            match attempt {
-                Attempt::Closed => return Fate::Ended,
-                Attempt::Unknown(error) => {
-                    warn!(line, %error, "standard input: {} may not have been published", named(&lines));
+            match published.map_err(|error| (error, error.outcome())) {
+                Ok(_) => {
+                    self.unreplicated.end();
+                    return self.published(line);
+                }
+                Err((PublishError::Closed, _)) => return Fate::Ended,
+                Err((error, Outcome::Unknown)) => {
+                    warn!(line, %error, "standard input: {} may not have been published", numbered(&lines));
                     return Fate::Unknown;
                 }
-                Attempt::Published => {
-                    self.unreplicated.ends();
-                    self.published(line);
-                    return Fate::Published;
-                }
-                Attempt::NotReplicated(error) => {
-                    if self.unreplicated.begins() {
-                        warn!(line, %error, "standard input goes on without enough replicas");
+                Err((error, Outcome::Published(_))) => {
+                    if self.unreplicated.begin() {
+                        warn!(line, %error, "standard input is published without enough replicas");
                     }
-                    self.published(line);
-                    return Fate::Published;
+                    return self.published(line);
                 }
-                Attempt::NotPublished(error) => {
-                    if self.waiting.begins() {
+                Err((error, Outcome::NotPublished)) => {
+                    if self.unavailable.begin() {
                         warn!(line, %error, "standard input waits until it can be published");
                     }
                 }
@@ -143,20 +139,21 @@ impl Publisher {
             tokio::select! {
                 biased;
                 () = self.shutdown.wait() => return Fate::Ended,
-                () = sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+                () = sleep(pause) => pause = MAX_PAUSE.min(pause * 2),
             }
         }
     }
 
-    fn published(&mut self, line: u64) {
-        if self.waiting.ends() {
+    fn published(&mut self, line: u64) -> Fate {
+        if self.unavailable.end() {
             info!(line, "standard input is published again");
         }
+        Fate::Published
     }
 }
 
 /// `line 3` or `lines 3 to 5`.
-fn named(lines: &RangeInclusive<u64>) -> String {
+fn numbered(lines: &RangeInclusive<u64>) -> String {
     match (lines.start(), lines.end()) {
         (first, last) if first == last => format!("line {first}"),
         (first, last) => format!("lines {first} to {last}"),
@@ -171,7 +168,7 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::Instant;
 
-    use super::super::played::{Backbone, Log};
+    use super::super::tests::backbone::{Backbone, Log};
     use super::*;
 
     fn lines() -> Format {
@@ -179,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_thread_publishes_in_order_and_ends_with_the_input() {
+    async fn thread_publishes_in_order_and_ends_with_the_input() {
         let stdin = Stdin { hub: Hub::default(), format: lines(), max_event_bytes: 100, status: Status::default() };
         let (hub, status) = (stdin.hub.clone(), stdin.status.clone());
         let (_stop, signal) = tokio::sync::watch::channel(false);
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_published_after_the_signal_to_stop() {
+    async fn nothing_is_published_after_shutdown() {
         let stdin = Stdin { hub: Hub::default(), format: lines(), max_event_bytes: 100, status: Status::default() };
         let hub = stdin.hub.clone();
         let (_stop, signal) = tokio::sync::watch::channel(true);
@@ -199,7 +196,7 @@ mod tests {
         assert_eq!(hub.stats().published, 0);
     }
 
-    /// A publisher with its backbone, and the end of the signal to stop.
+    /// A publisher with its backbone, and the sender of its shutdown.
     fn publisher() -> (Publisher, Backbone, watch::Sender<bool>) {
         let (hub, backbone) = Backbone::new();
         let (stop, signal) = watch::channel(false);
@@ -211,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_were_not_published_are_tried_again_with_growing_pauses_until_they_are() {
+    async fn unpublished_lines_are_retried_with_growing_pauses() {
         let (log, _guard) = Log::begin();
         let (mut publisher, mut backbone, _stop) = publisher();
         let outage = async {
@@ -237,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_may_have_been_published_are_not_sent_again_and_are_named() {
+    async fn lines_with_unknown_outcome_are_logged_and_not_retried() {
         let (log, _guard) = Log::begin();
         let (mut publisher, mut backbone, _stop) = publisher();
         let outage = async {
@@ -260,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_lack_replicas_are_not_sent_again_and_warned_of_once_in_an_outage() {
+    async fn lines_without_enough_replicas_are_not_retried_and_logged_once_an_outage() {
         let (log, _guard) = Log::begin();
         let (mut publisher, mut backbone, _stop) = publisher();
         let outage = async {
@@ -281,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_ends_when_the_hub_is_closed() {
+    async fn retries_end_when_the_hub_is_closed() {
         let (mut publisher, mut backbone, _stop) = publisher();
         let hub = publisher.hub.clone();
         let publishing = publisher.publish(events(&["one"]), 1..=1);
@@ -293,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_ends_at_once_with_the_signal_to_stop() {
+    async fn retries_end_at_once_on_shutdown() {
         let (mut publisher, mut backbone, stop) = publisher();
         let publishing = publisher.publish(events(&["one"]), 1..=1);
         let stopping = async {
@@ -308,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_that_are_on_their_way_at_the_signal_to_stop_are_named() {
+    async fn lines_in_flight_at_shutdown_are_logged() {
         let (log, _guard) = Log::begin();
         let (mut publisher, mut backbone, stop) = publisher();
         let publishing = publisher.publish(events(&["one", "two"]), 1..=2);
@@ -322,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_input_waits_for_the_backbone_and_the_producer_is_running_meanwhile() {
+    async fn input_waits_for_the_backbone_while_the_producer_is_running() {
         let (hub, mut backbone) = Backbone::new();
         let status = Status::default();
         let stdin = Stdin { hub: hub.clone(), format: lines(), max_event_bytes: 100, status: status.clone() };

@@ -5,7 +5,7 @@ use futures_util::stream::{StreamExt, iter};
 use serde::de::IgnoredAny;
 
 use super::chunk;
-use super::lines::{Lines, TooLong};
+use super::lines::{LineSplitter, LineTooLong};
 use super::publication::{parse_event, parse_events, parse_payload};
 use super::sse;
 use crate::event::{Event, EventName, Payload};
@@ -57,18 +57,19 @@ fn check(payload: &Payload, body: &[u8]) {
 pub(crate) fn lines(data: &[u8]) {
     const LONGEST: usize = 40;
     let length = data.first().map_or(1, |byte| usize::from(byte % 32) + 1);
-    let mut lines = Lines::new(LONGEST);
+    let mut lines = LineSplitter::new(LONGEST);
     let mut found = Vec::new();
     for block in data.chunks(length) {
         lines.push(Bytes::copy_from_slice(block));
-        found.extend(std::iter::from_fn(|| lines.next()));
+        found.extend(&mut lines);
     }
-    found.extend(lines.finish());
+    lines.finish();
+    found.extend(lines);
 
     let mut expected: Vec<_> = data
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .map(|line| if line.len() > LONGEST { Err(TooLong) } else { Ok(Bytes::copy_from_slice(line)) })
+        .map(|line| if line.len() > LONGEST { Err(LineTooLong) } else { Ok(Bytes::copy_from_slice(line)) })
         .collect();
     // Behind the last line's end there is no line.
     if data.last().is_none_or(|byte| *byte == b'\n') {

@@ -1,80 +1,117 @@
-//! Lines out of a stream of blocks, without copying those that stand in one block, and without holding more than one
-//! line's worth of a stream that never ends one.
+//! Splits a byte stream into lines, in bounded memory.
+//!
+//! A line ends with LF or CRLF; the end of the stream ends the last line too. A line that lies in one block is a slice of
+//! that block, and only a line that crosses blocks is copied. A line over the limit is reported once, as soon as it is
+//! known to be too long, and skipped up to its end.
+
+use std::io::{self, ErrorKind, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Cuts blocks into lines that end with LF or CRLF.
-pub(crate) struct Lines {
+/// The size of one read: the capacity of a pipe on Linux.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Cuts blocks of bytes into lines.
+///
+/// As an iterator it yields the lines that the blocks so far complete, without their ends, or [`LineTooLong`]. After
+/// `None` it goes on with the next block.
+#[derive(Debug)]
+pub struct LineSplitter {
     max_bytes: usize,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of an incomplete line.
     open: BytesMut,
-    /// The block that is being cut.
+    /// The rest of the newest block.
     block: Bytes,
-    /// Whether the beginning of the open line was refused, and what follows of it is passed over.
-    is_refused: bool,
+    /// The open line is too long, which has been reported.
+    skips_line: bool,
+    finished: bool,
 }
 
-/// A line longer than the limit: told as soon as that is known, which may be before its end. It is passed over.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooLong;
+/// A line exceeds the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the line is too long")]
+pub struct LineTooLong;
 
-impl Lines {
-    /// Lines of at most `max_bytes`, the line's end not counted.
-    pub(crate) fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, open: BytesMut::new(), block: Bytes::new(), is_refused: false }
+impl LineSplitter {
+    /// Splits into lines of at most `max_bytes` bytes, not counting the line end.
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, open: BytesMut::new(), block: Bytes::new(), skips_line: false, finished: false }
     }
 
-    /// Adds the next block; the lines of the last one must have been taken.
-    pub(crate) fn push(&mut self, block: Bytes) {
+    /// Adds a block. The lines of the previous block must have been taken.
+    pub fn push(&mut self, block: Bytes) {
         debug_assert!(self.block.is_empty());
         self.block = block;
     }
 
-    /// The next line that is complete, without its end; or that there is one that is too long.
-    pub(crate) fn next(&mut self) -> Option<Result<Bytes, TooLong>> {
+    /// Marks the end of the stream, which completes the last line.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Adds one read of `input`. Returns false, and finishes, at the end of the input.
+    ///
+    /// # Errors
+    /// The error of the read, unless the read was only interrupted.
+    pub fn fill(&mut self, input: &mut impl Read) -> io::Result<bool> {
+        let mut buffer = [0; READ_SIZE];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => {
+                    self.finish();
+                    return Ok(false);
+                }
+                Ok(length) => {
+                    self.push(Bytes::copy_from_slice(&buffer[..length]));
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether a line has begun that is not complete.
+    pub fn is_within_line(&self) -> bool {
+        self.skips_line || !self.open.is_empty()
+    }
+
+    fn complete(&mut self, tail: Bytes) -> Result<Bytes, LineTooLong> {
+        let mut line = tail;
+        if !self.open.is_empty() {
+            self.open.extend_from_slice(&line);
+            line = self.open.split().freeze();
+        }
+        if line.last() == Some(&b'\r') {
+            line.truncate(line.len() - 1);
+        }
+        if line.len() > self.max_bytes { Err(LineTooLong) } else { Ok(line) }
+    }
+}
+
+impl Iterator for LineSplitter {
+    type Item = Result<Bytes, LineTooLong>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         while let Some(end) = memchr::memchr(b'\n', &self.block) {
             let tail = self.block.split_to(end);
             self.block.advance(1);
-            if !std::mem::take(&mut self.is_refused) {
+            if !std::mem::take(&mut self.skips_line) {
                 return Some(self.complete(tail));
             }
         }
         let rest = std::mem::take(&mut self.block);
-        if self.is_refused {
+        if self.skips_line {
             return None;
         }
-        // One byte more than the limit, for a CR that may belong to the line's end.
+        // One byte over the limit may be the CR of the line's end.
         if self.open.len() + rest.len() > self.max_bytes + 1 {
-            self.is_refused = true;
+            self.skips_line = true;
             self.open.clear();
-            return Some(Err(TooLong));
+            return Some(Err(LineTooLong));
         }
         self.open.extend_from_slice(&rest);
-        None
-    }
-
-    /// Whether a line has begun whose end has not come.
-    pub(crate) fn is_within_one(&self) -> bool {
-        self.is_refused || !self.open.is_empty()
-    }
-
-    /// The last line, when the stream ended without ending it.
-    pub(crate) fn finish(&mut self) -> Option<Result<Bytes, TooLong>> {
-        debug_assert!(self.block.is_empty());
-        if self.open.is_empty() { None } else { Some(self.complete(Bytes::new())) }
-    }
-
-    fn complete(&mut self, tail: Bytes) -> Result<Bytes, TooLong> {
-        let mut line = if self.open.is_empty() {
-            tail
-        } else {
-            self.open.extend_from_slice(&tail);
-            self.open.split().freeze()
-        };
-        if line.last() == Some(&b'\r') {
-            line.truncate(line.len() - 1);
-        }
-        if line.len() > self.max_bytes { Err(TooLong) } else { Ok(line) }
+        (self.finished && !self.open.is_empty()).then(|| self.complete(Bytes::new()))
     }
 }
 
@@ -82,46 +119,88 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn cut(max_bytes: usize, blocks: &[&'static str]) -> Vec<Result<String, TooLong>> {
-        let mut lines = Lines::new(max_bytes);
-        let mut found = Vec::new();
-        let text = |line: Result<Bytes, _>| line.map(|line| String::from_utf8(line.to_vec()).unwrap());
-        for block in blocks {
-            lines.push(Bytes::from_static(block.as_bytes()));
-            while let Some(line) = lines.next() {
-                found.push(text(line));
-            }
+    /// Yields one of its blocks at each read.
+    struct Blocks<'a>(&'a [&'a [u8]]);
+
+    impl Read for Blocks<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
+            into[..first.len()].copy_from_slice(first);
+            self.0 = rest;
+            Ok(first.len())
         }
-        found.extend(lines.finish().map(text));
-        found
     }
 
-    fn ok(lines: &[&str]) -> Vec<Result<String, TooLong>> {
+    type Line = Result<String, LineTooLong>;
+
+    /// The lines that each read completes, and those that the end completes.
+    fn reads(max_bytes: usize, blocks: &[&str]) -> Vec<Vec<Line>> {
+        let blocks: Vec<_> = blocks.iter().map(|block| block.as_bytes()).collect();
+        let mut input = Blocks(&blocks);
+        let mut lines = LineSplitter::new(max_bytes);
+        let mut reads = Vec::new();
+        let mut more = true;
+        while more {
+            more = lines.fill(&mut input).unwrap();
+            let text = |line: Result<Bytes, _>| line.map(|line| String::from_utf8(line.to_vec()).unwrap());
+            reads.push(lines.by_ref().map(text).collect());
+        }
+        reads
+    }
+
+    fn split(max_bytes: usize, blocks: &[&str]) -> Vec<Line> {
+        reads(max_bytes, blocks).concat()
+    }
+
+    fn ok(lines: &[&str]) -> Vec<Line> {
         lines.iter().map(|&line| Ok(line.to_owned())).collect()
     }
 
     #[test]
     fn lines_are_found_wherever_the_blocks_end() {
-        assert_eq!(cut(9, &["a\nbc\r\n\nd"]), ok(&["a", "bc", "", "d"]));
-        assert_eq!(cut(9, &["a", "\nb", "c\r", "\n", "\nd", ""]), ok(&["a", "bc", "", "d"]));
-        assert_eq!(cut(9, &[]), ok(&[]));
-        assert_eq!(cut(9, &["\n"]), ok(&[""]));
+        assert_eq!(split(9, &["a\nbc\r\n\nd"]), ok(&["a", "bc", "", "d"]));
+        assert_eq!(split(9, &["a", "\nb", "c\r", "\n", "\nd"]), ok(&["a", "bc", "", "d"]));
+        assert_eq!(split(9, &[]), ok(&[]));
+        assert_eq!(split(9, &["\n"]), ok(&[""]));
     }
 
     #[test]
-    fn a_line_over_the_limit_is_told_once_and_the_next_one_is_whole() {
-        assert_eq!(cut(3, &["abc\nabcd\nab\n"]), [Ok("abc".into()), Err(TooLong), Ok("ab".into())]);
-        assert_eq!(cut(3, &["abcde", "fgh", "i\nab\n"]), [Err(TooLong), Ok("ab".into())]);
-        assert_eq!(cut(3, &["abc\r", "\nx"]), ok(&["abc", "x"]));
-        assert_eq!(cut(3, &["abcdef"]), [Err(TooLong)]);
+    fn each_read_yields_the_lines_it_completes() {
+        let reads = reads(10, &["one\ntw", "o\r\n\nthr", "ee"]);
+        assert_eq!(reads, [ok(&["one"]), ok(&["two", ""]), ok(&[]), ok(&["three"])]);
     }
 
     #[test]
-    fn a_line_that_never_ends_is_not_held() {
-        let mut lines = Lines::new(10);
+    fn line_end_at_end_of_input_makes_no_empty_line() {
+        assert_eq!(split(10, &["one\n"]), ok(&["one"]));
+    }
+
+    #[test]
+    fn line_of_maximum_length_may_end_in_split_crlf() {
+        assert_eq!(split(5, &["12345", "\r", "\n12345\n"]), ok(&["12345", "12345"]));
+        assert_eq!(split(3, &["abc\r", "\nx"]), ok(&["abc", "x"]));
+    }
+
+    #[test]
+    fn line_over_the_limit_is_reported_once_and_skipped() {
+        assert_eq!(split(3, &["abc\nabcd\nab\n"]), [Ok("abc".into()), Err(LineTooLong), Ok("ab".into())]);
+        assert_eq!(split(3, &["abcde", "fgh", "i\nab\n"]), [Err(LineTooLong), Ok("ab".into())]);
+        assert_eq!(split(3, &["abcdef"]), [Err(LineTooLong)]);
+        assert_eq!(split(3, &["abcd"]), [Err(LineTooLong)]);
+    }
+
+    #[test]
+    fn line_over_the_limit_is_reported_by_the_read_that_exceeds_it() {
+        let reads = reads(5, &["1234567", "89", "0\nok\n", "1234567"]);
+        assert_eq!(reads, [vec![Err(LineTooLong)], vec![], ok(&["ok"]), vec![Err(LineTooLong)], vec![]]);
+    }
+
+    #[test]
+    fn endless_line_takes_bounded_memory() {
+        let mut lines = LineSplitter::new(10);
         for block in 0..1000 {
             lines.push(Bytes::from_static(&[b'x'; 1000]));
-            assert_eq!(lines.next(), (block == 0).then_some(Err(TooLong)), "it is told at once, and once");
+            assert_eq!(lines.next(), (block == 0).then_some(Err(LineTooLong)), "reported at once, and once");
             assert_eq!(lines.next(), None);
             assert!(lines.open.len() <= 11);
         }

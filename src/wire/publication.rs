@@ -1,12 +1,12 @@
-//! Events as publishers write them: JSON objects.
+//! Published events as JSON objects.
 //!
 //! ```json
 //! {"topic": "metric", "event": "data", "data": {"name": "cpu_usage", "value": 45.2}}
 //! ```
 //!
-//! `topic` is required. The payload is either `data`, any JSON value, which goes through byte for byte, or `text`, a
-//! string whose content is sent raw. `event` is the event's name, `data` when it is missing. Any other key is an error:
-//! a misspelled key that is passed over would lose what it holds.
+//! `topic` is required. The payload is either `data`, any JSON value, which is kept byte for byte, or `text`, a string
+//! whose content is sent raw. `event` is the event's name and defaults to `data`. Unknown keys are errors, so that a
+//! misspelled key does not silently lose its value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::topic::{InvalidTopic, Topic};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Publication<'a> {
+struct Fields<'a> {
     #[serde(borrow)]
     topic: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -33,14 +33,14 @@ struct Publication<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-/// A publication by the names of its fields: what serde derives takes their values in an array as well.
-struct Object<'a>(Publication<'a>);
+/// Fields of a JSON object. The derived implementation alone would also accept an array of their values.
+struct Object<'a>(Fields<'a>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+        struct MapVisitor;
 
-        impl<'de> Visitor<'de> for Fields {
+        impl<'de> Visitor<'de> for MapVisitor {
             type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,60 +48,61 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<'de>, A::Error> {
-                Publication::deserialize(MapAccessDeserializer::new(map)).map(Object)
+                Fields::deserialize(MapAccessDeserializer::new(map)).map(Object)
             }
         }
 
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(MapVisitor)
     }
 }
 
-/// `null` is a value like any other, and not a missing key.
+/// Distinguishes `null` from a missing key.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Why a text is no publication.
+/// Why a body cannot be published.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidPublication {
-    /// It is not the JSON that is expected; the message says where.
+    /// Not the expected JSON; the message has the line and column.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// It is not UTF-8 from this byte on.
-    #[error("the text is not UTF-8: byte {0} begins no character")]
+    /// Not UTF-8 from this byte on, counted from 0.
+    #[error("the text is not valid UTF-8 from byte {0} on")]
     Utf8(usize),
-    /// Its topic is none.
+    /// An invalid topic.
     #[error("\"topic\": {0}")]
     Topic(#[from] InvalidTopic),
-    /// Its event name is none.
+    /// An invalid event name.
     #[error("\"event\": {0}")]
     EventName(#[from] InvalidEventName),
-    /// It carries nothing.
+    /// No payload.
     #[error("an event has a payload: \"data\" (any JSON value) or \"text\" (a string that is sent raw)")]
     NoPayload,
-    /// It carries two payloads.
+    /// Two payloads.
     #[error("an event has one payload: either \"data\" or \"text\"")]
     TwoPayloads,
-    /// Its payload is over the limit.
+    /// A payload over the limit.
     #[error("the payload has {bytes} bytes, and the limit is {max_bytes} (setting max_event_bytes)")]
     TooLarge {
-        /// The payload's length.
+        /// Length of the payload.
         bytes: usize,
         /// The limit.
         max_bytes: usize,
     },
-    /// The event with this index in an array is not right.
+    /// An invalid element of an array.
     #[error("event {index} of the array: {error}")]
     InArray {
-        /// Counted from 0.
+        /// Index of the element, counted from 0.
         index: usize,
-        /// What is wrong with it.
+        /// Its error.
         error: Box<InvalidPublication>,
     },
 }
 
 impl InvalidPublication {
-    /// Whether the only fault is that it is too large.
+    /// Whether the payload is valid but too large.
     pub fn is_too_large(&self) -> bool {
         match self {
             Self::TooLarge { .. } => true,
@@ -111,52 +112,53 @@ impl InvalidPublication {
     }
 }
 
-/// Reads one event from a JSON object.
+/// Parses one event, a JSON object.
 ///
 /// # Errors
-/// [`InvalidPublication`] says what is wrong, and for malformed JSON the line and column.
+/// [`InvalidPublication`]; malformed JSON is reported with line and column.
 pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
-    serde_json::from_slice::<Object<'_>>(json)?.0.validate(json, max_event_bytes)
+    serde_json::from_slice::<Object<'_>>(json)?.0.into_event(json, max_event_bytes)
 }
 
-/// Reads the events of a JSON array, all or none, or the one of a JSON object.
+/// Parses a JSON array of events, all or none, or one event.
 ///
 /// # Errors
-/// [`InvalidPublication`] of the first event that is not right.
+/// [`InvalidPublication`] of the first invalid event.
 pub fn parse_events(json: &Bytes, max_event_bytes: usize) -> Result<Vec<Event>, InvalidPublication> {
     if json.trim_ascii_start().first() != Some(&b'[') {
         return parse_event(json, max_event_bytes).map(|event| vec![event]);
     }
-    let publications: Vec<Object<'_>> = serde_json::from_slice(json)?;
-    let validated = publications.into_iter().enumerate().map(|(index, Object(publication))| {
-        publication
-            .validate(json, max_event_bytes)
+    let objects: Vec<Object<'_>> = serde_json::from_slice(json)?;
+    let events = objects.into_iter().enumerate().map(|(index, Object(fields))| {
+        fields
+            .into_event(json, max_event_bytes)
             .map_err(|error| InvalidPublication::InArray { index, error: Box::new(error) })
     });
-    validated.collect()
+    events.collect()
 }
 
-/// Takes a whole body as the payload of an event: one JSON value, or raw text.
+/// Parses a whole body as the payload of an event: one JSON value, or raw text.
 ///
 /// # Errors
-/// [`InvalidPublication`] when the body is too large, not UTF-8, or not JSON though it should be.
+/// [`InvalidPublication`] when the body is too large, not UTF-8, or not the JSON it should be.
 pub fn parse_payload(body: Bytes, is_json: bool, max_event_bytes: usize) -> Result<Payload, InvalidPublication> {
     if is_json {
         let value: &RawValue = serde_json::from_slice(&body)?;
-        return within(body.slice_ref(value.get().as_bytes()), true, max_event_bytes);
+        return payload(body.slice_ref(value.get().as_bytes()), true, max_event_bytes);
     }
     std::str::from_utf8(&body).map_err(|error| InvalidPublication::Utf8(error.valid_up_to()))?;
-    within(body, false, max_event_bytes)
+    payload(body, false, max_event_bytes)
 }
 
-impl Publication<'_> {
-    fn validate(self, json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
+impl Fields<'_> {
+    /// The event, whose payload is a slice of `json` where possible.
+    fn into_event(self, json: &Bytes, max_bytes: usize) -> Result<Event, InvalidPublication> {
         let topic = Topic::new(&self.topic)?;
         let name = self.event.as_deref().map(EventName::new).transpose()?;
         let payload = match (self.data, self.text) {
-            (Some(data), None) => within(json.slice_ref(data.get().as_bytes()), true, max_event_bytes)?,
-            (None, Some(Cow::Borrowed(text))) => within(json.slice_ref(text.as_bytes()), false, max_event_bytes)?,
-            (None, Some(Cow::Owned(text))) => within(Bytes::from(text), false, max_event_bytes)?,
+            (Some(data), None) => payload(json.slice_ref(data.get().as_bytes()), true, max_bytes)?,
+            (None, Some(Cow::Borrowed(text))) => payload(json.slice_ref(text.as_bytes()), false, max_bytes)?,
+            (None, Some(Cow::Owned(text))) => payload(Bytes::from(text), false, max_bytes)?,
             (None, None) => return Err(InvalidPublication::NoPayload),
             (Some(_), Some(_)) => return Err(InvalidPublication::TwoPayloads),
         };
@@ -168,7 +170,7 @@ impl Publication<'_> {
     }
 }
 
-fn within(text: Bytes, is_json: bool, max_bytes: usize) -> Result<Payload, InvalidPublication> {
+fn payload(text: Bytes, is_json: bool, max_bytes: usize) -> Result<Payload, InvalidPublication> {
     match text.len() {
         bytes if bytes > max_bytes => Err(InvalidPublication::TooLarge { bytes, max_bytes }),
         _ => Ok(Payload::of_utf8(text, is_json)),
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn data_goes_through_byte_for_byte() {
+    fn data_is_kept_byte_for_byte() {
         for value in
             [r#"{"b":1.00, "a" :[1e400,"\u00fc"]}"#, "null", "\"x\"", "[\n 1 ]", "123456789012345678901234567890"]
         {
@@ -198,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn text_is_sent_as_the_string_says() {
+    fn text_is_unescaped() {
         assert_eq!(payload(r#"{"topic":"t","text":"plain"}"#), ("plain".to_owned(), false));
         assert_eq!(payload(r#"{"text":"two\nlines \u00fc","topic":"t"}"#), ("two\nlines ü".to_owned(), false));
         assert_eq!(payload(r#"{"text":"","topic":"t"}"#), (String::new(), false));
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_fault() {
         for (json, expected) in [
             ("", "EOF while parsing"),
             ("{\"topic\":\n\"t\",}", "line 2 column 5"),
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_taken_whole_or_not_at_all() {
+    fn array_is_valid_as_a_whole_or_not_at_all() {
         let parse = |json: &'static str| parse_events(&Bytes::from_static(json.as_bytes()), 3);
         let events = parse(r#" [{"topic":"a","data":1},{"topic":"b","text":"2"}]"#).unwrap();
         assert_eq!(events.iter().map(|event| event.topic().as_str()).collect::<Vec<_>>(), ["a", "b"]);
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_can_be_the_payload() {
+    fn body_can_be_the_payload() {
         let parse = |body: &'static [u8], is_json| parse_payload(Bytes::from_static(body), is_json, 9);
         assert_eq!(parse(b" {\"a\": 1}\n", true).unwrap().as_bytes(), "{\"a\": 1}");
         assert_eq!(parse(b"a\nb", false).unwrap().as_bytes(), "a\nb");

@@ -1,31 +1,29 @@
-//! Standard input, line by line, as the NDJSON that the server takes.
+//! Standard input, line by line, as the NDJSON that the server expects.
 
-use std::borrow::Cow;
 use std::io::{self, Read};
 
-use fanline::event::{EventName, InvalidEventName};
-use fanline::topic::{InvalidTopic, Topic};
-use memchr::memchr;
-use serde::{Deserialize, Deserializer};
+use bytes::Bytes;
+use fanline::event::EventName;
+use fanline::lines::{LineSplitter, LineTooLong};
+use fanline::publication::{InvalidPublication, parse_event};
+use fanline::topic::Topic;
 use serde_json::value::RawValue;
 
-/// The longest line. A server takes far less in one event; without a limit an input without line ends fills the memory.
-const LONGEST_LINE: usize = 16 * 1024 * 1024;
-
-const READ_AT_ONCE: usize = 64 * 1024;
+/// Bounds the memory for an input without line ends. A server's own limit is far below.
+const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a line of the input is.
 #[derive(Debug)]
-pub enum Lines {
-    /// Any text: the payload of one event of this topic.
+pub enum InputFormat {
+    /// Any text: the payload of one event.
     Text(EventHead),
-    /// One JSON value: the payload of one event of this topic.
+    /// One JSON value: the payload of one event.
     Value(EventHead),
-    /// A publish object, with topic and payload.
-    Whole,
+    /// An event with its topic and payload.
+    Event,
 }
 
-/// What all events of one input have in common: `{"topic":…,"event":…` as JSON, open for the payload.
+/// What all events of an input have in common, as unfinished JSON: `{"topic":…,"event":…`.
 #[derive(Debug)]
 pub struct EventHead(String);
 
@@ -39,12 +37,12 @@ impl EventHead {
         Self(head)
     }
 
-    /// The event with this text as its payload.
+    /// The event with `text` as its payload.
     pub fn with_text(&self, text: &str) -> String {
         format!(r#"{},"text":{}}}"#, self.0, json_string(text))
     }
 
-    /// The event with this JSON value, untouched, as its payload.
+    /// The event with the JSON value `data`, byte for byte, as its payload.
     pub fn with_data(&self, data: &str) -> String {
         format!(r#"{},"data":{data}}}"#, self.0)
     }
@@ -54,16 +52,13 @@ fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Checks that `text` is one JSON value.
-///
-/// # Errors
-/// Says what is wrong with it, and where.
+/// Checks that `text` is one JSON value. The error says what is wrong, and where.
 pub fn check_json(text: &str) -> Result<(), String> {
-    serde_json::from_str::<&RawValue>(text).map(drop).map_err(|error| json_complaint(&error))
+    serde_json::from_str::<&RawValue>(text).map(drop).map_err(|error| describe_json_error(&error))
 }
 
-/// The parser's message, with the line only where there is more than one.
-fn json_complaint(error: &serde_json::Error) -> String {
+/// The message of the parser, without the line number of an only line.
+fn describe_json_error(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let what = message.split(" at line ").next().unwrap_or_default();
     match (error.line(), error.column()) {
@@ -73,7 +68,7 @@ fn json_complaint(error: &serde_json::Error) -> String {
     }
 }
 
-/// Why the input ends before its end. Lines are counted from 1.
+/// Why reading stopped before the end of the input. Lines are counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error("line {line}: {fault}")]
@@ -82,89 +77,60 @@ pub enum InputError {
     Read(io::Error),
 }
 
-/// What is wrong with a line.
+/// A fault of a line.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    #[error("it is not UTF-8 from its byte {0} on")]
+    #[error("it is not valid UTF-8 from byte {0} on")]
     NotUtf8(usize),
-    #[error("it is longer than {LONGEST_LINE} bytes")]
-    TooLong,
+    #[error("it is longer than {MAX_LINE_BYTES} bytes")]
+    TooLong(#[from] LineTooLong),
     #[error("it is not one JSON value: {0}")]
     NotJson(String),
     #[error("it is not an event like {{\"topic\":\"t\",\"data\":1}}: {0}; for bare JSON values give --topic")]
     NotAnEvent(String),
     #[error("{0}")]
-    Topic(#[from] InvalidTopic),
-    #[error("{0}")]
-    EventName(#[from] InvalidEventName),
-    #[error("an event has either data, which is any JSON value, or text, which is a string")]
-    Payload,
+    Invalid(InvalidPublication),
 }
 
-impl Lines {
-    /// Reads `input` to its end and hands the events on as NDJSON, at each read all the lines that it completed, until
-    /// `send` returns false. Empty lines are events of [`Lines::Text`] only; the others hand them on as they are.
-    ///
-    /// # Errors
-    /// [`InputError`] says which line is wrong; the lines before it have been handed on.
+impl InputFormat {
+    /// Reads `input` to its end and hands it on as NDJSON, after each read the lines that it completed, until `send`
+    /// returns false. Lines before an invalid one are handed on.
     pub fn read(&self, mut input: impl Read, mut send: impl FnMut(Vec<u8>) -> bool) -> Result<(), InputError> {
-        let mut buffer = vec![0; READ_AT_ONCE];
-        let mut rest_of_last_read = Vec::new();
-        let mut line = 0;
+        let mut lines = LineSplitter::new(MAX_LINE_BYTES);
+        let mut number = 0;
         loop {
-            let length = match input.read(&mut buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(InputError::Read(error)),
-            };
-            let mut unread = &buffer[..length];
+            let more = lines.fill(&mut input).map_err(InputError::Read)?;
             let mut events = Vec::new();
-            let mut fault = Ok(());
-            while let Some(end) = memchr(b'\n', unread) {
-                line += 1;
-                rest_of_last_read.extend_from_slice(&unread[..end]);
-                unread = &unread[end + 1..];
-                fault = self.append_event(&rest_of_last_read, &mut events);
-                rest_of_last_read.clear();
-                if fault.is_err() {
-                    break;
-                }
-            }
-            if fault.is_ok() {
-                rest_of_last_read.extend_from_slice(unread);
-                let ends_here = length == 0 && !rest_of_last_read.is_empty();
-                if ends_here || rest_of_last_read.len() > LONGEST_LINE {
-                    line += 1;
-                    fault = self.append_event(&rest_of_last_read, &mut events);
-                }
-            }
+            let appended = lines.by_ref().try_for_each(|line| {
+                number += 1;
+                self.append_event(&line?, &mut events)
+            });
             if !events.is_empty() && !send(events) {
                 return Ok(());
             }
-            fault.map_err(|fault| InputError::Line { line, fault })?;
-            if length == 0 {
+            appended.map_err(|fault| InputError::Line { line: number, fault })?;
+            if !more {
                 return Ok(());
             }
         }
     }
 
-    fn append_event(&self, line: &[u8], events: &mut Vec<u8>) -> Result<(), Fault> {
-        if line.len() > LONGEST_LINE {
-            return Err(Fault::TooLong);
-        }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = str::from_utf8(line).map_err(|error| Fault::NotUtf8(error.valid_up_to() + 1))?;
+    fn append_event(&self, line: &Bytes, events: &mut Vec<u8>) -> Result<(), Fault> {
+        let text = str::from_utf8(line).map_err(|error| Fault::NotUtf8(error.valid_up_to() + 1))?;
         match self {
-            Self::Text(head) => events.extend_from_slice(head.with_text(line).as_bytes()),
-            // It is no event, and it counts in the line numbers of the server's answer.
-            Self::Value(_) | Self::Whole if line.trim_ascii().is_empty() => {}
+            Self::Text(head) => events.extend_from_slice(head.with_text(text).as_bytes()),
+            // No event. The empty line keeps the line numbers of the server's answer right.
+            Self::Value(_) | Self::Event if text.trim_ascii().is_empty() => {}
             Self::Value(head) => {
-                check_json(line).map_err(Fault::NotJson)?;
-                events.extend_from_slice(head.with_data(line.trim_ascii()).as_bytes());
+                check_json(text).map_err(Fault::NotJson)?;
+                events.extend_from_slice(head.with_data(text.trim_ascii()).as_bytes());
             }
-            Self::Whole => {
-                check_event(line)?;
-                events.extend_from_slice(line.as_bytes());
+            Self::Event => {
+                parse_event(line, usize::MAX).map_err(|error| match error {
+                    InvalidPublication::Json(error) => Fault::NotAnEvent(describe_json_error(&error)),
+                    error => Fault::Invalid(error),
+                })?;
+                events.extend_from_slice(line);
             }
         }
         events.push(b'\n');
@@ -172,41 +138,11 @@ impl Lines {
     }
 }
 
-#[derive(Deserialize)]
-struct WholeEvent<'a> {
-    #[serde(borrow)]
-    topic: Cow<'a, str>,
-    #[serde(borrow, default)]
-    event: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    text: Option<Cow<'a, str>>,
-}
-
-/// Takes `null` for a value that is there, which `Option` by itself does not.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(value).map(Some)
-}
-
-fn check_event(line: &str) -> Result<(), Fault> {
-    let event: WholeEvent<'_> =
-        serde_json::from_str(line).map_err(|error| Fault::NotAnEvent(json_complaint(&error)))?;
-    Topic::new(&event.topic)?;
-    if let Some(name) = &event.event {
-        EventName::new(name)?;
-    }
-    if event.data.is_some() == event.text.is_some() {
-        return Err(Fault::Payload);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Gives out one of its parts at each read.
+    /// Yields one of its parts at each read.
     struct InParts<'a>(Vec<&'a [u8]>);
 
     impl Read for InParts<'_> {
@@ -224,8 +160,8 @@ mod tests {
         EventHead::new(&Topic::new("t\"").unwrap(), None)
     }
 
-    /// What is handed on at each read, and the error.
-    fn read(lines: &Lines, parts: &[&[u8]]) -> (Vec<String>, Option<String>) {
+    /// What each read hands on, and the error.
+    fn read(lines: &InputFormat, parts: &[&[u8]]) -> (Vec<String>, Option<String>) {
         let mut sent = Vec::new();
         let ended = lines.read(InParts(parts.to_vec()), |events| {
             sent.push(String::from_utf8(events).unwrap());
@@ -235,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_text_is_an_event_and_goes_out_with_the_read_that_completes_it() {
-        let (sent, error) = read(&Lines::Text(head()), &[b"one\ntw", b"o\r\n", b"\xc3", b"\xbc", b"\n\nlast"]);
+    fn each_line_of_text_is_an_event_sent_by_the_read_that_completes_it() {
+        let (sent, error) = read(&InputFormat::Text(head()), &[b"one\ntw", b"o\r\n", b"\xc3", b"\xbc", b"\n\nlast"]);
         assert_eq!(
             sent,
             [
@@ -250,16 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_before_one_that_is_not_utf8_are_handed_on() {
-        let (sent, error) = read(&Lines::Text(head()), &[b"one\nab\xffc\nthree\n"]);
+    fn lines_before_invalid_utf8_are_handed_on() {
+        let (sent, error) = read(&InputFormat::Text(head()), &[b"one\nab\xffc\nthree\n"]);
         assert_eq!(sent, ["{\"topic\":\"t\\\"\",\"text\":\"one\"}\n"]);
-        assert_eq!(error.as_deref(), Some("line 2: it is not UTF-8 from its byte 3 on"));
+        assert_eq!(error.as_deref(), Some("line 2: it is not valid UTF-8 from byte 3 on"));
     }
 
     #[test]
-    fn a_json_value_is_passed_on_byte_for_byte() {
+    fn json_value_is_kept_byte_for_byte() {
         let name = EventName::new("update").unwrap();
-        let lines = Lines::Value(EventHead::new(&Topic::new("t").unwrap(), Some(&name)));
+        let lines = InputFormat::Value(EventHead::new(&Topic::new("t").unwrap(), Some(&name)));
         let (sent, error) = read(&lines, &[b" {\"b\": 1.0, \"a\":1e3} \n\nnull\n[1,]\n"]);
         assert_eq!(
             sent,
@@ -270,23 +206,28 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_event_is_checked_and_passed_on_as_it_is() {
+    fn event_is_checked_and_kept_as_it_is() {
         let good = "{\"data\": null, \"topic\":\"a\\u0062\"}\n\n{\"topic\":\"t\",\"event\":\"e\",\"text\":\"x\"}\n";
-        assert_eq!(read(&Lines::Whole, &[good.as_bytes()]), (vec![good.to_string()], None));
+        assert_eq!(read(&InputFormat::Event, &[good.as_bytes()]), (vec![good.to_string()], None));
     }
 
     #[test]
-    fn a_whole_event_that_the_server_would_refuse_is_told_with_its_line() {
+    fn invalid_event_is_reported_with_its_line() {
         for (line, fault) in [
             (
                 "{\"topic\":\"a b\",\"data\":1}",
-                "a topic holds no white space, comma or control character, this one holds ' '",
+                "\"topic\": a topic holds no white space, comma or control character, this one holds ' '",
             ),
-            ("{\"topic\":\"t\",\"event\":\"\",\"data\":1}", "an event name has at least one character"),
-            ("{\"topic\":\"t\"}", "an event has either data, which is any JSON value, or text, which is a string"),
+            ("{\"topic\":\"t\",\"event\":\"\",\"data\":1}", "\"event\": an event name has at least one character"),
             (
-                "{\"topic\":\"t\",\"data\":1,\"text\":\"x\"}",
-                "an event has either data, which is any JSON value, or text, which is a string",
+                "{\"topic\":\"t\"}",
+                "an event has a payload: \"data\" (any JSON value) or \"text\" (a string that is sent raw)",
+            ),
+            ("{\"topic\":\"t\",\"data\":1,\"text\":\"x\"}", "an event has one payload: either \"data\" or \"text\""),
+            (
+                "{\"topic\":\"t\",\"dta\":1}",
+                "it is not an event like {\"topic\":\"t\",\"data\":1}: unknown field `dta`, expected one of `topic`, \
+                 `event`, `data`, `text` at column 18; for bare JSON values give --topic",
             ),
             (
                 "{\"data\":1}",
@@ -294,14 +235,14 @@ mod tests {
                  for bare JSON values give --topic",
             ),
         ] {
-            let (sent, error) = read(&Lines::Whole, &[line.as_bytes()]);
+            let (sent, error) = read(&InputFormat::Event, &[line.as_bytes()]);
             assert_eq!((sent.len(), error), (0, Some(format!("line 1: {fault}"))));
         }
     }
 
     #[test]
-    fn a_line_without_an_end_does_not_fill_the_memory() {
-        let (sent, error) = match Lines::Text(head()).read(io::repeat(b'x'), |_| true) {
+    fn endless_line_takes_bounded_memory() {
+        let (sent, error) = match InputFormat::Text(head()).read(io::repeat(b'x'), |_| true) {
             Ok(()) => panic!("an endless line was read to its end"),
             Err(error) => (0, error.to_string()),
         };

@@ -6,7 +6,7 @@ use std::sync::mpsc as blocking;
 use clap::Parser;
 
 use super::*;
-use crate::cli::scripted::ScriptedServer;
+use crate::cli::tests::scripted::ScriptedServer;
 
 #[derive(clap::Parser)]
 struct CommandLine {
@@ -37,7 +37,7 @@ impl Read for Typed {
 }
 
 #[tokio::test]
-async fn one_event_is_one_json_object_and_its_id_is_printed() {
+async fn one_event_is_sent_as_one_json_object() {
     for (flags, body) in [
         (&["--topic=t", "say \"hi\"\n"][..], r#"{"topic":"t","text":"say \"hi\"\n"}"#),
         (&["--topic=t", "--event=größe", "x"], r#"{"topic":"t","event":"größe","text":"x"}"#),
@@ -56,7 +56,7 @@ async fn one_event_is_one_json_object_and_its_id_is_printed() {
 }
 
 #[tokio::test]
-async fn a_refused_event_is_told_with_the_servers_detail() {
+async fn refused_event_is_reported_with_problem_detail() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t", "x"]);
     let publishing = tokio::spawn(async move { publish_one(&args, "x").await });
@@ -68,12 +68,13 @@ async fn a_refused_event_is_told_with_the_servers_detail() {
 }
 
 #[tokio::test]
-async fn each_line_is_on_its_way_before_the_next_is_typed() {
+async fn each_line_is_sent_before_the_next_is_typed() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t"]);
     let (keyboard, typed) = blocking::channel();
-    let publishing =
-        tokio::spawn(async move { publish_lines(&args.server, args.lines().unwrap(), Typed(typed), pending()).await });
+    let publishing = tokio::spawn(async move {
+        publish_lines(&args.server, args.input_format().unwrap(), Typed(typed), pending()).await
+    });
     keyboard.send("one\n").unwrap();
     let mut peer = server.accept().await;
     peer.receive_until(b"one").await;
@@ -95,14 +96,14 @@ async fn each_line_is_on_its_way_before_the_next_is_typed() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_request_and_its_answer_is_awaited() {
+async fn stop_ends_the_request_and_waits_for_the_answer() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t"]);
     let (keyboard, typed) = blocking::channel();
     let (stop, stopped) = oneshot::channel();
     let publishing = tokio::spawn(async move {
         let stopped = async { stopped.await.unwrap() };
-        publish_lines(&args.server, args.lines().unwrap(), Typed(typed), stopped).await
+        publish_lines(&args.server, args.input_format().unwrap(), Typed(typed), stopped).await
     });
     keyboard.send("one\n").unwrap();
     let mut peer = server.accept().await;
@@ -115,12 +116,12 @@ async fn a_stop_ends_the_request_and_its_answer_is_awaited() {
 }
 
 #[tokio::test]
-async fn a_bad_line_ends_the_input_after_the_lines_before_it() {
+async fn invalid_line_ends_the_input_after_the_lines_before_it() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--format=ndjson"]);
     let input = &b"{\"topic\":\"t\",\"data\":1}\n{\"topic\":\"t\"}\n{\"topic\":\"t\",\"data\":3}\n"[..];
     let publishing =
-        tokio::spawn(async move { publish_lines(&args.server, args.lines().unwrap(), input, pending()).await });
+        tokio::spawn(async move { publish_lines(&args.server, args.input_format().unwrap(), input, pending()).await });
     let mut peer = server.accept().await;
     peer.receive_until(b"\r\n0\r\n\r\n").await;
     assert_eq!(peer.unchunked(), "{\"topic\":\"t\",\"data\":1}\n");
@@ -128,27 +129,28 @@ async fn a_bad_line_ends_the_input_after_the_lines_before_it() {
     let (published, fault) = publishing.await.unwrap().unwrap();
     assert_eq!(published.unwrap().published, 1);
     let sentence = Error::Input(fault.unwrap()).to_string();
-    assert!(sentence.starts_with("line 2: an event has either data"), "{sentence}");
+    assert!(sentence.starts_with("line 2: an event has a payload"), "{sentence}");
     assert!(sentence.ends_with("; what was read before it has been published"), "{sentence}");
 }
 
 #[tokio::test]
-async fn an_input_that_is_wrong_at_once_makes_no_connection() {
+async fn invalid_first_line_makes_no_connection() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t"]);
-    let refused = publish_lines(&args.server, args.lines().unwrap(), &b"\xff\n"[..], pending()).await.unwrap();
+    let refused = publish_lines(&args.server, args.input_format().unwrap(), &b"\xff\n"[..], pending()).await.unwrap();
     assert!(matches!(refused, (None, Some(InputError::Line { line: 1, .. }))));
-    let empty = publish_lines(&args.server, args.lines().unwrap(), &b""[..], pending()).await.unwrap();
+    let empty = publish_lines(&args.server, args.input_format().unwrap(), &b""[..], pending()).await.unwrap();
     assert!(matches!(empty, (None, None)));
 }
 
 #[tokio::test]
-async fn the_servers_error_is_told_though_the_input_goes_on() {
+async fn server_error_is_reported_while_the_input_goes_on() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t"]);
     let (keyboard, typed) = blocking::channel();
-    let publishing =
-        tokio::spawn(async move { publish_lines(&args.server, args.lines().unwrap(), Typed(typed), pending()).await });
+    let publishing = tokio::spawn(async move {
+        publish_lines(&args.server, args.input_format().unwrap(), Typed(typed), pending()).await
+    });
     keyboard.send("one\ntwo\n").unwrap();
     let mut peer = server.accept().await;
     peer.receive_until(b"two").await;
@@ -163,7 +165,7 @@ async fn the_servers_error_is_told_though_the_input_goes_on() {
 }
 
 #[tokio::test]
-async fn an_endless_input_is_never_far_ahead_of_the_server() {
+async fn endless_input_is_read_at_the_pace_of_the_server() {
     /// Counts what is read of an endless input.
     struct Endless(Arc<AtomicUsize>);
     impl Read for Endless {
@@ -179,7 +181,7 @@ async fn an_endless_input_is_never_far_ahead_of_the_server() {
     let read = Arc::default();
     let input = Endless(Arc::clone(&read));
     let publishing =
-        tokio::spawn(async move { publish_lines(&args.server, args.lines().unwrap(), input, pending()).await });
+        tokio::spawn(async move { publish_lines(&args.server, args.input_format().unwrap(), input, pending()).await });
     let mut peer = server.accept().await;
     for received in (0..32).map(|mebibyte| mebibyte << 20) {
         peer.receive_bytes(1 << 20).await;
@@ -191,7 +193,7 @@ async fn an_endless_input_is_never_far_ahead_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_leaves_open_what_was_published() {
+async fn broken_connection_leaves_the_outcome_unknown() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t", "x"]);
     let publishing = tokio::spawn(async move { publish_one(&args, "x").await });
@@ -202,7 +204,7 @@ async fn a_connection_that_breaks_leaves_open_what_was_published() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_right_is_refused_before_a_connection() {
+fn wrong_command_line_is_refused_before_connecting() {
     for (flags, sentence) in [
         (&["--topic=a*", "x"][..], "a topic holds no '*'; patterns are for subscribing"),
         (&["--topic=a", "--event=a\nb", "x"], "an event name holds no control character"),
@@ -216,7 +218,7 @@ fn a_command_line_that_cannot_be_right_is_refused_before_a_connection() {
         assert_eq!(error.exit_code(), 2);
     }
     let no_topic = parse(&["x"]).unwrap().one_event("x").unwrap_err();
-    assert_eq!((no_topic.exit_code(), parse(&[]).unwrap().lines().is_err()), (2, true));
+    assert_eq!((no_topic.exit_code(), parse(&[]).unwrap().input_format().is_err()), (2, true));
     let not_json = parse(&["--topic=t", "--json", "{a:1}"]).unwrap().one_event("{a:1}").unwrap_err();
     assert_eq!(
         not_json.to_string(),

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::cli::scripted::{ScriptedServer, Written, output};
+use crate::cli::tests::scripted::{ScriptedServer, Written, output};
 
 #[derive(clap::Parser)]
 struct CommandLine {
@@ -19,7 +19,7 @@ fn parse(flags: &[&str]) -> Result<TailArgs, clap::Error> {
     CommandLine::try_parse_from(line).map(|line| line.args)
 }
 
-/// A `fanline tail` on its way.
+/// A running `fanline tail`.
 struct Tail {
     events: Written,
     notices: Written,
@@ -43,14 +43,14 @@ fn tail(server: &ScriptedServer, flags: &[&str]) -> Tail {
     Tail { events, notices, stop, ended }
 }
 
-/// What a tail writes to its two outputs when the stream comes in these parts.
+/// The two outputs of a tail whose stream comes in these parts.
 fn taken(flags: &[&str], longest_event: usize, parts: &[&[u8]]) -> (String, String) {
     let args = parse(flags).unwrap();
     let ((out, mut events), (err, mut notices)) = (output(), output());
     let mut follower = Follower::new(&args, Printer::new(out, err, args.format, args.quiet));
     follower.decoder = SseDecoder::with_limit(NonZeroUsize::new(longest_event).unwrap());
     for part in parts {
-        follower.take(Bytes::copy_from_slice(part)).unwrap();
+        follower.print(Bytes::copy_from_slice(part)).unwrap();
     }
     follower.printer.finish().unwrap();
     (events.text().to_string(), notices.text().to_string())
@@ -59,7 +59,7 @@ fn taken(flags: &[&str], longest_event: usize, parts: &[&[u8]]) -> (String, Stri
 const HELLO: &str = "id: 7-1\nevent: system\nretry: 5000\ndata: {\"message\":\"connected\"}\n\n";
 
 #[tokio::test]
-async fn the_request_says_all_that_the_flags_say() {
+async fn request_has_all_flags() {
     let server = ScriptedServer::start().await;
     let _tail = tail(
         &server,
@@ -85,7 +85,7 @@ async fn the_request_says_all_that_the_flags_say() {
 }
 
 #[tokio::test]
-async fn a_tail_without_flags_asks_for_everything_from_now_on() {
+async fn tail_without_flags_follows_all_topics_from_now_on() {
     let server = ScriptedServer::start().await;
     let _tail = tail(&server, &[]);
     let peer = server.accept().await;
@@ -93,7 +93,7 @@ async fn a_tail_without_flags_asks_for_everything_from_now_on() {
 }
 
 #[tokio::test]
-async fn a_lone_event_appears_while_the_stream_is_open() {
+async fn lone_event_is_printed_while_the_stream_is_open() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     let mut peer = server.accept_stream().await;
@@ -103,9 +103,9 @@ async fn a_lone_event_appears_while_the_stream_is_open() {
     tail.notices.until("connected\n").await;
 }
 
-/// The end is read in one go with what came before it: no wait in between brought the event out.
+/// The end is read together with the last event: no wait in between flushes the event.
 #[tokio::test]
-async fn what_came_together_with_the_end_of_its_stream_appears_before_the_next_attempt() {
+async fn last_event_is_printed_before_the_next_attempt() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     server.accept().await.answer("200 OK", "text/event-stream", "data: the last\n\n").await;
@@ -176,7 +176,7 @@ async fn a_tail_resumes_after_the_last_id_it_printed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tail_without_an_id_waits_three_seconds_and_starts_as_it_did() {
+async fn tail_without_an_id_waits_three_seconds_and_starts_as_before() {
     let server = ScriptedServer::start().await;
     let _tail = tail(&server, &["--from=earliest"]);
     drop(server.accept_stream().await);
@@ -187,7 +187,7 @@ async fn a_tail_without_an_id_waits_three_seconds_and_starts_as_it_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_no_header_holds_goes_into_the_query() {
+async fn id_that_fits_no_header_goes_into_the_query() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &["--topics=a"]);
     let mut peer = server.accept_stream().await;
@@ -200,7 +200,7 @@ async fn an_id_that_no_header_holds_goes_into_the_query() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_given_up_and_made_anew() {
+async fn silent_connection_is_replaced() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     let mut peer = server.accept_stream().await;
@@ -215,7 +215,7 @@ async fn a_silent_connection_is_given_up_and_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_comment_is_a_sign_of_life() {
+async fn comment_ends_the_silence() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &["--format=sse", "--idle-timeout=40"]);
     let mut peer = server.accept_stream().await;
@@ -237,7 +237,7 @@ fn the_idle_timeout_follows_the_heartbeat_unless_it_is_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_that_fail_are_made_again_with_growing_waits() {
+async fn failed_attempts_are_repeated_with_growing_waits() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     for ceiling in [6, 12, 24] {
@@ -253,7 +253,7 @@ async fn attempts_that_fail_are_made_again_with_growing_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
+async fn retry_after_is_respected() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     for status in ["503 Service Unavailable", "429 Too Many Requests"] {
@@ -277,7 +277,7 @@ async fn a_busy_server_is_left_alone_as_long_as_it_asks() {
 }
 
 #[tokio::test]
-async fn no_content_means_that_there_is_nothing_more() {
+async fn no_content_ends_the_tail() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     server.accept().await.send("HTTP/1.1 204 No Content\r\n\r\n").await;
@@ -286,7 +286,7 @@ async fn no_content_means_that_there_is_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_get_better_ends_the_tail_with_a_sentence() {
+async fn fatal_answer_ends_the_tail_with_its_reason() {
     for (answer, sentence) in [
         (
             "403 Forbidden\r\ncontent-type: application/problem+json\r\n\r\n\
@@ -326,7 +326,7 @@ async fn once_ends_with_the_stream_and_fails_with_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_stop_brings_out_what_came_and_says_what_was_missed() {
+async fn stop_flushes_events_and_reports_missed_ones() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &["--quiet"]);
     let mut peer = server.accept_stream().await;
@@ -342,7 +342,7 @@ async fn a_stop_brings_out_what_came_and_says_what_was_missed() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_ends_the_tail_quietly() {
+async fn closed_output_ends_the_tail_quietly() {
     let server = ScriptedServer::start().await;
     let Tail { events, mut notices, ended, .. } = tail(&server, &[]);
     let mut peer = server.accept_stream().await;
@@ -353,7 +353,7 @@ async fn a_reader_that_goes_away_ends_the_tail_quietly() {
 }
 
 #[tokio::test]
-async fn a_busy_stream_does_not_keep_a_stop_from_being_heard() {
+async fn busy_stream_can_be_stopped() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
     let mut peer = server.accept_stream().await;
@@ -369,14 +369,14 @@ async fn a_busy_stream_does_not_keep_a_stop_from_being_heard() {
 }
 
 #[test]
-fn an_event_that_is_too_long_is_left_out_and_counted() {
+fn event_over_the_limit_is_skipped_and_counted() {
     let (out, notices) = taken(&[], 10, &[b"data: 01234567890\n\ndata: short\n\n"]);
     assert_eq!(out, "short\n");
     assert!(notices.ends_with("left out\nreceived 1, missed 1\n"), "{notices}");
 }
 
 #[test]
-fn a_flag_that_the_server_would_refuse_is_refused_before_a_connection() {
+fn invalid_flag_is_refused_before_connecting() {
     for (flags, sentence) in [
         (&["--topics=a,b c"][..], "a topic holds no white space, comma or control character, this one holds ' '"),
         (&["--topics=a*"], "in a pattern '*' stands for a whole segment"),
@@ -393,7 +393,7 @@ fn a_flag_that_the_server_would_refuse_is_refused_before_a_connection() {
 }
 
 #[test]
-fn an_event_keeps_the_last_id_until_another_comes() {
+fn event_keeps_the_last_id_until_another_comes() {
     let (out, _) =
         taken(&["--format=json"], 100, &[b"id: 1\ndata: a\n\ndata: b\n\nid: 2\n\nid: \0\ndata: c\n\nid\ndata: d\n\n"]);
     let ids: Vec<_> = out.lines().map(|line| line.split(',').next().unwrap()).collect();

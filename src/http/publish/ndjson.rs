@@ -22,7 +22,7 @@ use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{Outcome, PublishError, Published};
 use crate::limit::PublishQuota;
-use crate::wire::lines::{Lines, TooLong};
+use crate::wire::lines::{LineSplitter, LineTooLong};
 use crate::wire::publication::parse_event;
 
 /// How many lines are published before readers on the same shard get their turn.
@@ -36,7 +36,7 @@ pub(super) async fn publish(
     quota: &PublishQuota<'_>,
     mut body: Incoming,
 ) -> Result<Value, Problem> {
-    let mut lines = Lines::new(max_line_bytes(options));
+    let mut lines = LineSplitter::new(max_line_bytes(options));
     let mut progress = Progress::default();
     let mut patience = Patience::new(options);
     loop {
@@ -53,11 +53,12 @@ pub(super) async fn publish(
         let ends_a_line = memchr::memchr(b'\n', &data).is_some();
         lines.push(data);
         permit.goes_on().map_err(|problem| progress.stopped(problem))?;
-        progress.publish(shard, options, &mut permit, quota, std::iter::from_fn(|| lines.next())).await?;
-        patience.goes_on(lines.is_within_one(), ends_a_line);
+        progress.publish(shard, options, &mut permit, quota, &mut lines).await?;
+        patience.goes_on(lines.is_within_line(), ends_a_line);
     }
+    lines.finish();
     permit.goes_on().map_err(|problem| progress.stopped(problem))?;
-    progress.publish(shard, options, &mut permit, quota, lines.finish().into_iter()).await?;
+    progress.publish(shard, options, &mut permit, quota, &mut lines).await?;
     Ok(answer(progress.published, progress.count))
 }
 
@@ -131,7 +132,7 @@ impl Progress {
         options: &Options,
         permit: &mut Permit<'_>,
         quota: &PublishQuota<'_>,
-        lines: impl Iterator<Item = Result<Bytes, TooLong>>,
+        lines: impl Iterator<Item = Result<Bytes, LineTooLong>>,
     ) -> Result<(), Problem> {
         let mut lines = lines.peekable();
         let at_once = LINES_PER_TURN.min(quota.max_batch());
@@ -168,7 +169,7 @@ impl Progress {
         &mut self,
         options: &Options,
         permit: &Permit<'_>,
-        lines: impl Iterator<Item = Result<Bytes, TooLong>>,
+        lines: impl Iterator<Item = Result<Bytes, LineTooLong>>,
     ) -> Turn {
         let mut turn = Turn::default();
         for line in lines {

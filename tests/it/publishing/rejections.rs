@@ -290,7 +290,7 @@ fn payload_must_match_its_content_type() {
     run(async {
         let server = Server::start();
         let response = server.post("/publish/t", TEXT, b"ab\xffcd").await;
-        assert_problem(&response, 400, &["not UTF-8", "byte 2"]);
+        assert_problem(&response, 400, &["not valid UTF-8", "byte 2"]);
         for (body, place) in [("", "line 1 column 0"), ("{\n\"a\":}", "line 2 column 5"), ("1 2", "line 1 column 3")] {
             assert_problem(&server.post("/publish/t", JSON, body).await, 400, &[place]);
         }

@@ -1,4 +1,4 @@
-//! A backbone for tests, which does with each publication what the test says; and the log lines of a test.
+//! A backbone whose answers a test decides, and the log lines of a test.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -23,14 +23,14 @@ impl Backbone {
         (hub, Self { relay, requests })
     }
 
-    /// Does not publish what comes next, says so with `error`, and returns the payloads.
+    /// Rejects the next request with `error` and returns its payloads.
     pub async fn fails(&mut self, error: PublishError) -> Vec<String> {
         let (publication, payloads) = self.receive().await;
         publication.answer(Err(error));
         payloads
     }
 
-    /// Publishes what comes next, and returns the payloads.
+    /// Publishes the next request and returns its payloads.
     pub async fn publishes(&mut self) -> Vec<String> {
         let (publication, payloads) = self.receive().await;
         let published = self.append(&publication);
@@ -38,7 +38,7 @@ impl Backbone {
         payloads
     }
 
-    /// Publishes what comes next without the one replica that is wanted, and returns the payloads.
+    /// Publishes the next request without the one replica wanted, and returns its payloads.
     pub async fn publishes_without_replica(&mut self) -> Vec<String> {
         let (publication, payloads) = self.receive().await;
         let published = self.append(&publication);
@@ -46,7 +46,7 @@ impl Backbone {
         payloads
     }
 
-    /// What comes next, and its payloads.
+    /// Returns the next request and its payloads.
     pub async fn receive(&mut self) -> (PublishRequest, Vec<String>) {
         let publication = self.requests.publications.recv().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -61,7 +61,7 @@ impl Backbone {
     }
 }
 
-/// What this thread logs while the guard lives.
+/// The log of this thread while the guard lives.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
