@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{PATIENCE, Process, Server, fanline};
+use crate::process::{Process, Server, TIMEOUT, fanline};
 use peer::{Fault, Framing, Peer};
 
 /// Runs `fanline bench ARGS… --json`. Returns the exit code, the report (null without one) and standard error.
@@ -85,7 +85,7 @@ fn faultless_run_reports_every_figure() {
     assert_eq!((code, faults(&report), stderr.as_str()), (Some(0), vec![], ""), "{report}");
     assert_eq!((&report["ok"], &report["interrupted"]), (&true.into(), &false.into()));
     assert_eq!((&report["clients"], &report["connected"]), (&20.into(), &20.into()));
-    let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} is no number in {report}"));
+    let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} is not a number in {report}"));
     // 480 events. Each topic has 10 of the 20 subscribers.
     assert_eq!((number("events_sent"), number("events_published"), number("deliveries")), (480.0, 480.0, 4800.0));
     for name in [
@@ -275,8 +275,8 @@ fn server_exit_ends_the_run_and_is_reported() {
     // The last responses may be lost with the server.
     while http.get("/").json()["history_size"].as_u64() < Some(20) {}
     server.signal(Signal::KILL);
-    server.wait(PATIENCE);
-    let code = process.wait(PATIENCE).code();
+    server.wait(TIMEOUT);
+    let code = process.wait(TIMEOUT).code();
     let report: Value = serde_json::from_str(&process.lines().iter().collect::<String>()).expect("the report is JSON");
     assert_eq!((code, &report["ok"], &report["closed"]), (Some(1), &false.into(), &5.into()), "{report}");
     assert!(
@@ -294,7 +294,7 @@ fn interrupted_run_reports_partial_results() {
     let mut http = server.http();
     while http.get("/").json()["history_size"].as_u64() < Some(10) {}
     process.signal(Signal::INT);
-    let code = process.wait(PATIENCE).code();
+    let code = process.wait(TIMEOUT).code();
     let report: Value = serde_json::from_str(&process.lines().iter().collect::<String>()).expect("the report is JSON");
     assert_eq!((code, &report["interrupted"], faults(&report)), (Some(0), &true.into(), vec![]), "{report}");
     assert!(report["deliveries"].as_u64() >= Some(50) && report["window_seconds"].as_f64() < Some(60.0), "{report}");

@@ -17,7 +17,7 @@ mod storm;
 use fleet::{Fleet, Readers, publish_on_all};
 use redis::Redis;
 
-use crate::process::{Http, PATIENCE, Server};
+use crate::process::{Http, Server, TIMEOUT};
 
 /// Starts a server that uses `redis`.
 fn node(redis: &Redis, more: &[&str]) -> Server {
@@ -31,7 +31,7 @@ fn wait_until_ready(server: &Server) {
 }
 
 fn wait_for_readiness(server: &Server, status: u16) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     loop {
         let answer = server.get("/health/ready");
         if answer.status == status {
@@ -60,7 +60,7 @@ fn try_publish(http: &mut Http, topic: &str, text: &str) -> (u16, serde_json::Va
 
 /// Waits until `count` replicas are in sync with `redis`.
 fn wait_for_replicas(redis: &Redis, count: usize) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while redis.cli(&["INFO", "replication"]).matches("state=online").count() < count {
         assert!(std::time::Instant::now() < deadline, "no replica");
     }

@@ -59,7 +59,7 @@ fn curl_uploads_lines_and_gets_the_invalid_one() {
 async fn block(output: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut block = Vec::new();
     while !block.ends_with(b"\n\n") {
-        block.push(output.read_u8().await.expect("curl goes on"));
+        block.push(output.read_u8().await.expect("curl continues"));
     }
     String::from_utf8(block).unwrap()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::process::{Crowd, End, News, PATIENCE, Server, serve};
+use crate::process::{Crowd, End, Server, TIMEOUT, Update, serve};
 
 const CLIENTS: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(3);
@@ -16,36 +16,36 @@ fn crowd(server: &Server, clients: usize) -> Crowd {
     for _ in 0..clients {
         crowd.connect(server.address(), "");
     }
-    crowd.everybody_is_greeted(PATIENCE);
+    crowd.wait_for_hellos(TIMEOUT);
     crowd
 }
 
 /// Sends `signal` to a server with a thousand clients, and checks when and how each stream ends.
-fn a_drain_by(signal: Signal) {
+fn check_drain(signal: Signal) {
     let mut server = Server::start(&["--drain", "3s"]);
     let mut crowd = crowd(&server, CLIENTS);
     assert_eq!(server.get("/health/ready").status, 200);
 
     let began = Instant::now();
     server.signal(signal);
-    let mut told_at = vec![None; CLIENTS];
-    let (mut told, mut closed_at) = (0, vec![None; CLIENTS]);
+    let mut announced_at = vec![None; CLIENTS];
+    let (mut announced, mut closed_at) = (0, vec![None; CLIENTS]);
     let mut note = |client: usize, news| match news {
-        News::Event(event) => {
+        Update::Event(event) => {
             assert_eq!(event.data, r#"{"message":"server restarting"}"#, "client {client}");
-            assert_eq!(told_at[client].replace(began.elapsed()), None, "client {client}");
-            told += 1;
-            told == CLIENTS
+            assert_eq!(announced_at[client].replace(began.elapsed()), None, "client {client}");
+            announced += 1;
+            announced == CLIENTS
         }
-        News::End(end) => {
-            assert!(end == End::Orderly && told_at[client].is_some(), "client {client}: {end:?}");
+        Update::End(end) => {
+            assert!(end == End::Orderly && announced_at[client].is_some(), "client {client}: {end:?}");
             closed_at[client] = Some(began.elapsed());
             false
         }
     };
-    assert!(crowd.read(PATIENCE, &mut note), "not everybody was told");
-    let all_told = told_at.iter().flatten().max().unwrap();
-    assert!(*all_told < WINDOW / 5, "the last was told after {all_told:?}");
+    assert!(crowd.read(TIMEOUT, &mut note), "a client did not get the announcement");
+    let last_announced = announced_at.iter().flatten().max().unwrap();
+    assert!(*last_announced < WINDOW / 5, "the last announcement came after {last_announced:?}");
 
     // Requests are still answered, and published events are still delivered.
     let ready = server.get("/health/ready");
@@ -57,13 +57,13 @@ fn a_drain_by(signal: Signal) {
     let mut late = vec![false; CLIENTS];
     let is_over = crowd.open() == 0;
     let all = is_over
-        || crowd.read(PATIENCE, |client, news| {
+        || crowd.read(TIMEOUT, |client, news| {
             match news {
-                News::Event(event) => {
+                Update::Event(event) => {
                     assert_eq!((event.id.as_ref(), &*event.data), (Some(&published), "still here"), "client {client}");
                     assert!(!std::mem::replace(&mut late[client], true), "client {client} got it twice");
                 }
-                News::End(end) => {
+                Update::End(end) => {
                     assert_eq!(end, End::Orderly, "client {client}, {:?} after the signal", began.elapsed());
                     closed_at[client] = Some(began.elapsed());
                 }
@@ -79,7 +79,7 @@ fn a_drain_by(signal: Signal) {
         fifths[((at.as_secs_f64() / WINDOW.as_secs_f64() * 5.0) as usize).min(4)] += 1;
     }
     eprintln!(
-        "{signal:?}: told within {all_told:?}, closed by fifths of the window {fifths:?}, the last after {last:?}"
+        "{signal:?}: announced within {last_announced:?}, closed by fifths of the window {fifths:?}, the last after {last:?}"
     );
     assert!(fifths.iter().all(|closed| (50..=500).contains(closed)), "closed in each fifth of the window: {fifths:?}");
 
@@ -91,18 +91,18 @@ fn a_drain_by(signal: Signal) {
             "client {client}, closed after {at:?}, did not get the event of {published_at:?}"
         );
     }
-    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    assert_eq!(server.wait(TIMEOUT).code(), Some(0));
     assert!(began.elapsed() <= WINDOW + Duration::from_secs(1), "the process ended after {:?}", began.elapsed());
 }
 
 #[test]
 fn sigterm_announces_the_restart_and_spreads_the_closes() {
-    a_drain_by(Signal::TERM);
+    check_drain(Signal::TERM);
 }
 
 #[test]
 fn sigint_announces_the_restart_and_spreads_the_closes() {
-    a_drain_by(Signal::INT);
+    check_drain(Signal::INT);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn second_signal_exits_at_once() {
         let mut crowd = crowd(&server, 10);
         server.signal(first);
         server.log.wait_for("shutting down");
-        crowd.everybody_gets(PATIENCE, "a farewell", |event| event.name == "system");
+        crowd.all_receive(TIMEOUT, "a farewell", |event| event.name == "system");
         server.signal(second);
         assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(130));
     }
@@ -141,19 +141,19 @@ fn zero_drain_time_still_announces_the_restart() {
     let mut server = Server::start(&["--drain", "0s"]);
     let mut crowd = crowd(&server, 100);
     server.signal(Signal::TERM);
-    let (mut told, mut closed) = (0, 0);
-    crowd.read(PATIENCE, |client, news| {
+    let (mut announced, mut closed) = (0, 0);
+    crowd.read(TIMEOUT, |client, news| {
         match news {
-            News::Event(event) => told += usize::from(event.data.contains("server restarting")),
-            News::End(end) => {
+            Update::Event(event) => announced += usize::from(event.data.contains("server restarting")),
+            Update::End(end) => {
                 assert_eq!(end, End::Orderly, "client {client}");
                 closed += 1;
             }
         }
         closed == 100
     });
-    assert_eq!((told, closed), (100, 100));
-    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    assert_eq!((announced, closed), (100, 100));
+    assert_eq!(server.wait(TIMEOUT).code(), Some(0));
 }
 
 #[test]
@@ -177,19 +177,19 @@ fn blocked_client_does_not_delay_the_exit() {
 fn systemd_is_notified_of_ready_and_stopping() {
     let path = std::env::temp_dir().join(format!("fanline-notify-{}", std::process::id()));
     let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let told = || {
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let announced = || {
         let mut message = [0; 256];
-        let length = socket.recv(&mut message).expect("systemd is told");
+        let length = socket.recv(&mut message).expect("systemd is notified");
         String::from_utf8(message[..length].to_vec()).unwrap()
     };
     let mut command = serve(&["--listen", "127.0.0.1:0"]);
     command.env("NOTIFY_SOCKET", &path);
     let mut server = Server::launch(command);
-    assert_eq!(told().trim_end(), "READY=1");
-    TcpStream::connect(server.address()).expect("what is ready takes connections");
+    assert_eq!(announced().trim_end(), "READY=1");
+    TcpStream::connect(server.address()).expect("a ready server accepts connections");
     server.signal(Signal::TERM);
-    assert_eq!(told().trim_end(), "STOPPING=1");
-    assert!(server.wait(PATIENCE).success());
+    assert_eq!(announced().trim_end(), "STOPPING=1");
+    assert!(server.wait(TIMEOUT).success());
     std::fs::remove_file(&path).unwrap();
 }

@@ -53,7 +53,7 @@ fn draining_server_is_live_but_not_ready() {
         let farewell = stream.event().await;
         assert_eq!((farewell.event.as_str(), farewell.id.as_deref()), ("system", Some("7-1")));
         assert_eq!(farewell.json(), json!({"message": "server restarting"}));
-        assert_eq!(kept.rest().await, "", "a connection that nobody uses is closed");
+        assert_eq!(kept.rest().await, "", "an idle connection is closed");
         assert_eq!(server.get("/health").await.ok()["status"], "draining");
         server.get("/health/live").await.ok();
         let ready = server.get("/health/ready").await;

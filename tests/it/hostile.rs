@@ -16,13 +16,13 @@ struct Bystander {
 }
 
 impl Bystander {
-    async fn of(server: &Server) -> Self {
+    async fn connect(server: &Server) -> Self {
         Self { stream: server.follow("/stream").await }
     }
 
     /// Checks that the stream received these events since the last check and nothing else, and that an ordinary client
     /// is served.
-    async fn got(&mut self, server: &Server, what: &str, events: &[(&str, &str)]) {
+    async fn assert_received(&mut self, server: &Server, what: &str, events: &[(&str, &str)]) {
         for (name, data) in events {
             let event = self.stream.event().await;
             assert_eq!((event.event.as_str(), event.data.as_str()), (*name, *data), "after {what}");
@@ -36,8 +36,8 @@ impl Bystander {
         assert_eq!(event.id.as_deref(), id.as_str(), "after {what}");
     }
 
-    async fn got_nothing(&mut self, server: &Server, what: &str) {
-        self.got(server, what, &[]).await;
+    async fn assert_undisturbed(&mut self, server: &Server, what: &str) {
+        self.assert_received(server, what, &[]).await;
     }
 }
 

@@ -8,7 +8,7 @@ use fanline::server::StreamOptions;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::process::{self, Crowd, End, News, PATIENCE, resident_bytes};
+use crate::process::{self, Crowd, End, TIMEOUT, Update, resident_bytes};
 use crate::support::{Block, Client, Event, Server, Stream, event, request, run, until};
 
 const HISTORY: u64 = 32;
@@ -55,7 +55,7 @@ fn lagging_reader_is_cut_off_and_resumes_with_an_exact_gap() {
             let mut seen = 0;
             while let Some(Block::Event(event)) = stream.try_block().await {
                 seen += 1;
-                assert_eq!(sequence(&event), seen, "nothing is left out before the end");
+                assert_eq!(sequence(&event), seen, "events before the cut are consecutive");
             }
             assert!(seen < last - HISTORY);
             let separator = if target.contains('?') { '&' } else { '?' };
@@ -109,7 +109,7 @@ async fn assert_whole(stream: &mut Stream, last: u64) -> (u64, u64) {
         assert_eq!(data["from"], format!("7-{seen}"));
         seen += missed;
         assert_eq!(data["to"], format!("7-{seen}"));
-        assert_eq!(sequence(&event), seen, "the gap's id is where the stream goes on");
+        assert_eq!(sequence(&event), seen, "the id of a gap is the position after it");
     }
     (seen, gaps)
 }
@@ -190,7 +190,7 @@ fn blocked_reader_is_stalled_even_if_the_kernel_buffers_everything() {
         assert!(began.elapsed() >= write_timeout, "cut off after {:?}", began.elapsed());
         let stats = server.stats();
         assert_eq!((stats.cut_off_stalled, stats.cut_off_lagged, stats.closed_by_peer), (1, 0, 0));
-        assert_eq!(stats.delivered, 10, "all was written to both");
+        assert_eq!(stats.delivered, 10, "everything was written to both clients");
         // A client that has read everything is not stalled, however long it is idle.
         server.publish("t", [6]).await;
         reader.data_at(6).await;
@@ -219,7 +219,7 @@ fn payload(number: usize, bytes: usize) -> String {
 }
 
 fn number(event: &process::Event) -> usize {
-    event.data[..10].parse().expect("it begins with its number")
+    event.data[..10].parse().expect("a payload begins with its number")
 }
 
 /// The names and reasons of clients that were cut off, from the log.
@@ -239,28 +239,28 @@ fn lagging_client_is_cut_off_while_others_get_every_event() {
     for _ in 0..50 {
         crowd.connect(server.address(), "topics=t&client_name=quick");
     }
-    crowd.everybody_is_greeted(PATIENCE);
+    crowd.wait_for_hellos(TIMEOUT);
     let mut http = server.http();
     let mut published = 0;
     // The other clients read after each batch, so that they do not lag.
     while cut_off(&server).is_empty() {
-        assert!(published < 2000, "nobody was cut off");
+        assert!(published < 2000, "no client was cut off");
         let (first, mut left) = (published, 20 * crowd.open());
         let mut next = vec![first; crowd.open()];
         for _ in 0..20 {
             http.publish("t", &payload(published, 1000));
             published += 1;
         }
-        let all = crowd.read(PATIENCE, |client, news| match news {
-            News::Event(event) => {
+        let all = crowd.read(TIMEOUT, |client, news| match news {
+            Update::Event(event) => {
                 assert_eq!(number(&event), next[client], "client {client}");
                 next[client] += 1;
                 left -= 1;
                 left == 0
             }
-            News::End(end) => panic!("client {client} was cut off: {end:?}"),
+            Update::End(end) => panic!("client {client} was cut off: {end:?}"),
         });
-        assert!(all, "{left} events did not come");
+        assert!(all, "{left} events did not arrive");
     }
     assert_eq!(cut_off(&server), [("slow".to_owned(), "lagged".to_owned())]);
     server.wait_for_streams(50);
@@ -275,7 +275,7 @@ fn lagging_client_is_cut_off_while_others_get_every_event() {
     let mut again = process::Stream::open(server.address(), "topics=t", last_id.as_deref());
     let gap = again.next();
     assert_eq!((gap.name.as_str(), &gap.json()["reason"]), ("gap", &"evicted".into()));
-    let missed = gap.json()["missed"].as_u64().expect("it is counted") as usize;
+    let missed = gap.json()["missed"].as_u64().expect("the gap has a count") as usize;
     assert_eq!(number(&again.next()), next + missed);
     eprintln!("{published} events were published, the slow one had {next} and missed {missed}");
 }
@@ -317,8 +317,8 @@ fn client_that_reads_slowly_is_not_stalled() {
     while next < 30 {
         let step = Instant::now();
         let mut left = 7_500;
-        while left > 0 && slow.ended.is_none() && step.elapsed() < PATIENCE {
-            left -= slow.read(left, PATIENCE).min(left);
+        while left > 0 && slow.ended.is_none() && step.elapsed() < TIMEOUT {
+            left -= slow.read(left, TIMEOUT).min(left);
             for event in slow.take() {
                 assert_eq!(number(&event), next);
                 next += 1;
@@ -382,7 +382,7 @@ fn skipping_client_gets_missed_counts_and_continues() {
             let gap = event.json();
             assert_eq!(gap["reason"], "lagged");
             gaps += 1;
-            missed += gap["missed"].as_u64().expect("it is counted");
+            missed += gap["missed"].as_u64().expect("the gap has a count");
             next += gap["missed"].as_u64().unwrap() as usize;
         } else {
             assert_eq!(number(&event), next);

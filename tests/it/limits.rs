@@ -27,7 +27,7 @@ fn accepting(http: HttpOptions) -> Server {
 /// The outcome of a request for a stream.
 enum Outcome {
     Stream(Stream),
-    Refused(Head),
+    Rejected(Head),
     /// Closed without a response.
     Closed,
 }
@@ -38,7 +38,7 @@ async fn ask_on(mut client: Client, target: &str) -> Outcome {
     }
     match client.try_head().await {
         Some(head) if head.status == 200 => Outcome::Stream(Stream::new(client, head)),
-        Some(head) => Outcome::Refused(head),
+        Some(head) => Outcome::Rejected(head),
         None => Outcome::Closed,
     }
 }
@@ -73,7 +73,7 @@ async fn rush_for(server: &Server, targets: impl Iterator<Item = String>) -> Vec
     for outcome in clients.join_all().await {
         match outcome {
             Outcome::Stream(stream) => streams.push(stream),
-            Outcome::Refused(head) => {
+            Outcome::Rejected(head) => {
                 assert_eq!(head.status, 503, "{head:?}");
                 assert!(head.header("retry-after").is_some(), "{head:?}");
             }

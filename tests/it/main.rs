@@ -1,7 +1,7 @@
-//! The integration tests: one binary, a module for each subject.
+//! The integration tests: one binary with a module per subject.
 //!
-//! `support` runs the library's server in this process and shows every byte of an answer; `process` runs the program as
-//! its users do: command line, signals, limits, memory.
+//! [`support`] runs the library's server in the test process, with clients that see every byte. [`process`] runs the
+//! `fanline` program: command line, signals, limits, memory.
 
 mod access;
 #[cfg(target_os = "linux")]

@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::process::{Crowd, PATIENCE, Server, listen_drops, raise_open_file_limit, resident_bytes, serve};
+use crate::process::{Crowd, Server, TIMEOUT, listen_drops, raise_open_file_limit, resident_bytes, serve};
 
 /// Connects `clients`, each with a name, two tags and two topics, and publishes to them.
-fn a_crowd_of(clients: usize) -> u64 {
+fn check_clients(clients: usize) -> u64 {
     let server = Server::launch(serve(&["--listen", "127.0.0.1:0,127.0.0.2:0"]));
     // The cost of the first client and the first event is not counted.
     server.stream("topics=first");
@@ -24,18 +24,17 @@ fn a_crowd_of(clients: usize) -> u64 {
         crowd.connect(address, &query);
     }
     let connected = began.elapsed();
-    crowd.everybody_is_greeted(PATIENCE);
+    crowd.wait_for_hellos(TIMEOUT);
     let greeted = began.elapsed();
     server.wait_for_streams(clients as u64);
     let each = resident_bytes(server.pid()).saturating_sub(before.1) / clients as u64;
 
     let id = server.publish("news", "to all");
-    let all =
-        crowd.everybody_gets(PATIENCE, "the news", |event| event.data == "to all" && event.id.as_ref() == Some(&id));
+    let all = crowd.all_receive(TIMEOUT, "the news", |event| event.data == "to all" && event.id.as_ref() == Some(&id));
     for group in 0..100 {
         server.publish(&format!("group:{group}"), "to a group");
     }
-    let groups = crowd.everybody_gets(PATIENCE, "its group's event", |event| event.data == "to a group");
+    let groups = crowd.all_receive(TIMEOUT, "its group's event", |event| event.data == "to a group");
     assert_eq!(listen_drops(), before.0, "the kernel refused connections");
     assert_eq!(crowd.open(), clients);
     eprintln!(
@@ -47,14 +46,14 @@ fn a_crowd_of(clients: usize) -> u64 {
 
 #[test]
 fn five_hundred_clients_connect_and_receive() {
-    a_crowd_of(500);
+    check_clients(500);
 }
 
 #[test]
 #[ignore = "needs 20,000 open files and a minute; run scripts/test"]
 fn fifteen_thousand_clients_receive_within_1536_bytes_each() {
     raise_open_file_limit(15_500);
-    let each = a_crowd_of(15_000);
+    let each = check_clients(15_000);
     // The futures of a debug build are larger.
     assert!(each <= 1536 || cfg!(debug_assertions), "{each} bytes for each client");
 }
@@ -73,15 +72,15 @@ fn topic_without_events_costs_about_a_kilobyte() {
 }
 
 /// The maximum memory of a connection before its request is complete, including hyper's buffer.
-const MOST_EACH: u64 = 32 << 10;
+const MAX_BYTES_EACH: u64 = 32 << 10;
 
 fn open_files(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there").count()
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
 /// Opens `clients` connections that send a byte at a time, too slowly to complete a request in time. Half of them send
 /// nothing at first.
-fn a_crowd_that_dawdles(clients: usize) {
+fn check_dripping_connections(clients: usize) {
     let args = ["--listen", "127.0.0.1:0,127.0.0.2:0", "--head-timeout", "20s"];
     let server = Server::launch(serve(&args));
     let mut stream = server.stream("topics=news");
@@ -108,24 +107,24 @@ fn a_crowd_that_dawdles(clients: usize) {
         server.publish("news", "meanwhile");
         assert_eq!(stream.next().data, "meanwhile");
         assert_eq!(server.get("/health/live").status, 200);
-        assert!(asked.elapsed() < Duration::from_secs(10), "others are served meanwhile");
+        assert!(asked.elapsed() < Duration::from_secs(10), "other clients are served in time");
         let each = resident_bytes(server.pid()).saturating_sub(memory) / clients as u64;
-        assert!(each <= MOST_EACH, "{each} bytes for each of {clients} connections");
-        assert!(open_files(server.pid()) <= files + clients + 8, "a connection is one file");
+        assert!(each <= MAX_BYTES_EACH, "{each} bytes for each of {clients} connections");
+        assert!(open_files(server.pid()) <= files + clients + 8, "each connection uses one file");
     }
     let each = resident_bytes(server.pid()).saturating_sub(memory) / clients as u64;
-    eprintln!("{clients} connections that dawdle: {each} bytes each");
+    eprintln!("{clients} dripping connections: {each} bytes each");
 
     // Each is closed in the end, with or without a response.
     for socket in &mut crowd {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         match socket.read_to_end(&mut Vec::new()) {
             Ok(_) => {}
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
     }
     drop(crowd);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while open_files(server.pid()) > files + 8 {
         assert!(Instant::now() < deadline, "{} files are open, and were {files}", open_files(server.pid()));
         std::thread::yield_now();
@@ -138,14 +137,14 @@ fn a_crowd_that_dawdles(clients: usize) {
 #[ignore = "needs half a minute of waiting; run scripts/test"]
 fn five_hundred_dripping_connections_cost_little_and_time_out() {
     raise_open_file_limit(1100);
-    a_crowd_that_dawdles(500);
+    check_dripping_connections(500);
 }
 
 #[test]
 #[ignore = "needs 11,000 open files and a minute; run scripts/test"]
 fn ten_thousand_dripping_connections_cost_little_and_time_out() {
     raise_open_file_limit(10_500);
-    a_crowd_that_dawdles(10_000);
+    check_dripping_connections(10_000);
 }
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
@@ -163,7 +162,7 @@ impl Loris {
     fn connect(address: SocketAddr) -> Self {
         let opened = Instant::now();
         let mut socket = TcpStream::connect(address).expect("the kernel accepts");
-        socket.write_all(b"GET / HTTP/1.1\r\nx-slow: ").expect("it is taken");
+        socket.write_all(b"GET / HTTP/1.1\r\nx-slow: ").expect("the kernel accepts the bytes");
         socket.set_nonblocking(true).unwrap();
         Self { socket, opened }
     }
@@ -173,7 +172,7 @@ impl Loris {
         let _ = self.socket.write(b"z");
         match self.socket.read(&mut [0; 64]) {
             Ok(0) => Some(self.opened.elapsed()),
-            Ok(_) => panic!("half a request was answered"),
+            Ok(_) => panic!("an incomplete request got a response"),
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(self.opened.elapsed()),
             Err(error) => panic!("{error}"),
@@ -182,27 +181,27 @@ impl Loris {
 }
 
 /// Opens `count` slow connections to a server with a hundred streams, and publishes until all of them are closed.
-fn streams_go_on_beside(count: usize) {
+fn check_slow_heads(count: usize) {
     let server = Server::start(&["--head-timeout", "3s"]);
     let mut crowd = Crowd::new();
     for _ in 0..100 {
         crowd.connect(server.address(), "topics=t");
     }
-    crowd.everybody_is_greeted(PATIENCE);
+    crowd.wait_for_hellos(TIMEOUT);
     let mut http = server.http();
     let mut slow: Vec<_> = (0..count).map(|_| Loris::connect(server.address())).collect();
     let (mut lasted, mut published, mut slowest) = (Vec::new(), 0, Duration::ZERO);
     let began = Instant::now();
     while !slow.is_empty() {
-        assert!(began.elapsed() < HEAD_TIMEOUT + PATIENCE, "{} connections are still open", slow.len());
+        assert!(began.elapsed() < HEAD_TIMEOUT + TIMEOUT, "{} connections are still open", slow.len());
         published += 1;
         let data = format!("event {published}");
         http.publish("t", &data);
-        slowest = slowest.max(crowd.everybody_gets(PATIENCE, &data, |event| event.data == data));
+        slowest = slowest.max(crowd.all_receive(TIMEOUT, &data, |event| event.data == data));
         slow.retain_mut(|loris| loris.drip().map(|time| lasted.push(time)).is_none());
     }
     assert_eq!(crowd.open(), 100);
-    assert!(published > 1, "the streams went on meanwhile");
+    assert!(published > 1, "the streams continued meanwhile");
     let (first, last) = (lasted.iter().min().unwrap(), lasted.iter().max().unwrap());
     assert!(*first >= HEAD_TIMEOUT, "one was closed after {first:?}");
     assert!(*last < HEAD_TIMEOUT + SLACK, "one was closed after {last:?}");
@@ -217,12 +216,12 @@ fn streams_go_on_beside(count: usize) {
 
 #[test]
 fn three_hundred_slow_heads_time_out_while_streams_continue() {
-    streams_go_on_beside(300);
+    check_slow_heads(300);
 }
 
 #[test]
 #[ignore = "needs 20,000 open files; run scripts/test"]
 fn ten_thousand_slow_heads_time_out_while_streams_continue() {
     raise_open_file_limit(10_500);
-    streams_go_on_beside(10_000);
+    check_slow_heads(10_000);
 }

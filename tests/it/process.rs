@@ -1,7 +1,7 @@
-//! What the tests of the whole program share: the `fanline` binary as a process, and clients that look at every byte.
+//! The `fanline` binary as a process, and clients that see every byte.
 //!
-//! A process gets a clean environment and listens on a free port, which it tells in its log. Whatever a test waits for
-//! has [`PATIENCE`], and what is too slow fails with what was waited for.
+//! A process gets a clean environment and listens on a free port, which it logs. Everything that a test waits for must
+//! happen within [`TIMEOUT`]; otherwise the test fails and names it.
 
 mod certificate;
 mod child;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 pub use certificate::certificate;
 pub use child::{Process, fanline};
-pub use crowd::{Crowd, News};
-pub use http::{Answer, Http};
+pub use crowd::{Crowd, Update};
+pub use http::{Http, Response};
 pub use random::Random;
 pub use server::{Server, limit_open_files, serve};
 pub use stream::{Decoder, End, Event, Stream, request_stream};
@@ -26,18 +26,18 @@ pub use usage::{
     cpu_time, listen_drops, lower_open_file_limit, peak_resident_bytes, raise_open_file_limit, resident_bytes,
 };
 
-/// How long anything may take that should take no time at all: a debug build on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for anything, sized for a debug build on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Looks until there is what `look` looks for; fails with what it saw instead when that takes too long.
+/// Calls `look` until it succeeds, and fails with its last error after [`TIMEOUT`].
 pub fn wait_until<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match look() {
             Ok(found) => return found,
             Err(seen) => assert!(Instant::now() < deadline, "{seen}"),
         }
-        // A moment for whoever it is that is waited for.
+        // Yields to the process that is waited for.
         thread::park_timeout(Duration::from_millis(2));
     }
 }

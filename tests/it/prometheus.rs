@@ -9,7 +9,7 @@ use std::{fs, thread};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::process::{PATIENCE, Process, Server, Stream, wait_until};
+use crate::process::{Process, Server, Stream, TIMEOUT, wait_until};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/deploy");
 
@@ -89,7 +89,7 @@ impl Prometheus {
         let output =
             Command::new("curl").args(["-sS", "--fail", &format!("{}{path}", self.url)]).output().expect("curl runs");
         assert!(output.status.success(), "{path}: {output:?}");
-        serde_json::from_slice::<Value>(&output.stdout).expect("it answers JSON")["data"].take()
+        serde_json::from_slice::<Value>(&output.stdout).expect("the response is JSON")["data"].take()
     }
 
     /// The current samples of `query`.
@@ -120,7 +120,7 @@ fn dashboard_queries_have_data_and_rules_evaluate() {
         .map(|(title, query)| (title, query.replace("$__rate_interval", "1m").replace("$instance", ".*")))
         .collect();
     assert!(queries.len() > 20, "{queries:?}");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     for (title, query) in &queries {
         // A rate needs two scrapes, and a series that changes.
         loop {

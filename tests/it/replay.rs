@@ -11,7 +11,7 @@ use crate::process;
 use crate::support::{Client, Server, Stream, event, run};
 
 /// A server with ten events, the odd ones on `a` and the even ones on `b`.
-async fn with_ten_events() -> Server {
+async fn start_with_ten_events() -> Server {
     let server = Server::start();
     let topics = ["b", "a"];
     for n in 1..=10 {
@@ -29,7 +29,7 @@ async fn assert_events(stream: &mut Stream, sequences: impl IntoIterator<Item = 
 #[test]
 fn stream_resumes_after_last_event_id_from_header_or_query() {
     run(async {
-        let server = with_ten_events().await;
+        let server = start_with_ten_events().await;
         for (query, header, expected) in [
             ("?last_event_id=7-7", None, 8),
             ("?lastEventID=7-7", None, 8),
@@ -62,7 +62,7 @@ fn stream_resumes_after_last_event_id_from_header_or_query() {
 #[test]
 fn history_replays_the_newest_events_of_the_topics() {
     run(async {
-        let server = with_ten_events().await;
+        let server = start_with_ten_events().await;
         for (query, expected) in [
             ("history=0", &[][..]),
             ("history=1", &[10]),
@@ -88,7 +88,7 @@ fn history_replays_the_newest_events_of_the_topics() {
 #[test]
 fn replay_contains_only_subscribed_topics_and_then_goes_live() {
     run(async {
-        let server = with_ten_events().await;
+        let server = start_with_ten_events().await;
         let mut a = server.follow("/stream?topics=a&last_event_id=7-4").await;
         let mut patterns = server.follow("/stream?topics=*&last_event_id=7-8").await;
         assert_events(&mut a, [5, 7, 9]).await;
@@ -103,7 +103,7 @@ fn replay_contains_only_subscribed_topics_and_then_goes_live() {
 #[test]
 fn unknown_id_gets_a_gap_and_all_retained_events() {
     run(async {
-        let server = with_ten_events().await;
+        let server = start_with_ten_events().await;
         let epoch = |id: &str| ("epoch", json!(id));
         let unknown = ("unknown_id", Value::Null);
         for (id, (reason, from)) in [

@@ -120,7 +120,7 @@ fn index_lists_version_features_and_endpoints() {
         );
         for (name, path) in endpoints.as_object().unwrap() {
             let status = server.ask(request("PUT", path.as_str().unwrap(), &[], b"")).await.head.status;
-            assert_eq!(status, 405, "{name} is there");
+            assert_eq!(status, 405, "{name} exists");
         }
     });
 }
@@ -137,7 +137,7 @@ fn index_is_html_for_browsers() {
         let links = text.split("href=\"").skip(1).map(|link| link.split_once('"').unwrap().0);
         for link in links {
             let status = server.ask(request("PUT", link, &[], b"")).await.head.status;
-            assert_eq!(status, 405, "{link} is there");
+            assert_eq!(status, 405, "{link} exists");
         }
         for accept in ["*/*", "application/json"] {
             server.ask(request("GET", "/", &[("accept", accept)], b"")).await.ok();

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{PATIENCE, Process, Server, fanline, serve};
+use crate::process::{Process, Server, TIMEOUT, fanline, serve};
 
 /// The number of lines in a burst: a million, or fewer in a debug build.
 const BURST: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
@@ -38,45 +38,45 @@ fn count_to(last: u64, stdin: ChildStdin) -> JoinHandle<()> {
 }
 
 /// Checks that the lines are the numbers from 1 to `last`.
-fn every_number_in_order(lines: &Receiver<String>, last: u64) {
+fn assert_numbers(lines: &Receiver<String>, last: u64) {
     for number in 1..=last {
-        let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{number} did not come"));
+        let line = lines.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("{number} did not arrive"));
         assert_eq!(line, number.to_string());
     }
 }
 
-fn a_ring_for(lines: u64) -> [String; 6] {
+fn ring_for(lines: u64) -> [String; 6] {
     let lines = lines.to_string();
     ["--history", &lines, "--firehose-history", &lines, "--history-bytes", "1GiB"].map(str::to_owned)
 }
 
 #[test]
 fn burst_reaches_a_connected_client_once_in_order() {
-    let ring = a_ring_for(BURST);
+    let ring = ring_for(BURST);
     let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
     let mut tail = tail(&server, &["--topics", "n", "--count", &BURST.to_string()]);
     server.wait_for_streams(1);
     let counting = count_to(BURST, stdin);
-    every_number_in_order(&tail.lines(), BURST);
+    assert_numbers(&tail.lines(), BURST);
     counting.join().unwrap();
-    assert!(tail.wait(PATIENCE).success());
+    assert!(tail.wait(TIMEOUT).success());
     assert_eq!(tail.log.count("gap"), 0);
 }
 
 #[test]
 fn burst_is_replayed_whole_from_earliest() {
-    let ring = a_ring_for(BURST);
+    let ring = ring_for(BURST);
     let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
     count_to(BURST, stdin).join().unwrap();
     server.log.wait_for("standard input has ended");
     let mut tail = tail(&server, &["--topics", "n", "--from", "earliest", "--count", &BURST.to_string()]);
-    every_number_in_order(&tail.lines(), BURST);
-    assert!(tail.wait(PATIENCE).success());
+    assert_numbers(&tail.lines(), BURST);
+    assert!(tail.wait(TIMEOUT).success());
 }
 
 /// The output of `fanline tail --format json`.
 #[derive(Debug, Default)]
-struct Told {
+struct Tally {
     received: u64,
     missed: u64,
     gaps: u64,
@@ -84,7 +84,7 @@ struct Told {
     newest: u64,
 }
 
-impl Told {
+impl Tally {
     fn line(&mut self, line: &str) {
         let line: Value = serde_json::from_str(line).expect("each line is JSON");
         let data = line["data"].as_str().expect("data is a string");
@@ -103,56 +103,56 @@ impl Told {
                 self.gaps += 1;
             }
             "system" => self.connections += 1,
-            other => panic!("an event {other:?}"),
+            other => panic!("unexpected event {other:?}"),
         }
     }
 }
 
 /// Writes the numbers to `last` to a server whose ring is too small for them, and follows with `tail_args`.
-fn a_burst_beyond_the_ring(server_args: &[&str], tail_args: &[&str], last: u64) -> Told {
+fn overflow_ring(server_args: &[&str], tail_args: &[&str], last: u64) -> Tally {
     let (server, stdin) = reading_server(&[&["--topic", "n", "--retry", "100ms"], server_args].concat());
     let mut tail = tail(&server, &[&["--format", "json"], tail_args].concat());
     server.wait_for_streams(1);
     let counting = count_to(last, stdin);
     let lines = tail.lines();
-    let mut told = Told::default();
-    while told.received + told.missed < last {
-        told.line(&lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more comes after {told:?}")));
+    let mut tally = Tally::default();
+    while tally.received + tally.missed < last {
+        tally.line(&lines.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("no event after {tally:?}")));
     }
     counting.join().unwrap();
     // One more event, so that no error after the last one goes unnoticed.
     server.publish("n", &(last + 1).to_string());
-    while told.newest <= last {
-        told.line(&lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nothing more comes after {told:?}")));
+    while tally.newest <= last {
+        tally.line(&lines.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("no event after {tally:?}")));
     }
-    assert_eq!(told.received + told.missed, last + 1, "{told:?}");
+    assert_eq!(tally.received + tally.missed, last + 1, "{tally:?}");
     tail.signal(Signal::TERM);
-    assert!(tail.wait(PATIENCE).success());
+    assert!(tail.wait(TIMEOUT).success());
     assert!(lines.iter().next().is_none());
-    eprintln!("{server_args:?} {tail_args:?}: {told:?}");
-    told
+    eprintln!("{server_args:?} {tail_args:?}: {tally:?}");
+    tally
 }
 
 #[test]
 fn burst_beyond_the_default_history_is_counted_in_gaps() {
-    a_burst_beyond_the_ring(&[], &["--topics", "n"], BURST);
+    overflow_ring(&[], &["--topics", "n"], BURST);
 }
 
 #[test]
 fn burst_beyond_a_history_of_one_event_is_counted_in_gaps() {
-    let told = a_burst_beyond_the_ring(&["--history", "1"], &["--topics", "n"], BURST);
-    assert!(told.gaps > 0, "{told:?}");
+    let tally = overflow_ring(&["--history", "1"], &["--topics", "n"], BURST);
+    assert!(tally.gaps > 0, "{tally:?}");
 }
 
 #[test]
 fn burst_beyond_the_firehose_history_is_counted_in_gaps() {
-    a_burst_beyond_the_ring(&["--firehose-history", "64"], &[], BURST);
+    overflow_ring(&["--firehose-history", "64"], &[], BURST);
 }
 
 #[test]
 fn skipping_client_keeps_its_stream_and_counts_missed_events() {
-    let told = a_burst_beyond_the_ring(&["--history", "64"], &["--topics", "n", "--on-lag", "skip"], BURST);
-    assert_eq!(told.connections, 1, "{told:?}");
+    let tally = overflow_ring(&["--history", "64"], &["--topics", "n", "--on-lag", "skip"], BURST);
+    assert_eq!(tally.connections, 1, "{tally:?}");
 }
 
 #[test]

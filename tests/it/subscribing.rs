@@ -23,7 +23,7 @@ fn head_of_a_stream_has_the_documented_fields() {
                 ("transfer-encoding", "chunked"),
             ];
             assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-            let date = httpdate::parse_http_date(stream.head.header("date").expect("an answer bears a date")).unwrap();
+            let date = httpdate::parse_http_date(stream.head.header("date").expect("a response has a date")).unwrap();
             assert!(date.elapsed().unwrap_or_default().as_secs() < 60);
         }
     });

@@ -1,4 +1,4 @@
-//! A server in this process, and a client that sees every byte.
+//! A server in the test process, and a client that sees every byte.
 
 mod client;
 mod problem;
@@ -13,16 +13,16 @@ pub use problem::assert_problem;
 pub use server::{EPOCH, Server, event};
 pub use sse::{Block, Event, Stream};
 
-/// No test waits longer, whatever it waits for.
+/// The longest time that a test may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Runs a test to its end, or fails when it takes too long.
+/// Runs a test, and fails if it takes longer than the limit.
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("what the test waits for comes") });
+    runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test takes longer than its limit") });
 }
 
-/// Waits until `holds`, for what no socket tells.
+/// Waits until `holds` returns true, for conditions that no socket reports.
 pub async fn until(mut holds: impl FnMut() -> bool) {
     let mut looks = tokio::time::interval(Duration::from_millis(1));
     while !holds() {

@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 
 use rustix::process::Signal;
 
-use crate::process::{PATIENCE, Process, Server, Stream, fanline};
+use crate::process::{Process, Server, Stream, TIMEOUT, fanline};
 
 fn publish(server: &Server, args: &[&str]) -> Command {
     fanline(&[&["publish", "--url", &server.url()], args].concat())
@@ -18,7 +18,7 @@ fn publish_input(server: &Server, args: &[&str], input: &str) -> (Option<i32>, V
     command.stdin(Stdio::piped());
     let mut process = Process::start(command);
     process.feed(input);
-    let code = process.wait(PATIENCE).code();
+    let code = process.wait(TIMEOUT).code();
     (code, process.lines().iter().collect(), process.log.whole())
 }
 
@@ -29,7 +29,7 @@ fn tail(server: &Server, args: &[&str]) -> (Process, Receiver<String>) {
 }
 
 fn next(lines: &Receiver<String>) -> String {
-    lines.recv_timeout(PATIENCE).expect("another line")
+    lines.recv_timeout(TIMEOUT).expect("another line")
 }
 
 /// The data of the next events.
@@ -86,7 +86,7 @@ fn publish_sends_input_lines_as_they_arrive() {
     assert_eq!(data(&mut stream), ["three"]);
     drop(stdin);
     assert_eq!(data(&mut stream), ["four"]);
-    assert!(process.wait(PATIENCE).success());
+    assert!(process.wait(TIMEOUT).success());
     let printed = next(&process.lines());
     assert!(printed.ends_with("(4 events)"), "{printed}");
 }
@@ -113,9 +113,9 @@ fn publish_stops_at_an_invalid_line_and_reports_progress() {
 
 #[test]
 fn publish_without_a_server_names_the_url() {
-    let mut server = Server::start_where_it_can_come_back(&[]);
+    let mut server = Server::start_restartable(&[]);
     server.signal(Signal::TERM);
-    server.wait(PATIENCE);
+    server.wait(TIMEOUT);
     let (code, stdout, stderr) = Process::run(publish(&server, &["-t", "t", "x"]));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains(&server.url()), "{stderr}");
@@ -133,7 +133,7 @@ fn a_million_bytes_of_lines_pass_through_publish_and_tail_unchanged() {
     for number in 0..10_000 {
         assert_eq!(next(&lines), line(number));
     }
-    assert!(tailing.wait(PATIENCE).success());
+    assert!(tailing.wait(TIMEOUT).success());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn tail_starts_at_the_requested_position() {
     ] {
         let count = expected.len().to_string();
         let (mut tailing, lines) = tail(&server, &[args, &["--count", &count]].concat());
-        assert!(tailing.wait(PATIENCE).success());
+        assert!(tailing.wait(TIMEOUT).success());
         assert_eq!(lines.iter().collect::<Vec<_>>(), expected, "{args:?}");
     }
 }
@@ -155,7 +155,7 @@ fn tail_starts_at_the_requested_position() {
 #[test]
 fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     let args = &["--retry", "100ms", "--drain", "0s"];
-    let mut server = Server::start_where_it_can_come_back(args);
+    let mut server = Server::start_restartable(args);
     let (mut tailing, lines) = tail(&server, &["--format", "json"]);
     let hello = next(&lines);
     assert!(hello.contains("connected"), "{hello}");
@@ -165,12 +165,12 @@ fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     server.signal(Signal::TERM);
     let farewell = next(&lines);
     assert!(farewell.contains("server restarting"), "{farewell}");
-    assert_eq!(server.wait(PATIENCE).code(), Some(0));
+    assert_eq!(server.wait(TIMEOUT).code(), Some(0));
     tailing.log.wait_for("disconnected: the server ended the stream");
     // No server listens for a while.
     tailing.log.wait_for("cannot connect");
 
-    let server = server.start_again(args);
+    let server = server.restart(args);
     assert!(next(&lines).contains("connected"));
     let gap: serde_json::Value = serde_json::from_str(&next(&lines)).unwrap();
     assert_eq!(gap["event"], "gap");
@@ -180,20 +180,20 @@ fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     assert_ne!(before.split('-').next(), after.split('-').next());
     assert!(next(&lines).contains("\"after\""));
     tailing.signal(Signal::INT);
-    assert!(tailing.wait(PATIENCE).success());
+    assert!(tailing.wait(TIMEOUT).success());
 }
 
 #[test]
 fn tail_reconnects_after_a_kill_and_logs_it() {
-    let mut server = Server::start_where_it_can_come_back(&["--retry", "100ms"]);
+    let mut server = Server::start_restartable(&["--retry", "100ms"]);
     let (tailing, lines) = tail(&server, &[]);
     tailing.log.wait_for("connected, as ");
     server.publish("t", "before");
     assert_eq!(next(&lines), "before");
     server.signal(Signal::KILL);
-    server.wait(PATIENCE);
+    server.wait(TIMEOUT);
     tailing.log.wait_for("disconnected: ");
-    let server = server.start_again(&["--retry", "100ms"]);
+    let server = server.restart(&["--retry", "100ms"]);
     tailing.log.wait_for("gap: epoch, missed an unknown number of events");
     server.publish("t", "after");
     assert_eq!(next(&lines), "after");
@@ -206,6 +206,6 @@ fn tail_exits_when_its_output_is_closed() {
     let (mut tailing, lines) = tail(&server, &["--from", "earliest"]);
     assert_eq!(next(&lines), "only one");
     tailing.signal(Signal::TERM);
-    assert_eq!(tailing.wait(PATIENCE).code(), Some(0));
+    assert_eq!(tailing.wait(TIMEOUT).code(), Some(0));
     server.wait_for_streams(0);
 }

@@ -184,7 +184,7 @@ fn each_key_verifies_only_its_own_tokens() {
             }
         }
         let set = KeySet::jwks(include_bytes!("../keys/jwks.json")).unwrap();
-        assert!(!format!("{set:?}").contains("secret"), "an octet key in a key set is passed over: {set:?}");
+        assert!(!format!("{set:?}").contains("secret"), "octet keys in a key set are skipped: {set:?}");
         let server = serve(Access::new().accept(Tokens::new(set, rules())));
         for (place, expected) in [(0, 200), (1, 200), (2, 401), (3, 200)] {
             let token = claims().sign(&SigningKey::private_pem(KEYS[place].0.as_bytes()).unwrap()).unwrap();
@@ -204,7 +204,7 @@ fn unusable_keys_are_rejected_with_reason() {
     assert_eq!(KeySet::public_pem(super::RSA.as_bytes()).unwrap_err(), KeyError::PublicPem);
     assert!(matches!(KeySet::jwks(b"[]").unwrap_err(), KeyError::NotAKeySet(_)));
     assert_eq!(KeySet::jwks(br#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#).unwrap_err(), KeyError::NoUsableKey);
-    assert!(KeySet::jwks(br#"{"keys":[]}"#).is_ok(), "it takes all keys back");
+    assert!(KeySet::jwks(br#"{"keys":[]}"#).is_ok(), "an empty set revokes all keys");
     let shown = KeySet::jwks(b"\"a secret in the wrong file\"").unwrap_err().to_string();
     assert!(!shown.contains("wrong file"), "{shown}");
 }

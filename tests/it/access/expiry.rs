@@ -7,7 +7,7 @@ use fanline::auth::Claims;
 use super::{OPERATOR, claims, guarded, now, serve, signed};
 use crate::support::{Client, Server, assert_problem, request, run, until};
 
-fn until_second(seconds: u64) -> String {
+fn token_expiring_in(seconds: u64) -> String {
     format!("Bearer {}", signed(&Claims { exp: (now() + seconds) as f64, ..claims() }))
 }
 
@@ -16,7 +16,7 @@ fn expiring_token_warns_then_ends_the_stream_even_on_anonymous_topics() {
     run(async {
         // Even on a topic that is open to anonymous clients.
         let server = serve(guarded().anonymous_subscribe("user:anna".parse().unwrap()));
-        let bearer = until_second(2);
+        let bearer = token_expiring_in(2);
         let mut stream = server.subscribe_with("/stream?topics=user:anna", &[("authorization", &bearer)]).await;
         stream.hello().await;
         server.publish("user:anna", 1..=1).await;
@@ -59,7 +59,7 @@ fn expiring_token_warns_then_ends_the_stream_even_on_anonymous_topics() {
 fn expiry_warning_comes_thirty_seconds_before() {
     run(async {
         let server = serve(guarded());
-        let bearer = until_second(33);
+        let bearer = token_expiring_in(33);
         let mut stream = server.subscribe_with("/stream?topics=user:anna", &[("authorization", &bearer)]).await;
         stream.hello().await;
         let began = Instant::now();
@@ -67,7 +67,7 @@ fn expiry_warning_comes_thirty_seconds_before() {
         assert_eq!(data["message"], "token expires");
         let expires_in = data["expires_in"].as_u64().unwrap();
         assert!((28..=30).contains(&expires_in), "{data}");
-        assert!(began.elapsed() >= Duration::from_secs(1), "not at once: {:?}", began.elapsed());
+        assert!(began.elapsed() >= Duration::from_secs(1), "the warning came after {:?}", began.elapsed());
     });
 }
 
@@ -77,7 +77,7 @@ fn token_that_expires_before_the_stream_begins_delivers_no_later_events() {
     run(async {
         let access = guarded();
         let server = Server::with(Server::hub_options(), |builder| builder.access(access).shards(1).send_buffer(4096));
-        let (bearer, expired) = (until_second(2), now() + 5);
+        let (bearer, expired) = (token_expiring_in(2), now() + 5);
         let page = request("GET", "/", &[("accept", "text/html")], b"");
         let headers = [("authorization", bearer.as_str()), ("connection", "close")];
         let stream = request("GET", "/stream?topics=user:anna", &headers, b"");
@@ -96,7 +96,7 @@ fn token_that_expires_before_the_stream_begins_delivers_no_later_events() {
             assert!(!text.contains("{\"n\":7}"), "{text}");
             begun += usize::from(text.contains("text/event-stream"));
         }
-        assert!(begun > 1, "some were let in before their token ended");
+        assert!(begun > 1, "some streams began before their token expired");
     });
 }
 
@@ -104,7 +104,7 @@ fn token_that_expires_before_the_stream_begins_delivers_no_later_events() {
 fn expired_token_ends_blocked_stream() {
     run(async {
         let server = serve(guarded());
-        let bearer = until_second(2);
+        let bearer = token_expiring_in(2);
         let mut client = crate::support::Client::connect_narrow(server.address).await;
         client.send(request("GET", "/stream?topics=user:anna", &[("authorization", &bearer)], b"")).await;
         until(|| server.stats().streams == 1).await;

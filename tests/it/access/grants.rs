@@ -14,7 +14,7 @@ use super::{claims, guarded, signed};
 use crate::support::{Block, EPOCH, Server, Stream, event, request, run};
 
 /// Whether `filter` matches `topic` by the documented rules: `*` is one segment, `**` at the end is the rest.
-fn takes(filter: &str, topic: &str) -> bool {
+fn matches_filter(filter: &str, topic: &str) -> bool {
     let segments = |text: &str| {
         let mut parts = Vec::new();
         let mut part = String::new();
@@ -93,8 +93,9 @@ async fn check(case: Case) {
     let mut client = server.connect().await;
     client.send(request("GET", &target, &headers, b"")).await;
 
-    let visible = |topic: &str| case.grants.iter().any(|granted| takes(granted, topic));
-    let asked = |topic: &str| case.filters.is_empty() || case.filters.iter().any(|filter| takes(filter, topic));
+    let visible = |topic: &str| case.grants.iter().any(|granted| matches_filter(granted, topic));
+    let asked =
+        |topic: &str| case.filters.is_empty() || case.filters.iter().any(|filter| matches_filter(filter, topic));
     let covered = |filter: &TopicFilter| {
         case.grants.iter().any(|granted| TopicFilter::new(granted).is_ok_and(|granted| granted.covers(filter)))
     };
@@ -115,7 +116,7 @@ async fn check(case: Case) {
     server.stop();
 
     let all: Vec<_> = case.before.iter().chain(&case.after).copied().collect();
-    let (mut last, mut received, mut told) = (case.begin.unwrap_or(case.before.len() as u64), 0, Some(0));
+    let (mut last, mut received, mut counted) = (case.begin.unwrap_or(case.before.len() as u64), 0, Some(0));
     while let Some(block) = stream.try_block().await {
         let Block::Event(found) = block else { continue };
         match found.event.as_str() {
@@ -131,7 +132,7 @@ async fn check(case: Case) {
                     Some(missed) => assert!(missed <= hidden, "{data} of {hidden}: {case:?}"),
                     None => assert!(data["missed"].is_null()),
                 }
-                told = told.zip(data["missed"].as_u64()).map(|(told, missed)| told + missed);
+                counted = counted.zip(data["missed"].as_u64()).map(|(counted, missed)| counted + missed);
             }
             _ => {
                 let number: u64 = found.id.as_deref().unwrap().rsplit('-').next().unwrap().parse().unwrap();
@@ -147,10 +148,10 @@ async fn check(case: Case) {
     // The counts of gaps are right.
     let due =
         all[case.begin.unwrap_or(case.before.len() as u64) as usize..].iter().filter(|topic| asked(topic)).count();
-    if let Some(told) = told {
-        assert!(received + told <= due as u64, "{received} and {told} of {due}: {case:?}");
+    if let Some(counted) = counted {
+        assert!(received + counted <= due as u64, "{received} and {counted} of {due}: {case:?}");
         // A stream that was cut off gets the rest when it resumes.
-        assert!(!case.skips || received + told == due as u64, "{received} and {told} of {due}: {case:?}");
+        assert!(!case.skips || received + counted == due as u64, "{received} and {counted} of {due}: {case:?}");
     }
 }
 

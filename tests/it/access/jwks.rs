@@ -153,7 +153,7 @@ fn fetch_continues_after_the_request_that_started_it_is_dropped() {
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::from_secs(60));
         let server = serve(Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone())));
         tokio::select! {
-            _ = jwks.refresh() => panic!("nothing was answered yet"),
+            _ = jwks.refresh() => panic!("no response yet"),
             () = until(|| stub.asked().len() == 1) => {}
         }
         let mut client = server.connect().await;

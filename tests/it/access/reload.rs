@@ -261,11 +261,11 @@ fn event_is_not_published_if_its_key_is_revoked_while_it_arrives() {
 }
 
 /// A custom authenticator whose grants have no name and no expiry. It renews them if `renews` is set.
-struct Own {
+struct CustomAuthenticator {
     renews: bool,
 }
 
-impl Authorize for Own {
+impl Authorize for CustomAuthenticator {
     fn authorize<'a>(&'a self, _: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async { Ok(Some(self.grant())) })
     }
@@ -275,7 +275,7 @@ impl Authorize for Own {
     }
 }
 
-impl Own {
+impl CustomAuthenticator {
     fn grant(&self) -> Grant {
         let mut grant = Grant::default();
         grant.subscribe = "mine:*".parse().unwrap();
@@ -286,13 +286,15 @@ impl Own {
 #[test]
 fn grant_of_a_custom_authenticator_lasts_while_it_renews() {
     run(async {
-        let server = super::serve(Access::new().accept(Own { renews: true }));
+        let server = super::serve(Access::new().accept(CustomAuthenticator { renews: true }));
         let mut stream = server.follow("/stream?topics=mine:a").await;
-        server.access.replace(Access::new().accept(Own { renews: true }));
+        server.access.replace(Access::new().accept(CustomAuthenticator { renews: true }));
         server.publish("mine:a", [1]).await;
         stream.data_at(1).await;
         // The topic is now anonymous, but this stream was granted to an identity.
-        server.access.replace(Access::new().accept(Own { renews: false }).anonymous_subscribe("**".parse().unwrap()));
+        server.access.replace(
+            Access::new().accept(CustomAuthenticator { renews: false }).anonymous_subscribe("**".parse().unwrap()),
+        );
         until(|| server.stats().streams == 0).await;
     });
 }

@@ -75,7 +75,10 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
     server.log.wait_for("SIGHUP");
     let printed = output(&["serve", "--check", "--config", &config]).0;
     let log = server.log.lines().join("\n");
-    assert!(log.contains("refused") && log.contains("the authorization service failed"), "what was done is in the log");
+    assert!(
+        log.contains("refused") && log.contains("the authorization service failed"),
+        "the log reports the rejection"
+    );
     let hidden = ["service-password", "set-password", SECRET, WRONG, broken, "no-key-of-anybody", key.as_str()];
     let signatures = [&good, &wrong, &for_another].map(|token| signature(token));
     for secret in hidden.into_iter().chain(signatures.iter().map(String::as_str)) {

@@ -147,7 +147,7 @@ fn concurrent_requests_to_the_service_are_limited() {
         for mut client in clients {
             assert_eq!(client.head().await.status, 200);
         }
-        assert_eq!((stub.asked().len(), stub.most_at_a_time()), (30, 3));
+        assert_eq!((stub.asked().len(), stub.peak_concurrency()), (30, 3));
     });
 }
 
@@ -162,6 +162,6 @@ fn service_supplements_keys_and_tokens() {
         assert_eq!(status(&server, "/stream?topics=user:bert", &[("authorization", &bearer)]).await, 403);
         assert_eq!(status(&server, "/stream?topics=user:anna", &[]).await, 401);
         assert_eq!(status(&server, "/stream?topics=orders:1", &[("x-api-key", PUBLISHER)]).await, 403);
-        assert_eq!(stub.asked().len(), 1, "whoever may not anyway is not put to it");
+        assert_eq!(stub.asked().len(), 1, "an unauthorized publish does not ask the service");
     });
 }

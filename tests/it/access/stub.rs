@@ -26,7 +26,7 @@ impl Asked {
 pub struct Stub {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
-    most_at_a_time: Arc<AtomicUsize>,
+    peak_concurrency: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -39,13 +39,13 @@ impl Stub {
         let (asked, most, is_over) =
             (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let (answer, now) = (Arc::new(answer), Arc::<AtomicUsize>::default());
-        let (keep, most_at_a_time, over) = (asked.clone(), Arc::clone(&most), is_over.clone());
+        let (keep, peak_concurrency, over) = (asked.clone(), Arc::clone(&most), is_over.clone());
         let thread = thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                let (answer, keep, now, most) = (answer.clone(), keep.clone(), now.clone(), most_at_a_time.clone());
+                let (answer, keep, now, most) = (answer.clone(), keep.clone(), now.clone(), peak_concurrency.clone());
                 thread::spawn(move || {
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     // The client may have given up.
@@ -58,7 +58,7 @@ impl Stub {
                 });
             }
         });
-        Self { address, asked, most_at_a_time: most, is_over, thread: Some(thread) }
+        Self { address, asked, peak_concurrency: most, is_over, thread: Some(thread) }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -70,8 +70,8 @@ impl Stub {
     }
 
     /// The highest number of concurrent requests.
-    pub fn most_at_a_time(&self) -> usize {
-        self.most_at_a_time.load(Ordering::SeqCst)
+    pub fn peak_concurrency(&self) -> usize {
+        self.peak_concurrency.load(Ordering::SeqCst)
     }
 }
 
@@ -79,7 +79,7 @@ impl Drop for Stub {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(self.address));
-        let _ = self.thread.take().expect("it is joined once").join();
+        let _ = self.thread.take().expect("joined once").join();
     }
 }
 

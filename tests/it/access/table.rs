@@ -9,7 +9,7 @@ use super::{OPERATOR, PUBLISHER, RSA, RSA_PUBLIC, SECRET, claims, guarded, now, 
 use crate::support::{Client, Server, request, run};
 
 /// A request: method, target, and the body if it has one.
-const WHAT: [(&str, &str, &str, &str); 11] = [
+const REQUESTS: [(&str, &str, &str, &str); 11] = [
     ("own topic", "GET", "/stream?topics=user:anna", ""),
     ("other topic", "GET", "/stream?topics=user:bert", ""),
     ("own pattern", "GET", "/stream?topics=orders:*,user:anna", ""),
@@ -24,15 +24,15 @@ const WHAT: [(&str, &str, &str, &str); 11] = [
 ];
 
 /// The statuses of the requests above, in their order. A deleted client does not exist, so 404 means allowed.
-type Row = [u16; WHAT.len()];
+type Row = [u16; REQUESTS.len()];
 
 const ALL: Row = [200, 200, 200, 200, 200, 200, 200, 200, 200, 404, 200];
-const SUBSCRIBES: Row = [200, 200, 200, 200, 200, 403, 403, 403, 403, 403, 403];
-const NOBODY: Row = [401; WHAT.len()];
+const SUBSCRIBE_ONLY: Row = [200, 200, 200, 200, 200, 403, 403, 403, 403, 403, 403];
+const UNAUTHENTICATED: Row = [401; REQUESTS.len()];
 
 async fn statuses(address: SocketAddr, headers: &[(&str, &str)]) -> Row {
-    let mut row = [0; WHAT.len()];
-    for (status, (_, method, target, body)) in row.iter_mut().zip(WHAT) {
+    let mut row = [0; REQUESTS.len()];
+    for (status, (_, method, target, body)) in row.iter_mut().zip(REQUESTS) {
         let mut headers = headers.to_vec();
         if method == "POST" {
             headers.push(("content-type", "application/json"));
@@ -49,10 +49,10 @@ async fn statuses(address: SocketAddr, headers: &[(&str, &str)]) -> Row {
     row
 }
 
-async fn check(server: &Server, who: &str, headers: &[(&str, &str)], expected: Row) {
+async fn check(server: &Server, client: &str, headers: &[(&str, &str)], expected: Row) {
     let found = statuses(server.address, headers).await;
-    for ((what, expected), found) in WHAT.iter().zip(expected).zip(found) {
-        assert_eq!(found, expected, "{who}: {}", what.0);
+    for ((what, expected), found) in REQUESTS.iter().zip(expected).zip(found) {
+        assert_eq!(found, expected, "{client}: {}", what.0);
     }
 }
 
@@ -82,9 +82,9 @@ fn permissions_without_configured_credentials() {
         let server = Server::start();
         check(&server, "this machine", &[], ALL).await;
         for header in [("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1"), ("via", "1.1 proxy")] {
-            check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBES).await;
+            check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBE_ONLY).await;
         }
-        check(&server, "through a proxy that says nothing", &[("host", "app.example")], SUBSCRIBES).await;
+        check(&server, "through a proxy that says nothing", &[("host", "app.example")], SUBSCRIBE_ONLY).await;
         // Headers that the server ignores change nothing.
         check(&server, "with a token", &[("authorization", "Bearer x.y.z")], ALL).await;
     });
@@ -95,13 +95,13 @@ fn remote_clients_may_only_subscribe() {
     // The address of this machine's default route, found without sending anything: a peer that is not loopback.
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let Ok(own) = probe.connect(("192.0.2.1", 9)).and_then(|()| probe.local_addr()) else {
-        eprintln!("this machine has no way out, and so no address that is not its own; a unit test has the rule");
+        eprintln!("skipped: this machine has only a loopback address (a unit test covers the rule)");
         return;
     };
     run(async {
         let server = Server::with(Server::hub_options(), |builder| builder.listen((own.ip(), 0).into()));
         let outer = server.addresses[1];
-        assert_eq!(statuses(outer, &[]).await, SUBSCRIBES);
+        assert_eq!(statuses(outer, &[]).await, SUBSCRIBE_ONLY);
         assert_eq!(statuses(server.address, &[]).await, ALL);
     });
 }
@@ -129,44 +129,44 @@ fn permissions_with_configured_credentials() {
             statuses(server.address, &[("authorization", &format!("Bearer {}", forged(&hs256, &claims(), SECRET)))])
                 .await,
             subscriber,
-            "what is forged below is right but for what is wrong with it"
+            "the tokens forged below are otherwise valid"
         );
         let none = forged(&json!({"alg": "none"}), &claims(), SECRET);
         let bare = format!("{}.", none.rsplit_once('.').unwrap().0);
-        for (who, token, expected) in [
+        for (client, token, expected) in [
             ("a subscriber", of(&claims()), subscriber),
             ("a subscriber whose token has an RSA signature", rs256, subscriber),
             ("a publisher", PUBLISHER.to_owned(), publisher),
             ("an operator", OPERATOR.to_owned(), ALL),
             ("an operator with a token", of(&richer), [200, 200, 200, 200, 200, 403, 403, 200, 200, 404, 200]),
-            ("expired", of(&expired), NOBODY),
-            ("for somebody else", of(&not_for_us), NOBODY),
-            ("for nobody", of(&for_nobody), NOBODY),
-            ("alg none", none, NOBODY),
-            ("alg none without a signature", bare, NOBODY),
-            ("the public RSA key as a secret", forged(&hs256, &claims(), RSA_PUBLIC.as_bytes()), NOBODY),
-            ("an RSA algorithm with the secret", forged(&json!({"alg": "RS256"}), &claims(), SECRET), NOBODY),
+            ("expired", of(&expired), UNAUTHENTICATED),
+            ("for another audience", of(&not_for_us), UNAUTHENTICATED),
+            ("without an audience", of(&for_nobody), UNAUTHENTICATED),
+            ("alg none", none, UNAUTHENTICATED),
+            ("alg none without a signature", bare, UNAUTHENTICATED),
+            ("the public RSA key as a secret", forged(&hs256, &claims(), RSA_PUBLIC.as_bytes()), UNAUTHENTICATED),
+            ("an RSA algorithm with the secret", forged(&json!({"alg": "RS256"}), &claims(), SECRET), UNAUTHENTICATED),
             (
                 "a critical parameter",
                 forged(&json!({"alg": "HS256", "crit": ["x"], "x": 1}), &claims(), SECRET),
-                NOBODY,
+                UNAUTHENTICATED,
             ),
-            ("tampered", tampered.join("."), NOBODY),
-            ("no token at all", "nonsense".to_owned(), NOBODY),
-            ("parts of nothing", "..".to_owned(), NOBODY),
-            ("an empty one", String::new(), NOBODY),
+            ("tampered", tampered.join("."), UNAUTHENTICATED),
+            ("not a token", "nonsense".to_owned(), UNAUTHENTICATED),
+            ("empty parts", "..".to_owned(), UNAUTHENTICATED),
+            ("an empty token", String::new(), UNAUTHENTICATED),
         ] {
-            check(&server, who, &[("authorization", &format!("Bearer {token}"))], expected).await;
+            check(&server, client, &[("authorization", &format!("Bearer {token}"))], expected).await;
             check(
                 &server,
-                who,
+                client,
                 &[("x-forwarded-for", "10.0.0.1"), ("authorization", &format!("bearer {token}"))],
                 expected,
             )
             .await;
         }
-        check(&server, "nobody, on this machine", &[], NOBODY).await;
-        check(&server, "nobody, through a proxy", &[("x-forwarded-for", "127.0.0.1")], NOBODY).await;
+        check(&server, "anonymous, on this machine", &[], UNAUTHENTICATED).await;
+        check(&server, "anonymous, through a proxy", &[("x-forwarded-for", "127.0.0.1")], UNAUTHENTICATED).await;
     });
 }
 
@@ -178,11 +178,11 @@ fn anonymous_settings_open_the_named_topics() {
             access.anonymous_subscribe(subscribe).anonymous_publish("orders:*".parse().unwrap()).anonymous_metrics(true)
         };
         let server = super::serve(opened(guarded()));
-        check(&server, "nobody", &[], [200, 401, 200, 401, 401, 200, 403, 401, 401, 401, 200]).await;
+        check(&server, "anonymous", &[], [200, 401, 200, 401, 401, 200, 403, 401, 401, 401, 200]).await;
         // Invalid credentials are not treated as anonymous.
-        check(&server, "somebody unknown", &[("x-api-key", "wrong")], NOBODY).await;
+        check(&server, "an unknown key", &[("x-api-key", "wrong")], UNAUTHENTICATED).await;
         let server = super::serve(opened(Access::new()));
         let proxy = [("x-forwarded-for", "10.0.0.1")];
-        check(&server, "nobody", &proxy, [200, 403, 200, 403, 403, 200, 403, 403, 403, 403, 200]).await;
+        check(&server, "anonymous", &proxy, [200, 403, 200, 403, 403, 200, 403, 403, 403, 403, 200]).await;
     });
 }

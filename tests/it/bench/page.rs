@@ -13,7 +13,7 @@ fn page(name: &str) -> (PathBuf, String) {
     let args = ["--clients", "5", "--warmup", "0", "--duration", "0.5", "--pid", &pid, "--html", path];
     let (code, ..) = Process::run(fanline(&[&["bench", "--url", &server.url()][..], &args].concat()));
     assert_eq!(code, Some(0));
-    let text = std::fs::read_to_string(&file).expect("it was written");
+    let text = std::fs::read_to_string(&file).expect("the page was written");
     (file, text)
 }
 
@@ -21,8 +21,8 @@ fn page(name: &str) -> (PathBuf, String) {
 fn html_report_is_self_contained() {
     let (file, page) = page("alone");
     std::fs::remove_file(file).unwrap();
-    let start = page.find(r#"<script id="numbers" type="application/json">"#).expect("it has the numbers");
-    let end = start + page[start..].find("</script>").expect("they end");
+    let start = page.find(r#"<script id="numbers" type="application/json">"#).expect("the page has the data");
+    let end = start + page[start..].find("</script>").expect("the server closes the connection");
     // The data names the measured server. Nothing else names a host.
     let around = [&page[..start], &page[end..]].concat();
     for loads in

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Redis, node};
-use crate::process::{Crowd, Event, Http, News, PATIENCE, Server};
+use crate::process::{Crowd, Event, Http, Server, TIMEOUT, Update};
 
 pub struct Fleet {
     /// None for a killed server.
@@ -37,7 +37,7 @@ pub struct Report {
     /// The ids of acknowledged events, with topic and payload.
     pub acknowledged: BTreeMap<u64, String>,
     /// The statuses of failed publishes, or 0 for a broken connection.
-    pub refused: BTreeMap<u16, u64>,
+    pub rejected: BTreeMap<u16, u64>,
 }
 
 /// Publishers, two on each server, until they are stopped.
@@ -66,10 +66,10 @@ impl Publishers {
         let mut all = Report::default();
         for report in self.threads.into_iter().map(|thread| thread.join().expect("a publisher does not fail")) {
             for (sequence, payload) in report.acknowledged {
-                assert!(all.acknowledged.insert(sequence, payload).is_none(), "{sequence} was given twice");
+                assert!(all.acknowledged.insert(sequence, payload).is_none(), "{sequence} was assigned twice");
             }
-            for (status, count) in report.refused {
-                *all.refused.entry(status).or_default() += count;
+            for (status, count) in report.rejected {
+                *all.rejected.entry(status).or_default() += count;
             }
         }
         all
@@ -91,9 +91,9 @@ fn publish(address: SocketAddr, name: &str, batch: u64, pause: Duration, stop: &
         let body = serde_json::to_vec(&events).unwrap();
         match post(&mut http, address, &body) {
             Ok((200, first)) => report.acknowledged.extend((first..).zip(payloads)),
-            Ok((status, _)) => *report.refused.entry(status).or_default() += 1,
+            Ok((status, _)) => *report.rejected.entry(status).or_default() += 1,
             // The server was killed, so the outcome is unknown.
-            Err(_) => *report.refused.entry(0).or_default() += 1,
+            Err(_) => *report.rejected.entry(0).or_default() += 1,
         }
         thread::sleep(pause);
     }
@@ -105,7 +105,7 @@ fn post(http: &mut Option<Http>, address: SocketAddr, body: &[u8]) -> io::Result
     if http.is_none() {
         *http = Some(Http::try_connect(address)?);
     }
-    let answer = http.as_mut().expect("it is connected").try_post("/publish", "application/json", body);
+    let answer = http.as_mut().expect("connected").try_post("/publish", "application/json", body);
     if answer.is_err() {
         *http = None;
     }
@@ -156,7 +156,7 @@ impl Readers {
         }
         let connections = (0..count).map(|number| (number, number)).collect();
         let mut all = Self { crowd, readers, connections, log: BTreeMap::new(), gaps: Vec::new(), ends: 0 };
-        all.read_until(addresses, PATIENCE, |readers| readers.readers.iter().all(|reader| !reader.last.is_empty()));
+        all.read_until(addresses, TIMEOUT, |readers| readers.readers.iter().all(|reader| !reader.last.is_empty()));
         all
     }
 
@@ -170,8 +170,8 @@ impl Readers {
         }
     }
 
-    fn read_until(&mut self, addresses: &[SocketAddr], patience: Duration, is_enough: impl Fn(&Self) -> bool) -> bool {
-        let deadline = Instant::now() + patience;
+    fn read_until(&mut self, addresses: &[SocketAddr], timeout: Duration, is_enough: impl Fn(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + timeout;
         while !is_enough(self) {
             if Instant::now() > deadline {
                 return false;
@@ -188,11 +188,11 @@ impl Readers {
             let number = connections[&connection];
             let reader = &mut readers[number];
             match news {
-                News::Event(event) if event.name == "gap" => {
+                Update::Event(event) if event.name == "gap" => {
                     reader.last = event.id.clone().expect("a gap has an id");
                     gaps.push((number, event));
                 }
-                News::Event(event) => {
+                Update::Event(event) => {
                     if let Some(id) = &event.id {
                         reader.last.clone_from(id);
                     }
@@ -203,7 +203,7 @@ impl Readers {
                         reader.received.push(sequence);
                     }
                 }
-                News::End(_) => ended.push(number),
+                Update::End(_) => ended.push(number),
             }
             // Clients reconnect without delay.
             !ended.is_empty()
@@ -229,11 +229,11 @@ impl Readers {
             let last: HashMap<&str, Option<u64>> = QUERIES.iter().map(|&query| (query, last_of(query))).collect();
             readers.readers.iter().all(|reader| reader.received.last().copied() >= last[reader.query])
         };
-        let is_whole = self.read_until(addresses, PATIENCE, has_all);
-        assert_eq!(self.gaps, [], "nobody was told of a gap");
+        let is_whole = self.read_until(addresses, TIMEOUT, has_all);
+        assert_eq!(self.gaps, [], "a reader received a gap");
         // An unacknowledged event in the stream reaches either all of its readers or none.
         let log: Vec<u64> = self.log.keys().copied().collect();
-        assert_eq!(log, (1..=*log.last().unwrap()).collect::<Vec<_>>(), "the order has no holes");
+        assert_eq!(log, (1..=*log.last().unwrap()).collect::<Vec<_>>(), "sequences are consecutive");
         assert!(newest <= *log.last().unwrap());
         for (sequence, payload) in &report.acknowledged {
             assert_eq!(self.log.get(sequence), Some(payload), "{sequence} was acknowledged");
@@ -253,7 +253,7 @@ impl Readers {
             assert_eq!(reader.received[..both], expected[..both], "reader {number} of {:?}", reader.query);
             assert!(reader.received.len() <= expected.len());
         }
-        assert!(is_whole, "somebody lacks the end");
+        assert!(is_whole, "a reader has not received the last event");
     }
 
     /// The number of delivered events.
@@ -262,7 +262,7 @@ impl Readers {
     }
 
     /// Discards the received events and continues.
-    pub fn forget(&mut self) {
+    pub fn reset(&mut self) {
         self.log.clear();
         self.gaps.clear();
         self.readers.iter_mut().for_each(|reader| reader.received.clear());
@@ -274,7 +274,7 @@ impl Readers {
 
     /// Reads until the readers have received `count` gaps in all.
     pub fn wait_for_gaps(&mut self, addresses: &[SocketAddr], count: usize) {
-        assert!(self.read_until(addresses, PATIENCE, |readers| readers.gaps.len() >= count), "{}", self.gaps.len());
+        assert!(self.read_until(addresses, TIMEOUT, |readers| readers.gaps.len() >= count), "{}", self.gaps.len());
     }
 }
 

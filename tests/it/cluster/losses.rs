@@ -8,7 +8,7 @@ use super::{Redis, epoch, node, sequence, try_publish, wait_for_readiness, wait_
 use crate::process::{Server, Stream};
 
 /// A Redis that keeps only what is saved.
-fn forgetful() -> Redis {
+fn snapshot_only() -> Redis {
     Redis::with(&["--appendonly", "no"])
 }
 
@@ -19,7 +19,7 @@ fn next_is_epoch_gap(stream: &mut Stream, from: &str) {
     assert_eq!((gap.name.as_str(), &data["reason"]), ("gap", &"epoch".into()), "{gap:?}");
     assert_eq!((&data["from"], &data["missed"]), (&from.into(), &Value::Null), "{gap:?}");
     let id = gap.id.expect("a gap has an id");
-    assert_eq!((data["to"].as_str(), sequence(&id)), (Some(&*id), 0), "it goes on where the epoch begins");
+    assert_eq!((data["to"].as_str(), sequence(&id)), (Some(&*id), 0), "the gap ends at the start of the epoch");
     assert!(epoch(&id) > epoch(from), "{id} {from}");
 }
 
@@ -27,7 +27,7 @@ fn next_is_epoch_gap(stream: &mut Stream, from: &str) {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn ids_lost_by_redis_are_never_reused() {
-    let mut redis = forgetful();
+    let mut redis = snapshot_only();
     let server = node(&redis, &[]);
     let mut ids: Vec<String> = (1..=5).map(|number| server.publish("t", &format!("e{number}"))).collect();
     redis.cli(&["SAVE"]);
@@ -36,7 +36,7 @@ fn ids_lost_by_redis_are_never_reused() {
     // Twice: the second time Redis has also lost the first new epoch.
     for _ in 0..2 {
         redis.kill();
-        redis.start_again();
+        redis.restart();
         let server = node(&redis, &[]);
         let new: Vec<String> = (6..=10).map(|number| server.publish("t", &format!("f{number}"))).collect();
         let mut stream = Stream::open(server.address(), "topics=t", Some(&ids[7]));
@@ -55,7 +55,7 @@ fn ids_lost_by_redis_are_never_reused() {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn events_lost_by_redis_are_a_gap_after_the_last_delivered_event() {
-    let mut redis = forgetful();
+    let mut redis = snapshot_only();
     let (survivor, other) = (node(&redis, &[]), node(&redis, &[]));
     let mut stream = survivor.stream("topics=t");
     other.publish("t", "saved");
@@ -63,12 +63,12 @@ fn events_lost_by_redis_are_a_gap_after_the_last_delivered_event() {
     let last = other.publish("t", "lost");
     assert_eq!([stream.next().data, stream.next().data], ["saved", "lost"]);
     redis.kill();
-    redis.start_again();
+    redis.restart();
     wait_until_ready(&survivor);
     next_is_epoch_gap(&mut stream, &last);
     let epochs = |server: &Server| server.get("/metrics/json").json()["backbone"]["epochs"].as_u64().unwrap();
     wait_until_ready(&other);
-    assert_eq!(epochs(&survivor) + epochs(&other), 1, "one server began the epoch for both");
+    assert_eq!(epochs(&survivor) + epochs(&other), 1, "both servers use the new epoch");
     let id = survivor.publish("t", "new");
     assert_eq!(stream.next().id, Some(id));
 }
@@ -78,7 +78,7 @@ fn events_lost_by_redis_are_a_gap_after_the_last_delivered_event() {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn redis_rollback_is_detected_with_identical_payloads() {
-    let mut redis = forgetful();
+    let mut redis = snapshot_only();
     let proxy = Proxy::to(redis.port());
     let b = Server::start(&["--redis", &proxy.url(), "--redis-timeout", "1s"]);
     wait_until_ready(&b);
@@ -95,12 +95,12 @@ fn redis_rollback_is_detected_with_identical_payloads() {
         assert_eq!(stream.next().id.as_ref(), Some(id));
     }
     redis.kill();
-    proxy.lead_to(1);
-    redis.start_again();
+    proxy.set_target(1);
+    redis.restart();
     let a = node(&redis, &[]);
     let new: Vec<String> = (0..80).map(|_| a.publish("t", "same")).collect();
-    assert!(new.iter().all(|id| !ids.contains(id)), "no id names two events");
-    proxy.lead_to(redis.port());
+    assert!(new.iter().all(|id| !ids.contains(id)), "each id has one event");
+    proxy.set_target(redis.port());
     next_is_epoch_gap(&mut stream, &ids[99]);
     for id in &new {
         assert_eq!(stream.next().id.as_ref(), Some(id));
@@ -111,21 +111,21 @@ fn redis_rollback_is_detected_with_identical_payloads() {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn lossless_redis_restart_is_a_gap_only_if_events_are_missing() {
-    let mut redis = forgetful();
+    let mut redis = snapshot_only();
     let server = node(&redis, &["--redis-lossless"]);
     let mut stream = server.stream("topics=t");
     let first = server.publish("t", "one");
     redis.cli(&["SAVE"]);
     redis.kill();
     wait_for_readiness(&server, 503);
-    redis.start_again();
+    redis.restart();
     wait_until_ready(&server);
     let second = server.publish("t", "two");
     assert_eq!([stream.next().id, stream.next().id], [Some(first.clone()), Some(second.clone())]);
     assert_eq!(sequence(&second), sequence(&first) + 1);
     redis.kill();
     wait_for_readiness(&server, 503);
-    redis.start_again();
+    redis.restart();
     next_is_epoch_gap(&mut stream, &second);
 }
 
@@ -150,9 +150,9 @@ fn event_with_a_lost_reply_is_never_reported_as_unpublished() {
     std::thread::scope(|scope| {
         let mut http = a.http();
         let publisher = scope.spawn(move || try_publish(&mut http, "t", "perhaps"));
-        assert_eq!(stream.next().data, "perhaps", "it is published");
+        assert_eq!(stream.next().data, "perhaps", "the event is published");
         redis.signal(Signal::STOP);
-        proxy.lead_to(replica.port());
+        proxy.set_target(replica.port());
         proxy.cut();
         proxy.answers(Flow::Passes);
         let (status, problem) = publisher.join().unwrap();
@@ -186,7 +186,7 @@ fn replica_is_retried_with_backoff_and_logged_once() {
     }
     let count = attempts(&replica) - before;
     assert!(count < 20, "{count} connections in 4 s");
-    assert_eq!(server.log.count("Redis is away"), 1, "one line, whatever the number of attempts");
+    assert_eq!(server.log.count("Redis is away"), 1, "one log line for all attempts");
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
     wait_until_ready(&server);
     let id = server.publish("t", "x");
@@ -205,5 +205,5 @@ fn publishing_continues_after_redis_was_paused() {
     redis.signal(Signal::CONT);
     wait_until_ready(&server);
     let id = server.publish("t", "after");
-    assert_eq!(stream.next().id, Some(id), "the same process has lost nothing: no gap");
+    assert_eq!(stream.next().id, Some(id), "the same process keeps its data, so there is no gap");
 }

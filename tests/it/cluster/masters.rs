@@ -66,15 +66,15 @@ fn planned_failover_never_assigns_an_id_twice() {
             if status == 200 {
                 let id = answer["id"].as_str().expect("an id").to_owned();
                 here += u32::from(!new.cli(&["XRANGE", "{fanline}:events", &id, &id]).trim().is_empty());
-                assert!(log.insert(id.clone(), text).is_none(), "{id} was given twice");
+                assert!(log.insert(id.clone(), text).is_none(), "{id} was assigned twice");
             }
         }
         if here == 3 { Ok(()) } else { Err(format!("{here} servers publish to the new master")) }
     });
-    assert!(old.cli(&["ROLE"]).starts_with("master"), "the servers have left it before it was demoted");
+    assert!(old.cli(&["ROLE"]).starts_with("master"), "the servers left the old master before it was demoted");
     let last = servers[0].publish("t", "last");
     let other = servers[1].publish("t", "other");
-    assert_eq!(sequence(&other), sequence(&last) + 1, "they are one stream again");
+    assert_eq!(sequence(&other), sequence(&last) + 1, "both servers continue the same stream");
     for stream in &mut streams {
         read_to(stream, first.clone(), &other, &mut log);
     }

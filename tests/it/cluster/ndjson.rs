@@ -13,7 +13,7 @@ const NDJSON: &str = "application/x-ndjson";
 
 fn lines(range: std::ops::RangeInclusive<u64>) -> String {
     range.fold(String::new(), |mut lines, n| {
-        writeln!(lines, "{{\"topic\":\"a\",\"data\":{n}}}").expect("a string takes all");
+        writeln!(lines, "{{\"topic\":\"a\",\"data\":{n}}}").expect("writing to a string cannot fail");
         lines
     })
 }
@@ -81,7 +81,7 @@ fn interrupted_upload_resumes_at_the_reported_line() {
         let problem = assert_problem(&response, 503, &["the backbone is away", detail]);
         assert_eq!((&problem["published"], &problem["line"]), (&json!(1005), &json!(1006)));
         assert_eq!(response.head.header("retry-after"), None, "the whole body must not be sent again");
-        redis.start_again();
+        redis.restart();
         wait_until_ready(&server);
         let rest = server.http().post("/publish", NDJSON, lines(1006..=1010).as_bytes());
         assert_eq!(rest.status, 200, "{rest:?}");

@@ -63,7 +63,7 @@ fn lines_arrive_once_in_order_across_a_redis_restart() {
             allow(&go, 1);
         }
         redis.kill();
-        redis.start_again();
+        redis.restart();
     }
     drop(go);
     let written = counting.join().unwrap();
@@ -80,7 +80,7 @@ fn lines_arrive_once_in_order_across_a_redis_restart() {
 /// Publishers do not wait: each attempt fails at once, and standard input tries again.
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
-fn standard_input_waits_for_redis_and_goes_on_where_it_was() {
+fn stdin_waits_for_redis_and_continues_where_it_stopped() {
     let mut redis = Redis::start();
     let (server, mut stdin) = reading_node(&redis, &["--redis-timeout", "1s"]);
     let mut stream = server.stream("topics=n");
@@ -95,7 +95,7 @@ fn standard_input_waits_for_redis_and_goes_on_where_it_was() {
     stdin.write_all(b"6\n7").unwrap();
     drop(stdin);
     assert_eq!(server.get("/health").json()["producers"]["stdin_producer"], "running");
-    redis.start_again();
+    redis.restart();
     (3..=7).for_each(|number| next_number_is(&mut stream, number));
     let end: Value = serde_json::from_str(&server.log.wait_for("standard input has ended")).unwrap();
     let counts = ["published", "refused", "unknown"].map(|count| end["fields"][count].as_u64());

@@ -54,7 +54,7 @@ impl Proxy {
     }
 
     /// Connects new clients to `port`.
-    pub fn lead_to(&self, port: u16) {
+    pub fn set_target(&self, port: u16) {
         self.shared.state.lock().unwrap().target.set_port(port);
     }
 
@@ -83,10 +83,10 @@ impl Shared {
         drop(state);
         thread::spawn(move || copy(client, to_server, || {}));
         let shared = self.clone();
-        thread::spawn(move || copy(server, to_client, || shared.wait_until_answers_pass()));
+        thread::spawn(move || copy(server, to_client, || shared.wait_until_replies_pass()));
     }
 
-    fn wait_until_answers_pass(&self) {
+    fn wait_until_replies_pass(&self) {
         let state = self.state.lock().unwrap();
         drop(self.changed.wait_while(state, |state| state.answers == Flow::IsHeld && !state.sockets.is_empty()));
     }

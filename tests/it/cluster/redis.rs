@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::process::{PATIENCE, Process, certificate, wait_until};
+use crate::process::{Process, TIMEOUT, certificate, wait_until};
 
 pub struct Redis {
     process: Option<Process>,
@@ -41,7 +41,7 @@ impl Redis {
             .map(|&arg| arg.to_owned())
             .collect();
         redis.is_tls = true;
-        redis.start_again();
+        redis.restart();
         redis
     }
 
@@ -52,7 +52,7 @@ impl Redis {
 
     fn new(args: &[&str]) -> Self {
         let mut redis = Self::stopped(args);
-        redis.start_again();
+        redis.restart();
         redis
     }
 
@@ -68,7 +68,7 @@ impl Redis {
     }
 
     /// Starts it with its previous data.
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         let port = if self.is_tls { "0".to_owned() } else { self.port.to_string() };
         command.args(&self.args).args(["--port", &port, "--bind", "127.0.0.1"]);
@@ -99,7 +99,7 @@ impl Redis {
     }
 
     pub fn signal(&self, signal: Signal) {
-        self.process.as_ref().expect("it runs").signal(signal);
+        self.process.as_ref().expect("the process runs").signal(signal);
     }
 
     /// Returns the output of `redis-cli ARGS…`.
@@ -138,7 +138,7 @@ impl Sentinel {
         );
         std::fs::write(&configuration, text).expect("a file for the sentinel");
         let sentinel = Self(Redis::with_file(&configuration));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         // It must know the replica before it can promote it.
         while !sentinel.0.cli(&["SENTINEL", "REPLICAS", "main"]).contains("slave") {
             assert!(Instant::now() < deadline, "the sentinel finds no replica");

@@ -55,7 +55,7 @@ fn resume_on_another_server_replays_ten_thousand_missed_events() {
             assert_eq!(read(server, query, &format!("{epoch}-{from}"), last), expected, "{query}");
         }
         let oldest = read(server, "topics=b", "earliest", end - 1);
-        assert_eq!(oldest.first(), Some(&3), "the oldest that Redis has");
+        assert_eq!(oldest.first(), Some(&3), "the oldest event in Redis");
     }
 }
 
@@ -71,7 +71,7 @@ fn events_trimmed_by_redis_are_a_gap() {
     let gap = stream.next();
     assert_eq!((gap.name.as_str(), &gap.json()["reason"]), ("gap", &"evicted".into()));
     assert_eq!(gap.json()["missed"], gap.sequence() - 10, "the count is exact");
-    assert!(gap.sequence() <= EVENTS - 2000, "what is retained is not passed over: {gap:?}");
+    assert!(gap.sequence() <= EVENTS - 2000, "the gap skips retained events: {gap:?}");
     for sequence in gap.sequence() + 1..=EVENTS + 1 {
         assert_eq!(stream.next().sequence(), sequence);
     }

@@ -47,7 +47,7 @@ fn cluster_lists_clients_and_topics_of_live_servers() {
     assert_eq!(pairs, BTreeSet::from([("a", "one"), ("b", "two"), ("c", "three")]));
     // Servers learn of each other with a delay.
     until(&servers[1], clients, |list| list["count"] == 3);
-    assert_eq!(servers[1].get("/clients").json()["count"], 1, "without the parameter each lists its own");
+    assert_eq!(servers[1].get("/clients").json()["count"], 1, "without the parameter a server lists its own");
     assert_eq!(servers[1].get(&format!("{clients}&tag=x")).json()["count"], 2);
     assert_eq!(servers[1].get(&format!("{clients}&topic=u")).json()["count"], 2);
     let first = servers[1].get(&format!("{clients}&limit=2")).json();

@@ -8,7 +8,7 @@ use super::{Redis, wait_until_ready};
 use crate::process::{Process, Server, serve};
 
 /// Starts a server that must fail, and returns its output.
-fn refusal(url: &str, more: &[&str]) -> String {
+fn startup_error(url: &str, more: &[&str]) -> String {
     let command = serve(&[&["--listen", "127.0.0.1:0", "--redis", url, "--redis-timeout", "1s"], more].concat());
     let (code, _, log) = Process::run(command);
     assert!(matches!(code, Some(1 | 2)), "{code:?}\n{log}");
@@ -19,9 +19,9 @@ fn refusal(url: &str, more: &[&str]) -> String {
 #[ignore = "needs redis-server; run scripts/test"]
 fn missing_or_wrong_password_is_rejected_and_never_shown() {
     let redis = Redis::with(&["--requirepass", "s3cret-one"]);
-    let missing = refusal(&redis.url(), &[]);
+    let missing = startup_error(&redis.url(), &[]);
     assert!(missing.contains("Redis refuses the password or requires one"), "{missing}");
-    let wrong = refusal(&redis.url().replace("redis://", "redis://:wr0ng-one@"), &[]);
+    let wrong = startup_error(&redis.url().replace("redis://", "redis://:wr0ng-one@"), &[]);
     assert!(wrong.contains("Redis refuses the password") && !wrong.contains("wr0ng-one"), "{wrong}");
     let server = Server::start(&["--redis", &redis.url().replace("redis://", "redis://:s3cret-one@")]);
     wait_until_ready(&server);
@@ -34,7 +34,7 @@ fn missing_or_wrong_password_is_rejected_and_never_shown() {
 fn key_of_another_type_is_rejected_with_remedy() {
     let redis = Redis::start();
     redis.cli(&["SET", "{fanline}:events", "something else"]);
-    let log = refusal(&redis.url(), &[]);
+    let log = startup_error(&redis.url(), &[]);
     assert!(log.contains("the key exists and is not a stream: choose another with redis_key"), "{log}");
     let server = Server::start(&["--redis", &redis.url(), "--redis-key", "mine"]);
     wait_until_ready(&server);
@@ -46,15 +46,15 @@ fn key_of_another_type_is_rejected_with_remedy() {
 fn unreachable_redis_delays_or_fails_startup_as_configured() {
     let mut redis = Redis::start();
     redis.kill();
-    let log = refusal(&redis.url(), &["--redis-start", "fail"]);
+    let log = startup_error(&redis.url(), &["--redis-start", "fail"]);
     assert!(log.contains("redis: ") && log.contains("Connection refused"), "{log}");
     let server = Server::start(&["--redis", &redis.url()]);
     let ready = server.get("/health/ready");
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("the backbone (redis) is connecting"), "{ready:?}");
     let stream = server.get("/stream");
-    assert_eq!(stream.status, 503, "it has no positions to give: {stream:?}");
-    redis.start_again();
+    assert_eq!(stream.status, 503, "no positions are known yet: {stream:?}");
+    redis.restart();
     wait_until_ready(&server);
     server.publish("a", "x");
 }
@@ -67,7 +67,7 @@ fn redis_is_reached_over_tls_or_a_unix_socket() {
     let plain = Server::start(&["--redis", &socket]);
     wait_until_ready(&plain);
     let url = redis.url().replace("redis://", "rediss://");
-    let distrustful = refusal(&url, &["--redis-start", "fail"]);
+    let distrustful = startup_error(&url, &["--redis-start", "fail"]);
     assert!(distrustful.to_lowercase().contains("certificate"), "{distrustful}");
     let mut command = serve(&["--listen", "127.0.0.1:0", "--redis", &url]);
     command.env("SSL_CERT_FILE", redis.directory().join("certificate"));
@@ -98,17 +98,17 @@ fn old_redis_is_rejected_with_the_required_version() {
             }
         }
     });
-    let log = refusal(&url, &[]);
+    let log = startup_error(&url, &[]);
     assert!(log.contains("this is Redis 6.2.14, and fanline needs 7 or newer"), "{log}");
 }
 
 #[test]
 fn invalid_url_is_rejected_without_being_shown() {
     for url in ["localhost:6379", "http://:pass-w0rd@host/"] {
-        let log = refusal(url, &[]);
+        let log = startup_error(url, &[]);
         assert!(log.contains("redis") && log.contains("must begin with one of redis://"), "{log}");
         assert!(!log.contains("pass-w0rd"), "{log}");
     }
-    let log = refusal("redis+sentinel://host:26379", &[]);
+    let log = startup_error("redis+sentinel://host:26379", &[]);
     assert!(log.contains("the name of the master is missing"), "{log}");
 }

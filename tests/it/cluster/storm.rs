@@ -22,8 +22,8 @@ fn clients_of_three_servers_get_their_events_once_in_order() {
     readers.read_for(&addresses, Duration::from_secs(5));
     let report = publishers.stop();
     readers.check(&addresses, &report);
-    assert_eq!(report.refused.len(), 0, "{:?}", report.refused);
-    assert_eq!(readers.ends, 0, "nobody is cut off");
+    assert_eq!(report.rejected.len(), 0, "{:?}", report.rejected);
+    assert_eq!(readers.ends, 0, "no client is cut off");
     assert!(report.acknowledged.len() > 300 && readers.received() > 100_000);
 }
 
@@ -49,7 +49,7 @@ fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
     redis.kill();
     readers.read_for(&addresses, Duration::from_millis(500));
     thread::scope(|scope| {
-        scope.spawn(|| redis.start_again());
+        scope.spawn(|| redis.restart());
         readers.read_for(&addresses, Duration::from_secs(2));
     });
 
@@ -58,9 +58,9 @@ fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
     readers.read_for(&left, Duration::from_secs(2));
     let report = publishers.stop();
     readers.check(&left, &report);
-    assert_eq!(readers.ends, (CLIENTS / 3) as u64, "those of the server that was killed, once");
-    assert!(report.refused.contains_key(&503), "publishers were told while Redis was away: {:?}", report.refused);
-    assert!(report.refused.keys().all(|status| [0, 503].contains(status)), "{:?}", report.refused);
+    assert_eq!(readers.ends, (CLIENTS / 3) as u64, "the clients of the killed server reconnect once");
+    assert!(report.rejected.contains_key(&503), "publishes fail while Redis is away: {:?}", report.rejected);
+    assert!(report.rejected.keys().all(|status| [0, 503].contains(status)), "{:?}", report.rejected);
 }
 
 #[test]
@@ -78,13 +78,13 @@ fn emptied_redis_sends_every_client_a_gap_and_streams_continue() {
 
     redis.cli(&["FLUSHALL"]);
     readers.wait_for_gaps(&addresses, CLIENTS);
-    let mut told: Vec<usize> = readers.gaps.iter().map(|(number, _)| *number).collect();
-    told.sort_unstable();
-    assert_eq!(told, (0..readers.count()).collect::<Vec<_>>(), "everybody is told, once");
+    let mut notified: Vec<usize> = readers.gaps.iter().map(|(number, _)| *number).collect();
+    notified.sort_unstable();
+    assert_eq!(notified, (0..readers.count()).collect::<Vec<_>>(), "every reader gets one gap");
     assert!(readers.gaps.iter().all(|(_, gap)| gap.json()["reason"] == "epoch" && gap.sequence() == 0));
     assert_eq!(readers.ends, 0, "no stream ends");
 
-    readers.forget();
+    readers.reset();
     let publishers = publish_on_all(&addresses, Duration::from_millis(10));
     readers.read_for(&addresses, Duration::from_secs(1));
     let report = publishers.stop();

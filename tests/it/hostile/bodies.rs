@@ -23,7 +23,7 @@ fn nesting_of_payloads_is_limited_only_by_their_size() {
         let server = Server::with(Server::hub_options(), |builder| {
             builder.http(HttpOptions { max_event_bytes: 1 << 20, max_body_bytes: 4 << 20, ..HttpOptions::default() })
         });
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for data in [
             nested("[", "", "]", 100_000),
             nested("{\"a\":", "null", "}", 100_000),
@@ -37,7 +37,7 @@ fn nesting_of_payloads_is_limited_only_by_their_size() {
                 ("/publish/t", JSON, data.clone()),
             ] {
                 server.post(target, content_type, body).await.ok();
-                bystander.got(&server, content_type, &[("data", &data)]).await;
+                bystander.assert_received(&server, content_type, &[("data", &data)]).await;
             }
         }
     });
@@ -67,7 +67,7 @@ fn one_byte_chunks_use_no_more_memory_than_their_bytes() {
 fn deeply_nested_json_that_is_not_an_event_is_rejected() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let deep = 30_000;
         for body in [
             "[".repeat(deep),
@@ -85,7 +85,7 @@ fn deeply_nested_json_that_is_not_an_event_is_rejected() {
             for content_type in [JSON, NDJSON] {
                 let what = &body[..60.min(body.len())];
                 assert_eq!(server.post("/publish", content_type, &body).await.head.status, 400, "{what}");
-                bystander.got_nothing(&server, what).await;
+                bystander.assert_undisturbed(&server, what).await;
             }
             let response = server.post("/publish/t", JSON, &body[..body.len() - 1]).await;
             assert_eq!(response.head.status, 400);
@@ -94,7 +94,7 @@ fn deeply_nested_json_that_is_not_an_event_is_rejected() {
         let data = nested("[", "", "]", 100_000);
         let response = server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{data}}}"#)).await;
         assert_problem(&response, 413, &["200000 bytes", "max_event_bytes"]);
-        bystander.got_nothing(&server, "all of them").await;
+        bystander.assert_undisturbed(&server, "all of them").await;
     });
 }
 
@@ -102,12 +102,12 @@ fn deeply_nested_json_that_is_not_an_event_is_rejected() {
 fn numbers_keep_their_spelling() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let long = "9".repeat(60_000);
         for number in ["1e400", "-1E+99999999999999999999", "18446744073709551616", "-0", "0.1e-400", "1E0000", &long] {
             server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{number}}}"#)).await.ok();
             server.post("/publish/t", JSON, number).await.ok();
-            bystander.got(&server, number, &[("data", number), ("data", number)]).await;
+            bystander.assert_received(&server, number, &[("data", number), ("data", number)]).await;
         }
         for number in ["01", "+1", ".1", "1.", "1e", "0x1", "NaN", "Infinity", "-Infinity", "1_000", "--1", "\u{661}"] {
             for (target, body) in
@@ -115,7 +115,7 @@ fn numbers_keep_their_spelling() {
             {
                 assert_problem(&server.post(target, JSON, body).await, 400, &["line 1 column"]);
             }
-            bystander.got_nothing(&server, number).await;
+            bystander.assert_undisturbed(&server, number).await;
         }
     });
 }
@@ -124,7 +124,7 @@ fn numbers_keep_their_spelling() {
 fn invalid_numbers_in_queries_are_rejected() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let numbers = ["18446744073709551616", "-1", "1e400", "1e3", "1.5", "NaN", "%2b-1", "0x10", "\u{661}", "1%00"];
         for number in numbers {
             for target in ["/clients?limit=", "/topics?limit=", "/stream?history=", "/stream?heartbeat="] {
@@ -132,7 +132,7 @@ fn invalid_numbers_in_queries_are_rejected() {
                 let (_, parameter) = target.split_once('?').unwrap();
                 assert_problem(&response, 400, &[parameter.trim_end_matches('=')]);
             }
-            bystander.got_nothing(&server, number).await;
+            bystander.assert_undisturbed(&server, number).await;
         }
         // The largest number requests everything.
         server.publish("t", 1..=3).await;
@@ -147,7 +147,7 @@ fn invalid_numbers_in_queries_are_rejected() {
 fn duplicate_keys_are_rejected_in_every_spelling() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for object in [
             r#"{"topic":"t","topic":"t","data":1}"#,
             r#"{"topic":"t","data":1,"\u0074opic":"u"}"#,
@@ -162,7 +162,7 @@ fn duplicate_keys_are_rejected_in_every_spelling() {
             {
                 assert_problem(&server.post("/publish", content_type, body).await, 400, &["duplicate field"]);
             }
-            bystander.got_nothing(&server, object).await;
+            bystander.assert_undisturbed(&server, object).await;
         }
         for object in [
             r#"{"Topic":"t","data":1}"#,
@@ -173,12 +173,12 @@ fn duplicate_keys_are_rejected_in_every_spelling() {
         ] {
             let problem = assert_problem(&server.post("/publish", JSON, object).await, 400, &["unknown field"]);
             assert!(!problem["detail"].as_str().unwrap().contains(char::is_control), "{problem}");
-            bystander.got_nothing(&server, object).await;
+            bystander.assert_undisturbed(&server, object).await;
         }
         // A payload may repeat keys.
         let data = r#"{"a":1,"a":2,"__proto__":{"x":1}}"#;
         server.post("/publish", JSON, format!(r#"{{"\u0074opic":"t","data":{data}}}"#)).await.ok();
-        bystander.got(&server, "a key that is escaped", &[("data", data)]).await;
+        bystander.assert_received(&server, "a key that is escaped", &[("data", data)]).await;
     });
 }
 
@@ -187,11 +187,11 @@ fn duplicate_keys_are_rejected_in_every_spelling() {
 fn array_in_place_of_an_event_is_rejected() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for array in [r#"["t","e",1,null]"#, r#"["t",null,1]"#, r#"["t",null,null,"text"]"#, r#"["t"]"#] {
             for (content_type, body) in [(JSON, format!("[{array}]")), (NDJSON, array.to_owned())] {
                 assert_problem(&server.post("/publish", content_type, &body).await, 400, &["line 1 column", "object"]);
-                bystander.got_nothing(&server, &body).await;
+                bystander.assert_undisturbed(&server, &body).await;
             }
         }
     });
@@ -201,14 +201,14 @@ fn array_in_place_of_an_event_is_rejected() {
 fn huge_array_is_published_in_order_or_rejected_whole() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let object = r#"{"topic":"t","data":1}"#;
         let most = ((1 << 20) - 1) / (object.len() + 1);
         let array = |count: usize| format!("[{}]", vec![object; count].join(","));
         let broken = array(most).replacen(object, r#"{"topic":"t","data":2"#, 1);
         assert_problem(&server.post("/publish", JSON, broken).await, 400, &["line 1 column"]);
         assert_problem(&server.post("/publish", JSON, array(most + 1)).await, 413, &["max_body_bytes"]);
-        bystander.got_nothing(&server, "arrays").await;
+        bystander.assert_undisturbed(&server, "arrays").await;
         // A slow reader would get a gap, so this one follows another topic.
         let mut other = server.follow("/stream?topic=u").await;
         assert_eq!(server.post("/publish", JSON, array(most)).await.ok()["published"], most);

@@ -19,8 +19,8 @@ fn chunked(content_type: &str, target: &str, chunks: &[&str]) -> Vec<u8> {
 }
 
 /// The position after `end` in the request.
-fn behind(request: &[u8], end: &str) -> usize {
-    let at = request.windows(end.len()).position(|window| window == end.as_bytes()).expect("it is there");
+fn position_after(request: &[u8], end: &str) -> usize {
+    let at = request.windows(end.len()).position(|window| window == end.as_bytes()).expect("present");
     at + end.len()
 }
 
@@ -43,12 +43,18 @@ fn requests() -> Vec<Cut> {
         whole(chunked("text/plain", "/publish/t", &["123", "45"]), &["12345"]),
         whole(chunked("application/json", "/publish", &[&one[..9], &one[9..]]), &["\"one\""]),
         Cut {
-            complete: vec![(behind(&sized, &format!("{one}\n")), "\"one\""), (sized.len(), "\"two\"")],
+            complete: vec![(position_after(&sized, &format!("{one}\n")), "\"one\""), (sized.len(), "\"two\"")],
             request: sized,
         },
-        Cut { complete: vec![(behind(&open, &format!("{one}\n")), "\"one\""), (open.len(), "\"two\"")], request: open },
         Cut {
-            complete: vec![(behind(&in_chunks, &format!("{}\n", &one[9..])), "\"one\""), (in_chunks.len(), "\"two\"")],
+            complete: vec![(position_after(&open, &format!("{one}\n")), "\"one\""), (open.len(), "\"two\"")],
+            request: open,
+        },
+        Cut {
+            complete: vec![
+                (position_after(&in_chunks, &format!("{}\n", &one[9..])), "\"one\""),
+                (in_chunks.len(), "\"two\""),
+            ],
             request: in_chunks,
         },
     ]
@@ -58,7 +64,7 @@ fn requests() -> Vec<Cut> {
 fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for Cut { request, complete } in requests() {
             for length in 1..request.len() {
                 let mut client = server.connect().await;
@@ -69,13 +75,13 @@ fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
                 let events: Vec<_> =
                     complete.iter().filter(|(end, _)| *end <= length).map(|(_, data)| ("data", *data)).collect();
                 let what = String::from_utf8_lossy(&request[..length]).into_owned();
-                bystander.got(&server, &what, &events).await;
+                bystander.assert_received(&server, &what, &events).await;
             }
             let mut client = server.connect().await;
             client.send(&request).await;
             client.response().await.ok();
             let events: Vec<_> = complete.iter().map(|(_, data)| ("data", *data)).collect();
-            bystander.got(&server, "the whole request", &events).await;
+            bystander.assert_received(&server, "the whole request", &events).await;
         }
         until(|| server.stats().connections == 1).await;
     });
@@ -86,7 +92,7 @@ fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
 fn upload_cut_at_any_byte_publishes_whole_events_in_order() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for Cut { request, complete } in requests() {
             for length in 1..=request.len() {
                 let mut seen = server.stats().accepted;
@@ -99,7 +105,7 @@ fn upload_cut_at_any_byte_publishes_whole_events_in_order() {
                 let count = (server.hub.stats().published - before) as usize;
                 assert!(count <= complete.iter().filter(|(end, _)| *end <= length).count());
                 let events: Vec<_> = complete[..count].iter().map(|(_, data)| ("data", *data)).collect();
-                bystander.got(&server, "a part", &events).await;
+                bystander.assert_received(&server, "a part", &events).await;
             }
         }
     });
@@ -109,7 +115,7 @@ fn upload_cut_at_any_byte_publishes_whole_events_in_order() {
 fn subscription_cut_at_any_byte_releases_everything() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let request = request("GET", "/stream?topics=a,b&client_name=n", &[("last-event-id", "7-0")], b"");
         let before = server.stats().accepted;
         for length in 1..=request.len() {
@@ -120,6 +126,6 @@ fn subscription_cut_at_any_byte_releases_everything() {
         let all = before + request.len() as u64;
         until(|| server.stats().accepted == all && server.stats().connections == 1).await;
         assert_eq!(server.get("/clients").await.ok()["count"], 1);
-        bystander.got_nothing(&server, "parts of a subscription").await;
+        bystander.assert_undisturbed(&server, "parts of a subscription").await;
     });
 }

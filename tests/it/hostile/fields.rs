@@ -20,7 +20,7 @@ const fn odd(text: &'static str, topic: bool, name: bool) -> Odd {
     Odd { text, topic, name }
 }
 
-const ODDITIES: &[Odd] = &[
+const ODD_TEXTS: &[Odd] = &[
     odd("x\ndata: forged", false, false),
     odd("x\rdata: forged", false, false),
     odd("x\r\ndata: forged", false, false),
@@ -95,11 +95,11 @@ async fn publish_everywhere(
                 let field = if target == "/publish" { in_body } else { in_target };
                 let problem = assert_problem(&response, 400, &[field]);
                 assert!(!problem["detail"].as_str().unwrap().contains(char::is_control), "{problem}");
-                bystander.got_nothing(server, &what).await;
+                bystander.assert_undisturbed(server, &what).await;
             }
             None => {
                 assert_eq!(response.ok()["published"], 1, "{what}");
-                bystander.got(server, &what, &expected).await;
+                bystander.assert_received(server, &what, &expected).await;
             }
         }
     }
@@ -109,9 +109,9 @@ async fn publish_everywhere(
 fn topic_rules_are_the_same_for_every_input() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let place = Some(["\"topic\"", "the topic in the path"]);
-        for Odd { text, topic, .. } in ODDITIES {
+        for Odd { text, topic, .. } in ODD_TEXTS {
             publish_everywhere(&server, &mut bystander, [text, "e", "x"], place.filter(|_| !topic)).await;
         }
         for unit in ["x", "\u{fc}", "\u{1f680}"] {
@@ -126,9 +126,9 @@ fn topic_rules_are_the_same_for_every_input() {
 fn event_name_rules_are_the_same_for_every_input() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let place = Some(["\"event\"", "parameter event"]);
-        for Odd { text, name, .. } in ODDITIES {
+        for Odd { text, name, .. } in ODD_TEXTS {
             publish_everywhere(&server, &mut bystander, ["t", text, "x"], place.filter(|_| !name)).await;
         }
         for unit in ["x", "\u{fc}", "\u{1f680}"] {
@@ -143,8 +143,8 @@ fn event_name_rules_are_the_same_for_every_input() {
 fn raw_text_never_breaks_out_of_its_event() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
-        for Odd { text, .. } in ODDITIES {
+        let mut bystander = Bystander::connect(&server).await;
+        for Odd { text, .. } in ODD_TEXTS {
             publish_everywhere(&server, &mut bystander, ["t", "e", text], None).await;
         }
     });
@@ -155,8 +155,8 @@ fn raw_text_never_breaks_out_of_its_event() {
 fn json_escapes_are_preserved_byte_for_byte() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
-        let strings = ODDITIES.iter().map(|odd| escaped(odd.text));
+        let mut bystander = Bystander::connect(&server).await;
+        let strings = ODD_TEXTS.iter().map(|odd| escaped(odd.text));
         // Lone surrogates are valid by the grammar (RFC 8259, section 8.2).
         for string in strings.chain([r#""\ud800""#, r#""\udc00\ud800x""#].map(String::from)) {
             let object = format!(r#"{{"topic":"t","data":{string}}}"#);
@@ -166,7 +166,7 @@ fn json_escapes_are_preserved_byte_for_byte() {
                 ("/publish/t", JSON, string.clone()),
             ] {
                 server.post(target, content_type, body).await.ok();
-                bystander.got(&server, &string, &[("data", &string)]).await;
+                bystander.assert_received(&server, &string, &[("data", &string)]).await;
             }
         }
     });
@@ -176,12 +176,12 @@ fn json_escapes_are_preserved_byte_for_byte() {
 fn json_whitespace_makes_data_lines_but_not_events() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let data = "[1,\n\n2,\r\r\n\r3]";
         server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{data}}}"#)).await.ok();
         server.post("/publish/t", JSON, data).await.ok();
         let lines = as_lines(data);
-        bystander.got(&server, "two arrays", &[("data", &lines), ("data", &lines)]).await;
+        bystander.assert_received(&server, "two arrays", &[("data", &lines), ("data", &lines)]).await;
     });
 }
 
@@ -189,7 +189,7 @@ fn json_whitespace_makes_data_lines_but_not_events() {
 fn lone_surrogates_are_not_text() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for half in [r"\ud800", r"\udc00", r"\ud800\ud800", r"\udc00\ud800", r"\ud800x", r"\ud800A", r"\uD834\u0020"] {
             for object in [
                 format!(r#"{{"topic":"{half}","data":1}}"#),
@@ -199,7 +199,7 @@ fn lone_surrogates_are_not_text() {
             ] {
                 for (content_type, body) in [(JSON, object.clone()), (JSON, format!("[{object}]")), (NDJSON, object)] {
                     assert_problem(&server.post("/publish", content_type, &body).await, 400, &["line 1"]);
-                    bystander.got_nothing(&server, &body).await;
+                    bystander.assert_undisturbed(&server, &body).await;
                 }
             }
         }
@@ -208,14 +208,14 @@ fn lone_surrogates_are_not_text() {
 
 /// Invalid UTF-8: a continuation byte, an overlong `/`, a surrogate, a code point past the last one, and a truncated
 /// character.
-const NO_UTF8: &[&[u8]] = &[b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"];
+const INVALID_UTF8: &[&[u8]] = &[b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"];
 
 #[test]
 fn invalid_utf8_is_rejected_anywhere_in_a_body() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
-        for bytes in NO_UTF8 {
+        let mut bystander = Bystander::connect(&server).await;
+        for bytes in INVALID_UTF8 {
             let what = format!("{bytes:?}");
             for (before, behind) in [
                 (r#"{"topic":"t"#, r#"","data":1}"#),
@@ -235,7 +235,7 @@ fn invalid_utf8_is_rejected_anywhere_in_a_body() {
             assert_problem(&server.post("/publish/t", TEXT, &body[..body.len() - 1]).await, 400, &["not UTF-8"]);
             let quoted = [b"\"", &body[..], b"\""].concat();
             assert_problem(&server.post("/publish/t", JSON, quoted).await, 400, &["line 1 column"]);
-            bystander.got_nothing(&server, &what).await;
+            bystander.assert_undisturbed(&server, &what).await;
         }
     });
 }
@@ -244,8 +244,8 @@ fn invalid_utf8_is_rejected_anywhere_in_a_body() {
 fn invalid_utf8_is_rejected_in_path_and_query() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
-        for bytes in NO_UTF8 {
+        let mut bystander = Bystander::connect(&server).await;
+        for bytes in INVALID_UTF8 {
             let bytes = percent(bytes);
             let response = server.post(&format!("/publish/t{bytes}"), TEXT, "x").await;
             assert_problem(&response, 400, &["the topic in the path", "UTF-8"]);
@@ -258,7 +258,7 @@ fn invalid_utf8_is_rejected_in_path_and_query() {
             for target in ["/clients?name=", "/clients?tag=", "/topics?after="] {
                 assert_problem(&server.get(&format!("{target}{bytes}")).await, 400, &["query", "UTF-8"]);
             }
-            bystander.got_nothing(&server, &bytes).await;
+            bystander.assert_undisturbed(&server, &bytes).await;
         }
         assert_eq!(server.stats().streams, 1);
     });
@@ -269,8 +269,8 @@ fn invalid_utf8_is_rejected_in_path_and_query() {
 fn client_labels_are_rejected_or_kept_unchanged() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
-        for Odd { text, topic, name } in ODDITIES {
+        let mut bystander = Bystander::connect(&server).await;
+        for Odd { text, topic, name } in ODD_TEXTS {
             let is_label = *name && !text.contains(',');
             for (parameter, is_taken) in
                 [("client_name", *name), ("tags", *name), ("topics", *topic || text.contains(','))]
@@ -297,11 +297,11 @@ fn client_labels_are_rejected_or_kept_unchanged() {
                 if parameter != "topics" {
                     server.publish_marker("t").await;
                     stream.marker().await;
-                    bystander.got(&server, &target, &[("marker", "null")]).await;
+                    bystander.assert_received(&server, &target, &[("marker", "null")]).await;
                 }
             }
         }
-        bystander.got_nothing(&server, "all of them").await;
+        bystander.assert_undisturbed(&server, "all of them").await;
     });
 }
 
@@ -309,7 +309,7 @@ fn client_labels_are_rejected_or_kept_unchanged() {
 fn client_labels_and_topics_are_limited_in_length() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for unit in ["x", "\u{fc}", "\u{1f680}"] {
             let [longest, longer] = longest(unit).map(percent);
             for parameter in ["client_name", "tags", "topics"] {
@@ -317,7 +317,7 @@ fn client_labels_and_topics_are_limited_in_length() {
                 let response = server.get(&format!("/stream?{parameter}={longer}")).await;
                 assert_problem(&response, 400, &["parameter", parameter, "256"]);
             }
-            bystander.got_nothing(&server, unit).await;
+            bystander.assert_undisturbed(&server, unit).await;
         }
     });
 }
@@ -327,8 +327,8 @@ fn unknown_last_event_id_is_not_echoed() {
     run(async {
         let server = Server::start();
         server.publish("t", 1..=3).await;
-        let mut bystander = Bystander::of(&server).await;
-        let odd = ODDITIES.iter().map(|odd| odd.text.to_owned());
+        let mut bystander = Bystander::connect(&server).await;
+        let odd = ODD_TEXTS.iter().map(|odd| odd.text.to_owned());
         let ids = ["7", "7-", "-7", "7-01", "7-+1", "+7-1", "7-1-1", "7-1e1", "0x7-1", "7-\u{661}", "7 - 1"];
         let numbers = ["18446744073709551616-1", "7-18446744073709551616", "7-1e400", "-7-1"].map(String::from);
         let long = ["9".repeat(5000), format!("7-{}", "0".repeat(5000))];
@@ -346,7 +346,7 @@ fn unknown_last_event_id_is_not_echoed() {
                 client.send(bytes).await;
                 is_unknown(&mut client.into_stream().await, &id).await;
             }
-            bystander.got_nothing(&server, &id).await;
+            bystander.assert_undisturbed(&server, &id).await;
         }
         let mut client = server.connect().await;
         client.send(b"GET /stream HTTP/1.1\r\nhost: test\r\nlast-event-id: \xff\xfe\r\n\r\n").await;
@@ -359,7 +359,7 @@ fn unknown_last_event_id_is_not_echoed() {
                 assert_eq!(gap["reason"], if epoch == 7 { "unknown_id" } else { "epoch" });
             }
         }
-        bystander.got_nothing(&server, "large numbers").await;
+        bystander.assert_undisturbed(&server, "large numbers").await;
     });
 }
 
@@ -376,7 +376,7 @@ async fn is_unknown(stream: &mut crate::support::Stream, id: &str) {
 fn control_characters_in_headers_are_rejected() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for byte in (0..=0x1f).chain([0x7f]).filter(|byte| !b"\t\r\n".contains(byte)) {
             for name in ["last-event-id", "x-anything", "content-type", "authorization", "cookie"] {
                 let head = format!("POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-length: 1\r\n{name}: text/plain");
@@ -385,7 +385,7 @@ fn control_characters_in_headers_are_rejected() {
                 assert_eq!(client.head().await.status, 400, "{byte:#x} in {name}");
                 assert_eq!(client.rest().await, "");
             }
-            bystander.got_nothing(&server, &format!("{byte:#x}")).await;
+            bystander.assert_undisturbed(&server, &format!("{byte:#x}")).await;
         }
     });
 }

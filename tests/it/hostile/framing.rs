@@ -49,7 +49,7 @@ fn case(
 
 async fn check(cases: Vec<Case>) {
     let server = Server::start();
-    let mut bystander = Bystander::of(&server).await;
+    let mut bystander = Bystander::connect(&server).await;
     for Case { what, bytes, statuses, then, published } in cases {
         let mut client = server.connect().await;
         // The server may close the connection before everything is sent.
@@ -66,7 +66,7 @@ async fn check(cases: Vec<Case>) {
             Closed => assert_eq!(client.rest().await, "", "{what}"),
         }
         let events: Vec<_> = published.iter().map(|text| ("data", *text)).collect();
-        bystander.got(&server, what, &events).await;
+        bystander.assert_received(&server, what, &events).await;
     }
 }
 
@@ -381,7 +381,7 @@ fn unusual_targets_are_routed_by_their_path() {
 fn body_of_a_rejected_request_is_not_read_as_a_request() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let chunks = format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
         for (line, status) in [
             ("POST /publish", 415),
@@ -406,7 +406,7 @@ fn body_of_a_rejected_request_is_not_read_as_a_request() {
                 let rest = client.rest().await;
                 let answers = rest.windows(9).filter(|window| window == b"HTTP/1.1 ").count();
                 assert!(rest.is_empty() || (answers == 1 && rest.starts_with(b"HTTP/1.1 200")), "{line}: {rest:?}");
-                bystander.got_nothing(&server, line).await;
+                bystander.assert_undisturbed(&server, line).await;
             }
         }
     });

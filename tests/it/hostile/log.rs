@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{escaped, percent};
-use crate::process::{PATIENCE, Process, Server, fanline, serve};
+use crate::process::{Process, Server, TIMEOUT, fanline, serve};
 
 /// Line ends, colours, and their C1 and Unicode equivalents. `forged` must not begin a line.
 const TEXTS: &[&str] = &[
@@ -27,9 +27,9 @@ const TEXTS: &[&str] = &[
 /// Sends everything at once, and reads until the server closes.
 fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) {
     let mut socket = TcpStream::connect(address).expect("the server accepts");
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.write_all(bytes.as_ref()).expect("it fits in the buffers");
-    socket.shutdown(std::net::Shutdown::Write).expect("it is open");
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    socket.write_all(bytes.as_ref()).expect("the request fits in the buffers");
+    socket.shutdown(std::net::Shutdown::Write).expect("open");
     // A reset also ends the response.
     let _ = socket.read_to_end(&mut Vec::new());
 }
@@ -72,11 +72,11 @@ fn provoke(address: SocketAddr) {
 fn log_of(mut process: Process, address: SocketAddr) -> Vec<String> {
     provoke(address);
     process.signal(Signal::TERM);
-    assert!(process.wait(PATIENCE).success());
+    assert!(process.wait(TIMEOUT).success());
     process.log.whole()
 }
 
-fn holds_control_character(line: &str) -> bool {
+fn contains_control_character(line: &str) -> bool {
     line.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}'))
 }
 
@@ -85,12 +85,12 @@ fn json_log_has_one_object_per_line_for_any_input() {
     let server = Server::launch(serve(&["--listen", "127.0.0.1:0", "--log-level", "trace", "--drain", "0s"]));
     let address = server.address();
     let lines = log_of(server.into_process(), address);
-    let told = lines.iter().filter(|line| line.contains("forged")).count();
-    assert!(told > 30, "of what was sent {told} lines tell");
+    let logged = lines.iter().filter(|line| line.contains("forged")).count();
+    assert!(logged > 30, "only {logged} lines contain the input");
     for line in &lines {
-        assert!(!holds_control_character(line), "{line:?}");
+        assert!(!contains_control_character(line), "{line:?}");
         let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        let target = entry["target"].as_str().expect("it says where it comes from");
+        let target = entry["target"].as_str().expect("an entry has a target");
         assert!(["fanline", "hyper", "mio", "tokio"].iter().any(|name| target.starts_with(name)), "{line}");
         assert!(entry["timestamp"].is_string() && entry["level"].is_string() && entry.get("forged").is_none());
     }
@@ -104,19 +104,19 @@ fn text_log_has_one_entry_per_line_for_any_input() {
     let (_, address) = line.split_once("listening on http://").unwrap();
     let address = address.split(' ').next().unwrap().parse().expect("an address");
     let lines = log_of(process, address);
-    let told = lines.iter().filter(|line| line.contains("forged")).count();
-    assert!(told > 30, "of what was sent {told} lines tell");
+    let logged = lines.iter().filter(|line| line.contains("forged")).count();
+    assert!(logged > 30, "only {logged} lines contain the input");
     for line in &lines {
-        assert!(!holds_control_character(line), "{line:?}");
+        assert!(!contains_control_character(line), "{line:?}");
         let (time, rest) = line.trim_start().split_once(' ').unwrap_or_default();
-        assert!(humantime_like(time), "{line:?}");
+        assert!(is_timestamp(time), "{line:?}");
         let level = rest.trim_start().split(' ').next().unwrap();
         assert!(["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(&level), "{line:?}");
     }
 }
 
 /// `2026-01-31T23:59:59.123456Z`.
-fn humantime_like(text: &str) -> bool {
+fn is_timestamp(text: &str) -> bool {
     let is_as = |(shown, like): (u8, u8)| if like == b'0' { shown.is_ascii_digit() } else { shown == like };
     let like = "0000-00-00T00:00:00.000000Z";
     text.len() == like.len() && text.bytes().zip(like.bytes()).all(is_as)

@@ -15,7 +15,7 @@ const PUBLISH: &str =
 fn request_pipelined_after_a_stream_is_never_answered() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for behind in [
             PUBLISH,
             "DELETE /clients/1 HTTP/1.1\r\nhost: test\r\n\r\n",
@@ -42,12 +42,12 @@ fn request_pipelined_after_a_stream_is_never_answered() {
                 }
                 server.publish("own", [1]).await;
                 assert_eq!(stream.event().await.data, "{\"n\":1}", "{behind:?}");
-                bystander.got(&server, behind, &[("data", "{\"n\":1}")]).await;
+                bystander.assert_received(&server, behind, &[("data", "{\"n\":1}")]).await;
                 assert_eq!(stream.event().await.data, "all is well");
                 // Too much input would have ended the stream.
                 server.publish_marker("own").await;
                 stream.marker().await;
-                bystander.got(&server, behind, &[("marker", "null")]).await;
+                bystander.assert_received(&server, behind, &[("marker", "null")]).await;
             }
         }
         until(|| server.stats().streams == 1).await;
@@ -58,7 +58,7 @@ fn request_pipelined_after_a_stream_is_never_answered() {
 fn requests_pipelined_before_a_stream_are_answered_in_order() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let mut client = server.connect().await;
         client.send([PUBLISH, PUBLISH, STREAM, PUBLISH].concat()).await;
         for _ in 0..2 {
@@ -66,7 +66,7 @@ fn requests_pipelined_before_a_stream_are_answered_in_order() {
         }
         let mut stream = client.into_stream().await;
         stream.hello().await;
-        bystander.got(&server, "two of three", &[("data", "x"), ("data", "x")]).await;
+        bystander.assert_received(&server, "two of three", &[("data", "x"), ("data", "x")]).await;
         assert_eq!(stream.event().await.data, "all is well");
     });
 }
@@ -75,7 +75,7 @@ fn requests_pipelined_before_a_stream_are_answered_in_order() {
 fn unrelated_headers_do_not_change_the_stream() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for headers in [
             &[("connection", "close")][..],
             &[("connection", "keep-alive, upgrade"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAAP__")],
@@ -90,7 +90,7 @@ fn unrelated_headers_do_not_change_the_stream() {
             stream.hello().await;
             server.publish_marker("t").await;
             stream.marker().await;
-            bystander.got(&server, &format!("{headers:?}"), &[("marker", "null")]).await;
+            bystander.assert_received(&server, &format!("{headers:?}"), &[("marker", "null")]).await;
         }
     });
 }
@@ -99,7 +99,7 @@ fn unrelated_headers_do_not_change_the_stream() {
 fn half_close_ends_the_stream() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         // At once, and after the hello.
         let mut client = server.connect().await;
         client.send(STREAM).await;
@@ -110,7 +110,7 @@ fn half_close_ends_the_stream() {
         stream.client().half_close().await;
         assert_eq!(stream.try_block().await, None);
         until(|| server.stats().connections == 1).await;
-        bystander.got_nothing(&server, "hanging up").await;
+        bystander.assert_undisturbed(&server, "hanging up").await;
     });
 }
 
@@ -119,7 +119,7 @@ fn half_close_ends_the_stream() {
 fn half_closed_client_gets_its_response() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         for bytes in [
             request("POST", "/publish/t", &[("content-type", "text/plain")], b"x"),
             request("POST", "/publish", &[("content-type", "application/json")], br#"{"topic":"t","text":"x"}"#),
@@ -130,14 +130,14 @@ fn half_closed_client_gets_its_response() {
             client.half_close().await;
             assert_eq!(client.response().await.ok()["published"], 1);
             assert_eq!(client.rest().await, "");
-            bystander.got(&server, "a publish", &[("data", "x")]).await;
+            bystander.assert_received(&server, "a publish", &[("data", "x")]).await;
         }
         let mut client = server.connect().await;
         client.send(request("GET", "/health/live", &[], b"")).await;
         client.half_close().await;
         client.response().await.ok();
         assert_eq!(client.rest().await, "");
-        bystander.got_nothing(&server, "a look at its health").await;
+        bystander.assert_undisturbed(&server, "a look at its health").await;
     });
 }
 
@@ -145,7 +145,7 @@ fn half_closed_client_gets_its_response() {
 fn body_truncated_by_half_close_is_not_published() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let head = "POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n";
         for body in [
             "content-length: 3\r\n\r\nab",
@@ -156,7 +156,7 @@ fn body_truncated_by_half_close_is_not_published() {
             client.send([head, body].concat()).await;
             client.half_close().await;
             client.rest().await;
-            bystander.got_nothing(&server, body).await;
+            bystander.assert_undisturbed(&server, body).await;
         }
     });
 }
@@ -165,7 +165,7 @@ fn body_truncated_by_half_close_is_not_published() {
 fn silent_disconnects_do_not_affect_other_clients() {
     run(async {
         let server = Server::start();
-        let mut bystander = Bystander::of(&server).await;
+        let mut bystander = Bystander::connect(&server).await;
         let before = server.stats().accepted;
         let requests = ["", "G", "\r\n", STREAM, PUBLISH];
         for bytes in requests {
@@ -178,9 +178,9 @@ fn silent_disconnects_do_not_affect_other_clients() {
         // The last request may or may not have been answered before the client closed.
         let count = server.hub.stats().published;
         let events = [("data", "x")];
-        bystander.got(&server, "closing", &events[..count as usize]).await;
+        bystander.assert_received(&server, "closing", &events[..count as usize]).await;
         let mut client = server.connect().await;
         publish(&mut client, "/publish/t", "text/plain", b"y").await.ok();
-        bystander.got(&server, "publishing", &[("data", "y")]).await;
+        bystander.assert_received(&server, "publishing", &[("data", "y")]).await;
     });
 }

@@ -25,7 +25,7 @@ fn exactly_the_limit_is_admitted_across_shards() {
             streams.truncate(100 - leaving);
             until(|| server.stats().connections == 100 - leaving as u64).await;
             streams.extend(rush(&server, "/stream?topics=t", 150).await);
-            assert_eq!(streams.len(), 100, "after {leaving} went");
+            assert_eq!(streams.len(), 100, "after {leaving} disconnected");
         }
         server.hub.publish(event("t", "1")).await.unwrap();
         for mut stream in streams {
@@ -50,7 +50,7 @@ fn full_server_names_its_limit_and_answers_health_checks() {
         assert_problem(&refused, 503, &["2 connections", "max_connections"]);
         assert_eq!(refused.head.header("retry-after"), Some("5"));
         assert_eq!(refused.head.header("connection"), Some("close"));
-        assert_eq!(client.rest().await, "", "nothing more comes on this connection");
+        assert_eq!(client.rest().await, "", "the connection is closed");
         assert_problem(&server.post("/publish/t", "text/plain", "1").await, 503, &["max_connections"]);
         assert_problem(&server.get("/healthy").await, 503, &["max_connections"]);
 
@@ -181,7 +181,7 @@ fn connection_limit_above_open_files_fails_startup() {
     let limits = at_most(usize::MAX - 1);
     let bound =
         fanline::Server::builder(fanline::Hub::default()).listen(([127, 0, 0, 1], 0).into()).limits(limits).bind();
-    let error = bound.err().expect("nobody has so many files").to_string();
+    let error = bound.err().expect("the limit on open files is lower").to_string();
     assert!(error.contains("max_connections") && error.contains("ulimit -n"), "{error}");
 }
 

@@ -12,7 +12,7 @@ use super::{Outcome, admitted, ask, with};
 use crate::support::{Block, Client, Server, assert_problem, event, request, run, until};
 
 /// Permits for two connections, of which one may be a firehose stream.
-fn tight() -> Limits {
+fn two_permits() -> Limits {
     Limits {
         max_connections: Some(2),
         max_firehose: Some(1),
@@ -27,7 +27,7 @@ fn is_full(status: u16) -> bool {
 }
 
 async fn assert_full(server: &Server) {
-    assert!(matches!(ask(server, "/stream").await, Outcome::Refused(head) if is_full(head.status)));
+    assert!(matches!(ask(server, "/stream").await, Outcome::Rejected(head) if is_full(head.status)));
 }
 
 /// Both permits are free again, and no more than both.
@@ -40,7 +40,7 @@ async fn assert_free(server: &Server) {
 }
 
 /// Connects a client that reads nothing it is sent, and another one: no permit is left.
-async fn flooded(server: &Server) -> (Client, Client) {
+async fn flood(server: &Server) -> (Client, Client) {
     let mut client = Client::connect_narrow(server.address).await;
     client.send(request("GET", "/stream", &[], b"")).await;
     until(|| server.stats().streams == 1).await;
@@ -56,7 +56,7 @@ async fn flooded(server: &Server) -> (Client, Client) {
 #[test]
 fn disconnect_releases_permits() {
     run(async {
-        let server = with(tight(), |builder| builder);
+        let server = with(two_permits(), |builder| builder);
         let stream = admitted(&server, "/stream").await;
         let silent = server.connect().await;
         assert_full(&server).await;
@@ -69,8 +69,8 @@ fn disconnect_releases_permits() {
 fn lag_releases_permits() {
     run(async {
         let options = HubOptions { history: 32, firehose_history: 64, ..Server::hub_options() };
-        let server = Server::with(options, |builder| builder.shards(4).limits(tight()).send_buffer(4096));
-        let (client, _silent) = flooded(&server).await;
+        let server = Server::with(options, |builder| builder.shards(4).limits(two_permits()).send_buffer(4096));
+        let (client, _silent) = flood(&server).await;
         until(|| server.stats().cut_off_lagged == 1).await;
         // The client that was cut off has not closed its end.
         let _stream = admitted(&server, "/stream?history=0").await;
@@ -80,12 +80,12 @@ fn lag_releases_permits() {
 
 /// Grants everything until revoked, or panics.
 #[derive(Default)]
-pub struct Doorkeeper {
+pub struct StubAuthenticator {
     pub lets_in_for: Option<Duration>,
     pub calls: Arc<AtomicU32>,
 }
 
-impl Authorize for Doorkeeper {
+impl Authorize for StubAuthenticator {
     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::Relaxed);
@@ -105,8 +105,8 @@ impl Authorize for Doorkeeper {
 
 fn guarded(lets_in_for: Option<Duration>) -> (Server, Arc<AtomicU32>) {
     let calls = Arc::<AtomicU32>::default();
-    let access = Access::new().accept(Doorkeeper { lets_in_for, calls: calls.clone() });
-    (with(tight(), |builder| builder.access(access)), calls)
+    let access = Access::new().accept(StubAuthenticator { lets_in_for, calls: calls.clone() });
+    (with(two_permits(), |builder| builder.access(access)), calls)
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn stall_releases_permits() {
         let options = HubOptions { history: 10_000, ..Server::hub_options() };
         let server = Server::with(options, |builder| {
             let streams = StreamOptions { write_timeout, ..StreamOptions::default() };
-            builder.shards(4).limits(tight()).send_buffer(4096).streams(streams)
+            builder.shards(4).limits(two_permits()).send_buffer(4096).streams(streams)
         });
-        let (client, _silent) = flooded(&server).await;
+        let (client, _silent) = flood(&server).await;
         until(|| server.stats().cut_off_stalled == 1).await;
         let _again = admitted(&server, "/stream").await;
         drop(client);
@@ -159,7 +159,7 @@ fn stall_releases_permits() {
 fn unread_responses_release_permits() {
     run(async {
         let write_timeout = Duration::from_secs(1);
-        let server = with(tight(), |builder| {
+        let server = with(two_permits(), |builder| {
             builder.send_buffer(4096).streams(StreamOptions { write_timeout, ..StreamOptions::default() })
         });
         let mut client = Client::connect_narrow(server.address).await;
@@ -178,7 +178,7 @@ fn unread_responses_release_permits() {
 fn request_timeout_releases_permits() {
     run(async {
         let http = HttpOptions { head_timeout: Duration::from_millis(300), ..HttpOptions::default() };
-        let server = with(tight(), |builder| builder.http(http));
+        let server = with(two_permits(), |builder| builder.http(http));
         let (silent, mut slow) = (server.connect().await, server.connect().await);
         slow.send("GET / HTTP/1.1\r\n").await;
         assert_full(&server).await;
@@ -190,7 +190,7 @@ fn request_timeout_releases_permits() {
 #[test]
 fn operator_delete_releases_permits() {
     run(async {
-        let server = with(tight(), |builder| builder);
+        let server = with(two_permits(), |builder| builder);
         let mut operator = server.connect().await;
         operator.get("/").await.ok();
         let mut stream = admitted(&server, "/stream").await;
@@ -207,7 +207,7 @@ fn operator_delete_releases_permits() {
 #[test]
 fn drain_releases_permits() {
     run(async {
-        let mut server = with(tight(), |builder| builder.drain(Duration::from_secs(2)));
+        let mut server = with(two_permits(), |builder| builder.drain(Duration::from_secs(2)));
         let (mut stream, mut idle) = (admitted(&server, "/stream").await, server.connect().await);
         idle.get("/").await.ok();
         assert_full(&server).await;

@@ -5,17 +5,17 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::process::{
-    Answer, Crowd, Http, News, PATIENCE, Process, Server, cpu_time, limit_open_files, lower_open_file_limit,
+    Crowd, Http, Process, Response, Server, TIMEOUT, Update, cpu_time, limit_open_files, lower_open_file_limit,
     request_stream, serve,
 };
 
 /// The status of a subscription, and its connection.
 fn subscribe(server: &Server) -> (u16, TcpStream) {
     let mut socket = TcpStream::connect(server.address()).expect("the kernel accepts");
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket.write_all(request_stream("", None).as_bytes()).unwrap();
     let mut line = [0; 12];
-    socket.read_exact(&mut line).expect("there is an answer");
+    socket.read_exact(&mut line).expect("the server responds");
     (std::str::from_utf8(&line[9..]).unwrap().parse().unwrap(), socket)
 }
 
@@ -30,7 +30,7 @@ fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
     // Silent clients take the few places for rejections. Further ones are closed at once, and all are closed soon.
     let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(server.address()).expect("the kernel accepts")).collect();
     for mut socket in silent {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         let end = socket.read(&mut [0]);
         assert!(matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     }
@@ -42,7 +42,7 @@ fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
 
 /// The response to a request for `path`, repeated until a place for rejections is free.
 fn ask_until_answered(server: &Server, path: &str) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let mut socket = TcpStream::connect(server.address()).expect("the kernel accepts");
         let mut answer = String::new();
@@ -51,7 +51,7 @@ fn ask_until_answered(server: &Server, path: &str) -> String {
         if socket.read_to_string(&mut answer).is_ok() && !answer.is_empty() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "nobody answers");
+        assert!(Instant::now() < deadline, "no response");
     }
 }
 
@@ -83,28 +83,28 @@ const PAUSES: &str = "no file descriptor is left";
 const AGAIN: &str = "accepting again";
 
 /// Reads until `count` more clients have received a hello, and returns their numbers.
-fn greeted(crowd: &mut Crowd, count: usize) -> Vec<usize> {
-    let mut greeted = Vec::new();
-    let all = crowd.read(PATIENCE, |client, news| match news {
-        News::Event(event) => {
+fn read_hellos(crowd: &mut Crowd, count: usize) -> Vec<usize> {
+    let mut read_hellos = Vec::new();
+    let all = crowd.read(TIMEOUT, |client, news| match news {
+        Update::Event(event) => {
             assert_eq!(event.name, "system", "client {client}");
-            greeted.push(client);
-            greeted.len() == count
+            read_hellos.push(client);
+            read_hellos.len() == count
         }
-        News::End(end) => panic!("client {client}: {end:?}"),
+        Update::End(end) => panic!("client {client}: {end:?}"),
     });
-    assert!(all, "only {} of {count} were greeted", greeted.len());
-    greeted
+    assert!(all, "only {} of {count} received a hello", read_hellos.len());
+    read_hellos
 }
 
 /// The response to a request on a new connection, and the time it took. The places for such connections may be taken
 /// until the server has noticed the end of earlier ones.
-fn ask(server: &Server, path: &str) -> (Answer, Duration) {
+fn ask(server: &Server, path: &str) -> (Response, Duration) {
     let began = Instant::now();
     loop {
         match Http::connect(server.address()).try_get(path) {
             Ok(answer) => return (answer, began.elapsed()),
-            Err(error) => assert!(began.elapsed() < PATIENCE, "{path}: {error}"),
+            Err(error) => assert!(began.elapsed() < TIMEOUT, "{path}: {error}"),
         }
     }
 }
@@ -120,7 +120,7 @@ fn full_server_answers_health_and_metrics_on_new_connections() {
         for _ in 0..ROOM {
             crowd.connect(server.address(), "");
         }
-        greeted(&mut crowd, ROOM);
+        read_hellos(&mut crowd, ROOM);
         for round in 0..10 {
             let full = "all 32 connections are taken (by the limit on open files, ulimit -n; setting max_connections)";
             for (path, status, part) in [
@@ -137,12 +137,12 @@ fn full_server_answers_health_and_metrics_on_new_connections() {
         assert_eq!(server.log.count(PAUSES), 0, "{:?}", server.log.lines());
         crowd.leave(0);
         crowd.leave(1);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while ask(&server, "/health/ready").0.status != 200 {
-            assert!(Instant::now() < deadline, "connections that ended make room");
+            assert!(Instant::now() < deadline, "closed connections free their permits");
         }
         server.publish("t", "to all");
-        crowd.everybody_gets(PATIENCE, "an event", |event| event.data == "to all");
+        crowd.all_receive(TIMEOUT, "an event", |event| event.data == "to all");
     }
 }
 
@@ -156,7 +156,7 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     for _ in 0..CLIENTS {
         crowd.connect(server.address(), "");
     }
-    greeted(&mut crowd, CLIENTS);
+    read_hellos(&mut crowd, CLIENTS);
     let mut publisher = server.http();
     assert_eq!(publisher.get("/health/ready").status, 200);
     lower_open_file_limit(server.pid(), 64);
@@ -189,7 +189,7 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
         }
     }
     publisher.publish("t", "inside");
-    crowd.everybody_gets(PATIENCE, "an event", |event| event.data == "inside");
+    crowd.all_receive(TIMEOUT, "an event", |event| event.data == "inside");
 
     // The process sleeps and logs nothing more.
     let before = cpu_time(server.pid());
@@ -201,13 +201,13 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     // The files of closed streams are free for new connections.
     streams.clear();
     server.log.wait_for(AGAIN);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while ask(&server, "/health/ready").0.status != 200 {
         assert!(Instant::now() < deadline, "it is not ready again: {:?}", server.log.lines());
     }
     assert_eq!(publisher.get("/health").json()["status"], "healthy");
     crowd.connect(server.address(), "");
-    greeted(&mut crowd, 1);
+    read_hellos(&mut crowd, 1);
     publisher.publish("t", "to all");
-    crowd.everybody_gets(PATIENCE, "an event", |event| event.data == "to all");
+    crowd.all_receive(TIMEOUT, "an event", |event| event.data == "to all");
 }

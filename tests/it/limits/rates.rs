@@ -6,7 +6,7 @@ use fanline::auth::{Access, ApiKey, ApiKeys, KeyDigest};
 use fanline::server::Limits;
 use serde_json::json;
 
-use super::permits::Doorkeeper;
+use super::permits::StubAuthenticator;
 use super::{limited, with};
 use crate::support::{Client, Response, Server, assert_problem, request, run};
 
@@ -95,7 +95,7 @@ fn publish_rate_follows_the_api_key() {
         post(2, Some("one"), 10).await.ok();
         let refused = post(3, Some("one"), 5).await;
         let problem = assert_problem(&refused, 429, &["this key or token", "publish_rate_per_key"]);
-        assert!(!problem.to_string().contains("one\""), "no key is told: {problem}");
+        assert!(!problem.to_string().contains("one\""), "the problem names a key: {problem}");
         assert!(refused.head.header("retry-after").is_some());
         post(2, Some("other"), 10).await.ok();
         // Requests without a key have no such limit.
@@ -125,7 +125,8 @@ fn line_upload_is_slowed_to_the_rate_without_loss() {
 #[test]
 fn slowed_upload_ends_with_its_token_and_reports_progress() {
     run(async {
-        let doorkeeper = Doorkeeper { lets_in_for: Some(Duration::from_secs(2)), ..Doorkeeper::default() };
+        let doorkeeper =
+            StubAuthenticator { lets_in_for: Some(Duration::from_secs(2)), ..StubAuthenticator::default() };
         let access = Access::new().accept(doorkeeper);
         let limits = Limits { publish_rate_per_key: rate("2:2"), ..Limits::default() };
         let server = with(limits, |builder| builder.access(access));

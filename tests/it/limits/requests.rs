@@ -78,7 +78,7 @@ fn late_body_gets_408_and_the_next_connection_is_served() {
         client.send(upload("application/json", Some(1000)) + "{\"topic\":").await;
         let answer = client.response().await;
         assert_problem(&answer, 408, &["did not come within 0.3 s", "body_timeout"]);
-        assert_eq!(client.rest().await, "", "what comes of it now would be taken for a request");
+        assert_eq!(client.rest().await, "", "late input would be read as a request");
         assert_eq!(server.get("/metrics/json").await.ok()["events"]["publish_errors"], json!({"body_timeout": 1}));
         assert_eq!(server.hub.stats().published, 0);
     });

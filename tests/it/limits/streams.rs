@@ -35,7 +35,7 @@ fn topics_without_events_are_limited_exactly() {
     run(async {
         let server = limited(Limits { max_silent_topics: Some(10), ..Limits::default() });
         let mut streams = rush(&server, "/stream?topics=a,b,c,d", 20).await;
-        assert_eq!(streams.len(), 20, "these are four topics");
+        assert_eq!(streams.len(), 20, "only four topics are counted");
         let crowd = rush_for(&server, (0..20).map(|n| format!("/stream?topics=a,x{n}"))).await;
         assert_eq!(crowd.len(), 6);
         let refused = server.get("/stream?topics=a,y").await;
@@ -59,7 +59,7 @@ fn rejected_subscription_takes_no_permit() {
     run(async {
         let server = limited(Limits { max_firehose: Some(1), ..Limits::default() });
         for target in ["/stream?heartbeat=0", "/stream?topics=*,a*b", "/stream?on_lag=x"] {
-            assert!(matches!(ask(&server, target).await, Outcome::Refused(head) if head.status == 400));
+            assert!(matches!(ask(&server, target).await, Outcome::Rejected(head) if head.status == 400));
         }
         admitted(&server, "/stream").await.hello().await;
     });

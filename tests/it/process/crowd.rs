@@ -1,4 +1,4 @@
-//! Very many streams on one thread.
+//! Thousands of streams on one thread.
 
 use std::io::Read;
 use std::io::Write;
@@ -10,10 +10,10 @@ use rustix::event::{Timespec, epoll};
 
 use super::{Decoder, End, Event, request_stream};
 
-/// Streams of clients that are numbered from 0.
+/// Streams of clients, numbered from 0.
 pub struct Crowd {
     epoll: OwnedFd,
-    /// None for one that has ended.
+    /// None for a stream that has ended.
     clients: Vec<Option<Client>>,
     ready: Vec<epoll::Event>,
 }
@@ -23,9 +23,9 @@ struct Client {
     decoder: Decoder,
 }
 
-/// What became of one client.
+/// An event or the end of a stream.
 #[derive(Debug)]
-pub enum News {
+pub enum Update {
     Event(Event),
     End(End),
 }
@@ -36,13 +36,13 @@ impl Crowd {
         Self { epoll, clients: Vec::new(), ready: Vec::with_capacity(1024) }
     }
 
-    /// Adds a client that asks for `/stream?QUERY`, and answers its number. Its connection may still wait in the queue of
-    /// the kernel.
+    /// Adds a client that requests `/stream?QUERY`, and returns its number. Its connection may still wait in the accept
+    /// queue.
     pub fn connect(&mut self, address: SocketAddr, query: &str) -> usize {
         self.resume(address, query, None)
     }
 
-    /// Adds a client that goes on after `last_id`.
+    /// Adds a client that resumes after `last_id`.
     pub fn resume(&mut self, address: SocketAddr, query: &str, last_id: Option<&str>) -> usize {
         let mut socket = TcpStream::connect(address).expect("the kernel accepts");
         socket.write_all(request_stream(query, last_id).as_bytes()).expect("a request fits in the buffer");
@@ -54,19 +54,19 @@ impl Crowd {
         number
     }
 
-    /// How many streams have not ended.
+    /// The number of open streams.
     pub fn open(&self) -> usize {
         self.clients.iter().flatten().count()
     }
 
-    /// Hangs up for one client.
+    /// Disconnects a client.
     pub fn leave(&mut self, client: usize) {
         self.clients[client] = None;
     }
 
-    /// Reads what comes within `patience`, until `is_enough` says so of some news.
-    pub fn read(&mut self, patience: Duration, mut is_enough: impl FnMut(usize, News) -> bool) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Reads for at most `timeout`, until `is_enough` returns true for an update. Returns whether it did.
+    pub fn read(&mut self, timeout: Duration, mut is_enough: impl FnMut(usize, Update) -> bool) -> bool {
+        let deadline = Instant::now() + timeout;
         let mut buffer = vec![0; 64 << 10];
         let mut is_over = false;
         while !is_over {
@@ -85,10 +85,10 @@ impl Crowd {
                 }
                 let end = client.decoder.end(&outcome);
                 let bytes = &buffer[..outcome.unwrap_or(0)];
-                client.decoder.feed(bytes, |event| is_over |= is_enough(number, News::Event(event)));
+                client.decoder.feed(bytes, |event| is_over |= is_enough(number, Update::Event(event)));
                 if let Some(end) = end {
                     self.clients[number] = None;
-                    is_over |= is_enough(number, News::End(end));
+                    is_over |= is_enough(number, Update::End(end));
                 }
             }
             self.ready = ready;
@@ -96,8 +96,8 @@ impl Crowd {
         true
     }
 
-    fn wait(&mut self, patience: Duration) {
-        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+    fn wait(&mut self, timeout: Duration) {
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
         self.ready.clear();
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -105,28 +105,28 @@ impl Crowd {
         }
     }
 
-    /// Reads until every open client has had one more event that `is_it`, and nothing else but heartbeats; nobody's
-    /// stream ends meanwhile. Answers how long it took.
-    pub fn everybody_gets(&mut self, patience: Duration, what: &str, is_it: impl Fn(&Event) -> bool) -> Duration {
+    /// Reads until every open client has received one event that `is_it` accepts, and nothing else but heartbeats. No
+    /// stream may end. Returns how long it took.
+    pub fn all_receive(&mut self, timeout: Duration, what: &str, is_it: impl Fn(&Event) -> bool) -> Duration {
         let began = Instant::now();
         let mut left = self.open();
         let mut has = vec![false; self.clients.len()];
         let all = left == 0
-            || self.read(patience, |client, news| match news {
-                News::Event(event) if is_it(&event) => {
+            || self.read(timeout, |client, news| match news {
+                Update::Event(event) if is_it(&event) => {
                     assert!(!std::mem::replace(&mut has[client], true), "client {client} got {what} twice");
                     left -= 1;
                     left == 0
                 }
-                News::Event(event) if event.name == "heartbeat" => false,
-                other => panic!("client {client} waits for {what} and got {other:?}"),
+                Update::Event(event) if event.name == "heartbeat" => false,
+                other => panic!("client {client} waits for {what}, but got {other:?}"),
             });
-        assert!(all, "{left} clients did not get {what} in {patience:?}");
+        assert!(all, "{left} clients did not get {what} in {timeout:?}");
         began.elapsed()
     }
 
-    /// Reads until every open client was greeted.
-    pub fn everybody_is_greeted(&mut self, patience: Duration) -> Duration {
-        self.everybody_gets(patience, "a hello", |event| event.name == "system" && event.data.contains("connected"))
+    /// Reads until every open client has received its hello.
+    pub fn wait_for_hellos(&mut self, timeout: Duration) -> Duration {
+        self.all_receive(timeout, "a hello", |event| event.name == "system" && event.data.contains("connected"))
     }
 }

@@ -1,37 +1,37 @@
-//! Requests and answers of HTTP/1.1 on one connection.
+//! HTTP/1.1 requests and responses on one connection.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// A connection that is kept from one request to the next.
+/// A connection that is reused for several requests.
 pub struct Http {
     socket: TcpStream,
-    /// What came after the last answer.
+    /// Bytes after the last response.
     rest: Vec<u8>,
 }
 
-/// What a server answers.
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     head: String,
     pub body: String,
 }
 
-impl Answer {
-    /// The value of a header; `name` is in lower case.
+impl Response {
+    /// The value of a header. `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let is_it = |line: &&str| line.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case(name));
         Some(self.head.lines().find(is_it)?.split_once(':')?.1.trim())
     }
 
-    /// The body, which is JSON.
+    /// The body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("invalid JSON ({error}): {self:?}"))
     }
 }
 
@@ -40,45 +40,51 @@ impl Http {
         Self::try_connect(address).expect("the server accepts")
     }
 
-    /// A connection to a server that may be gone.
+    /// Connects to a server that may have exited.
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        socket.set_write_timeout(Some(TIMEOUT)).unwrap();
         Ok(Self { socket, rest: Vec::new() })
     }
 
-    pub fn get(&mut self, path: &str) -> Answer {
+    pub fn get(&mut self, path: &str) -> Response {
         self.request("GET", path, None, b"")
     }
 
-    /// Asks a server that may close the connection instead.
-    pub fn try_get(&mut self, path: &str) -> io::Result<Answer> {
+    /// Sends a request to a server that may close the connection instead.
+    pub fn try_get(&mut self, path: &str) -> io::Result<Response> {
         self.try_request("GET", path, None, b"")
     }
 
-    pub fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> Answer {
+    pub fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> Response {
         self.request("POST", path, Some(content_type), body)
     }
 
-    /// Posts to a server that may go away meanwhile.
-    pub fn try_post(&mut self, path: &str, content_type: &str, body: &[u8]) -> io::Result<Answer> {
+    /// Posts to a server that may exit meanwhile.
+    pub fn try_post(&mut self, path: &str, content_type: &str, body: &[u8]) -> io::Result<Response> {
         self.try_request("POST", path, Some(content_type), body)
     }
 
-    /// Publishes `text` to `topic`, and gives its id.
+    /// Publishes `text` to `topic`, and returns its id.
     pub fn publish(&mut self, topic: &str, text: &str) -> String {
         let answer = self.post(&format!("/publish/{topic}"), "text/plain", text.as_bytes());
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()["id"].as_str().expect("an id").to_owned()
     }
 
-    fn request(&mut self, method: &str, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
+    fn request(&mut self, method: &str, path: &str, content_type: Option<&str>, body: &[u8]) -> Response {
         self.try_request(method, path, content_type, body).expect("the server answers in time")
     }
 
-    fn try_request(&mut self, method: &str, path: &str, content_type: Option<&str>, body: &[u8]) -> io::Result<Answer> {
+    fn try_request(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> io::Result<Response> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         if let Some(content_type) = content_type {
             request.push_str(&format!("content-type: {content_type}\r\ncontent-length: {}\r\n", body.len()));
@@ -89,7 +95,7 @@ impl Http {
         self.answer()
     }
 
-    fn answer(&mut self) -> io::Result<Answer> {
+    fn answer(&mut self) -> io::Result<Response> {
         let end = loop {
             if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -106,7 +112,7 @@ impl Http {
         }
         let body = String::from_utf8(self.rest[end..whole].to_vec()).expect("a body is text");
         self.rest.drain(..whole);
-        Ok(Answer { status, head, body })
+        Ok(Response { status, head, body })
     }
 
     fn more(&mut self) -> io::Result<()> {

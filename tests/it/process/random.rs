@@ -1,4 +1,4 @@
-//! Numbers that look random and come again with their seed.
+//! Reproducible pseudo-random numbers.
 
 /// Sebastiano Vigna's SplitMix64.
 pub struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is small.
+    /// A number below `end`, which must be small.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

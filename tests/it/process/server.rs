@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Answer, Http, PATIENCE, Process, Stream, fanline, wait_until};
+use super::{Http, Process, Response, Stream, TIMEOUT, fanline, wait_until};
 
 /// A running server.
 pub struct Server {
@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// Starts `fanline serve ARGS…` on a port outside of the ephemeral range, which stays free for a restart.
-    pub fn start_where_it_can_come_back(args: &[&str]) -> Self {
+    pub fn start_restartable(args: &[&str]) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         loop {
             let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 16;
@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Starts `fanline serve ARGS…` at the address of this server, which has exited.
-    pub fn start_again(&self, args: &[&str]) -> Self {
+    pub fn restart(&self, args: &[&str]) -> Self {
         Self::launch(serve(&[&["--listen", &self.address().to_string()], args].concat()))
     }
 
@@ -64,7 +64,7 @@ impl Server {
     }
 
     fn listening(process: Process) -> Result<Self, String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while process.log.count("listening on") == 0 {
             if process.log.count("listen on ") > 0 || Instant::now() > deadline {
                 return Err(process.log.lines().join("\n"));
@@ -74,7 +74,7 @@ impl Server {
         let line = process.log.wait_for("listening on");
         let line: Value = serde_json::from_str(&line).expect("the log is JSON");
         let urls = line["fields"]["message"].as_str().and_then(|message| message.strip_prefix("listening on "));
-        let urls = urls.expect("it says where").split(' ');
+        let urls = urls.expect("the message lists URLs").split(' ');
         let addresses = urls.map(|url| url.strip_prefix("http://").expect("a URL").parse().expect("an address"));
         Ok(Self { addresses: addresses.collect(), process })
     }
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// The response to a request on its own connection.
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.http().get(path)
     }
 
@@ -113,7 +113,11 @@ impl Server {
         let mut http = self.http();
         wait_until(|| {
             let streams = http.get("/health").json()["connected_clients"].as_u64().expect("a number");
-            if streams == count { Ok(()) } else { Err(format!("the server counts {streams} streams, and not {count}")) }
+            if streams == count {
+                Ok(())
+            } else {
+                Err(format!("the server counts {streams} streams instead of {count}"))
+            }
         });
     }
 }

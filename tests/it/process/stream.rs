@@ -1,4 +1,4 @@
-//! One event stream, read byte by byte: head, chunks and events, with nothing forgiven.
+//! An event stream whose head, chunks and events are checked strictly.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// An event as it stood in the stream.
+/// An event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub id: Option<String>,
@@ -18,15 +18,15 @@ pub struct Event {
 }
 
 impl Event {
-    /// The number behind the epoch in its id.
+    /// The sequence in its id.
     pub fn sequence(&self) -> u64 {
-        let id = self.id.as_deref().unwrap_or_else(|| panic!("it has no id: {self:?}"));
+        let id = self.id.as_deref().unwrap_or_else(|| panic!("no id: {self:?}"));
         id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id is an epoch and a sequence")
     }
 
-    /// The data, which is JSON.
+    /// The data as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("invalid JSON ({error}): {self:?}"))
     }
 
     /// Whether a publisher sent it.
@@ -35,10 +35,10 @@ impl Event {
     }
 }
 
-/// How the bytes of a stream ended.
+/// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the last chunk, and then the end of the connection.
+    /// With the last chunk, followed by the end of the connection.
     Orderly,
     /// Without the last chunk.
     BrokenOff,
@@ -46,19 +46,19 @@ pub enum End {
     Reset,
 }
 
-/// From the bytes of a response to events.
+/// Decodes the bytes of a response into events.
 #[derive(Default)]
 pub struct Decoder {
-    /// What is no whole chunk yet; before that, no whole head.
+    /// An incomplete chunk, or an incomplete head.
     raw: Vec<u8>,
-    /// What is no whole event yet.
+    /// An incomplete event.
     text: Vec<u8>,
     has_head: bool,
     has_ended: bool,
 }
 
 impl Decoder {
-    /// Takes the next bytes, and gives out the events that they complete.
+    /// Adds bytes, and calls `event` with each event that they complete.
     pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(Event)) {
         self.raw.extend_from_slice(bytes);
         if !self.has_head {
@@ -72,12 +72,8 @@ impl Decoder {
             self.has_head = true;
         }
         let mut at = 0;
-        // Comments stand before a block, without a blank line of their own.
-        while self.text[at..].starts_with(b":\n") {
-            at += 2;
-        }
         while let Some((chunk, next)) = chunk(&self.raw, at) {
-            assert!(!self.has_ended, "there is something after the last chunk");
+            assert!(!self.has_ended, "data after the last chunk");
             self.has_ended = chunk.is_empty();
             self.text.extend_from_slice(chunk);
             at = next;
@@ -85,29 +81,27 @@ impl Decoder {
         self.raw.drain(..at);
         self.events(&mut event);
         if self.raw.is_empty() && self.text.is_empty() {
-            // Thousands of these are alive at once.
+            // Thousands of decoders are alive at once.
             (self.raw, self.text) = Default::default();
         }
     }
 
     fn events(&mut self, event: &mut impl FnMut(Event)) {
         let mut at = 0;
-        // Comments stand before a block, without a blank line of their own.
-        while self.text[at..].starts_with(b":\n") {
-            at += 2;
-        }
-        while let Some(length) = self.text[at..].windows(2).position(|window| window == b"\n\n") {
-            let block = std::str::from_utf8(&self.text[at..at + length]).expect("a stream is UTF-8");
-            at += length + 2;
-            event(parse(block));
+        loop {
+            // A comment is a line without a blank line after it.
             while self.text[at..].starts_with(b":\n") {
                 at += 2;
             }
+            let Some(length) = self.text[at..].windows(2).position(|window| window == b"\n\n") else { break };
+            let block = std::str::from_utf8(&self.text[at..at + length]).expect("a stream is UTF-8");
+            at += length + 2;
+            event(parse(block));
         }
         self.text.drain(..at);
     }
 
-    /// How the stream ended, if reading gave `outcome` and that was no data.
+    /// How the stream ended, if `outcome` is the end of its bytes.
     pub fn end(&self, outcome: &io::Result<usize>) -> Option<End> {
         match outcome {
             Ok(0) if self.has_ended => Some(End::Orderly),
@@ -119,12 +113,12 @@ impl Decoder {
     }
 }
 
-/// The content of the chunk at `at`, and where the next begins; none while it is not whole.
+/// The content of the chunk at `at` and the position after it, if it is complete.
 fn chunk(raw: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let rest = &raw[at..];
     let line = rest.windows(2).position(|window| window == b"\r\n")?;
     let size = std::str::from_utf8(&rest[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
-    let (begin, size) = (line + 2, size.unwrap_or_else(|| panic!("no chunk: {:?}", String::from_utf8_lossy(rest))));
+    let (begin, size) = (line + 2, size.unwrap_or_else(|| panic!("not a chunk: {:?}", String::from_utf8_lossy(rest))));
     let content = rest.get(begin..begin + size + 2)?.strip_suffix(b"\r\n");
     Some((content.expect("a chunk ends with CRLF"), at + begin + size + 2))
 }
@@ -133,7 +127,7 @@ fn parse(block: &str) -> Event {
     let mut event = Event { id: None, name: String::new(), data: String::new() };
     let mut lines = 0;
     for line in block.split('\n') {
-        match line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?} in {block:?}")) {
+        match line.split_once(": ").unwrap_or_else(|| panic!("not a field: {line:?} in {block:?}")) {
             ("id", id) => event.id = Some(id.to_owned()),
             ("event", name) => event.name = name.to_owned(),
             ("data", data) => {
@@ -144,10 +138,10 @@ fn parse(block: &str) -> Event {
                 event.data.push_str(data);
             }
             ("retry", retry) => assert!(retry.parse::<u64>().is_ok(), "{block:?}"),
-            _ => panic!("an unknown field: {block:?}"),
+            _ => panic!("unknown field: {block:?}"),
         }
     }
-    assert!(lines > 0 && !event.name.is_empty(), "no event: {block:?}");
+    assert!(lines > 0 && !event.name.is_empty(), "not an event: {block:?}");
     event
 }
 
@@ -169,7 +163,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Sends the request, and reads nothing yet.
+    /// Sends the request without reading.
     pub fn request(socket: TcpStream, query: &str, last_id: Option<&str>) -> Self {
         let mut stream = Self { socket, decoder: Decoder::default(), ready: VecDeque::new(), ended: None };
         let request = request_stream(query, last_id);
@@ -186,12 +180,12 @@ impl Stream {
         stream
     }
 
-    /// Reads up to `limit` bytes in at most `patience`, and answers how many came: 0 when none did, or when the stream
-    /// has ended.
-    pub fn read(&mut self, limit: usize, patience: Duration) -> usize {
+    /// Reads up to `limit` bytes within `timeout`. Returns how many were read: 0 if none arrived or the stream has
+    /// ended.
+    pub fn read(&mut self, limit: usize, timeout: Duration) -> usize {
         let mut buffer = [0; 64 << 10];
         let limit = limit.min(buffer.len());
-        self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).unwrap();
+        self.socket.set_read_timeout(Some(timeout.max(Duration::from_millis(1)))).unwrap();
         let outcome = self.socket.read(&mut buffer[..limit]);
         if let Err(error) = &outcome
             && matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
@@ -204,23 +198,23 @@ impl Stream {
         length
     }
 
-    /// The events that were read and not yet taken.
+    /// Takes the received events.
     pub fn take(&mut self) -> VecDeque<Event> {
         std::mem::take(&mut self.ready)
     }
 
-    /// The next event, whatever it is; none at the end of the stream.
+    /// The next event, or none at the end of the stream.
     pub fn next_or_end(&mut self) -> Option<Event> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.ready.is_empty() && self.ended.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no event for {PATIENCE:?}");
+            assert!(!left.is_zero(), "no event for {TIMEOUT:?}");
             self.read(usize::MAX, left);
         }
         self.ready.pop_front()
     }
 
-    /// The next event, whatever it is.
+    /// The next event.
     pub fn next(&mut self) -> Event {
         self.next_or_end().unwrap_or_else(|| panic!("the stream has ended: {:?}", self.ended))
     }

@@ -29,7 +29,7 @@ fn unsupported_content_type_gets_415_with_the_supported_ones() {
 }
 
 /// Invalid events, and parts of the problem's detail.
-const NO_EVENTS: &[(&str, &[&str])] = &[
+const INVALID_EVENTS: &[(&str, &[&str])] = &[
     (r#"{"topic":"","data":1}"#, &["\"topic\"", "at least one character"]),
     (r#"{"topic":"a b","data":1}"#, &["\"topic\"", "' '"]),
     (r#"{"topic":"a,b","data":1}"#, &["\"topic\"", "','"]),
@@ -60,7 +60,7 @@ const NO_EVENTS: &[(&str, &[&str])] = &[
 fn invalid_event_is_rejected_with_reason() {
     run(async {
         let server = Server::start();
-        for (body, what) in NO_EVENTS {
+        for (body, what) in INVALID_EVENTS {
             assert_problem(&server.post("/publish", JSON, body).await, 400, what);
         }
         for (body, what) in [
@@ -81,7 +81,7 @@ fn invalid_event_is_rejected_with_reason() {
 fn array_is_published_whole_or_not_at_all() {
     run(async {
         let server = Server::start();
-        for (body, what) in NO_EVENTS {
+        for (body, what) in INVALID_EVENTS {
             let array = format!(r#"[{{"topic":"t","data":1}},{body}]"#);
             // In an array the position differs, and another event may follow.
             let in_array = |&what: &&'static str| match what {
@@ -107,7 +107,7 @@ fn array_is_published_whole_or_not_at_all() {
 fn line_upload_stops_at_the_first_invalid_line_and_reports_progress() {
     run(async {
         let server = Server::start();
-        for (body, what) in NO_EVENTS {
+        for (body, what) in INVALID_EVENTS {
             let mut stream = server.follow("/stream?topics=lines,t").await;
             let before = server.hub.position().sequence;
             let good = |n| format!("{{\"topic\":\"lines\",\"data\":{n}}}\n");

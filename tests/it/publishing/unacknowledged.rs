@@ -25,7 +25,7 @@ enum Fate {
 }
 
 /// Treats publishes in order as `fates` says, and acknowledges all later ones.
-async fn play(relay: Relay, mut requests: Requests, fates: Vec<Fate>) {
+async fn run_backbone(relay: Relay, mut requests: Requests, fates: Vec<Fate>) {
     let mut fates = fates.into_iter();
     while let Some(publication) = requests.publications.recv().await {
         let before = relay.position().sequence;
@@ -47,7 +47,7 @@ async fn play(relay: Relay, mut requests: Requests, fates: Vec<Fate>) {
 fn server(fates: &[Fate]) -> Server {
     let (hub, relay, requests) = Hub::relayed(&Server::hub_options(), Duration::from_secs(60));
     relay.begin_after(StreamPosition::new(Epoch(EPOCH), 0), GapReason::Epoch);
-    tokio::spawn(play(relay, requests, fates.to_vec()));
+    tokio::spawn(run_backbone(relay, requests, fates.to_vec()));
     Server::of(hub, |builder| builder)
 }
 

@@ -13,16 +13,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::process::{Event, Http, PATIENCE, Random, Server, Stream};
+use crate::process::{Event, Http, Random, Server, Stream, TIMEOUT};
 
 const EVENTS: u64 = 50_000;
 const TOPICS: u64 = 20;
 const PUBLISHERS: u64 = 5;
-const DEATHS: usize = 200;
+const RECONNECTS: usize = 200;
 
 /// The last event, on a topic of every reader.
 const END: &str = "the end";
-const TOPIC_OF_THE_END: &str = "a:0";
+const END_TOPIC: &str = "a:0";
 
 /// The events of one request, and the range of their ids.
 struct Batch {
@@ -44,15 +44,16 @@ fn topic(number: u64) -> String {
 #[derive(Default)]
 struct Progress {
     published: AtomicU64,
-    deaths: [AtomicUsize; 3],
+    reconnects: [AtomicUsize; 3],
 }
 
 impl Progress {
     /// Waits while publishing is too far ahead of the readers.
     fn keep_pace(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let fewest = || self.deaths.iter().map(|deaths| deaths.load(Ordering::Relaxed)).min().unwrap_or(0) as u64;
-        while self.published.load(Ordering::Relaxed) * DEATHS as u64 > (fewest() + 20) * EVENTS {
+        let deadline = Instant::now() + TIMEOUT;
+        let fewest =
+            || self.reconnects.iter().map(|reconnects| reconnects.load(Ordering::Relaxed)).min().unwrap_or(0) as u64;
+        while self.published.load(Ordering::Relaxed) * RECONNECTS as u64 > (fewest() + 20) * EVENTS {
             assert!(Instant::now() < deadline, "the readers do not go on");
             thread::sleep(Duration::from_millis(1));
         }
@@ -104,32 +105,32 @@ fn publish(address: SocketAddr, publisher: u64, count: u64, seed: u64, progress:
 }
 
 /// Reads with `query`, reconnecting at any byte, and returns the received events.
-fn read(address: SocketAddr, query: &str, mut random: Random, deaths: &AtomicUsize) -> Vec<Event> {
+fn read(address: SocketAddr, query: &str, mut random: Random, reconnects: &AtomicUsize) -> Vec<Event> {
     let mut received: Vec<Event> = Vec::new();
     let mut last_id = "earliest".to_owned();
     loop {
-        let is_mortal = deaths.load(Ordering::Relaxed) < DEATHS;
+        let may_disconnect = reconnects.load(Ordering::Relaxed) < RECONNECTS;
         // Often before or within the hello, otherwise anywhere, or after a pause.
         let bytes = if random.below(4) == 0 { random.below(400) } else { random.below(40_000) };
-        let mut bytes = if is_mortal { bytes as usize } else { usize::MAX };
+        let mut bytes = if may_disconnect { bytes as usize } else { usize::MAX };
         let life = Duration::from_micros(random.below(25_000));
-        let died_at = Instant::now() + if is_mortal { life } else { PATIENCE };
+        let disconnect_at = Instant::now() + if may_disconnect { life } else { TIMEOUT };
         let socket = TcpStream::connect(address).expect("the server accepts");
         let mut stream = Stream::request(socket, query, Some(&last_id));
-        let mut is_greeted = false;
+        let mut has_hello = false;
         while bytes > 0 {
-            let left = died_at.saturating_duration_since(Instant::now());
+            let left = disconnect_at.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                assert!(is_mortal, "nothing more comes after {last_id}");
+                assert!(may_disconnect, "nothing more comes after {last_id}");
                 break;
             }
             bytes -= stream.read(bytes, left);
             assert_eq!(stream.ended, None, "the server ended the stream after {last_id}");
             for event in stream.take() {
-                if is_greeted {
+                if has_hello {
                     assert!(event.is_published(), "resumed after {last_id}: {event:?}");
                 } else {
-                    is_greeted = true;
+                    has_hello = true;
                     assert_eq!(event.name, "system", "{event:?}");
                     assert!(
                         last_id == "earliest" || event.id.as_ref() == Some(&last_id),
@@ -145,7 +146,7 @@ fn read(address: SocketAddr, query: &str, mut random: Random, deaths: &AtomicUsi
                 return received;
             }
         }
-        deaths.fetch_add(1, Ordering::Relaxed);
+        reconnects.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -182,7 +183,7 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         let readers: Vec<_> = (0..queries.len())
             .map(|number| {
                 let random = Random::new(seed.wrapping_add(1000 + number as u64));
-                scope.spawn(move || read(address, queries[number], random, &progress.deaths[number]))
+                scope.spawn(move || read(address, queries[number], random, &progress.reconnects[number]))
             })
             .collect();
         thread::scope(|scope| {
@@ -191,15 +192,15 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
                 scope.spawn(move || publish(address, publisher, count, seed, progress, log));
             }
         });
-        let deaths = || progress.deaths.iter().map(|deaths| deaths.load(Ordering::Relaxed));
-        while deaths().min() < Some(DEATHS) && !readers.iter().any(|reader| reader.is_finished()) {
+        let reconnects = || progress.reconnects.iter().map(|reconnects| reconnects.load(Ordering::Relaxed));
+        while reconnects().min() < Some(RECONNECTS) && !readers.iter().any(|reader| reader.is_finished()) {
             thread::sleep(Duration::from_millis(1));
         }
-        server.publish(TOPIC_OF_THE_END, END);
+        server.publish(END_TOPIC, END);
         readers.into_iter().map(|reader| reader.join().unwrap()).collect::<Vec<_>>()
     });
-    for (number, deaths) in progress.deaths.iter().enumerate() {
-        assert!(deaths.load(Ordering::Relaxed) >= DEATHS, "reader {number}");
+    for (number, reconnects) in progress.reconnects.iter().enumerate() {
+        assert!(reconnects.load(Ordering::Relaxed) >= RECONNECTS, "reader {number}");
     }
 
     let log = log.into_inner().unwrap();

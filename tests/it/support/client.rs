@@ -8,8 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::Stream;
 
-/// A request as bytes, to the host `test` unless `headers` name another; its length is stated when it has a body, or could
-/// have one.
+/// Encodes a request. The host is `test` unless `headers` name another, and a POST or a body has a content-length.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     if headers.iter().all(|(name, _)| *name != "host") {
@@ -24,7 +23,7 @@ pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]
     [head.as_bytes(), b"\r\n", body].concat()
 }
 
-/// A connection, and what came over it and was not looked at yet.
+/// A connection, and the received bytes that were not consumed yet.
 pub struct Client {
     socket: TcpStream,
     received: BytesMut,
@@ -54,14 +53,14 @@ impl Client {
         Self::on(TcpSocket::new_v6().unwrap(), address).await
     }
 
-    /// A client of another address of this machine, such as 127.0.0.2.
+    /// Connects from another loopback address, such as 127.0.0.2.
     pub async fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
         Self::on(socket, address).await
     }
 
-    /// A client whose kernel takes little before it reads.
+    /// Connects with a small receive buffer.
     pub async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(2048).unwrap();
@@ -82,7 +81,7 @@ impl Client {
         self.socket.write_all(bytes.as_ref()).await
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending half.
     pub async fn half_close(&mut self) {
         self.socket.shutdown().await.unwrap();
     }
@@ -92,9 +91,9 @@ impl Client {
         self.response().await
     }
 
-    /// Takes in what one read gives; false when the peer has closed, in order or not.
+    /// Reads once. Returns false if the peer has closed or reset the connection.
     pub async fn read(&mut self) -> bool {
-        // Without room for more, a read takes the first few bytes of what came.
+        // Without spare capacity a read would return only a few bytes.
         self.received.reserve(16 << 10);
         match self.socket.read_buf(&mut self.received).await {
             Ok(bytes) => bytes > 0,
@@ -103,18 +102,18 @@ impl Client {
         }
     }
 
-    /// What was read and not looked at.
+    /// The received bytes that were not consumed.
     pub fn received(&self) -> &[u8] {
         &self.received
     }
 
-    /// Waits for the peer to close, and answers what came before it did.
+    /// Waits for the peer to close, and returns the remaining bytes.
     pub async fn rest(mut self) -> Bytes {
         while self.read().await {}
         self.received.freeze()
     }
 
-    /// The next bytes up to and with `end`.
+    /// The next bytes, up to and including `end`.
     pub async fn through(&mut self, end: &[u8]) -> Bytes {
         let mut searched = 0;
         loop {
@@ -140,30 +139,31 @@ impl Client {
     pub async fn response(&mut self) -> Response {
         let head = self.head().await;
         let length = head.header("content-length").map_or(0, |length| length.parse().unwrap());
-        assert_eq!(head.header("transfer-encoding"), None, "an ordinary answer states its length");
+        assert_eq!(head.header("transfer-encoding"), None, "a response has a content-length");
         let body = self.exactly(length).await;
         Response { head, body }
     }
 
-    /// The next chunk of a chunked body, spelled as strictly as can be; none at the body's end.
+    /// The next chunk of a chunked body, or none at its end. The encoding must be exact.
     pub async fn chunk(&mut self) -> Option<Bytes> {
         let line = self.through(b"\r\n").await;
         let digits = std::str::from_utf8(&line[..line.len() - 2]).unwrap();
-        let length = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is a chunk's length"));
+        let length =
+            usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is not the length of a chunk"));
         assert_eq!(digits, format!("{length:x}"));
         let mut chunk = self.exactly(length + 2).await;
         assert_eq!(chunk.split_off(length), "\r\n");
         (length > 0).then_some(chunk)
     }
 
-    /// Reads the head of a stream, which must be one; the stream follows.
+    /// Reads the head of a stream, which must have status 200.
     pub async fn into_stream(mut self) -> Stream {
         let head = self.head().await;
         assert_eq!(head.status, 200, "{head:?}");
         Stream::new(self, head)
     }
 
-    /// The head of a response, unless the peer closes without one.
+    /// The head of a response, or none if the peer closes instead.
     pub async fn try_head(&mut self) -> Option<Head> {
         while !self.received.windows(4).any(|window| window == b"\r\n\r\n") {
             if !self.read().await {
@@ -173,7 +173,7 @@ impl Client {
         Some(self.head().await)
     }
 
-    /// All that was received.
+    /// Consumes the received bytes.
     pub fn take(&mut self) -> Bytes {
         self.received.copy_to_bytes(self.received.len())
     }
@@ -187,7 +187,7 @@ impl Head {
         let (version, status) = (status_line.next().unwrap().to_owned(), status_line.next().unwrap().parse().unwrap());
         let reason = status_line.next().unwrap().to_owned();
         let field = |line: &str| {
-            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?} is a field"));
+            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("{line:?} is not a field"));
             (name.to_ascii_lowercase(), value.to_owned())
         };
         Self { version, status, reason, headers: lines.map(field).collect() }
@@ -196,7 +196,7 @@ impl Head {
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
         let value = values.next();
-        assert_eq!(values.next(), None, "{name} stands once");
+        assert_eq!(values.next(), None, "{name} is repeated");
         value
     }
 }
@@ -206,7 +206,7 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The body of an answer that must be a success in JSON.
+    /// The JSON body of a response, which must be a success.
     pub fn ok(&self) -> Value {
         assert_eq!(self.head.status, 200, "{self:?}");
         assert_eq!(self.head.header("content-type"), Some("application/json"));

@@ -2,8 +2,8 @@ use serde_json::Value;
 
 use super::Response;
 
-/// Checks a refusal: its status, that it is a problem with all members (RFC 9457), and that its detail says `what` is
-/// wrong. Answers the problem.
+/// Checks the status and the members of a problem document (RFC 9457), and that its detail contains each of `what`.
+/// Returns the document.
 #[track_caller]
 pub fn assert_problem(response: &Response, status: u16, what: &[&str]) -> Value {
     assert_eq!(response.head.status, status, "{response:?}");
@@ -15,7 +15,7 @@ pub fn assert_problem(response: &Response, status: u16, what: &[&str]) -> Value 
     assert_eq!(problem["status"], status);
     let detail = problem["detail"].as_str().expect("a problem has a detail");
     for part in what {
-        assert!(detail.contains(part), "{detail:?} names {part:?}");
+        assert!(detail.contains(part), "{detail:?} does not name {part:?}");
     }
     problem
 }

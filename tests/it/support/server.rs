@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 
 use super::{Client, Response, Stream};
 
-/// The epoch of every server here: ids are `7-1`, `7-2` and so on.
+/// The epoch of all servers, so that ids are `7-1`, `7-2` and so on.
 pub const EPOCH: u64 = 7;
 
-/// A server on a thread of its own; it ends with this.
+/// A server on its own thread. It stops on drop.
 pub struct Server {
     pub address: SocketAddr,
-    /// All that it listens on.
+    /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
     pub hub: Hub,
     pub access: AccessHandle,
@@ -42,7 +42,7 @@ impl Server {
         Self::of(Hub::new(&hub), configure)
     }
 
-    /// A server of a hub that the test has made.
+    /// Starts a server of an existing hub.
     pub fn of(hub: Hub, configure: impl FnOnce(Builder) -> Builder) -> Self {
         watch_for_panics();
         let builder =
@@ -62,7 +62,7 @@ impl Server {
         self.stats.read()
     }
 
-    /// Has the server drain.
+    /// Starts to drain the server.
     pub fn stop(&mut self) {
         let _ = self.stop.take().expect("a server is stopped once").send(());
     }
@@ -71,7 +71,7 @@ impl Server {
         Client::connect(self.address).await
     }
 
-    /// A request on a connection of its own.
+    /// Sends a request on its own connection, and returns the response.
     pub async fn ask(&self, request: impl AsRef<[u8]>) -> Response {
         let mut client = self.connect().await;
         client.send(request).await;
@@ -86,7 +86,7 @@ impl Server {
         self.ask(super::request("POST", target, &[("content-type", content_type)], body.as_ref())).await
     }
 
-    /// A stream, after its head.
+    /// Opens a stream and reads its head.
     pub async fn subscribe(&self, target: &str) -> Stream {
         self.subscribe_with(target, &[]).await
     }
@@ -97,20 +97,20 @@ impl Server {
         client.into_stream().await
     }
 
-    /// A stream, after its hello.
+    /// Opens a stream and reads its hello.
     pub async fn follow(&self, target: &str) -> Stream {
         let mut stream = self.subscribe(target).await;
         stream.hello().await;
         stream
     }
 
-    /// Publishes `{"n":…}` for each number of `range` to `topic`, past HTTP.
+    /// Publishes `{"n":…}` to `topic` for each number of `range`, without HTTP.
     pub async fn publish(&self, topic: &str, range: impl IntoIterator<Item = u64>) {
         let events = range.into_iter().map(|n| event(topic, &format!("{{\"n\":{n}}}"))).collect();
         self.hub.publish_all(events).await.unwrap();
     }
 
-    /// Publishes an event of its own kind: whoever sees it has seen all that came before it.
+    /// Publishes an event named `marker`: a stream that receives it has received all earlier events.
     pub async fn publish_marker(&self, topic: &str) {
         let name = EventName::new("marker").unwrap();
         self.hub.publish(event(topic, "null").named(name)).await.unwrap();
@@ -120,10 +120,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
-        let outcome = self.thread.take().expect("it is joined once").join();
+        let outcome = self.thread.take().expect("joined once").join();
         if !std::thread::panicking() {
-            outcome.expect("the server does not panic").expect("the server ends well");
-            assert!(!HAS_PANICKED.load(Ordering::Relaxed), "no task of a server panics");
+            outcome.expect("the server does not panic").expect("the server exits without an error");
+            assert!(!HAS_PANICKED.load(Ordering::Relaxed), "a task of the server has panicked");
         }
     }
 }
@@ -134,7 +134,7 @@ pub fn event(topic: &str, json: &str) -> event::Event {
 
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// A runtime catches what a task panics with: without this nobody would know.
+/// A runtime catches panics of its tasks, so a hook records them.
 fn watch_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

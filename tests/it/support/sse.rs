@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::{Client, Head};
 
-/// A stream, taken apart as strictly as it was promised.
+/// A stream whose encoding is checked strictly.
 pub struct Stream {
     pub head: Head,
     client: Client,
@@ -36,7 +36,7 @@ impl Stream {
         &mut self.client
     }
 
-    /// The next block; none when the stream ended, in order or not, on a block's end or within one.
+    /// The next block, or none if the stream has ended, even within a block.
     pub async fn try_block(&mut self) -> Option<Block> {
         loop {
             if self.body.starts_with(b":\n") {
@@ -51,15 +51,15 @@ impl Stream {
         }
     }
 
-    /// More of the body; false at its end.
+    /// Reads more of the body. Returns false at its end.
     async fn fill(&mut self) -> bool {
         if !self.is_chunked {
-            // Some may have come together with the head.
+            // Some of the body may have arrived with the head.
             let is_open = !self.client.received().is_empty() || self.client.read().await;
             self.body.extend_from_slice(&self.client.take());
             return is_open;
         }
-        // A chunk is looked at when all of it is there: the connection may end within one.
+        // A chunk is read only when it is complete, since the connection may end within one.
         loop {
             if let Some(length) = whole_chunk(self.client.received()) {
                 let chunk = self.client.chunk().await;
@@ -74,37 +74,37 @@ impl Stream {
     }
 
     pub async fn block(&mut self) -> Block {
-        self.try_block().await.expect("the stream goes on")
+        self.try_block().await.expect("the stream has ended")
     }
 
     /// The next block, which must be an event.
     pub async fn event(&mut self) -> Event {
         match self.block().await {
             Block::Event(event) => event,
-            Block::Comment => panic!("a comment, where an event was due"),
+            Block::Comment => panic!("a comment instead of an event"),
         }
     }
 
-    /// The next block, which must be an event with this id; answers its data.
+    /// The data of the next block, which must be an event with this sequence.
     pub async fn data_at(&mut self, sequence: u64) -> String {
         let event = self.event().await;
         assert_eq!(event.id, Some(format!("{}-{sequence}", super::EPOCH)), "{event:?}");
         event.data
     }
 
-    /// The next block, which must be the hello; answers its data.
+    /// The data of the next block, which must be the hello.
     pub async fn hello(&mut self) -> Value {
         let hello = self.event().await;
         assert_eq!(hello.event, "system");
         let data = hello.json();
         assert_eq!(data["message"], "connected");
-        assert_eq!(data["retry"], hello.retry.expect("hello says when to come back"));
-        assert!(hello.id.is_some(), "a first event without an id would clear the client's: {hello:?}");
+        assert_eq!(data["retry"], hello.retry.expect("the hello has a retry"));
+        assert!(hello.id.is_some(), "a hello without an id would clear the client's last event id: {hello:?}");
         assert!(data["position"].is_null() || data["position"].as_str() == hello.id.as_deref(), "{hello:?}");
         data
     }
 
-    /// The next block, which must be a gap; answers its data.
+    /// The id and the data of the next block, which must be a gap.
     pub async fn gap(&mut self) -> (Option<String>, Value) {
         let gap = self.event().await;
         assert_eq!(gap.event, "gap", "{gap:?}");
@@ -112,24 +112,25 @@ impl Stream {
         (gap.id, data)
     }
 
-    /// The next block, which must be the marker that a test published.
+    /// Reads the next block, which must be the marker that a test published.
     pub async fn marker(&mut self) {
         assert_eq!(self.event().await.event, "marker");
     }
 
-    /// Waits for the end of the body, which must be here and in order, and for the connection's.
+    /// Reads to the end of the body, which must come next and be complete, and to the end of the connection.
     pub async fn end(mut self) {
         assert_eq!(self.try_block().await, None);
-        assert!(self.body.is_empty(), "no half block");
+        assert!(self.body.is_empty(), "an incomplete block is left");
         assert_eq!(self.client.rest().await, "");
     }
 }
 
-/// The length of the chunk that `bytes` begin with, if it is all there.
+/// The length of the chunk that `bytes` begin with, if it is complete.
 fn whole_chunk(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|window| window == b"\r\n")?;
     let digits = std::str::from_utf8(&bytes[..line]).unwrap();
-    let length = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is a chunk's length"));
+    let length =
+        usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{digits:?} is not the length of a chunk"));
     let whole = line + 2 + length + 2;
     (bytes.len() >= whole).then_some(whole)
 }
@@ -140,7 +141,7 @@ impl Event {
     }
 }
 
-/// Reads one block with its blank line: lines that end with LF, the fields in their order, and nothing else.
+/// Parses a block with its blank line: lines end with LF, and the fields have a fixed order.
 fn parse(block: &[u8]) -> Block {
     let text = std::str::from_utf8(block).expect("a stream is UTF-8");
     assert!(!text.contains('\r'), "lines end with LF: {text:?}");
@@ -155,14 +156,17 @@ fn parse(block: &[u8]) -> Block {
     };
     let retry = field("retry").map(|retry| retry.parse().unwrap());
     let id = field("id");
-    let event = field("event").unwrap_or_else(|| panic!("an event's name: {text:?}"));
-    let mut data = field("data").unwrap_or_else(|| panic!("an event's data: {text:?}"));
+    let event = field("event").unwrap_or_else(|| panic!("no event name: {text:?}"));
+    let mut data = field("data").unwrap_or_else(|| panic!("no data: {text:?}"));
     while let Some(line) = field("data") {
         data = data + "\n" + &line;
     }
     assert_eq!(lines.next(), None, "{text:?}");
-    assert!(id.as_ref().is_none_or(|id| !id.is_empty()), "an empty id would reset the client's: {text:?}");
-    assert!(retry.is_none() || event == "system", "only the hello says when to come back: {text:?}");
+    assert!(
+        id.as_ref().is_none_or(|id| !id.is_empty()),
+        "an empty id would clear the client's last event id: {text:?}"
+    );
+    assert!(retry.is_none() || event == "system", "only the hello has a retry: {text:?}");
     Block::Event(Event { retry, id, event, data })
 }
 
