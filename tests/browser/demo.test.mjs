@@ -146,7 +146,7 @@ test("a server with keys accepts a page with a key and explains the refusal with
   const guest = await browser.newPage();
   try {
     await guest.goto(`${guarded.url}/demo`);
-    await guest.getByText(/Refused: .*needs a key or token/).first().waitFor();
+    await guest.getByText(/Refused: .*API key or token/).first().waitFor();
     await guest.goto(`${guarded.url}/demo?access_token=${made.stderr.trim()}`);
     await guest.locator("#state[data-state=open]").waitFor();
   } finally {
