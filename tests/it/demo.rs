@@ -45,8 +45,7 @@ fn demo_publishes_real_metrics_within_two_seconds() {
         }
         assert!(began.elapsed() < TIMEOUT, "so far {names:?}");
     }
-    let promised = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
-    assert!(began.elapsed() < promised, "the metrics came after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "the metrics came after {:?}", began.elapsed());
     assert_eq!(server.get("/health").json()["producers"]["event_producer"], "running");
     eprintln!("demo: {names:?} after {:?}", began.elapsed());
 }

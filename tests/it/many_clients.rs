@@ -54,8 +54,7 @@ fn five_hundred_clients_connect_and_receive() {
 fn fifteen_thousand_clients_receive_within_1536_bytes_each() {
     raise_open_file_limit(15_500);
     let each = check_clients(15_000);
-    // The futures of a debug build are larger.
-    assert!(each <= 1536 || cfg!(debug_assertions), "{each} bytes for each client");
+    assert!(each <= 1536, "{each} bytes for each client");
 }
 
 #[test]

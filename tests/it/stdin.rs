@@ -1,7 +1,9 @@
 //! From standard input to a client: bursts with and without room in the ring.
 
+use std::env;
 use std::io::{BufWriter, Write};
 use std::process::{ChildStdin, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 
@@ -10,8 +12,10 @@ use serde_json::Value;
 
 use crate::process::{Process, Server, TIMEOUT, fanline, serve};
 
-/// The number of lines in a burst: a million, or fewer in a debug build.
-const BURST: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+/// The number of lines in a burst. scripts/test sets `TEST_BURST` to a million, which is slow in an unoptimized build.
+static BURST: LazyLock<u64> = LazyLock::new(|| {
+    env::var("TEST_BURST").map_or(100_000, |lines| lines.parse().expect("TEST_BURST is a number of lines"))
+});
 
 /// A server that reads its standard input, which the test writes.
 fn reading_server(args: &[&str]) -> (Server, ChildStdin) {
@@ -52,12 +56,12 @@ fn ring_for(lines: u64) -> [String; 6] {
 
 #[test]
 fn burst_reaches_a_connected_client_once_in_order() {
-    let ring = ring_for(BURST);
+    let ring = ring_for(*BURST);
     let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
     let mut tail = tail(&server, &["--topics", "n", "--count", &BURST.to_string()]);
     server.wait_for_streams(1);
-    let counting = count_to(BURST, stdin);
-    assert_numbers(&tail.lines(), BURST);
+    let counting = count_to(*BURST, stdin);
+    assert_numbers(&tail.lines(), *BURST);
     counting.join().unwrap();
     assert!(tail.wait(TIMEOUT).success());
     assert_eq!(tail.log.count("gap"), 0);
@@ -65,12 +69,12 @@ fn burst_reaches_a_connected_client_once_in_order() {
 
 #[test]
 fn burst_is_replayed_whole_from_earliest() {
-    let ring = ring_for(BURST);
+    let ring = ring_for(*BURST);
     let (server, stdin) = reading_server(&[&["--topic", "n"], &ring.each_ref().map(|arg| &**arg)[..]].concat());
-    count_to(BURST, stdin).join().unwrap();
+    count_to(*BURST, stdin).join().unwrap();
     server.log.wait_for("standard input has ended");
     let mut tail = tail(&server, &["--topics", "n", "--from", "earliest", "--count", &BURST.to_string()]);
-    assert_numbers(&tail.lines(), BURST);
+    assert_numbers(&tail.lines(), *BURST);
     assert!(tail.wait(TIMEOUT).success());
 }
 
@@ -135,23 +139,23 @@ fn overflow_ring(server_args: &[&str], tail_args: &[&str], last: u64) -> Tally {
 
 #[test]
 fn burst_beyond_the_default_history_is_counted_in_gaps() {
-    overflow_ring(&[], &["--topics", "n"], BURST);
+    overflow_ring(&[], &["--topics", "n"], *BURST);
 }
 
 #[test]
 fn burst_beyond_a_history_of_one_event_is_counted_in_gaps() {
-    let tally = overflow_ring(&["--history", "1"], &["--topics", "n"], BURST);
+    let tally = overflow_ring(&["--history", "1"], &["--topics", "n"], *BURST);
     assert!(tally.gaps > 0, "{tally:?}");
 }
 
 #[test]
 fn burst_beyond_the_firehose_history_is_counted_in_gaps() {
-    overflow_ring(&["--firehose-history", "64"], &[], BURST);
+    overflow_ring(&["--firehose-history", "64"], &[], *BURST);
 }
 
 #[test]
 fn skipping_client_keeps_its_stream_and_counts_missed_events() {
-    let tally = overflow_ring(&["--history", "64"], &["--topics", "n", "--on-lag", "skip"], BURST);
+    let tally = overflow_ring(&["--history", "64"], &["--topics", "n", "--on-lag", "skip"], *BURST);
     assert_eq!(tally.connections, 1, "{tally:?}");
 }
 
