@@ -1,23 +1,24 @@
-//! The HTTP side: which path is answered by whom, and how a stream leaves hyper.
+//! The HTTP endpoints.
 //!
-//! A request is answered by ordinary code over hyper's types, readable from top to bottom: [`Routes::answer`] finds the
-//! handler, a handler returns a response or a [`problem::Problem`], and `GET /stream` returns a stream that
-//! [`http1`](crate::conn::http1) puts on its own task.
+//! [`Routes`] answers each request: it checks the framing, applies CORS, finds the [`Endpoint`], authorizes the request, and
+//! calls a handler. A handler returns a response or a [`problem::Problem`]. The response of `GET /stream` is a stream,
+//! which [`http1`](crate::conn::http1) moves to a task of its own.
 
+mod accept;
 mod admit;
 mod clients;
 mod cluster;
 pub(crate) mod cors;
-mod demo;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod health;
 mod metrics;
 mod page;
+mod pages;
 mod problem;
 mod publish;
 mod query;
-mod status;
 mod stream;
 mod topics;
 
@@ -36,6 +37,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use page::PageQuery;
 use problem::Problem;
 use serde_json::Value;
 use tower_http::cors::CorsLayer;
@@ -47,36 +49,38 @@ use crate::conn::{Clients, Shard};
 use crate::limit::{LimitExceeded, Limiter};
 use crate::presence::ClientIds;
 
-/// What the server accepts over HTTP.
+/// Bounds on requests, in bytes, numbers and times.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of one event's payload.
+    /// The largest payload of an event, in bytes. Default: 64 KiB.
     pub max_event_bytes: usize,
-    /// Bytes of a body that is one JSON document. A body of lines may have any length.
+    /// The largest body, in bytes. An NDJSON body may be of any size. Default: 1 MiB.
     pub max_body_bytes: usize,
-    /// Bytes of one line of such a body; none is what the largest event takes when each of its characters is escaped.
+    /// The longest line of an NDJSON body, in bytes. Default: `None`, enough for the largest event with every character
+    /// escaped.
     pub max_line_bytes: Option<usize>,
-    /// How long a body that is one JSON document may take to come, and how long a line.
+    /// The longest time for a body, or for one line of an NDJSON body. Default: 30 s.
     pub body_timeout: Duration,
-    /// How long a body of lines may be quiet between two of them.
+    /// The longest pause between two lines of an NDJSON body. Default: 5 min.
     pub upload_timeout: Duration,
-    /// Topics and patterns of one subscription.
+    /// The number of topics and patterns in one subscription. Default: 100.
     pub max_topics: usize,
-    /// Patterns among these: each event is compared with each.
+    /// The number of patterns among them. Each event is compared with each pattern. Default: 20.
     pub max_patterns: usize,
-    /// Segments of one pattern that are wildcards.
+    /// The number of wildcards in one pattern. Default: 8.
     pub max_wildcards: usize,
-    /// Bytes of a request's query.
+    /// The longest query, in bytes. Default: 16 KiB.
     pub max_query_bytes: usize,
-    /// Bytes of a request's head.
+    /// The largest request head, in bytes. Default: 64 KiB.
     pub max_head_bytes: usize,
-    /// Fields of a request's head.
+    /// The number of header fields. Default: 100.
     pub max_headers: usize,
-    /// Which pages of other origins may read what is answered.
+    /// The origins whose pages may read responses (CORS). Default: only the server's own.
     pub origins: Origins,
-    /// How long a client waits that comes with an id which this server does not have yet, and its backbone has.
+    /// How long a client waits that resumes with an id that the backbone has and this server does not have yet.
+    /// Default: 2 s.
     pub resume_wait: Duration,
-    /// How long a client may take to send a request's head; also how long a connection is kept between requests.
+    /// The longest time for a request head, and the longest idle time between requests. Default: 10 s.
     pub head_timeout: Duration,
 }
 
@@ -101,62 +105,67 @@ impl Default for Options {
     }
 }
 
-/// Says how a producer of events is: `running`, `stopped` or `off`.
+/// Returns the state of a producer: `running`, `stopped` or `off`.
 pub(crate) type ProducerStatus = Arc<dyn Fn() -> &'static str + Send + Sync>;
 
-/// The handlers of one shard, and what they need.
+/// The handlers of one shard, and the state that they use.
 pub(crate) struct Routes {
     pub(crate) shard: Arc<Shard>,
-    /// The clients of all shards.
+    /// The clients of each shard.
     pub(crate) clients: Arc<[Arc<Clients>]>,
     pub(crate) options: Options,
-    /// Who may do what: of all shards, and replaced while they run.
+    /// The access rules, shared by all shards and replaced when settings are reloaded.
     pub(crate) access: Arc<ArcSwap<Access>>,
-    /// What all shards have let in.
+    /// The limits, shared by all shards.
     pub(crate) limiter: Arc<Limiter>,
-    /// What `options` says of origins, ready to use.
+    /// The CORS rules of `options.origins`; `None` if only the server's own pages may read.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
-    /// How the backbone is, if there is one.
     pub(crate) backbone: Option<Backbone>,
 }
 
 impl Handler for Routes {
-    async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, over: Option<&LimitExceeded>) -> Reply {
+    async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, exceeded: Option<&LimitExceeded>) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
         match &self.cors {
-            Some(cors)
-                if cors::covers(&self.options.origins, request.uri().path(), || {
-                    self.access.load().has_open_metrics()
-                }) =>
-            {
-                cors::answer(cors, request, |request| self.answer_plainly(request, remote, over)).await
+            Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
+                cors::answer(layer, request, |request| self.answer_or_refuse(request, remote, exceeded)).await
             }
-            _ => self.answer_plainly(request, remote, over).await,
+            _ => self.answer_or_refuse(request, remote, exceeded).await,
         }
     }
 }
 
 impl Routes {
-    async fn answer_plainly(
+    /// Whether the CORS rules apply to `path`. A browser on the server's own machine sends requests for every page that it
+    /// shows: if any origin may read, the operators' endpoints are excluded.
+    fn is_readable_by_pages(&self, path: &str) -> bool {
+        match Endpoint::of(path).and_then(|endpoint| endpoint.operator_action()) {
+            None => true,
+            Some(Action::Measure) if self.access.load().has_open_metrics() => true,
+            Some(_) => self.options.origins != Origins::Any,
+        }
+    }
+
+    async fn answer_or_refuse(
         &self,
         request: Request<Incoming>,
         remote: SocketAddr,
-        over: Option<&LimitExceeded>,
+        exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let outcome = match over {
-            Some(over) if !is_for_monitoring(&path) => Err(over.clone().into()),
-            // What it held is dropped; what handlers share is behind atomics and locks that are in order wherever it panics.
+        let outcome = match exceeded {
+            Some(exceeded) if !Endpoint::of(&path).is_some_and(|endpoint| endpoint.is_for_monitoring()) => {
+                Err(exceeded.clone().into())
+            }
+            // Unwind safe: handlers share only atomics, and locks whose data is consistent after each statement.
             _ => AssertUnwindSafe(self.route(request, &path, remote)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(%remote, %method, path, "a handler panicked: this is an error in the program");
-                Err(Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the server failed at this request; its log says how",
-                ))
+                tracing::error!(%remote, %method, path, "a handler panicked: this is a bug in fanline");
+                let detail = "internal error: the server failed to handle this request, and logged the reason";
+                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }),
         };
         outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, remote))
@@ -172,86 +181,124 @@ impl Routes {
     }
 
     async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
-        /// A path that answers GET answers HEAD: hyper leaves the body away.
-        fn reads(request: &Request<Incoming>) -> Result<(), Problem> {
-            allow("GET, HEAD", matches!(*request.method(), Method::GET | Method::HEAD))
-        }
-        let (query, max) = (request.uri().query().map_or(0, str::len), self.options.max_query_bytes);
-        if query > max {
-            let detail = format!("the query has {query} bytes, and the limit is {max} (setting max_query_bytes)");
+        let (query, max) = (request.uri().query().unwrap_or(""), self.options.max_query_bytes);
+        if query.len() > max {
+            let detail =
+                format!("the query has {} bytes, and the limit is {max} (setting max_query_bytes)", query.len());
             return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
         }
-        let response = match path {
-            "/stream" | "/events" => {
-                allow("GET", request.method() == Method::GET)?;
+        let endpoint = Endpoint::of(path).ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND, format!("no endpoint {path:?}; GET / lists the endpoints"))
+        })?;
+        if !endpoint.methods().split(", ").any(|method| method == request.method().as_str()) {
+            return Err(Problem::method_not_allowed(endpoint.methods()));
+        }
+        if let Some(action) = endpoint.operator_action() {
+            self.admit(&auth_request(&request, remote, action)).await?;
+        }
+        let response = match endpoint {
+            Endpoint::Stream => {
                 return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, remote).await?)));
             }
-            "/publish" => {
-                allow("POST", request.method() == Method::POST)?;
+            Endpoint::Publish(topic) => {
                 let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
                 let quota = self.limiter.publish_quota(remote.ip(), || permit.grant.identity());
-                json_response(&publish::publish(self, permit, &quota, request).await?)
+                json_response(&match topic {
+                    None => publish::publish(self, permit, &quota, request).await?,
+                    Some(topic) => publish::publish_to(self, permit, &quota, topic, request).await?,
+                })
             }
-            "/" => reads(&request).map(|()| status::index(self, request.headers()))?,
-            "/openapi.json" => reads(&request).map(|()| status::openapi())?,
-            "/demo" => reads(&request).map(|()| demo::page())?,
-            "/health" => reads(&request).map(|()| status::health(self))?,
-            "/health/live" => reads(&request).map(|()| status::live())?,
-            "/health/ready" => reads(&request).and_then(|()| status::ready(self))?,
-            "/metrics" => {
-                reads(&request)?;
-                self.admit(&auth_request(&request, remote, Action::Measure)).await?;
-                metrics::metrics(self, metrics::Format::asked_for(request.headers())).await
+            Endpoint::Index => pages::index(self, request.headers()),
+            Endpoint::OpenApi => pages::openapi(),
+            Endpoint::Dashboard => pages::dashboard(),
+            Endpoint::Health => health::health(self),
+            Endpoint::Live => health::live(),
+            Endpoint::Ready => health::ready(self)?,
+            Endpoint::Metrics(format) => {
+                let format = format.unwrap_or_else(|| metrics::Format::preferred(request.headers()));
+                metrics::metrics(self, format).await
             }
-            "/metrics/prometheus" => {
-                reads(&request)?;
-                self.admit(&auth_request(&request, remote, Action::Measure)).await?;
-                metrics::metrics(self, metrics::Format::Prometheus).await
-            }
-            "/metrics/json" => {
-                reads(&request)?;
-                self.admit(&auth_request(&request, remote, Action::Measure)).await?;
-                metrics::metrics(self, metrics::Format::Json).await
-            }
-            "/clients" => {
-                reads(&request)?;
-                self.admit(&auth_request(&request, remote, Action::Administer)).await?;
-                clients::list(self, request.uri().query().unwrap_or("")).await?
-            }
-            "/topics" => {
-                reads(&request)?;
-                self.admit(&auth_request(&request, remote, Action::Administer)).await?;
-                json_response(&topics::list(self, request.uri().query().unwrap_or("")).await?)
-            }
-            path if path.starts_with("/clients/") => {
-                allow("DELETE", request.method() == Method::DELETE)?;
-                self.admit(&auth_request(&request, remote, Action::Administer)).await?;
-                json_response(&clients::disconnect(self, &path["/clients/".len()..]).await?)
-            }
-            _ => {
-                let Some(topic) = path.strip_prefix("/publish/").filter(|topic| !topic.is_empty()) else {
-                    let detail = format!("there is no {path:?} here; GET / lists what there is");
-                    return Err(Problem::new(StatusCode::NOT_FOUND, detail));
-                };
-                allow("POST", request.method() == Method::POST)?;
-                let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
-                let quota = self.limiter.publish_quota(remote.ip(), || permit.grant.identity());
-                json_response(&publish::publish_to(self, permit, &quota, topic, request).await?)
-            }
+            Endpoint::Clients => match PageQuery::parse(query, &["tag", "topic", "name"])? {
+                page if page.is_of_cluster => json_response(&cluster::clients(self, &page).await?),
+                page => clients::list(self, &page).await?,
+            },
+            Endpoint::Client(id) => json_response(&clients::disconnect(self, id).await?),
+            Endpoint::Topics => json_response(&match PageQuery::parse(query, &["topic"])? {
+                page if page.is_of_cluster => cluster::topics(self, &page).await?,
+                page => topics::list(self, &page)?,
+            }),
         };
         Ok(Reply::Ordinary(response))
     }
 }
 
-/// What is answered to whoever asks how the server is, also when there is no room for others.
-fn is_for_monitoring(path: &str) -> bool {
-    ["/health", "/metrics"]
-        .iter()
-        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+/// What a path serves.
+#[derive(Clone, Copy)]
+enum Endpoint<'a> {
+    Index,
+    OpenApi,
+    Dashboard,
+    Stream,
+    /// With the topic from the path, if any.
+    Publish(Option<&'a str>),
+    Health,
+    Live,
+    Ready,
+    /// In this format, or in the one that the client prefers.
+    Metrics(Option<metrics::Format>),
+    Clients,
+    /// With the client's id.
+    Client(&'a str),
+    Topics,
 }
 
-fn allow(methods: &'static str, is_allowed: bool) -> Result<(), Problem> {
-    if is_allowed { Ok(()) } else { Err(Problem::method_not_allowed(methods)) }
+impl<'a> Endpoint<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Index,
+            "/openapi.json" => Self::OpenApi,
+            "/demo" => Self::Dashboard,
+            "/stream" | "/events" => Self::Stream,
+            "/publish" => Self::Publish(None),
+            "/health" => Self::Health,
+            "/health/live" => Self::Live,
+            "/health/ready" => Self::Ready,
+            "/metrics" => Self::Metrics(None),
+            "/metrics/prometheus" => Self::Metrics(Some(metrics::Format::Prometheus)),
+            "/metrics/json" => Self::Metrics(Some(metrics::Format::Json)),
+            "/clients" => Self::Clients,
+            "/topics" => Self::Topics,
+            _ => match path.strip_prefix("/clients/") {
+                Some(id) => Self::Client(id),
+                None => Self::Publish(Some(path.strip_prefix("/publish/").filter(|topic| !topic.is_empty())?)),
+            },
+        })
+    }
+
+    /// The allowed methods, as in the header `Allow`.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Stream => "GET",
+            Self::Publish(_) => "POST",
+            Self::Client(_) => "DELETE",
+            // hyper omits the body of a response to HEAD.
+            _ => "GET, HEAD",
+        }
+    }
+
+    /// The action that an operators' endpoint requires permission for.
+    fn operator_action(self) -> Option<Action<'static>> {
+        match self {
+            Self::Metrics(_) => Some(Action::Measure),
+            Self::Clients | Self::Client(_) | Self::Topics => Some(Action::Administer),
+            _ => None,
+        }
+    }
+
+    /// Whether the endpoint is served on connections over a limit as well.
+    fn is_for_monitoring(self) -> bool {
+        matches!(self, Self::Health | Self::Live | Self::Ready | Self::Metrics(_))
+    }
 }
 
 fn json_response(body: &Value) -> Response<Full<Bytes>> {

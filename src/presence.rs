@@ -114,7 +114,7 @@ pub(crate) struct Client<C> {
 pub(crate) type ClientKey = u32;
 
 /// How many keys of a registry are read in one go: some 10 µs.
-pub(crate) const SLICE: usize = 256;
+const SLICE: usize = 256;
 
 /// The registry of one shard's clients.
 pub(crate) struct Clients<C>(Mutex<Slab<Arc<Client<C>>>>);
@@ -146,13 +146,16 @@ impl<C> Clients<C> {
         lock(&self.0).get(key as usize).cloned()
     }
 
-    /// Returns the clients among `count` keys from `first` on, and the key behind them; none at the end. Reading the
-    /// registry slice by slice keeps each lock short.
-    pub(crate) fn slice(&self, first: usize, count: usize) -> (Vec<Arc<Client<C>>>, Option<usize>) {
-        let clients = lock(&self.0);
-        let end = (first + count).min(clients.capacity());
-        let found = (first..end).filter_map(|key| clients.get(key).cloned()).collect();
-        (found, (end < clients.capacity()).then_some(end))
+    /// Returns the clients in slices, each with a short lock of its own.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = Vec<Arc<Client<C>>>> {
+        let mut next = Some(0);
+        std::iter::from_fn(move || {
+            let first = next?;
+            let clients = lock(&self.0);
+            let end = (first + SLICE).min(clients.capacity());
+            next = (end < clients.capacity()).then_some(end);
+            Some((first..end).filter_map(|key| clients.get(key).cloned()).collect())
+        })
     }
 
     /// All clients that are connected now.
@@ -164,16 +167,11 @@ impl<C> Clients<C> {
 /// Calls `visit` with each client of all registries until it returns false. Other tasks have their turn in between: a crowd
 /// is listed while it is served.
 pub(crate) async fn each_client<C>(registries: &[Arc<Clients<C>>], mut visit: impl FnMut(Arc<Client<C>>) -> bool) {
-    for clients in registries {
-        let mut next = Some(0);
-        while let Some(first) = next {
-            let (slice, end) = clients.slice(first, SLICE);
-            if !slice.into_iter().all(&mut visit) {
-                return;
-            }
-            next = end;
-            tokio::task::yield_now().await;
+    for slice in registries.iter().flat_map(|clients| clients.slices()) {
+        if !slice.into_iter().all(&mut visit) {
+            return;
         }
+        tokio::task::yield_now().await;
     }
 }
 

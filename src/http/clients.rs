@@ -1,48 +1,49 @@
 //! `GET /clients` and `DELETE /clients/{client_id}`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::yield_now;
 
-use super::cluster;
 use super::page::PageQuery;
 use super::problem::Problem;
-use super::{Routes, json_bytes, json_response};
+use super::{Routes, json_bytes};
 use crate::conn::{Client, Request};
 use crate::hub::{Hub, SubscriptionFilter};
 use crate::presence::{ClientId, each_client};
 use crate::topic::TopicFilter;
 
-/// How many clients are described in one go: some 100 µs. Others have their turn in between, of some ten times that.
-const DESCRIBED: usize = 32;
+/// The number of clients described in one go, in about 100 µs. Other tasks of the shard run in between.
+const DESCRIBED_AT_ONCE: usize = 32;
 
-/// A page of the clients that the query asks for, by their ids, which is the order in which they came.
-pub(super) async fn list(routes: &Routes, query: &str) -> Result<Response<Full<Bytes>>, Problem> {
-    let query = PageQuery::parse(query, &["tag", "topic", "name", "scope"])?;
-    if cluster::is_asked_for(&query)? {
-        return Ok(json_response(&cluster::clients(routes, &query).await?));
-    }
+/// A page of the list.
+#[derive(Serialize)]
+struct Page {
+    count: usize,
+    clients: Vec<Box<RawValue>>,
+    next: Option<String>,
+}
+
+/// Returns a page of this server's clients, by id, which is the order in which they connected.
+pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Response<Full<Bytes>>, Problem> {
     let after = query.after.as_deref().map(parse_id).transpose().map_err(|problem| problem.at("parameter after"))?;
     let mut count = 0;
     let mut page = BTreeMap::new();
     each_client(&routes.clients, |client| {
-        let identity = &client.identity;
-        let labels = &identity.labels;
-        let is_wanted = query.takes("name", |name| labels.name() == Some(name))
-            && query.takes("tag", |tag| labels.tags().any(|one| one == tag))
-            && query.takes("topic", |topic| labels.topics().any(|one| one == topic));
+        let (id, labels) = (client.identity.id, &client.identity.labels);
+        let is_wanted = query.matches("name", |name| labels.name() == Some(name))
+            && query.matches("tag", |tag| labels.tags().any(|one| one == tag))
+            && query.matches("topic", |topic| labels.topics().any(|one| one == topic));
         if is_wanted {
             count += 1;
-            let is_before_the_end = || page.len() < query.limit || page.keys().next_back() > Some(&identity.id);
-            if after.is_none_or(|after| identity.id > after) && is_before_the_end() {
-                page.insert(identity.id, client);
+            if after.is_none_or(|after| id > after) {
+                page.insert(id, client);
                 if page.len() > query.limit {
                     page.pop_last();
                 }
@@ -52,28 +53,19 @@ pub(super) async fn list(routes: &Routes, query: &str) -> Result<Response<Full<B
     })
     .await;
     let next = page.last_key_value().filter(|_| page.len() == query.limit).map(|(id, _)| id.to_string());
-    // Written as it goes: a page that is put together first and turned to text at once takes milliseconds.
-    let mut body = Vec::with_capacity(page.len() * 256 + 64);
-    let written = (|| {
-        write!(body, "{{\"count\":{count},\"next\":")?;
-        serde_json::to_writer(&mut body, &next)?;
-        body.write_all(b",\"clients\":[")
-    })();
-    written.expect("memory takes all");
+    let mut clients = Vec::with_capacity(page.len());
     for (number, client) in page.into_values().enumerate() {
-        if number % DESCRIBED == DESCRIBED - 1 {
+        if number % DESCRIBED_AT_ONCE == DESCRIBED_AT_ONCE - 1 {
             yield_now().await;
         }
-        if number > 0 {
-            body.push(b',');
-        }
-        serde_json::to_writer(&mut body, &describe(&client, &routes.shard.hub)).expect("memory takes all");
+        let description = describe(&client, &routes.shard.hub);
+        clients.push(serde_json::value::to_raw_value(&description).expect("a description is valid JSON"));
     }
-    body.extend_from_slice(b"]}");
+    let body = serde_json::to_vec(&Page { count, clients, next }).expect("a page is valid JSON");
     Ok(json_bytes(body.into()))
 }
 
-/// Has the client's stream closed.
+/// `DELETE /clients/{client_id}`: ends the client's stream.
 pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Problem> {
     let id = parse_id(id)?;
     let mut found = None;
@@ -85,22 +77,23 @@ pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Probl
     })
     .await;
     let Some(client) = found else {
-        let detail = format!("no client {id} is connected; GET /clients lists those that are");
+        let detail = format!("unknown client {id}; GET /clients lists the connected clients");
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
     client.control.raise(Request::Disconnect);
     Ok(json!({"client_id": id.to_string(), "status": "disconnected"}))
 }
 
-/// How far a client is behind the newest event of its topics; with a pattern, events that it does not want included.
+/// Returns how many events a client is behind the newest event of its topics. With a pattern, this counts events that it
+/// does not match as well.
 pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
     let filters = client.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok());
-    // What it has passed first: what is published meanwhile makes it look a little behind, and not ahead.
+    // Read first: an event published in between makes the client look one behind, and never ahead.
     let passed = client.passed.get();
     hub.appended(&SubscriptionFilter::of(filters)).saturating_sub(passed)
 }
 
-/// What is told of a client.
+/// A client as the list shows it.
 #[derive(Serialize)]
 pub(super) struct Description<'a> {
     client_id: String,

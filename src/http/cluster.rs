@@ -1,30 +1,22 @@
 //! `?scope=cluster`: the lists of all servers that share the backbone.
 //!
-//! This server's own part is of this moment; that of the others is what they wrote down last.
+//! This server's part is current. The parts of the others are as they last stored them in the backbone.
 
 use std::collections::BTreeMap;
+use std::iter;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, clients, topics};
-use crate::backbone::{Backbone, List, LocalLists};
+use crate::backbone::{List, LocalLists, RemoteLists};
 use crate::conn::Clients;
 use crate::hub::Hub;
-use crate::presence::SLICE;
-use crate::topic::TopicFilter;
+use crate::topic::Topic;
 
-/// Whether the query asks for all servers.
-pub(super) fn is_asked_for(query: &PageQuery) -> Result<bool, Problem> {
-    match query.values("scope").last() {
-        None | Some("node") => Ok(false),
-        Some("cluster") => Ok(true),
-        Some(_) => Err(Problem::bad_request("parameter scope: it is node or cluster")),
-    }
-}
-
-/// A page of the clients of all servers, by their ids.
+/// Returns a page of the clients of all servers, by id.
 pub(super) async fn clients(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
     let here = all_clients(&routes.clients, &routes.shard.hub);
     let is_one_of =
@@ -32,29 +24,29 @@ pub(super) async fn clients(routes: &Routes, query: &PageQuery) -> Result<Value,
     let mut page: BTreeMap<String, Value> = BTreeMap::new();
     for (node, list) in everywhere(routes, List::Clients, here).await? {
         for mut client in list {
-            let is_wanted = query.takes("name", |name| client["client_name"] == name)
-                && query.takes("tag", |tag| is_one_of(&client["tags"], tag))
-                && query.takes("topic", |topic| is_one_of(&client["topics"], topic));
+            let is_wanted = query.matches("name", |name| client["client_name"] == name)
+                && query.matches("tag", |tag| is_one_of(&client["tags"], tag))
+                && query.matches("topic", |topic| is_one_of(&client["topics"], topic));
             if let Some(id) = client["client_id"].as_str().map(str::to_owned).filter(|_| is_wanted) {
                 client["node"] = node.clone().into();
                 page.insert(id, client);
             }
         }
     }
-    Ok(answer("clients", "client_id", query, page))
+    Ok(page_of("clients", "client_id", query, page))
 }
 
-/// A page of the topics of all servers, by name. What each server retains is its own; the newest event is the same
-/// everywhere, as far as each has come.
-pub(super) async fn topics(routes: &Routes, query: &PageQuery, filters: &[TopicFilter]) -> Result<Value, Problem> {
+/// Returns a page of the topics of all servers, by name. Subscribers are summed; the rest is listed for each server.
+pub(super) async fn topics(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
+    let filters = topics::filters(routes, query)?;
     let here = topics::all(&routes.shard.hub);
     let mut page: BTreeMap<String, Value> = BTreeMap::new();
     for (node, list) in everywhere(routes, List::Topics, here).await? {
         for topic in list {
             let Some(name) = topic["topic"].as_str() else { continue };
-            let matches =
-                |filter: &TopicFilter| crate::topic::Topic::new(name).is_ok_and(|topic| filter.matches(&topic));
-            if !filters.is_empty() && !filters.iter().any(matches) {
+            let is_wanted =
+                |name| Topic::new(name).is_ok_and(|name| filters.iter().any(|filter| filter.matches(&name)));
+            if !filters.is_empty() && !is_wanted(name) {
                 continue;
             }
             let all =
@@ -66,45 +58,33 @@ pub(super) async fn topics(routes: &Routes, query: &PageQuery, filters: &[TopicF
             all["nodes"][node.as_str()] = own;
         }
     }
-    Ok(answer("topics", "topic", query, page))
+    Ok(page_of("topics", "topic", query, page))
 }
 
 /// Returns the source of the lists that the other servers see of this one.
-pub(crate) fn local_lists(clients: std::sync::Arc<[std::sync::Arc<Clients>]>, hub: Hub) -> LocalLists {
+pub(crate) fn local_lists(clients: Arc<[Arc<Clients>]>, hub: Hub) -> LocalLists {
     Box::new(move |list| match list {
         List::Clients => all_clients(&clients, &hub),
         List::Topics => topics::all(&hub),
     })
 }
 
-fn all_clients(clients: &[std::sync::Arc<Clients>], hub: &Hub) -> Vec<Value> {
-    let mut list = Vec::new();
-    for registry in clients {
-        let mut place = Some(0);
-        while let Some(begin) = place {
-            let (slice, next) = registry.slice(begin, SLICE);
-            list.extend(slice.iter().map(|client| json!(clients::describe(client, hub))));
-            place = next;
-        }
-    }
-    list
+fn all_clients(registries: &[Arc<Clients>], hub: &Hub) -> Vec<Value> {
+    let clients = registries.iter().flat_map(|registry| registry.slices()).flatten();
+    clients.map(|client| json!(clients::describe(&client, hub))).collect()
 }
 
-/// The part of each server, this one first.
-async fn everywhere(routes: &Routes, list: List, here: Vec<Value>) -> Result<Vec<(String, Vec<Value>)>, Problem> {
-    // A server alone is a cluster of one.
+/// Returns the lists of all servers, this one first. Without a backbone there is only this one.
+async fn everywhere(routes: &Routes, list: List, here: Vec<Value>) -> Result<RemoteLists, Problem> {
     let Some(backbone) = &routes.backbone else { return Ok(vec![("local".to_owned(), here)]) };
-    let mut all = vec![(backbone.status().node().to_owned(), here)];
-    all.extend(others(backbone, list).await?);
-    Ok(all)
+    let others = backbone.remote_lists(list).await;
+    let others =
+        others.ok_or_else(|| Problem::unavailable("the backbone is unavailable: list this server with scope=node"))?;
+    Ok(iter::once((backbone.status().node().to_owned(), here)).chain(others).collect())
 }
 
-async fn others(backbone: &Backbone, list: List) -> Result<Vec<(String, Vec<Value>)>, Problem> {
-    let lists = backbone.remote_lists(list).await;
-    lists.ok_or_else(|| Problem::unavailable("the backbone is away: the other servers cannot be asked"))
-}
-
-fn answer(list: &str, key: &str, query: &PageQuery, all: BTreeMap<String, Value>) -> Value {
+/// Returns the page of `all` that the query asks for.
+fn page_of(list: &str, key: &str, query: &PageQuery, all: BTreeMap<String, Value>) -> Value {
     let count = all.len();
     let is_after = |name: &String| query.after.as_ref().is_none_or(|after| name > after);
     let page: Vec<Value> =

@@ -1,10 +1,6 @@
-//! Cross-origin requests (WHATWG Fetch, "CORS protocol"): which pages may read what this server answers.
+//! Cross-origin requests (WHATWG Fetch, "CORS protocol"): which pages may read this server's responses.
 //!
-//! `tower-http` decides. What it sees as the service is [`super::Routes`], whose stream replies have a head like any other
-//! response: the headers go on that head before the takeover writes it, and on problems as well.
-//!
-//! **Operators' endpoints are not for any page.** `/clients` and `/topics` are answered to whoever asks from the server's
-//! own machine, and a browser there asks for every page that it shows. Where any origin may read, these are left out.
+//! `tower-http` decides and makes the headers. They are added to the head of every reply, be it a stream or a problem.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,41 +9,39 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
     ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN,
     RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Method, Request, Response, Uri, Version};
+use hyper::{Method, Request, Response, Uri};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::conn::StreamRequest;
-use crate::conn::http1::{Reply, StreamReply};
+use crate::conn::http1::Reply;
 
-/// How long a browser may remember the answer to a preflight. Browsers forget earlier by themselves.
+/// How long a browser may cache the response to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// Which pages of other origins may read what this server answers.
+/// The origins whose pages may read this server's responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// None but the server's own.
+    /// Only the server's own.
     #[default]
     Own,
-    /// All of them, without credentials.
+    /// All origins, without credentials.
     Any,
-    /// Those that are listed, with the cookies that the browser has for this server, or without.
+    /// The listed origins, with or without credentials.
     Listed {
         /// The origins.
         origins: Vec<Origin>,
-        /// Whether a page may send cookies, and read the answer to them.
+        /// Whether pages may send cookies.
         credentials: bool,
     },
 }
 
-/// The origin of a page as browsers write it: `https://example.com` or `http://127.0.0.1:5173`.
+/// The origin of a page as browsers send it, such as `https://example.com` or `http://127.0.0.1:5173`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(HeaderValue);
 
@@ -63,8 +57,8 @@ impl FromStr for Origin {
             return Err(InvalidOrigin::Path);
         }
         let uri: Uri = text.parse().map_err(|_| InvalidOrigin::Host)?;
-        let is_spelled_so = !authority.contains(|c: char| c.is_ascii_uppercase() || !c.is_ascii());
-        let host = uri.host().filter(|host| is_spelled_so && !host.is_empty() && !host.contains('*'));
+        let is_normalized = !authority.contains(|c: char| c.is_ascii_uppercase() || !c.is_ascii());
+        let host = uri.host().filter(|host| is_normalized && !host.is_empty() && !host.contains('*'));
         let port = &authority[host.ok_or(InvalidOrigin::Host)?.len()..];
         let number = port.strip_prefix(':').map(str::parse::<u16>);
         match (number, scheme) {
@@ -83,24 +77,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a text is no origin, as a browser would write it.
+/// Why a text is not an [`Origin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidOrigin {
-    /// It has none of the schemes of pages.
+    /// The scheme is not http or https.
     #[error("an origin begins with http:// or https://, as in https://example.com")]
     Scheme,
-    /// It has more than an origin has.
-    #[error("an origin ends with its host or port: leave out the slash and what follows it, and any user name")]
+    /// It has a path, a query or user information.
+    #[error("an origin ends with its host or port: leave out the slash and everything after it, and any user name")]
     Path,
-    /// Its host or port is none.
-    #[error("a host in lower case and ASCII (xn--… for others) is expected, and perhaps a port")]
+    /// The host or port is invalid.
+    #[error("expected a host in lower-case ASCII (xn--… for other names), optionally with a port")]
     Host,
-    /// It names a port that browsers leave out.
-    #[error("browsers leave this port out, because it is the scheme's own: leave it out here as well")]
+    /// The port is the default of the scheme.
+    #[error("leave out the port: browsers omit the default port of the scheme")]
     DefaultPort,
 }
 
-/// The rules; none when no page of another origin may read anything.
+/// Returns the rules, or `None` if no page of another origin may read.
 pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
     let (origins, credentials) = match origins {
         Origins::Own => return None,
@@ -114,7 +109,7 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
         .allow_origin(origins)
         .allow_credentials(credentials)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
-        // Cache-Control: what clients that are no browser's own EventSource like to send.
+        // Libraries that replace the browser's EventSource send Cache-Control.
         .allow_headers([
             AUTHORIZATION,
             CACHE_CONTROL,
@@ -127,42 +122,38 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Whether pages that `origins` lets in may read what `path` answers. A browser on the server's own machine asks for every
-/// page that it shows: with any origin, what is for operators is left out.
-pub(crate) fn covers(origins: &Origins, path: &str, has_open_metrics: impl FnOnce() -> bool) -> bool {
-    let is_within = |parent| path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let is_for_operators =
-        || is_within("/topics") || is_within("/clients") || (is_within("/metrics") && !has_open_metrics());
-    *origins != Origins::Any || !is_for_operators()
-}
-
-/// Answers a preflight, or has `answer` answer and puts the headers on that.
+/// Answers a preflight request, or calls `answer` and adds the CORS headers to its reply.
 pub(crate) async fn answer<B, F: Future<Output = Reply>>(
     layer: &CorsLayer,
     request: Request<B>,
     answer: impl FnOnce(Request<B>) -> F,
 ) -> Reply {
-    let is_options = request.method() == Method::OPTIONS;
-    let is_preflight = is_options && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    // The layer takes every OPTIONS for a preflight.
-    if is_options && !is_preflight {
+    let is_preflight = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if request.method() == Method::OPTIONS && !is_preflight {
+        // The layer would answer it as a preflight.
         return answer(request).await;
     }
-    let mut asked = Request::new(());
-    *asked.method_mut() = request.method().clone();
-    asked.headers_mut().extend(request.headers().get(ORIGIN).map(|origin| (ORIGIN, origin.clone())));
-    let given = if is_preflight { Response::default() } else { to_response(answer(request).await) };
-    match layer.layer(Given(Some(given))).call(asked).await {
-        Ok(response) => to_reply(response),
-        Err(never) => match never {},
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    head.headers_mut().extend(request.headers().get(ORIGIN).map(|origin| (ORIGIN, origin.clone())));
+    let Ok(cors) = layer.layer(EmptyResponse).call(head).await;
+    if request.method() == Method::OPTIONS {
+        return Reply::Ordinary(cors.map(|()| Full::default()));
     }
+    let mut reply = answer(request).await;
+    let headers = match &mut reply {
+        Reply::Ordinary(response) => response.headers_mut(),
+        Reply::Stream(stream) => &mut stream.head.headers,
+    };
+    headers.extend(cors.into_parts().0.headers);
+    reply
 }
 
-/// A service that answers what it was given: the layer only looks at the head, and the request is answered by then.
-struct Given(Option<Response<Payload>>);
+/// The service below the layer, which needs only the head of the request.
+struct EmptyResponse;
 
-impl Service<Request<()>> for Given {
-    type Response = Response<Payload>;
+impl Service<Request<()>> for EmptyResponse {
+    type Response = Response<()>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
@@ -171,40 +162,7 @@ impl Service<Request<()>> for Given {
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Ok(self.0.take().unwrap_or_default()))
-    }
-}
-
-/// What a reply has besides its head.
-enum Payload {
-    Whole(Full<Bytes>),
-    Stream(Box<(Version, StreamRequest)>),
-}
-
-impl Default for Payload {
-    fn default() -> Self {
-        Self::Whole(Full::default())
-    }
-}
-
-fn to_response(reply: Reply) -> Response<Payload> {
-    match reply {
-        Reply::Ordinary(response) => response.map(Payload::Whole),
-        Reply::Stream(stream) => {
-            let StreamReply { head, version, request } = *stream;
-            Response::from_parts(head, Payload::Stream(Box::new((version, request))))
-        }
-    }
-}
-
-fn to_reply(response: Response<Payload>) -> Reply {
-    let (head, payload) = response.into_parts();
-    match payload {
-        Payload::Whole(body) => Reply::Ordinary(Response::from_parts(head, body)),
-        Payload::Stream(stream) => {
-            let (version, request) = *stream;
-            Reply::Stream(Box::new(StreamReply { head, version, request }))
-        }
+        ready(Ok(Response::default()))
     }
 }
 
@@ -213,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_what_a_browser_sends() {
+    fn an_origin_parses_as_browsers_send_it() {
         for text in
             ["https://example.com", "http://127.0.0.1:5173", "http://[::1]:8000", "https://xn--bcher-kva.example"]
         {

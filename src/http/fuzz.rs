@@ -31,11 +31,14 @@ pub(crate) fn query(data: &[u8]) {
     assert!(query.heartbeat.is_none_or(|seconds| (1..=3600).contains(&seconds)));
     let filters = query.filters.iter().map(|filter| filter.as_str());
     let labels = query.name.iter().chain(&query.tags).map(String::as_str);
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().expect("it was checked");
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().expect("checked UTF-8");
     for label in filters.chain(labels) {
         assert!(!label.is_empty() && label.len() <= 255 && !label.contains(char::is_control));
-        assert!(!label.contains('\u{fffd}') || decoded.contains('\u{fffd}'), "nothing is put for what cannot be read");
+        assert!(!label.contains('\u{fffd}') || decoded.contains('\u{fffd}'), "invalid UTF-8 is not replaced");
     }
     let id = request.headers().get("last-event-id").is_some_and(|id| !id.is_empty());
-    assert!(!id || matches!(query.start, Start::After(_) | Start::UnknownId | Start::Earliest), "the header wins");
+    assert!(
+        !id || matches!(query.start, Start::After(_) | Start::UnknownId | Start::Earliest),
+        "the header overrides the query"
+    );
 }

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use prometheus_client::metrics::histogram::Histogram;
 use serde_json::{Value, json};
 
-use super::{Routes, clients, json_response};
+use super::{Routes, accept, clients, json_response};
 use crate::backbone::Status;
 use crate::conn::EndReason;
 use crate::hub::{GapReason, HubStats};
@@ -39,18 +39,13 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// What a client that sends these headers understands.
-    pub(super) fn asked_for(headers: &HeaderMap) -> Self {
-        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-        // The first that is named: Prometheus puts what it likes best first.
-        let ranges = accept.split(',').map(|range| range.split(';').next().unwrap_or("").trim());
-        let known = |range| match range {
-            "application/json" => Some(Self::Json),
-            "application/openmetrics-text" => Some(Self::OpenMetrics),
-            "text/plain" => Some(Self::Prometheus),
-            _ => None,
-        };
-        ranges.filter_map(known).next().unwrap_or(Self::Prometheus)
+    /// Returns the format that the client prefers.
+    pub(super) fn preferred(headers: &HeaderMap) -> Self {
+        match accept::preferred(headers, &["text/plain", "application/openmetrics-text", "application/json"]) {
+            Some("application/json") => Self::Json,
+            Some("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Prometheus,
+        }
     }
 }
 
@@ -203,16 +198,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_gets_the_format_that_it_names_first() {
+    fn the_accept_header_chooses_the_format() {
         for (accept, expected) in [
             (None, Format::Prometheus),
             (Some("*/*"), Format::Prometheus),
             (Some("application/json"), Format::Json),
             (Some("text/plain;version=0.0.4;q=0.5,*/*;q=0.1"), Format::Prometheus),
             (Some("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3"), Format::OpenMetrics),
+            (Some("application/openmetrics-text;q=0.3,text/plain;q=0.5"), Format::Prometheus),
         ] {
-            let headers = accept.map(|accept| (ACCEPT, accept.parse().unwrap())).into_iter().collect();
-            assert_eq!(Format::asked_for(&headers), expected, "{accept:?}");
+            let headers = accept.map(|accept| (hyper::header::ACCEPT, accept.parse().unwrap()));
+            assert_eq!(Format::preferred(&headers.into_iter().collect()), expected, "{accept:?}");
         }
     }
 }

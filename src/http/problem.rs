@@ -1,12 +1,14 @@
-//! Errors as clients see them: `application/problem+json` (RFC 9457). The only place that turns errors into statuses.
+//! Error responses: `application/problem+json` (RFC 9457). The only place that maps errors to statuses.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::auth::Refusal;
 use crate::hub::relay::NotCaughtUp;
@@ -15,65 +17,50 @@ use crate::limit::{LimitExceeded, QuotaTimeout, Reason};
 use crate::position::StreamPosition;
 use crate::wire::publication::InvalidPublication;
 
-/// Why a request was refused, and what to do about it.
+/// An error response: the rule that the request broke, and the remedy.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
-    /// Methods that the path has.
-    allow: Option<&'static str>,
-    /// Seconds after which to try again.
-    retry_after: Option<u32>,
-    /// Whether credentials would help.
-    wants_credentials: bool,
-    /// Which limit was reached, where there are several of one status.
+    headers: HeaderMap,
+    /// The limit that was reached, because several limits share a status.
     limit: Option<Reason>,
-    /// Whether the connection takes no more requests.
-    closes: bool,
-    /// More that the client should know, as members of the problem object.
-    more: serde_json::Map<String, serde_json::Value>,
+    /// Additional members of the problem object.
+    members: Map<String, Value>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            detail: printable(detail.into()),
-            allow: None,
-            retry_after: None,
-            wants_credentials: false,
-            limit: None,
-            closes: false,
-            more: serde_json::Map::new(),
-        }
+        let (headers, members) = (HeaderMap::new(), Map::new());
+        Self { status, detail: printable(detail.into()), headers, limit: None, members }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// The path is there, but not for this method.
+    /// The path exists, but not for this method.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow}"));
-        Self { allow: Some(allow), ..problem }
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
+        problem.header(ALLOW, HeaderValue::from_static(allow))
     }
 
-    /// The server can't now, and most likely can soon.
+    /// A condition that is likely to pass soon.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(Duration::from_secs(1))
     }
 
-    /// The same problem, and the connection's end.
+    /// Closes the connection after the response.
     #[must_use]
     pub(crate) fn closing(self) -> Self {
-        Self { closes: true, ..self }
+        self.header(CONNECTION, HeaderValue::from_static("close"))
     }
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// In a word what was wrong, for metrics.
+    /// The reason in metrics.
     pub(crate) fn reason(&self) -> &'static str {
         if let Some(limit) = self.limit {
             return limit.as_str();
@@ -88,34 +75,46 @@ impl Problem {
             414 => "query_too_long",
             415 => "media_type",
             500 => "panic",
-            501 => "invalid",
             502.. => "unavailable",
             _ => "invalid",
         }
     }
 
+    /// Adds a member to the problem object.
     #[must_use]
-    pub(crate) fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
-        self.more.insert(member.to_owned(), value.into());
+    pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
         self
     }
 
-    /// The same problem, in other words.
+    /// Replaces the detail.
     #[must_use]
     pub(crate) fn saying(self, detail: String) -> Self {
         Self { detail: printable(detail), ..self }
     }
 
-    /// The same problem of a request that must not be repeated as a whole.
+    /// Removes `Retry-After`, because a retry of the whole request would repeat what was done.
     #[must_use]
-    pub(crate) fn without_retry(self) -> Self {
-        Self { retry_after: None, ..self }
+    pub(crate) fn without_retry(mut self) -> Self {
+        self.headers.remove(RETRY_AFTER);
+        self
     }
 
-    /// The same problem, its detail put after what it is about.
+    /// Prefixes the detail with the place of the error.
     #[must_use]
     pub(crate) fn at(self, place: &str) -> Self {
         Self { detail: format!("{place}: {}", self.detail), ..self }
+    }
+
+    /// Rounds up to whole seconds: a client that retries then must not be too early.
+    fn retry_after(self, wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+        self.header(RETRY_AFTER, seconds.into())
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
@@ -125,28 +124,16 @@ impl Problem {
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
-        body.as_object_mut().expect("it is an object").extend(self.more);
+        body.as_object_mut().expect("an object").extend(self.members);
         let mut response = Response::new(Full::from(body.to_string()));
         *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        if self.wants_credentials {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fanline\""));
-        }
-        if self.closes {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        *response.headers_mut() = self.headers;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
 }
 
-/// Control characters as escapes: a detail may repeat what a client sent, and stands in logs and terminals.
+/// Escapes control characters: a detail may quote the client, and appears in logs and terminals.
 fn printable(detail: String) -> String {
     if !detail.contains(char::is_control) {
         return detail;
@@ -159,18 +146,19 @@ fn printable(detail: String) -> String {
 }
 
 impl From<LimitExceeded> for Problem {
-    fn from(over: LimitExceeded) -> Self {
-        let status = match over.reason {
-            // Nobody's fault in particular.
+    fn from(exceeded: LimitExceeded) -> Self {
+        let status = match exceeded.reason {
+            // Not the fault of this client.
             Reason::Connections | Reason::Firehose | Reason::SilentTopics => StatusCode::SERVICE_UNAVAILABLE,
-            // Less at once is taken: later changes nothing.
-            _ if over.retry_after.is_none() => StatusCode::PAYLOAD_TOO_LARGE,
+            // Only a smaller request would succeed.
+            _ if exceeded.retry_after.is_none() => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::TOO_MANY_REQUESTS,
         };
-        // Not a moment too early: a client that comes then is to be let in.
-        let seconds = |wait: Duration| u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-        let (retry_after, limit) = (over.retry_after.map(seconds), Some(over.reason));
-        Self { retry_after, limit, ..Self::new(status, over.detail) }
+        let problem = Self { limit: Some(exceeded.reason), ..Self::new(status, exceeded.detail) };
+        match exceeded.retry_after {
+            Some(wait) => problem.retry_after(wait),
+            None => problem,
+        }
     }
 }
 
@@ -185,13 +173,11 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         match refusal {
             Refusal::Unauthenticated(_) => {
-                Self { wants_credentials: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+                let challenge = HeaderValue::from_static("Bearer realm=\"fanline\"");
+                Self::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, challenge)
             }
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
-            Refusal::Unavailable(_, wait) => {
-                let seconds = u32::try_from(wait.as_secs().max(1)).unwrap_or(u32::MAX);
-                Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
-            }
+            Refusal::Unavailable(_, wait) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(wait),
         }
     }
 }
@@ -218,7 +204,7 @@ impl From<PublishError> for Problem {
             Outcome::Unknown => (None, None, None),
             Outcome::Published(at) => (Some(at.last.sequence - at.first.sequence + 1), id(at.first), id(at.last)),
         };
-        // `Retry-After` has clients repeat a request by themselves: only one that did nothing may be repeated.
+        // Clients retry on `Retry-After` automatically: only a request without effect may be retried.
         let problem = if published == Some(0) { problem } else { problem.without_retry() };
         problem.with("published", published).with("first_id", first).with("last_id", last)
     }

@@ -1,4 +1,4 @@
-//! The parameters of a subscription, out of the query and the headers.
+//! The parameters of a subscription, from the query and the headers.
 
 use hyper::header::HeaderMap;
 
@@ -8,26 +8,26 @@ use crate::conn::OnLag;
 use crate::hub::{Start, SubscriptionFilter};
 use crate::topic::{Topic, TopicFilter};
 
-/// Seconds between signs of life that a client may ask for.
+/// The heartbeat intervals that a client may request, in seconds.
 const HEARTBEAT: std::ops::RangeInclusive<u16> = 1..=3600;
 const MAX_NAME_BYTES: usize = 255;
 const MAX_TAGS: usize = 32;
 
-/// What a client asks for.
+/// The parameters of a subscription.
 #[derive(Debug)]
 pub(crate) struct StreamQuery {
     pub(crate) filters: Vec<TopicFilter>,
     pub(crate) start: Start,
     pub(crate) on_lag: OnLag,
-    /// None means the server's own.
+    /// In seconds; `None` means the server's default.
     pub(crate) heartbeat: Option<u16>,
     pub(crate) name: Option<String>,
     pub(crate) tags: Vec<String>,
 }
 
 impl StreamQuery {
-    /// Reads the query and the `Last-Event-ID` header, which wins over the query. Parameters that are not known are
-    /// passed over: proxies and browsers add some.
+    /// Parses the query and the `Last-Event-ID` header, which overrides the query. Unknown parameters are ignored, because
+    /// proxies and browsers add some.
     pub(crate) fn parse(query: &str, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let (mut filters, mut tags) = (Vec::new(), Vec::new());
         let (mut name, mut last_id, mut history, mut on_lag, mut heartbeat) =
@@ -37,7 +37,9 @@ impl StreamQuery {
                 "topics" | "topic" => {
                     for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
                         let filter = TopicFilter::new(text);
-                        filters.push(filter.map_err(|e| invalid(&key, &format!("{text:?} is no topic: {e}")))?);
+                        filters.push(
+                            filter.map_err(|e| invalid(&key, &format!("{text:?} is not a topic or pattern: {e}")))?,
+                        );
                     }
                 }
                 "client_name" => name = Some(label("client_name", &value)?).filter(|name| !name.is_empty()),
@@ -49,20 +51,20 @@ impl StreamQuery {
                 "last_event_id" | "lastEventID" | "lastEventId" => last_id = Some(value.into_owned()),
                 "history" => {
                     let count = value.parse();
-                    history =
-                        Some(count.map_err(|_| invalid("history", "it is a number of events, such as history=100"))?);
+                    history = Some(
+                        count.map_err(|_| invalid("history", "expected a number of events, such as history=100"))?,
+                    );
                 }
                 "on_lag" => {
                     on_lag = match &*value {
                         "close" => OnLag::Close,
                         "skip" => OnLag::Skip,
-                        _ => return Err(invalid("on_lag", "it is close (the default) or skip")),
+                        _ => return Err(invalid("on_lag", "expected close (the default) or skip")),
                     }
                 }
                 "heartbeat" => {
                     let seconds = value.parse().ok().filter(|seconds| HEARTBEAT.contains(seconds));
-                    let expected =
-                        format!("it is a number of seconds from {} to {}", HEARTBEAT.start(), HEARTBEAT.end());
+                    let expected = format!("expected {} to {} seconds", HEARTBEAT.start(), HEARTBEAT.end());
                     heartbeat = Some(seconds.ok_or_else(|| invalid("heartbeat", &expected))?);
                 }
                 _ => {}
@@ -70,9 +72,9 @@ impl StreamQuery {
         }
         check_filters(&filters, "topics", options)?;
         if tags.len() > MAX_TAGS {
-            return Err(invalid("tags", &format!("{} are given, and the limit is {MAX_TAGS}", tags.len())));
+            return Err(invalid("tags", &format!("the limit is {MAX_TAGS} tags, and the request has {}", tags.len())));
         }
-        // A header that is no text is an id like any other that was never given.
+        // A header that is not text counts as an unknown id.
         let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
         let last_id = header.filter(|id| !id.is_empty()).or(last_id).filter(|id| !id.is_empty());
         Ok(Self { filters, start: start(last_id.as_deref(), history), on_lag, heartbeat, name, tags })
@@ -82,16 +84,16 @@ impl StreamQuery {
         SubscriptionFilter::of(self.filters.iter().cloned())
     }
 
-    /// Whether the client wants heartbeats as events: with everything, or by their name.
+    /// Whether heartbeats are sent as events: if the filters match everything or the topic `heartbeat`.
     pub(crate) fn takes_heartbeats(&self, filter: &SubscriptionFilter) -> bool {
         filter.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
     }
 }
 
-/// Makes sure that those in `parameter` are not too many, and do not take too long to match.
+/// Checks the limits on the number of `filters` and their complexity.
 pub(super) fn check_filters(filters: &[TopicFilter], parameter: &str, options: &Options) -> Result<(), Problem> {
     let check = |count: usize, what: &str, max: usize, setting: &str| {
-        let detail = || format!("{count} {what} are asked for, and the limit is {max} (setting {setting})");
+        let detail = || format!("the limit is {max} {what}, and the request has {count} (setting {setting})");
         if count > max { Err(invalid(parameter, &detail())) } else { Ok(()) }
     };
     check(filters.len(), "topics", options.max_topics, "max_topics")?;
@@ -116,10 +118,13 @@ fn start(last_id: Option<&str>, history: Option<u64>) -> Start {
 
 fn label(parameter: &str, text: &str) -> Result<String, Problem> {
     if text.len() > MAX_NAME_BYTES {
-        return Err(invalid(parameter, &format!("it has {} bytes, and the limit is {MAX_NAME_BYTES}", text.len())));
+        return Err(invalid(
+            parameter,
+            &format!("the limit is {MAX_NAME_BYTES} bytes, and the value has {}", text.len()),
+        ));
     }
     match text.chars().find(|c| c.is_control()) {
-        Some(c) => Err(invalid(parameter, &format!("it holds the control character {c:?}"))),
+        Some(c) => Err(invalid(parameter, &format!("control characters such as {c:?} are not allowed"))),
         None => Ok(text.to_owned()),
     }
 }
@@ -132,10 +137,10 @@ fn invalid(parameter: &str, detail: &str) -> Problem {
 mod tests {
     use super::*;
 
-    fn parse(query: &str, last_id: Option<&str>) -> Result<StreamQuery, String> {
+    fn parse(query: &str, last_id: Option<&str>) -> Result<StreamQuery, Problem> {
         let headers = last_id.map(|id| ("last-event-id".parse().unwrap(), id.parse().unwrap())).into_iter().collect();
         let options = Options { max_topics: 5, max_patterns: 2, max_wildcards: 3, ..Options::default() };
-        StreamQuery::parse(query, &headers, &options).map_err(|problem| format!("{problem:?}"))
+        StreamQuery::parse(query, &headers, &options)
     }
 
     fn topics(query: &str) -> Vec<String> {
@@ -143,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_come_in_one_list_or_several() {
+    fn topics_may_be_one_list_or_several_parameters() {
         assert_eq!(topics("topics=a,b:*&topic=c&topics=%2A%2A"), ["a", "b:*", "c", "**"]);
         assert_eq!(topics("topics=gr%C3%B6%C3%9Fe,%20b"), ["größe", "b"]);
         assert_eq!(topics("topics=&utm=1"), [""; 0]);
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_wins_over_the_query() {
+    fn the_header_overrides_the_query() {
         let at = |text: &str| Start::After(text.parse().unwrap());
         assert_eq!(parse("last_event_id=7-1", Some("7-2")).unwrap().start, at("7-2"));
         assert_eq!(parse("lastEventID=7-1&history=3", None).unwrap().start, at("7-1"));
@@ -163,23 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_refused_by_name() {
+    fn an_error_names_the_parameter() {
         for (query, expected) in [
-            ("topics=a*b", "parameter topics: \\\"a*b\\\" is no topic"),
-            ("topics=a%00b", "control character"),
-            ("topic=a,b,c,d,e,f", "the limit is 5 (setting max_topics)"),
-            ("topics=a.*,b.*,*.c,d", "3 patterns are asked for, and the limit is 2 (setting max_patterns)"),
+            ("topics=a*b", "parameter topics: \\\"a*b\\\" is not a topic"),
+            ("topics=a%00b", "control characters"),
+            ("topic=a,b,c,d,e,f", "the limit is 5 topics, and the request has 6 (setting max_topics)"),
+            ("topics=a.*,b.*,*.c,d", "the limit is 2 patterns, and the request has 3 (setting max_patterns)"),
             (
                 "topics=*.*.*.**",
-                "4 wildcards in \\\"*.*.*.**\\\" are asked for, and the limit is 3 (setting max_wildcards)",
+                "the limit is 3 wildcards in \\\"*.*.*.**\\\", and the request has 4 (setting max_wildcards)",
             ),
             ("history=-1", "parameter history"),
-            ("on_lag=drop", "parameter on_lag: it is close"),
-            ("heartbeat=0", "parameter heartbeat: it is a number of seconds from 1 to 3600"),
+            ("on_lag=drop", "parameter on_lag: expected close"),
+            ("heartbeat=0", "parameter heartbeat: expected 1 to 3600 seconds"),
             ("heartbeat=1.5", "parameter heartbeat"),
             ("client_name=a%0Ab", "parameter client_name"),
         ] {
-            let error = parse(query, None).unwrap_err();
+            let error = format!("{:?}", parse(query, None).unwrap_err());
             assert!(error.contains(expected), "{query}: {error}");
         }
     }

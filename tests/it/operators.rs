@@ -118,10 +118,10 @@ fn clients_are_paged_in_order_of_connection_and_filtered() {
             );
         }
         for (query, what) in [
-            ("limit=0", "parameter limit: it is a number from 1 to 1000"),
+            ("limit=0", "parameter limit: expected 1 to 1000"),
             ("limit=1001", "parameter limit"),
             ("after=7", "parameter after: \"7\": a client id has 16 hexadecimal digits"),
-            ("tags=red", "\"tags\" is none of limit, after, tag, topic, name"),
+            ("tags=red", "unknown parameter \"tags\"; expected limit, after, scope, tag, topic, name"),
         ] {
             assert_problem(&server.get(&format!("/clients?{query}")).await, 400, &[what]);
         }

@@ -233,7 +233,7 @@ fn handler_panic_releases_permits_and_affects_no_other_client() {
         for round in 0..20 {
             let before = calls.load(Ordering::Relaxed);
             let answer = admitted_answer(&server, &panics(["/stream", "/clients"][round % 2])).await;
-            assert_problem(&answer, 500, &["the server failed"]);
+            assert_problem(&answer, 500, &["internal error"]);
             assert!(calls.load(Ordering::Relaxed) > before);
         }
         // The connection of such a request stays usable.

@@ -70,8 +70,8 @@ fn patterns_and_wildcards_are_limited() {
     run(async {
         let server = accepting(HttpOptions { max_patterns: 2, max_wildcards: 3, ..HttpOptions::default() });
         for (target, what) in [
-            ("/stream?topics=a.*,b.*,c.*", ["3 patterns", "the limit is 2 (setting max_patterns)"]),
-            ("/stream?topics=*.*.*.**", ["4 wildcards in \"*.*.*.**\"", "the limit is 3 (setting max_wildcards)"]),
+            ("/stream?topics=a.*,b.*,c.*", ["the limit is 2 patterns", "has 3 (setting max_patterns)"]),
+            ("/stream?topics=*.*.*.**", ["the limit is 3 wildcards in \"*.*.*.**\"", "has 4 (setting max_wildcards)"]),
         ] {
             assert_problem(&server.get(target).await, 400, &what);
         }
