@@ -3,6 +3,7 @@
 //! `history` retains events in `channel`s (a ring for each topic, and the firehose), `sequencer` gives them their one
 //! order, `subscription` reads, `wake` tells readers that there is something to read.
 
+pub mod archive;
 mod channel;
 mod encoder;
 mod filter;
@@ -24,17 +25,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
+use archive::Archive;
 use channel::Channel;
-pub use filter::{Start, SubscriptionFilter};
+pub use filter::SubscriptionFilter;
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
-use relay::{Relay, Requester, Requests};
+use relay::{PublishRequest, Relay, Upstream};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
-pub use subscription::{Delivery, Opening, Subscription};
+pub use subscription::{Delivery, Opening, Start, Subscription};
 pub(crate) use wake::WakeGroup;
 
 use crate::event::Event;
@@ -233,41 +237,46 @@ impl Hub {
         Self::with(options, None)
     }
 
-    /// A hub whose events are numbered elsewhere: what is published goes to `requests`, and readers get what the relay
-    /// appends. A publisher waits for `patience` at most until the relay takes what it has.
+    /// A hub whose events are numbered elsewhere, by a backbone that several servers share. Published events go to the
+    /// receiver as requests; subscriptions get what the [`Relay`] appends, and read in `archive` what has left the rings.
+    /// A publisher waits for at most `patience` until its request is in the queue.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// use std::time::Duration;
     /// use fanline::event::{Event, Payload};
-    /// use fanline::hub::{GapReason, Hub, HubOptions, SubscriptionFilter, Published, Start};
+    /// use fanline::hub::{GapReason, Hub, HubOptions, Published, Start, SubscriptionFilter};
     /// use fanline::topic::Topic;
     ///
-    /// let (hub, relay, mut requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+    /// let (hub, relay, mut requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1), None);
     /// relay.begin_after("1795186660123-41".parse().unwrap(), GapReason::Epoch);
     /// let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Live);
     /// tokio::spawn(async move {
-    ///     let publication = requests.publications.recv().await.unwrap();
-    ///     // Somebody else numbers the events, and tells everybody.
-    ///     relay.append(&publication.events);
+    ///     let request = requests.recv().await.unwrap();
+    ///     // A real backbone numbers the events, and sends them to all its servers.
+    ///     relay.append(&request.events);
     ///     let position = relay.position();
-    ///     publication.answer(Ok(Published { first: position, last: position }));
+    ///     request.answer(Ok(Published { first: position, last: position }));
     /// });
-    /// let event = Event::new(Topic::new("metric").unwrap(), Payload::json("1"));
+    /// let event = Event::new(Topic::new("metric").unwrap(), Payload::text("1"));
     /// assert_eq!(hub.publish(event).await.unwrap().to_string(), "1795186660123-42");
     /// subscription.next().await;
     /// assert_eq!(subscription.position().to_string(), "1795186660123-42");
     /// # }
     /// ```
-    pub fn relayed(options: &HubOptions, patience: Duration) -> (Self, Relay, Requests) {
-        let (requester, requests) = Requester::new(patience);
-        let hub = Self::with(options, Some(requester));
+    pub fn relayed(
+        options: &HubOptions,
+        patience: Duration,
+        archive: Option<Arc<dyn Archive>>,
+    ) -> (Self, Relay, mpsc::Receiver<PublishRequest>) {
+        let (upstream, requests) = Upstream::new(patience, archive);
+        let hub = Self::with(options, Some(upstream));
         (hub.clone(), Relay::new(hub), requests)
     }
 
-    fn with(options: &HubOptions, requester: Option<Requester>) -> Self {
+    fn with(options: &HubOptions, upstream: Option<Upstream>) -> Self {
         Self(Arc::new(Inner {
-            history: crate::sync::Arc::new(History::new(options, requester)),
+            history: crate::sync::Arc::new(History::new(options, upstream)),
             sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
             inline: WakeGroup::inline(),
         }))
@@ -294,25 +303,25 @@ impl Hub {
     }
 
     async fn publish_some(&self, events: Vec<Event>) -> Result<Published, PublishError> {
-        match self.0.history.requester() {
+        match self.0.history.upstream() {
             None => self.0.sequencer.publish(&self.0.history, events).await,
-            Some(requester) => self.publish_elsewhere(requester, events).await,
+            Some(upstream) => self.publish_upstream(upstream, events).await,
         }
     }
 
-    async fn publish_elsewhere(&self, requester: &Requester, events: Vec<Event>) -> Result<Published, PublishError> {
-        if self.0.sequencer.is_closed() { Err(PublishError::Closed) } else { requester.publish(events).await }
+    async fn publish_upstream(&self, upstream: &Upstream, events: Vec<Event>) -> Result<Published, PublishError> {
+        if self.0.sequencer.is_closed() { Err(PublishError::Closed) } else { upstream.publish(events).await }
     }
 
-    /// Like [`Hub::publish_all`], together with what the other tasks of this thread have to publish now.
+    /// Like [`Hub::publish_all`], in one batch with what the other tasks of this thread have to publish now.
     pub(crate) async fn publish_with_others(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
         if events.is_empty() {
             return Ok(None);
         }
-        let published = match self.0.history.requester() {
+        let published = match self.0.history.upstream() {
             None => self.0.sequencer.publish_with_others(&self.0.history, events).await,
-            // The relay combines what comes while it waits for the backbone.
-            Some(requester) => self.publish_elsewhere(requester, events).await,
+            // The backbone's side forms batches while it waits.
+            Some(upstream) => self.publish_upstream(upstream, events).await,
         };
         published.map(Some)
     }

@@ -81,8 +81,8 @@
 //! | the dashboard | `http::demo` |
 //! | a last answer that reaches a client which is still sending | `http::linger` |
 //! | heartbeats, slow clients, farewells | `conn`, `conn::wheel`, `conn::notice` |
-//! | gaps and replay | `hub::subscription` (`start`, `gaps`), `hub::gap` |
-//! | resuming on a server that is behind | `hub::relay`, `backbone::archive` |
+//! | gaps and replay | `hub::subscription` (`start`, `gaps`, `catch_up`), `hub::gap`, `hub::archive` |
+//! | resuming on a server that is behind | `hub::relay`, `backbone::redis::archive` |
 //! | a Redis that lost events, or was replaced | `backbone::tail`, `backbone::confirmation` |
 //! | open files | `server::files` |
 //!

@@ -39,6 +39,7 @@ pub use connection::Error;
 
 use super::{Backbone, Inner, Status};
 use crate::hub::{Hub, HubOptions};
+use archive::RedisArchive;
 use roster::Roster;
 use worker::Worker;
 
@@ -95,11 +96,12 @@ impl Backbone {
         let patience = options.publish_timeout.max(options.timeout);
         let context = Arc::new(Context::new(options));
         let warm = hub.firehose_history;
-        let (hub, relay, requests) = Hub::relayed(hub, patience);
+        let (archive, archive_requests) = RedisArchive::new();
+        let (hub, relay, requests) = Hub::relayed(hub, patience, Some(Arc::new(archive)));
         let local_lists = Arc::new(OnceLock::new());
         let (list_requests, asked) = mpsc::unbounded_channel();
         let roster = Roster::new(context.clone(), asked, local_lists.clone());
-        let worker = Worker::new(&context, &relay, warm, requests, roster)?;
+        let worker = Worker::new(&context, &relay, warm, requests, archive_requests, roster)?;
         let (first, outcome) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         start(worker, first, stopped)

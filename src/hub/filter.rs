@@ -1,6 +1,5 @@
-//! Which events a subscriber wants, and from where on.
+//! Which events a subscription wants.
 
-use crate::position::StreamPosition;
 use crate::topic::{Topic, TopicFilter, TopicPattern};
 
 /// The topics of one subscription.
@@ -74,19 +73,4 @@ impl SubscriptionFilter {
             }
         }
     }
-}
-
-/// Where a subscription begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With the next event.
-    Live,
-    /// With the oldest retained event.
-    Earliest,
-    /// With the newest `n` retained events.
-    Newest(u64),
-    /// With the event after this position.
-    After(StreamPosition),
-    /// The subscriber has a position that cannot be read: it is told, and gets all that is retained.
-    UnknownId,
 }

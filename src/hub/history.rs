@@ -11,13 +11,14 @@ use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
 
 use super::HubOptions;
+use super::archive::Archive;
 use super::channel::Channel;
 use super::encoder::Encoder;
 use super::frame::Frame;
 use super::gap::GapReason;
 use super::ledger::Ledger;
 use super::numbering::{Break, Breaks, Numbering};
-use super::relay::Requester;
+use super::relay::Upstream;
 use super::sampler::Sampler;
 use super::topics::Topics;
 use crate::position::{Sequence, StreamPosition};
@@ -36,8 +37,8 @@ pub(crate) struct History {
     /// How many breaks there were. A reader loads it after the head: one that sees a head beyond a break sees the break.
     break_count: AtomicU32,
     breaks: RwLock<Breaks>,
-    /// Where readers get what has left the rings; none when nobody keeps it.
-    requester: Option<Requester>,
+    /// Where events are numbered; `None` when this hub does.
+    upstream: Option<Upstream>,
     pub(crate) firehose: Arc<Channel>,
     pub(crate) topics: RwLock<Topics>,
     pub(crate) ledger: Ledger,
@@ -59,12 +60,12 @@ pub(crate) struct History {
 pub(crate) struct TooManyTopics;
 
 impl History {
-    pub(crate) fn new(options: &HubOptions, requester: Option<Requester>) -> Self {
+    pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>) -> Self {
         Self {
             head: AtomicU64::new(0),
             break_count: AtomicU32::new(1),
             breaks: RwLock::new(Breaks::new(options.epoch)),
-            requester,
+            upstream,
             firehose: Arc::new(Channel::new(usize::MAX, 0, None, options.firehose_history, 0)),
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER),
@@ -87,9 +88,13 @@ impl History {
         read(&self.breaks).position(sequence)
     }
 
-    /// Whoever numbers the events, when that is not this hub.
-    pub(crate) fn requester(&self) -> Option<&Requester> {
-        self.requester.as_ref()
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
+    }
+
+    /// Where events that have left the rings are kept.
+    pub(crate) fn archive(&self) -> Option<&dyn Archive> {
+        self.upstream.as_ref().and_then(|upstream| upstream.archive.as_deref())
     }
 
     /// How many breaks there were.

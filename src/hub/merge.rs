@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::frame::Frame;
 use crate::position::Sequence;
-use crate::ring::Run;
+use crate::ring::{Read, Ring, Run};
 use crate::wire::chunk::Chunk;
 
 /// How many frames one batch takes: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
@@ -142,7 +142,7 @@ impl Batch {
         &self.ends
     }
 
-    /// Adds a cursor that reads from `run`.
+    /// Adds `run`, the next frames of a cursor, to what [`Batch::merge`] picks from.
     pub(super) fn open(&mut self, cursor: usize, run: Run<Frame>) {
         let next = run.indices().start;
         let sequence = run.get(next).sequence();
@@ -150,24 +150,51 @@ impl Batch {
         self.runs.push(run);
     }
 
-    /// Which source has the frame that comes next, and up to which sequence its frames come before those of all others;
-    /// none when that frame comes after `head`.
-    pub(super) fn earliest(&self, head: Sequence) -> Option<(usize, Sequence)> {
+    /// Picks the frames up to `head` from the opened runs, in sequence order. `source` returns a cursor's ring, from which
+    /// its next runs are read, and which of its frames are wanted; `None` stands for all.
+    pub(super) fn merge<'a, W: Fn(&Frame) -> bool>(
+        &mut self,
+        head: Sequence,
+        source: impl Fn(usize) -> (&'a Ring<Frame>, Option<W>),
+    ) {
+        while !self.is_full()
+            && let Some((place, limit)) = self.earliest(head)
+        {
+            let (ring, is_wanted) = source(self.sources[place].cursor);
+            match is_wanted {
+                None => self.pick(place, limit),
+                Some(is_wanted) => self.pick_if(place, limit, is_wanted),
+            }
+            let Source { run, next, .. } = self.sources[place];
+            if next < self.runs[run].indices().end {
+                self.sources[place].sequence = self.runs[run].get(next).sequence();
+                continue;
+            }
+            match ring.read(next) {
+                Read::Run(run) => self.extend(place, run),
+                Read::Empty => self.close(place),
+                // The frames of other cursors may come after what is missing here: the next read reports the gap.
+                Read::Lagged => {
+                    self.is_cut = true;
+                    break;
+                }
+            }
+        }
+        self.ends.extend(self.sources.drain(..).map(|source| (source.cursor, source.next)));
+    }
+
+    /// Returns the source with the earliest frame, and the sequence up to which its frames precede those of all others.
+    /// `None` when that frame comes after `head`.
+    fn earliest(&self, head: Sequence) -> Option<(usize, Sequence)> {
         let (place, earliest) = self.sources.iter().enumerate().min_by_key(|(_, source)| source.sequence)?;
         let others = self.sources.iter().enumerate().filter(|&(other, _)| other != place);
         let limit = others.map(|(_, source)| source.sequence - 1).min().unwrap_or(head).min(head);
-        // An event that stands in two rings is wanted from one of them; it may come up in the other first.
+        // An event that is in two rings is wanted from one of them, and may come up first in the other.
         (earliest.sequence <= head).then_some((place, limit.max(earliest.sequence)))
     }
 
-    /// The cursor of a source.
-    pub(super) fn cursor(&self, place: usize) -> usize {
-        self.sources[place].cursor
-    }
-
-    /// Takes the source's next frames up to sequence `limit` into the batch. Answers its cursor and the index to read
-    /// from when its run is at its end.
-    pub(super) fn pick(&mut self, place: usize, limit: Sequence) -> Option<(usize, u64)> {
+    /// Picks the source's frames up to sequence `limit`.
+    fn pick(&mut self, place: usize, limit: Sequence) {
         let Source { cursor, run, next, .. } = self.sources[place];
         let frames = &self.runs[run];
         let mut end = frames.indices().end.min(next + (MAX_FRAMES - self.len) as u64);
@@ -175,16 +202,11 @@ impl Batch {
             end -= 1;
         }
         self.add(run, cursor, next..end);
-        self.go_on(place, end)
+        self.sources[place].next = end;
     }
 
-    /// Like [`Batch::pick`], for the frames that `is_wanted`.
-    pub(super) fn pick_some(
-        &mut self,
-        place: usize,
-        limit: Sequence,
-        is_wanted: impl Fn(&Frame) -> bool,
-    ) -> Option<(usize, u64)> {
+    /// Picks the source's frames up to sequence `limit` that are wanted.
+    fn pick_if(&mut self, place: usize, limit: Sequence, is_wanted: impl Fn(&Frame) -> bool) {
         let Source { cursor, run, next: mut index, .. } = self.sources[place];
         while index < self.runs[run].indices().end && !self.is_full() && self.runs[run].get(index).sequence() <= limit {
             if is_wanted(self.runs[run].get(index)) {
@@ -192,7 +214,7 @@ impl Batch {
             }
             index += 1;
         }
-        self.go_on(place, index)
+        self.sources[place].next = index;
     }
 
     fn add(&mut self, run: usize, cursor: usize, indices: Range<u64>) {
@@ -203,33 +225,17 @@ impl Batch {
         }
     }
 
-    fn go_on(&mut self, place: usize, next: u64) -> Option<(usize, u64)> {
-        let source = &mut self.sources[place];
-        source.next = next;
-        let run = &self.runs[source.run];
-        if next == run.indices().end {
-            return Some((source.cursor, next));
-        }
-        source.sequence = run.get(next).sequence();
-        None
-    }
-
     /// Gives the source its next run.
-    pub(super) fn extend(&mut self, place: usize, run: Run<Frame>) {
+    fn extend(&mut self, place: usize, run: Run<Frame>) {
         let source = &mut self.sources[place];
         source.sequence = run.get(source.next).sequence();
         source.run = self.runs.len();
         self.runs.push(run);
     }
 
-    /// Takes the source out of the race: its ring has nothing more.
-    pub(super) fn close(&mut self, place: usize) {
+    /// Removes the source: its ring has nothing more.
+    fn close(&mut self, place: usize) {
         let source = self.sources.swap_remove(place);
         self.ends.push((source.cursor, source.next));
-    }
-
-    /// Ends the race.
-    pub(super) fn finish(&mut self) {
-        self.ends.extend(self.sources.drain(..).map(|source| (source.cursor, source.next)));
     }
 }

@@ -17,12 +17,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::filter::Start;
+use super::archive::{Archive, ArchiveFuture, Page};
 use super::frame::Frame;
 use super::gap::GapReason;
-use super::{Hub, PublishError, Published};
+use super::{Hub, PublishError, Published, Start};
 use crate::event::Event;
-use crate::position::{Sequence, StreamPosition};
+use crate::position::StreamPosition;
 use crate::ring::Ring;
 use crate::sync::Arc;
 use crate::wire::{chunk, sse};
@@ -33,16 +33,6 @@ const QUEUE: usize = 4096;
 /// Feeds a [`Hub`] with events that are numbered elsewhere; see [`Hub::relayed`].
 #[derive(Clone)]
 pub struct Relay(Hub);
-
-/// What the hub asks of whoever numbers its events.
-pub struct Requests {
-    /// What is to be published, in the order in which it came.
-    pub publications: mpsc::Receiver<PublishRequest>,
-    /// What readers want to read again.
-    pub replays: mpsc::UnboundedReceiver<Replay>,
-    /// Questions how far the backbone's stream reaches.
-    pub extents: mpsc::UnboundedReceiver<ExtentRequest>,
-}
 
 /// Events that are to get positions next to each other, all or none.
 pub struct PublishRequest {
@@ -64,110 +54,29 @@ impl PublishRequest {
     }
 }
 
-/// A reader's question for the events after a position.
-pub struct Replay {
-    /// The last one that the reader has.
-    pub after: StreamPosition,
-    reply: oneshot::Sender<Page>,
-}
-
-impl Replay {
-    /// Gives the reader the oldest events after its position that are there: an empty page when there are none. The
-    /// reader passes over events of the page that it has already.
-    pub fn answer(self, page: &Page) {
-        let _ = self.reply.send(page.clone());
-    }
-
-    /// Whether the reader is gone.
-    pub fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
-    }
-}
-
-/// A question how far the backbone's stream reaches at a moment after the question was asked.
-pub struct ExtentRequest {
-    /// When it was asked.
-    pub asked: Instant,
-    /// The position that a subscriber has. If the stream does not reach it, the stream has to be the right one for certain.
-    pub wanted: Option<StreamPosition>,
-    reply: oneshot::Sender<Extent>,
-}
-
-impl ExtentRequest {
-    /// Whether a stream of this extent has all that is wanted.
-    pub fn is_within(&self, extent: &Extent) -> bool {
-        self.wanted.is_none_or(|wanted| extent.reaches(wanted))
-    }
-
-    /// Sends the answer.
-    pub fn answer(self, extent: Extent) {
-        // The subscriber may have hung up.
-        let _ = self.reply.send(extent);
-    }
-
-    /// Whether the answer is no longer awaited.
-    pub fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
-    }
-}
-
-/// What a backbone retains of its current epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// The position after which the oldest retained event comes.
-    pub before_oldest: StreamPosition,
-    /// The newest position that was given.
-    pub newest: StreamPosition,
-}
-
-impl Extent {
-    /// Whether `position` was given, in this epoch or in an earlier one.
-    pub fn reaches(&self, position: StreamPosition) -> bool {
-        (position.epoch, position.sequence) <= (self.newest.epoch, self.newest.sequence)
-    }
-}
-
 /// The hub does not have the events up to the position asked for, and the backbone did not supply them in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this server has not caught up with its backbone")]
 pub struct NotCaughtUp;
 
-/// Events that follow each other, encoded once for all readers that want them again. Cheap to clone.
-#[derive(Clone)]
-pub struct Page {
-    pub(super) frames: Arc<Ring<Frame>>,
-    bytes: usize,
-}
-
-impl Page {
-    /// The memory that it takes, about.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// The hub's end of the queues.
-pub(super) struct Requester {
-    publications: mpsc::Sender<PublishRequest>,
-    replays: mpsc::UnboundedSender<Replay>,
-    extents: mpsc::UnboundedSender<ExtentRequest>,
+/// The hub's end of the relay.
+pub(super) struct Upstream {
+    requests: mpsc::Sender<PublishRequest>,
     /// Notified whenever the relay has moved the head.
     progress: Notify,
     /// How long a publisher waits at most.
     patience: Duration,
+    pub(super) archive: Option<Arc<dyn Archive>>,
 }
 
-impl Requester {
-    pub(super) fn new(patience: Duration) -> (Self, Requests) {
-        let (publications, publications_of) = mpsc::channel(QUEUE);
-        let (replays, replays_of) = mpsc::unbounded_channel();
-        let (extents, extents_of) = mpsc::unbounded_channel();
-        let requests = Requests { publications: publications_of, replays: replays_of, extents: extents_of };
-        (Self { publications, replays, extents, progress: Notify::new(), patience }, requests)
+impl Upstream {
+    pub(super) fn new(patience: Duration, archive: Option<Arc<dyn Archive>>) -> (Self, mpsc::Receiver<PublishRequest>) {
+        let (requests, receiver) = mpsc::channel(QUEUE);
+        (Self { requests, progress: Notify::new(), patience, archive }, receiver)
     }
 
     pub(super) async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
-        let permit = match timeout(self.patience, self.publications.reserve()).await {
+        let permit = match timeout(self.patience, self.requests.reserve()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(PublishError::Closed),
             Err(_) => return Err(PublishError::Unavailable),
@@ -177,48 +86,35 @@ impl Requester {
         // The relay may have ended after it had sent the events.
         answer.await.unwrap_or(Err(PublishError::Unknown))
     }
-
-    /// Asks for the events after `after`.
-    pub(super) fn replay(&self, after: StreamPosition) -> oneshot::Receiver<Page> {
-        let (reply, page) = oneshot::channel();
-        // When nobody takes it, the reader finds its sender gone.
-        let _ = self.replays.send(Replay { after, reply });
-        page
-    }
-
-    /// Asks how far the backbone's stream reaches.
-    async fn extent(&self, wanted: Option<StreamPosition>, deadline: Instant) -> Result<Extent, NotCaughtUp> {
-        let (reply, extent) = oneshot::channel();
-        self.extents.send(ExtentRequest { asked: Instant::now(), wanted, reply }).map_err(|_| NotCaughtUp)?;
-        timeout_at(deadline, extent).await.ok().and_then(Result::ok).ok_or(NotCaughtUp)
-    }
 }
 
 impl Hub {
-    /// Turns `start` into one that this hub can serve. On a hub that numbers its own events that is `start` itself. On a
-    /// [relayed](Hub::relayed) hub:
+    /// Turns `start` into one that this hub can serve. On a hub without an [archive](Archive) that is `start` itself.
+    /// With one:
     ///
-    /// * [`Start::After`] a position that is not here yet is looked up in the backbone. If it was given, this waits until
+    /// * [`Start::After`] a position that is not here yet is looked up in the archive. If it was issued, this waits until
     ///   the relay has caught up with it; otherwise the result is [`Start::UnknownId`].
-    /// * [`Start::Earliest`] becomes the position before the oldest event that the backbone retains.
+    /// * [`Start::Earliest`] becomes the position before the oldest event of the archive.
     ///
     /// # Errors
     /// [`NotCaughtUp`] when that takes longer than `patience`.
     pub async fn resolve(&self, start: Start, patience: Duration) -> Result<Start, NotCaughtUp> {
-        let Some(requester) = self.0.history.requester() else { return Ok(start) };
+        let Some((upstream, archive)) = self.0.history.upstream().zip(self.0.history.archive()) else {
+            return Ok(start);
+        };
         let deadline = Instant::now() + patience;
         match start {
             Start::Earliest => {
-                let extent = requester.extent(None, deadline).await?;
-                // The extent may be that of an epoch which the relay has not come to.
-                self.wait_for(requester, extent.before_oldest, deadline).await?;
-                Ok(Start::After(extent.before_oldest))
+                let before_oldest = answer_of(archive.before_oldest(), deadline).await?;
+                // The position may belong to an epoch that the relay has not come to.
+                self.wait_for(upstream, before_oldest, deadline).await?;
+                Ok(Start::After(before_oldest))
             }
             Start::After(position) if position != StreamPosition::UNKNOWN && !self.has_passed(position) => {
-                if !requester.extent(Some(position), deadline).await?.reaches(position) {
+                if !answer_of(archive.has_issued(position), deadline).await? {
                     return Ok(Start::UnknownId);
                 }
-                self.wait_for(requester, position, deadline).await?;
+                self.wait_for(upstream, position, deadline).await?;
                 Ok(start)
             }
             _ => Ok(start),
@@ -227,13 +123,13 @@ impl Hub {
 
     async fn wait_for(
         &self,
-        requester: &Requester,
+        upstream: &Upstream,
         position: StreamPosition,
         deadline: Instant,
     ) -> Result<(), NotCaughtUp> {
         loop {
             // Entered before the look at the head, so that progress between the two is not missed.
-            let mut progress = pin!(requester.progress.notified());
+            let mut progress = pin!(upstream.progress.notified());
             progress.as_mut().enable();
             if self.has_passed(position) {
                 return Ok(());
@@ -270,8 +166,8 @@ impl Relay {
     }
 
     fn notify_progress(&self) {
-        if let Some(requester) = self.0.0.history.requester() {
-            requester.progress.notify_waiters();
+        if let Some(upstream) = self.0.0.history.upstream() {
+            upstream.progress.notify_waiters();
         }
     }
 
@@ -280,11 +176,11 @@ impl Relay {
         self.0.position()
     }
 
-    /// Encodes events that follow each other from `first` on; none when that is a position of another epoch, whose
-    /// events no reader may have.
+    /// Encodes consecutive events for an [`Archive`], `first` being the position of the first. `None` when there are no
+    /// events, or when they belong to another epoch than the newest.
     pub fn page(&self, first: StreamPosition, events: &[Event]) -> Option<Page> {
         let (_, last, _) = self.0.0.history.now();
-        let sequence = last.numbering.sequence(first)?;
+        let sequence = last.numbering.sequence(first).filter(|_| !events.is_empty())?;
         let mut block = chunk::Builder::default();
         for (number, event) in (first.sequence..).zip(events) {
             sse::encode(StreamPosition::new(first.epoch, number), event, &mut block);
@@ -296,26 +192,10 @@ impl Relay {
         }
         Some(Page { frames: Arc::new(ring), bytes })
     }
-
-    /// A page without events.
-    pub fn empty_page(&self) -> Page {
-        Page { frames: Arc::new(Ring::new(1).0), bytes: 0 }
-    }
 }
 
-/// Whether a sequence stands in a page, and from which index on a reader that has it goes on.
-pub(super) fn place_after(page: &Page, sequence: Sequence) -> u64 {
-    page.frames.partition_point(|frame| frame.sequence() <= sequence)
-}
-
-/// A reader that reads again what left the rings.
-pub(super) enum CatchUp {
-    /// It has to look whether its rings have what comes next.
-    Placing,
-    /// It waits for a page.
-    Waiting(oneshot::Receiver<Page>),
-    /// It reads a page, from this index on.
-    Reading(Page, u64),
+async fn answer_of<T>(answer: ArchiveFuture<T>, deadline: Instant) -> Result<T, NotCaughtUp> {
+    timeout_at(deadline, answer).await.ok().flatten().ok_or(NotCaughtUp)
 }
 
 #[cfg(all(test, not(fanline_loom)))]

@@ -1,74 +1,108 @@
-//! The one way to read a hub.
+//! A subscription: a cursor for each of its topics, merged by sequence.
 //!
-//! **Contract.** A subscription delivers the events of its topics in sequence order, from the place where it starts,
-//! each once. When it cannot, it says so: a [`Gap`] comes before any event that follows the missing ones. Replay and live
-//! are not two things: a cursor stands in a ring, and whether what it reads was published a minute or a microsecond ago
-//! makes no difference to it. So there is no hand-over that could lose or repeat an event.
+//! **Contract.** A subscription delivers the events of its topics in sequence order, each once, from where it starts. A
+//! [`Gap`] precedes any event that follows missing ones. Replay and live delivery are the same: a cursor is an index into
+//! a ring, and the age of what it reads makes no difference. No hand-over can lose or repeat an event.
+//!
+//! **States.** [`State::Live`] reads the rings. [`State::Gap`] has gaps to deliver before anything else.
+//! [`State::CatchUp`] reads pages of an archive ([`super::relay`]) because the next event has left the rings.
 //!
 //! **Several topics.** Each has its own cursor; the frames that are ready are merged by sequence. The history's head is
 //! loaded before any ring is read, and nothing beyond it is taken, so that a later read cannot find an earlier sequence
 //! (see `sequencer`).
 //!
-//! **Subscribing against publishing.** The subscription is entered with its channels' listeners first, and finds its
-//! place afterwards. An event that is published in between is found in the ring; one that comes later wakes it.
+//! **Subscribing against publishing.** The subscription is added to its channels' listeners first, and finds its place
+//! afterwards. An event published in between is found in the ring; a later one wakes the subscription.
 //!
-//! **Catching up.** When the next event has left the rings and a backbone keeps it, the cursors wait where they are and
-//! pages of what was kept come first ([`super::relay`]). After each page the cursors are placed anew behind the last event
-//! that was taken: once nothing is missing in between, the rings go on. Pages bear the rings' sequences, and nothing
-//! beyond the head is taken from one, so that no event comes from both.
+//! **Catching up.** The cursors wait while pages are read. After each page they are placed behind the last event taken;
+//! once nothing is missing in between, the rings go on. Pages have the rings' sequences, and nothing beyond the head is
+//! taken from one, so that no event comes from both.
 //!
-//! **Breaks.** Where a backbone's order cannot be continued, the rings are emptied and the history counts a break. The
-//! head is loaded before that count, so that nothing that follows a break is delivered before its gap was told.
+//! **Breaks.** Where the order of a backbone cannot be continued, the rings are emptied and the history counts a break. The
+//! head is loaded before that count, so that nothing that follows a break is delivered before its gap.
 //!
-//! **Evicting against reading.** A cursor is an index. Between two reads its frames may be evicted: the ring then says
-//! so, and the gap counts the indices in between. While a batch is held its frames stay in memory.
+//! **Evicting against reading.** A cursor's frames may be evicted between two reads: the ring then reports a lag, and the
+//! gap counts the indices in between. While a batch is held its frames stay in memory.
 
+mod catch_up;
 mod gaps;
 mod start;
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
 
 use smallvec::SmallVec;
 
 use super::channel::Channel;
-use super::filter::{Start, SubscriptionFilter};
+use super::filter::SubscriptionFilter;
 use super::frame::Frame;
-use super::gap::{Gap, GapReason};
+use super::gap::Gap;
 use super::history::{History, TooManyTopics};
 use super::merge::Batch;
-use super::relay::{CatchUp, place_after};
 use super::sampler::Sample;
 use super::wake::{SleeperKey, WakeGroup};
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::sync::Arc;
+use catch_up::CatchUp;
+pub use start::{Opening, Start};
 
 /// A reader of some topics of a [`Hub`](super::Hub).
+///
+/// A subscription that reads more slowly than events are published lags: its next events leave the history. It then gets
+/// a [`Gap`] and goes on with the oldest retained event.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use fanline::event::{Event, Payload};
+/// use fanline::hub::{Delivery, GapReason, Hub, HubOptions, Start, SubscriptionFilter};
+/// use fanline::topic::{Topic, TopicFilter};
+///
+/// let hub = Hub::new(&HubOptions { history: 2, ..HubOptions::default() });
+/// let topic = Topic::new("metric").unwrap();
+/// let filter = SubscriptionFilter::of([TopicFilter::Exact(topic.clone())]);
+/// let (mut subscription, _) = hub.subscribe(filter, Start::Live);
+/// for text in ["1", "2", "3", "4", "5"] {
+///     hub.publish(Event::new(topic.clone(), Payload::text(text))).await.unwrap();
+/// }
+///
+/// let Delivery::Gap(gap) = subscription.next().await else { panic!("three events were evicted") };
+/// assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, Some(3)));
+/// assert_eq!(gap.to.sequence, 3);
+/// let Delivery::Event(frame) = subscription.next().await else { panic!("two events are retained") };
+/// assert_eq!(frame.sequence(), 4);
+/// # }
+/// ```
 pub struct Subscription {
     history: Arc<History>,
     group: Arc<WakeGroup>,
     key: SleeperKey,
     waker: Option<Waker>,
     cursors: SmallVec<[Cursor; 2]>,
-    /// What is picked from the firehose; none when everything is, or when it is not read at all.
+    /// Selects from the firehose; `None` when all of it is wanted, or when it is not read at all.
     filter: Option<Box<SubscriptionFilter>>,
     /// The last sequence that was taken, or that this began after.
     taken: Sequence,
-    /// The gaps before the place where this goes on.
-    #[expect(clippy::box_collection, reason = "there are very many subscriptions, and most have no gap")]
-    gaps: Option<Box<VecDeque<Gap>>>,
-    /// What comes before the cursors' next.
-    catch_up: Option<Box<CatchUp>>,
-    /// How many breaks of the order it knows of.
+    state: State,
+    /// How many breaks of the order it has passed.
     breaks: u32,
     /// Whether it began with the oldest event there is, whichever that was.
     from_oldest: bool,
-    /// What [`Subscription::next`] has read and not yet handed out.
+    /// Frames that [`Subscription::next`] has read and not yet returned.
     #[expect(clippy::box_collection, reason = "there are very many subscriptions, and those of a server never use it")]
     ready: Option<Box<VecDeque<Frame>>>,
+}
+
+/// What a subscription reads next.
+enum State {
+    /// The rings.
+    Live,
+    /// Gaps, at least one, which come before the place where this goes on.
+    #[expect(clippy::box_collection, reason = "there are very many subscriptions, and most have no gap")]
+    Gap(Box<VecDeque<Gap>>),
+    /// Pages of an archive, until the rings have the next event.
+    CatchUp(Box<CatchUp>),
 }
 
 struct Cursor {
@@ -77,26 +111,12 @@ struct Cursor {
     index: u64,
 }
 
-/// Where a subscription began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// What a client holds as its last id before the gap that `position` speaks of, if it does: resuming after this gets the
-    /// same opening and the same gap. It is `position`, or the position of another epoch that was asked for,
-    /// or else [`StreamPosition::UNKNOWN`].
-    pub id: StreamPosition,
-    /// The position after which the events come. None when the position asked for is not one of this epoch: a gap then
-    /// says where the stream goes on.
-    pub position: Option<StreamPosition>,
-    /// How many retained events come first. None when they have to be fetched from a backbone, which has not counted them.
-    pub replayed: Option<u64>,
-}
-
 /// What a subscription delivers.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// An event.
     Event(Frame),
-    /// Word of events that will not come.
+    /// Events are missing here.
     Gap(Gap),
 }
 
@@ -109,30 +129,27 @@ impl Subscription {
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
         let key = group.enter();
-        let mut channels = Vec::with_capacity(filter.topics.len() + 1);
-        let entered = history.with_channels(&filter.topics, max_silent, |channel| {
+        let mut cursors = SmallVec::new();
+        let mut enter = |channel: &Arc<Channel>| {
             channel.listeners.add(&group, key);
-            channels.push(channel.clone());
-        });
-        if let Err(too_many) = entered {
+            cursors.push(Cursor { channel: channel.clone(), index: 0 });
+        };
+        if let Err(too_many) = history.with_channels(&filter.topics, max_silent, &mut enter) {
             group.leave(key);
             return Err(too_many);
         }
         if filter.reads_firehose() {
-            history.firehose.listeners.add(&group, key);
-            channels.push(history.firehose.clone());
+            enter(&history.firehose);
         }
-        let filter = (filter.reads_firehose() && !filter.is_everything()).then(|| Box::new(filter));
         let mut subscription = Self {
             history,
             group,
             key,
             waker: None,
-            cursors: channels.into_iter().map(|channel| Cursor { channel, index: 0 }).collect(),
-            filter,
+            cursors,
+            filter: (filter.reads_firehose() && !filter.is_everything()).then(|| Box::new(filter)),
             taken: 0,
-            gaps: None,
-            catch_up: None,
+            state: State::Live,
             breaks: 0,
             from_oldest: start == Start::Earliest,
             ready: None,
@@ -141,8 +158,7 @@ impl Subscription {
         Ok((subscription, opening))
     }
 
-    /// The next event or gap, as soon as there is one. A subscription that lagged goes on after its gap with the oldest
-    /// retained event.
+    /// Returns the next event or gap, as soon as there is one.
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Delivery {
@@ -172,23 +188,26 @@ impl Subscription {
         self.history.position(next.map_or(self.taken, |next| next.sequence() - 1))
     }
 
-    /// Fills `batch` with what is ready, at least one frame; or says what is missing before it.
+    /// Fills `batch` with what is ready, at least one frame; or returns the gap that comes before it.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
-        if self.catch_up.is_some() {
-            match self.poll_catch_up(cx, batch) {
-                Poll::Ready(Ok(())) if batch.is_empty() => {}
-                other => return other,
+        loop {
+            if let State::CatchUp(_) = self.state {
+                self.wake(cx.waker());
+                ready!(self.poll_page(cx))?;
+            }
+            self.fill(batch)?;
+            let is_live = matches!(self.state, State::Live);
+            if !batch.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            // Once more after a new waker was set: what was published before that has not woken it.
+            if is_live && !self.wake(cx.waker()) {
+                return Poll::Pending;
             }
         }
-        self.fill(batch)?;
-        if batch.is_empty() && self.wake(cx.waker()) {
-            // Once more: what came before the waker was set would have woken nobody.
-            self.fill(batch)?;
-        }
-        if batch.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
-    /// Has `waker` woken by whatever is published from now on. Answers whether that is new.
+    /// Has `waker` woken by whatever is published from now on. Returns whether that is new.
     pub(crate) fn wake(&mut self, waker: &Waker) -> bool {
         if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             return false;
@@ -198,143 +217,45 @@ impl Subscription {
         true
     }
 
-    /// Fills `batch` with what is ready, which may be nothing; or says what is missing before it.
+    /// Fills `batch` with what is ready, which may be nothing; or returns the gap that comes before it.
     pub(crate) fn fill(&mut self, batch: &mut Batch) -> Result<(), Gap> {
         batch.clear();
-        if let Some(gap) = self.next_gap() {
-            return Err(gap);
-        }
-        let head = self.history.head();
-        // After the head: whatever follows a break is beyond a head that was loaded before it.
-        if let Some(gap) = self.broken() {
-            return Err(gap);
+        let head = self.head()?;
+        if let State::CatchUp(_) = self.state {
+            self.fill_from_page(batch, head);
+            return Ok(());
         }
         for (number, cursor) in self.cursors.iter().enumerate() {
             match cursor.channel.ring.read(cursor.index) {
                 Read::Empty => {}
+                Read::Run(run) => batch.open(number, run),
                 Read::Lagged => {
                     batch.clear();
                     return Err(self.lag(head));
                 }
-                Read::Run(run) => batch.open(number, run),
             }
         }
-        while !batch.is_full()
-            && let Some((place, limit)) = batch.earliest(head)
-        {
-            let filter = self.filter_of(&self.cursors[batch.cursor(place)].channel);
-            let ended = match filter {
-                None => batch.pick(place, limit),
-                Some(filter) => batch.pick_some(place, limit, |frame| filter.matches_in_firehose(frame.topic())),
-            };
-            if let Some((cursor, index)) = ended {
-                match self.cursors[cursor].channel.ring.read(index) {
-                    Read::Empty => batch.close(place),
-                    Read::Run(run) => batch.extend(place, run),
-                    // What the others have next may come after what is missing here: the next fill tells.
-                    Read::Lagged => {
-                        batch.cut();
-                        break;
-                    }
-                }
-            }
-        }
-        batch.finish();
+        batch.merge(head, |number| {
+            let channel = &self.cursors[number].channel;
+            let filter = self.filter_of(channel);
+            (&channel.ring, filter.map(|filter| |frame: &Frame| filter.matches_in_firehose(frame.topic())))
+        });
         if batch.is_empty() {
             self.take(batch, 0);
         }
         Ok(())
     }
 
-    /// Fills `batch` with events that have left the rings, or with none when the rings have what comes next.
-    fn poll_catch_up(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
-        self.wake(cx.waker());
-        batch.clear();
+    /// Returns the sequence up to which frames may be delivered now, or the gap that comes before them.
+    fn head(&mut self) -> Result<Sequence, Gap> {
         if let Some(gap) = self.next_gap() {
-            return Poll::Ready(Err(gap));
+            return Err(gap);
         }
         let head = self.history.head();
-        if let Some(gap) = self.broken() {
-            return Poll::Ready(Err(gap));
-        }
-        loop {
-            match self.catch_up.as_deref_mut() {
-                None => return Poll::Ready(Ok(())),
-                Some(CatchUp::Placing) => {
-                    let is_missing = !self.place_cursors(self.taken).is_empty();
-                    self.catch_up = is_missing.then(|| {
-                        let after = self.history.position(self.taken);
-                        let requester = self.history.requester().expect("who catches up has a relay");
-                        Box::new(CatchUp::Waiting(requester.replay(after)))
-                    });
-                }
-                Some(CatchUp::Waiting(page)) => {
-                    let page = ready!(Pin::new(page).poll(cx)).ok();
-                    let oldest = page.as_ref().and_then(|page| match page.frames.read(place_after(page, self.taken)) {
-                        Read::Run(run) => Some(run.get(run.indices().start).sequence()),
-                        _ => None,
-                    });
-                    let (Some(page), Some(oldest)) = (page, oldest) else {
-                        // Nobody has them any more.
-                        self.catch_up = None;
-                        self.place_or_tell(GapReason::Evicted, head);
-                        return match self.next_gap() {
-                            Some(gap) => Poll::Ready(Err(gap)),
-                            None => Poll::Ready(Ok(())),
-                        };
-                    };
-                    let index = place_after(&page, self.taken);
-                    **self.catch_up.as_mut().expect("it waits") = CatchUp::Reading(page, index);
-                    let before = (oldest - 1).min(head);
-                    if before > self.taken && !self.from_oldest {
-                        let missed = self.is_all().then(|| before - self.taken);
-                        let (from, to) = (Some(self.history.position(self.taken)), self.history.position(before));
-                        self.taken = before;
-                        return Poll::Ready(Err(Gap {
-                            reason: GapReason::Evicted,
-                            from,
-                            to,
-                            missed,
-                            topics: None,
-                            resume: to,
-                        }));
-                    }
-                    self.from_oldest = false;
-                }
-                Some(CatchUp::Reading(page, index)) => {
-                    let (page, index) = (page.frames.clone(), *index);
-                    if let Read::Run(run) = page.read(index) {
-                        batch.open(0, run);
-                    }
-                    let wants = |frame: &Frame| match &self.filter {
-                        Some(filter) => filter.matches(frame.topic()),
-                        None => self.cursors.iter().any(|cursor| cursor.channel.matches(frame.topic())),
-                    };
-                    while !batch.is_full()
-                        && let Some((place, limit)) = batch.earliest(head)
-                    {
-                        if let Some((_, index)) = batch.pick_some(place, limit, wants) {
-                            match page.read(index) {
-                                Read::Run(run) => batch.extend(place, run),
-                                _ => batch.close(place),
-                            }
-                        }
-                    }
-                    batch.finish();
-                    // Whatever comes next, this has to be asked again.
-                    batch.cut();
-                    if !batch.is_empty() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    let end = page.partition_point(|frame| frame.sequence() <= head);
-                    if let Some(last) = end.checked_sub(1)
-                        && let Read::Run(run) = page.read(last)
-                    {
-                        self.taken = self.taken.max(run.get(last).sequence());
-                    }
-                    **self.catch_up.as_mut().expect("it reads") = CatchUp::Placing;
-                }
-            }
+        // After the head: whatever follows a break is beyond a head that was loaded before it.
+        match self.broken() {
+            Some(gap) => Err(gap),
+            None => Ok(head),
         }
     }
 
@@ -355,10 +276,11 @@ impl Subscription {
 
     /// Moves on past the first `count` frames of `batch`, which was filled last.
     pub(crate) fn take(&mut self, batch: &Batch, count: usize) {
-        if let Some(CatchUp::Reading(_, index)) = self.catch_up.as_deref_mut() {
-            for (_, next, last) in batch.stretches(count) {
-                *index = next;
-                self.taken = last;
+        if let State::CatchUp(catch_up) = &mut self.state {
+            if let (CatchUp::Reading(_, index), Some((_, next, last))) =
+                (&mut **catch_up, batch.stretches(count).last())
+            {
+                (*index, self.taken) = (next, last);
             }
             return;
         }
@@ -393,13 +315,13 @@ impl Subscription {
 
     /// Whether there is a gap that was not handed out yet.
     pub(crate) fn has_gap(&self) -> bool {
-        self.gaps.is_some()
+        matches!(self.state, State::Gap(_))
     }
 
     /// Whether something that was to be read next has been evicted.
     pub(crate) fn has_lagged(&self) -> bool {
-        // A break takes all that there was, and has a gap of its own; a reader that catches up reads no ring.
-        self.catch_up.is_none()
+        // A break evicts everything, and has a gap of its own. While it catches up it reads no ring.
+        !matches!(self.state, State::CatchUp(_))
             && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
             && self.breaks == self.history.break_count()
     }

@@ -1,18 +1,21 @@
-//! What has left the rings: read again from the stream, for readers that come back late.
+//! The Redis stream as an archive of what has left the rings.
 //!
-//! The stream is cut into pages at fixed places. A page is read and encoded once, and shared by all who want it: a crowd
-//! that comes back after the same failure reads the same pages. One page is read at a time, so that a crowd does not crowd
-//! out what is live.
+//! [`RedisArchive`] is the hub's end; [`ArchiveReader`] reads on the backbone's thread, whatever the number of sessions.
 //!
-//! The archive also knows how far the stream reaches, for a client that comes with an id which this server does not have
-//! yet. Questions that come at the same time share one look at the stream.
+//! The stream is cut into pages at fixed places. A page is read and encoded once, and shared by all subscriptions: clients
+//! that return after the same failure read the same pages. One page is read at a time, so that replays do not delay live
+//! events.
+//!
+//! The extent of the stream tells whether it issued an id that this server does not have yet. Requests that arrive together
+//! share one look at the stream.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use redis::cmd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::Context;
 use super::confirmation::Confirmed;
@@ -21,7 +24,8 @@ use super::entry::{self, Entry};
 use super::script;
 use crate::backbone::status::add;
 use crate::event::Event;
-use crate::hub::relay::{Extent, ExtentRequest, Page, Relay, Replay};
+use crate::hub::archive::{Archive, ArchiveFuture, Page};
+use crate::hub::relay::Relay;
 use crate::position::{Epoch, Sequence, StreamPosition};
 
 /// How many events a page has.
@@ -30,108 +34,177 @@ const PAGE: u64 = 512;
 /// How many bytes of pages are kept.
 const KEPT: usize = 32 << 20;
 
-pub(super) struct Archive {
-    context: Arc<Context>,
-    replays: mpsc::UnboundedReceiver<Replay>,
+/// Sends requests to an [`ArchiveReader`]. They stay open while Redis is away.
+pub(super) struct RedisArchive {
+    pages: mpsc::UnboundedSender<PageRequest>,
+    extents: mpsc::UnboundedSender<ExtentRequest>,
+}
+
+/// The requests of a [`RedisArchive`].
+pub(super) struct Requests {
+    pages: mpsc::UnboundedReceiver<PageRequest>,
     extents: mpsc::UnboundedReceiver<ExtentRequest>,
+}
+
+struct PageRequest {
+    after: StreamPosition,
+    reply: oneshot::Sender<Option<Page>>,
+}
+
+/// A request for the stream's extent at a moment after the request.
+struct ExtentRequest {
+    asked: Instant,
+    /// A position that a client has. If the stream does not reach it, the master has to be confirmed first.
+    wanted: Option<StreamPosition>,
+    reply: oneshot::Sender<Extent>,
+}
+
+/// What the stream retains of its current epoch.
+#[derive(Clone, Copy)]
+struct Extent {
+    before_oldest: StreamPosition,
+    newest: StreamPosition,
+}
+
+impl Extent {
+    /// Whether `position` was issued, in this epoch or in an earlier one.
+    fn reaches(&self, position: StreamPosition) -> bool {
+        (position.epoch, position.sequence) <= (self.newest.epoch, self.newest.sequence)
+    }
+}
+
+impl RedisArchive {
+    pub(super) fn new() -> (Self, Requests) {
+        let (pages, page_requests) = mpsc::unbounded_channel();
+        let (extents, extent_requests) = mpsc::unbounded_channel();
+        (Self { pages, extents }, Requests { pages: page_requests, extents: extent_requests })
+    }
+
+    fn extent<T: Send + 'static>(
+        &self,
+        wanted: Option<StreamPosition>,
+        answer: impl FnOnce(Extent) -> T + Send + 'static,
+    ) -> ArchiveFuture<T> {
+        let (reply, extent) = oneshot::channel();
+        // Where nothing receives the request the sender is gone, and the answer is `None`.
+        let _ = self.extents.send(ExtentRequest { asked: Instant::now(), wanted, reply });
+        Box::pin(async move { extent.await.ok().map(answer) })
+    }
+}
+
+impl Archive for RedisArchive {
+    fn page_after(&self, after: StreamPosition) -> ArchiveFuture<Page> {
+        let (reply, page) = oneshot::channel();
+        let _ = self.pages.send(PageRequest { after, reply });
+        Box::pin(async move { page.await.ok().flatten() })
+    }
+
+    fn before_oldest(&self) -> ArchiveFuture<StreamPosition> {
+        self.extent(None, |extent| extent.before_oldest)
+    }
+
+    fn has_issued(&self, position: StreamPosition) -> ArchiveFuture<bool> {
+        self.extent(Some(position), move |extent| extent.reaches(position))
+    }
+}
+
+/// Answers the requests of a [`RedisArchive`].
+pub(super) struct ArchiveReader {
+    context: Arc<Context>,
+    requests: Requests,
     relay: Relay,
-    /// The page that is wanted, also after the connection was lost.
-    replay: Option<Replay>,
-    /// The questions how far the stream reaches, likewise.
-    open_extents: Vec<ExtentRequest>,
-    /// Whole pages by their number, the one that was used last at the end.
+    /// The request that is being answered, kept when the connection is lost.
+    page_request: Option<PageRequest>,
+    /// The requests for the extent that are open, likewise.
+    extent_requests: Vec<ExtentRequest>,
+    /// Whole pages by their number, least recently used first.
     kept: VecDeque<((Epoch, u64), Page)>,
     bytes: usize,
 }
 
-impl Archive {
-    pub(super) fn new(
-        context: Arc<Context>,
-        replays: mpsc::UnboundedReceiver<Replay>,
-        extents: mpsc::UnboundedReceiver<ExtentRequest>,
-        relay: Relay,
-    ) -> Self {
-        let (kept, open_extents) = (VecDeque::new(), Vec::new());
-        Self { context, replays, extents, relay, replay: None, open_extents, kept, bytes: 0 }
+impl ArchiveReader {
+    pub(super) fn new(context: Arc<Context>, requests: Requests, relay: Relay) -> Self {
+        let (page_request, extent_requests, kept) = (None, Vec::new(), VecDeque::new());
+        Self { context, requests, relay, page_request, extent_requests, kept, bytes: 0 }
     }
 
-    /// Answers readers for as long as the connection lasts.
+    /// Answers requests for as long as the connection lasts.
     pub(super) async fn serve(
         &mut self,
         redis: &mut Connection,
         confirmed: &mut Confirmed,
     ) -> Result<Infallible, Error> {
         loop {
-            while let Ok(request) = self.extents.try_recv() {
-                self.open_extents.push(request);
+            while let Ok(request) = self.requests.extents.try_recv() {
+                self.extent_requests.push(request);
             }
-            self.open_extents.retain(|request| !request.is_abandoned());
-            if !self.open_extents.is_empty() {
+            self.extent_requests.retain(|request| !request.reply.is_closed());
+            if !self.extent_requests.is_empty() {
                 self.answer_extents(redis, confirmed).await?;
             }
-            if self.replay.as_ref().is_none_or(Replay::is_abandoned) {
-                self.replay = self.replays.try_recv().ok();
+            if self.page_request.as_ref().is_none_or(|request| request.reply.is_closed()) {
+                self.page_request = self.requests.pages.try_recv().ok();
             }
-            if let Some(replay) = &self.replay {
-                let page = self.page_after(redis, replay.after).await?;
+            if let Some(request) = &self.page_request {
+                let page = self.page_after(redis, request.after).await?;
                 add(&self.context.status.counts.pages, 1);
-                if let Some(replay) = self.replay.take() {
-                    replay.answer(&page);
+                if let Some(request) = self.page_request.take() {
+                    // The subscription may have been dropped.
+                    let _ = request.reply.send(page);
                 }
                 continue;
             }
             tokio::select! {
-                Some(request) = self.extents.recv() => self.open_extents.push(request),
-                Some(replay) = self.replays.recv() => self.replay = Some(replay),
-                () = confirmed.next(), if !self.open_extents.is_empty() => {}
+                Some(request) = self.requests.extents.recv() => self.extent_requests.push(request),
+                Some(request) = self.requests.pages.recv() => self.page_request = Some(request),
+                () = confirmed.next(), if !self.extent_requests.is_empty() => {}
                 else => std::future::pending().await,
             }
         }
     }
 
-    /// Answers the questions how far the stream reaches. A position that is not in the stream of this Redis may have been
-    /// given by the master that replaced it: such a question stays open until the master is confirmed once more.
+    /// Answers requests for the extent. A position that is not in the stream of this Redis may have been issued by the
+    /// master that replaced it: such a request stays open until the master is confirmed once more.
     async fn answer_extents(&mut self, redis: &mut Connection, confirmed: &Confirmed) -> Result<(), Error> {
         let Some((newest, before_oldest)) = script::extent(redis, &self.context.keys.stream).await? else {
             return Err(Error::unavailable("the stream is gone"));
         };
         let extent = Extent { before_oldest, newest };
-        let is_certain =
-            |request: &mut ExtentRequest| request.is_within(&extent) || confirmed.is_later_than(request.asked);
-        for request in self.open_extents.extract_if(.., is_certain) {
+        let is_certain = |request: &mut ExtentRequest| {
+            request.wanted.is_none_or(|wanted| extent.reaches(wanted)) || confirmed.is_later_than(request.asked)
+        };
+        for request in self.extent_requests.extract_if(.., is_certain) {
             add(&self.context.status.counts.lookups, 1);
-            request.answer(extent);
+            let _ = request.reply.send(extent);
         }
         Ok(())
     }
 
-    /// A page with the oldest events after `after` that are there.
-    async fn page_after(&mut self, redis: &mut Connection, after: StreamPosition) -> Result<Page, Error> {
+    /// Returns a page with the oldest events after `after` that are there.
+    async fn page_after(&mut self, redis: &mut Connection, after: StreamPosition) -> Result<Option<Page>, Error> {
         let StreamPosition { epoch, sequence } = after;
         if epoch != self.relay.position().epoch {
-            return Ok(self.relay.empty_page());
+            return Ok(None);
         }
         let number = sequence / PAGE;
         if let Some(place) = self.kept.iter().position(|(key, _)| *key == (epoch, number)) {
             let kept = self.kept.remove(place).expect("it was found");
             let page = kept.1.clone();
             self.kept.push_back(kept);
-            return Ok(page);
+            return Ok(Some(page));
         }
         let begin = number * PAGE + 1;
         let mut entries = self.read(redis, epoch, begin).await?;
         let is_whole = entries.len() as u64 == PAGE && is_run(&entries, begin);
         if !entries.iter().any(|entry| entry.position.sequence > sequence) {
-            // The page was dropped, or never was: what comes next stands further on.
+            // The page was trimmed, or never existed: the next event comes later.
             entries = self.read(redis, epoch, sequence + 1).await?;
         }
         let entries = if is_whole { &entries[..] } else { run_after(&entries, sequence) };
         let events: Vec<Event> = entries.iter().filter_map(|entry| entry.event.clone()).collect();
         let first = entries.first().map(|entry| entry.position);
-        let Some(page) = first.and_then(|first| self.relay.page(first, &events)) else {
-            return Ok(self.relay.empty_page());
-        };
-        if is_whole {
+        let page = first.and_then(|first| self.relay.page(first, &events));
+        if is_whole && let Some(page) = &page {
             self.keep((epoch, number), page.clone());
         }
         Ok(page)

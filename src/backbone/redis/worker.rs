@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::Context;
-use super::archive::Archive;
+use super::archive::{self, ArchiveReader};
 use super::confirmation::Confirmation;
 use super::connection::{Connection, Error};
 use super::endpoint::Endpoint;
@@ -24,7 +24,7 @@ use super::roster::Roster;
 use super::script::Publisher;
 use super::tail::Tail;
 use crate::backbone::status::{State, Status, add};
-use crate::hub::relay::{Relay, Requests};
+use crate::hub::relay::{PublishRequest, Relay};
 use crate::position::StreamPosition;
 
 /// The pause after a first failed attempt.
@@ -42,7 +42,7 @@ pub(super) struct Worker {
     tail: Tail,
     outbox: Outbox,
     replication: Replication,
-    archive: Archive,
+    archive: ArchiveReader,
     roster: Roster,
 }
 
@@ -63,16 +63,17 @@ impl Worker {
         context: &Arc<Context>,
         relay: &Relay,
         warm: usize,
-        requests: Requests,
+        requests: mpsc::Receiver<PublishRequest>,
+        archive_requests: archive::Requests,
         roster: Roster,
     ) -> Result<Self, Error> {
         let (published, unconfirmed) = mpsc::unbounded_channel();
         Ok(Self {
             endpoint: Endpoint::new(&context.options.url, &context.keys.stream)?,
             tail: Tail::new(context.clone(), relay.clone(), warm),
-            outbox: Outbox::new(context.clone(), requests.publications, published),
+            outbox: Outbox::new(context.clone(), requests, published),
             replication: Replication::new(context.clone(), unconfirmed),
-            archive: Archive::new(context.clone(), requests.replays, requests.extents, relay.clone()),
+            archive: ArchiveReader::new(context.clone(), archive_requests, relay.clone()),
             roster,
             context: context.clone(),
         })

@@ -1,4 +1,4 @@
-//! A hub that a backbone feeds, against a backbone that is a list.
+//! A relayed hub against a backbone that is a list.
 
 mod hops;
 
@@ -21,7 +21,59 @@ fn event(topic: &str) -> Event {
     Event::new(Topic::new(topic).unwrap(), Payload::text("x"))
 }
 
-/// A hub with its backbone: a list of topics for each epoch, of which the oldest may be gone.
+/// An archive whose requests the test answers.
+struct ListArchive {
+    pages: mpsc::UnboundedSender<(StreamPosition, oneshot::Sender<Option<Page>>)>,
+    extents: mpsc::UnboundedSender<oneshot::Sender<Extent>>,
+}
+
+struct Requests {
+    pages: mpsc::UnboundedReceiver<(StreamPosition, oneshot::Sender<Option<Page>>)>,
+    extents: mpsc::UnboundedReceiver<oneshot::Sender<Extent>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    before_oldest: StreamPosition,
+    newest: StreamPosition,
+}
+
+impl ListArchive {
+    fn new() -> (Self, Requests) {
+        let (pages, page_requests) = mpsc::unbounded_channel();
+        let (extents, extent_requests) = mpsc::unbounded_channel();
+        (Self { pages, extents }, Requests { pages: page_requests, extents: extent_requests })
+    }
+
+    fn extent(&self) -> oneshot::Receiver<Extent> {
+        let (reply, extent) = oneshot::channel();
+        self.extents.send(reply).unwrap();
+        extent
+    }
+}
+
+impl Archive for ListArchive {
+    fn page_after(&self, after: StreamPosition) -> ArchiveFuture<Page> {
+        let (reply, page) = oneshot::channel();
+        self.pages.send((after, reply)).unwrap();
+        Box::pin(async move { page.await.unwrap() })
+    }
+
+    fn before_oldest(&self) -> ArchiveFuture<StreamPosition> {
+        let extent = self.extent();
+        Box::pin(async move { Some(extent.await.ok()?.before_oldest) })
+    }
+
+    fn has_issued(&self, position: StreamPosition) -> ArchiveFuture<bool> {
+        let extent = self.extent();
+        Box::pin(async move {
+            let newest = extent.await.ok()?.newest;
+            Some((position.epoch, position.sequence) <= (newest.epoch, newest.sequence))
+        })
+    }
+}
+
+/// A hub with its backbone: a list of topics for each epoch, of which the oldest may be trimmed.
 struct Nodes {
     hub: Hub,
     relay: Relay,
@@ -39,7 +91,8 @@ struct Nodes {
 impl Nodes {
     fn new(history: usize, firehose_history: usize) -> Self {
         let options = HubOptions { history, firehose_history, ..HubOptions::default() };
-        let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
+        let (archive, requests) = ListArchive::new();
+        let (hub, relay, _) = Hub::relayed(&options, Duration::from_secs(1), Some(Arc::new(archive)));
         relay.begin_after(at(7, 0), GapReason::Epoch);
         Self { hub, relay, requests, epoch: 7, log: Vec::new(), trimmed: 0, relayed: 0, page: 5 }
     }
@@ -66,18 +119,18 @@ impl Nodes {
         self.relay.begin_after(at(self.epoch, 0), GapReason::Epoch);
     }
 
-    /// Answers those who want to read again.
+    /// Answers the requests for pages. Returns whether there were any.
     fn replay(&mut self) -> bool {
         let mut has_answered = false;
-        while let Ok(replay) = self.requests.replays.try_recv() {
+        while let Ok((after, reply)) = self.requests.pages.try_recv() {
             has_answered = true;
-            let asked = if replay.after.epoch.0 == self.epoch { replay.after.sequence as usize } else { usize::MAX };
+            let asked = if after.epoch.0 == self.epoch { after.sequence as usize } else { usize::MAX };
             // Pages begin at fixed places, so that readers share them: before what a reader asks for.
             let begin = (asked.min(self.log.len()) / self.page * self.page).max(self.trimmed);
             let end = (begin.max(asked.saturating_add(1)) / self.page * self.page + self.page).min(self.log.len());
             let events: Vec<Event> = self.log.get(begin..end).unwrap_or(&[]).iter().map(|t| event(t)).collect();
-            let page = self.relay.page(at(replay.after.epoch.0, begin as u64 + 1), &events);
-            replay.answer(&page.filter(|_| !events.is_empty()).unwrap_or_else(|| self.relay.empty_page()));
+            let page = self.relay.page(at(after.epoch.0, begin as u64 + 1), &events);
+            let _ = reply.send(page);
         }
         has_answered
     }
@@ -120,7 +173,7 @@ fn ids(told: &[Told]) -> Vec<u64> {
 }
 
 #[test]
-fn who_resumes_far_behind_the_rings_gets_every_event_of_its_topics_once() {
+fn resume_behind_the_rings_delivers_every_event_once() {
     let mut nodes = Nodes::new(4, 8);
     nodes.publish(&["a", "b", "c", "b"].repeat(25));
     nodes.relay();
@@ -137,7 +190,7 @@ fn who_resumes_far_behind_the_rings_gets_every_event_of_its_topics_once() {
 }
 
 #[test]
-fn the_oldest_is_what_the_backbone_still_has() {
+fn earliest_start_begins_with_oldest_archived_event() {
     let mut nodes = Nodes::new(4, 8);
     nodes.publish(&["a"; 100]);
     nodes.relay();
@@ -147,7 +200,7 @@ fn the_oldest_is_what_the_backbone_still_has() {
 }
 
 #[test]
-fn what_the_backbone_has_dropped_is_a_gap_and_the_rest_follows() {
+fn trimmed_events_are_a_gap_and_the_rest_follows() {
     let mut nodes = Nodes::new(4, 8);
     nodes.publish(&["a"; 100]);
     nodes.relay();
@@ -167,7 +220,7 @@ fn what_the_backbone_has_dropped_is_a_gap_and_the_rest_follows() {
 }
 
 #[test]
-fn a_new_epoch_is_one_gap_for_each_reader_and_the_stream_goes_on() {
+fn new_epoch_is_one_gap_for_each_reader() {
     let mut nodes = Nodes::new(4, 8);
     nodes.publish(&["a", "b", "a"]);
     nodes.relay();
@@ -197,7 +250,7 @@ fn a_new_epoch_is_one_gap_for_each_reader_and_the_stream_goes_on() {
 }
 
 #[test]
-fn a_hub_that_begins_late_knows_that_it_does_not_know_what_was_before() {
+fn hub_that_begins_late_reads_earlier_events_from_the_archive() {
     let mut nodes = Nodes::new(10, 10);
     nodes.publish(&["a"; 50]);
     nodes.relayed = 40;
@@ -212,9 +265,9 @@ fn a_hub_that_begins_late_knows_that_it_does_not_know_what_was_before() {
 }
 
 #[test]
-fn without_a_relay_publishers_are_told_and_readers_get_the_gap() {
+fn without_backbone_publishing_is_closed_and_missing_events_are_a_gap() {
     let options = HubOptions { history: 2, firehose_history: 2, ..HubOptions::default() };
-    let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1));
+    let (hub, relay, requests) = Hub::relayed(&options, Duration::from_secs(1), None);
     relay.begin_after(at(7, 0), GapReason::Epoch);
     relay.append(&["a"; 9].map(event));
     drop(requests);
@@ -222,7 +275,7 @@ fn without_a_relay_publishers_are_told_and_readers_get_the_gap() {
     assert_eq!(runtime.block_on(hub.publish(event("a"))), Err(PublishError::Closed));
     let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::After(at(7, 1)));
     let Poll::Ready(Delivery::Gap(gap)) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) else {
-        panic!("it is told")
+        panic!("a gap is ready")
     };
     assert_eq!((gap.missed, gap.to), (Some(6), at(7, 7)));
 }
@@ -269,7 +322,7 @@ proptest! {
     /// Whatever happens, and wherever a client comes back, each event of its topics that was relayed is delivered once and
     /// in order, or lies within a gap that came before what follows.
     #[test]
-    fn a_client_gets_each_event_or_is_told(steps in steps(), page in 1usize..8) {
+    fn every_relayed_event_is_delivered_once_or_covered_by_a_gap(steps in steps(), page in 1usize..8) {
         let mut nodes = Nodes::new(4, 8);
         nodes.page = page;
         let mut clients: Vec<Client> = Vec::new();
@@ -360,15 +413,15 @@ impl Client {
     }
 }
 
-/// Answers one question how far the stream reaches.
+/// Answers one request for the extent.
 async fn answer_extent(requests: &mut Requests, before_oldest: StreamPosition, newest: StreamPosition) {
-    requests.extents.recv().await.unwrap().answer(Extent { before_oldest, newest });
+    requests.extents.recv().await.unwrap().send(Extent { before_oldest, newest }).unwrap();
 }
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::test(start_paused = true)]
-async fn a_position_that_is_here_is_resolved_without_a_question() {
+async fn known_position_resolves_without_the_archive() {
     let mut nodes = Nodes::new(8, 8);
     nodes.publish(&["a", "a"]);
     nodes.relay();
@@ -378,9 +431,9 @@ async fn a_position_that_is_here_is_resolved_without_a_question() {
     assert!(nodes.requests.extents.try_recv().is_err());
 }
 
-/// The backbone has event 2, and the relay appends it after the question was answered.
+/// The archive has event 2; the relay appends it after the archive has answered.
 #[tokio::test(start_paused = true)]
-async fn a_position_that_the_backbone_has_is_waited_for() {
+async fn issued_position_is_waited_for() {
     let mut nodes = Nodes::new(8, 8);
     nodes.publish(&["a", "a"]);
     let hub = nodes.hub.clone();
@@ -393,7 +446,7 @@ async fn a_position_that_the_backbone_has_is_waited_for() {
     assert_eq!(start, Ok(Start::After(at(7, 2))));
 }
 
-/// The relay comes to a later epoch: what the client has belongs to an older one then.
+/// The relay comes to a later epoch, so that the client's position belongs to an earlier one.
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_position_ends_with_its_epoch() {
     let mut nodes = Nodes::new(8, 8);
@@ -408,7 +461,7 @@ async fn waiting_for_a_position_ends_with_its_epoch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_position_that_the_backbone_does_not_have_is_unknown() {
+async fn position_that_was_never_issued_is_unknown() {
     let mut nodes = Nodes::new(8, 8);
     let hub = nodes.hub.clone();
     for position in [at(7, 3), at(8, 0)] {
@@ -421,14 +474,14 @@ async fn a_position_that_the_backbone_does_not_have_is_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hub_that_does_not_catch_up_in_time_says_so() {
+async fn resolve_fails_when_the_hub_does_not_catch_up_in_time() {
     let mut nodes = Nodes::new(8, 8);
     let hub = nodes.hub.clone();
     let began = Instant::now();
     // The backbone does not answer.
     assert_eq!(hub.resolve(Start::After(at(7, 1)), PATIENCE).await, Err(NotCaughtUp));
     assert_eq!(began.elapsed(), PATIENCE);
-    assert!(nodes.requests.extents.recv().await.unwrap().is_abandoned());
+    assert!(nodes.requests.extents.recv().await.unwrap().is_closed());
     // The backbone answers, and the relay stands still.
     let (start, ()) = tokio::join!(
         hub.resolve(Start::After(at(7, 1)), PATIENCE),
@@ -438,7 +491,7 @@ async fn a_hub_that_does_not_catch_up_in_time_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_earliest_position_is_the_one_before_the_oldest_event_of_the_backbone() {
+async fn earliest_resolves_to_position_before_oldest_archived_event() {
     let mut nodes = Nodes::new(8, 8);
     nodes.publish(&["a"; 9]);
     nodes.relay();

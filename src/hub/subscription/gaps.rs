@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::{Cursor, Subscription};
+use super::{Cursor, State, Subscription};
 use crate::hub::filter::Rest;
 use crate::hub::gap::{Gap, GapReason};
 use crate::position::{Sequence, StreamPosition};
@@ -46,15 +46,15 @@ impl Subscription {
 
     /// Takes the next gap that was noted. Behind that of a new beginning some filters may have lost more.
     pub(super) fn next_gap(&mut self) -> Option<Gap> {
-        let gaps = self.gaps.as_mut()?;
+        let State::Gap(gaps) = &mut self.state else { return None };
         let gap = gaps.pop_front()?;
         if gaps.is_empty() {
-            self.gaps = None;
+            self.state = State::Live;
         }
         let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
         // A break comes next, if there was one, and places the cursors.
         if is_restart && self.breaks == self.history.break_count() {
-            self.place_or_tell(GapReason::Evicted, self.history.head());
+            self.place_or_tell(self.history.head());
         }
         Some(gap)
     }
@@ -66,36 +66,28 @@ impl Subscription {
         }
         let (breaks, last, head) = self.history.now();
         self.breaks = breaks;
-        let pending = self.gaps.take().and_then(|mut gaps| gaps.pop_front());
-        if self.taken >= last.base && pending.is_none() {
+        if self.taken >= last.base {
             return None;
         }
-        let taken = self.history.position(self.taken);
-        let (reason, from, missed) = match pending {
-            // Its position is not known here: nothing that follows it can be counted.
-            Some(gap) if matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId) => (gap.reason, gap.from, None),
-            // Of several breaks that it did not come by, a new epoch is what counts.
-            pending if taken.epoch != last.numbering.epoch => {
-                (GapReason::Epoch, pending.map_or(Some(taken), |gap| gap.from), None)
-            }
-            pending => {
-                let count = self.is_all().then(|| last.base.saturating_sub(self.taken));
-                let (from, before) = pending.map_or((Some(taken), Some(0)), |gap| (gap.from, gap.missed));
-                (last.reason, from, count.zip(before).map(|(count, before)| count + before))
-            }
+        let from = self.history.position(self.taken);
+        // Of several breaks, a new epoch is the one to report: across it nothing can be counted.
+        let (reason, missed) = if from.epoch == last.numbering.epoch {
+            (last.reason, self.is_all().then(|| last.base - self.taken))
+        } else {
+            (GapReason::Epoch, None)
         };
-        self.taken = self.taken.max(last.base);
+        self.taken = last.base;
         let resume = self.history.position(self.taken);
-        self.catch_up = None;
-        self.place_or_tell(GapReason::Evicted, head);
-        Some(Gap { reason, from, to: resume, missed, topics: None, resume })
+        self.state = State::Live;
+        self.place_or_tell(head);
+        Some(Gap { reason, from: Some(from), to: resume, missed, topics: None, resume })
     }
 
     /// Places the cursors behind what was taken. What is missing there is fetched, or else a gap.
-    pub(super) fn place_or_tell(&mut self, reason: GapReason, head: Sequence) {
+    pub(super) fn place_or_tell(&mut self, head: Sequence) {
         let lost = self.place_cursors(self.taken);
         let from = Some(self.history.position(self.taken));
-        self.note_gaps(reason, from, lost, head);
+        self.note_gaps(GapReason::Evicted, from, lost, head);
     }
 
     /// Notes the gap of a new beginning: it ends at `to` for all filters.
@@ -126,7 +118,7 @@ impl Subscription {
         // A client that is cut off between two of them comes back to both.
         let resume = self.history.position(before);
         gaps.iter_mut().rev().skip(1).for_each(|gap| gap.resume = resume);
-        self.gaps = Some(Box::new(gaps));
+        self.state = State::Gap(Box::new(gaps));
     }
 
     /// Moves on to `to`, or only to the first frame of another cursor before that: the stream goes on with it. Returns what

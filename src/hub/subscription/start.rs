@@ -4,16 +4,45 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::catch_up::CatchUp;
 use super::gaps::{Loss, Losses};
-use super::{Cursor, Opening, Subscription};
+use super::{Cursor, State, Subscription};
 use crate::hub::channel::Channel;
-use crate::hub::filter::Start;
 use crate::hub::frame::Frame;
 use crate::hub::gap::GapReason;
 use crate::hub::ledger::Tally;
-use crate::hub::relay::CatchUp;
 use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::ring::Read;
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the next event.
+    Live,
+    /// With the oldest retained event.
+    Earliest,
+    /// With the newest `n` retained events.
+    Newest(u64),
+    /// With the event after this position.
+    After(StreamPosition),
+    /// After a position that cannot be read: a gap comes first, then all that is retained.
+    UnknownId,
+}
+
+/// Where a subscription began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opening {
+    /// The id that a client resumes from until it has another one: resuming after it gives the same opening, and the same
+    /// gap if there is one. It is `position`, or the position of another epoch that was asked for, or else
+    /// [`StreamPosition::UNKNOWN`].
+    pub id: StreamPosition,
+    /// The position after which the events come. `None` when the position asked for is not one of this epoch: a gap then
+    /// says where the stream goes on.
+    pub position: Option<StreamPosition>,
+    /// How many retained events come first. `None` when they come from an archive, which has not counted them.
+    pub replayed: Option<u64>,
+}
 
 impl Subscription {
     /// Places the cursors, after they were entered with their channels.
@@ -36,11 +65,11 @@ impl Subscription {
         };
         self.taken = after;
         let lost = self.place_cursors(after);
-        let can_fetch = self.history.requester().is_some();
+        let can_fetch = self.history.archive().is_some();
         let id = resumes.and_then(|(_, from)| from).unwrap_or(StreamPosition::UNKNOWN);
         let position = match resumes {
             Some((GapReason::Evicted, _)) | None if can_fetch && !lost.is_empty() && self.wants_all_after(start) => {
-                self.catch_up = Some(Box::new(CatchUp::Placing));
+                self.state = State::CatchUp(Box::new(CatchUp::Placing));
                 let id = self.history.position(after);
                 return Opening { id, position: Some(id), replayed: None };
             }
@@ -71,7 +100,7 @@ impl Subscription {
     /// Whether a position may have been given by an epoch before the present one. Without a backbone there is no order of
     /// epochs to rely on: the clock may have been set back between two runs of this server.
     fn is_of_earlier_epoch(&self, position: StreamPosition, present: Epoch) -> bool {
-        position.epoch < present || (position.epoch > present && self.history.requester().is_none())
+        position.epoch < present || (position.epoch > present && self.history.upstream().is_none())
     }
 
     /// Whether what has left the rings is asked for as well.

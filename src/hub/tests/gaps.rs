@@ -142,7 +142,7 @@ fn position_of_another_epoch_gets_gap_and_full_replay() {
 /// A newer epoch may belong to a server that is ahead of this one.
 #[test]
 fn with_a_backbone_a_position_of_a_newer_epoch_is_unknown() {
-    let (hub, relay, _requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+    let (hub, relay, _requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1), None);
     relay.begin_after(at(5), GapReason::Epoch);
     let newer = StreamPosition::new(Epoch(EPOCH.0 + 1), 2);
     let (_, gaps, opening) = read(&hub, &["a"], Start::After(newer));
@@ -169,7 +169,7 @@ fn unknown_position_gets_gap_and_full_replay() {
 #[test]
 fn sequences_skipped_at_a_break_do_not_count_as_published() {
     let options = HubOptions { epoch: EPOCH, ..HubOptions::default() };
-    let (hub, relay, _requests) = Hub::relayed(&options, Duration::from_secs(1));
+    let (hub, relay, _requests) = Hub::relayed(&options, Duration::from_secs(1), None);
     let event = event("a");
     relay.begin_after(at(1_000_000), GapReason::Epoch);
     relay.append(&vec![event.clone(); 3]);

@@ -348,7 +348,7 @@ fn event_evicted_during_partial_write_is_delivered_or_in_a_gap() {
 fn gap_of_a_break_precedes_events_after_it() {
     check(3, || {
         let options = HubOptions { epoch: EPOCH, history: 8, firehose_history: 8, ..HubOptions::default() };
-        let (hub, relay, _requests) = Hub::relayed(&options, std::time::Duration::ZERO);
+        let (hub, relay, _requests) = Hub::relayed(&options, std::time::Duration::ZERO, None);
         relay.append(&events(&["a"]));
         let start = Start::After(StreamPosition::new(EPOCH, 0));
         let (mut subscription, _) = hub.subscribe(filter(&["a"]), start);

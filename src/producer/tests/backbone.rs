@@ -5,20 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fanline::Hub;
-use fanline::hub::relay::{PublishRequest, Relay, Requests};
+use fanline::hub::relay::{PublishRequest, Relay};
 use fanline::hub::{GapReason, HubOptions, PublishError, Published};
+use tokio::sync::mpsc;
 use tracing::subscriber::DefaultGuard;
 
 /// The other end of a relayed hub.
 pub struct Backbone {
     relay: Relay,
-    requests: Requests,
+    requests: mpsc::Receiver<PublishRequest>,
 }
 
 impl Backbone {
     /// A hub with its backbone.
     pub fn new() -> (Hub, Self) {
-        let (hub, relay, requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1));
+        let (hub, relay, requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1), None);
         relay.begin_after("1-0".parse().unwrap(), GapReason::Epoch);
         (hub, Self { relay, requests })
     }
@@ -48,7 +49,7 @@ impl Backbone {
 
     /// Returns the next request and its payloads.
     pub async fn receive(&mut self) -> (PublishRequest, Vec<String>) {
-        let publication = self.requests.publications.recv().await.unwrap();
+        let publication = self.requests.recv().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let payloads = publication.events.iter().map(|event| text(event.payload().as_bytes())).collect();
         (publication, payloads)

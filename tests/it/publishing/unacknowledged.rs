@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use fanline::hub::relay::{Relay, Requests};
+use fanline::hub::relay::{PublishRequest, Relay};
 use fanline::hub::{GapReason, Hub, PublishError, Published};
 use fanline::position::{Epoch, StreamPosition};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::support::{EPOCH, Response, Server, assert_problem, request, run, until};
 
@@ -25,9 +26,9 @@ enum Fate {
 }
 
 /// Treats publishes in order as `fates` says, and acknowledges all later ones.
-async fn run_backbone(relay: Relay, mut requests: Requests, fates: Vec<Fate>) {
+async fn run_backbone(relay: Relay, mut requests: mpsc::Receiver<PublishRequest>, fates: Vec<Fate>) {
     let mut fates = fates.into_iter();
-    while let Some(publication) = requests.publications.recv().await {
+    while let Some(publication) = requests.recv().await {
         let before = relay.position().sequence;
         let fate = fates.next().unwrap_or(Fate::Published);
         if let Fate::Failed(error) = fate {
@@ -45,7 +46,7 @@ async fn run_backbone(relay: Relay, mut requests: Requests, fates: Vec<Fate>) {
 }
 
 fn server(fates: &[Fate]) -> Server {
-    let (hub, relay, requests) = Hub::relayed(&Server::hub_options(), Duration::from_secs(60));
+    let (hub, relay, requests) = Hub::relayed(&Server::hub_options(), Duration::from_secs(60), None);
     relay.begin_after(StreamPosition::new(Epoch(EPOCH), 0), GapReason::Epoch);
     tokio::spawn(run_backbone(relay, requests, fates.to_vec()));
     Server::of(hub, |builder| builder)

@@ -89,8 +89,8 @@ impl World {
             biased;
             start = resolving.resolve(Start::After(seen), Duration::from_secs(1)) => start,
             () = async {
-                let request = self.nodes[hub].requests.extents.recv().await.expect("the hub lives");
-                request.answer(Extent { before_oldest: at(self.newest.epoch.0, 0), newest: self.newest });
+                let before_oldest = at(self.newest.epoch.0, 0);
+                answer_extent(&mut self.nodes[hub].requests, before_oldest, self.newest).await;
                 self.relay(hub, usize::MAX);
                 pending().await
             } => unreachable!("it never returns"),
