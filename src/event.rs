@@ -1,15 +1,16 @@
-//! An event as a publisher hands it in: validated once, at the border, and passed through byte for byte.
+//! Events as publishers hand them in: validated once, then passed through byte for byte.
 
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use thiserror::Error;
 
 use crate::topic::Topic;
 
-/// What a publisher hands to the hub.
+/// An event to publish.
 ///
-/// The payload is UTF-8. Nobody re-formats it: a JSON payload reaches subscribers with the white space, the number
+/// The payload is UTF-8 and is never re-formatted: a JSON payload reaches subscribers with the white space, the number
 /// formats and the key order that its publisher gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -30,7 +31,7 @@ impl Event {
         Self { name, ..self }
     }
 
-    /// What it is about.
+    /// The topic that it is published to.
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
@@ -40,31 +41,54 @@ impl Event {
         &self.name
     }
 
-    /// What it carries.
+    /// Its payload.
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
 }
 
-/// What an event carries: UTF-8 text, of which is known whether it is one JSON value.
+/// An event's payload: UTF-8 text, with a mark that says whether it is one JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     text: Bytes,
     is_json: bool,
 }
 
+/// The text is not one JSON value.
+#[derive(Debug, Error)]
+#[error("the payload is not one JSON value: {0}")]
+pub struct InvalidJson(serde_json::Error);
+
 impl Payload {
-    /// Raw text.
+    /// Plain text.
     pub fn text(text: impl Into<String>) -> Self {
         Self { text: Bytes::from(text.into()), is_json: false }
     }
 
-    /// Text that holds one JSON value. The caller has parsed it: nothing here looks at it again.
-    pub fn json(text: impl Into<String>) -> Self {
+    /// Text that holds one JSON value.
+    ///
+    /// # Errors
+    /// [`InvalidJson`] with the place where the text is not JSON.
+    ///
+    /// ```
+    /// use fanline::event::Payload;
+    ///
+    /// assert!(Payload::json(r#"{"cpu": 45.20}"#).is_ok());
+    /// assert!(Payload::json("{cpu}").is_err());
+    /// ```
+    pub fn json(text: impl Into<String>) -> Result<Self, InvalidJson> {
+        let text = text.into();
+        serde_json::from_str::<&serde_json::value::RawValue>(&text).map_err(InvalidJson)?;
+        Ok(Self::json_unchecked(text))
+    }
+
+    /// Text that is known to hold one JSON value, for example because a serializer wrote it. Other text reaches
+    /// subscribers that expect JSON.
+    pub fn json_unchecked(text: impl Into<String>) -> Self {
         Self { text: Bytes::from(text.into()), is_json: true }
     }
 
-    /// Takes bytes that are known to be UTF-8, and JSON where they are said to be.
+    /// Bytes that are known to be UTF-8, and JSON where `is_json`.
     pub(crate) fn of_utf8(text: Bytes, is_json: bool) -> Self {
         debug_assert!(std::str::from_utf8(&text).is_ok());
         Self { text, is_json }
@@ -75,7 +99,7 @@ impl Payload {
         &self.text
     }
 
-    /// Whether the payload is one JSON value, so that a transport that speaks JSON embeds it as it is.
+    /// Whether the payload is one JSON value, which a JSON transport embeds unchanged.
     pub fn is_json(&self) -> bool {
         self.is_json
     }
@@ -91,17 +115,16 @@ impl EventName {
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// The name of an event whose publisher gave it none: `data`.
+    /// The default name: `data`.
     pub const DATA: Self = Self(Bytes::from_static(b"data"));
 
-    /// The names of what the server says itself.
-    pub const OF_THE_SERVER: [&str; 3] = ["system", "gap", "heartbeat"];
+    /// The names of the server's control events, which publishers cannot use.
+    pub const RESERVED: [&str; 3] = ["system", "gap", "heartbeat"];
 
-    /// Takes `text` as a name, or says which rule it breaks.
+    /// Validates `text` as a name.
     ///
     /// # Errors
-    /// [`InvalidEventName`] when `text` is empty, too long, holds a control character, or is a name by which the server
-    /// speaks to clients itself: nobody else is to tell them of a gap.
+    /// [`InvalidEventName`] when `text` is empty, too long, contains a control character, or is [reserved](Self::RESERVED).
     pub fn new(text: &str) -> Result<Self, InvalidEventName> {
         if text == "data" {
             return Ok(Self::DATA);
@@ -112,7 +135,7 @@ impl EventName {
         if text.len() > Self::MAX_BYTES {
             return Err(InvalidEventName::TooLong(text.len()));
         }
-        if let Some(name) = Self::OF_THE_SERVER.into_iter().find(|name| *name == text) {
+        if let Some(name) = Self::RESERVED.into_iter().find(|name| *name == text) {
             return Err(InvalidEventName::Reserved(name));
         }
         match text.chars().find(|c| c.is_control()) {
@@ -141,36 +164,23 @@ impl FromStr for EventName {
     }
 }
 
-/// Why a text is no event name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The rule that an event name breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum InvalidEventName {
-    /// There is no text.
+    /// The name is empty.
+    #[error("event names cannot be empty")]
     Empty,
-    /// It has this many bytes, more than [`EventName::MAX_BYTES`].
+    /// The name has this many bytes, more than [`EventName::MAX_BYTES`].
+    #[error("event names can have at most {max} bytes, this one has {0}", max = EventName::MAX_BYTES)]
     TooLong(usize),
-    /// It holds this control character.
+    /// The name contains this control character.
+    #[error("event names cannot contain control characters, this one contains {0:?}")]
     Character(char),
-    /// It is this one of [`EventName::OF_THE_SERVER`].
+    /// The name is one of [`EventName::RESERVED`].
+    #[error("the event name {0:?} is reserved for the server ({names}); choose another name", names = EventName::RESERVED.join(", "))]
     Reserved(&'static str),
 }
-
-impl fmt::Display for InvalidEventName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("an event name has at least one character"),
-            Self::TooLong(bytes) => {
-                write!(f, "an event name has at most {} bytes, this one has {bytes}", EventName::MAX_BYTES)
-            }
-            Self::Reserved(name) => {
-                let names = EventName::OF_THE_SERVER.join(", ");
-                write!(f, "{name:?} is how the server itself speaks to clients ({names}): take another event name")
-            }
-            Self::Character(c) => write!(f, "an event name holds no control character, this one holds {c:?}"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidEventName {}
 
 #[cfg(test)]
 mod tests {
@@ -184,15 +194,26 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_name_is_refused_with_the_rule_it_breaks() {
+    fn invalid_names_are_rejected_with_the_rule() {
         assert_eq!(EventName::new(""), Err(InvalidEventName::Empty));
         assert_eq!(EventName::new(&"x".repeat(256)), Err(InvalidEventName::TooLong(256)));
         for c in ['\r', '\n', '\0', '\t', '\u{1b}', '\u{85}'] {
             assert_eq!(EventName::new(&format!("a{c}")), Err(InvalidEventName::Character(c)));
         }
-        for name in EventName::OF_THE_SERVER {
+        for name in EventName::RESERVED {
             assert_eq!(EventName::new(name), Err(InvalidEventName::Reserved(name)));
             assert!(EventName::new(&format!("{name}s")).is_ok());
+        }
+    }
+
+    #[test]
+    fn json_payloads_are_one_value_and_keep_their_format() {
+        let payload = Payload::json(r#" {"b": 1.50, "a": null} "#).unwrap();
+        assert!(payload.is_json());
+        assert_eq!(&payload.as_bytes()[..], br#" {"b": 1.50, "a": null} "#);
+        for text in ["", "{", "1 2", "'a'", "{\"a\": }"] {
+            let error = Payload::json(text).unwrap_err().to_string();
+            assert!(error.starts_with("the payload is not one JSON value: "), "{text:?}: {error}");
         }
     }
 }

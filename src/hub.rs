@@ -57,7 +57,8 @@ use crate::topic::Topic;
 /// let hub = Hub::default();
 /// let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Live);
 /// let topic = Topic::new("metric").unwrap();
-/// let published = hub.publish(Event::new(topic, Payload::json(r#"{"cpu": 45.2}"#))).await.unwrap();
+/// let payload = Payload::json(r#"{"cpu": 45.2}"#).unwrap();
+/// let published = hub.publish(Event::new(topic, payload)).await.unwrap();
 ///
 /// let Delivery::Event(frame) = subscription.next().await else { panic!("nothing is missing") };
 /// assert_eq!(frame.sequence(), published.sequence);

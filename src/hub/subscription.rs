@@ -197,11 +197,14 @@ impl Subscription {
             }
             self.fill(batch)?;
             let is_live = matches!(self.state, State::Live);
+            if is_live && batch.is_empty() && self.wake(cx.waker()) {
+                // Once more: what was published before the waker was set has not woken it.
+                self.fill(batch)?;
+            }
             if !batch.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            // Once more after a new waker was set: what was published before that has not woken it.
-            if is_live && !self.wake(cx.waker()) {
+            if is_live {
                 return Poll::Pending;
             }
         }

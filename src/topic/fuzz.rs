@@ -1,5 +1,6 @@
-use super::naive::takes;
-use super::{Topic, TopicFilter};
+//! The fuzz target of topics and filters, and the naive matcher that it compares with.
+
+use super::{SEPARATORS, Topic, TopicFilter};
 
 /// Two filters and a topic, a line each.
 pub(crate) fn topic(data: &[u8]) {
@@ -13,7 +14,7 @@ pub(crate) fn topic(data: &[u8]) {
     let (one, other) = (TopicFilter::new(one), TopicFilter::new(other));
     if let Ok(topic) = Topic::new(topic) {
         for filter in [&one, &other].into_iter().flatten() {
-            assert_eq!(filter.matches(&topic), takes(filter.as_str(), topic.as_str()), "{filter} of {topic}");
+            assert_eq!(filter.matches(&topic), naive_match(filter.as_str(), topic.as_str()), "{filter} of {topic}");
             assert_eq!(filter.covers(&TopicFilter::Exact(topic.clone())), filter.matches(&topic));
         }
         if let (Ok(one), Ok(other)) = (&one, &other) {
@@ -35,5 +36,44 @@ fn check(text: &str) {
         assert!(!text.contains(|c: char| c == ',' || c.is_control() || c.is_whitespace()));
         assert!(filter.covers(filter));
         assert_eq!(topic.is_ok(), matches!(filter, TopicFilter::Exact(_)));
+    }
+}
+
+/// A part of a pattern.
+#[derive(Clone, Copy)]
+enum Token {
+    This(char),
+    /// `*`: one or more characters, none of them a separator.
+    Segment,
+    /// `**`: one or more characters.
+    Rest,
+}
+
+/// Whether `topic` matches `filter`, found by trying everything.
+pub(crate) fn naive_match(filter: &str, topic: &str) -> bool {
+    matches(&tokens(filter), &topic.chars().collect::<Vec<_>>())
+}
+
+fn tokens(pattern: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    for c in pattern.chars() {
+        match (c, tokens.last()) {
+            ('*', Some(Token::Segment)) => *tokens.last_mut().unwrap() = Token::Rest,
+            ('*', _) => tokens.push(Token::Segment),
+            (c, _) => tokens.push(Token::This(c)),
+        }
+    }
+    tokens
+}
+
+/// Tries every length that a token can have.
+fn matches(pattern: &[Token], topic: &[char]) -> bool {
+    let Some((first, rest)) = pattern.split_first() else { return topic.is_empty() };
+    match first {
+        Token::This(c) => topic.first() == Some(c) && matches(rest, &topic[1..]),
+        Token::Rest => (1..=topic.len()).any(|length| matches(rest, &topic[length..])),
+        Token::Segment => (1..=topic.len())
+            .take_while(|&length| !SEPARATORS.contains(&topic[length - 1]))
+            .any(|length| matches(rest, &topic[length..])),
     }
 }

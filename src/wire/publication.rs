@@ -214,8 +214,8 @@ mod tests {
             (r#"{"topic":"t"}"#, "an event has a payload"),
             (r#"{"topic":"t","data":1,"text":"x"}"#, "either \"data\" or \"text\""),
             (r#"{"data":1}"#, "missing field `topic`"),
-            (r#"{"topic":"a b","data":1}"#, "\"topic\": a topic holds no white space"),
-            (r#"{"topic":"t","event":"a\nb","data":1}"#, "\"event\": an event name holds no control character"),
+            (r#"{"topic":"a b","data":1}"#, "\"topic\": topics cannot contain spaces"),
+            (r#"{"topic":"t","event":"a\nb","data":1}"#, "\"event\": event names cannot contain control characters"),
             (r#"{"topic":"t","dta":1}"#, "unknown field `dta`"),
             (r#"{"topic":"t","topic":"u","data":1}"#, "duplicate field `topic`"),
             (r#"{"topic":"t","data":1} x"#, "trailing characters"),
@@ -240,7 +240,7 @@ mod tests {
         let error = parse(r#"[{"topic":"a","data":1},{"topic":"b*","data":2}]"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "event 1 of the array: \"topic\": a topic holds no '*'; patterns are for subscribing"
+            "event 1 of the array: \"topic\": topics cannot contain '*'; patterns are only for subscribing"
         );
         assert!(parse(r#"[{"topic":"a","data":1234}]"#).unwrap_err().is_too_large());
     }

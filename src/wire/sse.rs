@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn event_is_encoded_as_id_name_and_data() {
-        let event = Event::new(Topic::new("metric").unwrap(), Payload::json(r#"{"value": 45.20}"#))
+        let event = Event::new(Topic::new("metric").unwrap(), Payload::json_unchecked(r#"{"value": 45.20}"#))
             .named(EventName::new("cpu usage").unwrap());
         let chunk = encoded(&event);
         let block = "id: 1795186660123-42\nevent: cpu usage\ndata: {\"value\": 45.20}\n\n";

@@ -30,7 +30,11 @@ const LAYERS_0_TO_5: &[&str] = &[
 ];
 
 const LIBRARY: &[Rule] = &[
-    Rule { modules: &["event", "topic", "position"], may_use: LAYER_0, externals: Some(&["bytes"]) },
+    Rule {
+        modules: &["event", "topic", "position"],
+        may_use: LAYER_0,
+        externals: Some(&["bytes", "serde_json", "thiserror"]),
+    },
     Rule { modules: &["sync"], may_use: LAYER_0, externals: Some(&["bytes", "arc_swap", "crossbeam_queue", "loom"]) },
     Rule { modules: &["wire", "ring"], may_use: LAYER_0, externals: None },
     Rule { modules: &["hub"], may_use: LAYERS_0_TO_1, externals: None },

@@ -216,9 +216,9 @@ mod tests {
         for (line, fault) in [
             (
                 "{\"topic\":\"a b\",\"data\":1}",
-                "\"topic\": a topic holds no white space, comma or control character, this one holds ' '",
+                "\"topic\": topics cannot contain spaces, commas or control characters, this one contains ' '",
             ),
-            ("{\"topic\":\"t\",\"event\":\"\",\"data\":1}", "\"event\": an event name has at least one character"),
+            ("{\"topic\":\"t\",\"event\":\"\",\"data\":1}", "\"event\": event names cannot be empty"),
             (
                 "{\"topic\":\"t\"}",
                 "an event has a payload: \"data\" (any JSON value) or \"text\" (a string that is sent raw)",

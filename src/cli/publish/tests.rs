@@ -206,8 +206,8 @@ async fn broken_connection_leaves_the_outcome_unknown() {
 #[test]
 fn wrong_command_line_is_refused_before_connecting() {
     for (flags, sentence) in [
-        (&["--topic=a*", "x"][..], "a topic holds no '*'; patterns are for subscribing"),
-        (&["--topic=a", "--event=a\nb", "x"], "an event name holds no control character"),
+        (&["--topic=a*", "x"][..], "topics cannot contain '*'; patterns are only for subscribing"),
+        (&["--topic=a", "--event=a\nb", "x"], "event names cannot contain control characters"),
         (&["--event=a", "x"], "--topic <TOPIC>"),
         (&["--topic=a", "--json"], "required"),
         (&["--topic=a", "--format=lines", "x"], "cannot be used with"),

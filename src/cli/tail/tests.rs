@@ -378,8 +378,8 @@ fn event_over_the_limit_is_skipped_and_counted() {
 #[test]
 fn invalid_flag_is_refused_before_connecting() {
     for (flags, sentence) in [
-        (&["--topics=a,b c"][..], "a topic holds no white space, comma or control character, this one holds ' '"),
-        (&["--topics=a*"], "in a pattern '*' stands for a whole segment"),
+        (&["--topics=a,b c"][..], "topics cannot contain spaces, commas or control characters, this one contains ' '"),
+        (&["--topics=a*"], "in a pattern '*' must be a whole segment"),
         (&["--from=42"], "a position is <epoch>-<sequence> in decimal, like 1795186660483920175-42, or earliest"),
         (&["--heartbeat=0"], "0 is not in 1..=86400"),
         (&["--count=0"], "0 is not in 1.."),

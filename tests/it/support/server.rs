@@ -129,7 +129,7 @@ impl Drop for Server {
 }
 
 pub fn event(topic: &str, json: &str) -> event::Event {
-    event::Event::new(Topic::new(topic).unwrap(), Payload::json(json))
+    event::Event::new(Topic::new(topic).unwrap(), Payload::json_unchecked(json))
 }
 
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
