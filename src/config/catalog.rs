@@ -93,8 +93,10 @@ fn history() -> Vec<Setting> {
         setting("history_bytes", size(MIB..=TIB), |s| &mut s.hub.history_bytes).help(
             "Bytes of events retained over all topics; beyond it, the topic that holds the most is trimmed first",
         ),
-        setting("history_topics", count(1..=MOST_EVENTS, "topics"), |s| &mut s.hub.history_topics)
-            .help("Topics with retained events; beyond it, topics without subscribers are evicted, the quietest first"),
+        setting("history_topics", count(1..=MOST_EVENTS, "topics"), |s| &mut s.hub.history_topics).help(
+            "Topics with retained events, about 2.5 KB each besides the events; \
+             beyond it, topics without subscribers are evicted, the quietest first",
+        ),
         setting("firehose_history", count(64..=MOST_EVENTS, "events"), |s| &mut s.hub.firehose_history)
             .help("Events retained for subscribers of all topics or of a pattern"),
         setting("topic_ttl", span(SECOND..=TEN_YEARS), |s| &mut s.hub.topic_ttl)
