@@ -104,7 +104,7 @@ pub(crate) enum OnLag {
 pub(super) struct Situation {
     pub(super) now: Second,
     pub(super) requests: Requests,
-    /// While the server drains, the position up to which the client has everything. None while a gap is still to be told:
+    /// While the server drains, the position up to which the client has everything. None while a gap is pending:
     /// the client's id must not pass it.
     pub(super) restarts_at: Option<StreamPosition>,
 }
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn restart_is_announced_once_and_events_go_on() {
         let mut lifecycle = lifecycle(None);
-        assert_eq!(lifecycle.before_events(&at(100, &[])), None, "a gap is to be told first");
+        assert_eq!(lifecycle.before_events(&at(100, &[])), None, "a pending gap comes first");
         let position = StreamPosition::new(Epoch(7), 3);
         let restarting = Step::Say(ControlEvent::Restarting { position });
         assert_eq!(lifecycle.before_events(&draining(100, &[])), Some(restarting));

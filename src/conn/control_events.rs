@@ -1,4 +1,4 @@
-//! What the server says on a stream besides the events: hello, gaps, keep-alives, warnings, farewells.
+//! The server's own messages on a stream: hello, gaps, keep-alives, warnings, farewells.
 
 use std::time::SystemTime;
 

@@ -47,17 +47,6 @@ const DEFAULT_HEADERS: usize = 100;
 const REJECTED_WITHIN: Duration = Duration::from_secs(5);
 const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 
-/// Answers the requests of connections.
-pub(crate) trait Handler: Send + Sync + 'static {
-    /// Answers one request. On a connection over a limit, `exceeded` is the error to answer with.
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        remote: SocketAddr,
-        exceeded: Option<&LimitExceeded>,
-    ) -> impl Future<Output = Reply> + Send;
-}
-
 /// A handler's answer.
 pub(crate) enum Reply {
     Ordinary(Response<Full<Bytes>>),
@@ -91,7 +80,7 @@ pub(crate) struct Http1<H> {
 #[derive(Default)]
 struct Exchange {
     has_request: AtomicBool,
-    /// Set while bytes may be in hyper's buffer or in the socket's wrapper.
+    /// Set from a write to the socket until its flush.
     is_unflushed: AtomicBool,
     stream: Mutex<Option<Box<StreamReply>>>,
 }
@@ -103,6 +92,17 @@ enum Outcome {
     HeadTimeout,
     Failed(hyper::Error),
     Stream(Box<StreamReply>),
+}
+
+/// Answers the requests of connections.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Answers one request. On a connection over a limit, `exceeded` is the error to answer with.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        remote: SocketAddr,
+        exceeded: Option<&LimitExceeded>,
+    ) -> impl Future<Output = Reply> + Send;
 }
 
 impl<H: Handler> Http1<H> {
@@ -163,16 +163,8 @@ impl<H: Handler> Http1<H> {
     ) {
         let service = service_fn(|request: Request<Incoming>| {
             exchange.has_request.store(true, Ordering::Relaxed);
-            // Boxed, because hyper wants a future that can be moved.
-            Box::pin(async move {
-                match self.handler.answer(request, remote, exceeded).await {
-                    Reply::Ordinary(response) => Ok(response),
-                    Reply::Stream(reply) => {
-                        *lock(&exchange.stream) = Some(reply);
-                        pending().await
-                    }
-                }
-            })
+            // Boxed, because hyper needs a future that can be moved.
+            Box::pin(self.answer(request, remote, exceeded, exchange))
         });
         let socket = FlushWatch { socket: TokioIo::new(socket), exchange: exchange.clone() };
         // During a drain a new connection gets one answer: hyper's graceful shutdown would close a connection that has
@@ -202,6 +194,23 @@ impl<H: Handler> Http1<H> {
         match exceeded {
             Some(_) => linger::close(socket, tokio::time::sleep(LEAVES_WITHIN)).await,
             None => linger::close(socket, self.shard.drain.begun()).await,
+        }
+    }
+
+    /// Answers a request. A stream's reply is left in `exchange`, and this stays pending.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        remote: SocketAddr,
+        exceeded: Option<&LimitExceeded>,
+        exchange: &Exchange,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        match self.handler.answer(request, remote, exceeded).await {
+            Reply::Ordinary(response) => Ok(response),
+            Reply::Stream(reply) => {
+                *lock(&exchange.stream) = Some(reply);
+                pending().await
+            }
         }
     }
 
@@ -290,12 +299,9 @@ fn rejection(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
 /// A response's head as bytes (RFC 9112, sections 4 and 5). A body without chunks ends with the connection.
 fn head(parts: &Parts, version: Version) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
-    let is_framed = version >= Version::HTTP_11;
-    let (version, status) = (version.min(Version::HTTP_11), parts.status);
-    head.extend_from_slice(
-        format!("{version:?} {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).as_bytes(),
-    );
-    head.extend_from_slice(format!("date: {}\r\n", httpdate::fmt_http_date(SystemTime::now())).as_bytes());
+    let (is_chunked, version) = (version >= Version::HTTP_11, version.min(Version::HTTP_11));
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    head.extend_from_slice(format!("{version:?} {}\r\ndate: {date}\r\n", parts.status).as_bytes());
     for (name, value) in &parts.headers {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             head.extend_from_slice(part);
@@ -303,7 +309,7 @@ fn head(parts: &Parts, version: Version) -> BytesMut {
     }
     // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
     head.extend_from_slice(b"connection: close\r\n");
-    if is_framed {
+    if is_chunked {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     head.extend_from_slice(b"\r\n");

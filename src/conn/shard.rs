@@ -12,7 +12,7 @@ use super::control::Request;
 use super::control_events::ControlEvent;
 use super::drain::Drain;
 use super::wheel::{NEVER, Second, Wheel};
-use crate::hub::{Hub, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics, WakeGroup};
+use crate::hub::{Hub, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
 use crate::presence::ClientKey;
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
@@ -23,7 +23,7 @@ use crate::wire::chunk::Chunk;
 pub struct StreamOptions {
     /// The time without traffic after which a stream gets a keep-alive, unless its client asks for another one.
     pub heartbeat: Duration,
-    /// The time after which clients are told to reconnect. It is spread by up to a fifth in both directions.
+    /// The `retry` time of clients, spread by up to a fifth in both directions.
     pub retry: Duration,
     /// How long a client may take no bytes while bytes are pending.
     pub write_timeout: Duration,
@@ -46,7 +46,8 @@ pub(crate) struct Shard {
     pub(crate) clients: Arc<Clients>,
     pub(crate) drain: Arc<Drain>,
     number: usize,
-    group: Arc<WakeGroup>,
+    /// Wakes subscriptions on this shard's thread.
+    pub(crate) group: Arc<WakeGroup>,
     wheel: Mutex<Wheel>,
     /// The shard's clock, which costs a load.
     now: AtomicU32,
@@ -78,19 +79,6 @@ impl Shard {
 
     pub(crate) fn counts(&self) -> &ShardCounts {
         self.metrics.shard(self.number)
-    }
-
-    /// Subscribes to the hub. The subscription is woken on this shard's thread.
-    ///
-    /// # Errors
-    /// When more topics than `max_silent` would have subscribers and no events.
-    pub(crate) fn subscribe(
-        &self,
-        filter: SubscriptionFilter,
-        start: Start,
-        max_silent: usize,
-    ) -> Result<(Subscription, Opening), TooManyTopics> {
-        self.hub.subscribe_in(&self.group, filter, start, max_silent)
     }
 
     /// Wakes subscriptions and the tasks whose deadline is due. Runs on the shard's thread and does not return.

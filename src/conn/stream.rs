@@ -132,7 +132,7 @@ impl StreamTask {
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
         if self.next_wake == NEVER {
             self.registration.client.control.attach(cx.waker());
-            // Not only when there is nothing to read: a client that takes no byte from the first on lags as well.
+            // From the start, not only when there is nothing to read: a client that never takes a byte lags too.
             self.subscription.wake(cx.waker());
         }
         self.read(cx)?;
@@ -285,8 +285,8 @@ impl StreamTask {
         taken
     }
 
-    /// Observes the latency of a sampled event, unless the client connected after it: a replay tells nothing of the way to
-    /// the sockets.
+    /// Observes the latency of a sampled event, unless the client connected after it: a replay is no measure of the way
+    /// to the sockets.
     #[cold]
     fn note_latency(&self, sample: &Sample) {
         let published_at = sample.published_at.duration_since(UNIX_EPOCH).unwrap_or_default();

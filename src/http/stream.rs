@@ -34,7 +34,8 @@ pub(super) async fn subscribe(
     let firehose = if filter.reads_firehose() { routes.limiter.read_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&filter);
     let (subscription, opening) = shard
-        .subscribe(filter, start, routes.limiter.max_silent_topics())
+        .hub
+        .subscribe_in(&shard.group, filter, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
     let identity = Identity {
         id: routes.ids.next(),

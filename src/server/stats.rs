@@ -37,7 +37,7 @@ pub struct ServerStats {
     pub delivered: u64,
     /// Bytes written to streams.
     pub delivered_bytes: u64,
-    /// Gaps in streams, all of which their clients were told of.
+    /// Gaps reported to streams.
     pub gaps: u64,
     /// Streams cut off because their cursor fell out of its ring.
     pub cut_off_lagged: u64,
