@@ -280,7 +280,7 @@ impl Server {
         self.listeners.iter().map(TcpListener::local_addr).collect()
     }
 
-    /// The number of threads that serve connections.
+    /// Returns the number of threads that serve connections.
     pub fn shards(&self) -> usize {
         self.builder.shards
     }
@@ -319,8 +319,8 @@ impl Server {
         };
         drain.begin();
         // Accepting goes on while the shards drain, so that readiness checks are answered.
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
-        let all_well = joined.await.unwrap_or(false);
+        let panics = move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        let all_well = tokio::task::spawn_blocking(panics).await.is_ok_and(|panics| panics == 0);
         builder.hub.close();
         outcome?;
         if all_well { Ok(()) } else { Err(io::Error::other("a shard panicked")) }
