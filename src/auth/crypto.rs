@@ -1,4 +1,4 @@
-//! The cryptography of tokens: `ring`, in the places that `jsonwebtoken` leaves open.
+//! The cryptography of tokens: a provider for `jsonwebtoken` on top of `ring`.
 
 use std::sync::Once;
 
@@ -17,40 +17,40 @@ use signature::{Signer, Verifier};
 
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |&algorithm, key| {
-        let key = belongs(algorithm, key.family()).map(|()| key.clone())?;
-        Ok(Box::new(With { algorithm, key }))
+        let key = check_family(algorithm, key.family()).map(|()| key.clone())?;
+        Ok(Box::new(KeyFor { algorithm, key }))
     },
     verifier_factory: |&algorithm, key| {
-        let key = belongs(algorithm, key.family()).map(|()| key.clone())?;
-        Ok(Box::new(With { algorithm, key }))
+        let key = check_family(algorithm, key.family()).map(|()| key.clone())?;
+        Ok(Box::new(KeyFor { algorithm, key }))
     },
-    // For making key sets, which nobody here does.
+    // Only needed to generate key sets.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// A new API key: 256 random bits. Its first letters tell people, and those who look for leaked secrets, what it is.
+/// Returns a new API key with 256 random bits. Its prefix identifies it to users and to scanners for leaked secrets.
 ///
 /// # Errors
-/// When the system has no randomness to give.
+/// When the system provides no randomness.
 pub fn random_key() -> std::io::Result<String> {
     let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no randomness"))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system provides no randomness"))?;
     Ok(bytes.iter().fold("fanline_".to_owned(), |key, byte| key + &format!("{byte:02x}")))
 }
 
-/// Has `jsonwebtoken` use `ring`, unless the application has installed a provider of its own.
+/// Installs the provider, unless the application installed its own.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| _ = PROVIDER.install_default());
 }
 
-/// A key never serves an algorithm of another family.
-fn belongs(algorithm: Algorithm, family: AlgorithmFamily) -> Result<(), Error> {
+/// A key is never used for an algorithm of another family.
+fn check_family(algorithm: Algorithm, family: AlgorithmFamily) -> Result<(), Error> {
     if algorithm.family() == family { Ok(()) } else { Err(ErrorKind::InvalidAlgorithm.into()) }
 }
 
-/// A key, for one algorithm.
-struct With<K> {
+/// A key and the algorithm that it is used for.
+struct KeyFor<K> {
     algorithm: Algorithm,
     key: K,
 }
@@ -73,7 +73,7 @@ fn rsa_of(algorithm: Algorithm) -> Option<(&'static RsaParameters, &'static dyn 
     }
 }
 
-impl Verifier<Vec<u8>> for With<DecodingKey> {
+impl Verifier<Vec<u8>> for KeyFor<DecodingKey> {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let is_good = if let DecodingKeyKind::RsaModulusExponent { n, e } = self.key.kind() {
             let (parameters, _) = rsa_of(self.algorithm).ok_or_else(signature::Error::new)?;
@@ -96,13 +96,13 @@ impl Verifier<Vec<u8>> for With<DecodingKey> {
     }
 }
 
-impl JwtVerifier for With<DecodingKey> {
+impl JwtVerifier for KeyFor<DecodingKey> {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-impl Signer<Vec<u8>> for With<EncodingKey> {
+impl Signer<Vec<u8>> for KeyFor<EncodingKey> {
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
         let (key, random) = (self.key.as_bytes(), SystemRandom::new());
         if let Some(algorithm) = hmac_of(self.algorithm) {
@@ -130,7 +130,7 @@ impl Signer<Vec<u8>> for With<EncodingKey> {
     }
 }
 
-impl JwtSigner for With<EncodingKey> {
+impl JwtSigner for KeyFor<EncodingKey> {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

@@ -7,7 +7,7 @@ use crate::topic::TopicFilter;
 #[cfg(feature = "auth")]
 pub(crate) use tokens::{keys, token};
 
-/// A query, and headers on the lines behind it.
+/// Input: a query, and headers on the following lines.
 pub(crate) fn credentials(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let Ok(uri) = Uri::try_from([b"/stream?", lines.next().unwrap_or_default()].concat()) else { return };
@@ -30,11 +30,11 @@ pub(crate) fn credentials(data: &[u8]) {
     let (get, post) = (request(&Method::GET), request(&Method::POST));
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {
-        (Ok(None), other) => assert!(matches!(other, Ok(None)), "a POST shows less than a GET"),
+        (Ok(None), other) => assert!(matches!(other, Ok(None)), "POST ignores cookies"),
         (_, Ok(Some(secret))) => {
             let is_shown =
                 has("authorization") || has("x-api-key") || query.contains("access_token") || query.contains('%');
-            assert!(is_shown, "{secret:?} was shown in no other way");
+            assert!(is_shown, "{secret:?} comes from a header or the query");
         }
         _ => {}
     }
@@ -43,17 +43,17 @@ pub(crate) fn credentials(data: &[u8]) {
     assert!(get.is_local() || !post.is_local());
 }
 
-/// A pattern, and a subject on the next line.
+/// Input: a pattern, and a subject on the next line.
 pub(crate) fn subject(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (pattern, subject) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(patterns) = Patterns::of_subject([pattern], Some(subject)) else { return };
     let found = patterns.to_string();
     assert_eq!(found, pattern.replace("{sub}", subject));
-    // The subject adds no segment and no wildcard.
+    // The subject adds no segment or wildcard.
     let shape = |text: &str| text.matches([':', '.', '/', '*']).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(shape(&found), shape(&pattern.replace("{sub}", "x")));
-    assert!(patterns.covers(&TopicFilter::new(&found).expect("it is a filter")));
+    assert!(patterns.covers(&TopicFilter::new(&found).expect("a valid filter")));
 }
 
 #[cfg(feature = "auth")]
@@ -70,15 +70,15 @@ mod tokens {
     const RSA: &[u8] = include_bytes!("../../tests/it/keys/rsa.pub.pem");
     const P256: &[u8] = include_bytes!("../../tests/it/keys/p256.pub.pem");
 
-    /// One that knows `SECRET`, one that knows public keys only, and tokens of the first.
+    /// A verifier with `SECRET`, a verifier with public keys only, and tokens of the first.
     static SERVER: LazyLock<Server> = LazyLock::new(|| {
         let rules = TokenRules::default;
-        let secret = KeySet::secret(SECRET).expect("it is long enough");
-        let public = KeySet::public_pem(RSA).expect("a key").and(KeySet::public_pem(P256).expect("a key"));
-        let key = SigningKey::secret(SECRET).expect("it is long enough");
+        let secret = KeySet::secret(SECRET).expect("a secret of sufficient length");
+        let public = KeySet::public_pem(RSA).expect("a valid key").and(KeySet::public_pem(P256).expect("a valid key"));
+        let key = SigningKey::secret(SECRET).expect("a secret of sufficient length");
         let tokens = [Some("anna"), None].map(|sub| {
             let sub = sub.map(str::to_owned);
-            Claims { sub, exp: 4_102_444_800.0, ..Claims::default() }.sign(&key).expect("it signs")
+            Claims { sub, exp: 4_102_444_800.0, ..Claims::default() }.sign(&key).expect("a signing key")
         });
         Server { secret: Tokens::new(secret, rules()), public: Tokens::new(public, rules()), tokens }
     });
@@ -101,12 +101,12 @@ mod tokens {
         }
     }
 
-    /// A token; or what changes a good one, in fours: place, place, mask, and how many bytes of it go; or a header and
-    /// claims on the next line, which are signed.
+    /// Input: a token; or edits of a valid token in groups of four bytes (two for the place, a mask, and the number of bytes
+    /// to remove); or a header, and claims on the next line, which are signed.
     pub(crate) fn token(data: &[u8]) {
         let server = &*SERVER;
         if let Ok(text) = std::str::from_utf8(data) {
-            assert!(!verifies(&server.public, text), "nobody has signed this");
+            assert!(!verifies(&server.public, text), "the token is not signed");
             assert!(!verifies(&server.secret, text) || server.tokens.iter().any(|token| token == text));
         }
         for good in &server.tokens {
@@ -129,11 +129,11 @@ mod tokens {
         let signed = |key: &[u8]| {
             let signature =
                 jsonwebtoken::crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), Algorithm::HS256);
-            format!("{message}.{}", signature.expect("it signs"))
+            format!("{message}.{}", signature.expect("a signing key"))
         };
         if verifies(&server.secret, &signed(SECRET)) {
             let claims: End = serde_json::from_slice(&claims[1..]).expect("claims are JSON");
-            assert!(claims.exp > 1_795_000_000.0, "it ends, and has not");
+            assert!(claims.exp > 1_795_000_000.0, "the token has not expired");
             let header: serde_json::Value = serde_json::from_slice(header).expect("a header is JSON");
             assert!(header["alg"] == "HS256" && header.get("crit").is_none_or(serde_json::Value::is_null), "{header}");
         }
@@ -143,16 +143,16 @@ mod tokens {
         }
     }
 
-    /// A key set, a key in PEM, the hash of a key.
+    /// Input: a key set, a key in PEM, or the hash of an API key.
     pub(crate) fn keys(data: &[u8]) {
         if let Ok(set) = KeySet::jwks(data) {
-            let takes_all_back =
+            let revokes_all =
                 || serde_json::from_slice::<serde_json::Value>(data).unwrap()["keys"] == serde_json::json!([]);
-            assert!(!set.0.is_empty() || takes_all_back());
+            assert!(!set.0.is_empty() || revokes_all());
             assert!(set.0.iter().all(|key| !key.algorithms.is_empty()));
             let is_shared = |algorithm: &Algorithm| format!("{algorithm:?}").starts_with("HS");
-            assert!(!set.0.iter().flat_map(|key| &key.algorithms).any(is_shared), "a secret that is published is none");
-            // Whatever is in them, none takes a token that it did not sign.
+            assert!(!set.0.iter().flat_map(|key| &key.algorithms).any(is_shared), "a key set has no shared secrets");
+            // No set accepts a token that its keys did not sign.
             let tokens = Tokens::new(set, TokenRules::default());
             assert!(!SERVER.tokens.iter().any(|token| verifies(&tokens, token)));
         }
@@ -163,7 +163,7 @@ mod tokens {
         }
     }
 
-    /// Without padding, with the alphabet of URLs (RFC 4648, section 5).
+    /// Base64url without padding (RFC 4648, section 5).
     fn base64(bytes: &[u8]) -> String {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let digits = bytes.chunks(3).flat_map(|group| {

@@ -1,11 +1,10 @@
-//! A key set at a URL.
+//! A JSON Web Key Set at a URL.
 //!
-//! **Contract.** Keys that were fetched stay in use while the URL does not answer. A token waits for a fetch only when
-//! there is no set yet, when the set is so old that a key may have been taken back long ago, or when no key of it has
-//! signed the token.
+//! **Contract.** Fetched keys stay in use while the URL is unavailable. A token waits for a fetch only if there is no set
+//! yet, if the set is so old that keys may have been revoked, or if no key of the set signed the token.
 //!
-//! **Invariants.** One fetch runs at a time, in a task of its own: whoever waits for it may leave without ending it.
-//! For tokens the URL is asked no more than once each pause, whether it answers or not.
+//! **Invariants.** One fetch runs at a time, in a task of its own, so that waiting tokens can be cancelled. Tokens cause at
+//! most one fetch per pause, whether it succeeds or not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,58 +17,53 @@ use super::fetch::{Fetcher, Url};
 use super::key_set::KeySet;
 use crate::sync::{Mutex, MutexGuard, lock};
 
-/// How long keys are used before they are asked for again, in the background.
+/// The age at which a set is refreshed in the background.
 const FRESH_FOR: Duration = Duration::from_secs(300);
-/// As many times as old as that, keys are used only after the URL was asked, and has answered or failed to.
+/// The age at which tokens wait for a refresh, as a multiple of the one above.
 const STALE_AFTER: u32 = 2;
-/// How long the URL is left alone after it was asked.
-const ASKED_AT_MOST_EACH: Duration = Duration::from_secs(10);
-/// The shortest time between two looks at whether keys are old.
-const LOOK_AT_MOST_EACH: Duration = Duration::from_millis(100);
+/// The least time between two fetches.
+const PAUSE: Duration = Duration::from_secs(10);
+/// The least time between two checks of a set's age.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 1 << 20;
 
-/// A key set at a URL: fetched, kept, and fetched again when it is old or a token comes that no key of it has signed.
-/// While the URL does not answer, or with what is no key set, the keys that are known stay in use; a set whose array of
-/// keys is empty takes them all back.
+/// A JSON Web Key Set at a URL. It is fetched again when it is old, and when none of its keys signed a token.
+///
+/// While the URL is unavailable or its content is invalid, the known keys stay in use. A set with an empty array of keys
+/// revokes them all.
 #[derive(Clone)]
 pub struct Jwks(Arc<Remote>);
 
 struct Remote {
     fetcher: Fetcher,
     known: ArcSwapOption<KeySet>,
-    turn: Mutex<Turn>,
-    /// Told when a fetch has taken back a key.
+    progress: Mutex<Progress>,
+    /// Notified when a fetch revokes a key.
     withdrawn: Notify,
     pause: Duration,
     fresh_for: Duration,
 }
 
 #[derive(Default)]
-struct Turn {
-    /// When the URL was asked last.
+struct Progress {
+    /// When the last fetch began.
     asked: Option<Instant>,
-    /// When it was asked for the keys that are known.
+    /// When the fetch of the known set began.
     answered: Option<Instant>,
-    /// The fetch that was begun last.
-    under_way: Option<UnderWay>,
+    /// The last fetch. The channel closes when it ends.
+    fetch: Option<watch::Receiver<()>>,
 }
 
-/// A fetch. The channel is closed as soon as it is over, whatever became of it.
-#[derive(Clone)]
-struct UnderWay(watch::Receiver<()>);
-
-impl Turn {
-    /// The fetch that is under way.
-    fn fetching(&self) -> Option<UnderWay> {
-        self.under_way.clone().filter(|fetch| fetch.0.has_changed().is_ok())
+impl Progress {
+    fn running_fetch(&self) -> Option<watch::Receiver<()>> {
+        self.fetch.clone().filter(|fetch| fetch.has_changed().is_ok())
     }
 }
 
-impl UnderWay {
-    async fn over(mut self) {
-        while self.0.changed().await.is_ok() {}
-    }
+/// Waits until a fetch has ended.
+async fn ended(mut fetch: watch::Receiver<()>) {
+    while fetch.changed().await.is_ok() {}
 }
 
 impl fmt::Debug for Jwks {
@@ -79,19 +73,19 @@ impl fmt::Debug for Jwks {
 }
 
 impl Jwks {
-    /// The key set at `url`, which is asked when the first token comes.
+    /// The key set at `url`, fetched when the first token arrives.
     pub fn at(url: Url) -> Self {
-        Self::with(url, ASKED_AT_MOST_EACH, FRESH_FOR)
+        Self::with(url, PAUSE, FRESH_FOR)
     }
 
-    /// How long the URL is left alone after it was asked; without this, 10 s.
+    /// Sets the least time between two fetches. Default: 10 s.
     #[must_use]
     pub fn asked_at_most_each(self, pause: Duration) -> Self {
         Self::with(self.url().clone(), pause, self.0.fresh_for)
     }
 
-    /// How long keys are used before they are fetched again, in the background; without this, 5 minutes. When they are
-    /// twice as old, a token waits for a fetch, whatever comes of it.
+    /// Sets the age at which keys are refreshed in the background. At twice that age, tokens wait for the refresh.
+    /// Default: 5 minutes.
     #[must_use]
     pub fn fresh_for(self, time: Duration) -> Self {
         Self::with(self.url().clone(), self.0.pause, time)
@@ -99,37 +93,37 @@ impl Jwks {
 
     fn with(url: Url, pause: Duration, fresh_for: Duration) -> Self {
         let fetcher = Fetcher::new(url, TIME_LIMIT, MAX_BYTES);
-        let (known, turn, withdrawn) = (ArcSwapOption::empty(), Mutex::default(), Notify::new());
-        Self(Arc::new(Remote { fetcher, known, turn, withdrawn, pause, fresh_for }))
+        let (known, progress, withdrawn) = (ArcSwapOption::empty(), Mutex::default(), Notify::new());
+        Self(Arc::new(Remote { fetcher, known, progress, withdrawn, pause, fresh_for }))
     }
 
-    /// Where it is.
+    /// The URL of the set.
     pub fn url(&self) -> &Url {
         self.0.fetcher.url()
     }
 
-    /// Fetches the keys now. Answers whether a set is known, be it this or the one of before.
+    /// Fetches the keys now. Returns whether a set is known, this one or an earlier one.
     pub async fn refresh(&self) -> bool {
-        // What is under way may have been answered before whatever this is about.
-        let before = self.turn().fetching();
-        if let Some(before) = before {
-            before.over().await;
+        // A running fetch may have read the set before the caller's reason to refresh.
+        let running = self.progress().running_fetch();
+        if let Some(fetch) = running {
+            ended(fetch).await;
         }
-        let fetch = self.fetch(&mut self.turn());
-        fetch.over().await;
+        let fetch = self.fetch(&mut self.progress());
+        ended(fetch).await;
         self.keys().is_some()
     }
 
-    /// Completes when a fetch has taken back a key since this completed last: it is time to replace the server's rules,
-    /// by the same, so that streams of that key end. Until then old keys are fetched again though no token comes.
+    /// Waits until a fetch revokes a key. The caller then replaces the access rules by the same ones, which ends the streams
+    /// of that key. While waiting, old keys are refreshed even if no token arrives.
     pub async fn key_withdrawn(&self) {
         let keep_fresh = async {
             loop {
-                let due = self.due_in(&self.turn());
-                tokio::time::sleep(due.max(LOOK_AT_MOST_EACH)).await;
-                let fetch = self.fetch_if_due(&mut self.turn());
+                let due = self.due_in(&self.progress());
+                tokio::time::sleep(due.max(CHECK_INTERVAL)).await;
+                let fetch = self.fetch_if_due(&mut self.progress());
                 if let Some(fetch) = fetch {
-                    fetch.over().await;
+                    ended(fetch).await;
                 }
             }
         };
@@ -139,101 +133,90 @@ impl Jwks {
         }
     }
 
-    /// The set that is known.
+    /// The known set.
     pub(super) fn keys(&self) -> Option<Arc<KeySet>> {
         self.0.known.load_full()
     }
 
-    /// The set as it is to be used now: waits for the first one, and for the next when this is stale. None when there is
-    /// none to be had.
+    /// Returns the set for a new token. Waits for a fetch if no set is known or the known one is stale.
     pub(super) async fn current(&self) -> Option<Arc<KeySet>> {
         let (fetch, is_stale) = {
-            let mut turn = self.turn();
+            let mut progress = self.progress();
             let stale_at = self.0.fresh_for.saturating_mul(STALE_AFTER);
-            let is_stale = turn.answered.is_none_or(|answered| answered.elapsed() >= stale_at);
-            (turn.fetching().or_else(|| self.fetch_if_due(&mut turn)), is_stale)
+            let is_stale = progress.answered.is_none_or(|answered| answered.elapsed() >= stale_at);
+            (progress.running_fetch().or_else(|| self.fetch_if_due(&mut progress)), is_stale)
         };
         if let Some(fetch) = fetch.filter(|_| is_stale) {
-            fetch.over().await;
+            ended(fetch).await;
         }
         self.keys()
     }
 
-    /// The set after `seen`, in which the key of some token is not: fetched, unless that was done a moment ago. None when
-    /// there is no other.
+    /// Returns a set that differs from `seen`, which lacks the key of a token. Fetches it unless the pause has not passed.
     pub(super) async fn other_than(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         let other = || self.keys().filter(|keys| !Arc::ptr_eq(keys, seen));
         if let Some(keys) = other() {
             return Some(keys);
         }
         let fetch = {
-            let mut turn = self.turn();
-            let is_rested = turn.asked.is_none_or(|asked| asked.elapsed() >= self.0.pause);
-            turn.fetching().or_else(|| is_rested.then(|| self.fetch(&mut turn)))
+            let mut progress = self.progress();
+            let has_paused = progress.asked.is_none_or(|asked| asked.elapsed() >= self.0.pause);
+            progress.running_fetch().or_else(|| has_paused.then(|| self.fetch(&mut progress)))
         };
-        fetch?.over().await;
+        ended(fetch?).await;
         other()
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        lock(&self.0.turn)
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        lock(&self.0.progress)
     }
 
-    /// How long until keys that are old, or not there, may be fetched.
-    fn due_in(&self, turn: &Turn) -> Duration {
-        let after = |since: Option<Instant>, time: Duration| {
+    /// Returns the time until a missing or old set may be fetched.
+    fn due_in(&self, progress: &Progress) -> Duration {
+        let remaining = |since: Option<Instant>, time: Duration| {
             since.map_or(Duration::ZERO, |since| time.saturating_sub(since.elapsed()))
         };
-        after(turn.answered, self.0.fresh_for).max(after(turn.asked, self.0.pause))
+        remaining(progress.answered, self.0.fresh_for).max(remaining(progress.asked, self.0.pause))
     }
 
-    fn fetch_if_due(&self, turn: &mut Turn) -> Option<UnderWay> {
-        self.due_in(turn).is_zero().then(|| self.fetch(turn))
+    fn fetch_if_due(&self, progress: &mut Progress) -> Option<watch::Receiver<()>> {
+        self.due_in(progress).is_zero().then(|| self.fetch(progress))
     }
 
-    /// The fetch that is under way, or a new one.
-    fn fetch(&self, turn: &mut Turn) -> UnderWay {
-        if let Some(under_way) = turn.fetching() {
-            return under_way;
+    /// Returns the running fetch, or starts one.
+    fn fetch(&self, progress: &mut Progress) -> watch::Receiver<()> {
+        if let Some(fetch) = progress.running_fetch() {
+            return fetch;
         }
-        let begin = Instant::now();
-        let (open, closed) = watch::channel(());
-        let under_way = UnderWay(closed);
-        (turn.asked, turn.under_way) = (Some(begin), Some(under_way.clone()));
+        let began = Instant::now();
+        let (open, fetch) = watch::channel(());
+        (progress.asked, progress.fetch) = (Some(began), Some(fetch.clone()));
         let this = self.clone();
         tokio::spawn(async move {
             let _open = open;
-            this.ask(begin).await;
+            let url = this.url();
+            match this.0.fetcher.get().await.map(|body| KeySet::jwks(&body)) {
+                Ok(Ok(keys)) => this.replace(keys, began),
+                Ok(Err(error)) => tracing::warn!(%url, %error, "invalid key set; the known keys stay in use"),
+                Err(error) => tracing::warn!(%url, %error, "the key set cannot be read; the known keys stay in use"),
+            }
         });
-        under_way
+        fetch
     }
 
-    async fn ask(&self, begin: Instant) {
-        let url = self.url();
-        match self.0.fetcher.get().await {
-            Ok(body) => match KeySet::jwks(&body) {
-                Ok(keys) => {
-                    if keys.0.is_empty() {
-                        tracing::warn!(%url, "the key set is empty: tokens of its keys are no good any more");
-                    } else {
-                        tracing::debug!(%url, ?keys, "key set read");
-                    }
-                    self.know(keys, begin);
-                }
-                Err(error) => tracing::warn!(%url, %error, "the key set cannot be used; the keys that are known stay"),
-            },
-            Err(error) => tracing::warn!(%url, %error, "the key set cannot be read; the keys that are known stay"),
+    fn replace(&self, keys: KeySet, began: Instant) {
+        let (url, keys) = (self.url(), Arc::new(keys));
+        if keys.0.is_empty() {
+            tracing::warn!(%url, "the key set is empty: all of its keys are revoked");
+        } else {
+            tracing::debug!(%url, ?keys, "key set read");
         }
-    }
-
-    fn know(&self, keys: KeySet, begin: Instant) {
-        let keys = Arc::new(keys);
         let before = self.0.known.swap(Some(keys.clone()));
-        // Afterwards: whoever sees that there was an answer sees what it was.
-        self.turn().answered = Some(begin);
+        // After the swap: a token that sees this time also sees the set.
+        self.progress().answered = Some(began);
         let withdrawn = before.iter().flat_map(|before| &before.0).filter(|key| !keys.has(&key.digest)).count();
         if withdrawn > 0 {
-            tracing::info!(url = %self.url(), withdrawn, "keys were taken back");
+            tracing::info!(%url, withdrawn, "keys were revoked");
             self.0.withdrawn.notify_one();
         }
     }

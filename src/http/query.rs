@@ -35,25 +35,21 @@ impl StreamQuery {
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "topics" | "topic" => {
-                    for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-                        let filter = TopicFilter::new(text);
-                        filters.push(
-                            filter.map_err(|e| invalid(&key, &format!("{text:?} is not a topic or pattern: {e}")))?,
-                        );
+                    for text in list(&value) {
+                        let invalid = |e| invalid(&key, &format!("{text:?} is not a topic or pattern: {e}"));
+                        filters.push(TopicFilter::new(text).map_err(invalid)?);
                     }
                 }
                 "client_name" => name = Some(label("client_name", &value)?).filter(|name| !name.is_empty()),
                 "tags" => {
-                    for tag in value.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+                    for tag in list(&value) {
                         tags.push(label("tags", tag)?);
                     }
                 }
                 "last_event_id" | "lastEventID" | "lastEventId" => last_id = Some(value.into_owned()),
                 "history" => {
-                    let count = value.parse();
-                    history = Some(
-                        count.map_err(|_| invalid("history", "expected a number of events, such as history=100"))?,
-                    );
+                    let invalid = |_| invalid("history", "expected a number of events, such as history=100");
+                    history = Some(value.parse().map_err(invalid)?);
                 }
                 "on_lag" => {
                     on_lag = match &*value {
@@ -105,6 +101,10 @@ pub(super) fn check_filters(filters: &[TopicFilter], parameter: &str, options: &
         check(wildcards, &what, options.max_wildcards, "max_wildcards")?;
     }
     Ok(())
+}
+
+fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 fn start(last_id: Option<&str>, history: Option<u64>) -> Start {
@@ -171,7 +171,7 @@ mod tests {
     fn an_error_names_the_parameter() {
         for (query, expected) in [
             ("topics=a*b", "parameter topics: \\\"a*b\\\" is not a topic"),
-            ("topics=a%00b", "control characters"),
+            ("topics=a%00b", "control character"),
             ("topic=a,b,c,d,e,f", "the limit is 5 topics, and the request has 6 (setting max_topics)"),
             ("topics=a.*,b.*,*.c,d", "the limit is 2 patterns, and the request has 3 (setting max_patterns)"),
             (

@@ -219,7 +219,7 @@ fn operator_endpoints_require_direct_loopback_requests() {
             let method = if path.len() > 10 { "DELETE" } else { "GET" };
             for header in ["Forwarded", "X-Forwarded-For"] {
                 let answer = server.ask(request(method, path, &[(header, "10.0.0.1")], b"")).await;
-                assert_problem(&answer, 403, &["operators", &header.to_lowercase()]);
+                assert_problem(&answer, 403, &["admin endpoints", &header.to_lowercase()]);
             }
         }
     });

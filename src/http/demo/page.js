@@ -3,14 +3,14 @@ const $ = (id) => document.getElementById(id);
 const WINDOW = 180; // seconds that a chart shows
 const LINES = 200; // lines that a list keeps
 
-/* What the page knows. */
+/* State. */
 const state = {
   source: null, last: null, isWanted: true, wasOpen: false, lostAt: 0, lostFrom: null, retry: null, tries: 0,
   reconnects: 0, missed: 0, isMissedUnknown: false, gaps: 0, received: 0, second: 0, replaying: 0,
   latencies: [], values: new Map(), tags: new Set(), marks: [],
 };
 
-/* Numbers for people. */
+/* Number formats. */
 const whole = new Intl.NumberFormat("en");
 const bytes = (n) => {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -30,7 +30,7 @@ const shown = (value, unit) => {
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
 const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 
-/* Charts. A colour is asked for when it is drawn, so that a chart follows the theme. */
+/* Charts. Colours are looked up on each draw, so that a chart follows the theme. */
 const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
 const colour = (name) => { probe.style.color = `var(${name})`; return getComputedStyle(probe).color; };
@@ -76,7 +76,7 @@ class Chart {
     }
     while (times[0] < Date.now() / 1000 - WINDOW - 30) this.data.forEach((series) => series.shift());
   }
-  /* The line is not drawn through time that nothing is known of. */
+  /* The line has a gap where there is no data. */
   cut(time) {
     const [times] = this.data;
     if (times.length) this.data.forEach((series, index) => series.push(index ? null : Math.max(time, times[times.length - 1])));
@@ -114,7 +114,7 @@ const charts = {
   latency: new Chart("latency", "Latency, end to end", ["p50", "p99"], millis),
 };
 
-/* Lists: the newest first, a bounded number of lines. */
+/* Lists: newest first, with a bounded number of lines. */
 function add(list, kind, time, text) {
   const item = document.createElement("li");
   const stamp = item.appendChild(document.createElement("time"));
@@ -133,7 +133,7 @@ function become(name, text) {
   $("connect").textContent = state.isWanted ? "Disconnect" : "Connect";
 }
 
-/* The stream: an ordinary EventSource, which resumes by itself after a loss. */
+/* The stream: an EventSource, which reconnects and resumes by itself. */
 function topics() {
   const ticked = [...document.querySelectorAll("[name=topic]:checked")].map((box) => box.value);
   return [...ticked, ...$("more").value.split(",").map((topic) => topic.trim()).filter(Boolean)];
@@ -146,7 +146,7 @@ function connect() {
   const query = new URLSearchParams({ topics: wanted.join(","), client_name: "dashboard", tags: "demo", on_lag: "skip", heartbeat: "15" });
   state.lostFrom = state.last;
   if (state.last) query.set("last_event_id", state.last); else query.set("history", "600");
-  // A server with keys or tokens has the page opened with one: /demo?access_token=...
+  // With credentials configured, open the page with a key or token: /demo?access_token=...
   const token = new URLSearchParams(location.search).get("access_token");
   if (token) query.set("access_token", token);
   const url = `stream?${query}`;
@@ -169,13 +169,13 @@ function connect() {
       tell("warn", `Connection lost at ${state.last ?? "the start"}.`);
     }
     become("lost", "Reconnecting…");
-    // A refusal ends an EventSource for good, though the server may take it a moment later.
+    // An EventSource does not retry after an error status, though the condition may pass.
     if (source.readyState !== EventSource.CLOSED) return;
     refused(url);
     state.retry = setTimeout(connect, Math.min(15000, 500 * 2 ** state.tries++) * (0.8 + Math.random() * 0.4));
   };
 }
-/* Says why: an EventSource is not told. */
+/* Fetches the reason of a refusal, which an EventSource does not report. */
 async function refused(url) {
   const answer = await fetch(url).catch(() => null);
   if (!answer || answer.ok) return answer?.body.cancel();
@@ -194,7 +194,7 @@ function disconnect() {
 }
 function system(news) {
   if (news.message !== "connected") return tell("warn", `The server says: ${news.message}.`);
-  // A position that the server does not know is no place to start from: the gap that follows says what is.
+  // If the server does not know the position, the gap that follows names the start.
   const where = news.position ? `at ${news.position}` : `with ${state.lostFrom ?? "an id"}, which the server does not hold`;
   const replayed = news.replayed === null ? "older events first" : `${whole.format(news.replayed)} replayed`;
   if (state.lostAt) {
@@ -272,7 +272,7 @@ function measured(body, time) {
   }
 }
 
-/* Once a second: numbers, charts, table. What comes in between is only noted. */
+/* Once a second: numbers, charts, table. Events in between only update the state. */
 function everySecond() {
   const now = Date.now();
   state.latencies = state.latencies.filter(({ at }) => at > now - 5000).slice(-20000);
@@ -317,7 +317,7 @@ function filter() {
   render();
 }
 $("tag").addEventListener("change", () => {
-  // Points of another core or interface are no part of the line.
+  // A line shows one core or interface only.
   [charts.cpu, charts.network].forEach((chart) => chart.data.forEach((series) => { series.length = 0; }));
   render();
 });
@@ -327,7 +327,7 @@ function theme(name) {
   $("theme").textContent = THEMES[name];
   $("theme").setAttribute("aria-label", `Colours: ${name === "auto" ? "as the system" : name}`);
   $("theme").value = name;
-  // A browser that keeps nothing shows the system's colours next time.
+  // Without storage, the next visit shows the system's colours.
   try { localStorage.setItem("fanline-theme", name); } catch { /* as above */ }
   Object.values(charts).forEach((chart) => chart.draw());
 }
