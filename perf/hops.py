@@ -1,4 +1,4 @@
-"""Clients that read an event on one server and resume at once: on the same server, or on the other one.
+"""Measures how long clients take to resume on the server that they read from, and on another server.
 
 Usage: hops.py HOPS ADDRESS ADDRESS. Prints one JSON object. A hop is timed from connecting to the end of the hello.
 """
@@ -22,7 +22,7 @@ async def publish(reader, writer, topic, text):
 
 
 async def block(reader):
-    """The next event as its fields. Chunk sizes are lines of their own, and no field."""
+    """Returns the fields of the next event. Lines with chunk sizes are not fields."""
     fields = {}
     while True:
         line = (await reader.readuntil(b"\n")).rstrip(b"\r\n").decode()
@@ -49,7 +49,7 @@ async def work(number, count, addresses, results):
     stream = await resume(addresses[0], topic, last)
     at = 0
     for round in range(count):
-        # Published where the client reads, so that the other server is behind by as much as it can be.
+        # Published on the server that the client reads, so that the other server is as far behind as possible.
         sent = await publish(*publishers[at], topic, str(round))
         event = await block(stream[0])
         while event["event"] != "data" and event["event"] != "gap":

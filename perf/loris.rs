@@ -1,8 +1,8 @@
-//! Slow connections: each sends the head of a request one byte at a time, and never ends it.
+//! Slow connections: each sends the head of a request one byte at a time, and never finishes it.
 //!
-//! Whoever is closed is replaced, at most as many a second as the pace allows: so they come and go evenly, as from many
-//! clients, and not all at once. Says on standard output when nearly all are open for the first time. At SIGTERM it opens
-//! no more, waits until the last is closed, and prints as JSON how many there were and how long they lasted.
+//! Connections that the server closes are replaced at a limited pace, so that they open and close evenly, as from many
+//! independent clients. Prints a line when nearly all are open for the first time. After SIGTERM it opens no more, waits
+//! until the last one is closed, and prints as JSON how many there were and how long they lasted.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,27 +14,28 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
-/// Loopback addresses to connect from: a port is not free again for a minute, and one address would run out of them.
+/// The number of loopback addresses to connect from. A port stays in use for a minute after it is closed, and one address
+/// has too few of them.
 const SOURCES: u8 = 8;
 
-/// Holds slow connections at an HTTP server of this machine.
+/// Holds slow connections to an HTTP server on this machine.
 #[derive(Parser)]
 struct Options {
-    /// The server.
+    /// The server's address.
     #[arg(long)]
     address: SocketAddr,
-    /// How many connections.
+    /// The number of connections.
     #[arg(long, default_value_t = 5000)]
     connections: usize,
-    /// Seconds between two bytes of one of them.
+    /// Seconds between two bytes of a connection.
     #[arg(long, default_value_t = 3.0)]
     interval: f64,
-    /// How many are opened a second, at the most.
+    /// The most connections to open per second.
     #[arg(long, default_value_t = 600.0)]
     pace: f64,
 }
 
-/// What became of a connection: for how long it was open, and whether the server said anything.
+/// How long a connection was open, and whether the server sent anything.
 struct Outcome {
     lasted: Duration,
     was_answered: bool,
@@ -58,7 +59,7 @@ async fn main() -> io::Result<()> {
                 opened += 1;
             }
         }
-        // Some are always on their way out.
+        // At any moment some connections are closing.
         if !is_crowded && open.len() * 100 >= options.connections * 99 {
             is_crowded = true;
             writeln!(io::stdout(), "{} connections are open", open.len())?;
@@ -75,7 +76,7 @@ async fn main() -> io::Result<()> {
     writeln!(io::stdout(), "{report}")
 }
 
-/// Connects, and sends a byte now and then until the server closes.
+/// Connects, and sends a byte at each interval until the server closes the connection.
 async fn live(address: SocketAddr, source: Ipv4Addr, every: Duration) -> io::Result<Outcome> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((source, 0).into())?;
@@ -85,7 +86,7 @@ async fn live(address: SocketAddr, source: Ipv4Addr, every: Duration) -> io::Res
     loop {
         tokio::select! {
             () = sleep_until(due) => {
-                // A method may be long. Whether it is taken shows when it is read.
+                // Part of a long method name. A failed write shows in the next read.
                 let _ = socket.try_write(b"G");
                 due += every;
             }

@@ -1,8 +1,8 @@
-"""Runs COMMAND and writes to OUT, as JSON, for how long the machine stood still meanwhile, of itself.
+"""Runs COMMAND and writes to OUT, as JSON, for how long the processors were unavailable meanwhile.
 
-On each processor a watcher of real-time priority wakes every millisecond. Nothing that a program does keeps it waiting; when it
-comes late, the processor was not there: the host of a virtual machine had given it to another. That happens to every server and
-every client alike, and is no property of what is measured."""
+On each processor a watcher of real-time priority wakes every millisecond. No other program can delay it. If it wakes late, the
+host of the virtual machine has suspended the processor. Such stalls affect every server and client and are not a property of
+the measured program."""
 
 import json
 import multiprocessing
