@@ -21,7 +21,7 @@ while :; do
             ;;
         esac
     done < <(curl --silent --no-buffer ${last:+--header "Last-Event-ID: $last"} "$url")
-    # What was cut off in the middle is sent again.
+    # The server sends an incomplete event again.
     id='' event='' data=''
     sleep "$retry"
 done

@@ -1,98 +1,79 @@
-//! fanline fans one stream of events out to thousands of HTTP clients, as Server-Sent Events on raw hyper.
+//! fanline delivers one stream of events to thousands of HTTP clients, as Server-Sent Events on raw hyper.
 //!
-//! It keeps four promises:
+//! A [`Hub`] numbers events and retains the newest of each topic. A [`Subscription`](hub::Subscription) reads them in the
+//! process. A [`Server`] serves them over HTTP, to `EventSource`, `curl -N`, or any other SSE client.
 //!
-//! 1. **One encode, many writes.** An event becomes wire bytes once, whatever the number of subscribers.
-//! 2. **No silent gap.** A subscriber either gets every event of its topics in order, or is told which ones it will not
-//!    get, on replay, on lag and after a restart alike.
-//! 3. **Bounded everything.** Memory, queues, bodies, times. A slow reader costs itself its stream, and nobody else
-//!    anything.
-//! 4. **Close to the kernel's limit.** The yardstick is a bare `write()` loop, measured in the same run (`perf/`).
+//! # Publish and subscribe in the process
 //!
-//! The public names are few: a [`Hub`] takes [events](event) and gives each an [id](position); a
-//! [`Subscription`](hub::Subscription) reads them; a [`Server`] puts both on HTTP.
+//! ```
+//! use fanline::Hub;
+//! use fanline::event::{Event, Payload};
+//! use fanline::hub::{Delivery, Start, SubscriptionFilter};
+//! use fanline::topic::Topic;
 //!
-//! # The life of an event
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::default();
+//! let topic = Topic::new("price:EUR")?;
+//! let filter = SubscriptionFilter::of(["price:*".parse()?]);
+//! let (mut subscription, _) = hub.subscribe(filter, Start::Live);
 //!
-//! ```text
-//! POST /publish, stdin, a producer ─► Event (validated) ─► Hub::publish
-//!    hub::sequencer: the next sequence, encoded once (wire::sse) ─► Frame
-//!      ─► the ring of its topic, and the firehose (hub::channel, ring)
-//!    ─► each shard that has a subscriber of that topic is told once (hub::wake), and wakes their tasks
-//!    ─► each task (conn) reads from its own cursor to the head, and writes all of it with one vectored write
+//! hub.publish(Event::new(topic.clone(), Payload::text("1.0842"))).await?;
+//!
+//! match subscription.next().await {
+//!     Delivery::Event(event) => assert_eq!(event.topic(), &topic),
+//!     Delivery::Gap(gap) => panic!("events are missing: {gap:?}"),
+//! }
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! # The life of a subscriber
+//! # Serve over HTTP
 //!
-//! ```text
-//! accept (server::listener), if there is room (limit) ─► the shard with the fewest connections (server::shard_thread)
-//!    ─► hyper parses the request; http::Routes finds the handler; GET /stream is read (http::query)
-//!    ─► http::admit asks auth::Access whether it may have these topics; limit, whether there is room for them
-//!    ─► a Subscription is opened (http::stream), and the client is entered (presence)
-//!    ─► http::takeover takes the socket back from hyper and hands it to a task of its own (conn)
-//!    ─► hello ─► replay ─► live: the same cursor in the same ring, so there is no hand-over
-//!    ─► the end: closed by the client, misused by it, lagged, stalled, drained, disconnected by an operator, its token
-//!       expired, or its access revoked (conn); counted by reason (metrics)
+//! ```
+//! use fanline::event::{Event, Payload};
+//! use fanline::topic::Topic;
+//! use fanline::{Hub, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::default();
+//! let server = Server::builder(hub.clone()).listen("127.0.0.1:0".parse()?).bind()?;
+//! println!("curl -N http://{}/stream", server.local_addresses()?[0]);
+//!
+//! hub.publish(Event::new(Topic::new("greeting")?, Payload::text("hello"))).await?;
+//! # let stop = async {};
+//! server.run(stop).await?; // `stop` is a future: when it completes, the server drains and returns
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! # Layers
+//! # The guarantee
 //!
-//! Imports point down only; a test reads the `use` lines and enforces it.
+//! A subscriber gets every event of its topics in order, exactly once, or a [`Gap`](hub::Gap) that says what is missing.
 //!
-//! | layer | modules | what is in it |
-//! |---|---|---|
-//! | 0 | `event`, `topic`, `position`, `sync` | validated values; the primitives that loom stands in for |
-//! | 1 | `wire`, `ring` | bytes on the wire; the lock-free ring |
-//! | 2 | `hub` | channels, sequencer, history, subscriptions, wake-ups |
-//! | 3 | `metrics`, `presence`, `auth`, `limit` | what is counted; who is connected; who may do what; how much of it |
-//! | 4 | `conn`, [`backbone`] | a stream's task, its keep-alive, what a shard's connections share; many servers as one |
-//! | 5 | `http` | routes, handlers, problems, the takeover |
-//! | 6 | `server` | listeners, shards, drain |
-//! | 7 | `config`, `cli`, `producer` (the binary) | the library's users: they see its public face only |
+//! * **Ids.** An event's id is its [position](position::StreamPosition), `<epoch>-<sequence>`. Sequences are dense over all
+//!   topics of a hub: 1, 2, 3 … A subscriber resumes after any id that it has received ([`Start::After`](hub::Start::After)).
+//! * **Epochs.** An [epoch](position::Epoch) is one numbering. A hub that starts without its history begins a new epoch, and
+//!   so does a shared Redis that may have lost events. An id therefore never names two events, and a subscriber with an id
+//!   of another epoch gets a gap.
+//! * **Lag.** A subscription is a cursor in the shared history: a slow one delays nothing and costs no memory. When the
+//!   history drops an event that a subscription has not read, the subscription gets a gap and continues with the oldest
+//!   retained event. An HTTP client chooses between that gap and the end of its stream.
+//! * **Bounds.** History, queues, request bodies, connections and times have [limits](server::Limits).
 //!
-//! # Positions
-//!
-//! An event's id is `<epoch>-<sequence>`. Sequences are dense over all topics of a hub: 1, 2, 3 … within one epoch. An
-//! [epoch](position::Epoch) is a number that no other numbering has. A server that starts without history begins a new
-//! one, and so does a backbone that may have lost events: an id never names two events, and a client that resumes with an id
-//! of another epoch gets a gap. `docs/guarantee.md` lists what clients and publishers get for each fault.
-//!
-//! Where several servers share a [backbone], it numbers the events, and the ids are good on each of them. The hub then
-//! publishes nothing by itself: what is published goes out through a [relay](hub::relay), and what comes in is appended
-//! to the same history. A client that comes back late is given pages of what the backbone has kept, and goes over to the
-//! rings after any of their events. A client that comes with an id which the hub does not have yet waits for it
-//! ([`Hub::resolve`]).
-//!
-//! # Where to look
-//!
-//! | what | where |
-//! |---|---|
-//! | paths, methods, and what a handler's panic costs | `http` |
-//! | errors as `application/problem+json`, and their statuses | `http::problem` |
-//! | what a request's framing may be: `Host`, `Transfer-Encoding` | `http::framing` |
-//! | which pages of other origins may read (CORS) | `http::cors` |
-//! | keys, tokens, key sets, the authorization service | [`auth`]: `keys`, `tokens`, `key_set`, `service` |
-//! | what counts as the server's own machine | `auth::request` |
-//! | new rules for a running server | [`server::AccessHandle`]; `cli::reload` (SIGHUP) |
-//! | places and rates | `limit`; the price of publishing in `limit::publish_quota` |
-//! | bodies of publishers | `http::publish`, [`publication`], `wire::lines` |
-//! | health and readiness | `http::status` |
-//! | lists for operators, metrics | `http::clients`, `http::topics`, `http::cluster`, `http::metrics` |
-//! | the dashboard | `http::demo` |
-//! | a last answer that reaches a client which is still sending | `http::linger` |
-//! | heartbeats, slow clients, farewells | `conn`, `conn::wheel`, `conn::notice` |
-//! | gaps and replay | `hub::subscription` (`start`, `gaps`, `catch_up`), `hub::gap`, `hub::archive` |
-//! | resuming on a server that is behind | `hub::relay`, `backbone::redis::archive` |
-//! | a Redis that lost events, or was replaced | `backbone::tail`, `backbone::confirmation` |
-//! | open files | `server::files` |
+//! `docs/guarantee.md` in the repository lists what clients and publishers get for each fault, and `docs/contributing.md`
+//! maps the private modules.
 //!
 //! # Features
 //!
-//! * `cli` (default): the `fanline` binary, with its settings, commands and producers. It brings the other two. Turn it
-//!   off for a library: `default-features = false`.
-//! * `auth`: JSON Web Tokens, key sets, an HTTP service that is asked about each subscription, and making API keys. API
-//!   keys themselves, what is open to everybody, and an [`auth::Authorize`] of your own need no feature.
-//! * `redis`: [`backbone`], many servers as one over a Redis.
+//! * `cli` (default): the `fanline` binary with its settings, commands and producers, and the two features below. A library
+//!   does not need it: `default-features = false`.
+//! * `auth`: JSON Web Tokens, key sets, an HTTP service that authorizes subscriptions, and creating API keys. [API
+//!   keys](auth::ApiKeys), anonymous access and your own [`Authorize`](auth::Authorize) need no feature.
+//! * `redis`: `backbone`, several servers that share one stream through Redis.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod auth;
 #[cfg(feature = "redis")]
@@ -101,7 +82,7 @@ pub mod backbone;
 #[expect(
     dead_code,
     unreachable_pub,
-    reason = "there is no kind of backbone: this is the state that the server asks for"
+    reason = "without a kind of backbone, the server still asks for the state of one"
 )]
 mod backbone;
 mod conn;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 type Error = Box<dyn std::error::Error>;
 
-/// Where to go on after a loss, and when.
+/// Where to resume after a lost connection, and when.
 struct Resume {
     last: Option<String>,
     retry: Duration,
@@ -62,7 +62,7 @@ async fn follow(address: &str, path: &str, resume: &mut Resume) -> Result<(), Er
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
+#[expect(clippy::print_stdout, reason = "the output of the program")]
 fn show(id: &str, data: &str) {
     println!("{id} {data}");
 }

@@ -8,9 +8,9 @@ from httpx_sse import connect_sse
 
 
 def follow(url):
-    """Yields each event once, whatever happens to the connection."""
+    """Yields each event once, even if the connection is lost."""
     last, retry = "", 5.0
-    # Longer than the server's heartbeat: a stream that is silent for that long is dead.
+    # Longer than the server's heartbeat: after such a silence the connection is lost.
     with httpx.Client(timeout=httpx.Timeout(10, read=60)) as client:
         while True:
             try:

@@ -8,12 +8,12 @@ import sseclient
 
 
 def follow(url):
-    """Yields each event once, whatever happens to the connection."""
+    """Yields each event once, even if the connection is lost."""
     last, retry = "", 5.0
     while True:
         try:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-            # Longer than the server's heartbeat: a stream that is silent for that long is dead.
+            # Longer than the server's heartbeat: after such a silence the connection is lost.
             with requests.get(url, headers=headers, stream=True, timeout=(10, 60)) as response:
                 response.raise_for_status()
                 for event in sseclient.SSEClient(response).events():

@@ -1,4 +1,4 @@
-// The hook against a real server, its connection cut in the middle. FANLINE names the program.
+// Tests the hook with a real server whose connection is cut. FANLINE is the path of the program.
 import { cleanup, render, screen, waitFor } from "@testing-library/react";
 import { EventSource } from "eventsource";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
