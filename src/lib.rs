@@ -79,11 +79,7 @@ pub mod auth;
 #[cfg(feature = "redis")]
 pub mod backbone;
 #[cfg(not(feature = "redis"))]
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "without a kind of backbone, the server still asks for the state of one"
-)]
+#[expect(dead_code, unreachable_pub, reason = "without a kind of backbone, the server still asks for the state of one")]
 mod backbone;
 mod conn;
 pub mod event;
