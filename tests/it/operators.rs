@@ -108,7 +108,7 @@ fn clients_are_paged_in_order_of_connection_and_filtered() {
             ("tag=red&tag=blue", vec![]),
             ("tag=red&tag=all&topic=y", vec!["c4"]),
             ("name=c3", vec!["c3"]),
-            ("name=nobody", vec![]),
+            ("name=absent", vec![]),
         ] {
             let page = server.get(&format!("/clients?{query}")).await.ok();
             assert_eq!(

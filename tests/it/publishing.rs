@@ -6,11 +6,7 @@ mod unacknowledged;
 use fanline::hub::HubOptions;
 use serde_json::json;
 
-use crate::support::{Event, Server, request, run};
-
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
-const TEXT: &str = "text/plain";
+use crate::support::{Event, JSON, NDJSON, Server, TEXT, request, run};
 
 #[test]
 fn ids_are_consecutive_across_topics_and_request_forms() {

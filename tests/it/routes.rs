@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Server, assert_problem, request, run};
-
-const JSON: &str = "application/json";
+use crate::support::{Client, JSON, Server, assert_problem, request, run};
 
 /// An example of the path, and its methods in the document.
 fn example(path: &str, item: &Value) -> (String, BTreeSet<String>) {

@@ -13,6 +13,10 @@ pub use problem::assert_problem;
 pub use server::{EPOCH, Server, event};
 pub use sse::{Block, Event, Stream};
 
+pub const JSON: &str = "application/json";
+pub const NDJSON: &str = "application/x-ndjson";
+pub const TEXT: &str = "text/plain";
+
 /// The longest time that a test may take.
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -3,7 +3,7 @@
 use super::reload::Directory;
 use crate::process::{Process, Server, Stream, fanline};
 
-const SECRET: &str = "a secret of a server and of whoever logs people in";
+const SECRET: &str = "a secret that server and login service share";
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let (code, stdout, stderr) = Process::run(fanline(args));

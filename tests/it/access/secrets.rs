@@ -6,7 +6,7 @@ use crate::process::{Process, Server, fanline};
 
 const SECRET: &str = "jwt-secret-0123456789abcdef0123456789abcdef";
 const WRONG: &str = "wrong-secret-0123456789abcdef0123456789abcdef";
-const PASSWORD: &str = "hunter2-of-somebody";
+const PASSWORD: &str = "hunter2-of-redis";
 
 fn output(args: &[&str]) -> (String, String) {
     let (code, stdout, stderr) = Process::run(fanline(args));
@@ -33,10 +33,10 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
     );
     let server = Server::start(&["--config", &config, "--log-level", "trace"]);
     let (good, wrong) = (token(SECRET, &[]), token(WRONG, &[]));
-    let for_another = token(SECRET, &["--audience", "somebody"]);
+    let for_another = token(SECRET, &["--audience", "other"]);
     let broken = "not-a-token.at-all.but-secret";
     let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
-    let shown = [&good, &wrong, &for_another, &key, broken, "no-key-of-anybody"].map(str::to_owned);
+    let shown = [&good, &wrong, &for_another, &key, broken, "an-unknown-key"].map(str::to_owned);
     let mut said = String::new();
     let mut ask = |text: String| {
         let answer = raw(&server, &text);
@@ -79,7 +79,7 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
         log.contains("refused") && log.contains("the authorization service failed"),
         "the log reports the rejection"
     );
-    let hidden = ["service-password", "set-password", SECRET, WRONG, broken, "no-key-of-anybody", key.as_str()];
+    let hidden = ["service-password", "set-password", SECRET, WRONG, broken, "an-unknown-key", key.as_str()];
     let signatures = [&good, &wrong, &for_another].map(|token| signature(token));
     for secret in hidden.into_iter().chain(signatures.iter().map(String::as_str)) {
         for (place, text) in [("the log", &log), ("an answer", &said), ("--check", &printed)] {

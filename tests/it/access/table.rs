@@ -121,7 +121,7 @@ fn permissions_with_configured_credentials() {
         tampered[1] = of(&richer).split('.').nth(1).unwrap().to_owned();
         let (expired, not_for_us, for_nobody) = (
             Claims { exp: (now() - 1) as f64, ..claims() },
-            Claims { aud: Some("somebody else".into()), ..claims() },
+            Claims { aud: Some("other".into()), ..claims() },
             Claims { aud: None, ..claims() },
         );
         let hs256 = json!({"alg": "HS256", "typ": "JWT"});

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Redis, node};
+use super::{Redis, node, sequence};
 use crate::process::{Crowd, Event, Http, Server, TIMEOUT, Update};
 
 pub struct Fleet {
@@ -112,10 +112,6 @@ fn post(http: &mut Option<Http>, address: SocketAddr, body: &[u8]) -> io::Result
     let answer = answer?;
     let first = answer.json()["first_id"].as_str().map_or(0, sequence);
     Ok((answer.status, first))
-}
-
-fn sequence(id: &str) -> u64 {
-    id.split_once('-').and_then(|(_, sequence)| sequence.parse().ok()).expect("an id")
 }
 
 /// Clients that reconnect to any server with their last event id.

@@ -7,9 +7,7 @@ use serde_json::json;
 
 use super::{Redis, node, wait_for_readiness, wait_until_ready};
 use crate::process::{Server, wait_until};
-use crate::support::{Client, Response, assert_problem, request, run};
-
-const NDJSON: &str = "application/x-ndjson";
+use crate::support::{Client, NDJSON, Response, assert_problem, request, run};
 
 fn lines(range: std::ops::RangeInclusive<u64>) -> String {
     range.fold(String::new(), |mut lines, n| {

@@ -66,7 +66,7 @@ fn cluster_lists_clients_and_topics_of_live_servers() {
     dead = node(&redis, &["--node", "four"]);
     until(&servers[0], clients, |list| list["count"] == 2);
     drop(dead);
-    assert_eq!(servers[0].get("/clients?scope=everybody").status, 400);
+    assert_eq!(servers[0].get("/clients?scope=all").status, 400);
     redis.kill();
     wait_for_readiness(&servers[0], 503);
     let answer = servers[0].get(clients);

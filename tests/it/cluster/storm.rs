@@ -5,23 +5,36 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::fleet::Report;
 use super::{Fleet, Readers, Redis, publish_on_all};
 use crate::process::raise_open_file_limit;
 
 const CLIENTS: usize = 3000;
 
+/// Starts three servers with [`CLIENTS`] clients.
+fn start(redis: &Redis, args: &[&str]) -> (Fleet, Readers) {
+    raise_open_file_limit(CLIENTS as u64 + 500);
+    let fleet = Fleet::start(redis, args);
+    let readers = Readers::connect(&fleet.addresses(), CLIENTS);
+    (fleet, readers)
+}
+
+/// Publishes on all servers for `time`, and checks that the readers receive everything.
+fn publish_and_check(fleet: &Fleet, readers: &mut Readers, time: Duration) -> Report {
+    let addresses = fleet.addresses();
+    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
+    readers.read_for(&addresses, time);
+    let report = publishers.stop();
+    readers.check(&addresses, &report);
+    report
+}
+
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn clients_of_three_servers_get_their_events_once_in_order() {
-    raise_open_file_limit(CLIENTS as u64 + 500);
     let redis = Redis::start();
-    let fleet = Fleet::start(&redis, &[]);
-    let addresses = fleet.addresses();
-    let mut readers = Readers::connect(&addresses, CLIENTS);
-    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
-    readers.read_for(&addresses, Duration::from_secs(5));
-    let report = publishers.stop();
-    readers.check(&addresses, &report);
+    let (fleet, mut readers) = start(&redis, &[]);
+    let report = publish_and_check(&fleet, &mut readers, Duration::from_secs(5));
     assert_eq!(report.rejected.len(), 0, "{:?}", report.rejected);
     assert_eq!(readers.ends, 0, "no client is cut off");
     assert!(report.acknowledged.len() > 300 && readers.received() > 100_000);
@@ -33,11 +46,9 @@ fn clients_of_three_servers_get_their_events_once_in_order() {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
-    raise_open_file_limit(CLIENTS as u64 + 500);
     let mut redis = Redis::start();
-    let mut fleet = Fleet::start(&redis, &["--redis-lossless"]);
+    let (mut fleet, mut readers) = start(&redis, &["--redis-lossless"]);
     let addresses = fleet.addresses();
-    let mut readers = Readers::connect(&addresses, CLIENTS);
     let publishers = publish_on_all(&addresses, Duration::from_millis(60));
     readers.read_for(&addresses, Duration::from_secs(1));
 
@@ -66,18 +77,12 @@ fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn emptied_redis_sends_every_client_a_gap_and_streams_continue() {
-    raise_open_file_limit(CLIENTS as u64 + 500);
     let redis = Redis::start();
-    let fleet = Fleet::start(&redis, &[]);
-    let addresses = fleet.addresses();
-    let mut readers = Readers::connect(&addresses, CLIENTS);
-    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
-    readers.read_for(&addresses, Duration::from_secs(1));
-    let report = publishers.stop();
-    readers.check(&addresses, &report);
+    let (fleet, mut readers) = start(&redis, &[]);
+    publish_and_check(&fleet, &mut readers, Duration::from_secs(1));
 
     redis.cli(&["FLUSHALL"]);
-    readers.wait_for_gaps(&addresses, CLIENTS);
+    readers.wait_for_gaps(&fleet.addresses(), CLIENTS);
     let mut notified: Vec<usize> = readers.gaps.iter().map(|(number, _)| *number).collect();
     notified.sort_unstable();
     assert_eq!(notified, (0..readers.count()).collect::<Vec<_>>(), "every reader gets one gap");
@@ -85,8 +90,5 @@ fn emptied_redis_sends_every_client_a_gap_and_streams_continue() {
     assert_eq!(readers.ends, 0, "no stream ends");
 
     readers.reset();
-    let publishers = publish_on_all(&addresses, Duration::from_millis(10));
-    readers.read_for(&addresses, Duration::from_secs(1));
-    let report = publishers.stop();
-    readers.check(&addresses, &report);
+    publish_and_check(&fleet, &mut readers, Duration::from_secs(1));
 }

@@ -7,10 +7,7 @@ use fanline::server::HttpOptions;
 
 use super::Bystander;
 use crate::process;
-use crate::support::{Server, assert_problem, run};
-
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
+use crate::support::{JSON, NDJSON, Server, assert_problem, run};
 
 fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
     [&open.repeat(depth), inner, &close.repeat(depth)].concat()

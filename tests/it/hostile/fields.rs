@@ -3,11 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bystander, escaped, percent};
-use crate::support::{Server, assert_problem, request, run};
-
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
-const TEXT: &str = "text/plain";
+use crate::support::{JSON, NDJSON, Server, TEXT, assert_problem, request, run};
 
 /// A text, and whether topics and names may contain it. The raw text of an event may contain any.
 struct Odd {

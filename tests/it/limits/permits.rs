@@ -81,7 +81,7 @@ fn lag_releases_permits() {
 /// Grants everything until revoked, or panics.
 #[derive(Default)]
 pub struct StubAuthenticator {
-    pub lets_in_for: Option<Duration>,
+    pub expires_in: Option<Duration>,
     pub calls: Arc<AtomicU32>,
 }
 
@@ -96,16 +96,16 @@ impl Authorize for StubAuthenticator {
             grant.subscribe = "**".parse().unwrap();
             grant.publish = "**".parse().unwrap();
             grant.admin = true;
-            grant.subject = Some("somebody".into());
-            grant.expires = self.lets_in_for.map(|time| SystemTime::now() + time);
+            grant.subject = Some("user".into());
+            grant.expires = self.expires_in.map(|time| SystemTime::now() + time);
             Ok(Some(grant))
         })
     }
 }
 
-fn guarded(lets_in_for: Option<Duration>) -> (Server, Arc<AtomicU32>) {
+fn guarded(expires_in: Option<Duration>) -> (Server, Arc<AtomicU32>) {
     let calls = Arc::<AtomicU32>::default();
-    let access = Access::new().accept(StubAuthenticator { lets_in_for, calls: calls.clone() });
+    let access = Access::new().accept(StubAuthenticator { expires_in, calls: calls.clone() });
     (with(two_permits(), |builder| builder.access(access)), calls)
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::permits::StubAuthenticator;
 use super::{limited, with};
-use crate::support::{Client, Response, Server, assert_problem, request, run};
+use crate::support::{Client, JSON, NDJSON, Response, Server, assert_problem, request, run};
 
 fn rate(text: &str) -> Option<fanline::server::Rate> {
     Some(text.parse().unwrap())
@@ -21,9 +21,6 @@ fn batch(events: usize) -> String {
 fn lines(events: usize) -> String {
     "{\"topic\":\"t\",\"data\":1}\n".repeat(events)
 }
-
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
 
 #[test]
 fn publishing_beyond_the_burst_of_an_address_gets_429_with_retry_after() {
@@ -126,7 +123,7 @@ fn line_upload_is_slowed_to_the_rate_without_loss() {
 fn slowed_upload_ends_with_its_token_and_reports_progress() {
     run(async {
         let doorkeeper =
-            StubAuthenticator { lets_in_for: Some(Duration::from_secs(2)), ..StubAuthenticator::default() };
+            StubAuthenticator { expires_in: Some(Duration::from_secs(2)), ..StubAuthenticator::default() };
         let access = Access::new().accept(doorkeeper);
         let limits = Limits { publish_rate_per_key: rate("2:2"), ..Limits::default() };
         let server = with(limits, |builder| builder.access(access));

@@ -3,11 +3,7 @@
 use fanline::server::HttpOptions;
 use serde_json::json;
 
-use crate::support::{Server, assert_problem, request, run};
-
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
-const TEXT: &str = "text/plain";
+use crate::support::{JSON, NDJSON, Server, TEXT, assert_problem, request, run};
 
 #[test]
 fn unsupported_content_type_gets_415_with_the_supported_ones() {

@@ -9,10 +9,8 @@ use fanline::position::{Epoch, StreamPosition};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{EPOCH, Response, Server, assert_problem, request, run, until};
+use crate::support::{EPOCH, JSON, NDJSON, Response, Server, assert_problem, request, run, until};
 
-const JSON: &str = "application/json";
-const NDJSON: &str = "application/x-ndjson";
 const EVENT: &str = r#"{"topic":"t","data":1}"#;
 
 /// How the backbone treats a publish.
