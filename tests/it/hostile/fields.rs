@@ -227,8 +227,8 @@ fn invalid_utf8_is_rejected_anywhere_in_a_body() {
                 }
             }
             let body = [b"x", *bytes, b"y"].concat();
-            assert_problem(&server.post("/publish/t", TEXT, &body).await, 400, &["not UTF-8", "byte 1"]);
-            assert_problem(&server.post("/publish/t", TEXT, &body[..body.len() - 1]).await, 400, &["not UTF-8"]);
+            assert_problem(&server.post("/publish/t", TEXT, &body).await, 400, &["not valid UTF-8", "byte 1"]);
+            assert_problem(&server.post("/publish/t", TEXT, &body[..body.len() - 1]).await, 400, &["not valid UTF-8"]);
             let quoted = [b"\"", &body[..], b"\""].concat();
             assert_problem(&server.post("/publish/t", JSON, quoted).await, 400, &["line 1 column"]);
             bystander.assert_undisturbed(&server, &what).await;
