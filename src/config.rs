@@ -56,7 +56,7 @@ pub use report::Report;
 pub use settings::{LogFormat, RedisStart, Settings};
 
 use error::Problem;
-use source::{Given, Source, Sources, Values};
+use source::{Given, Source, Values};
 
 /// The settings in effect.
 #[derive(Debug)]
@@ -83,32 +83,25 @@ pub fn load(
     } else if let Some(path) = named {
         file::read(&path, Source::Variable(environment::CONFIG.to_owned()), &mut values, &mut problems);
     }
-    parse(values, problems)
+    parse(&values, problems)
 }
 
 /// Parses the values of all sources; `problems` were found before.
-fn parse(mut values: Values, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
-    let (mut settings, mut sources) = (Settings::default(), Sources::default());
+fn parse(values: &Values, mut problems: Vec<Problem>) -> Result<Loaded, ConfigError> {
+    let mut settings = Settings::default();
     for setting in catalog::settings() {
-        let Some(Given { text, source }) = values.take(setting.name) else { continue };
-        match setting.set(&mut settings, &text) {
-            Ok(()) => sources.add(setting.name, source),
-            Err(rule) => {
-                let text = (!setting.form.is_secret).then_some(text);
-                problems.push(Problem::Value { name: setting.name, text, place: source, rule });
-            }
+        let Some(Given { text, source }) = values.get(setting.name) else { continue };
+        if let Err(rule) = setting.set(&mut settings, text) {
+            let text = (!setting.form.is_secret).then(|| text.clone());
+            problems.push(Problem::Value { name: setting.name, text, place: source.clone(), rule });
         }
     }
-    if let Some((keys, source)) = values.keys {
-        settings.access.keys = keys;
-        sources.add("keys", source);
+    settings.access.keys = values.keys.0.clone();
+    rules::combine(&mut settings, values);
+    problems.extend(rules::check(&settings, values));
+    if !problems.is_empty() {
+        return Err(ConfigError(problems));
     }
-    rules::combine(&mut settings, &sources);
-    problems.extend(rules::check(&settings, &sources));
-    if problems.is_empty() {
-        let report = Report::new(&settings, &sources);
-        Ok(Loaded { settings, report })
-    } else {
-        Err(ConfigError(problems))
-    }
+    let report = Report::new(&settings, values);
+    Ok(Loaded { settings, report })
 }

@@ -32,22 +32,23 @@ pub fn read(value: Spanned<DeValue<'_>>) -> Result<Vec<ApiKey>, Vec<(usize, Inva
     let DeValue::Array(tables) = value.into_inner() else { return Err(vec![(begin, EXAMPLE.into())]) };
     let (mut keys, mut errors) = (Vec::new(), Vec::new());
     for table in tables {
-        let place = table.span().start;
         match key(table, &keys) {
             Ok(key) => keys.push(key),
-            Err((at, rule)) => errors.push((at.unwrap_or(place), rule)),
+            Err(error) => errors.push(error),
         }
     }
     if errors.is_empty() { Ok(keys) } else { Err(errors) }
 }
 
-fn key(table: Spanned<DeValue<'_>>, others: &[ApiKey]) -> Result<ApiKey, (Option<usize>, Invalid)> {
-    let invalid = |rule: String| Err((None, Invalid(rule)));
+fn key(table: Spanned<DeValue<'_>>, others: &[ApiKey]) -> Result<ApiKey, (usize, Invalid)> {
+    let place = table.span().start;
+    let invalid = |rule: String| Err((place, Invalid(rule)));
     if !table.get_ref().is_table() {
         return invalid(EXAMPLE.to_owned());
     }
-    let Table { name, hash: digest, publish, subscribe, admin } = Table::deserialize(ValueDeserializer::from(table))
-        .map_err(|error| (error.span().map(|span| span.start), Invalid::because(error.message())))?;
+    let table = Table::deserialize(ValueDeserializer::from(table));
+    let Table { name, hash: digest, publish, subscribe, admin } = table
+        .map_err(|error| (error.span().map_or(place, |span| span.start), Invalid::because(without_value(&error))))?;
     if others.iter().any(|other| other.name == name) {
         return invalid(format!("name = {name:?} is used twice: each key needs its own name"));
     }
@@ -58,6 +59,13 @@ fn key(table: Spanned<DeValue<'_>>, others: &[ApiKey]) -> Result<ApiKey, (Option
         return invalid(format!("{name:?} grants nothing: add publish, subscribe or admin = true"));
     }
     Ok(ApiKey { name, digest, publish, subscribe, admin })
+}
+
+/// Returns "expected …" of an error such as `invalid type: string "…", expected …`: the value may be a misplaced key.
+fn without_value(error: &toml::de::Error) -> &str {
+    let message = error.message();
+    let parts = message.starts_with("invalid type").then(|| message.rsplit_once(", ")).flatten();
+    parts.map_or(message, |(_, expected)| expected)
 }
 
 fn line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -38,7 +38,7 @@ pub fn parse(text: &str, path: &Path, values: &mut Values, problems: &mut Vec<Pr
         let invalid = |name, place, rule| Problem::Value { name, text: None, place, rule };
         if key.get_ref() == KEYS {
             match api_keys::read(value) {
-                Ok(keys) => values.keys = Some((keys, source)),
+                Ok(keys) => values.keys = (keys, source),
                 Err(errors) => problems.extend(errors.into_iter().map(|(at, rule)| invalid(KEYS, place(at), rule))),
             }
         } else if let Some(setting) = catalog::find(key.get_ref()) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::catalog::{self, ACCESS};
 use super::settings::Settings;
-use super::source::Sources;
+use super::source::Values;
 
 /// The settings in effect, in the order of the catalog.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ struct Line {
 }
 
 impl Report {
-    /// Writes `settings`, whose values are from `sources`.
-    pub fn new(settings: &Settings, sources: &Sources) -> Self {
+    /// Writes `settings`, and where each of the `given` values is from.
+    pub fn new(settings: &Settings, given: &Values) -> Self {
         let mut values = settings.clone();
         let mut lines = Vec::new();
         // The addresses of `listen` include `host` and `port`.
@@ -31,11 +31,11 @@ impl Report {
                 Some(value) => format!("{name} = {value}"),
                 None => format!("# {name} is not set"),
             };
-            let mut source = sources.of(name).to_string();
+            let mut source = given.source(name).to_string();
             if name == "listen" {
                 let parts = [("host", settings.host.is_some()), ("port", settings.port.is_some())];
                 for (part, _) in parts.iter().filter(|(_, is_used)| *is_used) {
-                    source += &format!("; {part}: {}", sources.of(part));
+                    source += &format!("; {part}: {}", given.source(part));
                 }
             }
             lines.push(Line { heading: setting.heading, assignment, source });
@@ -46,7 +46,7 @@ impl Report {
             [] => "# keys is not set".to_owned(),
             _ => format!("# [[keys]] of {}", names.join(", ")),
         };
-        lines.insert(end_of_access, Line { heading: ACCESS, assignment, source: sources.of("keys").to_string() });
+        lines.insert(end_of_access, Line { heading: ACCESS, assignment, source: given.keys.1.to_string() });
         Self(lines)
     }
 }

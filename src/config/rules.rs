@@ -5,11 +5,11 @@ use fanline::server::Origins;
 use super::error::Problem;
 use super::kind::{Invalid, display_size};
 use super::settings::{Settings, StdinFormat};
-use super::source::Sources;
+use super::source::Values;
 
 /// Combines settings that share a value. `host` and `port` change the first address, unless its source is stronger.
-pub fn combine(settings: &mut Settings, sources: &Sources) {
-    let overrides = |name| sources.of(name).strength() >= sources.of("listen").strength();
+pub fn combine(settings: &mut Settings, values: &Values) {
+    let overrides = |name| values.source(name).strength() >= values.source("listen").strength();
     settings.host = settings.host.filter(|_| overrides("host"));
     settings.port = settings.port.filter(|_| overrides("port"));
     if let Some(host) = settings.host {
@@ -26,8 +26,8 @@ pub fn combine(settings: &mut Settings, sources: &Sources) {
 }
 
 /// Returns the contradictions between settings.
-pub fn check(settings: &Settings, sources: &Sources) -> Vec<Problem> {
-    let mut problems: Vec<_> = check_stdin(settings, sources).into_iter().collect();
+pub fn check(settings: &Settings, values: &Values) -> Vec<Problem> {
+    let mut problems: Vec<_> = check_stdin(settings, values).into_iter().collect();
     let mut conflict = |rule: String| problems.push(Problem::Conflict(rule));
     let Settings { http, access, .. } = settings;
     if settings.cors_credentials && !matches!(http.origins, Origins::Listed { .. }) {
@@ -60,7 +60,7 @@ pub fn check(settings: &Settings, sources: &Sources) -> Vec<Problem> {
 }
 
 /// Lines need a topic, and NDJSON names its own. `stdin_format` without `stdin` is harmless.
-fn check_stdin(settings: &Settings, sources: &Sources) -> Option<Problem> {
+fn check_stdin(settings: &Settings, values: &Values) -> Option<Problem> {
     let rule = match (settings.stdin, settings.stdin_format, &settings.topic) {
         (true, StdinFormat::Lines, None) => {
             let rule = "stdin needs a topic for its lines: \
@@ -74,5 +74,5 @@ fn check_stdin(settings: &Settings, sources: &Sources) -> Option<Problem> {
         _ => return None,
     };
     let text = settings.topic.as_ref().map(|topic| topic.as_str().to_owned());
-    Some(Problem::Value { name: "topic", text, place: sources.of("topic").clone(), rule: Invalid::from(rule) })
+    Some(Problem::Value { name: "topic", text, place: values.source("topic").clone(), rule: Invalid::from(rule) })
 }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use fanline::auth::ApiKey;
 
 /// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// The default.
+    #[default]
     Default,
     /// The settings file, with the line of the value.
     File(PathBuf, usize),
@@ -59,36 +60,25 @@ pub struct Given {
 #[derive(Debug, Default)]
 pub struct Values {
     by_name: BTreeMap<&'static str, Given>,
-    /// The API keys, which only the file has.
-    pub keys: Option<(Vec<ApiKey>, Source)>,
+    /// The API keys, which only the file has, and their source.
+    pub keys: (Vec<ApiKey>, Source),
 }
 
 impl Values {
     /// Adds a value of the setting `name`, unless one from a stronger source is present.
     pub fn add(&mut self, name: &'static str, text: String, source: Source) {
-        if self.by_name.get(name).is_none_or(|present| present.source.strength() <= source.strength()) {
+        if self.source(name).strength() <= source.strength() {
             self.by_name.insert(name, Given { text, source });
         }
     }
 
-    /// Removes and returns the value of the setting `name`.
-    pub fn take(&mut self, name: &str) -> Option<Given> {
-        self.by_name.remove(name)
-    }
-}
-
-/// The sources of the values in effect, by the name of the setting.
-#[derive(Debug, Default)]
-pub struct Sources(BTreeMap<&'static str, Source>);
-
-impl Sources {
-    /// Records the source of a value.
-    pub fn add(&mut self, name: &'static str, source: Source) {
-        self.0.insert(name, source);
+    /// Returns the value of the setting `name`, if it was given.
+    pub fn get(&self, name: &str) -> Option<&Given> {
+        self.by_name.get(name)
     }
 
     /// Returns the source of the value of the setting `name`.
-    pub fn of(&self, name: &str) -> &Source {
-        self.0.get(name).unwrap_or(&Source::Default)
+    pub fn source(&self, name: &str) -> &Source {
+        self.get(name).map_or(&Source::Default, |given| &given.source)
     }
 }

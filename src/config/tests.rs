@@ -23,7 +23,7 @@ fn load_all(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Lo
     environment::read(variables, &mut values, &mut problems);
     file::parse(file, Path::new("fanline.toml"), &mut values, &mut problems);
     cli.serve.add_to(&mut values);
-    parse(values, problems).map_err(|error| error.to_string())
+    parse(&values, problems).map_err(|error| error.to_string())
 }
 
 fn settings(flags: &[&str], variables: &[(&str, &str)], file: &str) -> Settings {
@@ -338,7 +338,7 @@ fn key_tables_are_read_and_errors_name_their_line() {
         (format!("[[keys]]\n{good}\nsubscibe = []"), 5, "unknown field `subscibe`, expected one of"),
         (format!("[[keys]]\n{good}\npublish = [\"a**\"]"), 5, "\"a**\""),
         (format!("[[keys]]\n{good}\npublish = [1]"), 5, "array of topics"),
-        (format!("[[keys]]\n{}", good.replace("true", "1")), 4, "expected a boolean"),
+        (format!("[[keys]]\n{}", good.replace("true", "\"s3cret\"")), 4, "expected a boolean"),
         (format!("[[keys]]\n{}", good.replace("true", "false")), 1, "grants nothing"),
         (format!("[[keys]]\n{good}\n[[keys]]\n{good}"), 5, "is used twice"),
         (format!("[[keys]]\n{good}\n[[keys]]\n{}", good.replace("\"x\"", "\"y\"")), 5, "this hash is used twice"),
