@@ -94,7 +94,8 @@ pub struct HubOptions {
     pub history_topics: usize,
     /// Events over all topics, for those who subscribe to everything or to a pattern.
     pub firehose_history: usize,
-    /// How long a topic without subscribers and without events keeps its history.
+    /// How long a topic without subscribers and without events keeps its history when a [`Server`](crate::Server) runs
+    /// the hub. A hub on its own keeps it until `history_topics` or `history_bytes` require room.
     pub topic_ttl: Duration,
 }
 
@@ -194,6 +195,7 @@ impl PublishError {
 
 /// What a hub holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HubStats {
     /// Events that were published since the hub was made. With a [relay](Hub::relayed): that were appended.
     pub published: u64,
@@ -207,6 +209,7 @@ pub struct HubStats {
 
 /// What a hub holds of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicStats {
     /// The topic.
     pub topic: Topic,
@@ -403,8 +406,8 @@ impl Hub {
         (first.into_iter().map(stats).collect(), count)
     }
 
-    /// Drops idle topics. Call it once a second; a [`Server`](crate::Server) does.
-    pub fn sweep(&self) {
+    /// Drops topics that have outlived [`HubOptions::topic_ttl`]. A [`Server`](crate::Server) calls this once a second.
+    pub(crate) fn evict_expired(&self) {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
         history.tick();
         let mut begin = Some(0);

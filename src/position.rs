@@ -1,4 +1,4 @@
-//! Where in a stream an event stands: an epoch and a sequence.
+//! Positions in a stream: an epoch and a sequence.
 //!
 //! On the wire a position is the event's `id`, `<epoch>-<sequence>`, for example `1795186660483920175-42`. Both numbers are
 //! decimal, without sign and without leading zeros, so that a position has exactly one spelling.
@@ -11,11 +11,38 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The number of an event within its epoch. The first event is 1, and there are no holes; 0 is "before the first event".
 pub type Sequence = u64;
 
-/// The numbering that a sequence belongs to: a number of its own for each time that a numbering begins.
+/// Identifies a numbering: sequences of different epochs are unrelated.
 ///
 /// A server that lost its history begins a new epoch, so that an id of the old numbering cannot be mistaken for one of
-/// the new. The digits are those of the Unix time in milliseconds and six random ones: epochs increase where the clock does,
-/// and two that begin in the same millisecond, or on a clock that stands still, differ all the same.
+/// the new:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use fanline::event::{Event, Payload};
+/// use fanline::hub::{Delivery, GapReason, Hub, Start, SubscriptionFilter};
+/// use fanline::topic::Topic;
+///
+/// let event = |text| Event::new(Topic::new("metric").unwrap(), Payload::text(text));
+/// let before = Hub::default();
+/// let last_id = before.publish(event("1")).await.unwrap();
+///
+/// // The server restarts. Its next event has sequence 1 as well, in another epoch.
+/// let after = Hub::default();
+/// let id = after.publish(event("2")).await.unwrap();
+/// assert_eq!(id.sequence, last_id.sequence);
+/// assert_ne!(id.epoch, last_id.epoch);
+///
+/// // A client of the first server resumes: a gap precedes the event that it would have missed.
+/// let (mut subscription, _) = after.subscribe(SubscriptionFilter::everything(), Start::After(last_id));
+/// let Delivery::Gap(gap) = subscription.next().await else { panic!("the first history is lost") };
+/// assert_eq!((gap.reason, gap.from), (GapReason::Epoch, Some(last_id)));
+/// let Delivery::Event(frame) = subscription.next().await else { panic!("the second history is retained") };
+/// assert_eq!(frame.id(), id);
+/// # }
+/// ```
+///
+/// The digits are the Unix time in milliseconds and six random ones. Epochs increase where the clock does; two that begin
+/// in the same millisecond, or on a clock that does not move, still differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
@@ -23,14 +50,14 @@ pub struct Epoch(pub u64);
 const PER_MILLISECOND: u64 = 1_000_000;
 
 impl Epoch {
-    /// An epoch that begins now, and is no other one.
+    /// A new epoch that begins now.
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let milliseconds = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         Self(milliseconds.saturating_mul(PER_MILLISECOND).saturating_add(random()))
     }
 
-    /// An epoch that begins now and is greater than this one, also when the clock is behind.
+    /// A new epoch that is greater than this one, even if the clock is behind.
     #[must_use]
     pub fn unique_after(self) -> Self {
         Self::now().max(Self(self.0.saturating_add(1 + random())))
@@ -39,14 +66,14 @@ impl Epoch {
 
 /// Six random digits.
 fn random() -> u64 {
-    // The system's randomness, by way of the keys that each thread's hash tables begin with.
+    // From the system, by way of the keys of a hash table.
     RandomState::new().build_hasher().finish() % PER_MILLISECOND
 }
 
-/// The place of an event in the hub's one order over all topics.
+/// An event's place in the hub's one order over all topics.
 ///
-/// Positions of one epoch compare by sequence. Positions of different epochs have no order that means anything to a
-/// reader, which is why this type has no `Ord`.
+/// Positions of one epoch compare by sequence. Positions of different epochs have no meaningful order, so that this type
+/// has no `Ord`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamPosition {
     /// The numbering.
@@ -56,8 +83,7 @@ pub struct StreamPosition {
 }
 
 impl StreamPosition {
-    /// The id of a stream whose client asked for an id that was never given: resuming from it is asking for such an id
-    /// again. No event has it.
+    /// A position that no event has. Resuming from it is like resuming from an id that was never issued.
     pub const UNKNOWN: Self = Self::new(Epoch(0), 0);
 
     /// The position of `sequence` within `epoch`.
@@ -72,17 +98,11 @@ impl fmt::Display for StreamPosition {
     }
 }
 
-/// A text that is no position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The text is not a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a position is <epoch>-<sequence> in decimal, like 1795186660483920175-42")]
+#[non_exhaustive]
 pub struct InvalidPosition;
-
-impl fmt::Display for InvalidPosition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a position is <epoch>-<sequence> in decimal, like 1795186660483920175-42")
-    }
-}
-
-impl std::error::Error for InvalidPosition {}
 
 impl FromStr for StreamPosition {
     type Err = InvalidPosition;

@@ -238,7 +238,7 @@ impl Builder {
         loop {
             tokio::select! {
                 _ = seconds.tick() => {
-                    self.hub.sweep();
+                    self.hub.evict_expired();
                     limiter.maintain();
                 }
                 () = self.access.replaced.notified() => self.access.revoke_streams(clients).await,

@@ -13,6 +13,7 @@ use crate::topic::TopicFilter;
 /// what was published after the position that it began with. With several topics it may be told of the same events
 /// twice when it comes back before the stream has passed `to`; never not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gap {
     /// Why they are missing.
     pub reason: GapReason,
@@ -31,6 +32,7 @@ pub struct Gap {
 
 /// Why events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum GapReason {
     /// They had left the history when the subscriber came back.
     Evicted,

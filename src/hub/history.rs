@@ -231,6 +231,8 @@ impl History {
         for topic in wanted {
             enter(topics.get_or_create(topic, &self.ledger));
         }
+        // More looks than new topics, so that unused ones never outnumber the others by much.
+        topics.drop_unused(4 * new);
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Topics {
     queue: BTreeSet<(Sequence, usize)>,
     gone: Gone,
     capacity: usize,
+    /// The place that [`Topics::drop_unused`] looks at next.
+    hand: usize,
 }
 
 struct Place {
@@ -79,7 +81,14 @@ impl Gone {
 
 impl Topics {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { channels: HashMap::new(), places: Slab::new(), queue: BTreeSet::new(), gone: Gone::default(), capacity }
+        Self {
+            channels: HashMap::new(),
+            places: Slab::new(),
+            queue: BTreeSet::new(),
+            gone: Gone::default(),
+            capacity,
+            hand: 0,
+        }
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {
@@ -143,6 +152,17 @@ impl Topics {
     pub(crate) fn drop_if_idle(&mut self, topic: &Topic, recent: &RangeInclusive<u32>) -> Option<Arc<Channel>> {
         let channel = self.channels.get(topic).filter(|channel| channel.is_idle(recent))?;
         Some(self.remove(channel.place))
+    }
+
+    /// Looks at the next `count` places, and drops topics that have neither events nor subscribers.
+    pub(crate) fn drop_unused(&mut self, count: usize) {
+        for _ in 0..count.min(self.places.capacity()) {
+            self.hand = if self.hand + 1 < self.places.capacity() { self.hand + 1 } else { 0 };
+            let place = self.places.get(self.hand);
+            if place.is_some_and(|place| place.queued.is_none() && place.channel.listeners.is_empty()) {
+                self.remove(self.hand);
+            }
+        }
     }
 
     /// Drops topics until `goal` with events are left, or until enough were looked at, and returns their channels. `head` is

@@ -206,7 +206,7 @@ impl World {
                     self.clients[client] = Some(Client { seen, told, ..new });
                 }
             }
-            Step::Sweep => self.hub.sweep(),
+            Step::Sweep => self.hub.evict_expired(),
         }
     }
 

@@ -26,11 +26,11 @@ fn expired_topic_leaves_exact_gap() {
     publish(&hub, "a");
     publish(&hub, "a");
     let (subscription, _) = hub.subscribe(filter(&["b"]), Start::Live);
-    hub.sweep();
-    hub.sweep();
+    hub.evict_expired();
+    hub.evict_expired();
     assert_eq!(hub.stats().topics, 2);
     drop(subscription);
-    hub.sweep();
+    hub.evict_expired();
     assert_eq!(hub.stats().topics, 0);
     assert_eq!(read(&hub, &["a"], Start::After(at(2))).1, []);
     let gaps = read(&hub, &["a"], Start::After(at(1))).1;
@@ -125,7 +125,7 @@ fn topics_without_events_evict_no_others() {
     publish(&hub, "newer");
     assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [0; 0], "the thirty-third topic with events");
     drop(subscriptions);
-    hub.sweep();
+    hub.evict_expired();
     assert!(hub.stats().topics <= 32, "nobody keeps the others");
 }
 
@@ -143,8 +143,8 @@ fn refused_subscription_leaves_no_topics() {
     let fourth = subscribe(&["d"]).unwrap();
     assert!(subscribe(&["e"]).is_err());
     drop((three, others, fourth));
-    assert!(subscribe(&["e"]).is_err(), "they are there until they are swept");
-    hub.sweep();
+    assert!(subscribe(&["e"]).is_err(), "unused topics stay until they are evicted");
+    hub.evict_expired();
     subscribe(&["e", "f", "g"]).unwrap();
 }
 
@@ -164,4 +164,16 @@ fn block_memory_is_counted_until_its_last_event_is_evicted() {
         let bytes = hub.stats().retained_bytes;
         assert!((full..full + 2 * 1000).contains(&bytes), "{bytes} next to {full}");
     }
+}
+
+/// Nothing evicts what has expired here: a hub on its own stays bounded.
+#[test]
+fn topics_of_dropped_subscriptions_do_not_accumulate() {
+    let hub = hub(10, 64);
+    let _kept: Vec<_> = (0..10).map(|n| hub.subscribe(filter(&[&format!("kept{n}")]), Start::Live)).collect();
+    for n in 0..1000 {
+        drop(hub.subscribe(filter(&[&format!("t{n}")]), Start::Live));
+        assert!(hub.stats().topics <= 32, "{} after {n}", hub.stats().topics);
+    }
+    assert!(hub.topics(None, 100, |topic| topic.as_str().starts_with("kept")).1 == 10);
 }
