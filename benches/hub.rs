@@ -1,13 +1,12 @@
-//! What an event costs in memory, before any socket: to publish and encode it, to replay it, and to hand it to many.
+//! The cost of an event without sockets: to publish and encode it, to replay it, and to deliver it to many.
 //!
 //! ```text
 //! cargo bench --bench hub
 //! ```
 //!
-//! All is measured through the library's public face, as its users meet it. Encoding and the ring are private; an entry
-//! for benches alone would have to be kept, and would be measured without what always comes with it. `encode` is a
-//! publication into rings so short that nothing else changes with the payload; `replay` is a full ring, read by a
-//! subscription. Nothing waits: every future is ready when it is polled, so that no runtime is measured.
+//! Everything is measured through the public API; encoding and the ring are private. `encode` publishes into rings so
+//! short that nothing else depends on the payload; `replay` reads a full ring. Every future is ready when it is polled, so
+//! that no runtime is measured.
 
 use std::hint::black_box;
 use std::pin::pin;
@@ -24,7 +23,7 @@ const SMALL: usize = 64;
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("nobody else publishes, so there is nothing to wait for"),
+        Poll::Pending => panic!("the future is not ready"),
     }
 }
 
@@ -37,14 +36,14 @@ fn short_hub() -> Hub {
     Hub::new(&HubOptions { history: 128, firehose_history: 128, ..HubOptions::default() })
 }
 
-/// Reads what is ready; answers how much it was.
+/// Reads what is ready, and returns the number of events.
 fn drain(subscription: &mut Subscription) -> usize {
     let mut cx = Context::from_waker(Waker::noop());
     let mut count = 0;
     while let Poll::Ready(delivery) = subscription.poll_next(&mut cx) {
         match delivery {
             Delivery::Event(frame) => count += black_box(frame.sse()).len().min(1),
-            Delivery::Gap(gap) => panic!("a reader that keeps up misses nothing: {gap:?}"),
+            Delivery::Gap(gap) => panic!("a reader that keeps up has no gap: {gap:?}"),
         }
     }
     count
@@ -122,7 +121,7 @@ fn fan_out(c: &mut Criterion) {
             let topic = event("metric", &payload);
             let filter = || SubscriptionFilter::of(["metric".parse().unwrap()]);
             let mut subscriptions: Vec<_> = (0..subscribers).map(|_| hub.subscribe(filter(), Start::Live).0).collect();
-            // Each has waited once, so that there is somebody to wake.
+            // Each has waited once, and is woken from then on.
             subscriptions.iter_mut().for_each(|subscription| assert_eq!(drain(subscription), 0));
             group.throughput(Throughput::Elements((burst * subscribers) as u64));
             group.bench_function(BenchmarkId::new(format!("bursts of {burst}"), subscribers), |b| {

@@ -1,7 +1,7 @@
-//! The hub: events go in, and whoever subscribes reads them, each with a cursor of its own.
+//! The hub: publishers append events, and each subscription reads them with a cursor of its own.
 //!
-//! `history` retains events in `channel`s (a ring for each topic, and the firehose), `sequencer` gives them their one
-//! order, `subscription` reads, `wake` tells readers that there is something to read.
+//! `sequencer` puts events into one order, `history` retains them in `channel`s (a ring for each topic, and the firehose),
+//! `subscription` reads them, and `wake` wakes subscriptions that wait.
 
 pub mod archive;
 mod channel;
@@ -71,28 +71,29 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     history: crate::sync::Arc<History>,
     sequencer: Sequencer,
-    /// The subscriptions that belong to no shard.
+    /// The subscriptions that publishers wake.
     inline: crate::sync::Arc<WakeGroup>,
 }
 
-/// How many topics are looked at, and how many idle ones are dropped, before others have their turn.
-const LOOKED_AT_AT_A_TIME: usize = 1024;
-const DROPPED_AT_A_TIME: usize = 256;
+/// How many topics [`Hub::evict_expired`] looks at under one lock, and how many it drops under one.
+const LOOKS_AT_A_TIME: usize = 1024;
+const DROPS_AT_A_TIME: usize = 256;
 
 /// How much a hub retains.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
-    /// The numbering; a new one unless the history is that of an earlier one.
+    /// Identifies the numbering of the events: a new one, because the history starts empty.
     pub epoch: Epoch,
-    /// Events for each topic.
+    /// The number of events retained for each topic.
     pub history: usize,
-    /// Bytes for the whole hub; over it, the topic that holds the most gives first. An event counts twice, for its topic
-    /// and for the firehose.
+    /// The bytes retained by the whole hub. Beyond it the topic that holds the most loses its oldest events. An event
+    /// counts twice: in its topic and in the firehose.
     pub history_bytes: usize,
-    /// Topics that have had events, at least one. Beyond it, those without subscribers go with their history, the quietest
-    /// first; while most of the others are used all the time there may be a sixteenth more. A topic costs some 2.5 KB besides its events. Topics without any event last as long as their subscribers.
+    /// The number of topics that have had events, at least one. Beyond it the quietest topics without subscribers are
+    /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic costs
+    /// 2.5 KB besides its events. Topics without events last as long as their subscribers.
     pub history_topics: usize,
-    /// Events over all topics, for those who subscribe to everything or to a pattern.
+    /// The number of events retained over all topics, for subscriptions to everything or to a pattern.
     pub firehose_history: usize,
     /// How long a topic without subscribers and without events keeps its history when a [`Server`](crate::Server) runs
     /// the hub. A hub on its own keeps it until `history_topics` or `history_bytes` require room.
@@ -112,7 +113,7 @@ impl Default for HubOptions {
     }
 }
 
-/// Where events that were published together stand: next to each other.
+/// The positions of events that were published together. They are consecutive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The position of the first.
@@ -121,48 +122,48 @@ pub struct Published {
     pub last: StreamPosition,
 }
 
-/// Why a publication was not acknowledged; [`PublishError::outcome`] says what became of its events.
+/// Why events were not acknowledged; [`PublishError::outcome`] tells whether they were published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
     /// The hub was closed.
     #[error("{}: nothing was published", self.cause())]
     Closed,
-    /// Whoever numbers the events cannot be reached.
+    /// The backbone cannot be reached.
     #[error("{}: nothing was published, try again", self.cause())]
     Unavailable,
-    /// The backbone was asked to publish, and did not say whether it has.
+    /// The backbone did not reply in time.
     #[error(
         "{}: the events may have been published, or may be yet; publishing them again may duplicate them",
         self.cause()
     )]
     Unknown,
-    /// The backbone takes no more.
+    /// The backbone has no memory for more events.
     #[error("{}: nothing was published", self.cause())]
     OutOfMemory,
-    /// The backbone refused, for a reason that its operator has to see to.
+    /// The backbone rejected the events. Its operator has to fix the reason.
     #[error("{}: nothing was published; the server's log says why", self.cause())]
     Refused,
-    /// The events were published, and fewer replicas than wanted have said in time that they have them.
+    /// The events were published, but too few replicas acknowledged them in time.
     #[error(
         "published up to {}, but only {acknowledged} of {wanted} replicas have it: a failover may lose it; publishing \
          again would duplicate it",
         published.last
     )]
     NotReplicated {
-        /// Where the events stand.
+        /// The positions of the events.
         published: Published,
-        /// How many replicas have them.
+        /// How many replicas have acknowledged them.
         acknowledged: u32,
-        /// How many were wanted.
+        /// How many replicas are required.
         wanted: u32,
     },
 }
 
-/// What became of the events of a publication that was not acknowledged.
+/// Whether events that were not acknowledged were published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// None of them was or will be published: publishing them again duplicates nothing.
+    /// None was or will be published: publishing them again duplicates nothing.
     NotPublished,
     /// They may have been published, or may be yet.
     Unknown,
@@ -171,7 +172,7 @@ pub enum Outcome {
 }
 
 impl PublishError {
-    /// What is known of the events.
+    /// Returns whether the events were published.
     pub fn outcome(self) -> Outcome {
         match self {
             Self::Closed | Self::Unavailable | Self::OutOfMemory | Self::Refused => Outcome::NotPublished,
@@ -180,7 +181,7 @@ impl PublishError {
         }
     }
 
-    /// What went wrong, without what became of the events.
+    /// Returns what went wrong, without the outcome.
     pub(crate) fn cause(self) -> &'static str {
         match self {
             Self::Closed => "the hub is closed because the server is shutting down",
@@ -193,33 +194,33 @@ impl PublishError {
     }
 }
 
-/// What a hub holds.
+/// Totals of a hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
-    /// Events that were published since the hub was made. With a [relay](Hub::relayed): that were appended.
+    /// Events published since the hub was created. On a [relayed](Hub::relayed) hub: appended by the relay.
     pub published: u64,
     /// Topics that have a history or a subscriber.
     pub topics: usize,
     /// Events that can be replayed, over all topics.
     pub retained_events: u64,
-    /// The memory that they take.
+    /// Their memory.
     pub retained_bytes: u64,
 }
 
-/// What a hub holds of one topic.
+/// A topic of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicStats {
     /// The topic.
     pub topic: Topic,
-    /// Subscriptions that name it. Those of patterns and of everything are not counted here.
+    /// Subscriptions that name the topic, without those of patterns and of everything.
     pub subscribers: usize,
     /// Events that can be replayed.
     pub retained_events: u64,
-    /// The memory that they take in the topic's ring.
+    /// Their memory in the topic's ring.
     pub retained_bytes: u64,
-    /// The newest event, retained or not; none when there was none yet.
+    /// The newest event, retained or not. `None` before the first.
     pub last: Option<StreamPosition>,
 }
 
@@ -286,54 +287,41 @@ impl Hub {
         }))
     }
 
-    /// Publishes one event and answers its position. Waits while the queue of publications is full.
+    /// Publishes one event and returns its position. Waits while the queue is full.
     ///
     /// # Errors
-    /// [`PublishError::Closed`] after [`Hub::close`]. The others come from whoever numbers the events of a hub that is
-    /// [relayed](Hub::relayed).
+    /// [`PublishError::Closed`] after [`Hub::close`]. Other errors come from the backbone of a [relayed](Hub::relayed) hub.
     pub async fn publish(&self, event: Event) -> Result<StreamPosition, PublishError> {
-        Ok(self.publish_some(vec![event]).await?.last)
+        Ok(self.publish_some(vec![event], false).await?.last)
     }
 
-    /// Publishes `events` next to each other, all or none; nothing happens when there are none.
+    /// Publishes `events` at consecutive positions, all or none. Returns `None` when there are none.
     ///
     /// # Errors
     /// As [`Hub::publish`].
     pub async fn publish_all(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
-        if events.is_empty() {
-            return Ok(None);
-        }
-        self.publish_some(events).await.map(Some)
-    }
-
-    async fn publish_some(&self, events: Vec<Event>) -> Result<Published, PublishError> {
-        match self.0.history.upstream() {
-            None => self.0.sequencer.publish(&self.0.history, events).await,
-            Some(upstream) => self.publish_upstream(upstream, events).await,
-        }
-    }
-
-    async fn publish_upstream(&self, upstream: &Upstream, events: Vec<Event>) -> Result<Published, PublishError> {
-        if self.0.sequencer.is_closed() { Err(PublishError::Closed) } else { upstream.publish(events).await }
+        if events.is_empty() { Ok(None) } else { self.publish_some(events, false).await.map(Some) }
     }
 
     /// Like [`Hub::publish_all`], in one batch with what the other tasks of this thread have to publish now.
     pub(crate) async fn publish_with_others(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
-        if events.is_empty() {
-            return Ok(None);
-        }
-        let published = match self.0.history.upstream() {
-            None => self.0.sequencer.publish_with_others(&self.0.history, events).await,
-            // The backbone's side forms batches while it waits.
-            Some(upstream) => self.publish_upstream(upstream, events).await,
-        };
-        published.map(Some)
+        if events.is_empty() { Ok(None) } else { self.publish_some(events, true).await.map(Some) }
     }
 
-    /// Reads the events that `filter` takes, from `start` on. Whoever publishes wakes this subscription: for many of
-    /// them a [`Server`](crate::Server) has its shards do that.
+    async fn publish_some(&self, events: Vec<Event>, with_others: bool) -> Result<Published, PublishError> {
+        let (history, sequencer) = (&self.0.history, &self.0.sequencer);
+        match history.upstream() {
+            None => sequencer.publish(history, events, with_others).await,
+            Some(_) if sequencer.is_closed() => Err(PublishError::Closed),
+            // The backbone's side forms batches while it waits.
+            Some(upstream) => upstream.publish(events).await,
+        }
+    }
+
+    /// Subscribes to the events that match `filter`, beginning at `start`. Publishers wake the subscription; a
+    /// [`Server`](crate::Server), which has very many, leaves that to its shards.
     pub fn subscribe(&self, filter: SubscriptionFilter, start: Start) -> (Subscription, Opening) {
-        self.subscribe_in(&self.0.inline, filter, start, usize::MAX).expect("there are fewer than all")
+        self.subscribe_in(&self.0.inline, filter, start, usize::MAX).expect("the number of topics is not limited")
     }
 
     pub(crate) fn subscribe_in(
@@ -351,11 +339,11 @@ impl Hub {
         self.0.history.position(self.0.history.head())
     }
 
-    /// What the hub holds now.
+    /// The totals now.
     pub fn stats(&self) -> HubStats {
         let history = &self.0.history;
         HubStats {
-            // Not the head: sequences are left out where the order is broken.
+            // Not the head: breaks leave sequences out.
             published: history.firehose.appended(),
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
@@ -363,19 +351,19 @@ impl Hub {
         }
     }
 
-    /// How many events the channels that `filter` reads have had: a subscription that is up to date has passed as many.
-    /// The firehose has those of the named topics too.
+    /// The number of events that the channels of `filter` have had: [`Subscription::passed`] of one that is up to date.
+    /// The firehose has the events of named topics too.
     pub(crate) fn appended(&self, filter: &SubscriptionFilter) -> u64 {
         let history = &self.0.history;
         if filter.reads_firehose() {
             return history.firehose.appended();
         }
         let topics = read(&history.topics);
-        filter.topics().iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
+        filter.topics.iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
     }
 
-    /// Up to `limit` topics by name, from the one after `after` on, of which `is_wanted` says yes; and how many there are
-    /// in all that it says yes to.
+    /// Returns up to `limit` topics in the order of their names, beginning after `after`, and the number of all topics.
+    /// Only those that satisfy `is_wanted` count.
     pub fn topics(
         &self,
         after: Option<&str>,
@@ -412,19 +400,19 @@ impl Hub {
         history.tick();
         let mut begin = Some(0);
         while let Some(place) = begin {
-            let (idle, next) = history.idle(place, LOOKED_AT_AT_A_TIME);
-            // Publishers and subscribers have a turn in between.
-            for some in idle.chunks(DROPPED_AT_A_TIME) {
+            let (idle, next) = history.idle(place, LOOKS_AT_A_TIME);
+            // Publishers and subscribers proceed in between.
+            for some in idle.chunks(DROPS_AT_A_TIME) {
                 let mut dropped = Vec::new();
                 sequencer.exclusively(history, || dropped = history.drop_idle(some));
-                // Outside of the lock: it frees all that they hold.
+                // Outside the lock: this frees their history.
                 drop(dropped);
             }
             begin = next;
         }
     }
 
-    /// Takes no more events. What was published stays readable.
+    /// Closes the hub for publishing. What was published stays readable.
     pub fn close(&self) {
         self.0.sequencer.close(&self.0.history);
     }

@@ -1,8 +1,8 @@
 //! The newest `capacity` values of one sequence of values, for one writer and any number of readers.
 //!
 //! **Contract.** Values are numbered 0, 1, 2 … by [`Ring::push`]. A reader holds nothing but the index it wants next, and
-//! [`Ring::read`] answers with the values from there on (as many as stand together), with [`Read::Empty`] when the writer
-//! has not got that far, or with [`Read::Lagged`] when that value is no longer retained. Readers never wait, not for the
+//! [`Ring::read`] returns the values from there on (those of one segment), [`Read::Empty`] when the writer has not got
+//! that far, or [`Read::Lagged`] when that value is no longer retained. Readers never wait, not for the
 //! writer and not for each other, and the writer never waits for readers.
 //!
 //! **Invariants.**
@@ -52,7 +52,7 @@ pub(crate) struct Segment<T> {
 
 /// What [`Ring::read`] found.
 pub(crate) enum Read<T> {
-    /// The writer has not got there yet.
+    /// The value does not exist yet.
     Empty,
     /// The value asked for is no longer retained.
     Lagged,
@@ -144,9 +144,9 @@ impl<T> Ring<T> {
     /// Appends `value`; its index is the old head.
     ///
     /// # Panics
-    /// When the ring is full: the writer evicts first, because it has accounts to keep of what leaves.
+    /// When the ring is full: the writer evicts first, because it accounts for what leaves.
     pub(crate) fn push(&self, writer: &mut Writer<T>, value: T) {
-        assert!(!writer.is_full(), "a full ring takes no value before one was evicted");
+        assert!(!writer.is_full(), "evict from a full ring before pushing");
         let index = writer.head;
         let segment = match &writer.open {
             Some(open) if open.base == base_of(index) => open,
@@ -159,7 +159,7 @@ impl<T> Ring<T> {
         let was_empty = segment.cell(index).set(value).is_ok();
         debug_assert!(was_empty, "a cell is set once");
         writer.head = index + 1;
-        // Release: whoever sees this head sees the cell and the slot that were set before it.
+        // Release: a reader that sees this head sees the cell and the slot that were set before it.
         self.head.store(writer.head, Ordering::Release);
     }
 

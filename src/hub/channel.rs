@@ -1,8 +1,8 @@
-//! One channel: the ring of a topic, or the firehose that takes every event of the hub.
+//! A channel: the ring of a topic, or the firehose with every event of the hub.
 //!
-//! The ring numbers a channel's own events 0, 1, 2 …; each frame bears its sequence in the hub's order. What joins the two
-//! is the [`Tail`], which the sequencer keeps: the sequence of the last frame that left the ring. With it the question
-//! "has this channel evicted anything after position p?" has an exact answer, for a topic that was merely quiet too.
+//! The ring numbers a channel's events 0, 1, 2 …; each frame has its sequence in the hub's order. The [`Tail`] joins the
+//! two: it has the sequence of the last frame that left the ring. So it is known exactly whether the channel has evicted
+//! anything after a position, or was merely quiet.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -16,11 +16,11 @@ use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
 pub(crate) struct Channel {
-    /// Where it stands among the channels of its hub.
+    /// Its key among the channels of its hub.
     pub(crate) place: usize,
     /// The topic's name in the ledger; 0 for the firehose.
     pub(crate) hash: TopicHash,
-    /// None for the firehose.
+    /// `None` for the firehose.
     pub(crate) topic: Option<Topic>,
     pub(crate) ring: Ring<Frame>,
     pub(crate) listeners: Listeners,
@@ -29,17 +29,17 @@ pub(crate) struct Channel {
     tail: Mutex<Tail>,
 }
 
-/// What only changes together with the ring's ends.
+/// What changes together with the ring's ends.
 struct Tail {
     writer: Writer<Frame>,
-    /// The sequence of the newest event of this channel that is not retained; 0 when all are. Where it is not known which
-    /// that is, a later one: the ledger tells whether there was any.
+    /// The sequence of the newest event of this channel that is not retained; 0 when all are. A later sequence where that is
+    /// not known: the ledger has the events up to there.
     evicted: Sequence,
     /// The weight of each segment that is in memory, the oldest first.
     weights: VecDeque<usize>,
 }
 
-/// Where a reader begins in a channel.
+/// Where a reader starts in a channel.
 pub(crate) struct Place {
     /// The index of the first frame that it reads.
     pub(crate) index: u64,
@@ -48,15 +48,15 @@ pub(crate) struct Place {
 }
 
 impl Channel {
-    /// A channel whose events up to `evicted` are gone, if there were any.
+    /// A channel whose events up to `evicted`, if any, are not retained.
     pub(crate) fn new(place: usize, hash: TopicHash, topic: Option<Topic>, capacity: usize, evicted: Sequence) -> Self {
         let (ring, writer) = Ring::new(capacity);
         let tail = Mutex::new(Tail { writer, evicted, weights: VecDeque::new() });
         Self { place, hash, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail }
     }
 
-    /// Appends a frame and answers by how much the memory held for this channel grew and shrank. Calls `before_evicting`
-    /// with the sequence of a frame that has to make room. For the sequencer.
+    /// Appends a frame, and returns by how many bytes the channel grew and shrank. Calls `before_evicting` with the sequence
+    /// of a frame that has to make room. For the sequencer.
     pub(crate) fn append(&self, frame: Frame, before_evicting: impl FnOnce(Sequence)) -> (usize, usize) {
         let mut tail = lock(&self.tail);
         let freed = if tail.writer.is_full() {
@@ -77,8 +77,7 @@ impl Channel {
         (weight, freed)
     }
 
-    /// Drops the oldest segment, and answers how much memory that freed: 0 when there is nothing left. For the
-    /// sequencer.
+    /// Evicts the oldest segment, and returns the bytes freed: 0 when there is nothing left. For the sequencer.
     pub(crate) fn evict_segment(&self) -> usize {
         let mut tail = lock(&self.tail);
         let (oldest, head) = (tail.writer.oldest(), tail.writer.head());
@@ -98,7 +97,7 @@ impl Channel {
         tail.weights.drain(..leaving).sum()
     }
 
-    /// Drops everything, and takes all up to `base` for gone. Answers how much memory that freed. For the sequencer.
+    /// Evicts everything up to `base`, and returns the bytes freed. For the sequencer.
     pub(crate) fn break_off(&self, base: Sequence) -> usize {
         let mut tail = lock(&self.tail);
         let head = tail.writer.head();
@@ -107,23 +106,23 @@ impl Channel {
         freed
     }
 
-    /// The memory that is held for this channel.
+    /// The bytes held by this channel.
     pub(crate) fn weight(&self) -> usize {
         lock(&self.tail).weights.iter().sum()
     }
 
-    /// How many events can be read.
+    /// The number of events that can be read.
     pub(crate) fn retained(&self) -> u64 {
         let indices = self.ring.retained();
         indices.end - indices.start
     }
 
-    /// How many events it has had, since it was made.
+    /// The number of events appended since it was created.
     pub(crate) fn appended(&self) -> u64 {
         self.ring.retained().end
     }
 
-    /// The newest event that this channel has had, retained or not.
+    /// The newest event of this channel, retained or not.
     pub(crate) fn newest(&self) -> Sequence {
         let tail = lock(&self.tail);
         match tail.writer.head().checked_sub(1).map(|index| self.ring.read(index)) {
@@ -132,7 +131,7 @@ impl Channel {
         }
     }
 
-    /// Where a reader begins that has seen everything up to `sequence`.
+    /// Where a reader starts that has seen everything up to `sequence`.
     pub(crate) fn place_after(&self, sequence: Sequence) -> Place {
         // While the tail is locked nothing is evicted, so that index and `evicted` belong together.
         let tail = lock(&self.tail);
@@ -142,13 +141,13 @@ impl Channel {
         }
     }
 
-    /// Where a reader goes on whose index is no longer retained: the oldest frame, and the sequence before it.
+    /// Where a reader continues whose index was evicted: at the oldest frame, and behind which sequence.
     pub(crate) fn oldest_place(&self) -> (u64, Sequence) {
         let tail = lock(&self.tail);
         (tail.writer.oldest(), tail.evicted)
     }
 
-    /// Whether events of `topic` stand here.
+    /// Whether events of `topic` are appended here.
     pub(crate) fn matches(&self, topic: &Topic) -> bool {
         self.topic.as_ref().is_none_or(|own| own == topic)
     }
@@ -157,13 +156,12 @@ impl Channel {
         self.last_used.store(tick, Ordering::Relaxed);
     }
 
-    /// Whether it has had events, since it was made.
+    /// Whether it has had events since it was created.
     pub(crate) fn is_used(&self) -> bool {
         self.appended() > 0
     }
 
-    /// Whether nobody reads this channel, and nobody published to it in the ticks `recent`, or since it was made: what it
-    /// was made with is known of its topic without it.
+    /// Whether it has no subscribers, and no events in the ticks `recent`, or none at all.
     pub(crate) fn is_idle(&self, recent: &RangeInclusive<u32>) -> bool {
         let is_quiet = !self.is_used() || !recent.contains(&self.last_used.load(Ordering::Relaxed));
         is_quiet && self.listeners.is_empty()

@@ -1,8 +1,7 @@
-//! Events of one topic that follow each other in the hub's order, encoded side by side.
+//! Encodes runs: consecutive events of one topic, in one block of memory.
 //!
-//! Whoever reads them in their order, in the topic's ring or in the firehose, writes all of them as one slice. In return
-//! the memory of a run is free when the last of it has left both rings, and is counted until then. So a run is kept short
-//! next to what a ring retains.
+//! A reader of the topic's ring or of the firehose writes a run as one slice. In return the block is freed only when its
+//! last event has left both rings, and is counted until then; so runs are short compared to what a ring retains.
 
 use super::numbering::Numbering;
 use crate::event::Event;
@@ -11,10 +10,10 @@ use crate::topic::Topic;
 use crate::wire::chunk::{self, Chunk};
 use crate::wire::sse;
 
-/// How many bytes a run takes before another one is begun.
+/// The size in bytes at which a run ends.
 const MAX_BYTES: usize = 16 << 10;
 
-/// Of a ring's events a run has one in so many at most.
+/// A run has at most this fraction of the events that a ring retains.
 const SHARE: usize = 8;
 
 pub(crate) struct Encoder {
@@ -27,13 +26,13 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// An empty run for rings that retain `history` events.
+    /// An encoder for rings that retain `history` events.
     pub(crate) fn new(numbering: Numbering, history: usize) -> Self {
         let max_events = (history / SHARE).max(1);
         Self { numbering, max_events, topic: None, first: 0, chunks: chunk::Builder::default() }
     }
 
-    /// Whether `event` can be added to what is there.
+    /// Whether `event` can be added to the run.
     pub(crate) fn has_room_for(&self, event: &Event) -> bool {
         let is_open = || self.chunks.count() < self.max_events && self.chunks.len() < MAX_BYTES;
         self.topic.as_ref().is_none_or(|topic| topic == event.topic() && is_open())
@@ -45,21 +44,21 @@ impl Encoder {
             self.topic = Some(event.topic().clone());
             self.first = sequence;
         }
-        debug_assert_eq!(sequence, self.first + self.chunks.count() as u64, "they follow each other");
+        debug_assert_eq!(sequence, self.first + self.chunks.count() as u64, "sequences are consecutive");
         sse::encode(self.numbering.position(sequence), event, &mut self.chunks);
     }
 
-    /// The topic of the events, which are drained next. None when there are none.
+    /// Ends the run and returns its topic; [`Encoder::drain`] comes next. `None` when the run is empty.
     pub(crate) fn take_topic(&mut self) -> Option<Topic> {
         self.topic.take()
     }
 
-    /// The sequence of the first of the events that are there.
+    /// The sequence of the run's first event.
     pub(crate) fn first(&self) -> Sequence {
         self.first
     }
 
-    /// The events, encoded. The run is empty again.
+    /// Returns the encoded events, and begins a new run.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Sequence, Chunk)> + '_ {
         (self.first..).zip(self.chunks.finish())
     }

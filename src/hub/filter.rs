@@ -2,10 +2,10 @@
 
 use crate::topic::{Topic, TopicFilter, TopicPattern};
 
-/// The topics of one subscription.
+/// The topics that a subscription wants.
 ///
-/// A topic that is named is read from its own ring, so its history is safe from busier ones. Patterns, and everything,
-/// are read from the firehose; what is named as well does not come twice.
+/// A named topic is read from its own ring, so that busier topics do not evict its history. Patterns, and everything, are
+/// read from the firehose. An event that matches several filters is delivered once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionFilter {
     /// Named topics, each once.
@@ -28,7 +28,7 @@ impl SubscriptionFilter {
         Self::default()
     }
 
-    /// The events that one of `filters` takes; no filter means everything.
+    /// The events that match one of `filters`; no filter means everything.
     pub fn of(filters: impl IntoIterator<Item = TopicFilter>) -> Self {
         let (mut topics, mut patterns) = (Vec::new(), Vec::new());
         for filter in filters {
@@ -44,22 +44,17 @@ impl SubscriptionFilter {
         Self { topics, rest: if patterns.is_empty() { Rest::Nothing } else { Rest::Matching(patterns) } }
     }
 
-    /// Whether this takes all events of the hub.
+    /// Whether all events match.
     pub fn is_everything(&self) -> bool {
         self.rest == Rest::Everything
     }
 
-    /// Whether this takes events of `topic`.
+    /// Whether events of `topic` match.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.topics.contains(topic) || self.matches_in_firehose(topic)
     }
 
-    /// Named topics.
-    pub(super) fn topics(&self) -> &[Topic] {
-        &self.topics
-    }
-
-    /// Whether this looks at every event: of everything, or of patterns.
+    /// Whether this reads every event of the hub: for a pattern, or for everything.
     pub(crate) fn reads_firehose(&self) -> bool {
         self.rest != Rest::Nothing
     }

@@ -1,32 +1,32 @@
-//! What a subscriber is told when it missed events.
+//! Gaps: events that a subscription will not deliver.
 
 use crate::position::StreamPosition;
 use crate::topic::TopicFilter;
 
 /// Events that a subscriber did not receive and will not receive.
 ///
-/// Nothing else is missing: what is after `from` and up to `to` and belongs to a filter that `topics` does not name was
-/// delivered, or follows. A topic that the subscription names belongs to that name only, also where one of its patterns
-/// matches it. Some events of the filters named may follow as well, when their topics have lost less than others.
+/// Nothing else is missing: events after `from` and up to `to` of filters that `topics` does not name were delivered, or
+/// follow. A named topic belongs to its name only, even where a pattern of the subscription matches it. Some events of
+/// the filters in `topics` may follow too, because their topics have lost less than others.
 ///
-/// With one topic, or everything, a subscriber that counts what it received and adds up what it `missed` gets exactly
-/// what was published after the position that it began with. With several topics it may be told of the same events
-/// twice when it comes back before the stream has passed `to`; never not at all.
+/// With one topic, or with everything, received and `missed` events add up to exactly what was published after the
+/// starting position. With several topics, a client that reconnects before the stream has passed `to` may get a second gap
+/// over the same events, but never none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
     /// Why they are missing.
     pub reason: GapReason,
-    /// The last position that the subscriber is known to have seen, in the numbering that it has it from.
+    /// The last position that the subscriber is known to have, in the epoch it was issued in.
     pub from: Option<StreamPosition>,
     /// The last position that is missing.
     pub to: StreamPosition,
-    /// How many events are missing; none when that is not known.
+    /// How many events are missing. `None` when that is not known.
     pub missed: Option<u64>,
-    /// The subscriber's filters that the missing events belong to, as the subscriber spelled them; none when they may belong
-    /// to any of its filters.
+    /// The filters that the missing events belong to, as the subscriber spelled them. `None` when they may belong to any of
+    /// its filters.
     pub topics: Option<Vec<TopicFilter>>,
-    /// Where the stream goes on: a subscriber that resumes after this position gets what it would get now.
+    /// Where the stream continues: resuming after this position delivers what follows the gap.
     pub resume: StreamPosition,
 }
 
@@ -34,13 +34,14 @@ pub struct Gap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
-    /// They had left the history when the subscriber came back.
+    /// They had left the history when the subscriber resumed.
     Evicted,
     /// They left the history while the subscriber was reading.
     Lagged,
-    /// The subscriber's position belongs to another epoch: the history was lost, or the backbone may have lost its end.
+    /// The subscriber's position belongs to another epoch: the history was lost, or the backbone may have lost its newest
+    /// events.
     Epoch,
-    /// The subscriber's position is none that this stream has given.
+    /// The subscriber's position was never issued by this stream.
     UnknownId,
 }
 
@@ -48,7 +49,7 @@ impl GapReason {
     /// All reasons.
     pub const ALL: [Self; 4] = [Self::Evicted, Self::Lagged, Self::Epoch, Self::UnknownId];
 
-    /// The reason as it is spelled on the wire and in metrics.
+    /// The reason's name on the wire and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Evicted => "evicted",

@@ -1,11 +1,10 @@
-//! What a hub retains: the channels with their rings, and how much of it all.
+//! What a hub retains: the channels with their rings, and the limits on them.
 //!
-//! Readers find channels here and load the head. All that changes history is done by the sequencer, one thread at a time.
+//! Readers find channels here and load the head. Only the sequencer changes the history, one thread at a time.
 //!
-//! Retention is bounded twice: by events for each channel, and by bytes for the hub. When the bytes are over, the channel
-//! that holds the most gives its oldest segment, again and again. An event stands in its topic's ring and in the
-//! firehose, and counts in both: the bound is on the safe side. A ring has a cost of its own, some 2.5 KB, so that the
-//! number of topics is bounded as well: beyond it, those that nobody subscribes to go, the quietest first.
+//! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, the channel that holds the most evicts its
+//! oldest segment, again and again; an event counts in its topic's ring and in the firehose, so that the limit is on the
+//! safe side. A ring itself costs some 2.5 KB. Beyond the number of topics, the quietest without subscribers are dropped.
 
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
@@ -25,16 +24,16 @@ use crate::position::{Sequence, StreamPosition};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
 
-/// Of how many evicted events the topic is remembered, so that gaps are counted: 8 bytes for each.
+/// For how many events the topic is remembered, to count gaps: 8 bytes for each.
 #[cfg(not(fanline_loom))]
 const LEDGER: usize = 1 << 20;
 #[cfg(fanline_loom)]
 const LEDGER: usize = 4;
 
 pub(crate) struct History {
-    /// The newest sequence that readers may take: it and all before it stand in their rings.
+    /// The newest sequence that readers may take: it and all before it are in their rings.
     head: AtomicU64,
-    /// How many breaks there were. A reader loads it after the head: one that sees a head beyond a break sees the break.
+    /// The number of breaks. A reader loads it after the head: one that sees a head beyond a break sees the break.
     break_count: AtomicU32,
     breaks: RwLock<Breaks>,
     /// Where events are numbered; `None` when this hub does.
@@ -43,19 +42,19 @@ pub(crate) struct History {
     pub(crate) topics: RwLock<Topics>,
     pub(crate) ledger: Ledger,
     pub(crate) sampler: Sampler,
-    /// Bytes that all channels hold; only the sequencer writes it.
+    /// The bytes that all channels hold; written by the sequencer only.
     retained_bytes: AtomicU64,
-    /// Events that the topics' rings hold; only the sequencer writes it. Counted, because anybody may ask for it.
+    /// The events that the topics' rings hold; written by the sequencer only.
     retained_events: AtomicU64,
     max_bytes: u64,
-    /// Topics that have had events. Those that only subscribers have heard of take no room of the others.
+    /// How many topics with events there may be. Topics that only have subscribers are not counted.
     max_topics: usize,
-    /// Counts the sweeps.
+    /// The clock of [`HubOptions::topic_ttl`], in seconds.
     tick: AtomicU32,
     ttl_ticks: u32,
 }
 
-/// More topics would have subscribers and no event than may.
+/// A subscription would create more topics without events than are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyTopics;
 
@@ -97,20 +96,20 @@ impl History {
         self.upstream.as_ref().and_then(|upstream| upstream.archive.as_deref())
     }
 
-    /// How many breaks there were.
+    /// The number of breaks.
     pub(crate) fn break_count(&self) -> u32 {
         self.break_count.load(Ordering::Acquire)
     }
 
-    /// The last break with the count that it made, and the head, which is not before it.
+    /// The number of breaks, the last one, and the head, which is not before it.
     pub(crate) fn now(&self) -> (u32, Break, Sequence) {
-        // A break is made under this lock from its beginning to its end.
+        // `break_off` holds this lock from beginning to end.
         let breaks = read(&self.breaks);
         (breaks.count(), breaks.last(), self.head())
     }
 
-    /// Breaks the order: nothing up to `base` is retained any more, and what follows is spelled as `numbering` says. All
-    /// readers are told. For the sequencer.
+    /// Breaks the order: evicts everything up to `base`, numbers what follows by `numbering`, and wakes all readers. For
+    /// the sequencer.
     pub(crate) fn break_off(&self, numbering: Numbering, base: Sequence, reason: GapReason) {
         let mut breaks = write(&self.breaks);
         breaks.push(Break { numbering, base, reason });
@@ -137,8 +136,8 @@ impl History {
         self.retained_events.load(Ordering::Relaxed)
     }
 
-    /// Puts the encoded events into their rings. Readers see it once [`History::publish`] says so, or when one of its events has to make
-    /// room already: what is gone was there to be read, and a gap never ends beyond the head. For the sequencer.
+    /// Puts the encoded events into their rings. Readers may take them after [`History::publish`], or when one of them is
+    /// evicted before: a gap never ends beyond the head. For the sequencer.
     pub(crate) fn append(&self, encoder: &mut Encoder) -> Option<Arc<Channel>> {
         let topic = encoder.take_topic()?;
         let channel = self.channel(&topic, encoder.first());
@@ -161,7 +160,7 @@ impl History {
 
     /// Lets readers take everything up to `head`. For the sequencer.
     pub(crate) fn publish(&self, head: Sequence) {
-        // Release: whoever sees this head sees the rings' heads that were stored before it.
+        // Release: a reader that sees this head sees the rings' heads that were stored before it.
         self.head.store(head, Ordering::Release);
     }
 
@@ -170,7 +169,7 @@ impl History {
         self.retained_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Calls `change`, and notes by how much the number of events in the ring of a topic grew or shrank.
+    /// Calls `change`, and accounts for the events that a topic's ring gains or loses.
     fn changing<T>(&self, channel: &Channel, change: impl FnOnce() -> T) -> T {
         if channel.topic.is_none() {
             return change();
@@ -182,22 +181,22 @@ impl History {
         changed
     }
 
-    /// Forgets what a channel holds that was dropped.
+    /// Accounts for a channel that was dropped.
     fn forget(&self, channel: &Channel) {
         self.account(0, channel.weight());
         let events = self.retained_events.load(Ordering::Relaxed) - channel.retained();
         self.retained_events.store(events, Ordering::Relaxed);
     }
 
-    /// The channel of `topic`, which is made if there is none, and is about to get an event. All events before `next` stand
-    /// in their rings. For the sequencer.
+    /// The channel of `topic`, which is about to get event `next`; it is created if there is none. All earlier events are in
+    /// their rings. For the sequencer.
     fn channel(&self, topic: &Topic, next: Sequence) -> Arc<Channel> {
         if let Some(channel) = read(&self.topics).get(topic).filter(|channel| channel.is_used()) {
             return channel.clone();
         }
         let mut topics = write(&self.topics);
         if topics.used() >= self.max_topics {
-            // What goes was there to be read.
+            // Before anything is evicted: a gap never ends beyond the head.
             self.publish(next - 1);
             for channel in topics.make_room(self.max_topics - 1, next - 1) {
                 self.forget(&channel);
@@ -206,11 +205,11 @@ impl History {
         topics.use_first(topic, next, &self.ledger).clone()
     }
 
-    /// Calls `enter` with the channel of each of `wanted`, which are not dropped meanwhile: once `enter` has entered a
-    /// listener, a channel stays.
+    /// Calls `enter` with the channel of each of `wanted`, and creates those that are missing. No channel is dropped before
+    /// `enter` has added its listener.
     ///
     /// # Errors
-    /// When channels would have to be made, and more than `max_silent` would be without an event then. `enter` is not called.
+    /// When a channel would have to be created, and more than `max_silent` would have no events. `enter` is not called.
     pub(crate) fn with_channels(
         &self,
         wanted: &[Topic],
@@ -236,12 +235,12 @@ impl History {
         Ok(())
     }
 
-    /// Frees memory while more is held than allowed. For the sequencer.
+    /// Evicts events while more bytes are held than allowed. For the sequencer.
     pub(crate) fn trim(&self) {
         if self.retained_bytes() <= self.max_bytes {
             return;
         }
-        // A little more than needed, so that the channels are not weighed anew for each event.
+        // More than needed, so that the channels are not weighed again for each event.
         let goal = self.max_bytes - self.max_bytes / 16;
         let topics = read(&self.topics);
         let channels: Vec<&Arc<Channel>> = topics.iter().chain([&self.firehose]).collect();
@@ -252,26 +251,26 @@ impl History {
         {
             let freed = self.changing(channels[index], || channels[index].evict_segment());
             self.account(0, freed);
-            // An empty channel frees nothing and leaves the race.
+            // An empty channel is out.
             if freed > 0 {
                 heaviest.push((weight - freed, index));
             }
         }
     }
 
-    /// Moves the clock on by one tick, a second, and has the next event sampled.
+    /// Advances the clock by a second, and has the next event sampled.
     pub(crate) fn tick(&self) {
         self.tick.fetch_add(1, Ordering::Relaxed);
         self.sampler.arm();
     }
 
-    /// Which of the topics at `count` places from `begin` on are idle now, and where to go on. Those that never had an event
-    /// are at once, the others after their time to live.
+    /// Returns the idle topics at the `count` places from `begin` on, and the next place. A topic that never had an event is
+    /// idle without subscribers, others are after their time to live.
     pub(crate) fn idle(&self, begin: usize, count: usize) -> (Vec<Topic>, Option<usize>) {
         read(&self.topics).idle(begin, count, &self.recent())
     }
 
-    /// Drops those of the topics that are idle still, and returns their channels. For the sequencer.
+    /// Drops the topics that are still idle, and returns their channels. For the sequencer.
     pub(crate) fn drop_idle(&self, topics: &[Topic]) -> Vec<Arc<Channel>> {
         let recent = self.recent();
         let mut channels = write(&self.topics);
@@ -280,7 +279,7 @@ impl History {
         dropped
     }
 
-    /// The ticks in which a topic that is not idle was used.
+    /// The ticks in which a topic must have been used not to be idle.
     fn recent(&self) -> RangeInclusive<u32> {
         let tick = self.tick.load(Ordering::Relaxed);
         tick.saturating_sub(self.ttl_ticks)..=tick

@@ -1,12 +1,12 @@
-//! Which topic each of the newest sequences belonged to, long after the events themselves were evicted: eight bytes an
-//! event, so that a gap can be told with its exact count, and a topic that was merely quiet has none.
+//! The topic of each of the newest sequences, kept long after the events were evicted: eight bytes an event, so that gaps
+//! have exact counts, and a topic that was merely quiet has none.
 //!
-//! One writer (the sequencer) records; readers count without a lock. A reader may be overtaken by the writer while it
-//! counts; it looks at the bounds again when it is done, and knows nothing if its range has been overwritten.
+//! One writer (the sequencer) records; readers count without a lock. The writer may overtake a reader that counts; the
+//! reader checks the bounds again at the end, and returns no count if its range was overwritten.
 //!
-//! **Exactness.** An entry is a keyed hash of the topic's name, so it is good for a topic that was dropped and made again
-//! as well. A count is wrong only where two names of one hub have the same 64 bits: for a million names the chance is less
-//! than one in 10^7, and without the key, which no reader sees, nothing better than chance finds such names.
+//! **Exactness.** An entry is a keyed hash of the topic's name, so it stays valid when a topic is dropped and created
+//! again. A count is wrong only if two names of one hub have the same 64 bits: for a million names the probability is less
+//! than 1 in 10^7, and the key is secret, so that such names cannot be constructed.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -21,18 +21,18 @@ pub(crate) struct Ledger {
     key: RandomState,
     topics: Box<[AtomicU64]>,
     newest: AtomicU64,
-    /// Nothing is known of the sequences up to this one.
+    /// The entries up to this sequence are not known.
     begin: AtomicU64,
 }
 
-/// How many events of one topic there are in a range.
+/// The number of events of one topic in a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) topic: TopicHash,
     /// The end of the range.
     pub(crate) to: Sequence,
     pub(crate) count: u64,
-    /// The newest of them; 0 when there is none.
+    /// The newest of them; 0 if there is none.
     pub(crate) newest: Sequence,
 }
 
@@ -54,7 +54,7 @@ impl Ledger {
         self.key.hash_one(topic)
     }
 
-    /// Notes that `sequence`, the one after the last, belongs to `topic`.
+    /// Records the topic of `sequence`, the one after the last.
     pub(crate) fn record(&self, sequence: Sequence, topic: TopicHash) {
         debug_assert_eq!(sequence, self.newest.load(Ordering::Relaxed) + 1);
         // First the claim, then the entry: a reader that sees the entry of a later lap sees the claim.
@@ -62,21 +62,21 @@ impl Ledger {
         self.entry(sequence).store(topic, Ordering::Release);
     }
 
-    /// Goes on with the sequence after `newest`. Nothing is known of those up to there.
+    /// Continues with the sequence after `newest`, and forgets those up to there.
     pub(crate) fn skip_to(&self, newest: Sequence) {
         self.begin.store(newest, Ordering::Release);
         self.newest.store(newest, Ordering::Release);
     }
 
-    /// Counts for each of `tallies`, which are sorted by topic, the sequences after `from` and up to its end. False when
-    /// that is no longer known.
+    /// Counts for each of `tallies`, which are sorted by topic, the sequences after `from` and up to its end. Returns false
+    /// when they are no longer known.
     ///
-    /// One pass for all of them, and none where nothing is known: the client decides how far back it goes.
+    /// One pass for all of them, and none where they are not known: clients choose how far back they ask.
     pub(crate) fn count(&self, from: Sequence, tallies: &mut [Tally]) -> bool {
         if !self.is_kept(from + 1) {
             return false;
         }
-        // Most entries are those of other topics, and of these few pass the sieve.
+        // Most entries are of other topics, and few of these pass the sieve.
         let mut sieve = [0u64; 16];
         let place = |topic: TopicHash| ((topic / 64 % 16) as usize, 1 << (topic % 64));
         for tally in &*tallies {

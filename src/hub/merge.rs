@@ -1,4 +1,4 @@
-//! The frames that a subscription has ready, in sequence order, borrowed from the rings' segments.
+//! Merges the frames that a subscription has ready, in sequence order. They stay in the rings' segments.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -10,25 +10,25 @@ use crate::position::Sequence;
 use crate::ring::{Read, Ring, Run};
 use crate::wire::chunk::Chunk;
 
-/// How many frames one batch takes: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
+/// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;
 
-/// Scratch memory for one read: reused from read to read, and by all connections of a shard.
+/// The frames of one read. The memory is reused for the next one, by all connections of a shard.
 #[derive(Default)]
 pub(crate) struct Batch {
-    /// What keeps the picked frames in memory.
+    /// Keeps the picked frames in memory.
     runs: Vec<Run<Frame>>,
     spans: Vec<Span>,
-    /// How many frames the spans have.
+    /// The number of frames in the spans.
     len: usize,
-    /// Where each cursor that was read stands when all of the batch was taken.
+    /// The index of each cursor that was read, after all of the batch was taken.
     ends: SmallVec<[(usize, u64); 4]>,
     sources: SmallVec<[Source; 4]>,
-    /// Whether there was more than what was picked.
+    /// Whether more was ready than what was picked.
     is_cut: bool,
 }
 
-/// Frames of the batch that follow each other in one run.
+/// Consecutive frames of one run.
 struct Span {
     run: usize,
     cursor: usize,
@@ -43,7 +43,7 @@ struct Source {
     sequence: Sequence,
 }
 
-/// What stands in the slices for one write.
+/// The contents of the slices for one write.
 #[derive(Default)]
 pub(crate) struct Offer {
     pub(crate) slices: usize,
@@ -69,12 +69,12 @@ impl Batch {
         self.len >= MAX_FRAMES
     }
 
-    /// Whether nothing was left to pick when it was filled.
+    /// Whether nothing more was ready when it was filled.
     pub(crate) fn is_all(&self) -> bool {
         !self.is_cut && !self.is_full()
     }
 
-    /// Says that it was filled with less than there was.
+    /// Marks it as filled with less than what was ready.
     pub(super) fn cut(&mut self) {
         self.is_cut = true;
     }
@@ -88,11 +88,11 @@ impl Batch {
         self.spans.iter().flat_map(|span| span.indices.clone().map(|index| self.runs[span.run].get(index)))
     }
 
-    /// Lays out the frames for one write, from the first on, as many as `slices` has room for: with their chunk framing,
-    /// or without. Framed ones that stand next to each other in memory share a slice.
+    /// Lays out the first frames for one write, as many as `slices` has room for, with or without their chunk framing.
+    /// Framed ones that are adjacent in memory share a slice.
     pub(crate) fn offer<'a>(&'a self, is_framed: bool, slices: &mut [IoSlice<'a>]) -> Offer {
         let mut offer = Offer::default();
-        // What the last slice begins and ends with.
+        // The first and the last chunk of the last slice.
         let mut part: Option<(&Chunk, &Chunk)> = None;
         for Span { run, indices, .. } in &self.spans {
             let run = &self.runs[*run];
@@ -127,7 +127,8 @@ impl Batch {
         offer
     }
 
-    /// For each stretch of the first `count` frames: their cursor, the index behind its last, and its last's sequence.
+    /// Returns for each span of the first `count` frames its cursor, the index behind its last frame, and the sequence of
+    /// that frame.
     pub(super) fn stretches(&self, count: usize) -> impl Iterator<Item = (usize, u64, Sequence)> {
         let mut left = count as u64;
         self.spans.iter().map_while(move |span| {

@@ -1,15 +1,11 @@
-//! The other end of a hub whose events are numbered elsewhere: by a backbone that several servers share.
+//! The backbone's end of a hub whose events are numbered elsewhere, in a stream that several servers share.
 //!
-//! **Contract.** What is published on such a hub waits in a queue until the relay takes it; nothing reaches a reader that
-//! the relay has not appended. The relay appends events in the backbone's order, each once, from the position that
-//! [`Relay::begin_after`] named; where it cannot go on from there it begins again, and every reader is told of the gap.
+//! **Contract.** Published events wait in a queue of [`PublishRequest`]s; readers get only what the relay appends. The
+//! relay appends events in the backbone's order, each once, from the position of [`Relay::begin_after`]. Where it cannot
+//! continue it begins again, and every reader gets a gap.
 //!
-//! **Replay.** A reader whose next event has left the rings asks the relay for what the backbone has kept, a page at a
-//! time. Pages bear the same sequences as the rings, so the reader goes over to its rings after any event, exactly.
-//!
-//! **Resuming on a server that is behind.** A client may come with the id of an event that this hub does not have yet: it
-//! read the event on another server. [`Hub::resolve`] asks the backbone how far its stream reaches. A position within
-//! that extent is waited for; one beyond it was never given.
+//! **Resuming on a server that is behind.** A client may have the id of an event that this hub does not have yet, from
+//! another server. [`Hub::resolve`] asks the archive whether the position was issued, and then waits for the event.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -27,14 +23,14 @@ use crate::ring::Ring;
 use crate::sync::Arc;
 use crate::wire::{chunk, sse};
 
-/// How many publications wait for the relay at most; whoever publishes more waits for room.
+/// How many requests can wait for the backbone. A publisher that finds the queue full waits for room.
 const QUEUE: usize = 4096;
 
 /// Feeds a [`Hub`] with events that are numbered elsewhere; see [`Hub::relayed`].
 #[derive(Clone)]
 pub struct Relay(Hub);
 
-/// Events that are to get positions next to each other, all or none.
+/// Events that need consecutive positions, all or none.
 pub struct PublishRequest {
     /// At least one.
     pub events: Vec<Event>,
@@ -42,13 +38,13 @@ pub struct PublishRequest {
 }
 
 impl PublishRequest {
-    /// Tells the publisher what became of it.
+    /// Sends the result to the publisher.
     pub fn answer(self, answer: Result<Published, PublishError>) {
         // The publisher may have given up waiting.
         let _ = self.reply.send(answer);
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the publisher no longer waits for the result.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
@@ -128,7 +124,7 @@ impl Hub {
         deadline: Instant,
     ) -> Result<(), NotCaughtUp> {
         loop {
-            // Entered before the look at the head, so that progress between the two is not missed.
+            // Enabled before the look at the head, so that progress between the two is not missed.
             let mut progress = pin!(upstream.progress.notified());
             progress.as_mut().enable();
             if self.has_passed(position) {
@@ -150,8 +146,8 @@ impl Relay {
         Self(hub)
     }
 
-    /// Goes on after `position`: the next event that is appended is the one behind it. Nothing that was appended before
-    /// is retained, and readers are told of a gap for `reason`.
+    /// Continues after `position`: the next appended event gets the position behind it. Everything appended before is
+    /// evicted, and readers get a gap for `reason`.
     pub fn begin_after(&self, position: StreamPosition, reason: GapReason) {
         let inner = &self.0.0;
         inner.sequencer.break_off(&inner.history, position, reason);
@@ -171,7 +167,7 @@ impl Relay {
         }
     }
 
-    /// The position of the newest event that was appended, or that the hub began after.
+    /// The position of the newest appended event, or the one that the relay began after.
     pub fn position(&self) -> StreamPosition {
         self.0.position()
     }

@@ -1,8 +1,8 @@
-//! Publishing: one order for all publishers, without a lock in anybody's way.
+//! Publishing: one order for all publishers, without waiting for a lock.
 //!
-//! A publisher pushes into a bounded queue and then tries to become the sequencer. Whoever holds that role drains the
-//! queue and publishes for all (flat combining): bursts come out as batches, and nobody waits for a lock. A publisher
-//! that finds the role taken goes away, and learns its position when the holder has got to it.
+//! A publisher pushes into a bounded queue and then tries to become the sequencer. The holder of that role drains the
+//! queue and publishes for all (flat combining): bursts become batches, and no publisher waits for a lock. One that finds
+//! the role taken waits for its position, which the holder sends.
 //!
 //! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks
 //! at the queue once more. With a full fence between the two steps on either side, at least one of them sees what the
@@ -27,34 +27,34 @@ use crate::event::Event;
 use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, fence, lock, try_lock};
 
-/// How many publications wait at most; a publisher that finds the queue full waits for room.
+/// How many publications can wait. A publisher that finds the queue full waits for room.
 #[cfg(not(fanline_loom))]
 const QUEUE: usize = 4096;
 #[cfg(fanline_loom)]
 const QUEUE: usize = 2;
 
-/// After how many publications the sequencer shows its readers what it has got.
+/// After how many publications the sequencer announces them.
 const BATCH: usize = 256;
 
 pub(crate) struct Sequencer {
     queue: ArrayQueue<Pending>,
-    /// Tells publishers that found the queue full that it was drained.
+    /// Notified when the queue was drained, for publishers that found it full.
     room: Notify,
     role: Mutex<Role>,
 }
 
-/// What a publisher learns.
+/// A publisher's result.
 type Answer = Result<Published, PublishError>;
 
-/// Events that get sequences next to each other.
+/// Events that get consecutive sequences.
 struct Pending {
     events: Vec<Event>,
     reply: oneshot::Sender<Answer>,
-    /// The moment, when it is sampled.
+    /// When it was pushed, if it is the one to be timed.
     sampled: Option<(Instant, SystemTime)>,
 }
 
-/// Combines when it is dropped: also when the publisher gives up meanwhile, what it has pushed is not left behind.
+/// Combines when it is dropped, so that a publisher whose future is dropped leaves nothing behind in the queue.
 struct Turn<'a> {
     sequencer: &'a Sequencer,
     history: &'a History,
@@ -66,13 +66,13 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// What belongs to whoever is the sequencer.
+/// The state of the sequencer's role.
 struct Role {
     newest: Sequence,
     is_closed: bool,
-    /// What has a sequence and does not stand in its rings yet.
+    /// What has a sequence and is not in its rings yet.
     encoder: Encoder,
-    /// Channels that were published to since readers were told.
+    /// Channels that were published to since the last announcement.
     touched: Vec<Arc<Channel>>,
     replies: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
@@ -85,32 +85,26 @@ impl Sequencer {
         Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
     }
 
-    /// Publishes `events`, at least one, and answers their positions. Once this was polled the events may be published
-    /// although the caller gives up waiting for the answer.
-    pub(crate) async fn publish(&self, history: &History, events: Vec<Event>) -> Answer {
+    /// Publishes `events`, at least one, and returns their positions. `with_others` lets the other tasks of this thread that
+    /// are ready push first, so that one batch is numbered, encoded and announced. Once this was polled the events may be
+    /// published even if the future is dropped.
+    pub(crate) async fn publish(&self, history: &History, events: Vec<Event>, with_others: bool) -> Answer {
         let answer = self.push(history, events).await;
-        self.combine(history);
-        answer.await.unwrap_or(Err(PublishError::Closed))
-    }
-
-    /// Like [`Sequencer::publish`], after the other tasks of this thread that are ready have pushed what they have: it is
-    /// numbered, encoded and told as one batch.
-    pub(crate) async fn publish_with_others(&self, history: &History, events: Vec<Event>) -> Answer {
-        let answer = self.push(history, events).await;
-        {
-            let _turn = Turn { sequencer: self, history };
+        let turn = Turn { sequencer: self, history };
+        if with_others {
             tokio::task::yield_now().await;
         }
+        drop(turn);
         answer.await.unwrap_or(Err(PublishError::Closed))
     }
 
-    /// Pushes a publication, for which whoever pushed it combines. Waits while the queue is full.
+    /// Pushes a publication; the caller combines. Waits while the queue is full.
     async fn push(&self, history: &History, events: Vec<Event>) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         let mut pending = Pending { events, reply, sampled: history.sampler.begin() };
         while let Err(back) = self.queue.push(pending) {
             pending = back;
-            // Entered before the next try, so that a drain between the two is not missed.
+            // Enabled before the next try, so that a drain between the two is not missed.
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
             match self.queue.push(pending) {
@@ -123,7 +117,7 @@ impl Sequencer {
         answer
     }
 
-    /// Refuses whatever is published from now on.
+    /// Rejects what is published from now on.
     pub(crate) fn close(&self, history: &History) {
         lock(&self.role).is_closed = true;
         self.combine(history);
@@ -133,7 +127,7 @@ impl Sequencer {
         lock(&self.role).is_closed
     }
 
-    /// Appends events that were numbered elsewhere: they follow each other, and the newest that is here.
+    /// Appends events that were numbered elsewhere: consecutive ones, behind the newest.
     pub(crate) fn append_numbered(&self, history: &History, events: &[Event]) {
         let mut role = lock(&self.role);
         if !events.is_empty()
@@ -144,7 +138,7 @@ impl Sequencer {
         for event in events {
             role.number(history, event);
         }
-        role.show(history);
+        role.announce(history);
     }
 
     /// Breaks the order off: the next event that is appended is the one after `position`.
@@ -153,7 +147,7 @@ impl Sequencer {
         let (breaks, last, _) = history.now();
         let numbering = match role.newest {
             _ if position.epoch == last.numbering.epoch => last.numbering,
-            // Nobody has a position of the epoch that the hub was made with.
+            // No reader has a position of the epoch that the hub was created with.
             0 if breaks == 1 => Numbering { epoch: position.epoch, offset: 0 },
             // One sequence is left out, so that each belongs to one epoch: it is the new epoch's 0.
             newest => Numbering { epoch: position.epoch, offset: newest + 1 },
@@ -164,7 +158,7 @@ impl Sequencer {
         history.break_off(numbering, base, reason);
     }
 
-    /// Calls `work` as the sequencer: nothing is published meanwhile.
+    /// Calls `work` as the sequencer; nothing is published meanwhile.
     pub(crate) fn exclusively(&self, history: &History, work: impl FnOnce()) {
         let role = lock(&self.role);
         work();
@@ -172,7 +166,7 @@ impl Sequencer {
         self.combine(history);
     }
 
-    /// Drains the queue, unless somebody else is at it, who will then see what is in the queue now.
+    /// Drains the queue, unless another thread holds the role: that thread then sees what is in the queue now.
     ///
     /// Not bounded: a publisher waits for its answer before it publishes again, so that the queue runs dry.
     fn combine(&self, history: &History) {
@@ -192,7 +186,7 @@ impl Sequencer {
 }
 
 impl Role {
-    /// Publishes a batch; answers whether there was any.
+    /// Publishes a batch. Returns whether there was one.
     fn drain(&mut self, queue: &ArrayQueue<Pending>, history: &History) -> bool {
         for _ in 0..BATCH {
             let Some(pending) = queue.pop() else { break };
@@ -205,7 +199,7 @@ impl Role {
         if self.replies.is_empty() {
             return false;
         }
-        self.show(history);
+        self.announce(history);
         for (reply, answer) in self.replies.drain(..) {
             // The publisher may have given up waiting.
             let _ = reply.send(answer);
@@ -233,8 +227,8 @@ impl Role {
         self.encoder.push(self.newest, event);
     }
 
-    /// Lets readers take everything that has a sequence, and tells them.
-    fn show(&mut self, history: &History) {
+    /// Lets readers take everything that has a sequence, and wakes them.
+    fn announce(&mut self, history: &History) {
         self.flush(history);
         history.publish(self.newest);
         history.trim();

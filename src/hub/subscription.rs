@@ -267,8 +267,7 @@ impl Subscription {
         self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
     }
 
-    /// When the sampled event was published, if it is among the first `count` frames of `batch`, which was filled last and
-    /// not taken yet.
+    /// The sample, if its event is among the first `count` frames of `batch`, which was filled last and not taken yet.
     pub(crate) fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {
         let sequence = self.history.sampler.sequence();
         if sequence <= self.taken || !batch.frames().take(count).any(|frame| frame.sequence() == sequence) {
@@ -277,7 +276,7 @@ impl Subscription {
         self.history.sampler.sample(sequence)
     }
 
-    /// Moves on past the first `count` frames of `batch`, which was filled last.
+    /// Moves past the first `count` frames of `batch`, which was filled last.
     pub(crate) fn take(&mut self, batch: &Batch, count: usize) {
         if let State::CatchUp(catch_up) = &mut self.state {
             if let (CatchUp::Reading(_, index), Some((_, next, last))) =
@@ -300,8 +299,8 @@ impl Subscription {
         }
     }
 
-    /// Moves the firehose's cursor past all that came up to the last frame that was taken. After a part of a batch no frame
-    /// of its own need have moved it: what it has passed over is not wanted, or was taken from a topic's ring.
+    /// Moves the firehose's cursor behind the last frame taken. A part of a batch need not have had a frame of it: what it
+    /// passes is not wanted, or was taken from a topic's ring.
     #[cold]
     fn follow_taken(&mut self) {
         let Some(Cursor { channel, index }) = self.cursors.last_mut() else { return };
@@ -311,17 +310,17 @@ impl Subscription {
             *index = next;
             return;
         }
-        // What was evicted in between is the next to be read: that is how it is found missing.
+        // An event evicted in between is read next, which reports the lag.
         let place = channel.place_after(self.taken);
         *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
     }
 
-    /// Whether there is a gap that was not handed out yet.
+    /// Whether a gap comes next.
     pub(crate) fn has_gap(&self) -> bool {
         matches!(self.state, State::Gap(_))
     }
 
-    /// Whether something that was to be read next has been evicted.
+    /// Whether what a cursor reads next was evicted.
     pub(crate) fn has_lagged(&self) -> bool {
         // A break evicts everything, and has a gap of its own. While it catches up it reads no ring.
         !matches!(self.state, State::CatchUp(_))
@@ -329,24 +328,23 @@ impl Subscription {
             && self.breaks == self.history.break_count()
     }
 
-    /// How many events of its channels this has passed, counted from the first that was ever there; see
-    /// [`Hub::appended`](super::Hub).
+    /// The number of events of its channels that this has passed, out of [`Hub::appended`](super::Hub).
     pub(crate) fn passed(&self) -> u64 {
         self.counted().iter().map(|cursor| cursor.index).sum()
     }
 
-    /// How many events of its channels this is behind the newest; with a pattern, those that it does not want included.
+    /// The number of events of its channels that this is behind, including those that a pattern does not match.
     pub(crate) fn behind(&self) -> u64 {
         self.counted().iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
     }
 
-    /// The cursors that show how far this is behind. The firehose has the events of the named topics too: beside
-    /// it they are not counted again. Those that left the firehose and are still read from a topic's ring are not counted.
+    /// The cursors that show how far this is behind. The firehose has the events of named topics too, which are not counted
+    /// again; those that have left it and are still read from a topic's ring are not counted.
     fn counted(&self) -> &[Cursor] {
         if self.filter.is_some() { &self.cursors[self.cursors.len() - 1..] } else { &self.cursors }
     }
 
-    /// What is picked from the channel; none when everything is.
+    /// What is wanted of the channel; `None` for everything.
     fn filter_of(&self, channel: &Channel) -> Option<&SubscriptionFilter> {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
     }

@@ -1,11 +1,10 @@
-//! The channels of a hub by topic, and what is remembered of topics whose channel was dropped.
+//! The channels of a hub by topic, and what is remembered of dropped topics.
 //!
-//! **Making room.** Beyond the bound each new topic drops the quietest one without subscribers. Topics that have had events
-//! are queued by the newest sequence that was known when each was looked at last. The first of the queue is dropped if it
-//! was not used since, or else queued anew; a topic with subscribers is queued as if it was used now. A new topic pays
-//! for a bounded number of looks, so that nothing goes through all topics at once. Where most topics are used all the time
-//! the bound is passed by a sixteenth, and then those go that were looked at the longest ago. Topics with subscribers
-//! never go.
+//! **Making room.** Beyond the limit each new topic drops the quietest one without subscribers. Topics that have had events
+//! are queued by their newest sequence at the last look. The first of the queue is dropped if it was not used since, or
+//! else queued again; a topic with subscribers is queued as if it was used now. A new topic costs a bounded number of
+//! looks, so that nothing iterates over all topics. Where most topics are in constant use the limit is exceeded by a
+//! sixteenth; then the topics looked at the longest ago are dropped. Topics with subscribers are never dropped.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -18,21 +17,21 @@ use crate::position::Sequence;
 use crate::sync::Arc;
 use crate::topic::Topic;
 
-/// How many dropped topics are remembered by name.
+/// The number of dropped topics that are remembered by name.
 #[cfg(not(test))]
 const MAX_GONE: usize = 65_536;
 #[cfg(test)]
 const MAX_GONE: usize = 2;
 
-/// How many topics are looked at to make room for one: more than 16, so that a queue of topics that were all used since
-/// has been gone through before a sixteenth too many has come.
+/// How many topics are looked at to make room for one: more than 16, so that a queue of topics that are all in use is
+/// passed once before a sixteenth too many has come.
 const LOOKS: usize = 32;
 
 pub(crate) struct Topics {
     channels: HashMap<Topic, Arc<Channel>>,
-    /// The same channels at fixed places, so that they can be gone through a part at a time.
+    /// The same channels at fixed places, to iterate over a part at a time.
     places: Slab<Place>,
-    /// The places of those that have had events, by the sequence that they are queued with.
+    /// The places of those that have had events, by the sequence they are queued with.
     queue: BTreeSet<(Sequence, usize)>,
     gone: Gone,
     capacity: usize,
@@ -42,18 +41,18 @@ pub(crate) struct Topics {
 
 struct Place {
     channel: Arc<Channel>,
-    /// None when the topic has had no event.
+    /// `None` when the topic has had no event.
     queued: Option<Sequence>,
 }
 
-/// Dropped topics: whether a subscriber that comes back to one has missed any events.
+/// Dropped topics, to find out what a subscriber that resumes has missed.
 #[derive(Default)]
 struct Gone {
     /// The newest sequence of each.
     newest: HashMap<Topic, Sequence>,
-    /// The same, in the order in which they were dropped. Some have come back since.
+    /// The same, in the order in which they were dropped. Some exist again.
     order: VecDeque<(Topic, Sequence)>,
-    /// No topic that was dropped and is remembered no longer had an event after this.
+    /// The newest sequence of the dropped topics that are no longer remembered.
     forgotten: Sequence,
 }
 
@@ -103,9 +102,9 @@ impl Topics {
         self.channels.values()
     }
 
-    /// The channel of `topic`, which is made if need be.
+    /// The channel of `topic`, which is created if there is none.
     pub(crate) fn get_or_create(&mut self, topic: &Topic, ledger: &Ledger) -> &Arc<Channel> {
-        // Not `entry`: it wants the key by value, and most calls find the channel.
+        // Not `entry`: it takes the key by value, and most calls find the channel.
         if !self.channels.contains_key(topic) {
             let evicted = self.gone.take(topic);
             let place = self.places.vacant_entry();
@@ -129,18 +128,17 @@ impl Topics {
         self.queue.insert((sequence, place));
     }
 
-    /// How many topics have had events.
+    /// The number of topics that have had events.
     pub(crate) fn used(&self) -> usize {
         self.queue.len()
     }
 
-    /// Takes every topic for one that may have had events up to `sequence`, and remembers none.
+    /// Forgets all dropped topics: any of them may have had events up to `sequence`.
     pub(crate) fn forget(&mut self, sequence: Sequence) {
         self.gone = Gone { forgotten: sequence, ..Gone::default() };
     }
 
-    /// The topics at `count` places from `begin` on without subscribers and without events in the ticks
-    /// `recent`, or ever; and where to go on.
+    /// Returns the idle topics at the `count` places from `begin` on, and the next place; see [`Channel::is_idle`].
     pub(crate) fn idle(&self, begin: usize, count: usize, recent: &RangeInclusive<u32>) -> (Vec<Topic>, Option<usize>) {
         let end = begin.saturating_add(count);
         let channels = (begin..end).filter_map(|place| self.places.get(place)).map(|place| &place.channel);
@@ -148,7 +146,7 @@ impl Topics {
         (idle.collect(), (end < self.places.capacity()).then_some(end))
     }
 
-    /// Drops `topic` if it is idle still, and returns its channel. For the sequencer.
+    /// Drops `topic` if it is still idle, and returns its channel. For the sequencer.
     pub(crate) fn drop_if_idle(&mut self, topic: &Topic, recent: &RangeInclusive<u32>) -> Option<Arc<Channel>> {
         let channel = self.channels.get(topic).filter(|channel| channel.is_idle(recent))?;
         Some(self.remove(channel.place))
@@ -165,8 +163,8 @@ impl Topics {
         }
     }
 
-    /// Drops topics until `goal` with events are left, or until enough were looked at, and returns their channels. `head` is
-    /// the newest sequence. For the sequencer.
+    /// Drops topics until `goal` with events are left, or after [`LOOKS`] looks, and returns their channels. `head` is the
+    /// newest sequence. For the sequencer.
     pub(crate) fn make_room(&mut self, goal: usize, head: Sequence) -> Vec<Arc<Channel>> {
         let mut dropped = Vec::new();
         for _ in 0..LOOKS {

@@ -1,14 +1,13 @@
-//! Who is told that a channel has news.
+//! Wakes the subscriptions of a channel that has new events.
 //!
-//! Subscriptions that live together (those of one shard) form a [`WakeGroup`]. A channel knows the groups that have a
-//! subscriber of it, by one [`Link`] for each. A publish marks the link and tells the group once, however many
-//! subscribers there are and however often the channel is published to until the group gets round to it; the group then
-//! wakes the tasks, on its own thread.
+//! The subscriptions of one shard form a [`WakeGroup`]. A channel has a [`Link`] for each group with a subscription of it.
+//! A publish marks the link and notifies the group once, however many subscriptions there are and however often the channel
+//! is published to before the group runs; the group then wakes the tasks, on its own thread.
 //!
-//! **No wake-up is lost.** The publisher stores the new head first, then marks the link. A subscription is entered in
-//! the link's list before it reads a head for the first time. The group clears the mark before it wakes the list:
-//! * mark found clear: the link is queued, and the group will clear it and wake everybody, who then see the head;
-//! * mark found set: the group has not cleared it yet. Both sides swap it (acquire and release), so that whoever is
+//! **No wake-up is lost.** The publisher stores the new head first, then marks the link. A subscription is added to the
+//! link's list before it reads a head for the first time. The group clears the mark before it wakes the list:
+//! * mark found clear: the link is queued, and the group will clear it and wake the list, whose tasks then see the head;
+//! * mark found set: the group has not cleared it yet. Both sides swap it (acquire and release), so that a task that is
 //!   woken after the group's swap sees what was published before the publisher's.
 
 use std::task::Waker;
@@ -21,24 +20,24 @@ use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 /// Subscriptions that are woken together.
 pub(crate) struct WakeGroup {
     sleepers: Mutex<Sleepers>,
-    /// Links that were marked and not yet served. A publisher never holds this while it does anything but push.
+    /// Links that were marked and not yet served. A publisher holds the lock only to push.
     marked: Mutex<Vec<Arc<Link>>>,
-    /// Tells the group's own task; without one, whoever marks a link serves it at once.
+    /// Notifies the group's own task. Without one, a publisher that marks a link serves it at once.
     dispatcher: Option<Notify>,
 }
 
 #[derive(Default)]
 struct Sleepers {
-    /// The task of each subscription; none before it waits for the first time.
+    /// The task of each subscription; `None` before it waits for the first time.
     wakers: Slab<Option<Waker>>,
-    /// For each link the subscriptions that read its channel.
+    /// The subscriptions of each link.
     lists: Slab<Vec<SleeperKey>>,
 }
 
 /// A subscription within its group.
 pub(crate) type SleeperKey = u32;
 
-/// A group's interest in a channel.
+/// A group with subscriptions of one channel.
 pub(crate) struct Link {
     group: Arc<WakeGroup>,
     list: usize,
@@ -46,7 +45,7 @@ pub(crate) struct Link {
 }
 
 impl WakeGroup {
-    /// A group whose links are served by whoever publishes.
+    /// A group whose links are served by publishers.
     pub(crate) fn inline() -> Arc<Self> {
         Arc::new(Self { sleepers: Mutex::default(), marked: Mutex::default(), dispatcher: None })
     }
@@ -56,13 +55,13 @@ impl WakeGroup {
         Arc::new(Self { sleepers: Mutex::default(), marked: Mutex::default(), dispatcher: Some(Notify::new()) })
     }
 
-    /// Wakes the subscriptions of each marked link, for ever.
+    /// Wakes the subscriptions of each marked link, forever.
     pub(crate) async fn dispatch(&self) {
         let Some(dispatcher) = &self.dispatcher else { return };
         let mut marked = Vec::new();
         loop {
             dispatcher.notified().await;
-            // The list changes places with the one that was served: neither side allocates.
+            // Swapped with the list that was served: neither side allocates.
             std::mem::swap(&mut marked, &mut *lock(&self.marked));
             self.serve(marked.drain(..));
         }
@@ -87,7 +86,7 @@ impl WakeGroup {
     }
 
     pub(crate) fn leave(&self, key: SleeperKey) {
-        // Bound to a name, so that it is dropped after the lock: a waker may be the last that holds its task.
+        // Bound to a name, so that it is dropped after the lock: a waker may be the last owner of its task.
         let _waker = lock(&self.sleepers).wakers.remove(key as usize);
     }
 
@@ -97,7 +96,7 @@ impl WakeGroup {
 }
 
 impl Link {
-    /// Tells the group that there is news, unless it knows already.
+    /// Notifies the group, unless it is notified already.
     fn mark(self: &Arc<Self>) {
         if self.is_marked.swap(true, Ordering::AcqRel) {
             return;
@@ -112,12 +111,12 @@ impl Link {
     }
 }
 
-/// The groups that have a subscriber of one channel.
+/// The groups with subscriptions of one channel.
 #[derive(Default)]
 pub(crate) struct Listeners(Mutex<Vec<Arc<Link>>>);
 
 impl Listeners {
-    /// Enters a subscription. Its first read of the channel comes after this.
+    /// Adds a subscription. Its first read of the channel comes after this.
     pub(crate) fn add(&self, group: &Arc<WakeGroup>, key: SleeperKey) {
         let mut links = lock(&self.0);
         let mut sleepers = lock(&group.sleepers);
@@ -130,7 +129,7 @@ impl Listeners {
         }
     }
 
-    /// Strikes a subscription off; the group's link goes with its last one.
+    /// Removes a subscription; the group's link is removed with its last one.
     pub(crate) fn remove(&self, group: &Arc<WakeGroup>, key: SleeperKey) {
         let mut links = lock(&self.0);
         let Some(index) = links.iter().position(|link| Arc::ptr_eq(&link.group, group)) else { return };
@@ -145,7 +144,7 @@ impl Listeners {
         }
     }
 
-    /// How many subscriptions there are.
+    /// The number of subscriptions.
     pub(crate) fn count(&self) -> usize {
         lock(&self.0).iter().map(|link| lock(&link.group.sleepers).lists[link.list].len()).sum()
     }
@@ -154,7 +153,7 @@ impl Listeners {
         lock(&self.0).is_empty()
     }
 
-    /// Tells each group. The head that they are to see was stored before.
+    /// Notifies each group. The head that they have to see was stored before.
     pub(crate) fn notify(&self) {
         for link in &*lock(&self.0) {
             link.mark();

@@ -1,4 +1,4 @@
-//! What a subscription will not get: lag, breaks of the order, and the gaps that tell of them.
+//! The gaps of a subscription: lag, breaks of the order, and events evicted before it resumed.
 
 use std::collections::VecDeque;
 
@@ -17,15 +17,15 @@ pub(super) struct Loss {
     pub(super) cursor: usize,
     /// The newest of them.
     pub(super) to: Sequence,
-    /// How many they are; none when that is not known.
+    /// How many they are. `None` when that is not known.
     pub(super) missed: Option<u64>,
 }
 
 pub(super) type Losses = SmallVec<[Loss; 1]>;
 
 impl Subscription {
-    /// Moves the first cursor whose frames were evicted to the oldest retained one, and says what it missed. Other cursors
-    /// have gaps of their own, which come next: their ends differ.
+    /// Moves the first cursor whose frames were evicted to the oldest retained one, and returns its gap. Other cursors have
+    /// gaps of their own, which come next: their ends differ.
     pub(super) fn lag(&mut self, head: Sequence) -> Gap {
         let is_lagged = |cursor: &Cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged);
         let number = self.cursors.iter().position(is_lagged).expect("what was evicted is not read again");
@@ -35,7 +35,7 @@ impl Subscription {
         let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
         let missed = (!is_filtered).then(|| oldest - cursor.index);
         cursor.index = oldest;
-        // After the rings: it may be a break that took their events.
+        // After the rings: a break may have evicted their events.
         if let Some(gap) = self.broken() {
             return gap;
         }
@@ -44,7 +44,7 @@ impl Subscription {
         self.gap(GapReason::Lagged, from, &[Loss { cursor: number, to, missed }])
     }
 
-    /// Takes the next gap that was noted. Behind that of a new beginning some filters may have lost more.
+    /// Takes the next gap of [`State::Gap`]. Behind a restart some filters may have lost more.
     pub(super) fn next_gap(&mut self) -> Option<Gap> {
         let State::Gap(gaps) = &mut self.state else { return None };
         let gap = gaps.pop_front()?;
@@ -59,7 +59,7 @@ impl Subscription {
         Some(gap)
     }
 
-    /// The gap of a break of the order that this has not come by yet, if there was one.
+    /// Returns the gap of a break of the order, if there was a new one.
     pub(super) fn broken(&mut self) -> Option<Gap> {
         if self.breaks == self.history.break_count() {
             return None;
@@ -83,14 +83,14 @@ impl Subscription {
         Some(Gap { reason, from: Some(from), to: resume, missed, topics: None, resume })
     }
 
-    /// Places the cursors behind what was taken. What is missing there is fetched, or else a gap.
+    /// Places the cursors behind what was taken. What was evicted there becomes gaps.
     pub(super) fn place_or_tell(&mut self, head: Sequence) {
         let lost = self.place_cursors(self.taken);
         let from = Some(self.history.position(self.taken));
         self.note_gaps(GapReason::Evicted, from, lost, head);
     }
 
-    /// Notes the gap of a new beginning: it ends at `to` for all filters.
+    /// Notes the gap of a restart: it ends at `to` for all filters.
     pub(super) fn note_restart(
         &mut self,
         reason: GapReason,
@@ -121,8 +121,8 @@ impl Subscription {
         self.state = State::Gap(Box::new(gaps));
     }
 
-    /// Moves on to `to`, or only to the first frame of another cursor before that: the stream goes on with it. Returns what
-    /// was taken before.
+    /// Moves on to `to`, or only to the first frame of another cursor before that: the stream continues with it. Returns
+    /// what was taken before.
     fn move_towards(&mut self, to: Sequence, head: Sequence) -> Sequence {
         let next = self.cursors.iter().map(|cursor| match cursor.channel.ring.read(cursor.index) {
             Read::Run(run) => run.get(cursor.index).sequence() - 1,
@@ -136,7 +136,7 @@ impl Subscription {
         before
     }
 
-    /// A gap of losses with one end. The stream goes on behind what is taken now.
+    /// A gap of losses with the same end. The stream continues behind what is taken now.
     fn gap(&self, reason: GapReason, from: Option<StreamPosition>, lost: &[Loss]) -> Gap {
         let to = lost[0].to;
         let missed = lost.iter().try_fold(0, |missed, loss| loss.missed.map(|more| missed + more));
@@ -145,7 +145,7 @@ impl Subscription {
         Gap { reason, from, to: self.history.position(to), missed, topics, resume }
     }
 
-    /// The filters that the cursors read for which have lost something.
+    /// The filters of the cursors that have lost something.
     fn filters_of(&self, lost: &[Loss]) -> Vec<TopicFilter> {
         let mut filters = Vec::new();
         for cursor in lost.iter().map(|loss| &self.cursors[loss.cursor]) {

@@ -1,4 +1,4 @@
-//! Where a subscription begins: from what was asked for to the index of each cursor, and what is missing in between.
+//! Where a subscription begins: from [`Start`] to the index of each cursor, and what is missing in between.
 
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ pub struct Opening {
 }
 
 impl Subscription {
-    /// Places the cursors, after they were entered with their channels.
+    /// Places the cursors, after the subscription was added to its channels' listeners.
     pub(super) fn find_place(&mut self, start: Start) -> Opening {
         let (breaks, last, head) = self.history.now();
         self.breaks = breaks;
@@ -74,8 +74,8 @@ impl Subscription {
                 return Opening { id, position: Some(id), replayed: None };
             }
             None => {
-                // Nobody asked for what was evicted before the first retained frame. What is missing after it, of another
-                // topic or because events came and went meanwhile, is a gap like any other.
+                // What was evicted before the first retained frame was not asked for. What is missing after it, of another
+                // topic or because events were evicted meanwhile, is a gap like any other.
                 self.taken = self.before_first(head).max(after);
                 let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
                 let from = Some(self.position());
@@ -97,13 +97,13 @@ impl Subscription {
         Opening { id: position.unwrap_or(id), position, replayed: Some(replayed) }
     }
 
-    /// Whether a position may have been given by an epoch before the present one. Without a backbone there is no order of
-    /// epochs to rely on: the clock may have been set back between two runs of this server.
+    /// Whether a position may have been issued by an epoch before the present one. Without a backbone the order of epochs is
+    /// not reliable: the clock may have been set back between two runs of this server.
     fn is_of_earlier_epoch(&self, position: StreamPosition, present: Epoch) -> bool {
         position.epoch < present || (position.epoch > present && self.history.upstream().is_none())
     }
 
-    /// Whether what has left the rings is asked for as well.
+    /// Whether `start` includes what has left the rings.
     fn wants_all_after(&self, start: Start) -> bool {
         matches!(start, Start::Earliest | Start::After(_))
     }
@@ -111,7 +111,7 @@ impl Subscription {
     /// Sets each cursor to the first retained frame after `after`. Returns what is lost before these.
     pub(super) fn place_cursors(&mut self, after: Sequence) -> Losses {
         let mut lost = Losses::new();
-        // The numbers of the cursors whose lost events stand in the ledger.
+        // The cursors whose lost events the ledger counts.
         let mut counted: SmallVec<[(usize, Tally); 4]> = SmallVec::new();
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             let channel = &cursor.channel;
@@ -121,7 +121,7 @@ impl Subscription {
             if channel.topic.is_some() {
                 counted.push((number, Tally::new(channel.hash, evicted)));
             } else {
-                // Everything stood in the firehose; of what a pattern takes there is no count.
+                // The firehose had every event; those that match a pattern are not counted.
                 let missed = self.filter.is_none().then(|| evicted - after);
                 lost.push(Loss { cursor: number, to: evicted, missed });
             }
@@ -152,7 +152,7 @@ impl Subscription {
         firsts.min().unwrap_or(head).min(head)
     }
 
-    /// How many frames up to `head` the cursor has that are wanted.
+    /// The number of wanted frames up to `head` that the cursor has.
     fn ready(&self, cursor: &Cursor, head: Sequence) -> u64 {
         let end = cursor.channel.ring.partition_point(|frame| frame.sequence() <= head);
         if self.filter_of(&cursor.channel).is_none() {
@@ -180,7 +180,7 @@ impl Subscription {
         }
     }
 
-    /// The sequences of the channel's frames that are wanted, as far as they are retained.
+    /// The sequences of the channel's wanted frames, as far as they are retained.
     fn wanted(&self, channel: &Channel, indices: Range<u64>) -> Vec<Sequence> {
         let filter = self.filter_of(channel);
         let mut sequences = Vec::new();
