@@ -9,13 +9,13 @@ mod admit;
 mod clients;
 mod cluster;
 pub(crate) mod cors;
+mod documents;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod health;
 mod metrics;
 mod page;
-mod pages;
 mod problem;
 mod publish;
 mod query;
@@ -208,9 +208,9 @@ impl Routes {
                     Some(topic) => publish::publish_to(self, permit, &quota, topic, request).await?,
                 })
             }
-            Endpoint::Index => pages::index(self, request.headers()),
-            Endpoint::OpenApi => pages::openapi(),
-            Endpoint::Dashboard => pages::dashboard(),
+            Endpoint::Index => documents::index(self, request.headers()),
+            Endpoint::OpenApi => documents::openapi(),
+            Endpoint::Dashboard => documents::dashboard(),
             Endpoint::Health => health::health(self),
             Endpoint::Live => health::live(),
             Endpoint::Ready => health::ready(self)?,

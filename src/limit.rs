@@ -30,17 +30,6 @@ pub use rate::{InvalidRate, Rate};
 const SUMMARY_INTERVAL: u64 = 5;
 
 /// Limits of a server, over all its shards. `None` means unlimited.
-///
-/// ```
-/// use fanline::server::Limits;
-///
-/// let limits = Limits {
-///     max_connections_per_address: Some(100),
-///     publish_rate: "1000:5000".parse().ok(),
-///     ..Limits::default()
-/// };
-/// assert_eq!((limits.max_connections, limits.max_silent_topics), (None, Some(500_000)));
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections. `None`, the default, means as many as the limit on open files allows.
@@ -86,27 +75,20 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Connections,
-        Self::ConnectionsPerAddress,
-        Self::ConnectRate,
-        Self::Firehose,
-        Self::SilentTopics,
-        Self::PublishRate,
-        Self::PublishRatePerKey,
+    /// In the order of the variants.
+    const NAMES: [&str; 7] = [
+        "connections",
+        "connections_per_address",
+        "connect_rate",
+        "firehose",
+        "silent_topics",
+        "publish_rate",
+        "publish_rate_per_key",
     ];
 
     /// The name in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connections_per_address",
-            Self::ConnectRate => "connect_rate",
-            Self::Firehose => "firehose",
-            Self::SilentTopics => "silent_topics",
-            Self::PublishRate => "publish_rate",
-            Self::PublishRatePerKey => "publish_rate_per_key",
-        }
+        Self::NAMES[self as usize]
     }
 }
 
@@ -129,7 +111,7 @@ pub(crate) struct Limiter {
     publish_rate: Option<Meter<Peer>>,
     publish_rate_per_key: Option<Meter<[u8; 32]>>,
     /// Refusals by reason since the last summary.
-    refused: [AtomicU64; Reason::ALL.len()],
+    refused: [AtomicU64; Reason::NAMES.len()],
     /// Seconds until the next summary.
     until_summary: AtomicU64,
 }
@@ -212,12 +194,9 @@ impl Limiter {
         if left > 0 {
             return;
         }
-        let counts = Reason::ALL.map(|reason| (reason, self.refused[reason as usize].swap(0, Ordering::Relaxed)));
-        let refused: Vec<_> = counts
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| format!("{}: {count}", reason.as_str()))
-            .collect();
+        let counts = self.refused.iter().map(|count| count.swap(0, Ordering::Relaxed)).zip(Reason::NAMES);
+        let refused: Vec<_> =
+            counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{name}: {count}")).collect();
         if !refused.is_empty() {
             self.until_summary.store(SUMMARY_INTERVAL - 1, Ordering::Relaxed);
             tracing::warn!(refused = refused.join(", "), "limits were reached");

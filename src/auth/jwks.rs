@@ -4,7 +4,7 @@
 //! yet, if the set is so old that keys may have been revoked, or if no key of the set signed the token.
 //!
 //! **Invariants.** One fetch runs at a time, in a task of its own, so that waiting tokens can be cancelled. Tokens cause at
-//! most one fetch per pause, whether it succeeds or not.
+//! most one fetch per minimum interval, whether it succeeds or not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const FRESH_FOR: Duration = Duration::from_secs(300);
 /// The age at which tokens wait for a refresh, as a multiple of the one above.
 const STALE_AFTER: u32 = 2;
 /// The least time between two fetches.
-const PAUSE: Duration = Duration::from_secs(10);
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// The least time between two checks of a set's age.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ struct Remote {
     known: ArcSwapOption<KeySet>,
     progress: Mutex<Progress>,
     /// Notified when a fetch revokes a key.
-    withdrawn: Notify,
-    pause: Duration,
+    revoked: Notify,
+    min_interval: Duration,
     fresh_for: Duration,
 }
 
@@ -75,26 +75,26 @@ impl fmt::Debug for Jwks {
 impl Jwks {
     /// The key set at `url`, fetched when the first token arrives.
     pub fn at(url: Url) -> Self {
-        Self::with(url, PAUSE, FRESH_FOR)
+        Self::with(url, MIN_INTERVAL, FRESH_FOR)
     }
 
     /// Sets the least time between two fetches. Default: 10 s.
     #[must_use]
-    pub fn asked_at_most_each(self, pause: Duration) -> Self {
-        Self::with(self.url().clone(), pause, self.0.fresh_for)
+    pub fn min_fetch_interval(self, interval: Duration) -> Self {
+        Self::with(self.url().clone(), interval, self.0.fresh_for)
     }
 
     /// Sets the age at which keys are refreshed in the background. At twice that age, tokens wait for the refresh.
     /// Default: 5 minutes.
     #[must_use]
     pub fn fresh_for(self, time: Duration) -> Self {
-        Self::with(self.url().clone(), self.0.pause, time)
+        Self::with(self.url().clone(), self.0.min_interval, time)
     }
 
-    fn with(url: Url, pause: Duration, fresh_for: Duration) -> Self {
+    fn with(url: Url, min_interval: Duration, fresh_for: Duration) -> Self {
         let fetcher = Fetcher::new(url, TIME_LIMIT, MAX_BYTES);
-        let (known, progress, withdrawn) = (ArcSwapOption::empty(), Mutex::default(), Notify::new());
-        Self(Arc::new(Remote { fetcher, known, progress, withdrawn, pause, fresh_for }))
+        let (known, progress, revoked) = (ArcSwapOption::empty(), Mutex::default(), Notify::new());
+        Self(Arc::new(Remote { fetcher, known, progress, revoked, min_interval, fresh_for }))
     }
 
     /// The URL of the set.
@@ -116,7 +116,7 @@ impl Jwks {
 
     /// Waits until a fetch revokes a key. The caller then replaces the access rules by the same ones, which ends the streams
     /// of that key. While waiting, old keys are refreshed even if no token arrives.
-    pub async fn key_withdrawn(&self) {
+    pub async fn key_revoked(&self) {
         let keep_fresh = async {
             loop {
                 let due = self.due_in(&self.progress());
@@ -128,7 +128,7 @@ impl Jwks {
             }
         };
         tokio::select! {
-            () = self.0.withdrawn.notified() => {}
+            () = self.0.revoked.notified() => {}
             () = keep_fresh => {}
         }
     }
@@ -152,7 +152,7 @@ impl Jwks {
         self.keys()
     }
 
-    /// Returns a set that differs from `seen`, which lacks the key of a token. Fetches it unless the pause has not passed.
+    /// Returns a set that differs from `seen`, which lacks the key of a token. Fetches it unless the last fetch is too recent.
     pub(super) async fn other_than(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         let other = || self.keys().filter(|keys| !Arc::ptr_eq(keys, seen));
         if let Some(keys) = other() {
@@ -160,8 +160,8 @@ impl Jwks {
         }
         let fetch = {
             let mut progress = self.progress();
-            let has_paused = progress.asked.is_none_or(|asked| asked.elapsed() >= self.0.pause);
-            progress.running_fetch().or_else(|| has_paused.then(|| self.fetch(&mut progress)))
+            let is_allowed = progress.asked.is_none_or(|asked| asked.elapsed() >= self.0.min_interval);
+            progress.running_fetch().or_else(|| is_allowed.then(|| self.fetch(&mut progress)))
         };
         ended(fetch?).await;
         other()
@@ -176,7 +176,7 @@ impl Jwks {
         let remaining = |since: Option<Instant>, time: Duration| {
             since.map_or(Duration::ZERO, |since| time.saturating_sub(since.elapsed()))
         };
-        remaining(progress.answered, self.0.fresh_for).max(remaining(progress.asked, self.0.pause))
+        remaining(progress.answered, self.0.fresh_for).max(remaining(progress.asked, self.0.min_interval))
     }
 
     fn fetch_if_due(&self, progress: &mut Progress) -> Option<watch::Receiver<()>> {
@@ -214,10 +214,10 @@ impl Jwks {
         let before = self.0.known.swap(Some(keys.clone()));
         // After the swap: a token that sees this time also sees the set.
         self.progress().answered = Some(began);
-        let withdrawn = before.iter().flat_map(|before| &before.0).filter(|key| !keys.has(&key.digest)).count();
-        if withdrawn > 0 {
-            tracing::info!(%url, withdrawn, "keys were revoked");
-            self.0.withdrawn.notify_one();
+        let revoked = before.iter().flat_map(|before| &before.0).filter(|key| !keys.has(&key.digest)).count();
+        if revoked > 0 {
+            tracing::info!(%url, revoked, "keys were revoked");
+            self.0.revoked.notify_one();
         }
     }
 }

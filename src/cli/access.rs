@@ -59,7 +59,7 @@ impl Rules {
     /// Waits until a fetch has removed a key: streams opened with it must end.
     pub async fn key_withdrawn(&self) {
         match &self.jwks {
-            Some(jwks) => jwks.key_withdrawn().await,
+            Some(jwks) => jwks.key_revoked().await,
             None => std::future::pending().await,
         }
     }

@@ -33,7 +33,7 @@ fn bearer(pem: &str) -> String {
 }
 
 fn access(stub: &Stub, pause: Duration) -> Access {
-    let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(pause);
+    let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(pause);
     Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks))
 }
 
@@ -150,7 +150,7 @@ fn held_back(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
 fn fetch_continues_after_the_request_that_started_it_is_dropped() {
     run(async {
         let (stub, release) = held_back(200, key_set().to_string());
-        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::from_secs(60));
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(Duration::from_secs(60));
         let server = serve(Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone())));
         tokio::select! {
             _ = jwks.refresh() => panic!("no response yet"),
@@ -230,7 +230,7 @@ fn stale_keys_are_used_only_after_a_refetch() {
         let set = Arc::new(Mutex::new(key_set().to_string()));
         let now = set.clone();
         let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
-        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::ZERO);
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(Duration::ZERO);
         let rules = |jwks| Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks));
         let server = serve(rules(jwks.fresh_for(Duration::ZERO)));
         assert_eq!(ask(&server, &bearer(RSA)).await, 200);
@@ -257,7 +257,7 @@ fn unresponsive_url_delays_tokens_of_stale_keys_for_a_bounded_time() {
             (200, key_set().to_string())
         });
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).fresh_for(Duration::ZERO);
-        let jwks = jwks.asked_at_most_each(Duration::from_millis(1));
+        let jwks = jwks.min_fetch_interval(Duration::from_millis(1));
         let access = Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone()));
         let server = serve(access);
         assert!(jwks.refresh().await);
@@ -276,7 +276,7 @@ fn streams_end_when_their_key_is_revoked() {
         let set = Arc::new(Mutex::new(key_set().to_string()));
         let now = set.clone();
         let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
-        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).asked_at_most_each(Duration::ZERO);
+        let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(Duration::ZERO);
         let jwks = jwks.fresh_for(Duration::from_millis(50));
         let access = Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone()));
         let server = serve(access.clone());
@@ -291,7 +291,7 @@ fn streams_end_when_their_key_is_revoked() {
         let (taken_back, still_good) = (open(RSA).await, open(P256).await);
         *set.lock().unwrap() = only("EC");
         // The keys are refetched without any request.
-        jwks.key_withdrawn().await;
+        jwks.key_revoked().await;
         server.access.replace(access);
         let text = taken_back.rest().await;
         assert!(String::from_utf8_lossy(&text).contains("access revoked"));
