@@ -1,6 +1,6 @@
 //! The settings of `fanline serve`: flags override the environment, that overrides a TOML file, and that the defaults.
 //!
-//! A setting is one declaration in [`catalog`](self::catalog):
+//! A setting is one declaration in [`catalog`]:
 //!
 //! ```ignore
 //! setting("max_topics", count(1..=1000, "topics"), |s| &mut s.http.max_topics)
