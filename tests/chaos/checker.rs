@@ -52,12 +52,10 @@ struct Checker<'a> {
     start: &'a Start,
     /// The client's last position in this subscription.
     current: Option<Id>,
-    /// The last event ID by the rules of `EventSource`.
-    last_id: Option<Id>,
     /// Why a gap must precede the next event, if it must.
     gap_required: Option<&'static str>,
     /// The client sent an id that the server never issued, and no gap has reported that yet.
-    is_unknown: bool,
+    sent_unknown_id: bool,
     has_hello: bool,
     /// The server announced that it closes the stream.
     has_restart_notice: bool,
@@ -89,9 +87,8 @@ impl<'a> Checker<'a> {
             closes_on_lag: false,
             start: &Start::Live,
             current: None,
-            last_id: None,
             gap_required: None,
-            is_unknown: false,
+            sent_unknown_id: false,
             has_hello: false,
             has_restart_notice: false,
             requested: None,
@@ -135,8 +132,8 @@ impl<'a> Checker<'a> {
         let topics = self.recording.contents.topics();
         self.subscribed = topics.iter().map(|topic| matches_any(filters, topic)).collect();
         (self.filters, self.start, self.closes_on_lag) = (filters, start, closes_on_lag);
-        (self.current, self.last_id, self.gap_required, self.begin) = (None, None, None, self.line);
-        self.is_unknown = matches!(start, Start::UnknownId(_));
+        (self.current, self.gap_required, self.begin) = (None, None, self.line);
+        self.sent_unknown_id = matches!(start, Start::UnknownId(_));
     }
 
     fn connect(&mut self, sent: Option<&'a str>) {
@@ -149,46 +146,45 @@ impl<'a> Checker<'a> {
         if std::mem::replace(&mut self.has_hello, true) {
             self.report("hello-twice", id, "a second hello on one connection".to_owned());
         }
-        let Some(there) = id else {
+        let Some(hello_id) = id else {
             self.report("hello-without-id", self.current, "the hello has no id".to_owned());
-            self.last_id = None;
             self.gap_required = Some("the hello has no position");
             return;
         };
-        let asked = self.requested.filter(|&asked| asked != "earliest");
-        let is_first = self.current.is_none() && !self.is_unknown;
-        if let Some(position) = position.filter(|&position| position != there) {
-            self.report("hello-position", id, format!("the hello has the id {there}, but the position {position}"));
+        let requested = self.requested.filter(|&requested| requested != "earliest");
+        let is_first = self.current.is_none() && !self.sent_unknown_id;
+        if let Some(position) = position.filter(|&position| position != hello_id) {
+            self.report("hello-position", id, format!("the hello has the id {hello_id}, but the position {position}"));
         }
-        match (asked.and_then(Id::parse), position) {
-            _ if self.is_unknown => {
-                if position.is_some() && !self.is_plausible(asked) {
+        match (requested.and_then(Id::parse), position) {
+            _ if self.sent_unknown_id => {
+                if position.is_some() && !self.is_plausible(requested) {
                     self.report(
                         "unknown-id-accepted",
                         id,
-                        format!("the server never issued {asked:?}, but the hello accepts it"),
+                        format!("the server never issued {requested:?}, but the hello accepts it"),
                     );
                 }
                 self.gap_required = Some("the client sent an id that the server never issued");
             }
-            (Some(asked), Some(position)) if asked != position => {
+            (Some(requested), Some(position)) if requested != position => {
                 self.report(
                     "hello-elsewhere",
                     id,
-                    format!("the client requested {asked}, but the hello has the id {there}"),
+                    format!("the client requested {requested}, but the hello has the id {hello_id}"),
                 );
             }
             (_, Some(_)) if is_first => {}
             // Also clears the requirement of an earlier hello from another server: this one may continue on a branch that
             // the other has left. Events that it skips are still reported as missing.
             (_, Some(_)) => self.gap_required = None,
-            (Some(asked), None) => {
+            (Some(requested), None) => {
                 self.gap_required = Some("the hello has no position");
-                if asked != there && !there.is_zero() {
+                if requested != hello_id && !hello_id.is_zero() {
                     self.report(
                         "hello-elsewhere",
                         id,
-                        format!("the client requested {asked}, but the hello has the id {there}"),
+                        format!("the client requested {requested}, but the hello has the id {hello_id}"),
                     );
                 }
             }
@@ -201,21 +197,20 @@ impl<'a> Checker<'a> {
                 );
             }
         }
-        self.last_id = id;
-        if position.is_some() && !self.is_unknown {
+        if position.is_some() && !self.sent_unknown_id {
             match self.current {
                 // The client lost its id: events in between are missing.
-                Some(have) if have != there => self.advance(there),
-                _ => self.current = Some(there),
+                Some(current) if current != hello_id => self.advance(hello_id),
+                _ => self.current = Some(hello_id),
             }
         }
     }
 
     /// Whether an unknown id lies in a known epoch. The server may then accept it and report a gap.
-    fn is_plausible(&self, asked: Option<&str>) -> bool {
-        asked
+    fn is_plausible(&self, requested: Option<&str>) -> bool {
+        requested
             .and_then(Id::parse)
-            .is_some_and(|asked| self.order.between(Id::new(asked.epoch, 0), u64::MAX).next().is_some())
+            .is_some_and(|requested| self.order.between(Id::new(requested.epoch, 0), u64::MAX).next().is_some())
     }
 
     fn event(&mut self, id: Id, content: Content) {
@@ -227,16 +222,17 @@ impl<'a> Checker<'a> {
         }
         if let Some(why) = self.gap_required.take() {
             self.report("gap-omitted", Some(id), format!("{id} arrived without a gap before it: {why}"));
-            (self.is_unknown, self.current) = (false, None);
+            (self.sent_unknown_id, self.current) = (false, None);
         }
         let topic = self.recording.contents.topic(content);
         if self.is_covered(id, topic) {
             self.report("gap-of-delivered", Some(id), format!("{id} was delivered after a gap that covers it"));
         }
-        if let Some(have) = self.current.filter(|have| have.epoch == id.epoch && have.sequence >= id.sequence) {
+        if let Some(current) =
+            self.current.filter(|current| current.epoch == id.epoch && current.sequence >= id.sequence)
+        {
             let (rule, how) = if self.was_sent(id) { ("repeated", "again") } else { ("order", "out of order") };
-            self.report(rule, Some(id), format!("{id} was delivered {how}: the client was at {have}"));
-            self.last_id = Some(id);
+            self.report(rule, Some(id), format!("{id} was delivered {how}: the client was at {current}"));
             return;
         }
         self.step(id, false);
@@ -250,12 +246,11 @@ impl<'a> Checker<'a> {
 
     /// Moves the client to `id` without an event at `id`.
     fn advance(&mut self, id: Id) {
-        if let Some(have) = self.current
-            && have.epoch == id.epoch
-            && have.sequence > id.sequence
+        if let Some(current) = self.current
+            && current.epoch == id.epoch
+            && current.sequence > id.sequence
         {
-            self.report("order", Some(id), format!("the stream is at {id}, but the client was at {have}"));
-            self.last_id = Some(id);
+            self.report("order", Some(id), format!("the stream is at {id}, but the client was at {current}"));
             return;
         }
         self.step(id, true);
@@ -264,7 +259,6 @@ impl<'a> Checker<'a> {
     /// Moves the client to `id`, and checks that no event in between is missing.
     fn step(&mut self, id: Id, includes_end: bool) {
         let before = self.current.replace(id);
-        self.last_id = Some(id);
         let Some(before) = before else { return };
         if before.epoch != id.epoch {
             let text = format!("from {before} to {id}: the epoch changed without a gap");

@@ -85,8 +85,8 @@ impl Client {
         if now < connection.read_at {
             return None;
         }
-        if let (Speed::Trailing { low, high }, Some(have)) = (self.subscription.speed, self.current) {
-            let behind = shared.events_seen_after(have).unwrap_or(0);
+        if let (Speed::Trailing { low, high }, Some(current)) = (self.subscription.speed, self.current) {
+            let behind = shared.events_seen_after(current).unwrap_or(0);
             connection.is_catching_up = behind > if connection.is_catching_up { low } else { high };
             if !connection.is_catching_up {
                 return None;
@@ -190,7 +190,7 @@ impl Client {
                 let is_same = shared.place(connection.server).generation == connection.generation;
                 let status = connection.response.status;
                 let behind = self.current.filter(|_| is_same && status == Some(200));
-                let behind = behind.and_then(|have| shared.max_events_after(have));
+                let behind = behind.and_then(|current| shared.max_events_after(current));
                 self.disconnect(shared, plan, End::Closed { behind });
             }
             Ok(length) => {
@@ -265,7 +265,7 @@ impl Client {
         }
         let line = match block.name.as_str() {
             "system" => system_line(&block, id),
-            "gap" => gap_line(&block, id, self.current.and_then(|have| shared.max_events_after(have))),
+            "gap" => gap_line(&block, id, self.current.and_then(|current| shared.max_events_after(current))),
             "heartbeat" => return,
             topic => match id {
                 Some(id) => {

@@ -9,9 +9,9 @@ fn matches(pattern: &str, topic: &str) -> bool {
     for (index, part) in pattern.iter().enumerate() {
         match (part.1, topic.get(index)) {
             (_, None) => return false,
-            ("**", Some(there)) => return there.0 == part.0,
-            ("*", Some(there)) if there.0 == part.0 && !there.1.is_empty() => {}
-            (_, Some(there)) if there == part => {}
+            ("**", Some(found)) => return found.0 == part.0,
+            ("*", Some(found)) if found.0 == part.0 && !found.1.is_empty() => {}
+            (_, Some(found)) if found == part => {}
             _ => return false,
         }
     }

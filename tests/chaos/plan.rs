@@ -80,11 +80,11 @@ impl Subscription {
         Self { filters: Vec::new(), start, closes_on_lag: false, speed: Speed::Fast, is_witness: true }
     }
 
-    pub fn new(random: &mut Random, plan: &Plan, have: Option<Id>) -> Self {
+    pub fn new(random: &mut Random, plan: &Plan, current: Option<Id>) -> Self {
         let start = match random.of(0..12) {
             0..=1 => Start::Earliest,
             2 => Start::Newest(random.of(0..300) as u32),
-            3 => Start::UnknownId(unknown_id(random, have)),
+            3 => Start::UnknownId(unknown_id(random, current)),
             _ => Start::Live,
         };
         let speed = match random.of(0..3) {
@@ -119,14 +119,14 @@ impl Subscription {
 }
 
 /// Returns an id that the server never issued.
-fn unknown_id(random: &mut Random, have: Option<Id>) -> String {
-    match (random.of(0..6), have) {
+fn unknown_id(random: &mut Random, current: Option<Id>) -> String {
+    match (random.of(0..6), current) {
         (0, _) => "garbage".to_owned(),
         (1, _) => "1-".to_owned(),
         (2, _) => "-7".to_owned(),
         (3, _) => "0-0".to_owned(),
         // A sequence in the future.
-        (_, Some(have)) => Id::new(have.epoch, have.sequence + (1 << 30) + random.of(0..1000)).to_string(),
+        (_, Some(current)) => Id::new(current.epoch, current.sequence + (1 << 30) + random.of(0..1000)).to_string(),
         (_, None) => "99999999999999999999999-1".to_owned(),
     }
 }

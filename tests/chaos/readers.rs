@@ -59,7 +59,7 @@ fn run(shared: &Shared, plan: &Plan, clients: &mut [Client]) {
             let is_behind = |client: &Client| {
                 let goal = goals.iter().rev().find(|(topic, _)| matches_any(client.filters(), topic));
                 goal.is_some_and(|(_, goal)| {
-                    client.current.is_none_or(|have| have.epoch != goal.epoch || have.sequence < goal.sequence)
+                    client.current.is_none_or(|current| current.epoch != goal.epoch || current.sequence < goal.sequence)
                 })
             };
             let behind = clients.iter().enumerate().filter(|(_, client)| is_behind(client)).map(|(number, _)| number);

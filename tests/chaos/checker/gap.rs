@@ -15,7 +15,7 @@ impl<'a> Checker<'a> {
             return;
         };
         self.gap_required = None;
-        let is_unknown = std::mem::take(&mut self.is_unknown);
+        let is_unknown = std::mem::take(&mut self.sent_unknown_id);
         self.check_reason(gap, is_unknown);
         self.check_range(gap, to, is_unknown);
         let topics = gap.topics.as_deref().unwrap_or(&[]);
@@ -29,15 +29,14 @@ impl<'a> Checker<'a> {
         }
         let is_new_start = gap.reason == "unknown_id" || is_unknown;
         self.gaps.push(GapRange { from, to: to.sequence, topics });
-        if let Some(have) = self.current.filter(|have| have.epoch == resume.epoch && !is_new_start) {
-            if resume.sequence < have.sequence {
-                let text = format!("the gap leads back to {resume}, but the client was at {have}");
+        if let Some(current) = self.current.filter(|current| current.epoch == resume.epoch && !is_new_start) {
+            if resume.sequence < current.sequence {
+                let text = format!("the gap leads back to {resume}, but the client was at {current}");
                 self.report("order", Some(resume), text);
             }
-            self.nothing_missing(have, resume.sequence);
+            self.nothing_missing(current, resume.sequence);
         }
         self.current = Some(resume);
-        self.last_id = Some(resume);
     }
 
     fn check_reason(&mut self, gap: &Gap, is_unknown: bool) {
@@ -65,11 +64,11 @@ impl<'a> Checker<'a> {
     }
 
     fn check_range(&mut self, gap: &Gap, to: Id, is_unknown: bool) {
-        if let (Some(have), Some(resume)) = (self.current, gap.id)
-            && have.epoch != resume.epoch
-            && self.order.is_before(resume.epoch, have.epoch)
+        if let (Some(current), Some(resume)) = (self.current, gap.id)
+            && current.epoch != resume.epoch
+            && self.order.is_before(resume.epoch, current.epoch)
         {
-            let text = format!("from {have} back to {resume}, in an older epoch");
+            let text = format!("from {current} back to {resume}, in an older epoch");
             self.report("epoch-backwards", Some(resume), text);
         }
         let Some(from) = gap.from else {
@@ -81,16 +80,16 @@ impl<'a> Checker<'a> {
         if from == to || (from.epoch == to.epoch && from.sequence > to.sequence) {
             self.report("gap-range", gap.id, format!("a gap from {from} to {to} is empty"));
         }
-        let Some(have) = self.current.filter(|_| !is_unknown) else { return };
-        if have.epoch != from.epoch {
-            self.report("gap-range", gap.id, format!("the gap begins at {from}, but the client was at {have}"));
-        } else if from.sequence > have.sequence {
-            self.nothing_missing(have, from.sequence);
+        let Some(current) = self.current.filter(|_| !is_unknown) else { return };
+        if current.epoch != from.epoch {
+            self.report("gap-range", gap.id, format!("the gap begins at {from}, but the client was at {current}"));
+        } else if from.sequence > current.sequence {
+            self.nothing_missing(current, from.sequence);
         } else {
             let topics = gap.topics.as_deref().unwrap_or(&[]);
             let order = self.order;
             let is_of = |topic: &str| topics.is_empty() || belongs_to(topic, topics, self.filters);
-            let last = if from.epoch == to.epoch { have.sequence.min(to.sequence) } else { have.sequence };
+            let last = if from.epoch == to.epoch { current.sequence.min(to.sequence) } else { current.sequence };
             let sent = order
                 .between(from, last)
                 .find(|(id, content)| is_of(self.recording.contents.topic(*content)) && self.was_sent(*id));
