@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::process::{Crowd, Server, TIMEOUT, listen_drops, raise_open_file_limit, resident_bytes, serve};
+use crate::process::{Crowd, Server, TIMEOUT, listen_drops, reserve_open_files, resident_bytes, serve};
 
 /// Connects `clients`, each with a name, two tags and two topics, and publishes to them.
 fn check_clients(clients: usize) -> u64 {
@@ -52,7 +52,7 @@ fn five_hundred_clients_connect_and_receive() {
 #[test]
 #[ignore = "needs 20,000 open files and a minute; run scripts/test"]
 fn fifteen_thousand_clients_receive_within_1536_bytes_each() {
-    raise_open_file_limit(15_500);
+    let _files = reserve_open_files(15_500);
     let each = check_clients(15_000);
     assert!(each <= 1536, "{each} bytes for each client");
 }
@@ -135,14 +135,14 @@ fn check_dripping_connections(clients: usize) {
 #[test]
 #[ignore = "needs half a minute of waiting; run scripts/test"]
 fn five_hundred_dripping_connections_cost_little_and_time_out() {
-    raise_open_file_limit(1100);
+    let _files = reserve_open_files(1100);
     check_dripping_connections(500);
 }
 
 #[test]
 #[ignore = "needs 11,000 open files and a minute; run scripts/test"]
 fn ten_thousand_dripping_connections_cost_little_and_time_out() {
-    raise_open_file_limit(10_500);
+    let _files = reserve_open_files(10_500);
     check_dripping_connections(10_000);
 }
 
@@ -221,6 +221,6 @@ fn three_hundred_slow_heads_time_out_while_streams_continue() {
 #[test]
 #[ignore = "needs 20,000 open files; run scripts/test"]
 fn ten_thousand_slow_heads_time_out_while_streams_continue() {
-    raise_open_file_limit(10_500);
+    let _files = reserve_open_files(10_500);
     check_slow_heads(10_000);
 }

@@ -23,7 +23,7 @@ pub use random::Random;
 pub use server::{Server, limit_open_files, serve};
 pub use stream::{Decoder, End, Event, Stream, request_stream};
 pub use usage::{
-    cpu_time, listen_drops, lower_open_file_limit, peak_resident_bytes, raise_open_file_limit, resident_bytes,
+    cpu_time, listen_drops, lower_open_file_limit, peak_resident_bytes, reserve_open_files, resident_bytes,
 };
 
 /// The longest wait for anything, sized for a debug build on a busy machine.

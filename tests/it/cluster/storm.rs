@@ -7,13 +7,13 @@ use rustix::process::Signal;
 
 use super::fleet::Report;
 use super::{Fleet, Readers, Redis, publish_on_all};
-use crate::process::raise_open_file_limit;
+use crate::process::reserve_open_files;
 
 const CLIENTS: usize = 3000;
 
 /// Starts three servers with [`CLIENTS`] clients.
 fn start(redis: &Redis, args: &[&str]) -> (Fleet, Readers) {
-    raise_open_file_limit(CLIENTS as u64 + 500);
+    let _files = reserve_open_files(CLIENTS as u64 + 500);
     let fleet = Fleet::start(redis, args);
     let readers = Readers::connect(&fleet.addresses(), CLIENTS);
     (fleet, readers)

@@ -1,6 +1,7 @@
 //! Resource usage of processes, from the kernel.
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
@@ -47,10 +48,14 @@ pub fn lower_open_file_limit(pid: u32, files: u64) {
     before.expect("the process is ours");
 }
 
-/// Raises the soft limit on open files of this process to the hard limit, which must be at least `files`.
-pub fn raise_open_file_limit(files: u64) {
+/// Raises the soft limit on open files of this process to the hard limit, which must be at least `files`. Blocks while another
+/// test holds a reservation, because two such tests together would exceed the limit.
+pub fn reserve_open_files(files: u64) -> MutexGuard<'static, ()> {
+    static RESERVATION: Mutex<()> = Mutex::new(());
+
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     assert!(maximum.is_none_or(|maximum| maximum >= files), "this test needs {files} open files (ulimit -Hn)");
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .expect("the soft limit can be raised to the hard limit");
+    RESERVATION.lock().unwrap_or_else(PoisonError::into_inner)
 }
