@@ -88,9 +88,7 @@ fn tokens_get_503_until_keys_are_fetched() {
 #[test]
 fn unknown_key_id_refetches_the_key_set_at_a_limited_rate() {
     run(async {
-        let set = Arc::new(Mutex::new(only("EC")));
-        let now = set.clone();
-        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let (stub, set) = changing_stub(only("EC"));
         let server = serve(access(&stub, Duration::ZERO));
         assert_eq!(ask(&server, &bearer(P256)).await, 200);
         // The token has no key id, and the set has no key for its algorithm.
@@ -111,9 +109,7 @@ fn unknown_key_id_refetches_the_key_set_at_a_limited_rate() {
 #[test]
 fn invalid_key_set_keeps_the_known_keys() {
     run(async {
-        let set = Arc::new(Mutex::new(key_set().to_string()));
-        let now = set.clone();
-        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let (stub, set) = changing_stub(key_set().to_string());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap());
         let tokens = Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone());
         let server = serve(Access::new().accept(tokens));
@@ -135,8 +131,15 @@ fn invalid_key_set_keeps_the_known_keys() {
     });
 }
 
+/// A stub that serves the returned key set, which the test may replace.
+fn changing_stub(set: String) -> (Stub, Arc<Mutex<String>>) {
+    let set = Arc::new(Mutex::new(set));
+    let now = set.clone();
+    (Stub::start(move |_| (200, now.lock().unwrap().clone())), set)
+}
+
 /// A stub that holds its responses back until the returned sender is dropped.
-fn held_back(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
+fn paused_stub(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
     let (release, held) = mpsc::channel();
     let held = Mutex::new(held);
     let stub = Stub::start(move |_| {
@@ -149,7 +152,7 @@ fn held_back(status: u16, body: String) -> (Stub, mpsc::Sender<()>) {
 #[test]
 fn fetch_continues_after_the_request_that_started_it_is_dropped() {
     run(async {
-        let (stub, release) = held_back(200, key_set().to_string());
+        let (stub, release) = paused_stub(200, key_set().to_string());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(Duration::from_secs(60));
         let server = serve(Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone())));
         tokio::select! {
@@ -167,7 +170,7 @@ fn fetch_continues_after_the_request_that_started_it_is_dropped() {
 #[test]
 fn token_of_a_local_key_does_not_wait_for_the_url() {
     run(async {
-        let (stub, release) = held_back(500, String::new());
+        let (stub, release) = paused_stub(500, String::new());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap());
         let server = serve(Access::new().accept(tokens().with_jwks(jwks)));
         let by_secret = format!("Bearer {}", signed(&claims()));
@@ -177,8 +180,8 @@ fn token_of_a_local_key_does_not_wait_for_the_url() {
         // Nor does a token that no published key can verify, or one that has expired.
         let by_another = claims().sign(&SigningKey::secret(&[7; 32]).unwrap()).unwrap();
         assert_eq!(ask(&server, &format!("Bearer {by_another}")).await, 401);
-        let over = Claims { exp: 1.0, ..claims() };
-        assert_eq!(ask(&server, &format!("Bearer {}", signed(&over))).await, 401);
+        let expired = Claims { exp: 1.0, ..claims() };
+        assert_eq!(ask(&server, &format!("Bearer {}", signed(&expired))).await, 401);
         assert_eq!(stub.asked().len(), 0);
         // A key that only the URL has does wait for it.
         let mut client = server.connect().await;
@@ -192,10 +195,7 @@ fn token_of_a_local_key_does_not_wait_for_the_url() {
 #[test]
 fn unverified_token_without_key_id_refetches_the_key_set() {
     run(async {
-        let another = another_rsa_set();
-        let set = Arc::new(Mutex::new(another));
-        let now = set.clone();
-        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let (stub, set) = changing_stub(another_rsa_set());
         let server = serve(access(&stub, Duration::ZERO));
         // The set has a key of this type, but not the signing one.
         assert_eq!(ask(&server, &bearer(RSA)).await, 401);
@@ -227,9 +227,7 @@ fn another_rsa_set() -> String {
 #[test]
 fn stale_keys_are_used_only_after_a_refetch() {
     run(async {
-        let set = Arc::new(Mutex::new(key_set().to_string()));
-        let now = set.clone();
-        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let (stub, set) = changing_stub(key_set().to_string());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(Duration::ZERO);
         let rules = |jwks| Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks));
         let server = serve(rules(jwks.fresh_for(Duration::ZERO)));
@@ -273,9 +271,7 @@ fn unresponsive_url_delays_tokens_of_stale_keys_for_a_bounded_time() {
 #[test]
 fn streams_end_when_their_key_is_revoked() {
     run(async {
-        let set = Arc::new(Mutex::new(key_set().to_string()));
-        let now = set.clone();
-        let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+        let (stub, set) = changing_stub(key_set().to_string());
         let jwks = Jwks::at(stub.url("/keys").parse().unwrap()).min_fetch_interval(Duration::ZERO);
         let jwks = jwks.fresh_for(Duration::from_millis(50));
         let access = Access::new().accept(Tokens::new(KeySet::default(), rules()).with_jwks(jwks.clone()));
@@ -288,38 +284,36 @@ fn streams_end_when_their_key_is_revoked() {
             assert_eq!(client.head().await.status, 200);
             client
         };
-        let (taken_back, still_good) = (open(RSA).await, open(P256).await);
+        let (revoked, valid) = (open(RSA).await, open(P256).await);
         *set.lock().unwrap() = only("EC");
         // The keys are refetched without any request.
         jwks.key_revoked().await;
         server.access.replace(access);
-        let text = taken_back.rest().await;
+        let text = revoked.rest().await;
         assert!(String::from_utf8_lossy(&text).contains("access revoked"));
         until(|| server.stats().streams == 1).await;
-        drop(still_good);
+        drop(valid);
     });
 }
 
 #[test]
 fn server_ends_streams_of_a_key_removed_from_its_key_set() {
-    let set = Arc::new(Mutex::new(key_set().to_string()));
-    let now = set.clone();
-    let stub = Stub::start(move |_| (200, now.lock().unwrap().clone()));
+    let (stub, set) = changing_stub(key_set().to_string());
     let server = process::Server::start(&["--jwks", &stub.url("/keys"), "--jwt-audience", AUDIENCE]);
     let query = |pem: &str| format!("topics=user:anna&access_token={}", &bearer(pem)["Bearer ".len()..]);
-    let mut taken_back = server.stream(&query(RSA));
-    let still_good = server.stream(&query(P256));
+    let mut revoked = server.stream(&query(RSA));
+    let valid = server.stream(&query(P256));
     *set.lock().unwrap() = only("EC");
     // An unverified token refetches the set again once the minimum interval has passed.
     let good = query(P256);
     let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(86));
     process::wait_until(|| {
         assert_eq!(server.get(&format!("/stream?{forged}")).status, 401);
-        if stub.asked().len() == 2 { Ok(()) } else { Err("the keys are not fetched again".to_owned()) }
+        if stub.asked().len() == 2 { Ok(()) } else { Err("the keys are not refetched".to_owned()) }
     });
-    assert_eq!(taken_back.next().json()["message"], "access revoked");
+    assert_eq!(revoked.next().json()["message"], "access revoked");
     server.wait_for_streams(1);
-    drop(still_good);
+    drop(valid);
 }
 
 #[test]

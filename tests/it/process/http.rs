@@ -120,7 +120,10 @@ impl Http {
         let length = self.socket.read(&mut buffer)?;
         if length == 0 {
             let read = String::from_utf8_lossy(&self.rest);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the server hung up after {read:?}")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the server closed the connection after {read:?}"),
+            ));
         }
         self.rest.extend_from_slice(&buffer[..length]);
         Ok(())

@@ -54,7 +54,7 @@ impl Progress {
         let fewest =
             || self.reconnects.iter().map(|reconnects| reconnects.load(Ordering::Relaxed)).min().unwrap_or(0) as u64;
         while self.published.load(Ordering::Relaxed) * RECONNECTS as u64 > (fewest() + 20) * EVENTS {
-            assert!(Instant::now() < deadline, "the readers do not go on");
+            assert!(Instant::now() < deadline, "the readers make no progress");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -121,7 +121,7 @@ fn read(address: SocketAddr, query: &str, mut random: Random, reconnects: &Atomi
         while bytes > 0 {
             let left = disconnect_at.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                assert!(may_disconnect, "nothing more comes after {last_id}");
+                assert!(may_disconnect, "no event after {last_id}");
                 break;
             }
             bytes -= stream.read(bytes, left);
