@@ -112,7 +112,7 @@ fn second_signal_exits_at_once() {
         let mut crowd = crowd(&server, 10);
         server.signal(first);
         server.log.wait_for("shutting down");
-        crowd.all_receive(TIMEOUT, "a farewell", |event| event.name == "system");
+        crowd.all_receive(TIMEOUT, "the announcement", |event| event.name == "system");
         server.signal(second);
         assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(130));
     }

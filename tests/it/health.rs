@@ -50,9 +50,9 @@ fn draining_server_is_live_but_not_ready() {
         server.publish("t", [1]).await;
         assert_eq!(stream.data_at(1).await, "{\"n\":1}");
         server.stop();
-        let farewell = stream.event().await;
-        assert_eq!((farewell.event.as_str(), farewell.id.as_deref()), ("system", Some("7-1")));
-        assert_eq!(farewell.json(), json!({"message": "server restarting"}));
+        let announcement = stream.event().await;
+        assert_eq!((announcement.event.as_str(), announcement.id.as_deref()), ("system", Some("7-1")));
+        assert_eq!(announcement.json(), json!({"message": "server restarting"}));
         assert_eq!(kept.rest().await, "", "an idle connection is closed");
         assert_eq!(server.get("/health").await.ok()["status"], "draining");
         server.get("/health/live").await.ok();

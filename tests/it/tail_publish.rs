@@ -163,8 +163,8 @@ fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     assert!(next(&lines).contains("\"before\""));
 
     server.signal(Signal::TERM);
-    let farewell = next(&lines);
-    assert!(farewell.contains("server restarting"), "{farewell}");
+    let announcement = next(&lines);
+    assert!(announcement.contains("server restarting"), "{announcement}");
     assert_eq!(server.wait(TIMEOUT).code(), Some(0));
     tailing.log.wait_for("disconnected: the server ended the stream");
     // No server listens for a while.

@@ -78,8 +78,8 @@ fn reload_ends_only_streams_that_lost_their_grant() {
     server.signal(Signal::HUP);
     server.log.wait_for("rules of access were replaced");
     for stream in [&mut anna_b, &mut bert_a] {
-        let farewell = stream.next();
-        assert_eq!((farewell.name.as_str(), &farewell.json()["message"]), ("system", &"access revoked".into()));
+        let end = stream.next();
+        assert_eq!((end.name.as_str(), &end.json()["message"]), ("system", &"access revoked".into()));
         assert_eq!(stream.next_or_end(), None);
     }
     refused("topics=a&access_token=key-of-bert", 401);

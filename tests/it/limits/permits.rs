@@ -78,7 +78,7 @@ fn lag_releases_permits() {
     });
 }
 
-/// Grants everything until revoked, or panics.
+/// Grants everything, and panics on the cookie `panic`.
 #[derive(Default)]
 pub struct StubAuthenticator {
     pub expires_in: Option<Duration>,
