@@ -1,15 +1,14 @@
-//! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream, and says what it cost.
+//! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream and measures the cost.
 //!
-//! It works against any server that speaks SSE over HTTP/1.1: events are known by a [marker] in their payload, not by
-//! anything that is fanline's own. One thread does it all ([`engine`]): subscribers ([`crowd`]), publishers ([`press`]).
-//! What a stream should have is counted for each topic of each publisher ([`ledger`]); bytes that another subscriber had
-//! before are compared instead of parsed ([`journal`], [`stream`]).
+//! It works with any server of SSE over HTTP/1.1, because it recognizes events by a [marker] in their payload. One thread
+//! ([`engine`]) serves all subscribers ([`crowd`]) and publishers ([`press`]). A [`ledger`] of each stream has the numbers
+//! received for each topic of each publisher. Blocks that another subscriber received before are compared instead of
+//! parsed ([`journal`], [`stream`]).
 //!
-//! Latency counts from when an event was due ([`schedule`]), so that neither a server nor this program can hide that it
-//! fell behind.
+//! Latency counts from when an event was due ([`schedule`]), so that a server or load generator that falls behind cannot
+//! hide it.
 
 mod args;
-mod client;
 mod crowd;
 mod endpoint;
 mod engine;
@@ -29,6 +28,7 @@ mod publisher;
 mod report;
 mod schedule;
 mod stream;
+mod subscriber;
 mod template;
 mod text;
 mod timeline;
@@ -44,6 +44,7 @@ use std::task::{Context, Waker};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::target::ServerUrl;
 use super::{complain, signal};
 pub use args::BenchArgs;
 use engine::Engine;
@@ -54,16 +55,18 @@ use report::Report;
 /// Open files besides subscribers and publishers.
 const OTHER_FILES: usize = 16;
 
-/// What keeps a run from being made, or its report from being written.
+/// Why a run could not be made, or its report not be written.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("{0}")]
     Plan(#[from] plan::Error),
     #[error("cannot connect to {0}: {1}")]
-    Connect(String, io::Error),
-    #[error("nobody could subscribe: {0}")]
-    NobodySubscribed(String),
-    #[error("{needed} open files are needed, and {limit} are allowed (ulimit -n -H); fewer --clients fit")]
+    Connect(ServerUrl, io::Error),
+    #[error("no subscriber could connect: {0}")]
+    NoSubscriber(String),
+    #[error(
+        "{needed} open files are needed, and the limit is {limit} (ulimit -n -H); raise it, or use fewer --clients"
+    )]
     OpenFiles { needed: usize, limit: u64 },
     #[error("--pid {0}: {1}")]
     Process(u32, io::Error),
@@ -75,8 +78,8 @@ enum Error {
     Output(io::Error),
 }
 
-/// Runs the load and reports. The exit code is 0 when every stream was whole, 1 when not or when the run could not be
-/// made, 2 for flags that do not go together.
+/// Runs the load and reports. The exit code is 0 when every stream was complete, 1 when not or when the run failed, 2 for
+/// contradicting flags.
 pub fn run(args: BenchArgs) -> ExitCode {
     match measure(args) {
         Ok(true) => ExitCode::SUCCESS,
@@ -86,32 +89,32 @@ pub fn run(args: BenchArgs) -> ExitCode {
 }
 
 fn measure(args: BenchArgs) -> Result<bool, Error> {
-    // Before the plan, which is made for each subscriber.
     raise_open_files(args.clients.saturating_add(args.publishers).saturating_add(OTHER_FILES))?;
     let plan = Plan::new(args)?;
-    // The default lets a timer be 50 µs late, and latency counts from when an event was due. Without it, it just may be.
+    // By default a timer may be 50 µs late, which latency would include. A failure is harmless.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let resolve = |endpoint: &endpoint::Endpoint| {
-        endpoint.resolve().map_err(|error| Error::Connect(format!("http://{}", endpoint.authority), error))
+        endpoint.resolve().map_err(|error| Error::Connect(endpoint.server.clone(), error))
     };
     let addresses = (resolve(&plan.sse)?, resolve(&plan.publish)?);
 
     let mut stop = pin!(signal::interrupted());
     let mut is_interrupted = || stop.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
-    let mut progress = Progress::new(!plan.args.quiet);
-    let mut engine = Engine::new(&plan, addresses, &mut is_interrupted, &mut progress)
+    let progress = Progress::new(!plan.args.quiet);
+    let mut engine = Engine::new(&plan, addresses, &mut is_interrupted, &progress)
         .map_err(|error| Error::Process(plan.args.pid.unwrap_or_default(), error))?;
     let result = engine.run();
     if let Err(error) = result {
         let hint = match error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error()) {
-            true => "; more --sources give more ports",
+            true => "; give more --sources, which have more ports",
             false => "",
         };
         return Err(Error::Run { connected: engine.crowd.opened, error, hint });
     }
     if plan.args.clients > 0 && engine.crowd.opened == 0 && !engine.was_interrupted {
-        let why = engine.problems.list().first().map_or("no answer in time", |problem| &problem.what);
-        return Err(Error::NobodySubscribed(why.to_owned()));
+        let problems = engine.shared.problems.list();
+        let why = problems.first().map_or("no answer in time", |problem| &problem.what);
+        return Err(Error::NoSubscriber(why.to_owned()));
     }
     let report = Report::new(&engine);
     write_report(&plan, &report).map_err(Error::Output)?;

@@ -1,4 +1,4 @@
-//! Which server a client command talks to, and as whom.
+//! The server that a client command talks to, and the token for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use hyper::{Request, Uri};
 
 use super::hidden::Hidden;
 
-/// The flags that say so.
+/// The flags of every client command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
     /// Where the server is: http://host:port, with a path if a proxy adds one
@@ -22,7 +22,7 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// A request for `path_and_query`, which begins with `/`, below the server's own path.
+    /// A request for `path_and_query`, which begins with `/`, below the path of the URL.
     pub fn request(&self, path_and_query: &str) -> request::Builder {
         let request = Request::builder()
             .uri(format!("{}{path_and_query}", self.url.path))
@@ -35,12 +35,12 @@ impl ServerArgs {
     }
 }
 
-/// A bearer token, as the header that carries it. It is never printed.
+/// A bearer token, as the value of its header. It is never printed.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
 impl Token {
-    /// What follows `Authorization:`, for a request that is written by hand.
+    /// The value of the `Authorization` header, for the requests of the load generator.
     pub fn header_value(&self) -> &str {
         self.0.to_str().expect("a token is made of visible ASCII characters")
     }
@@ -65,12 +65,12 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The base URL of a server: scheme `http`, and below which path its endpoints are.
+/// The base URL of a server, whose endpoints are below its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
-    /// Host and port as the URL has them, for the `Host` header and for people.
+    /// Host and port as in the URL, for the `Host` header.
     authority: String,
-    /// The host without the brackets of an IPv6 address, as the resolver wants it.
+    /// The host without the brackets of an IPv6 address, for the resolver.
     host: String,
     port: u16,
     /// Empty, or begins with `/` and does not end with one.
@@ -78,7 +78,12 @@ pub struct ServerUrl {
 }
 
 impl ServerUrl {
-    /// What to connect to.
+    /// The host and port as in the URL.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The address to resolve and connect to.
     pub fn host_and_port(&self) -> (&str, u16) {
         (&self.host, self.port)
     }
@@ -134,9 +139,9 @@ pub enum InvalidUrl {
     Unix,
     #[error("it must be http://host:port, as in http://127.0.0.1:8000")]
     Malformed,
-    #[error("a query or a fragment has no place in it; topics and the like have flags of their own")]
+    #[error("it must have no query or fragment; topics have flags of their own")]
     Query,
-    #[error("a name and a password have no place in it; give a token with --token")]
+    #[error("it must have no name and password; give a token with --token")]
     Credentials,
 }
 
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_a_host_a_port_and_perhaps_a_path() {
+    fn url_has_a_host_a_port_and_an_optional_path() {
         let full = url("http://Example.com:8080/live/");
         assert_eq!((full.host.as_str(), full.port, full.path.as_str()), ("Example.com", 8080, "/live"));
         assert_eq!(full.to_string(), "http://Example.com:8080/live");
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_url_of_a_server_is_refused_with_what_would_be_right() {
+    fn invalid_url_is_refused_with_its_remedy() {
         for (text, error) in [
             ("", InvalidUrl::Scheme),
             ("127.0.0.1:8000", InvalidUrl::Scheme),
@@ -182,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_never_shown() {
+    fn token_is_never_printed() {
         let token: Token = "s3cret".parse().unwrap();
         assert_eq!(token.0, "Bearer s3cret");
         assert!(!format!("{token:?} {:?}", token.0).contains("s3cret"));

@@ -1,24 +1,28 @@
 //! The flags of `fanline bench`.
 
 use std::net::IpAddr;
+use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
+
 use super::http::HeaderLine;
+use super::marker::{self, MAX_PUBLISHERS, MAX_TOPICS};
 use crate::cli::target::ServerArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   A thousand subscribers, a hundred events a second:
       fanline bench --clients 1000 --rate 100 --pid $(pgrep -n fanline)
-  10,000 topics with a subscriber each, of which the first get most events, and a page to look at:
+  10,000 topics with a subscriber each, of which the first get most events, and a report with plots:
       fanline bench --clients 10000 --topics 10000 --distribution zipf --html report.html
-  Another server, with its own URLs and its own form of an event:
+  Another server, with its own URLs and event format:
       fanline bench --sse-url 'http://127.0.0.1:9000/sub/{topic}' \\
           --publish-url 'http://127.0.0.1:9000/pub?id={topic}' --content-type text/plain --body '{data}'
 
-Exit code: 0 when every stream was whole, 1 when one was not or the run could not be made, 2 for a wrong command line.";
+Exit code: 0 when every stream was complete, 1 when one was not or the run failed, 2 for a wrong command line.";
 
 /// The flags of `fanline bench`.
 #[derive(clap::Args, Clone, Debug)]
@@ -27,15 +31,15 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// What subscribers GET: {url}, {topics} with commas, {topic} the first of them, {client} the subscriber's number
+    /// The URL of subscribers: {url}, {topics} with commas, {topic} the first of them, {client} the subscriber's number
     #[arg(long, value_name = "TEMPLATE", default_value = "{url}/stream?topics={topics}", help_heading = "Any server")]
     pub sse_url: String,
 
-    /// Where publishers send events: {url}, {topic}
+    /// The URL of publishers: {url}, {topic}
     #[arg(long, value_name = "TEMPLATE", default_value = "{url}/publish", help_heading = "Any server")]
     pub publish_url: String,
 
-    /// The body of a publish: {data} is the payload (letters, digits and dashes), {topic} its topic
+    /// The body of a publish request: {data} is the payload (letters, digits and dashes), {topic} its topic
     #[arg(
         long,
         value_name = "TEMPLATE",
@@ -44,11 +48,11 @@ pub struct BenchArgs {
     )]
     pub body: String,
 
-    /// The content type of a publish
+    /// The content type of a publish request
     #[arg(long, value_name = "TYPE", default_value = "application/json", help_heading = "Any server")]
     pub content_type: String,
 
-    /// The method of a publish
+    /// The method of a publish request
     #[arg(long, default_value = "POST", value_parser = method, help_heading = "Any server")]
     pub method: String,
 
@@ -64,28 +68,28 @@ pub struct BenchArgs {
     #[arg(long = "publish-header", value_name = "HEADER", help_heading = "Any server")]
     pub publish_headers: Vec<HeaderLine>,
 
-    /// How many subscribers
+    /// Number of subscribers
     #[arg(long, short, value_name = "N", default_value_t = 100, help_heading = "Subscribers")]
     pub clients: usize,
 
-    /// Source addresses to spread subscribers over [default: a 127.0.0.x for each 20,000 when the server is on loopback]
+    /// Source addresses of subscribers, in turn [default: on loopback a 127.0.0.x for each 20,000]
     #[arg(long, value_name = "IP,…", value_delimiter = ',', help_heading = "Subscribers")]
     pub sources: Vec<IpAddr>,
 
-    /// Handshakes under way at once, from connect to the response head
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one, help_heading = "Subscribers")]
+    /// Subscribers that may wait for their response head at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = whole(1..), help_heading = "Subscribers")]
     pub connect_window: usize,
 
-    /// How many topics
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, help_heading = "Topics")]
+    /// Number of topics
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=MAX_TOPICS), help_heading = "Topics")]
     pub topics: usize,
 
-    /// The topic, or with several what they begin with: bench-0, bench-1 …
+    /// The topic, or the prefix of several: bench-0, bench-1 …
     #[arg(long, value_name = "NAME", default_value = "bench", value_parser = topic, help_heading = "Topics")]
     pub topic: String,
 
     /// Topics of each subscriber
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one, help_heading = "Topics")]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole(1..), help_heading = "Topics")]
     pub topics_per_client: usize,
 
     /// How subscribers choose topics
@@ -96,27 +100,27 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value = "uniform", help_heading = "Topics")]
     pub distribution: Distribution,
 
-    /// How much more the first topics get with zipf: topic k weighs 1/k^S
+    /// Skew of zipf: topic k has the weight 1/k^S
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = exponent, help_heading = "Topics")]
     pub zipf_exponent: f64,
 
-    /// Begins what is drawn: the same number draws the same topics
+    /// Seed of random choices: the same number chooses the same topics
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Topics")]
     pub seed: u64,
 
-    /// Connections that publish, one event at a time each
-    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = publishers, help_heading = "Publishers")]
+    /// Connections that publish one event at a time
+    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = whole(1..=MAX_PUBLISHERS), help_heading = "Publishers")]
     pub publishers: usize,
 
-    /// Events a second in total, due on time however slow the server is; `max` sends as soon as the last is answered
+    /// Events a second in total, however slow the server is; `max` publishes when the previous event is answered
     #[arg(long, short, value_name = "N|max", default_value = "100", help_heading = "Publishers")]
     pub rate: Rate,
 
-    /// Bytes of an event's payload, of which 48 are a marker that says when it was due
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = payload, help_heading = "Publishers")]
+    /// Bytes of an event's payload, of which 48 are a marker with its due time
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = whole(marker::LENGTH as u64..=16 << 20), help_heading = "Publishers")]
     pub payload: usize,
 
-    /// Publish N events before anybody connects: every subscriber has to get them by replay
+    /// Publish N events before subscribers connect, to be received by replay
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Publishers")]
     pub prefill: u64,
 
@@ -124,15 +128,15 @@ pub struct BenchArgs {
     #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = time, help_heading = "Run")]
     pub duration: Duration,
 
-    /// How long to publish before that
+    /// How long to publish before measuring
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time, help_heading = "Run")]
     pub warmup: Duration,
 
-    /// How long to wait between the last response head and the first event, for servers that answer before they subscribe
+    /// Pause before the first event, for servers that answer before the subscription is active
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time, help_heading = "Run")]
     pub settle: Duration,
 
-    /// How long subscribers may take to connect, and events under way to arrive after the end
+    /// How long subscribers may take to connect, and events in flight to arrive at the end
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time, help_heading = "Run")]
     pub patience: Duration,
 
@@ -152,7 +156,7 @@ pub struct BenchArgs {
     #[arg(long, short, help_heading = "Report")]
     pub quiet: bool,
 
-    /// Exit with 0 though a stream was not whole
+    /// Exit with 0 even when a stream was not complete
     #[arg(long, help_heading = "Report")]
     pub allow_loss: bool,
 }
@@ -160,18 +164,18 @@ pub struct BenchArgs {
 /// How subscribers choose topics.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscriptions {
-    /// The next K after those of the subscriber before
+    /// The next K after those of the previous subscriber
     InTurn,
-    /// Drawn: the first topics have the most subscribers
+    /// At random: the first topics have the most subscribers
     Zipf,
 }
 
 /// Which topics events go to.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
-    /// Drawn, all alike
+    /// At random, all alike
     Uniform,
-    /// Drawn: the first topics get the most
+    /// At random: the first topics get the most events
     Zipf,
     /// All to the first; the others are quiet
     One,
@@ -191,52 +195,37 @@ impl FromStr for Rate {
         match text.parse::<f64>() {
             _ if text == "max" => Ok(Self::Max),
             Ok(rate) if (0.0..=1e7).contains(&rate) => Ok(Self::PerSecond(rate)),
-            _ => Err("it is a number of events a second up to 10000000, or max; 0 publishes nothing"),
+            _ => Err("expected events a second up to 10000000, or max; 0 publishes nothing"),
         }
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    at_least(1, text)
-}
-
-fn at_least(least: usize, text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number >= least).ok_or_else(|| format!("it is a whole number from {least}"))
-}
-
-fn publishers(text: &str) -> Result<usize, String> {
-    let number = at_least_one(text).ok().filter(|number| *number <= super::marker::MOST_PUBLISHERS);
-    number.ok_or_else(|| format!("it is a whole number from 1 to {}", super::marker::MOST_PUBLISHERS))
-}
-
-fn payload(text: &str) -> Result<usize, String> {
-    const MOST: usize = 16 << 20;
-    let bytes = at_least(super::marker::LENGTH, text).ok().filter(|bytes| *bytes <= MOST);
-    bytes.ok_or_else(|| format!("it is a number of bytes from {} (the marker alone) to {MOST}", super::marker::LENGTH))
+fn whole(range: impl RangeBounds<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
 }
 
 fn exponent(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|exponent| (0.0..=10.0).contains(exponent)).ok_or("it is a number from 0 to 10")
+    text.parse().ok().filter(|exponent| (0.0..=10.0).contains(exponent)).ok_or("expected a number from 0 to 10")
 }
 
 fn time(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let span = seconds.or_else(|| humantime::parse_duration(text).ok());
     span.filter(|span| *span <= Duration::from_secs(86_400))
-        .ok_or("it is a number of seconds, or a time with a unit up to a day: 500ms, 30s, 5m")
+        .ok_or("expected seconds, or a time with a unit, up to a day: 500ms, 30s, 5m")
 }
 
 fn topic(text: &str) -> Result<String, &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._~:-".contains(&byte);
     if text.is_empty() || text.len() > 100 || !text.bytes().all(is_plain) {
-        return Err("it is 1 to 100 ASCII letters, digits and . _ ~ : - (the same in a URL, in JSON and in a form)");
+        return Err("expected 1 to 100 ASCII letters, digits and . _ ~ : - (which no URL, JSON or form escapes)");
     }
     Ok(text.to_owned())
 }
 
 fn method(text: &str) -> Result<String, &'static str> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Err("it is a word such as POST or PUT");
+        return Err("expected a word such as POST or PUT");
     }
     Ok(text.to_ascii_uppercase())
 }
@@ -246,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_a_number_or_max() {
+    fn rate_is_a_number_or_max() {
         assert_eq!("max".parse(), Ok(Rate::Max));
         assert_eq!("12.5".parse(), Ok(Rate::PerSecond(12.5)));
         assert_eq!("0".parse(), Ok(Rate::PerSecond(0.0)));
@@ -256,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_seconds_or_has_a_unit() {
+    fn time_is_seconds_or_has_a_unit() {
         assert_eq!(time("10"), Ok(Duration::from_secs(10)));
         assert_eq!(time("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
@@ -266,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_template_could_not_carry_unchanged_is_no_topic() {
+    fn topic_needs_no_escapes() {
         assert!(topic("a:b-1.c").is_ok());
         for wrong in ["", "a b", "a,b", "a/b", "ü", "a*"] {
             assert!(topic(wrong).is_err(), "{wrong}");

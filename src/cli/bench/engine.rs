@@ -1,4 +1,4 @@
-//! One run, on one thread: connect, publish and check, wait for what is under way.
+//! One run, on one thread: connect, publish and check, wait for events in flight.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::args::Rate;
 use super::crowd::Crowd;
@@ -14,69 +15,79 @@ use super::latency::Latency;
 use super::marker::Marker;
 use super::plan::Plan;
 use super::press::{PUBLISHER, Press};
-use super::probe::{self, TurnedAway};
+use super::probe::{self, AcceptLosses};
 use super::problems::Problems;
 use super::progress::Progress;
 use super::schedule::{NEVER, Schedule};
 use super::stream::{Checker, Tally};
 use super::timeline::{Snapshot, Timeline};
 
-/// As much as a socket may hold after a burst, and what was pending.
+/// What a socket may hold after a burst.
 const READ_BUFFER: usize = 512 * 1024;
-/// Few enough that a phase's end is noticed within a millisecond.
+/// Few enough that the end of a phase is noticed within a millisecond.
 const READY: usize = 256;
-/// One of so many deliveries has its latency recorded when the rate is what the server can take.
+/// At the maximum rate, one of this many deliveries has its latency recorded.
 const SATURATED_SAMPLE: u32 = 16;
-/// How long nothing else is looked at but sockets: signals, progress, the end of a phase.
-const LOOK_AROUND: u64 = 20_000_000;
-/// How long a run that was interrupted waits for what is under way.
+/// How often signals, progress and the end of a phase are checked.
+const CHECK_INTERVAL: u64 = 20_000_000;
+/// How long an interrupted run waits for events in flight.
 const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(2);
-/// With events of which nobody knows whether they were published, silence is the only sign that nothing more comes.
+/// When it is uncertain which events were published, this much silence means that no more will come.
 const SILENCE: u64 = 1_000_000_000;
 
-/// VmRSS of the server, and the machine's slab, in kilobytes.
-#[derive(Clone, Copy, Debug, Default)]
+/// Resident memory of the server and slab memory of the machine, by the names of the report.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Memory {
-    pub rss_before: Option<u64>,
-    pub rss_connected: Option<u64>,
-    pub rss_end: Option<u64>,
-    pub slab_before: Option<u64>,
-    pub slab_connected: Option<u64>,
+    pub rss_before_kb: Option<u64>,
+    pub rss_connected_kb: Option<u64>,
+    pub rss_end_kb: Option<u64>,
+    pub slab_before_kb: Option<u64>,
+    pub slab_connected_kb: Option<u64>,
 }
 
-/// The run, and afterwards what it showed.
-pub struct Engine<'a> {
+/// What subscribers and publishers share.
+pub struct Shared<'a> {
     pub plan: &'a Plan,
+    pub epoll: OwnedFd,
+    pub buffer: Vec<u8>,
+    pub problems: Problems,
+    clock: Instant,
+}
+
+impl Shared<'_> {
+    /// Nanoseconds since the start of the run.
+    pub fn now(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+}
+
+/// A run, and afterwards its results.
+pub struct Engine<'a> {
+    pub shared: Shared<'a>,
     pub crowd: Crowd,
     pub press: Press,
-    pub problems: Problems,
     pub timeline: Timeline,
     pub memory: Memory,
-    turned_away: Option<TurnedAway>,
     pub connect_time: Duration,
-    /// From the first connect until everybody had the prefilled events, and how many deliveries those were.
+    /// How long it took from the first connect until every stream had the prefilled events, and the deliveries.
     pub replay: Option<(Duration, u64)>,
     pub was_interrupted: bool,
-    /// When the last event had become due.
+    accept_losses: Option<AcceptLosses>,
+    /// When the last event was due.
     ends: u64,
-    epoll: OwnedFd,
-    clock: Instant,
-    buffer: Vec<u8>,
     next_due: u64,
     interrupted: &'a mut dyn FnMut() -> bool,
-    progress: &'a mut Progress,
+    progress: &'a Progress,
 }
 
 impl<'a> Engine<'a> {
-    /// Prepares a run whose subscribers connect to `sse`, and its publishers to `publish`.
-    ///
-    /// # Errors
-    /// When the system has no epoll left, or the server's process cannot be looked at.
+    /// Prepares a run whose subscribers connect to `sse`, and its publishers to `publish`. Fails when there is no epoll
+    /// left, or when the server's process cannot be read.
     pub fn new(
         plan: &'a Plan,
         (sse, publish): (SocketAddr, SocketAddr),
         interrupted: &'a mut dyn FnMut() -> bool,
-        progress: &'a mut Progress,
+        progress: &'a Progress,
     ) -> io::Result<Self> {
         let run = fastrand::u32(..);
         let sample = if plan.args.rate == Rate::Max { SATURATED_SAMPLE } else { 1 };
@@ -87,34 +98,35 @@ impl<'a> Engine<'a> {
             last_client: Latency::new(1),
             publishers: plan.args.publishers,
         };
-        let rss_before = plan.args.pid.map(probe::resident).transpose()?;
-        Ok(Self {
+        let rss_before_kb = plan.args.pid.map(probe::resident).transpose()?;
+        let shared = Shared {
             plan,
-            crowd: Crowd::new(plan, sse, checker),
-            press: Press::new(plan, publish, Marker::new(run, plan.args.payload)),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            buffer: vec![0; READ_BUFFER],
             problems: Problems::default(),
+            clock: Instant::now(),
+        };
+        Ok(Self {
+            crowd: Crowd::new(&shared, sse, checker),
+            press: Press::new(plan, publish, Marker::new(run, plan.args.payload)),
+            shared,
             timeline: Timeline::default(),
-            memory: Memory { rss_before, slab_before: probe::slab(), ..Memory::default() },
-            turned_away: TurnedAway::now(),
+            memory: Memory { rss_before_kb, slab_before_kb: probe::slab(), ..Memory::default() },
             connect_time: Duration::ZERO,
             replay: None,
             was_interrupted: false,
+            accept_losses: AcceptLosses::now(),
             ends: 0,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            clock: Instant::now(),
-            buffer: vec![0; READ_BUFFER],
             next_due: NEVER,
             interrupted,
             progress,
         })
     }
 
-    /// Runs to the end, or until it is interrupted. Afterwards the parts have what there is to report.
-    ///
-    /// # Errors
-    /// When the system gives no sockets. What the server does wrong is no error but a result.
+    /// Runs to the end, or until it is interrupted. Fails when the system gives no sockets; faults of the server are
+    /// results.
     pub fn run(&mut self) -> io::Result<()> {
-        let args = &self.plan.args;
+        let args = &self.shared.plan.args;
         if args.prefill > 0 {
             self.prefill(args.prefill)?;
         }
@@ -122,29 +134,33 @@ impl<'a> Engine<'a> {
         if args.clients > 0 && self.crowd.opened == 0 {
             return Ok(());
         }
-        self.wait(args.settle)?;
+        self.turn_until(self.after(args.settle), |_| false)?;
         self.publish()?;
         self.drain()?;
-        self.memory.rss_end = args.pid.and_then(|pid| probe::resident(pid).ok());
+        self.memory.rss_end_kb = self.resident();
         self.progress.finish();
         Ok(())
     }
 
     fn now(&self) -> u64 {
-        self.clock.elapsed().as_nanos() as u64
+        self.shared.now()
     }
 
     fn after(&self, time: Duration) -> u64 {
         self.now() + time.as_nanos() as u64
     }
 
-    /// What a full backlog turned away since the start, of the whole machine.
-    pub fn turned_away(&self) -> Option<TurnedAway> {
-        let (now, before) = (TurnedAway::now()?, self.turned_away?);
-        Some(TurnedAway { overflows: now.overflows - before.overflows, drops: now.drops - before.drops })
+    fn resident(&self) -> Option<u64> {
+        self.shared.plan.args.pid.and_then(|pid| probe::resident(pid).ok())
     }
 
-    /// Events that nobody sent though they were due.
+    /// Connections that a full backlog rejected since the start, on the whole machine.
+    pub fn accept_losses(&self) -> Option<AcceptLosses> {
+        let (now, before) = (AcceptLosses::now()?, self.accept_losses?);
+        Some(AcceptLosses { overflows: now.overflows - before.overflows, drops: now.drops - before.drops })
+    }
+
+    /// Events that were due and not sent.
     pub fn unsent(&self) -> u64 {
         self.press.schedule.behind(self.ends)
     }
@@ -152,74 +168,67 @@ impl<'a> Engine<'a> {
     /// Deliveries that did not happen.
     pub fn lost(&self) -> u64 {
         let press = &self.press;
-        self.crowd
-            .lost(self.plan, &press.issued, |topic, publisher, number| press.is_uncertain(topic, publisher, number))
+        self.crowd.lost(&press.issued, |topic, publisher, number| press.is_uncertain(topic, publisher, number))
     }
 
     fn prefill(&mut self, events: u64) -> io::Result<()> {
-        self.press.connect(&self.epoll)?;
+        self.press.connect(&self.shared)?;
         self.press.schedule = Schedule::at_once(events);
-        let deadline = self.after(self.plan.args.patience);
+        let deadline = self.after(self.shared.plan.args.patience);
         self.send_due(self.now());
-        while !self.press.is_done(self.now()) && self.now() < deadline && !self.is_interrupted() {
-            self.progress.prefill(self.press.published, events);
-            self.turn(LOOK_AROUND)?;
-        }
+        self.turn_until(deadline, |run| {
+            run.progress.prefill(run.press.published, events);
+            run.press.is_done(run.now())
+        })?;
         self.ends = self.now();
         Ok(())
     }
 
     /// Connects all subscribers.
     fn connect(&mut self) -> io::Result<()> {
-        let (all, window) = (self.plan.args.clients, self.plan.args.connect_window);
+        let args = &self.shared.plan.args;
         let began = self.now();
-        let deadline = self.after(self.plan.args.patience);
+        let deadline = self.after(args.patience);
         loop {
-            while self.crowd.started() < all && self.crowd.under_way() < window {
-                if let Some(why) = self.crowd.start(self.plan, &self.epoll)? {
-                    self.problems.note(format!("a subscriber was not connected: {why}"));
-                }
+            while self.crowd.started() < args.clients && self.crowd.pending() < args.connect_window {
+                self.crowd.start(&mut self.shared)?;
             }
             self.connect_time = Duration::from_nanos(self.now() - began);
-            let is_done = self.crowd.started() == all && self.crowd.under_way() == 0;
+            let is_done = self.crowd.started() == args.clients && self.crowd.pending() == 0;
             if is_done || self.now() > deadline || self.is_interrupted() {
                 break;
             }
-            self.progress.connect(self.crowd.opened, all);
-            self.turn(LOOK_AROUND)?;
+            self.progress.connect(self.crowd.opened, args.clients);
+            self.turn(CHECK_INTERVAL)?;
         }
-        if self.plan.args.prefill > 0 {
-            self.wait_for_replay(began, deadline)?;
+        if args.prefill > 0 && self.turn_until(deadline, |run| run.has_all())? {
+            let time = Duration::from_nanos(self.now() - began);
+            self.replay = Some((time, self.crowd.checker.tally.deliveries));
         }
-        self.memory.rss_connected = self.plan.args.pid.and_then(|pid| probe::resident(pid).ok());
-        self.memory.slab_connected = probe::slab();
+        self.memory.rss_connected_kb = self.resident();
+        self.memory.slab_connected_kb = probe::slab();
         Ok(())
     }
 
-    fn wait_for_replay(&mut self, began: u64, deadline: u64) -> io::Result<()> {
-        let mut is_whole = self.has_all();
-        while !is_whole && self.now() < deadline && !self.is_interrupted() {
-            self.turn(LOOK_AROUND)?;
-            is_whole = self.has_all();
+    /// Turns until `is_done`, the deadline or an interrupt. Returns whether it is done.
+    fn turn_until(&mut self, deadline: u64, mut is_done: impl FnMut(&mut Self) -> bool) -> io::Result<bool> {
+        loop {
+            if is_done(self) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_sub(self.now());
+            if left == 0 || self.is_interrupted() {
+                return Ok(false);
+            }
+            self.turn(left.min(CHECK_INTERVAL))?;
         }
-        let time = Duration::from_nanos(self.now() - began);
-        self.replay = is_whole.then_some((time, self.crowd.checker.tally.deliveries));
-        Ok(())
-    }
-
-    fn wait(&mut self, time: Duration) -> io::Result<()> {
-        let end = self.after(time);
-        while self.now() < end && !self.is_interrupted() {
-            self.turn(LOOK_AROUND.min(end.saturating_sub(self.now())))?;
-        }
-        Ok(())
     }
 
     /// Publishes for the warm-up and the measured window.
     fn publish(&mut self) -> io::Result<()> {
-        let args = &self.plan.args;
+        let args = &self.shared.plan.args;
         if args.rate != Rate::PerSecond(0.0) {
-            self.press.connect(&self.epoll)?;
+            self.press.connect(&self.shared)?;
         }
         let start = self.now();
         let from = start + args.warmup.as_nanos() as u64;
@@ -241,13 +250,12 @@ impl<'a> Engine<'a> {
             if is_measured && now >= self.timeline.next().min(to) {
                 self.end_interval(now);
             }
-            let is_over = now >= to || self.is_interrupted() || self.is_hopeless();
-            if is_over {
+            if now >= to || self.is_interrupted() || self.is_hopeless() {
                 break;
             }
             self.progress.publish(now - start, to - start, &self.crowd, &self.timeline);
             let until = if is_measured { self.timeline.next().min(to) } else { from };
-            self.turn(until.saturating_sub(self.now()).min(LOOK_AROUND))?;
+            self.turn(until.saturating_sub(self.now()).min(CHECK_INTERVAL))?;
         }
         let now = self.now();
         if is_measured && now < to {
@@ -259,24 +267,24 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Nobody is left to publish, or to receive.
+    /// Whether no publisher or no subscriber is left.
     fn is_hopeless(&self) -> bool {
-        let rate = self.plan.args.rate;
-        (rate != Rate::PerSecond(0.0) && self.press.is_gone()) || (self.plan.args.clients > 0 && self.crowd.open() == 0)
+        let args = &self.shared.plan.args;
+        (args.rate != Rate::PerSecond(0.0) && self.press.is_gone()) || (args.clients > 0 && self.crowd.open() == 0)
     }
 
     fn snapshot(&self, now: u64) -> Snapshot {
-        Snapshot::take(now, self.crowd.checker.tally.deliveries, self.press.published, self.plan.args.pid)
+        Snapshot::take(now, self.crowd.checker.tally.deliveries, self.press.published, self.shared.plan.args.pid)
     }
 
     fn end_interval(&mut self, now: u64) {
-        let snapshot = self.snapshot(now);
-        self.timeline.end_interval(snapshot, &mut self.crowd.checker.latency, self.plan.args.pid);
+        let (snapshot, rss) = (self.snapshot(now), self.resident());
+        self.timeline.end_interval(snapshot, &mut self.crowd.checker.latency, rss);
     }
 
-    /// Waits until every publish is answered and every open stream has all of them, or patience ends.
+    /// Waits until every publish is answered and every open stream received all events, or patience ends.
     fn drain(&mut self) -> io::Result<()> {
-        let patience = self.plan.args.patience;
+        let patience = self.shared.plan.args.patience;
         let mut deadline = self.after(if self.was_interrupted { patience.min(INTERRUPTED_PATIENCE) } else { patience });
         let (mut bytes, mut since) = (self.crowd.bytes, self.now());
         while self.now() < deadline {
@@ -292,16 +300,16 @@ impl<'a> Engine<'a> {
                 deadline = deadline.min(self.after(INTERRUPTED_PATIENCE));
             }
             self.progress.drain();
-            let look_again = self.now() + LOOK_AROUND;
-            while self.now() < look_again {
-                self.turn(LOOK_AROUND)?;
+            let next_check = self.now() + CHECK_INTERVAL;
+            while self.now() < next_check {
+                self.turn(CHECK_INTERVAL)?;
             }
         }
         Ok(())
     }
 
     fn has_all(&self) -> bool {
-        self.crowd.has_all(self.plan, &self.press.issued)
+        self.crowd.has_all(&self.press.issued)
     }
 
     fn is_interrupted(&mut self) -> bool {
@@ -309,41 +317,37 @@ impl<'a> Engine<'a> {
         self.was_interrupted
     }
 
-    /// Handles what is ready, or waits up to `nanoseconds` for something.
+    /// Serves the sockets that are ready, or waits up to `nanoseconds` for one.
     fn turn(&mut self, nanoseconds: u64) -> io::Result<()> {
-        let now = self.now();
-        let nanoseconds = nanoseconds.min(self.next_due.saturating_sub(now));
+        let nanoseconds = nanoseconds.min(self.next_due.saturating_sub(self.now()));
         let timeout =
             Timespec { tv_sec: (nanoseconds / 1_000_000_000) as i64, tv_nsec: (nanoseconds % 1_000_000_000) as i64 };
         let mut ready = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; READY];
-        let count = match epoll::wait(&self.epoll, &mut ready[..], Some(&timeout)) {
+        let count = match epoll::wait(&self.shared.epoll, &mut ready[..], Some(&timeout)) {
             Ok(count) => count,
             Err(Errno::INTR) => 0,
             Err(error) => return Err(error.into()),
         };
-        let clock = self.clock;
-        let now = || clock.elapsed().as_nanos() as u64;
         for event in &ready[..count] {
             let token = event.data.u64();
             if token & PUBLISHER != 0 {
-                self.press.ready((token ^ PUBLISHER) as u32, &mut self.buffer, &mut self.problems);
-                self.send_due(now());
+                self.press.ready((token ^ PUBLISHER) as u32, &mut self.shared);
+                self.send_due(self.now());
             } else {
-                let buffer = &mut self.buffer;
-                self.crowd.ready(token as usize, self.plan, &self.epoll, buffer, now, &mut self.problems)?;
-                if self.next_due != NEVER && now() >= self.next_due {
-                    self.send_due(now());
+                self.crowd.ready(token as usize, &mut self.shared)?;
+                if self.next_due != NEVER && self.now() >= self.next_due {
+                    self.send_due(self.now());
                 }
             }
         }
         if count == 0 {
-            self.send_due(now());
+            self.send_due(self.now());
         }
         Ok(())
     }
 
     fn send_due(&mut self, now: u64) {
-        self.press.send_due(now, self.plan, &self.epoll, &mut self.problems);
+        self.press.send_due(now, &mut self.shared);
         self.next_due = self.press.next(now);
     }
 }

@@ -1,4 +1,4 @@
-//! The report as a page: one file, with its style, its script and its numbers in it, that needs no network.
+//! The report as a page: one file with its style, script and data, which needs no network.
 
 use std::io;
 use std::path::Path;
@@ -10,16 +10,12 @@ const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");
 
-/// Writes the page.
-///
-/// # Errors
-/// Those of the file.
 pub fn write(file: &Path, report: &Report) -> io::Result<()> {
     std::fs::write(file, page(report)?)
 }
 
 fn page(report: &Report) -> io::Result<String> {
-    // A text in the numbers, such as a server's refusal, must not end the script that they stand in.
+    // A text in the data, such as a server's error, must not end the script element.
     let numbers = serde_json::to_string(report)?.replace('<', "\\u003c");
     let mut page = String::with_capacity(PAGE.len() + STYLE.len() + SCRIPT.len() + numbers.len());
     let mut rest = PAGE;

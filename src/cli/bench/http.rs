@@ -1,8 +1,9 @@
-//! As much of HTTP/1.1 as a load generator reads: heads and chunks, out of the bytes that a socket gave.
+//! The part of HTTP/1.1 that a load generator reads: response heads and bodies, from the bytes of a socket.
 
 use std::str::FromStr;
 
-use memchr::{memchr, memmem};
+use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
+use memchr::memchr;
 
 /// A header of a request, as `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,15 +19,15 @@ impl FromStr for HeaderLine {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const RIGHT: &str = "a header is 'Name: value' on one line, as in 'x-key: 1'";
-        let (name, value) = text.split_once(':').ok_or(RIGHT)?;
+        const SYNTAX: &str = "a header is 'Name: value' on one line, as in 'x-key: 1'";
+        let (name, value) = text.split_once(':').ok_or(SYNTAX)?;
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_token) || value.bytes().any(|byte| byte < b' ' && byte != b'\t') {
-            return Err(RIGHT);
+            return Err(SYNTAX);
         }
         let framing = ["content-length", "transfer-encoding", "connection", "host"];
         if framing.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-            return Err("the load generator writes content-length, transfer-encoding, connection and host itself");
+            return Err("content-length, transfer-encoding, connection and host are set by the load generator");
         }
         Ok(Self(format!("{name}: {}", value.trim())))
     }
@@ -35,8 +36,9 @@ impl FromStr for HeaderLine {
 /// A response head.
 pub struct Head<'a> {
     pub status: u16,
-    first_line: &'a [u8],
-    lines: &'a [u8],
+    reason: &'a str,
+    is_http_11: bool,
+    headers: Vec<Header<'a>>,
     /// Where the body starts.
     pub end: usize,
 }
@@ -50,27 +52,29 @@ pub enum Length {
 }
 
 impl<'a> Head<'a> {
-    /// A head that goes on for longer is none.
-    pub const LONGEST: usize = 64 * 1024;
+    /// The largest head that is accepted.
+    pub const MAX_BYTES: usize = 64 * 1024;
+    const MAX_HEADERS: usize = 128;
 
-    /// `None` while it is not complete. A first line that is no status line reads as status 0.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let end = memmem::find(bytes, b"\r\n\r\n")?;
-        let lines = &bytes[..end];
-        let first_line = lines.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let status = first_line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(decimal);
-        let status = status.and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
-        Some(Self { status, first_line, lines, end: end + 4 })
+    /// Returns `None` while the head is incomplete.
+    pub fn parse(bytes: &'a [u8]) -> Result<Option<Self>, httparse::Error> {
+        let mut headers = [EMPTY_HEADER; Self::MAX_HEADERS];
+        let mut response = Response::new(&mut headers);
+        let Status::Complete(end) = response.parse(bytes)? else { return Ok(None) };
+        Ok(Some(Self {
+            status: response.code.unwrap_or_default(),
+            reason: response.reason.unwrap_or_default(),
+            is_http_11: response.version == Some(1),
+            headers: response.headers.to_vec(),
+            end,
+        }))
     }
 
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.lines.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
-            let colon = memchr(b':', line)?;
-            line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
-        })
+        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
-    /// Whether a header's value begins so, in any case.
+    /// Whether a header's value begins with `value`, ignoring case.
     pub fn begins(&self, name: &str, value: &str) -> bool {
         let found = self.header(name).and_then(|found| found.get(..value.len()));
         found.is_some_and(|found| found.eq_ignore_ascii_case(value.as_bytes()))
@@ -81,7 +85,9 @@ impl<'a> Head<'a> {
             Length::Chunked
         } else if matches!(self.status, 204 | 304) {
             Length::Bytes(0)
-        } else if let Some(length) = self.header("content-length").and_then(decimal) {
+        } else if let Some(length) =
+            self.header("content-length").and_then(|text| str::from_utf8(text).ok()?.parse().ok())
+        {
             Length::Bytes(length)
         } else {
             Length::UntilClosed
@@ -91,154 +97,188 @@ impl<'a> Head<'a> {
     /// Whether the connection can be used again after the body.
     pub fn keeps_alive(&self) -> bool {
         !self.begins("connection", "close")
-            && (self.first_line.starts_with(b"HTTP/1.1") || self.begins("connection", "keep-alive"))
+            && (self.is_http_11 || self.begins("connection", "keep-alive"))
             && self.length() != Length::UntilClosed
     }
 
-    /// The status as people read it, and what the body says about it: a title and a detail (RFC 9457), or its first line.
+    /// The status line, and the detail of a problem (RFC 9457) or else the first line of the body.
     pub fn refusal(&self, body: &[u8]) -> String {
-        let line = String::from_utf8_lossy(self.first_line.get(9..).unwrap_or(self.first_line)).trim().to_owned();
+        let status = format!("{} {}", self.status, self.reason);
         let problem = serde_json::from_slice::<serde_json::Value>(body).ok();
         let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str().map(str::to_owned));
         let text = detail.unwrap_or_else(|| {
             let first = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
             String::from_utf8_lossy(&first[..first.len().min(200)]).trim().to_owned()
         });
-        if text.is_empty() { line } else { format!("{line}: {text}") }
+        if text.is_empty() { status } else { format!("{status}: {text}") }
     }
 }
 
-/// What is at the start of a chunked body's bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Chunk {
-    /// Not even the size line is complete.
-    Incomplete,
-    /// A chunk whose content begins at `start`, and is not all there yet.
-    Partial {
-        start: usize,
-        length: usize,
-    },
-    /// A chunk of which all is there, with the line end after it. An empty one ends the body.
-    Whole {
-        start: usize,
-        length: usize,
-    },
-    Malformed,
+/// A response body as it arrives. It yields the content without the framing.
+#[derive(Debug)]
+pub struct Body {
+    state: BodyState,
+    /// The beginning of a framing line that is incomplete.
+    pending: Vec<u8>,
 }
 
-impl Chunk {
-    pub fn parse(bytes: &[u8]) -> Self {
-        /// A size line of more than 16 digits and an extension is nothing that a server sends.
-        const LONGEST_SIZE_LINE: usize = 64;
-        let mut length = 0usize;
-        let mut digits = 0;
-        for byte in bytes.iter().take(16) {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'a'..=b'f' => byte - b'a' + 10,
-                b'A'..=b'F' => byte - b'A' + 10,
-                _ => break,
-            };
-            length = length << 4 | usize::from(digit);
-            digits += 1;
-        }
-        if digits == 0 && !bytes.is_empty() {
-            return Self::Malformed;
-        }
-        let Some(line_end) = memchr(b'\n', &bytes[digits..bytes.len().min(LONGEST_SIZE_LINE)]) else {
-            return if bytes.len() < LONGEST_SIZE_LINE { Self::Incomplete } else { Self::Malformed };
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyState {
+    ChunkSize,
+    /// Bytes of the chunk still to come.
+    Chunk(usize),
+    ChunkEnd,
+    Trailers,
+    /// Bytes of the body still to come.
+    Bytes(usize),
+    UntilClosed,
+    Ended,
+}
+
+/// The body breaks its framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Body {
+    /// The longest framing line, such as a chunk's size with extensions.
+    const MAX_LINE: usize = 4096;
+
+    pub fn new(length: Length) -> Self {
+        let state = match length {
+            Length::Chunked => BodyState::ChunkSize,
+            Length::Bytes(0) => BodyState::Ended,
+            Length::Bytes(length) => BodyState::Bytes(length),
+            Length::UntilClosed => BodyState::UntilClosed,
         };
-        let start = digits + line_end + 1;
-        if line_end == 0 || bytes[start - 2] != b'\r' || (line_end > 1 && !b"; \t".contains(&bytes[digits])) {
-            return Self::Malformed;
-        }
-        if length > usize::MAX >> 8 {
-            return Self::Malformed;
-        }
-        match bytes.get(start + length..start + length + 2) {
-            None => Self::Partial { start, length },
-            Some(b"\r\n") => Self::Whole { start, length },
-            // Trailers after the last chunk.
-            Some(_) if length == 0 => Self::Whole { start, length },
-            Some(_) => Self::Malformed,
-        }
+        Self { state, pending: Vec::new() }
     }
-}
 
-/// The end of a body that begins at `start` of `bytes`: `None` while it is not there.
-pub fn body_end(bytes: &[u8], start: usize, length: Length) -> Option<usize> {
-    match length {
-        Length::Bytes(length) => bytes.get(start..start + length).map(|_| start + length),
-        Length::UntilClosed => None,
-        Length::Chunked => {
-            let mut at = start;
-            loop {
-                match Chunk::parse(&bytes[at..]) {
-                    Chunk::Whole { start, length: 0 } => {
-                        // Trailers, if there are any, and the blank line.
-                        let end = memmem::find(&bytes[at + start - 2..], b"\r\n\r\n")?;
-                        return Some(at + start - 2 + end + 4);
-                    }
-                    Chunk::Whole { start, length } => at += start + length + 2,
-                    // Nobody waits for the rest of what is no chunk.
-                    Chunk::Malformed => return Some(bytes.len()),
-                    Chunk::Incomplete | Chunk::Partial { .. } => return None,
-                }
+    pub fn is_ended(&self) -> bool {
+        self.state == BodyState::Ended
+    }
+
+    /// Hands the content of the next bytes to `take`, piece by piece.
+    pub fn receive(&mut self, received: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), Malformed> {
+        let joined;
+        let mut bytes = received;
+        if !self.pending.is_empty() {
+            joined = [std::mem::take(&mut self.pending).as_slice(), received].concat();
+            bytes = &joined;
+        }
+        while !bytes.is_empty() && !self.is_ended() {
+            let used = self.step(bytes, &mut take)?;
+            if used == 0 && bytes.len() > Self::MAX_LINE {
+                return Err(Malformed);
             }
+            if used == 0 {
+                self.pending = bytes.to_vec();
+                return Ok(());
+            }
+            bytes = &bytes[used..];
         }
+        Ok(())
+    }
+
+    /// Consumes one framing line or piece of content. Returns its length, or 0 for an incomplete line.
+    #[inline]
+    fn step(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) -> Result<usize, Malformed> {
+        let (next, used) = match self.state {
+            BodyState::ChunkSize => match parse_chunk_size(bytes) {
+                _ if !bytes[0].is_ascii_hexdigit() => return Err(Malformed),
+                Ok(Status::Complete((used, 0))) => (BodyState::Trailers, used),
+                Ok(Status::Complete((used, length))) => (BodyState::Chunk(length as usize), used),
+                Ok(Status::Partial) => return Ok(0),
+                Err(_) => return Err(Malformed),
+            },
+            BodyState::ChunkEnd => match bytes {
+                [b'\r', b'\n', ..] => (BodyState::ChunkSize, 2),
+                [b'\r'] => return Ok(0),
+                _ => return Err(Malformed),
+            },
+            BodyState::Trailers => match memchr(b'\n', bytes) {
+                None => return Ok(0),
+                Some(end) if bytes[..end].trim_ascii().is_empty() => (BodyState::Ended, end + 1),
+                Some(end) => (BodyState::Trailers, end + 1),
+            },
+            BodyState::Chunk(left) if left <= bytes.len() => (BodyState::ChunkEnd, left),
+            BodyState::Chunk(left) => (BodyState::Chunk(left - bytes.len()), bytes.len()),
+            BodyState::Bytes(left) if left <= bytes.len() => (BodyState::Ended, left),
+            BodyState::Bytes(left) => (BodyState::Bytes(left - bytes.len()), bytes.len()),
+            BodyState::UntilClosed | BodyState::Ended => (self.state, bytes.len()),
+        };
+        if matches!(self.state, BodyState::Chunk(_) | BodyState::Bytes(_) | BodyState::UntilClosed) {
+            take(&bytes[..used]);
+        }
+        self.state = next;
+        Ok(used)
     }
 }
 
-fn decimal(text: &[u8]) -> Option<usize> {
-    str::from_utf8(text).ok()?.parse().ok()
+/// The content of a body, as far as it arrived, and whether it is complete.
+pub fn body_content(bytes: &[u8], length: Length) -> (Vec<u8>, bool) {
+    let (mut body, mut content) = (Body::new(length), Vec::new());
+    let received = body.receive(bytes, |part| content.extend_from_slice(part));
+    // After malformed framing nothing more can be read.
+    (content, body.is_ended() || received.is_err())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Content, and whether the body is complete, malformed, or neither.
+    fn received(bytes: &[u8], piece: usize, length: Length) -> (String, Result<bool, Malformed>) {
+        let (mut body, mut content) = (Body::new(length), Vec::new());
+        let result =
+            bytes.chunks(piece).try_for_each(|part| body.receive(part, |part| content.extend_from_slice(part)));
+        (String::from_utf8(content).unwrap(), result.map(|()| body.is_ended()))
+    }
+
     #[test]
-    fn a_chunk_is_whole_only_with_its_last_line_end() {
-        assert_eq!(Chunk::parse(b""), Chunk::Incomplete);
-        assert_eq!(Chunk::parse(b"3\r"), Chunk::Incomplete);
-        assert_eq!(Chunk::parse(b"3\r\nabc\r"), Chunk::Partial { start: 3, length: 3 });
-        assert_eq!(Chunk::parse(b"3\r\nabc\r\n1"), Chunk::Whole { start: 3, length: 3 });
-        assert_eq!(Chunk::parse(b"0A;x=y\r\n0123456789\r\n"), Chunk::Whole { start: 8, length: 10 });
+    fn chunk_is_complete_with_its_line_end() {
+        let chunked = |bytes| received(bytes, 100, Length::Chunked);
+        assert_eq!(chunked(b"3\r"), (String::new(), Ok(false)));
+        assert_eq!(chunked(b"3\r\nabc\r"), ("abc".into(), Ok(false)));
+        assert_eq!(chunked(b"3\r\nabc\r\n1"), ("abc".into(), Ok(false)));
+        assert_eq!(chunked(b"0A;x=y\r\n0123456789\r\n0\r\n\r\n"), ("0123456789".into(), Ok(true)));
         for malformed in [&b"3\r\nabcd\r\n"[..], b"x\r\n", b"\r\n", b"3\nabc\r\n", b"3x\r\nabc\r\n", &[b'0'; 80]] {
-            assert_eq!(Chunk::parse(malformed), Chunk::Malformed, "{malformed:?}");
+            assert_eq!(chunked(malformed).1, Err(Malformed), "{malformed:?}");
         }
     }
 
     #[test]
-    fn a_head_tells_how_its_body_ends() {
-        let length = |head: &[u8]| Head::parse(head).unwrap().length();
+    fn head_says_how_its_body_ends() {
+        let length = |head: &[u8]| Head::parse(head).unwrap().unwrap().length();
         assert_eq!(length(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n"), Length::Bytes(12));
         assert_eq!(length(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"), Length::Chunked);
         assert_eq!(length(b"HTTP/1.1 204 No Content\r\n\r\n"), Length::Bytes(0));
         assert_eq!(length(b"HTTP/1.0 200 OK\r\n\r\n"), Length::UntilClosed);
-        assert!(Head::parse(b"HTTP/1.1 200 OK\r\n").is_none());
+        assert!(Head::parse(b"HTTP/1.1 200 OK\r\n").unwrap().is_none() && Head::parse(b"SSH-2.0\r\n\r\n").is_err());
     }
 
     #[test]
-    fn a_body_ends_where_its_framing_says() {
+    fn body_ends_where_its_framing_says() {
         let body = b"5\r\nhello\r\n0\r\n\r\nHTTP";
-        assert_eq!(body_end(body, 0, Length::Chunked), Some(15));
-        assert!((0..15).all(|length| body_end(&body[..length], 0, Length::Chunked).is_none()));
-        assert_eq!(body_end(b"0\r\na: b\r\n\r\n", 0, Length::Chunked), Some(11));
-        assert_eq!((body_end(b"xabc", 1, Length::Bytes(3)), body_end(b"xab", 1, Length::Bytes(3))), (Some(4), None));
+        for piece in 1..body.len() {
+            assert_eq!(received(body, piece, Length::Chunked), ("hello".into(), Ok(true)));
+        }
+        assert!((0..15).all(|length| received(&body[..length], 100, Length::Chunked).1 == Ok(false)));
+        assert_eq!(received(b"0\r\na: b\r\n\r\n", 3, Length::Chunked).1, Ok(true));
+        assert_eq!(received(b"abcd", 1, Length::Bytes(3)), ("abc".into(), Ok(true)));
+        assert_eq!(received(b"ab", 1, Length::Bytes(3)), ("ab".into(), Ok(false)));
     }
 
     #[test]
-    fn a_refusal_says_status_and_detail() {
+    fn refusal_has_status_and_detail() {
         let head = b"HTTP/1.1 429 Too Many Requests\r\n\r\n";
-        let head = Head::parse(head).unwrap();
+        let head = Head::parse(head).unwrap().unwrap();
         assert_eq!(head.refusal(br#"{"title":"t","detail":"wait a little"}"#), "429 Too Many Requests: wait a little");
         assert_eq!(head.refusal(b"slow down\nplease"), "429 Too Many Requests: slow down");
         assert_eq!(head.refusal(b""), "429 Too Many Requests");
     }
 
     #[test]
-    fn a_header_is_a_name_and_a_value_on_one_line() {
+    fn header_is_a_name_and_a_value_on_one_line() {
         assert_eq!("x-key:  1 ".parse::<HeaderLine>().unwrap().as_str(), "x-key: 1");
         for wrong in ["x-key", ": 1", "x y: 1", "x: 1\r\ny: 2", "Content-Length: 3"] {
             assert!(wrong.parse::<HeaderLine>().is_err(), "{wrong}");

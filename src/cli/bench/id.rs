@@ -1,13 +1,13 @@
-//! Ids of the form `<number>-<number>`, which order events: fanline's, and those of Redis streams.
+//! Ids `<number>-<number>`, which order events: those of fanline and of Redis streams.
 
 use memchr::memmem;
 
-/// An id that can be compared with another.
+/// An id that can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId(u64, u64);
 
 impl EventId {
-    /// An event without an id, or with one of another form.
+    /// No id, or one of another form.
     pub const NONE: Self = Self(0, 0);
 
     /// The id of a block.
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_another_form_is_none() {
+    fn id_of_another_form_is_none() {
         for block in [&b"data: 1-2\n\n"[..], b"id: 7\n\n", b"id: 1-2-3\n\n", b"id: a-1\n\n", b"id: -\n\n", b"id:"] {
             assert_eq!(EventId::of(block), EventId::NONE, "{block:?}");
         }

@@ -1,21 +1,21 @@
-//! How long after it was due an event arrived.
+//! Latency: from when an event was due until it arrived.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Ten minutes: what takes longer counts as that.
-const HIGHEST_MICROSECONDS: u64 = 600_000_000;
+/// Ten minutes; longer latencies count as this.
+const MAX_MICROSECONDS: u64 = 600_000_000;
 
-/// Latencies of the measured window, in microseconds: of all of it, and of the interval under way.
+/// Latencies of the measured window and of its current interval, in microseconds.
 ///
-/// Memory is bounded whatever the number of deliveries: an HDR histogram of three digits (about 200 KB), and one of two
-/// for the interval, which is small enough to be looked through while events are under way.
+/// Memory is bounded: an HDR histogram of three digits (about 200 KB), and one of two digits for the interval, which is
+/// small enough to be summed up during the run.
 pub struct Latency {
     all: Histogram<u64>,
     interval: Histogram<u64>,
     /// Events that were due from the first to before the second are measured, in nanoseconds of the run's clock.
     window: (u64, u64),
-    /// One of so many deliveries is recorded.
+    /// One of this many deliveries is recorded.
     sample: u32,
     skipped: u32,
 }
@@ -40,11 +40,11 @@ pub struct Percentile {
 
 impl Latency {
     pub fn new(sample: u32) -> Self {
-        let histogram = |digits| Histogram::new_with_bounds(1, HIGHEST_MICROSECONDS, digits).expect("these are valid");
+        let histogram = |digits| Histogram::new_with_bounds(1, MAX_MICROSECONDS, digits).expect("these are valid");
         Self { all: histogram(3), interval: histogram(2), window: (0, 0), sample, skipped: 0 }
     }
 
-    /// From now on, measure events that are due from `from` to before `to`.
+    /// Measures events that are due from `from` to before `to`.
     pub fn measure(&mut self, from: u64, to: u64) {
         self.window = (from, to);
     }
@@ -63,7 +63,7 @@ impl Latency {
         }
     }
 
-    /// Ends the interval under way.
+    /// Ends the current interval.
     pub fn end_interval(&mut self) -> Interval {
         let quantile = |quantile| if self.interval.is_empty() { 0 } else { self.interval.value_at_quantile(quantile) };
         let mut ended = Interval {
@@ -84,12 +84,12 @@ impl Latency {
         ended
     }
 
-    /// Microseconds below which a share of all deliveries stayed; `None` when there was none.
+    /// A quantile in microseconds, unless there were no deliveries.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
         (!self.all.is_empty()).then(|| self.all.value_at_quantile(quantile))
     }
 
-    pub fn highest(&self) -> Option<u64> {
+    pub fn max(&self) -> Option<u64> {
         (!self.all.is_empty()).then(|| self.all.max())
     }
 
@@ -97,14 +97,14 @@ impl Latency {
         (!self.all.is_empty()).then(|| self.all.mean())
     }
 
-    /// The distribution, in finer steps the rarer it gets.
+    /// The distribution, in steps that get finer towards the maximum.
     pub fn percentiles(&self) -> Vec<Percentile> {
         let tail = (1..=6).flat_map(|nines| [0.0, 0.5, 0.75].map(|part| 1.0 - (1.0 - part) * 10f64.powi(-nines)));
         let body = [0.01, 0.1, 0.25, 0.5, 0.75];
         let recorded = self.all.len() as f64;
         let quantiles = body.into_iter().chain(tail).filter(|quantile| recorded * (1.0 - quantile) >= 1.0);
         let at = |quantile: f64| Percentile { percent: quantile * 100.0, us: self.all.value_at_quantile(quantile) };
-        let last = self.highest().map(|us| Percentile { percent: 100.0, us });
+        let last = self.max().map(|us| Percentile { percent: 100.0, us });
         quantiles.map(at).chain(last).collect()
     }
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_due_in_the_window_is_measured() {
+    fn only_events_due_in_the_window_are_measured() {
         let mut latency = Latency::new(1);
         latency.record(0, 9_000);
         latency.measure(1_000, 2_000);
@@ -134,7 +134,7 @@ mod tests {
         latency.record(1_000, 9_000_000);
         latency.record(1_999, 4_001_999);
         let interval = latency.end_interval();
-        assert_eq!((latency.quantile(0.5), latency.highest()), (Some(4_001), Some(8_999)));
+        assert_eq!((latency.quantile(0.5), latency.max()), (Some(4_001), Some(8_999)));
         // Of two digits, the upper end.
         assert_eq!((interval.p50_us, interval.max_us), (4_015, 9_023));
         assert_eq!(interval.counts.iter().sum::<u64>(), 2);
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_half_an_octave() {
-        let buckets = [0, 1, 2, 3, 4, 5, 6, 8, 1 << 20, HIGHEST_MICROSECONDS].map(bucket);
+    fn bucket_is_half_an_octave() {
+        let buckets = [0, 1, 2, 3, 4, 5, 6, 8, 1 << 20, MAX_MICROSECONDS].map(bucket);
         assert_eq!(buckets, [0, 0, 2, 3, 4, 4, 5, 6, 40, 58]);
     }
 }

@@ -1,21 +1,21 @@
-//! Which events one subscriber has received, by the numbers that each publisher gave to each topic's events.
+//! The events that one subscriber received, by the numbers of each publisher for each topic.
 
-/// Ranges of missing numbers that one stream keeps. What is missing from before them is lost for good: a late event of
-/// those counts as a duplicate.
-const MOST_HOLES: usize = 1024;
+/// Ranges of missing numbers that one stream keeps. Older ones are lost for good: a late event of those counts as a
+/// duplicate.
+const MAX_HOLES: usize = 1024;
 
-/// What an event was to the stream that it came on.
+/// How an event relates to those received before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// The next, or one after some that are missing by now.
+    /// The next one, or a later one, which leaves some missing.
     Forward,
-    /// One that had been jumped over.
+    /// A missing one.
     Late,
-    /// One that had been received before.
+    /// A duplicate.
     Again,
 }
 
-/// The numbers of one stream. A line is a topic's place among those of the stream, and a publisher.
+/// The numbers received by one stream. A line stands for one of its topics and a publisher.
 #[derive(Default)]
 pub struct Ledger {
     /// The number that comes next on each line.
@@ -51,7 +51,7 @@ impl Ledger {
     fn receive_out_of_turn(&mut self, line: usize, number: u32) -> Arrival {
         let next = self.next[line];
         if number > next {
-            if self.holes.len() == MOST_HOLES {
+            if self.holes.len() == MAX_HOLES {
                 let oldest = self.holes.remove(0);
                 self.given_up += u64::from(oldest.to - oldest.from);
             }
@@ -67,13 +67,13 @@ impl Ledger {
         Arrival::Late
     }
 
-    /// Whether each line has come as far as `issued` says.
+    /// Whether each line reached the number in `issued`.
     pub fn has_all(&self, issued: impl Iterator<Item = u32>) -> bool {
         self.next.iter().zip(issued).all(|(next, issued)| *next >= issued)
     }
 
-    /// How many events were jumped over and never came, and with `issued`, how many did not come after the last.
-    /// `excused` says of a line and a number that nobody knows whether it was published.
+    /// How many events are missing between received ones, and with `issued`, after the last one. Events that may not have
+    /// been published are `excused`, given line and number.
     pub fn missing(&self, issued: Option<&[u32]>, excused: impl Fn(usize, u32) -> bool) -> u64 {
         let count =
             |line: usize, from: u32, to: u32| (from..to).filter(|number| !excused(line, *number)).count() as u64;
@@ -103,14 +103,14 @@ mod tests {
     use Arrival::{Again, Forward, Late};
 
     #[test]
-    fn a_whole_stream_misses_nothing() {
+    fn complete_stream_misses_nothing() {
         let (ledger, arrivals) = received(&[0, 1, 2]);
         assert_eq!((arrivals, missing(&ledger, 3)), (vec![Forward; 3], 0));
         assert!(ledger.has_all([0, 3].into_iter()) && !ledger.has_all([0, 4].into_iter()));
     }
 
     #[test]
-    fn what_is_jumped_over_is_missing_until_it_comes_late() {
+    fn skipped_event_is_missing_until_it_arrives_late() {
         let (mut ledger, arrivals) = received(&[0, 5]);
         assert_eq!((arrivals, missing(&ledger, 6)), (vec![Forward; 2], 4));
         assert_eq!((ledger.receive(1, 3), ledger.receive(1, 3), missing(&ledger, 6)), (Late, Again, 3));
@@ -120,22 +120,22 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_after_the_last_is_missing_from_a_stream_that_is_open() {
+    fn open_stream_misses_events_after_its_last() {
         let (ledger, _) = received(&[0, 2]);
         assert_eq!((missing(&ledger, 10), ledger.missing(None, |_, _| false)), (8, 1));
     }
 
     #[test]
-    fn what_may_not_have_been_published_is_excused() {
+    fn possibly_unpublished_event_is_excused() {
         let (ledger, _) = received(&[0, 2]);
         assert_eq!(ledger.missing(Some(&[0, 5]), |line, number| line == 1 && [1, 4].contains(&number)), 1);
     }
 
     #[test]
-    fn memory_is_bounded_and_what_is_given_up_stays_missing() {
+    fn memory_is_bounded_and_old_holes_stay_missing() {
         let every_second: Vec<u32> = (0..5000).map(|number| number * 2 + 1).collect();
         let (mut ledger, _) = received(&every_second);
-        assert_eq!((ledger.holes.len(), missing(&ledger, 10_000)), (MOST_HOLES, 5000));
+        assert_eq!((ledger.holes.len(), missing(&ledger, 10_000)), (MAX_HOLES, 5000));
         assert_eq!((ledger.receive(1, 0), ledger.receive(1, 9998)), (Again, Late));
     }
 }

@@ -1,24 +1,23 @@
-//! The marker that each payload begins with: which event it is, and when it was due.
+//! The marker at the start of each payload: which event it is, and when it was due.
 //!
-//! `flb-<run>-<topic>-<publisher>-<number>-<due>-`, all of them hexadecimal and of one width. It is found wherever it
-//! stands in a stream, because letters, digits and dashes come through any encoding as they are; the run keeps events of
-//! another run apart, such as those that a server still replays. Numbers count from 0 for each topic of each publisher,
-//! who publishes one event at a time: whatever a server does, these have to arrive in order.
+//! `flb-<run>-<topic>-<publisher>-<number>-<due>-`, in hexadecimal digits of fixed width. Letters, digits and dashes pass
+//! any encoding unchanged, so the marker can be found anywhere in a stream. The run tells events of another run apart,
+//! such as replayed ones. Numbers count from 0 for each topic of each publisher. A publisher sends one event at a time,
+//! so these numbers must arrive in order.
 
 use memchr::memmem::Finder;
 
 /// Bytes of a marker.
 pub const LENGTH: usize = 48;
-/// What five hexadecimal digits can number.
-pub const MOST_PUBLISHERS: usize = 65_536;
-/// What six hexadecimal digits can number.
-pub const MOST_TOPICS: usize = 1 << 24;
+pub const MAX_PUBLISHERS: u64 = 65_536;
+/// Six hexadecimal digits.
+pub const MAX_TOPICS: u64 = 1 << 24;
 
 const PREFIX: usize = 13;
-/// What fills a payload up.
+/// Fills the payload.
 const PAD: u8 = b'x';
 
-/// What a marker says.
+/// The content of a marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub topic: u32,
@@ -36,7 +35,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// For a run with this number, and payloads of so many bytes.
+    /// The markers of run number `run`, in payloads of `payload` bytes.
     pub fn new(run: u32, payload: usize) -> Self {
         let mut prefix = *b"flb-00000000-";
         write_hex(&mut prefix[4..12], u64::from(run));
@@ -56,7 +55,7 @@ impl Marker {
         out.extend_from_slice(&self.pad);
     }
 
-    /// The first payload in `text`, whether it is as it was sent, and where it ends.
+    /// The first payload in `text`, if it is unchanged, and where it ends.
     pub fn find(&self, text: &[u8]) -> Option<(Result<Mark, Corrupted>, usize)> {
         let start = self.finder.find(text)?;
         let end = start + LENGTH + self.pad.len();
@@ -77,7 +76,7 @@ impl Marker {
     }
 }
 
-/// A payload that begins as one of this run, and does not go on as one.
+/// A payload that begins like one of this run and then differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupted;
 
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_found_wherever_it_stands() {
+    fn marker_is_found_anywhere() {
         let marker = Marker::new(0xdead_beef, 60);
         let payload = payload(&marker);
         assert_eq!(payload.len(), 60);
@@ -123,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn the_marker_of_another_run_is_none() {
+    fn marker_of_another_run_is_ignored() {
         assert_eq!(Marker::new(2, LENGTH).find(&payload(&Marker::new(1, LENGTH))), None);
     }
 
     #[test]
-    fn what_was_cut_or_changed_is_corrupted() {
+    fn cut_or_changed_payload_is_corrupted() {
         let marker = Marker::new(1, 60);
         let whole = payload(&marker);
         assert_eq!(marker.find(&whole[..59]), Some((Err(Corrupted), 59)));

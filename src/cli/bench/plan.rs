@@ -1,27 +1,27 @@
-//! What the flags come to: checked against each other, with every template read and every topic named.
+//! The validated flags: templates parsed, topics named, contradictions refused.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::args::{BenchArgs, Distribution};
-use super::endpoint::{Endpoint, InvalidUrl};
-use super::marker::MOST_TOPICS;
-use super::template::{Template, Unknown};
-use super::topics::{self, Group};
+use super::args::{BenchArgs, Distribution, Rate};
+use super::endpoint::{Endpoint, InvalidEndpoint};
+use super::http::HeaderLine;
+use super::template::{Template, UnknownPlaceholder};
+use super::topics;
 
 /// Placeholders of `--sse-url`; the third is the subscriber's number.
-pub const SSE_TOPICS: usize = 0;
-pub const SSE_TOPIC: usize = 1;
+const SSE_TOPICS: usize = 0;
+const SSE_TOPIC: usize = 1;
 /// Placeholders of `--publish-url` and `--body`.
-pub const TOPIC: usize = 0;
+const TOPIC: usize = 0;
 pub const DATA: usize = 1;
 
-/// Ports that one source address has for sure: the kernel's default range has 28,232, and others take some of them.
+/// Ports that one source address surely has: the kernel's default range has 28,232, of which others take some.
 const CLIENTS_PER_SOURCE: usize = 20_000;
 
-/// A mebi of numbers is 4 MiB.
-const MOST_NUMBERS: usize = 512 << 20;
+/// The most numbers in all ledgers together: 2 GiB.
+const MAX_NUMBERS: usize = 512 << 20;
 
-/// Everything that a run needs to know.
+/// All that a run needs to know.
 #[derive(Debug)]
 pub struct Plan {
     pub args: BenchArgs,
@@ -29,56 +29,70 @@ pub struct Plan {
     pub publish: Endpoint,
     pub body: Template,
     pub topics: Vec<String>,
-    pub groups: Vec<Group>,
-    /// The group of each subscriber.
-    pub group_of_client: Vec<u32>,
-    /// Header lines of each side, complete with line ends.
+    /// Header lines, with their line ends.
     pub sse_headers: String,
     pub publish_headers: String,
 }
 
-/// Flags that cannot be together, or mean nothing.
+/// Contradicting or meaningless flags.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("--sse-url: {0}")]
-    SseUrl(InvalidUrl),
+    SseUrl(InvalidEndpoint),
     #[error("--publish-url: {0}")]
-    PublishUrl(InvalidUrl),
+    PublishUrl(InvalidEndpoint),
     #[error("--body: {0}")]
-    Body(Unknown),
-    #[error("--body has no {{data}}: without the payload in it no event can be recognized")]
+    Body(UnknownPlaceholder),
+    #[error("--body has no {{data}}: events are recognized by the payload")]
     NoData,
-    #[error(
-        "--sse-url has neither {{topics}} nor {{topic}}: with --topics {0} every subscriber would get what it did not ask for"
-    )]
+    #[error("--sse-url has neither {{topics}} nor {{topic}}, which --topics {0} requires")]
     NoTopics(usize),
-    #[error(
-        "neither --publish-url nor --body has {{topic}}: with --topics {0} the server cannot know where an event goes"
-    )]
+    #[error("neither --publish-url nor --body has {{topic}}, which --topics {0} requires")]
     NoTopic(usize),
     #[error("--topics-per-client {0} is more than --topics {1}")]
     TooFewTopics(usize, usize),
-    #[error("--topics {0} is more than {MOST_TOPICS}")]
-    TooManyTopics(usize),
     #[error(
-        "{clients} subscribers with {topics} topics each and {publishers} publishers are more than can be checked here; \
-         fewer --publishers make it possible"
+        "{clients} subscribers with {topics} topics each and {publishers} publishers exceed the memory for checks; \
+         use fewer --publishers"
     )]
     TooMuch { clients: usize, topics: usize, publishers: usize },
-    #[error("--prefill publishes nothing that anybody could miss without subscribers: --clients 0")]
-    PrefillForNobody,
+    #[error("--prefill requires subscribers, and there are none with --clients 0")]
+    PrefillWithoutClients,
     #[error("--clients 0 and --rate 0 leave nothing to do")]
     Nothing,
 }
 
 impl Plan {
-    /// # Errors
-    /// [`Error`] says which flags do not go together, and what would.
+    /// Validates the flags. An error names the flags that contradict each other, and the remedy.
     pub fn new(args: BenchArgs) -> Result<Self, Error> {
-        let base = args.server.url.to_string();
-        let sse = Endpoint::new(&args.sse_url, &base, &["topics", "topic", "client"]).map_err(Error::SseUrl)?;
-        let publish = Endpoint::new(&args.publish_url, &base, &["topic"]).map_err(Error::PublishUrl)?;
+        let base = &args.server.url;
+        let sse = Endpoint::new(&args.sse_url, base, &["topics", "topic", "client"]).map_err(Error::SseUrl)?;
+        let publish = Endpoint::new(&args.publish_url, base, &["topic"]).map_err(Error::PublishUrl)?;
         let body = Template::new(&args.body, &["topic", "data"]).map_err(Error::Body)?;
+        let token = args.server.token.as_ref().map(|token| format!("authorization: {}\r\n", token.header_value()));
+        let headers = |own: &[HeaderLine]| {
+            let mut lines = token.clone().unwrap_or_default();
+            for header in args.headers.iter().chain(own) {
+                lines.push_str(header.as_str());
+                lines.push_str("\r\n");
+            }
+            lines
+        };
+        let plan = Self {
+            sse_headers: headers(&args.sse_headers),
+            publish_headers: headers(&args.publish_headers),
+            topics: topics::names(&args),
+            sse,
+            publish,
+            body,
+            args,
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let Self { args, sse, publish, body, .. } = self;
         if !body.has(DATA) {
             return Err(Error::NoData);
         }
@@ -88,49 +102,25 @@ impl Plan {
         if args.topics > 1 && args.distribution != Distribution::One && !publish.path.has(TOPIC) && !body.has(TOPIC) {
             return Err(Error::NoTopic(args.topics));
         }
-        if args.topics > MOST_TOPICS {
-            return Err(Error::TooManyTopics(args.topics));
-        }
         if args.topics_per_client > args.topics {
             return Err(Error::TooFewTopics(args.topics_per_client, args.topics));
         }
         let (clients, topics, publishers) = (args.clients, args.topics_per_client, args.publishers);
         let numbers = clients.max(1).saturating_mul(topics).max(args.topics).saturating_mul(publishers);
-        if numbers > MOST_NUMBERS {
+        if numbers > MAX_NUMBERS {
             return Err(Error::TooMuch { clients, topics, publishers });
         }
         if args.prefill > 0 && clients == 0 {
-            return Err(Error::PrefillForNobody);
+            return Err(Error::PrefillWithoutClients);
         }
-        if clients == 0 && args.rate == super::args::Rate::PerSecond(0.0) {
+        if clients == 0 && args.rate == Rate::PerSecond(0.0) {
             return Err(Error::Nothing);
         }
-        let (groups, group_of_client) = topics::subscribe(&args);
-        let token = args.server.token.as_ref().map(|token| format!("authorization: {}\r\n", token.header_value()));
-        let headers = |own: &[super::http::HeaderLine]| {
-            let mut lines = token.clone().unwrap_or_default();
-            for header in args.headers.iter().chain(own) {
-                lines.push_str(header.as_str());
-                lines.push_str("\r\n");
-            }
-            lines
-        };
-        Ok(Self {
-            sse_headers: headers(&args.sse_headers),
-            publish_headers: headers(&args.publish_headers),
-            topics: topics::names(&args),
-            sse,
-            publish,
-            body,
-            groups,
-            group_of_client,
-            args,
-        })
+        Ok(())
     }
 
-    /// The request of one subscriber.
-    pub fn subscribe_request(&self, client: usize) -> String {
-        let topics = &self.groups[self.group_of_client[client] as usize].topics;
+    /// The request of one subscriber for its topics.
+    pub fn subscribe_request(&self, client: usize, topics: &[u32]) -> String {
         let name = |topic: u32| self.topics[topic as usize].as_str();
         let path = self.sse.path.render_text(|placeholder| match placeholder {
             SSE_TOPICS => topics.iter().map(|topic| name(*topic)).collect::<Vec<_>>().join(",").into(),
@@ -142,10 +132,10 @@ impl Plan {
         } else {
             "accept: text/event-stream\r\n"
         };
-        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{accept}{}\r\n", self.sse.authority, self.sse_headers)
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{accept}{}\r\n", self.sse.server.authority(), self.sse_headers)
     }
 
-    /// The source address of one subscriber; the system's choice when there is none.
+    /// The source address of one subscriber, or `None` to leave the choice to the system.
     pub fn source(&self, client: usize, server: IpAddr) -> Option<IpAddr> {
         let given = &self.args.sources;
         if !given.is_empty() {
@@ -160,7 +150,7 @@ impl Plan {
     }
 }
 
-fn is_accept(header: &super::http::HeaderLine) -> bool {
+fn is_accept(header: &HeaderLine) -> bool {
     header.as_str().get(..7).is_some_and(|name| name.eq_ignore_ascii_case("accept:"))
 }
 
@@ -181,10 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_the_topics_of_its_subscriber_and_the_headers() {
+    fn request_has_topics_and_headers() {
         let plan = plan("--topics 4 --topics-per-client 2 -H x-a:1 --sse-header x-b:2 --publish-header x-c:3").unwrap();
         assert_eq!(
-            plan.subscribe_request(1),
+            plan.subscribe_request(1, &[2, 3]),
             "GET /stream?topics=bench-2,bench-3 HTTP/1.1\r\nhost: 127.0.0.1:8000\r\naccept: text/event-stream\r\n\
              x-a: 1\r\nx-b: 2\r\n\r\n"
         );
@@ -192,19 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_to_both_sides() {
+    fn token_is_sent_by_subscribers_and_publishers() {
         let plan = plan("--token secret --sse-url http://h/{topic}/{client}").unwrap();
-        assert!(plan.subscribe_request(7).starts_with("GET /bench/7 HTTP/1.1\r\nhost: h\r\n"));
+        assert!(plan.subscribe_request(7, &[0]).starts_with("GET /bench/7 HTTP/1.1\r\nhost: h\r\n"));
         assert!(
             plan.sse_headers.contains("authorization: Bearer secret\r\n") && plan.sse_headers == plan.publish_headers
         );
     }
 
     #[test]
-    fn flags_that_do_not_go_together_are_named() {
+    fn contradicting_flags_are_named() {
         for (line, says) in [
             ("--body {topic}", "--body has no {data}"),
-            ("--body {data}{x}", "--body: {x} means nothing here; there are {topic}, {data}"),
+            ("--body {data}{x}", "--body: unknown placeholder {x}; expected one of {topic}, {data}"),
             ("--topics 2 --sse-url http://h/", "--sse-url has neither"),
             ("--topics 2 --body {data}", "neither --publish-url nor --body has {topic}"),
             ("--topics-per-client 2", "--topics-per-client 2 is more than --topics 1"),
@@ -221,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_on_loopback_is_spread_over_source_addresses() {
+    fn subscribers_on_loopback_are_spread_over_source_addresses() {
         let address = |plan: &Plan, client| plan.source(client, "127.0.0.1".parse().unwrap()).map(|ip| ip.to_string());
         let few = plan("--clients 20000").unwrap();
         assert_eq!(address(&few, 0), None);

@@ -1,26 +1,25 @@
-//! All publishers: which of them sends which event when, and what became of it.
+//! All publishers: which one sends which event, and its fate.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
+use super::engine::Shared;
 use super::latency::Latency;
 use super::marker::{Mark, Marker};
 use super::plan::{DATA, Plan};
-use super::problems::Problems;
 use super::publisher::{Answer, Publisher, Sending};
-use super::schedule::Schedule;
+use super::schedule::{NEVER, Schedule};
 use super::topics::Draw;
 
-/// Set in the names that publishers have in epoll.
+/// Marks the epoll tokens of publishers.
 pub const PUBLISHER: u64 = 1 << 40;
 
 pub struct Press {
     publishers: Vec<Publisher>,
     /// Publishers that wait for an event, the longest waiting first.
     idle: VecDeque<u32>,
-    /// Publishers that get no connection any more.
+    /// Publishers that could not connect again.
     gone: usize,
     pub schedule: Schedule,
     draw: Draw,
@@ -28,7 +27,7 @@ pub struct Press {
     body: Vec<u8>,
     /// The next number of each publisher for each topic.
     pub issued: Vec<u32>,
-    /// Events of which nobody knows whether they were published.
+    /// Events that may or may not have been published.
     uncertain: HashSet<(u32, u32, u32)>,
     pub sent: u64,
     pub published: u64,
@@ -57,89 +56,90 @@ impl Press {
         }
     }
 
-    /// Connects all publishers: the first events are not late for want of a connection.
-    pub fn connect(&mut self, epoll: &OwnedFd) -> std::io::Result<()> {
-        self.publishers.iter_mut().try_for_each(|publisher| publisher.connect(epoll))
+    /// Connects all publishers, so that connecting does not delay the first events.
+    pub fn connect(&mut self, shared: &Shared<'_>) -> std::io::Result<()> {
+        self.publishers.iter_mut().try_for_each(|publisher| publisher.connect(&shared.epoll))
     }
 
-    /// When the next event is to be sent, if there is somebody to send it.
+    /// When the next event is due, if a publisher is idle.
     pub fn next(&self, now: u64) -> u64 {
-        if self.idle.is_empty() { super::schedule::NEVER } else { self.schedule.next(now) }
+        if self.idle.is_empty() { NEVER } else { self.schedule.next(now) }
     }
 
     /// Sends what is due by `now`.
-    pub fn send_due(&mut self, now: u64, plan: &Plan, epoll: &OwnedFd, problems: &mut Problems) {
+    pub fn send_due(&mut self, now: u64, shared: &mut Shared<'_>) {
         while !self.idle.is_empty()
             && let Some(due) = self.schedule.take(now)
             && let Some(index) = self.idle.pop_front()
         {
             let topic = self.draw.next();
-            let number = self.issued[self.line(topic, index)];
+            let line = self.line(topic, index);
+            let number = self.issued[line];
             let mark = Mark { topic, publisher: index, number, due };
             self.sent += 1;
             self.late.record(due, now);
-            write_request(&mut self.publishers[index as usize].request, &mut self.body, plan, &self.marker, mark);
-            // It counts from now on: a stream may have it before the publisher has the answer.
-            let line = self.line(topic, index);
+            let publisher = &mut self.publishers[index as usize];
+            write_request(&mut publisher.request, &mut self.body, shared.plan, &self.marker, mark);
+            // It counts from now on: a stream may receive it before the publisher has the answer.
             self.issued[line] = number + 1;
-            let failed = self.publishers[index as usize].send(Sending { topic, number }, epoll);
-            if let Some((sending, answer)) = failed {
-                self.settle(index, sending, answer, problems);
+            if let Some(failed) = publisher.send(Sending { topic, number }, &shared.epoll) {
+                self.settle(index, failed, shared);
             }
         }
     }
 
-    /// Goes on with a publisher whose socket is ready.
-    pub fn ready(&mut self, index: u32, buffer: &mut [u8], problems: &mut Problems) {
-        if let Some((sending, answer)) = self.publishers[index as usize].ready(buffer) {
-            self.settle(index, sending, answer, problems);
+    /// Serves a publisher whose socket is ready.
+    pub fn ready(&mut self, index: u32, shared: &mut Shared<'_>) {
+        if let Some(settled) = self.publishers[index as usize].ready(&mut shared.buffer) {
+            self.settle(index, settled, shared);
         }
     }
 
-    fn settle(&mut self, index: u32, sending: Sending, answer: Answer, problems: &mut Problems) {
-        let line = self.line(sending.topic, index);
-        if answer == Answer::Published {
-            self.published += 1;
+    fn settle(&mut self, index: u32, (Sending { topic, number }, answer): (Sending, Answer), shared: &mut Shared<'_>) {
+        if matches!(answer, Answer::NotSent(_)) {
+            self.gone += 1;
+        } else {
             self.idle.push_back(index);
-            return;
         }
-        self.failures += 1;
-        match answer {
-            Answer::Published => {}
-            Answer::Refused(why) => {
-                // Nobody will ever see it, so the next one takes its number.
-                self.issued[line] = sending.number;
-                problems.note(format!("a publish was refused: {why}"));
-                self.idle.push_back(index);
+        let line = self.line(topic, index);
+        let problem = match answer {
+            Answer::Published => {
+                self.published += 1;
+                return;
             }
             Answer::Unknown(why) => {
-                self.uncertain.insert((sending.topic, index, sending.number));
-                problems.note(format!("a publish failed: {why}"));
-                self.idle.push_back(index);
+                self.uncertain.insert((topic, index, number));
+                format!("a publish failed: {why}")
+            }
+            // The event does not exist, and the next one takes its number.
+            Answer::Refused(why) => {
+                self.issued[line] = number;
+                format!("a publish was refused: {why}")
             }
             Answer::NotSent(why) => {
-                self.issued[line] = sending.number;
-                problems.note(format!("a publisher gave up, as it got no connection: {why}"));
-                self.gone += 1;
+                self.issued[line] = number;
+                format!("a publisher could not connect: {why}")
             }
-        }
+        };
+        self.failures += 1;
+        shared.problems.note(problem);
     }
 
     fn line(&self, topic: u32, publisher: u32) -> usize {
         topic as usize * self.publishers.len() + publisher as usize
     }
 
-    /// Whether nobody is left to send anything.
+    /// Whether no publisher is left.
     pub fn is_gone(&self) -> bool {
         self.gone == self.publishers.len()
     }
 
-    /// Whether all that was due has been sent and answered.
+    /// Whether all events due have been sent and answered.
     pub fn is_done(&self, now: u64) -> bool {
         self.is_gone() || (self.schedule.behind(now) == 0 && self.idle.len() + self.gone == self.publishers.len())
     }
 
-    /// Whether nobody knows if this event was published.
+    /// Whether this event may or may not have been published.
     pub fn is_uncertain(&self, topic: u32, publisher: usize, number: u32) -> bool {
         !self.uncertain.is_empty() && self.uncertain.contains(&(topic, publisher as u32, number))
     }
@@ -159,11 +159,11 @@ fn write_request(request: &mut Vec<u8>, body: &mut Vec<u8>, plan: &Plan, marker:
     let written = write!(
         request,
         " HTTP/1.1\r\nhost: {}\r\ncontent-type: {}\r\n{}content-length: {}\r\n\r\n",
-        plan.publish.authority,
+        plan.publish.server.authority(),
         plan.args.content_type,
         plan.publish_headers,
         body.len()
     );
-    written.expect("a Vec takes all that is written");
+    written.expect("writing to a Vec does not fail");
     request.extend_from_slice(body);
 }

@@ -1,17 +1,14 @@
-//! What the kernel says about the server and the machine.
+//! Processor time, memory and accept losses, from the kernel.
 
 use std::{fs, io};
 
-/// CPU time of all threads of a process, in nanoseconds. A thread that ends takes its time with it.
-///
-/// # Errors
-/// When there is no such process any more, or it may not be looked at.
+/// CPU time of the threads of a process, in nanoseconds, without threads that have ended.
 pub fn cpu_time(pid: u32) -> io::Result<u64> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
             Ok(text) => text,
-            // A thread that ended between the listing and the look.
+            // A thread that ended in between.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -20,7 +17,7 @@ pub fn cpu_time(pid: u32) -> io::Result<u64> {
     Ok(total)
 }
 
-/// Time that all processors were not idle, in nanoseconds: what was stolen by other guests of the host included.
+/// Time that all processors were not idle, in nanoseconds, including time stolen by other guests of the host.
 pub fn busy_time() -> Option<u64> {
     const NANOSECONDS_PER_TICK: u64 = 10_000_000;
     let text = fs::read_to_string("/proc/stat").ok()?;
@@ -31,15 +28,12 @@ pub fn busy_time() -> Option<u64> {
 }
 
 /// VmRSS of a process in kilobytes.
-///
-/// # Errors
-/// When there is no such process, or it may not be looked at.
 pub fn resident(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    kilobytes(&status, "VmRSS:").ok_or_else(|| io::Error::other("its status has no VmRSS: it has ended"))
+    kilobytes(&status, "VmRSS:").ok_or_else(|| io::Error::other("its status has no VmRSS, because it has ended"))
 }
 
-/// What all of the kernel's small objects take, in kilobytes; sockets are most of it when there are many.
+/// The kernel's slab memory in kilobytes. With many sockets, they are most of it.
 pub fn slab() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")
 }
@@ -49,14 +43,14 @@ fn kilobytes(table: &str, name: &str) -> Option<u64> {
     value.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// The machine's counters of connections that a full backlog turned away.
+/// The machine's counters of connections that a full backlog rejected.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TurnedAway {
+pub struct AcceptLosses {
     pub overflows: u64,
     pub drops: u64,
 }
 
-impl TurnedAway {
+impl AcceptLosses {
     pub fn now() -> Option<Self> {
         let text = fs::read_to_string("/proc/net/netstat").ok()?;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
@@ -74,10 +68,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_used_time_and_memory() {
+    fn own_process_has_time_and_memory() {
         let pid = std::process::id();
         assert!(cpu_time(pid).unwrap() > 0 && resident(pid).unwrap() > 100);
-        assert!(busy_time().unwrap() > 0 && slab().unwrap() > 0 && TurnedAway::now().is_some());
+        assert!(busy_time().unwrap() > 0 && slab().unwrap() > 0 && AcceptLosses::now().is_some());
         assert!(cpu_time(u32::MAX).is_err() && resident(u32::MAX).is_err());
     }
 }

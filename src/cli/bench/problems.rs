@@ -1,9 +1,9 @@
-//! What went wrong in a run, in words, each with how often.
+//! The problems of a run and how often each occurred.
 
 use serde::Serialize;
 
-/// Different problems that are kept in words. More would not be read.
-const MOST_KINDS: usize = 20;
+/// The most kinds of problems that are listed.
+const MAX_KINDS: usize = 20;
 
 /// One kind of problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,7 +12,7 @@ pub struct Problem {
     pub count: u64,
 }
 
-/// Every kind of problem, the first kind first.
+/// The kinds of problems, in order of appearance.
 #[derive(Clone, Debug, Default)]
 pub struct Problems(Vec<Problem>);
 
@@ -21,10 +21,10 @@ impl Problems {
         let what = what.into();
         if let Some(known) = self.0.iter_mut().find(|known| known.what == what) {
             known.count += 1;
-        } else if self.0.len() < MOST_KINDS {
+        } else if self.0.len() < MAX_KINDS {
             self.0.push(Problem { what, count: 1 });
         } else if let Some(last) = self.0.last_mut() {
-            *last = Problem { what: "more of other kinds".into(), count: last.count + 1 };
+            *last = Problem { what: "other problems".into(), count: last.count + 1 };
         }
     }
 
@@ -45,7 +45,7 @@ mod tests {
             problems.note(format!("kind {number}"));
         }
         assert_eq!(problems.list()[0], Problem { what: "first".into(), count: 100 });
-        assert_eq!(problems.list().len(), MOST_KINDS);
+        assert_eq!(problems.list().len(), MAX_KINDS);
         assert_eq!(problems.list().iter().map(|problem| problem.count).sum::<u64>(), 200);
     }
 }

@@ -7,37 +7,37 @@ use std::os::fd::OwnedFd;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::client::connect;
-use super::http::{Head, Length, body_end};
+use super::http::{Head, Length, body_content};
+use super::subscriber::connect;
 
-/// An answer that is longer is not read to its end.
-const LONGEST_ANSWER: usize = 256 * 1024;
+/// A longer answer is not read to its end.
+const MAX_ANSWER: usize = 256 * 1024;
 
-/// Which event a publisher is sending.
+/// The event that is being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sending {
     pub topic: u32,
     pub number: u32,
 }
 
-/// What became of an event.
+/// The fate of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     Published,
-    /// The server says no: the event does not exist.
+    /// The server rejected it: the event does not exist.
     Refused(String),
-    /// No answer, or one of which nobody knows what it means.
+    /// No answer, or one that leaves open whether it was published.
     Unknown(String),
-    /// It was not sent: there is no connection to be had.
+    /// It was not sent, because connecting failed.
     NotSent(String),
 }
 
 pub struct Publisher {
-    /// Its place among the publishers, which is how epoll names it.
+    /// Names the socket in epoll.
     token: u64,
     server: SocketAddr,
     socket: Option<OwnedFd>,
-    /// Something was sent or received on this connection: it had been accepted.
+    /// Whether the socket took bytes: the connection had been accepted.
     is_connected: bool,
     pub request: Vec<u8>,
     sent: usize,
@@ -47,19 +47,11 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn new(token: u64, server: SocketAddr) -> Self {
-        Self {
-            token,
-            server,
-            socket: None,
-            is_connected: false,
-            request: Vec::new(),
-            sent: 0,
-            response: Vec::new(),
-            sending: None,
-        }
+        let (request, response) = (Vec::new(), Vec::new());
+        Self { token, server, socket: None, is_connected: false, request, sent: 0, response, sending: None }
     }
 
-    /// Connects if there is no connection.
+    /// Connects, unless there is a connection.
     pub fn connect(&mut self, epoll: &OwnedFd) -> io::Result<()> {
         if self.socket.is_none() {
             let socket = connect(self.server, None)?;
@@ -71,25 +63,18 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends what is in `request`.
+    /// Begins to send `request`. Returns the fate of the event if that failed.
     pub fn send(&mut self, sending: Sending, epoll: &OwnedFd) -> Option<(Sending, Answer)> {
         self.sent = 0;
         self.response.clear();
         self.sending = Some(sending);
-        if let Err(error) = self.connect(epoll) {
-            return self.fail(&error);
-        }
-        match self.flush() {
-            Ok(()) => None,
-            Err(error) => self.fail(&error),
-        }
+        self.connect(epoll).and_then(|()| self.flush()).err().and_then(|error| self.fail(&error))
     }
 
-    /// Goes on after the socket got ready; gives what became of the event that was being sent.
+    /// Serves the ready socket. Returns the fate of the event once it is known.
     pub fn ready(&mut self, buffer: &mut [u8]) -> Option<(Sending, Answer)> {
         match self.flush().and_then(|()| self.receive(buffer)) {
-            Ok(None) => None,
-            Ok(Some(answer)) => self.sending.take().map(|sending| (sending, answer)),
+            Ok(answer) => answer.and_then(|answer| Some((self.sending.take()?, answer))),
             Err(error) => self.fail(&error),
         }
     }
@@ -111,17 +96,13 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads what is there; gives the answer once it is whole.
+    /// Reads what has arrived. Returns the answer once it is complete.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Answer>> {
         let mut is_closed = false;
-        loop {
-            let Some(socket) = &self.socket else { return Ok(None) };
+        while let Some(socket) = &self.socket {
             match rustix::io::read(socket, &mut *buffer) {
-                Ok(0) => {
-                    is_closed = true;
-                    break;
-                }
                 Ok(length) => {
+                    is_closed = length == 0;
                     self.response.extend_from_slice(&buffer[..length]);
                     if length < buffer.len() {
                         break;
@@ -132,43 +113,41 @@ impl Publisher {
                 Err(error) => return Err(error.into()),
             }
         }
-        let answer = self.answer(is_closed);
-        if is_closed && answer.is_none() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+        match self.answer(is_closed)? {
+            None if is_closed => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")),
+            answer => Ok(answer),
         }
-        Ok(answer)
     }
 
-    fn answer(&mut self, is_closed: bool) -> Option<Answer> {
-        let head = Head::parse(&self.response)?;
-        // `100 Continue` and the like come before the answer.
+    fn answer(&mut self, is_closed: bool) -> io::Result<Option<Answer>> {
+        let head = Head::parse(&self.response).map_err(|error| io::Error::other(format!("not HTTP: {error}")))?;
+        let Some(head) = head else { return Ok(None) };
+        // `100 Continue` and other interim responses precede the answer.
         if (100..200).contains(&head.status) {
             let end = head.end;
             self.response.drain(..end);
             return self.answer(is_closed);
         }
-        let until_closed = head.length() == Length::UntilClosed;
-        let end = body_end(&self.response, head.end, head.length());
-        let is_too_long = self.response.len() > LONGEST_ANSWER;
-        if end.is_none() && !is_too_long && !(is_closed && until_closed) {
-            return None;
+        let (body, is_complete) = body_content(&self.response[head.end..], head.length());
+        let is_too_long = self.response.len() > MAX_ANSWER;
+        if !(is_complete || is_too_long || is_closed && head.length() == Length::UntilClosed) {
+            return Ok(None);
         }
-        let body = &self.response[head.end..end.unwrap_or(self.response.len())];
         let answer = match head.status {
             200..300 => Answer::Published,
-            300..500 => Answer::Refused(head.refusal(body)),
-            _ => Answer::Unknown(head.refusal(body)),
+            300..500 => Answer::Refused(head.refusal(&body)),
+            _ => Answer::Unknown(head.refusal(&body)),
         };
         if is_closed || is_too_long || !head.keeps_alive() {
             self.socket = None;
         }
         self.response.clear();
-        Some(answer)
+        Ok(Some(answer))
     }
 
     fn fail(&mut self, error: &io::Error) -> Option<(Sending, Answer)> {
         self.socket = None;
-        // A server may close a connection that is idle: the next event gets another.
+        // A server may close an idle connection: the next event gets another.
         let sending = self.sending.take()?;
         let answer = if self.is_connected { Answer::Unknown } else { Answer::NotSent };
         Some((sending, answer(error.to_string())))

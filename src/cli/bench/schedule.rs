@@ -2,7 +2,7 @@
 
 use super::args::Rate;
 
-/// A time that never comes.
+/// The due time of no event.
 pub const NEVER: u64 = u64::MAX;
 
 /// The due times of events, in nanoseconds of the run's clock.
@@ -11,32 +11,31 @@ pub struct Schedule {
     rate: Rate,
     start: u64,
     end: u64,
-    /// How many events have been taken, and how many there are at most.
     taken: u64,
-    most: u64,
+    max: u64,
 }
 
 impl Schedule {
     /// Nothing is due.
     pub const fn empty() -> Self {
-        Self { rate: Rate::PerSecond(0.0), start: 0, end: 0, taken: 0, most: 0 }
+        Self { rate: Rate::PerSecond(0.0), start: 0, end: 0, taken: 0, max: 0 }
     }
 
-    /// `count` events, each as soon as somebody can send it.
+    /// `count` events, each due at once.
     pub fn at_once(count: u64) -> Self {
-        Self { rate: Rate::Max, start: 0, end: NEVER, taken: 0, most: count }
+        Self { rate: Rate::Max, start: 0, end: NEVER, taken: 0, max: count }
     }
 
     /// Events from `start` to before `end`.
     pub fn between(rate: Rate, start: u64, end: u64) -> Self {
-        let most = if rate == Rate::PerSecond(0.0) { 0 } else { u64::MAX };
-        Self { rate, start, end, taken: 0, most }
+        let max = if rate == Rate::PerSecond(0.0) { 0 } else { u64::MAX };
+        Self { rate, start, end, taken: 0, max }
     }
 
-    /// When the next event is due: at `now` when that is up to whoever sends it.
+    /// When the next event is due; at the maximum rate that is `now`.
     pub fn next(&self, now: u64) -> u64 {
         let due = match self.rate {
-            _ if self.taken >= self.most => NEVER,
+            _ if self.taken >= self.max => NEVER,
             Rate::Max => now.max(self.start),
             Rate::PerSecond(rate) => self.due(self.taken, rate),
         };
@@ -56,18 +55,18 @@ impl Schedule {
         })
     }
 
-    /// Nothing more becomes due from `now` on.
+    /// Makes no more events due from `now` on.
     pub fn stop(&mut self, now: u64) {
         self.end = self.end.min(now);
     }
 
-    /// Events that are due by `now` and have not been taken.
+    /// Events that are due by `now` and not taken.
     pub fn behind(&self, now: u64) -> u64 {
         match self.rate {
             Rate::PerSecond(rate) if rate > 0.0 => {
                 let end = now.min(self.end);
                 let mut due = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
-                // What was rounded may be one off, and must be the number of times that `next` gives before `end`.
+                // Rounding may be one off from the number of due times before `end`.
                 while self.due(due, rate) < end {
                     due += 1;
                 }
@@ -77,8 +76,8 @@ impl Schedule {
                 due.saturating_sub(self.taken)
             }
             Rate::PerSecond(_) => 0,
-            Rate::Max if self.most == u64::MAX => 0,
-            Rate::Max => self.most - self.taken,
+            Rate::Max if self.max == u64::MAX => 0,
+            Rate::Max => self.max - self.taken,
         }
     }
 }
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_in_time_is_known() {
+    fn events_behind_schedule_are_counted() {
         let mut schedule = Schedule::between(Rate::PerSecond(4.0), 0, SECOND);
         assert_eq!(schedule.take(0), Some(0));
         assert_eq!((schedule.behind(SECOND / 2), schedule.behind(9 * SECOND)), (1, 3));
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_is_taken_nothing_is_behind_whatever_the_rate() {
+    fn nothing_is_behind_after_all_is_taken() {
         for rate in [0.3, 1.0, 3.0, 30.0, 33.3, 70.0, 99.9, 1e5] {
             for end in [SECOND / 10, SECOND, SECOND + 1] {
                 let mut schedule = Schedule::between(Rate::PerSecond(rate), 7, end);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn at_once_means_whenever_somebody_is_free() {
+    fn at_once_is_due_now() {
         let mut schedule = Schedule::at_once(2);
         assert_eq!([7, 8, 9].map(|now| schedule.take(now)), [Some(7), Some(8), None]);
         let mut endless = Schedule::between(Rate::Max, 5, 10);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// A text with placeholders, read once.
+/// A parsed text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -12,54 +12,41 @@ pub struct Template {
 enum Part {
     Text(String),
     /// Index into the names.
-    Hole(usize),
+    Placeholder(usize),
 }
 
-/// A placeholder that means nothing in this template.
+/// A placeholder that this template does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{{{unknown}}} means nothing here; there are {known}")]
-pub struct Unknown {
+#[error("unknown placeholder {{{unknown}}}; expected one of {known}")]
+pub struct UnknownPlaceholder {
     unknown: String,
     known: String,
 }
 
 impl Template {
-    /// Braces around anything but lower-case letters are text, so that JSON needs no escapes.
-    ///
-    /// # Errors
-    /// [`Unknown`] when there is a placeholder that is not in `names`.
-    pub fn new(text: &str, names: &[&str]) -> Result<Self, Unknown> {
-        let (mut parts, mut rest, mut text_so_far) = (Vec::new(), text, String::new());
-        while let Some(open) = rest.find('{') {
-            let (before, from_brace) = rest.split_at(open);
-            text_so_far.push_str(before);
-            let name = from_brace[1..].split_once('}').map(|(name, _)| name);
-            let name = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase()));
-            let Some(name) = name else {
-                text_so_far.push('{');
-                rest = &from_brace[1..];
+    /// Parses `text` with placeholders from `names`. Braces around anything but lower-case letters are text, so that JSON
+    /// needs no escapes.
+    pub fn new(text: &str, names: &[&str]) -> Result<Self, UnknownPlaceholder> {
+        let (mut parts, mut start) = (Vec::new(), 0);
+        for (open, _) in text.match_indices('{') {
+            let name = text[open + 1..].split_once('}').map_or("", |(name, _)| name);
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
                 continue;
-            };
+            }
             let Some(index) = names.iter().position(|known| *known == name) else {
                 let known: Vec<_> = names.iter().map(|name| format!("{{{name}}}")).collect();
-                return Err(Unknown { unknown: name.to_owned(), known: known.join(", ") });
+                return Err(UnknownPlaceholder { unknown: name.to_owned(), known: known.join(", ") });
             };
-            if !text_so_far.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut text_so_far)));
-            }
-            parts.push(Part::Hole(index));
-            rest = &from_brace[name.len() + 2..];
+            parts.extend([Part::Text(text[start..open].to_owned()), Part::Placeholder(index)]);
+            start = open + name.len() + 2;
         }
-        text_so_far.push_str(rest);
-        if !text_so_far.is_empty() {
-            parts.push(Part::Text(text_so_far));
-        }
+        parts.push(Part::Text(text[start..].to_owned()));
         Ok(Self { parts })
     }
 
     /// Whether the placeholder with this index into the names occurs.
     pub fn has(&self, name: usize) -> bool {
-        self.parts.contains(&Part::Hole(name))
+        self.parts.contains(&Part::Placeholder(name))
     }
 
     /// Appends the text with each placeholder's value, which `value` appends by its index into the names.
@@ -67,16 +54,16 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Hole(name) => value(*name, out),
+                Part::Placeholder(name) => value(*name, out),
             }
         }
     }
 
-    /// The text with values that are text.
+    /// The text with each placeholder's value.
     pub fn render_text<'a>(&self, value: impl Fn(usize) -> Cow<'a, str>) -> String {
         let mut out = Vec::new();
         self.render(&mut out, |name, out| out.extend_from_slice(value(name).as_bytes()));
-        String::from_utf8(out).expect("texts put together are text")
+        String::from_utf8(out).expect("all parts are UTF-8")
     }
 }
 
@@ -85,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_are_filled_and_braces_of_json_are_text() {
+    fn placeholders_are_filled_and_json_braces_are_text() {
         let template =
             Template::new(r#"{"t":"{topic}","d":{"{topic}":"{data}"}, "e":{}}"#, &["topic", "data"]).unwrap();
         let text = template.render_text(|name| ["T", "D"][name].into());
@@ -95,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_placeholder_is_named_with_those_that_there_are() {
+    fn unknown_placeholder_is_reported_with_the_known_ones() {
         let error = Template::new("/sub/{channel}", &["topic", "n"]).unwrap_err();
-        assert_eq!(error.to_string(), "{channel} means nothing here; there are {topic}, {n}");
+        assert_eq!(error.to_string(), "unknown placeholder {channel}; expected one of {topic}, {n}");
     }
 }

@@ -2,23 +2,22 @@
 
 use std::io::{self, Write};
 
+use indicatif::HumanCount as Count;
+
 use super::report::Report;
 
 /// Writes the report.
-///
-/// # Errors
-/// Those of `out`.
 pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let mut row = |name: &str, value: String| writeln!(out, "{name:<20} {value}");
-    let connected = format!("{} of {}", grouped(report.connected as u64), grouped(report.clients as u64));
+    let connected = format!("{} of {}", Count(report.connected as u64), Count(report.clients as u64));
     row("subscribers", format!("{connected} connected in {:.3} s", report.connect_seconds))?;
     if let (Some(seconds), Some(deliveries)) = (report.replay_seconds, report.replay_deliveries) {
-        let rate = grouped((deliveries as f64 / seconds) as u64);
-        row("replay", format!("{} deliveries in {seconds:.3} s, {rate} a second", grouped(deliveries)))?;
+        let rate = Count((deliveries as f64 / seconds) as u64);
+        row("replay", format!("{} deliveries in {seconds:.3} s, {rate} a second", Count(deliveries)))?;
     }
-    let published = grouped(report.events_published);
-    row("events", format!("{} sent, {published} published", grouped(report.events_sent)))?;
-    row("deliveries", grouped(report.deliveries))?;
+    let published = Count(report.events_published);
+    row("events", format!("{} sent, {published} published", Count(report.events_sent)))?;
+    row("deliveries", Count(report.tally.deliveries).to_string())?;
     row("measured", measured(report))?;
     row("latency", latency(report))?;
     if let (Some(p50), Some(p99), Some(max)) =
@@ -29,33 +28,35 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if let (Some(p99), Some(max)) = (report.late_send_p99_us, report.late_send_max_us) {
         row("sent late by", format!("p99 {}  max {}", time(p99), time(max)))?;
     }
-    if let Some(busy) = report.server_cpu_percent {
-        let each = report.server_cpu_us_per_delivery.map(|each| format!(", {each:.3} µs a delivery"));
-        let rate = report.deliveries_per_cpu_second.map(|rate| format!(", {} a CPU-second", grouped(rate as u64)));
+    let window = &report.window;
+    if let Some(busy) = window.server_cpu_percent {
+        let each = window.server_cpu_us_per_delivery.map(|each| format!(", {each:.3} µs a delivery"));
+        let rate = window.deliveries_per_cpu_second.map(|rate| format!(", {} a CPU-second", Count(rate as u64)));
         row("server CPU", format!("{busy:.1} %{}{}", each.unwrap_or_default(), rate.unwrap_or_default()))?;
     }
+    let memory = &report.memory;
     if let (Some(before), Some(connected), Some(end)) =
-        (report.rss_before_kb, report.rss_connected_kb, report.rss_end_kb)
+        (memory.rss_before_kb, memory.rss_connected_kb, memory.rss_end_kb)
     {
         let each = report.rss_bytes_per_client.map(|each| format!("; {each:.0} bytes a subscriber"));
-        let [before, connected, end] = [before, connected, end].map(grouped);
+        let [before, connected, end] = [before, connected, end].map(Count);
         let steps = format!("{before} KB before, {connected} KB connected, {end} KB at the end");
         row("server memory", steps + &each.unwrap_or_default())?;
     }
-    if let Some(own) = report.load_cpu_percent {
-        let others = report.other_cpu_percent.map(|others| format!(", others {others:.1} %"));
+    if let Some(own) = window.load_cpu_percent {
+        let others = window.other_cpu_percent.map(|others| format!(", others {others:.1} %"));
         row("load generator CPU", format!("{own:.1} %{}", others.unwrap_or_default()))?;
     }
     for problem in &report.problems {
-        row("problem", format!("{} × {}", grouped(problem.count), problem.what))?;
+        row("problem", format!("{} × {}", Count(problem.count), problem.what))?;
     }
     row("verdict", verdict(report))
 }
 
-/// What holds of the streams, in a sentence.
+/// Whether the run succeeded, in a sentence.
 pub fn verdict(report: &Report) -> String {
     let faults = report.faults().into_iter().filter(|(_, count)| *count > 0);
-    let faults: Vec<_> = faults.map(|(name, count)| format!("{name} {}", grouped(count))).collect();
+    let faults: Vec<_> = faults.map(|(name, count)| format!("{name} {}", Count(count))).collect();
     let early = if report.interrupted { " (interrupted)" } else { "" };
     if faults.is_empty() {
         format!("every stream whole{early}")
@@ -67,19 +68,19 @@ pub fn verdict(report: &Report) -> String {
 fn measured(report: &Report) -> String {
     format!(
         "{:.2} s, {} events a second, {} deliveries a second",
-        report.window_seconds,
-        grouped(report.events_per_second.round() as u64),
-        grouped(report.deliveries_per_second.round() as u64)
+        report.window.window_seconds,
+        Count(report.window.events_per_second.round() as u64),
+        Count(report.window.deliveries_per_second.round() as u64)
     )
 }
 
 fn latency(report: &Report) -> String {
     let points = [
-        ("p50", report.latency_p50_us),
-        ("p90", report.latency_p90_us),
-        ("p99", report.latency_p99_us),
-        ("p99.9", report.latency_p999_us),
-        ("max", report.latency_max_us),
+        ("p50", report.latency.latency_p50_us),
+        ("p90", report.latency.latency_p90_us),
+        ("p99", report.latency.latency_p99_us),
+        ("p99.9", report.latency.latency_p999_us),
+        ("max", report.latency.latency_max_us),
     ];
     let points: Vec<_> = points.iter().filter_map(|(name, us)| us.map(|us| format!("{name} {}", time(us)))).collect();
     if points.is_empty() { "nothing was delivered in the measured time".into() } else { points.join("  ") }
@@ -94,26 +95,13 @@ fn time(us: u64) -> String {
     }
 }
 
-/// A number with its digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_to_be_read() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    fn numbers_are_readable() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(|n| Count(n).to_string()), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 999, 1_500, 2_500_000].map(time), ["0 µs", "999 µs", "1.50 ms", "2.50 s"]);
     }
 }

@@ -1,13 +1,13 @@
-//! The measured window: its counters at both ends, and what happened in each of its intervals.
+//! The measured window: its counters at both ends, and its intervals.
 
 use serde::Serialize;
 
 use super::latency::{Interval, Latency};
 use super::probe;
 
-/// Intervals of a window: enough for a plot, few enough that their cost is not seen in it.
+/// Intervals of a window: enough for a plot, too few to disturb the measurement.
 const INTERVALS: u64 = 60;
-const SHORTEST_INTERVAL: u64 = 200_000_000;
+const MIN_INTERVAL: u64 = 200_000_000;
 
 /// The counters at one moment; processor times in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,20 +26,20 @@ impl Snapshot {
             at,
             deliveries,
             published,
-            // A server that is gone is told by its streams.
+            // A server that has ended shows in its streams.
             server_cpu: server.and_then(|pid| probe::cpu_time(pid).ok()),
             own_cpu: probe::cpu_time(std::process::id()).unwrap_or(0),
             all_cpu: None,
         }
     }
 
-    /// With the time of all processors, which takes a while to find out.
+    /// Adds the time of all processors, which is slow to read.
     pub fn with_all(self) -> Self {
         Self { all_cpu: probe::busy_time(), ..self }
     }
 }
 
-/// What happened in one interval.
+/// One interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// Seconds from the start of the window to the end of the interval.
@@ -53,7 +53,7 @@ pub struct Point {
     pub rss_kb: Option<u64>,
 }
 
-/// The window as it goes on.
+/// The window so far.
 #[derive(Default)]
 pub struct Timeline {
     pub points: Vec<Point>,
@@ -63,22 +63,22 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Begins a window that is to last `duration` nanoseconds.
+    /// Begins a window of `duration` nanoseconds.
     pub fn begin(&mut self, now: Snapshot, duration: u64) {
         self.first = now;
         self.last = now;
-        self.interval = (duration / INTERVALS).max(SHORTEST_INTERVAL);
+        self.interval = (duration / INTERVALS).max(MIN_INTERVAL);
     }
 
-    /// When the interval under way is to end.
+    /// When the current interval ends.
     pub fn next(&self) -> u64 {
-        // By the start of the window, so that an interval that ended late does not move the others.
+        // Relative to the start of the window, so that a late end does not move the later intervals.
         let ended = (self.last.at - self.first.at + self.interval / 2) / self.interval;
         self.first.at + (ended + 1) * self.interval
     }
 
-    /// Ends the interval under way.
-    pub fn end_interval(&mut self, now: Snapshot, latency: &mut Latency, server: Option<u32>) {
+    /// Ends the current interval.
+    pub fn end_interval(&mut self, now: Snapshot, latency: &mut Latency, rss_kb: Option<u64>) {
         let nanoseconds = (now.at - self.last.at).max(1) as f64;
         let percent = |cpu: u64| cpu as f64 * 100.0 / nanoseconds;
         let server_cpu = now.server_cpu.zip(self.last.server_cpu);
@@ -89,7 +89,7 @@ impl Timeline {
             latency: latency.end_interval(),
             server_cpu_percent: server_cpu.map(|(now, before)| percent(now.saturating_sub(before))),
             load_cpu_percent: percent(now.own_cpu.saturating_sub(self.last.own_cpu)),
-            rss_kb: server.and_then(|pid| probe::resident(pid).ok()),
+            rss_kb,
         });
         self.last = now;
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_that_ends_late_does_not_move_the_next() {
+    fn late_end_of_an_interval_does_not_move_the_next() {
         let mut timeline = Timeline::default();
         let mut latency = Latency::new(1);
         timeline.begin(at(5.0, 100, Some(0)), 60_000_000_000);
@@ -119,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn a_short_window_has_fewer_intervals() {
+    fn short_window_has_fewer_intervals() {
         let mut timeline = Timeline::default();
         timeline.begin(Snapshot::default(), 1_000_000_000);
-        assert_eq!(timeline.next(), SHORTEST_INTERVAL);
+        assert_eq!(timeline.next(), MIN_INTERVAL);
     }
 }

@@ -1,17 +1,29 @@
-//! Which topics there are, which of them each subscriber has, and which of them an event goes to.
+//! The topics, the subscriptions to them, and the topic of each event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use fastrand::Rng;
 
 use super::args::{BenchArgs, Distribution, Subscriptions};
+use super::journal::Journal;
+use super::marker::Mark;
 
-/// The subscribers that have the same topics.
-#[derive(Debug, PartialEq, Eq)]
+/// The subscribers with the same topics.
 pub struct Group {
     /// Sorted.
     pub topics: Box<[u32]>,
-    pub members: usize,
+    /// Subscribers whose stream has not ended.
+    pub members: u32,
+    /// Only where there is another subscriber to compare with.
+    pub journal: Option<Journal>,
+}
+
+impl Group {
+    /// The line of a mark in the ledgers of this group, unless the mark belongs elsewhere.
+    pub fn line(&self, mark: Mark, publishers: usize) -> Option<u32> {
+        let place = self.topics.binary_search(&mark.topic).ok()?;
+        ((mark.publisher as usize) < publishers).then(|| (place * publishers) as u32 + mark.publisher)
+    }
 }
 
 /// The names of the topics.
@@ -22,7 +34,7 @@ pub fn names(args: &BenchArgs) -> Vec<String> {
     }
 }
 
-/// The groups, and which of them each subscriber belongs to.
+/// The groups, and the group of each subscriber.
 pub fn subscribe(args: &BenchArgs) -> (Vec<Group>, Vec<u32>) {
     let mut random = Rng::with_seed(args.seed);
     let weights = Weights::zipf(args.topics, args.zipf_exponent);
@@ -35,13 +47,17 @@ pub fn subscribe(args: &BenchArgs) -> (Vec<Group>, Vec<u32>) {
                 Subscriptions::Zipf => weights.draw_several(args.topics_per_client, &mut random),
             };
             let group = *known.entry(topics).or_insert_with_key(|topics| {
-                groups.push(Group { topics: topics.clone(), members: 0 });
+                groups.push(Group { topics: topics.clone(), members: 0, journal: None });
                 groups.len() as u32 - 1
             });
             groups[group as usize].members += 1;
             group
         })
         .collect();
+    let shared = groups.iter().filter(|group| group.members > 1).count();
+    for group in groups.iter_mut().filter(|group| group.members > 1) {
+        group.journal = Some(Journal::new(shared));
+    }
     (groups, group_of_client)
 }
 
@@ -51,7 +67,7 @@ fn in_turn(client: usize, count: usize, topics: usize) -> Box<[u32]> {
     chosen
 }
 
-/// Draws the topic of each event.
+/// Chooses the topic of each event.
 pub struct Draw {
     random: Rng,
     weights: Option<Weights>,
@@ -94,28 +110,22 @@ impl Weights {
         self.0.partition_point(|sum| *sum <= point).min(self.0.len() - 1) as u32
     }
 
+    /// Draws `count` different topics, sorted.
     fn draw_several(&self, count: usize, random: &mut Rng) -> Box<[u32]> {
-        /// A steep distribution of few topics would be drawn from for ever.
+        /// Bounds the draws from a steep distribution of few topics.
         const ATTEMPTS_PER_TOPIC: usize = 32;
-        let mut chosen: Vec<u32> = Vec::with_capacity(count);
+        let mut chosen = BTreeSet::new();
         for _ in 0..count * ATTEMPTS_PER_TOPIC {
-            if chosen.len() == count {
-                break;
-            }
-            let topic = self.draw(random);
-            if let Err(at) = chosen.binary_search(&topic) {
-                chosen.insert(at, topic);
+            if chosen.len() < count {
+                chosen.insert(self.draw(random));
             }
         }
         for topic in 0..self.0.len() as u32 {
-            if chosen.len() == count {
-                break;
-            }
-            if let Err(at) = chosen.binary_search(&topic) {
-                chosen.insert(at, topic);
+            if chosen.len() < count {
+                chosen.insert(topic);
             }
         }
-        chosen.into()
+        chosen.into_iter().collect()
     }
 }
 
@@ -147,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn with_zipf_the_first_topics_have_the_most_and_nobody_has_one_twice() {
+    fn zipf_prefers_first_topics_without_duplicates() {
         let args = args("--clients 1000 --topics 50 --topics-per-client 3 --subscriptions zipf --distribution zipf");
         let (groups, of_client) = subscribe(&args);
         assert_eq!(of_client.len(), 1000);
-        let subscribers = |topic| -> usize {
+        let subscribers = |topic| -> u32 {
             groups.iter().filter(|group| group.topics.contains(&topic)).map(|group| group.members).sum()
         };
         assert!(groups.iter().all(|group| group.topics.len() == 3 && group.topics.is_sorted_by(|a, b| a < b)));
@@ -165,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn all_topics_of_a_steep_distribution_can_be_had() {
+    fn steep_distribution_can_fill_all_topics() {
         let (groups, _) =
             subscribe(&args("--clients 2 --topics 40 --topics-per-client 40 --subscriptions zipf --zipf-exponent 10"));
         assert_eq!((groups.len(), groups[0].topics.len()), (1, 40));

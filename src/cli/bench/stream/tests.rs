@@ -1,5 +1,6 @@
-//! The checker, checked: whatever is wrong with a stream is counted as what it is, however its bytes are cut.
+//! Each fault of a stream is counted as what it is, wherever its bytes are cut.
 
+use super::super::journal::Journal;
 use super::*;
 
 const PUBLISHERS: usize = 2;
@@ -7,7 +8,7 @@ const PUBLISHERS: usize = 2;
 /// A run in which the first publisher sent events 0 to 3 to one topic.
 struct Run {
     checker: Checker,
-    group: GroupState,
+    group: Group,
 }
 
 impl Run {
@@ -22,18 +23,15 @@ impl Run {
         checker.latency.measure(0, u64::MAX);
         checker.last_client.measure(0, u64::MAX);
         let journal = (members > 1).then(|| Journal::new(1));
-        Self { checker, group: GroupState { topics: [5].into(), members, journal } }
+        Self { checker, group: Group { topics: [5].into(), members, journal } }
     }
 
     /// A stream that got `bytes` in pieces of at most `piece` bytes.
     fn stream(&mut self, chunked: bool, bytes: &[u8], piece: usize) -> Stream {
-        let mut stream = Stream::new(PUBLISHERS);
-        stream.begin(chunked);
-        let mut buffer = vec![0; 1 << 20];
+        let length = if chunked { Length::Chunked } else { Length::UntilClosed };
+        let mut stream = Stream::new(PUBLISHERS, length);
         for part in bytes.chunks(piece) {
-            let start = stream.restore(&mut buffer);
-            buffer[start..start + part.len()].copy_from_slice(part);
-            stream.receive(&buffer[..start + part.len()], 0, &mut self.group, &mut self.checker);
+            stream.receive(part, &mut Context { now: 0, group: &mut self.group, checker: &mut self.checker });
         }
         stream
     }
@@ -56,7 +54,7 @@ fn chunk(content: &[u8]) -> Vec<u8> {
 
 const HELLO: &[u8] = b"retry: 5000\nid: 9-0\nevent: system\ndata: {\"message\":\"connected\"}\n\n";
 
-/// The ways in which a server may frame the same blocks.
+/// The ways to frame the same blocks.
 fn framings(blocks: &[Vec<u8>]) -> Vec<(&'static str, bool, Vec<u8>)> {
     let all = blocks.concat();
     let crlf = String::from_utf8(all.clone()).unwrap().replace('\n', "\r\n").into_bytes();
@@ -69,7 +67,8 @@ fn framings(blocks: &[Vec<u8>]) -> Vec<(&'static str, bool, Vec<u8>)> {
     ]
 }
 
-/// Tally and lost events of a stream with these blocks: the same in whatever framing and pieces, alone and in company.
+/// Tally and lost events of a stream with these blocks: the same in each framing and size of reads, with or without a
+/// journal.
 fn judged(blocks: impl Fn(&Run) -> Vec<Vec<u8>>) -> (Tally, u64) {
     let mut verdict = None;
     for members in [1, 2] {
@@ -81,13 +80,13 @@ fn judged(blocks: impl Fn(&Run) -> Vec<Vec<u8>>) -> (Tally, u64) {
                     let whole = [vec![HELLO.to_vec()], run.events(&[0, 1, 2, 3])].concat();
                     let (_, chunked, bytes) = framings(&whole).swap_remove(way);
                     let leader = run.stream(chunked, &bytes, 4096);
-                    assert_eq!(leader.ledger.missing(Some(&[4, 0]), |_, _| false), 0);
+                    assert_eq!(leader.ledger().missing(Some(&[4, 0]), |_, _| false), 0);
                     assert_eq!(run.checker.tally, Tally { deliveries: 4, foreign: 1, ..Tally::default() });
                     run.checker.tally = Tally::default();
                 }
                 let (name, chunked, bytes) = framings(&blocks).swap_remove(way);
                 let stream = run.stream(chunked, &bytes, piece);
-                let now = (run.checker.tally, stream.ledger.missing(Some(&[4, 0]), |_, _| false));
+                let now = (run.checker.tally, stream.ledger().missing(Some(&[4, 0]), |_, _| false));
                 let first = *verdict.get_or_insert(now);
                 assert_eq!(now, first, "{name}, in pieces of {piece}, {members} members");
             }
@@ -97,13 +96,13 @@ fn judged(blocks: impl Fn(&Run) -> Vec<Vec<u8>>) -> (Tally, u64) {
 }
 
 #[test]
-fn a_whole_stream_has_nothing_wrong() {
+fn complete_stream_has_no_fault() {
     let (tally, lost) = judged(|run| [vec![HELLO.to_vec()], run.events(&[0, 1, 2, 3])].concat());
     assert_eq!((tally, lost), (Tally { deliveries: 4, foreign: 1, ..Tally::default() }, 0));
 }
 
 #[test]
-fn a_skipped_event_is_lost() {
+fn skipped_event_is_lost() {
     let (tally, lost) = judged(|run| run.events(&[0, 2, 3]));
     assert_eq!((tally, lost), (Tally { deliveries: 3, ..Tally::default() }, 1));
 }
@@ -114,20 +113,20 @@ fn events_missing_at_either_end_are_lost() {
 }
 
 #[test]
-fn an_event_twice_is_a_duplicate() {
+fn event_received_twice_is_a_duplicate() {
     let (tally, lost) = judged(|run| run.events(&[0, 1, 1, 2, 0, 3]));
     assert_eq!((tally, lost), (Tally { deliveries: 4, duplicated: 2, ..Tally::default() }, 0));
 }
 
 #[test]
-fn a_late_event_is_out_of_order_and_not_lost() {
+fn late_event_is_out_of_order_and_not_lost() {
     let (tally, lost) = judged(|run| run.events(&[0, 2, 1, 3]));
-    // The event after it has the greater id: once for what came late is enough.
+    // The event after the late one has a greater id and is not counted again.
     assert_eq!((tally, lost), (Tally { deliveries: 4, out_of_order: 1, ..Tally::default() }, 0));
 }
 
 #[test]
-fn events_whose_ids_go_back_are_out_of_order_though_each_publisher_s_are_not() {
+fn decreasing_ids_are_out_of_order() {
     let renumbered = |run: &Run| {
         let ids = [1, 3, 2, 4];
         let rename = |(number, id): (u32, u32)| {
@@ -141,7 +140,7 @@ fn events_whose_ids_go_back_are_out_of_order_though_each_publisher_s_are_not() {
 }
 
 #[test]
-fn a_gap_is_counted_and_so_is_what_it_hides() {
+fn gap_and_its_missing_events_are_counted() {
     let gap = b"id: 9-2\nevent: gap\ndata: {\"reason\":\"lagged\"}\n\n";
     let (tally, lost) = judged(|run| [vec![gap.to_vec()], run.events(&[2, 3])].concat());
     assert_eq!((tally, lost), (Tally { deliveries: 2, gaps: 1, ..Tally::default() }, 2));
@@ -161,7 +160,7 @@ fn keep_alives_change_nothing() {
 }
 
 #[test]
-fn a_payload_that_was_changed_is_corrupted_and_one_of_another_run_is_foreign() {
+fn changed_payload_is_corrupted_and_one_of_another_run_is_foreign() {
     let changed = |run: &Run| {
         let mut blocks = run.events(&[0, 1, 2, 3]);
         let pad = blocks[1].len() - 6;
@@ -175,7 +174,7 @@ fn a_payload_that_was_changed_is_corrupted_and_one_of_another_run_is_foreign() {
 }
 
 #[test]
-fn an_event_of_a_topic_that_was_not_asked_for_is_corrupted() {
+fn event_of_unsubscribed_topic_is_corrupted() {
     let other_topic = |run: &Run| {
         let mut event = b"data: ".to_vec();
         run.checker.marker.write(&mut event, Mark { topic: 6, publisher: 0, number: 0, due: 0 });
@@ -186,7 +185,7 @@ fn an_event_of_a_topic_that_was_not_asked_for_is_corrupted() {
 }
 
 #[test]
-fn several_payloads_in_one_event_are_as_many_deliveries() {
+fn each_payload_of_an_event_is_a_delivery() {
     let joined = |run: &Run| {
         let first = run.event(0);
         // Without its blank line.
@@ -197,30 +196,30 @@ fn several_payloads_in_one_event_are_as_many_deliveries() {
 }
 
 #[test]
-fn an_event_that_is_longer_than_any_buffer_is_read() {
+fn event_longer_than_any_read_is_checked() {
     let mut run = Run::new(1);
     run.checker.marker = Marker::new(7, 300_000);
     let blocks = run.events(&[0, 1]);
     for (name, chunked, bytes) in framings(&blocks) {
         run.checker.tally = Tally::default();
         let stream = run.stream(chunked, &bytes, 50_000);
-        let lost = stream.ledger.missing(Some(&[2, 0]), |_, _| false);
+        let lost = stream.ledger().missing(Some(&[2, 0]), |_, _| false);
         assert_eq!((run.checker.tally, lost), (Tally { deliveries: 2, ..Tally::default() }, 0), "{name}");
     }
 }
 
 #[test]
-fn a_body_ends_with_its_last_chunk_or_with_what_is_no_chunk() {
+fn body_ends_with_its_last_chunk_or_a_malformed_one() {
     let mut run = Run::new(1);
     let bytes = [chunk(&run.event(0)), b"0\r\n\r\n".to_vec()].concat();
-    assert!(run.stream(true, &bytes, 4096).ended);
+    assert!(run.stream(true, &bytes, 4096).is_ended());
     assert_eq!(run.checker.tally.malformed, 0);
-    assert!(run.stream(true, b"nonsense", 4096).ended);
+    assert!(run.stream(true, b"nonsense", 4096).is_ended());
     assert_eq!(run.checker.tally.malformed, 1);
 }
 
 #[test]
-fn the_last_of_a_group_ends_an_event_and_the_journal_saves_parsing() {
+fn last_member_of_a_group_completes_the_journal_entry() {
     let mut run = Run::new(3);
     let bytes: Vec<u8> = run.events(&[0, 1]).iter().flat_map(|block| chunk(block)).collect();
     for done in 1..=3 {
