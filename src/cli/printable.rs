@@ -1,37 +1,36 @@
-//! Log lines without characters that a terminal or an editor would obey.
+//! Escapes characters in log lines that terminals or editors interpret.
 //!
-//! What others sent is logged as quoted text, and JSON escapes the control characters below U+0020. What is left does harm
-//! as well to whoever looks at a log: the words of an error that repeat what a server elsewhere answered, DEL, the controls
-//! of C1, of which U+009B begins a command to the terminal and U+0085 ends a line, the line and paragraph separators, and
-//! the marks that turn the direction of writing.
+//! Client input is logged quoted, and JSON escapes the control characters below U+0020. Other text, such as errors of
+//! other servers, may still have harmful characters: DEL, the C1 controls (U+009B starts a terminal command, U+0085 ends
+//! a line), line and paragraph separators, and marks that change the writing direction.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// How a line is written.
+/// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Syntax {
     /// One JSON object.
     Json,
-    /// For people.
+    /// Plain text.
     Plain,
-    /// For people, with the colours of a terminal. The log itself escapes the escape character in what it is given.
+    /// Text with terminal colours. The log escapes the escape characters in its arguments.
     Coloured,
 }
 
-/// Writes lines to another writer.
+/// Writes escaped lines to another writer.
 pub struct Printable<W>(pub W, pub Syntax);
 
 impl Syntax {
     fn forbids(self, c: char) -> bool {
-        let is_obeyed = c.is_control()
+        let is_interpreted = c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        is_obeyed && !(self == Self::Coloured && c == '\u{1b}')
+        is_interpreted && !(self == Self::Coloured && c == '\u{1b}')
     }
 }
 
 impl<W: Write> Write for Printable<W> {
-    /// Takes whole lines: that is how the log gives them, one for each event.
+    /// Takes whole lines, as the log writes them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Self(writer, syntax) = self;
         let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
@@ -43,7 +42,7 @@ impl<W: Write> Write for Printable<W> {
         for c in text.chars() {
             let _ = match syntax {
                 _ if !syntax.forbids(c) => escaped.write_char(c),
-                // Outside of its strings JSON has none of them.
+                // In JSON they occur only inside strings.
                 Syntax::Json => write!(escaped, "\\u{:04x}", u32::from(c)),
                 _ => write!(escaped, "{}", c.escape_default()),
             };
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_says_the_same_without_what_a_terminal_obeys() {
+    fn json_line_has_the_same_value_after_escaping() {
         for text in TEXTS {
             let line = format!("{}\n", serde_json::json!({"message": text}));
             let written = written(&line, Syntax::Json);
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_people_stays_one() {
+    fn text_line_stays_one_line() {
         for text in TEXTS {
             for syntax in [Syntax::Plain, Syntax::Coloured] {
                 let written = written(&format!("INFO {text}\n"), syntax);

@@ -9,15 +9,15 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IsTerminal, Read, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::event::EventName;
 use fanline::topic::Topic;
-use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming};
+use futures_util::stream::{self, StreamExt};
+use http_body_util::{Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Request, Response};
 use serde::Deserialize;
@@ -216,43 +216,18 @@ async fn publish_lines(
     });
     reader.map_err(Error::Thread)?;
 
-    let mut stop = Box::pin(stop);
-    let first = tokio::select! {
-        first = events.recv() => first,
-        () = &mut stop => None,
-    };
-    let published = match first {
+    // `stop` is polled first, so that an input without pauses can be stopped.
+    let frames = stream::poll_fn(move |cx| events.poll_recv(cx)).take_until(Box::pin(stop));
+    let mut frames = frames.map(|events| Ok::<_, Infallible>(Frame::data(events))).peekable();
+    let published = match Pin::new(&mut frames).peek().await {
         None => None,
-        first => {
-            let request = request(server, "application/x-ndjson", EventBody { first, events, stop })?;
+        Some(_) => {
+            let request = request(server, "application/x-ndjson", StreamBody::new(frames))?;
             Some(answer(client::send(&server.url, request).await?).await?)
         }
     };
     let fault = input_ended.try_recv().ok().and_then(Result::err);
     Ok((published, fault))
-}
-
-/// A request body that ends with the events, or when `stop` completes.
-struct EventBody<S> {
-    first: Option<Bytes>,
-    events: mpsc::Receiver<Bytes>,
-    stop: Pin<Box<S>>,
-}
-
-impl<S: Future<Output = ()>> Body for EventBody<S> {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        // Polled before the events, so that an input without pauses can be stopped.
-        if self.stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        self.events.poll_recv(cx).map(|events| events.map(|events| Ok(Frame::data(events))))
-    }
 }
 
 async fn answer(response: Response<Incoming>) -> Result<Published, Error> {

@@ -29,7 +29,7 @@ enum MediaType {
     Text,
 }
 
-/// One event or an array of them, or a stream of lines.
+/// Publishes one event, an array of events, or a stream of lines.
 pub(super) async fn publish(
     routes: &Routes,
     mut permit: Permit<'_>,
@@ -39,7 +39,7 @@ pub(super) async fn publish(
     let (shard, options) = (&*routes.shard, &routes.options);
     match media_type(request.headers()) {
         Some(MediaType::Json) => {
-            let body = whole(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
+            let body = collect(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
             permit.goes_on()?;
@@ -54,7 +54,7 @@ pub(super) async fn publish(
     }
 }
 
-/// The body is the payload; the path names the topic, the query the event.
+/// Publishes the body as the payload of an event. The path has the topic, the query the event name.
 pub(super) async fn publish_to(
     routes: &Routes,
     mut permit: Permit<'_>,
@@ -78,7 +78,7 @@ pub(super) async fn publish_to(
         _ => return Err(unsupported("application/json (a value) or text/plain (raw text)")),
     };
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
-    let body = whole(request.into_body(), max_bytes, options.body_timeout).await?;
+    let body = collect(request.into_body(), max_bytes, options.body_timeout).await?;
     let event = Event::new(topic, parse_payload(body, is_json, options.max_event_bytes)?);
     let event = match name {
         Some(name) => event.named(name),
@@ -90,7 +90,7 @@ pub(super) async fn publish_to(
     Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
 
-/// Notes how long it takes until the events have their positions: the answer's part that is the server's own.
+/// Records how long it takes until the events have their positions: the server's part of the answer time.
 async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, PublishError>>) -> Result<T, PublishError> {
     let began = Instant::now();
     let published = publishing.await?;
@@ -110,16 +110,16 @@ fn answer(published: Option<Published>, count: u64) -> Value {
     })
 }
 
-async fn whole(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
+async fn collect(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     };
-    // Before it is read: a client that waits for 100 Continue is spared the sending.
+    // Before the first read, so that a client that waits for 100 Continue does not send the body.
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
     }
-    let body = tokio::time::timeout(timeout, collect(Limited::new(body, max_bytes))).await.map_err(|_| {
+    let body = tokio::time::timeout(timeout, concat(Limited::new(body, max_bytes))).await.map_err(|_| {
         let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
     })?;
@@ -132,9 +132,9 @@ async fn whole(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<By
     })
 }
 
-/// All of a body, in one piece: of one that comes in chunks of a byte, each would be a piece of memory with an owner.
-async fn collect(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-    // Most bodies come in one frame, and are not copied.
+/// Collects a body into one buffer. Keeping its frames would cost far more memory than bytes if each has one byte.
+async fn concat(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    // Most bodies have one frame and are not copied.
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -154,9 +154,8 @@ fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
     let charset = parameters.split(';').find_map(|part| part.trim().strip_prefix("charset="));
-    if charset
-        .is_some_and(|charset| !["utf-8", "utf8"].contains(&charset.trim_matches('"').to_ascii_lowercase().as_str()))
-    {
+    let charset = charset.map_or("utf-8".to_owned(), |charset| charset.trim_matches('"').to_ascii_lowercase());
+    if !["utf-8", "utf8"].contains(&charset.as_str()) {
         return None;
     }
     match essence.trim().to_ascii_lowercase().as_str() {

@@ -78,10 +78,6 @@ impl Visit for LogLine {
         self.keep_text(field, format_args!("{value}"));
     }
 
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.keep_text(field, format_args!("{value}"));
-    }
-
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.keep(field, value);
     }

@@ -254,7 +254,7 @@ fn run_without_any_stream_fails_with_reason() {
     let peer = Peer::start(Framing::Chunks, Fault::Page);
     let (code, report, stderr) = bench_peer(&peer, &SHORT);
     assert_eq!((code, report), (Some(1), Value::Null));
-    assert!(stderr.contains("nobody could subscribe") && stderr.contains("content type text/html"), "{stderr}");
+    assert!(stderr.contains("no subscriber could connect") && stderr.contains("content type text/html"), "{stderr}");
 
     let url = format!("http://{}", peer.address);
     let (code, _, stderr) = bench(&["--url", &url]);
@@ -343,14 +343,14 @@ fn runs_without_publishers_or_without_subscribers_succeed() {
 #[test]
 fn invalid_flags_are_rejected_with_remedy() {
     for (args, says) in [
-        (&["--rate", "fast"][..], "it is a number of events a second"),
-        (&["--payload", "10"], "it is a number of bytes from 48"),
-        (&["--duration", "soon"], "it is a number of seconds"),
+        (&["--rate", "fast"][..], "expected events a second"),
+        (&["--payload", "10"], "10 is not in 48..="),
+        (&["--duration", "soon"], "expected seconds"),
         (&["--topic", "a b"], "ASCII letters"),
         (&["--body", "nothing"], "--body has no {data}"),
         (&["--topics-per-client", "2"], "more than --topics 1"),
         (&["--sse-url", "https://h/"], "https is not supported"),
-        (&["--header", "host: x"], "itself"),
+        (&["--header", "host: x"], "set by the load generator"),
     ] {
         let (code, report, stderr) = bench(args);
         assert!(code == Some(2) && report.is_null() && stderr.contains(says), "{args:?}: {code:?} {stderr}");

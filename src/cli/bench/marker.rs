@@ -5,6 +5,8 @@
 //! such as replayed ones. Numbers count from 0 for each topic of each publisher. A publisher sends one event at a time,
 //! so these numbers must arrive in order.
 
+use std::io::Write;
+
 use memchr::memmem::Finder;
 
 /// Bytes of a marker.
@@ -13,7 +15,6 @@ pub const MAX_PUBLISHERS: u64 = 65_536;
 /// Six hexadecimal digits.
 pub const MAX_TOPICS: u64 = 1 << 24;
 
-const PREFIX: usize = 13;
 /// Fills the payload.
 const PAD: u8 = b'x';
 
@@ -29,7 +30,7 @@ pub struct Mark {
 
 /// Writes and finds the markers of one run.
 pub struct Marker {
-    prefix: [u8; PREFIX],
+    prefix: String,
     finder: Finder<'static>,
     pad: Vec<u8>,
 }
@@ -37,21 +38,16 @@ pub struct Marker {
 impl Marker {
     /// The markers of run number `run`, in payloads of `payload` bytes.
     pub fn new(run: u32, payload: usize) -> Self {
-        let mut prefix = *b"flb-00000000-";
-        write_hex(&mut prefix[4..12], u64::from(run));
+        let prefix = format!("flb-{run:08x}-");
         let finder = Finder::new(&prefix).into_owned();
         Self { prefix, finder, pad: vec![PAD; payload.saturating_sub(LENGTH)] }
     }
 
     /// Appends a payload.
     pub fn write(&self, out: &mut Vec<u8>, mark: Mark) {
-        let mut text = *b"flb-00000000-000000-00000-00000000-000000000000-";
-        text[..PREFIX].copy_from_slice(&self.prefix);
-        write_hex(&mut text[13..19], u64::from(mark.topic));
-        write_hex(&mut text[20..25], u64::from(mark.publisher));
-        write_hex(&mut text[26..34], u64::from(mark.number));
-        write_hex(&mut text[35..47], mark.due);
-        out.extend_from_slice(&text);
+        let Mark { topic, publisher, number, due } = mark;
+        out.extend_from_slice(self.prefix.as_bytes());
+        write!(out, "{topic:06x}-{publisher:05x}-{number:08x}-{due:012x}-").expect("writing to a Vec does not fail");
         out.extend_from_slice(&self.pad);
     }
 
@@ -79,13 +75,6 @@ impl Marker {
 /// A payload that begins like one of this run and then differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupted;
-
-fn write_hex(digits: &mut [u8], mut number: u64) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
-    }
-}
 
 fn read_hex(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number, digit| {

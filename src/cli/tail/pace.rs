@@ -1,23 +1,23 @@
-//! How long a client waits before it connects again, so that a server that comes back is not met by all at once.
+//! The wait before reconnecting, which spreads the clients of a restarted server.
 //!
 //! | before it | wait |
 //! |---|---|
-//! | a stream that ended | what the last `retry:` said |
-//! | n attempts in a row that failed | at random from `retry` to `retry` × 2ⁿ, at most a minute unless `retry` is more |
-//! | an answer with `Retry-After` | that, and at random up to a fifth more |
+//! | a stream that ended | the last `retry:` |
+//! | n failed attempts in a row | random, from `retry` to `retry` × 2ⁿ, at most a minute unless `retry` is longer |
+//! | an answer with `Retry-After` | that, plus up to a fifth at random |
 
 use std::time::{Duration, SystemTime};
 
 /// Before any `retry:` (WHATWG HTML leaves it to the client; browsers take 2 to 5 s).
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// Under a `retry: 0` and a server that ends each stream at once.
-const SHORTEST: Duration = Duration::from_millis(200);
+/// Even with `retry: 0`, in case the server ends each stream at once.
+const MIN_WAIT: Duration = Duration::from_millis(200);
 
-/// The longest wait that a client decides on by itself.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The longest wait unless the server asks for more.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// The reconnection time of one stream, and how many attempts in a row have failed.
+/// The reconnection time of a stream, and the failed attempts in a row.
 #[derive(Debug)]
 pub struct Pace {
     retry: Duration,
@@ -29,12 +29,12 @@ impl Pace {
         Self { retry: DEFAULT_RETRY, failures: 0 }
     }
 
-    /// The server said `retry:`.
+    /// Sets the reconnection time from a `retry:` field.
     pub fn set_retry(&mut self, milliseconds: u32) {
-        self.retry = Duration::from_millis(milliseconds.into()).max(SHORTEST);
+        self.retry = Duration::from_millis(milliseconds.into()).max(MIN_WAIT);
     }
 
-    /// The stream is open.
+    /// Notes that the stream is open.
     pub fn connected(&mut self) {
         self.failures = 0;
     }
@@ -48,18 +48,18 @@ impl Pace {
     pub fn after_failure(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let factor = 2_u32.saturating_pow(self.failures);
-        let ceiling = self.retry.saturating_mul(factor).min(LONGEST.max(self.retry));
+        let ceiling = self.retry.saturating_mul(factor).min(MAX_WAIT.max(self.retry));
         self.retry + (ceiling - self.retry).mul_f64(fastrand::f64())
     }
 
-    /// The wait that a server asked for.
+    /// The wait after an answer with `Retry-After`.
     pub fn after_refusal(&mut self, retry_after: Duration) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        retry_after.max(SHORTEST).mul_f64(1.0 + fastrand::f64() / 5.0)
+        retry_after.max(MIN_WAIT).mul_f64(1.0 + fastrand::f64() / 5.0)
     }
 }
 
-/// `Retry-After` as seconds or as a date (RFC 9110, section 10.2.3). More than a day is taken for a day.
+/// `Retry-After` as seconds or as a date (RFC 9110, section 10.2.3). At most a day.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let value = value.trim();
@@ -76,17 +76,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_ended_is_awaited_as_long_as_the_server_said() {
+    fn wait_after_a_stream_is_its_retry_time() {
         let mut pace = Pace::new();
         assert_eq!(pace.after_stream(), Duration::from_secs(3));
         pace.set_retry(5432);
         assert_eq!(pace.after_stream(), Duration::from_millis(5432));
         pace.set_retry(0);
-        assert_eq!(pace.after_stream(), SHORTEST);
+        assert_eq!(pace.after_stream(), MIN_WAIT);
     }
 
     #[test]
-    fn failures_in_a_row_double_the_longest_wait_up_to_a_minute() {
+    fn failures_double_the_maximum_wait_up_to_a_minute() {
         let mut pace = Pace::new();
         pace.set_retry(1000);
         for ceiling in [2, 4, 8, 16, 32, 60, 60] {
@@ -94,21 +94,21 @@ mod tests {
             assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(ceiling), "{wait:?} of {ceiling}");
         }
         for _ in 0..100 {
-            assert!(pace.after_failure() <= LONGEST);
+            assert!(pace.after_failure() <= MAX_WAIT);
         }
         pace.connected();
         assert!(pace.after_failure() <= Duration::from_secs(2));
     }
 
     #[test]
-    fn a_retry_of_more_than_a_minute_is_kept_after_failures_too() {
+    fn retry_of_more_than_a_minute_is_kept_after_failures() {
         let mut pace = Pace::new();
         pace.set_retry(120_000);
         assert_eq!(pace.after_failure(), Duration::from_secs(120));
     }
 
     #[test]
-    fn a_wait_that_the_server_asked_for_is_never_cut_short() {
+    fn requested_wait_is_never_shortened() {
         let mut pace = Pace::new();
         for _ in 0..100 {
             let wait = pace.after_refusal(Duration::from_secs(10));

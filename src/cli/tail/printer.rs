@@ -1,7 +1,6 @@
-//! What `fanline tail` writes: events to standard output, notices to standard error.
+//! The output of `fanline tail`: events on standard output, notices on standard error.
 //!
-//! The server's own events (`system`, `heartbeat`, `gap`) tell of the stream and are not counted as received. Their names
-//! are all that sets them apart: in an event stream nothing else does.
+//! Events named `system`, `heartbeat` or `gap` are the server's own and not counted as received.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
@@ -13,61 +12,54 @@ use sse_core::MessageEvent;
 /// How events are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The payload of each published event, and a line end
+    /// The payload of each published event and a line end
     Data,
-    /// The stream as it came, with ids, names, heartbeats and gaps
+    /// The stream byte for byte, with ids, names, heartbeats and gaps
     Sse,
-    /// Each event, the server's own too, as {"id","event","data"} on one line; data is a string
+    /// Each event, including the server's own, as {"id","event","data"} on one line; data is a string
     Json,
 }
 
-/// The two outputs, and the count of what came and what did not.
+/// The two outputs, and the counts of received and missed events.
 pub struct Printer<O: Write, N: Write> {
     events: BufWriter<O>,
     notices: N,
     format: Format,
     quiet: bool,
-    /// Bytes of a block that is not complete yet, with [`Format::Sse`].
+    /// The incomplete block, with [`Format::Sse`].
     block: Vec<u8>,
     received: u64,
-    missed: Missed,
-}
-
-#[derive(Default)]
-struct Missed {
+    /// Gaps, and the number of events in them as far as known.
     gaps: u64,
-    known: u64,
-    some_unknown: bool,
+    missed: u64,
+    has_unknown_gap: bool,
 }
 
 impl<O: Write, N: Write> Printer<O, N> {
-    /// Syscalls are as few as with larger ones; memory and delay are not.
     const BUFFER: usize = 64 * 1024;
 
     pub fn new(events: O, notices: N, format: Format, quiet: bool) -> Self {
         let events = BufWriter::with_capacity(Self::BUFFER, events);
-        Self { events, notices, format, quiet, block: Vec::new(), received: 0, missed: Missed::default() }
+        let block = Vec::new();
+        Self { events, notices, format, quiet, block, received: 0, gaps: 0, missed: 0, has_unknown_gap: false }
     }
 
-    /// How many published events were written.
+    /// Published events received.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Whether [`raw`](Self::raw) wants the stream's bytes.
+    /// Whether [`raw`](Self::raw) needs the stream's bytes.
     pub fn wants_raw(&self) -> bool {
         self.format == Format::Sse
     }
 
-    /// The bytes that the parser went over, with the event that they completed still to come.
+    /// Takes the bytes that the parser consumed, before the event that they complete.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.block.extend_from_slice(bytes);
     }
 
-    /// The parser wants more input. A block of comments alone completes no event, and is not held back for one.
-    ///
-    /// # Errors
-    /// When the output cannot be written to.
+    /// The parser needs more input. A block of comments completes no event and is written now.
     pub fn input_used_up(&mut self) -> io::Result<()> {
         if [&b"\n\n"[..], b"\r\r", b"\r\n\r\n"].iter().any(|end| self.block.ends_with(end)) {
             self.write_block()?;
@@ -75,7 +67,7 @@ impl<O: Write, N: Write> Printer<O, N> {
         Ok(())
     }
 
-    /// The connection is gone, and with it the rest of the block that had begun.
+    /// Drops the incomplete block of a lost connection.
     pub fn forget_block(&mut self) {
         self.block.clear();
     }
@@ -87,15 +79,12 @@ impl<O: Write, N: Write> Printer<O, N> {
     }
 
     /// Writes one event in the chosen format.
-    ///
-    /// # Errors
-    /// When the output cannot be written to. Notices that nobody reads are no error.
     pub fn event(&mut self, event: &MessageEvent) -> io::Result<()> {
         let is_published = !matches!(&*event.event, "system" | "heartbeat" | "gap");
         self.received += u64::from(is_published);
-        let gap = (event.event == "gap").then(|| Gap::of(&event.data));
+        let gap = (event.event == "gap").then(|| serde_json::from_str::<Gap>(&event.data).unwrap_or_default());
         if let Some(gap) = &gap {
-            self.missed.add(gap.missed);
+            self.count_gap(gap.missed);
         }
         match self.format {
             Format::Sse => self.write_block(),
@@ -120,18 +109,15 @@ impl<O: Write, N: Write> Printer<O, N> {
         }
     }
 
-    /// An event was too large to be kept.
-    ///
-    /// # Errors
-    /// When the output cannot be written to.
+    /// Reports an event over the limit as missed.
     pub fn skipped(&mut self, limit: usize) -> io::Result<()> {
-        self.missed.add(Some(1));
+        self.count_gap(Some(1));
         self.flush()?;
-        self.warn(format_args!("gap: an event of more than {limit} bytes was left out"));
+        self.warn(format_args!("gap: an event of more than {limit} bytes was skipped"));
         Ok(())
     }
 
-    /// Puts a line about the connection on standard error, unless quiet.
+    /// Writes a line about the connection to standard error, unless quiet.
     pub fn note(&mut self, line: impl Display) {
         if !self.quiet {
             self.warn(line);
@@ -139,38 +125,30 @@ impl<O: Write, N: Write> Printer<O, N> {
     }
 
     fn warn(&mut self, line: impl Display) {
-        // Whoever closed standard error does not want to know.
+        // A closed standard error is no failure.
         let _ = writeln!(self.notices, "{line}");
     }
 
-    /// Brings out what is buffered.
-    ///
-    /// # Errors
-    /// When the output cannot be written to.
+    /// Flushes the events.
     pub fn flush(&mut self) -> io::Result<()> {
         self.events.flush()
     }
 
-    /// Brings out what is buffered, and says what was missed if anything was.
-    ///
-    /// # Errors
-    /// When the output cannot be written to.
+    /// Flushes the events and reports missed ones.
     pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
-        if self.missed.gaps > 0 {
-            let at_least = if self.missed.some_unknown { "at least " } else { "" };
-            let line = format!("received {}, missed {at_least}{}", self.received, self.missed.known);
+        if self.gaps > 0 {
+            let at_least = if self.has_unknown_gap { "at least " } else { "" };
+            let line = format!("received {}, missed {at_least}{}", self.received, self.missed);
             self.warn(line);
         }
         Ok(())
     }
-}
 
-impl Missed {
-    fn add(&mut self, missed: Option<u64>) {
+    fn count_gap(&mut self, missed: Option<u64>) {
         self.gaps += 1;
-        self.known = self.known.saturating_add(missed.unwrap_or(0));
-        self.some_unknown |= missed.is_none();
+        self.missed = self.missed.saturating_add(missed.unwrap_or(0));
+        self.has_unknown_gap |= missed.is_none();
     }
 }
 
@@ -181,7 +159,7 @@ struct JsonLine<'a> {
     data: &'a str,
 }
 
-/// The data of a `gap` event. A field that another server leaves out is unknown, and no reason to drop the notice.
+/// The data of a `gap` event. Another server may omit any field.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Gap {
@@ -189,12 +167,6 @@ struct Gap {
     from: Option<String>,
     to: Option<String>,
     missed: Option<u64>,
-}
-
-impl Gap {
-    fn of(data: &str) -> Self {
-        serde_json::from_str(data).unwrap_or_default()
-    }
 }
 
 impl Display for Gap {
@@ -214,7 +186,7 @@ impl Display for Gap {
     }
 }
 
-/// One line for the data of a `system` event.
+/// The data of a `system` event as one line.
 fn system_notice(data: &str) -> String {
     let fields: Value = serde_json::from_str(data).unwrap_or_default();
     let Some(message) = fields["message"].as_str() else {
@@ -247,7 +219,7 @@ mod tests {
         MessageEvent { event: name.into(), data: data.into(), last_event_id: Some("1-7".into()) }
     }
 
-    /// Prints the events; gives standard output and standard error.
+    /// Prints the events. Returns standard output and standard error.
     fn printed(format: Format, quiet: bool, events: &[MessageEvent]) -> (String, String) {
         let (mut out, mut notices) = (Vec::new(), Vec::new());
         let mut printer = Printer::new(&mut out, &mut notices, format, quiet);
@@ -269,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_the_payload_alone_and_the_rest_is_told_on_standard_error() {
+    fn data_format_is_the_payload_and_notices_go_to_standard_error() {
         let (out, notices) = printed(Format::Data, false, &all_kinds());
         assert_eq!(out, "one\ntwo\n\n");
         assert_eq!(
@@ -281,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn quiet_leaves_the_notices_away_but_not_the_gaps() {
+    fn quiet_omits_notices_but_not_gaps() {
         let (_, notices) = printed(Format::Data, true, &all_kinds());
         assert_eq!(notices, "gap: lagged, missed 1234 events (from 1-8 to 1-1241)\nreceived 2, missed 1234\n");
     }
 
     #[test]
-    fn json_has_every_event_on_a_line_of_its_own() {
+    fn json_format_has_a_line_for_every_event() {
         let (out, notices) = printed(Format::Json, false, &all_kinds());
         let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let names: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
@@ -297,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_of_unknown_size_makes_the_total_a_lower_bound() {
+    fn gap_of_unknown_size_makes_the_total_a_lower_bound() {
         let unknown = event("gap", r#"{"reason":"epoch","from":"1-8","to":"2-1","missed":null}"#);
         let known = event("gap", r#"{"reason":"evicted","from":"2-1","to":"2-3","missed":1}"#);
         let (_, notices) = printed(Format::Data, false, &[unknown, known]);
@@ -310,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_cannot_be_read_is_still_a_gap() {
+    fn unreadable_gap_is_reported() {
         let (_, notices) = printed(Format::Data, false, &[event("gap", "?")]);
         assert_eq!(
             notices,
@@ -319,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_event_is_one_line_whatever_it_holds() {
+    fn system_event_is_always_one_line() {
         assert_eq!(system_notice(r#"{"message":"server restarting"}"#), "server: server restarting");
         assert_eq!(system_notice(r#"{"message":"token expires","expires_in":60}"#), "server: token expires, in 60 s");
         assert_eq!(system_notice("two\nlines"), "server: two\\nlines");

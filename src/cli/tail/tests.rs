@@ -132,7 +132,7 @@ fn events_are_the_same_wherever_the_bytes_are_cut() {
 }
 
 #[test]
-fn the_sse_format_is_the_stream_byte_for_byte_wherever_it_is_cut() {
+fn sse_format_is_the_stream_byte_for_byte_wherever_it_is_cut() {
     let wire = "retry: 5\r\n: hi\r\nid: 7-1\r\ndata:  x \r\n\r\n:\n\ndata: ü\n\n:\r\r";
     for cut in 0..=wire.len() {
         let (before, after) = wire.as_bytes().split_at(cut);
@@ -158,7 +158,7 @@ async fn chunks_of_one_byte_each_are_put_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tail_resumes_after_the_last_id_it_printed() {
+async fn tail_resumes_after_the_last_id_it_printed() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &["--from=7-1", "--topics=a"]);
     let mut peer = server.accept_stream().await;
@@ -228,7 +228,7 @@ async fn comment_ends_the_silence() {
 }
 
 #[test]
-fn the_idle_timeout_follows_the_heartbeat_unless_it_is_given() {
+fn idle_timeout_follows_the_heartbeat_unless_it_is_given() {
     let of = |flags: &[&str]| parse(flags).unwrap().idle_timeout().as_secs();
     assert_eq!(of(&[]), 90);
     assert_eq!(of(&["--heartbeat=60"]), 150);
@@ -372,7 +372,7 @@ async fn busy_stream_can_be_stopped() {
 fn event_over_the_limit_is_skipped_and_counted() {
     let (out, notices) = taken(&[], 10, &[b"data: 01234567890\n\ndata: short\n\n"]);
     assert_eq!(out, "short\n");
-    assert!(notices.ends_with("left out\nreceived 1, missed 1\n"), "{notices}");
+    assert!(notices.ends_with("skipped\nreceived 1, missed 1\n"), "{notices}");
 }
 
 #[test]

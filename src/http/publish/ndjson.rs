@@ -1,18 +1,17 @@
-//! An NDJSON body: one event a line, published as the lines come.
+//! NDJSON bodies: one event a line, published as the lines arrive.
 //!
-//! **Contract.** The upload stops at the first line that cannot be published. The problem then counts the events that were
-//! published (`published`, `first_id`, `last_id`), and `line` is the first line from which on nothing was published. Of the
-//! lines before it only `unknown_lines`, when that member is there, may or may not have been published. `Retry-After` is
-//! sent only when nothing of the body was published: an automatic retry sends all of it again.
+//! **Contract.** The upload stops at the first line that cannot be published. The problem then has the number of events
+//! published (`published`, `first_id`, `last_id`) and `line`, the first line from which on nothing was published. Of the
+//! lines before it, only those in `unknown_lines`, if present, may or may not have been published. `Retry-After` is sent
+//! only when nothing was published, because an automatic retry repeats the whole body.
 
 use std::ops::RangeInclusive;
 
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::Options;
 use super::super::admit::Permit;
@@ -28,163 +27,135 @@ use crate::wire::publication::parse_event;
 /// How many lines are published before readers on the same shard get their turn.
 const LINES_PER_TURN: usize = 256;
 
-/// Publishes each line as it comes; stops at the first that is not right.
+/// Publishes each line as it arrives. Stops at the first invalid one.
 pub(super) async fn publish(
     shard: &Shard,
     options: &Options,
-    mut permit: Permit<'_>,
+    permit: Permit<'_>,
     quota: &PublishQuota<'_>,
     mut body: Incoming,
 ) -> Result<Value, Problem> {
-    let mut lines = LineSplitter::new(max_line_bytes(options));
-    let mut progress = Progress::default();
-    let mut patience = Patience::new(options);
+    // An escaped character takes up to six times its bytes, and the other keys need room.
+    let max_line_bytes = options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048);
+    let lines = LineSplitter::new(max_line_bytes);
+    let deadline = Instant::now() + options.upload_timeout;
+    let mut upload = Upload {
+        shard,
+        options,
+        permit,
+        quota,
+        lines,
+        deadline,
+        within_line: false,
+        line: 0,
+        count: 0,
+        published: None,
+    };
     loop {
-        let frame = match tokio::time::timeout_at(patience.deadline, body.frame()).await {
+        let frame = match timeout_at(upload.deadline, body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
-            // The client disconnected: the lines that came whole are published.
+            // The client disconnected. Its complete lines are published.
             Ok(Some(Err(error))) => {
-                return Err(progress.stopped(Problem::bad_request(format!("the body broke off: {error}"))));
+                return Err(upload.stopped(Problem::bad_request(format!("the body broke off: {error}"))));
             }
-            Err(_) => return Err(progress.stopped(patience.is_over(progress.lines + 1))),
+            Err(_) => return Err(upload.timed_out()),
         };
         let Ok(data) = frame.into_data() else { continue };
-        let ends_a_line = memchr::memchr(b'\n', &data).is_some();
-        lines.push(data);
-        permit.goes_on().map_err(|problem| progress.stopped(problem))?;
-        progress.publish(shard, options, &mut permit, quota, &mut lines).await?;
-        patience.goes_on(lines.is_within_line(), ends_a_line);
+        let ends_line = memchr::memchr(b'\n', &data).is_some();
+        upload.lines.push(data);
+        upload.publish_lines().await?;
+        upload.extend_deadline(ends_line);
     }
-    lines.finish();
-    permit.goes_on().map_err(|problem| progress.stopped(problem))?;
-    progress.publish(shard, options, &mut permit, quota, &mut lines).await?;
-    Ok(answer(progress.published, progress.count))
+    upload.lines.finish();
+    upload.publish_lines().await?;
+    Ok(answer(upload.published, upload.count))
 }
 
-fn max_line_bytes(options: &Options) -> usize {
-    // An escaped character takes up to six times its bytes; and there is room for the other keys.
-    options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048)
-}
-
-/// How long a body of lines is waited for: a line that has begun is to end soon, and the next may take its time to begin.
-struct Patience<'a> {
+/// An upload and its progress.
+struct Upload<'a> {
+    shard: &'a Shard,
     options: &'a Options,
-    is_within_a_line: bool,
+    permit: Permit<'a>,
+    quota: &'a PublishQuota<'a>,
+    lines: LineSplitter,
+    /// When the next bytes must have arrived: a line that has begun must end soon, and the next one may take its time.
     deadline: Instant,
-}
-
-impl<'a> Patience<'a> {
-    fn new(options: &'a Options) -> Self {
-        Self { options, is_within_a_line: false, deadline: Instant::now() + options.upload_timeout }
-    }
-
-    /// More has come. A line that goes on has the time that it was given when it began.
-    fn goes_on(&mut self, is_within_a_line: bool, ends_a_line: bool) {
-        if is_within_a_line && self.is_within_a_line && !ends_a_line {
-            return;
-        }
-        self.is_within_a_line = is_within_a_line;
-        let time = if is_within_a_line { self.options.body_timeout } else { self.options.upload_timeout };
-        self.deadline = Instant::now() + time;
-    }
-
-    fn is_over(&self, line: u64) -> Problem {
-        let Options { body_timeout, upload_timeout, .. } = self.options;
-        let detail = if self.is_within_a_line {
-            format!("line {line} did not end within {} s (setting body_timeout)", body_timeout.as_secs_f64())
-        } else {
-            format!("nothing came for {} s (setting upload_timeout)", upload_timeout.as_secs_f64())
-        };
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-    }
-}
-
-/// How far an upload has got.
-#[derive(Default)]
-struct Progress {
-    /// Lines that were read: they are published or empty, except for those that [`Progress::publish`] works on.
-    lines: u64,
+    /// Whether a line has begun that is not complete.
+    within_line: bool,
+    /// Lines read. They are published or empty, except for those of the current [`Turn`].
+    line: u64,
+    /// Events published.
     count: u64,
     published: Option<Published>,
 }
 
-/// The next events of an upload, which are published whole or not at all.
+/// The next events of an upload, which are published together or not at all.
 #[derive(Default)]
 struct Turn {
     events: Vec<Event>,
     first_line: u64,
     last_line: u64,
-    /// What is wrong with the line behind them, if it was read and is wrong.
+    /// The problem of the line after them, if that is invalid.
     problem: Option<Problem>,
 }
 
-impl Turn {
-    fn lines(&self) -> RangeInclusive<u64> {
-        self.first_line..=self.last_line
+impl Upload<'_> {
+    /// Extends the deadline after bytes arrived, unless they only continue a line.
+    fn extend_deadline(&mut self, ends_line: bool) {
+        let was_within_line = std::mem::replace(&mut self.within_line, self.lines.is_within_line());
+        if !self.within_line {
+            self.deadline = Instant::now() + self.options.upload_timeout;
+        } else if !was_within_line || ends_line {
+            self.deadline = Instant::now() + self.options.body_timeout;
+        }
     }
-}
 
-impl Progress {
-    async fn publish(
-        &mut self,
-        shard: &Shard,
-        options: &Options,
-        permit: &mut Permit<'_>,
-        quota: &PublishQuota<'_>,
-        lines: impl Iterator<Item = Result<Bytes, LineTooLong>>,
-    ) -> Result<(), Problem> {
-        let mut lines = lines.peekable();
-        let at_once = LINES_PER_TURN.min(quota.max_batch());
-        while lines.peek().is_some() {
-            let mut turn = self.read(options, permit, lines.by_ref().take(at_once));
+    fn timed_out(&self) -> Problem {
+        let Options { body_timeout, upload_timeout, .. } = self.options;
+        let detail = if self.within_line {
+            let (line, seconds) = (self.line + 1, body_timeout.as_secs_f64());
+            format!("line {line} did not end within {seconds} s (setting body_timeout)")
+        } else {
+            format!("nothing came for {} s (setting upload_timeout)", upload_timeout.as_secs_f64())
+        };
+        self.stopped(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+    }
+
+    /// Publishes the complete lines.
+    async fn publish_lines(&mut self) -> Result<(), Problem> {
+        self.permit.goes_on().map_err(|problem| self.stopped(problem))?;
+        while let Some(turn) = self.read_turn() {
             if !turn.events.is_empty() {
-                let first_line = turn.first_line;
-                // An upload that is faster than its rate waits, and its socket with it.
-                let waited = quota.charge_when_available(turn.events.len(), options.upload_timeout).await;
-                if waited.map_err(|error| self.stopped_at(first_line, error.into()))? {
-                    permit.goes_on().map_err(|problem| self.stopped_at(first_line, problem))?;
-                    let may = turn.events.iter().try_for_each(|event| permit.publishes(event.topic()));
-                    may.map_err(|problem| self.stopped_at(first_line, problem))?;
-                }
-                let events = std::mem::take(&mut turn.events);
-                let count = events.len() as u64;
-                match timed(shard, shard.hub.publish_all(events)).await {
-                    Ok(published) => self.note(count, published),
-                    Err(error) => return Err(self.failed(error, turn.lines(), count)),
-                }
+                self.publish_events(turn.events, turn.first_line..=turn.last_line).await?;
             }
             if let Some(problem) = turn.problem {
-                let line = self.lines;
+                let line = self.line;
                 return Err(self.stopped_at(line, problem.at(&format!("line {line}"))));
             }
-            // A body can come faster than readers on this shard are woken: they have their turn now.
+            // A body may arrive faster than readers on this shard are woken: they get their turn now.
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Reads `lines` up to the first that is wrong.
-    fn read(
-        &mut self,
-        options: &Options,
-        permit: &Permit<'_>,
-        lines: impl Iterator<Item = Result<Bytes, LineTooLong>>,
-    ) -> Turn {
+    /// Reads lines up to the first invalid one. Returns `None` when no complete line is left.
+    fn read_turn(&mut self) -> Option<Turn> {
         let mut turn = Turn::default();
-        for line in lines {
-            self.lines += 1;
+        let before = self.line;
+        for line in self.lines.by_ref().take(LINES_PER_TURN.min(self.quota.max_batch())) {
+            self.line += 1;
             let event = match line {
                 Ok(line) if line.trim_ascii().is_empty() => continue,
-                Ok(line) => parse_event(&line, options.max_event_bytes).map_err(Problem::from),
-                Err(_) => Err(too_long(options)),
+                Ok(line) => parse_event(&line, self.options.max_event_bytes).map_err(Problem::from),
+                Err(LineTooLong) => Err(too_long(self.options)),
             };
-            match event.and_then(|event| permit.publishes(event.topic()).map(|()| event)) {
+            match event.and_then(|event| self.permit.publishes(event.topic()).map(|()| event)) {
                 Ok(event) => {
                     if turn.events.is_empty() {
-                        turn.first_line = self.lines;
+                        turn.first_line = self.line;
                     }
-                    turn.last_line = self.lines;
+                    turn.last_line = self.line;
                     turn.events.push(event);
                 }
                 Err(problem) => {
@@ -193,7 +164,24 @@ impl Progress {
                 }
             }
         }
-        turn
+        (self.line > before).then_some(turn)
+    }
+
+    async fn publish_events(&mut self, events: Vec<Event>, lines: RangeInclusive<u64>) -> Result<(), Problem> {
+        let first = *lines.start();
+        // An upload above its rate waits, and with it its socket.
+        let waited = self.quota.charge_when_available(events.len(), self.options.upload_timeout).await;
+        if waited.map_err(|error| self.stopped_at(first, error.into()))? {
+            self.permit.goes_on().map_err(|problem| self.stopped_at(first, problem))?;
+            let permitted = events.iter().try_for_each(|event| self.permit.publishes(event.topic()));
+            permitted.map_err(|problem| self.stopped_at(first, problem))?;
+        }
+        let count = events.len() as u64;
+        match timed(self.shard, self.shard.hub.publish_all(events)).await {
+            Ok(published) => self.note(count, published),
+            Err(error) => return Err(self.failed(error, lines, count)),
+        }
+        Ok(())
     }
 
     fn note(&mut self, count: u64, published: Option<Published>) {
@@ -236,12 +224,12 @@ impl Progress {
         }
     }
 
-    /// The problem of an upload whose lines were all published as far as they were read.
+    /// The problem of an upload whose lines read so far were published.
     fn stopped(&self, problem: Problem) -> Problem {
-        self.stopped_at(self.lines + 1, problem)
+        self.stopped_at(self.line + 1, problem)
     }
 
-    /// The problem of an upload of which nothing was published from `line` on.
+    /// The problem of an upload that published nothing from `line` on.
     fn stopped_at(&self, line: u64, problem: Problem) -> Problem {
         let problem = if self.count > 0 { problem.without_retry() } else { problem };
         let first = self.published.map(|published| published.first.to_string());
