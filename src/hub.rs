@@ -13,6 +13,7 @@ mod history;
 mod ledger;
 mod merge;
 mod numbering;
+mod publish_error;
 pub mod relay;
 mod sampler;
 mod sequencer;
@@ -22,7 +23,6 @@ mod wake;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
+pub use publish_error::{Outcome, PublishError, Published};
 use relay::{PublishRequest, Relay, Upstream};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
@@ -43,7 +44,7 @@ pub(crate) use wake::WakeGroup;
 
 use crate::event::Event;
 use crate::position::{Epoch, StreamPosition};
-use crate::sync::read;
+use crate::sync::{Arc, read};
 use crate::topic::Topic;
 
 /// One stream of events over many topics. Cheap to clone: clones are the same hub.
@@ -69,10 +70,10 @@ use crate::topic::Topic;
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
-    history: crate::sync::Arc<History>,
+    history: Arc<History>,
     sequencer: Sequencer,
     /// The subscriptions that publishers wake.
-    inline: crate::sync::Arc<WakeGroup>,
+    inline: Arc<WakeGroup>,
 }
 
 /// How many topics [`Hub::evict_expired`] looks at under one lock, and how many it drops under one.
@@ -109,87 +110,6 @@ impl Default for HubOptions {
             history_topics: 100_000,
             firehose_history: 10_000,
             topic_ttl: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// The positions of events that were published together. They are consecutive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The position of the first.
-    pub first: StreamPosition,
-    /// The position of the last.
-    pub last: StreamPosition,
-}
-
-/// Why events were not acknowledged; [`PublishError::outcome`] tells whether they were published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The hub was closed.
-    #[error("{}: nothing was published", self.cause())]
-    Closed,
-    /// The backbone cannot be reached.
-    #[error("{}: nothing was published, try again", self.cause())]
-    Unavailable,
-    /// The backbone did not reply in time.
-    #[error(
-        "{}: the events may have been published, or may be yet; publishing them again may duplicate them",
-        self.cause()
-    )]
-    Unknown,
-    /// The backbone has no memory for more events.
-    #[error("{}: nothing was published", self.cause())]
-    OutOfMemory,
-    /// The backbone rejected the events. Its operator has to fix the reason.
-    #[error("{}: nothing was published; the server's log says why", self.cause())]
-    Refused,
-    /// The events were published, but too few replicas acknowledged them in time.
-    #[error(
-        "published up to {}, but only {acknowledged} of {wanted} replicas have it: a failover may lose it; publishing \
-         again would duplicate it",
-        published.last
-    )]
-    NotReplicated {
-        /// The positions of the events.
-        published: Published,
-        /// How many replicas have acknowledged them.
-        acknowledged: u32,
-        /// How many replicas are required.
-        wanted: u32,
-    },
-}
-
-/// Whether events that were not acknowledged were published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// None was or will be published: publishing them again duplicates nothing.
-    NotPublished,
-    /// They may have been published, or may be yet.
-    Unknown,
-    /// They were published: publishing them again duplicates them.
-    Published(Published),
-}
-
-impl PublishError {
-    /// Returns whether the events were published.
-    pub fn outcome(self) -> Outcome {
-        match self {
-            Self::Closed | Self::Unavailable | Self::OutOfMemory | Self::Refused => Outcome::NotPublished,
-            Self::Unknown => Outcome::Unknown,
-            Self::NotReplicated { published, .. } => Outcome::Published(published),
-        }
-    }
-
-    /// Returns what went wrong, without the outcome.
-    pub(crate) fn cause(self) -> &'static str {
-        match self {
-            Self::Closed => "the hub is closed because the server is shutting down",
-            Self::Unavailable => "the backbone is away",
-            Self::Unknown => "the backbone did not answer",
-            Self::OutOfMemory => "the backbone is out of memory",
-            Self::Refused => "the backbone refused",
-            Self::NotReplicated { .. } => "too few replicas have the events",
         }
     }
 }
@@ -281,7 +201,7 @@ impl Hub {
 
     fn with(options: &HubOptions, upstream: Option<Upstream>) -> Self {
         Self(Arc::new(Inner {
-            history: crate::sync::Arc::new(History::new(options, upstream)),
+            history: Arc::new(History::new(options, upstream)),
             sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
             inline: WakeGroup::inline(),
         }))
@@ -326,7 +246,7 @@ impl Hub {
 
     pub(crate) fn subscribe_in(
         &self,
-        group: &crate::sync::Arc<WakeGroup>,
+        group: &Arc<WakeGroup>,
         filter: SubscriptionFilter,
         start: Start,
         max_silent: usize,
@@ -384,7 +304,7 @@ impl Hub {
                 }
             }
         }
-        let stats = |(topic, channel): (Topic, crate::sync::Arc<Channel>)| TopicStats {
+        let stats = |(topic, channel): (Topic, Arc<Channel>)| TopicStats {
             topic,
             subscribers: channel.listeners.count(),
             retained_events: channel.retained(),

@@ -128,13 +128,13 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_position_reads_back_as_it_was_written(epoch: u64, sequence: u64) {
+        fn position_round_trips(epoch: u64, sequence: u64) {
             let position = StreamPosition::new(Epoch(epoch), sequence);
             prop_assert_eq!(position.to_string().parse(), Ok(position));
         }
 
         #[test]
-        fn a_position_has_one_spelling(text in "[0-9+]{0,3}[0-9]{0,17}-?[0-9]{0,20}|[ 0-9-]{0,6}|\\PC{0,6}") {
+        fn position_has_one_spelling(text in "[0-9+]{0,3}[0-9]{0,17}-?[0-9]{0,20}|[ 0-9-]{0,6}|\\PC{0,6}") {
             if let Ok(position) = text.parse::<StreamPosition>() {
                 prop_assert_eq!(position.to_string(), text);
             }
@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn epochs_that_begin_at_the_same_time_differ() {
+    fn simultaneous_epochs_differ() {
         let epochs: std::collections::HashSet<Epoch> = (0..100).map(|_| Epoch::now()).collect();
         assert!(epochs.len() > 98, "two are the same by a chance of 1 in a million: {}", epochs.len());
     }
 
     #[test]
-    fn an_epoch_follows_another_also_when_the_clock_is_behind() {
+    fn epochs_increase_when_the_clock_is_behind() {
         let now = Epoch::now();
         assert!(Epoch(1_795_186_660_123) < now, "epochs in milliseconds are earlier ones");
         assert!(Epoch(now.0 + 10_000 * PER_MILLISECOND) > Epoch(now.0).unique_after());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_reads_back_as_it_was_written() {
+    fn position_by_example() {
         let position = StreamPosition::new(Epoch(1_795_186_660_123), 42);
         assert_eq!(position.to_string(), "1795186660123-42");
         assert_eq!("1795186660123-42".parse(), Ok(position));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_spelled_otherwise_is_no_position() {
+    fn other_spellings_are_rejected() {
         for text in [
             "",
             "-",

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_counted_exactly_while_it_is_known() {
+    fn known_range_is_counted_exactly() {
         let ledger = Ledger::new(8);
         for sequence in 1..=10 {
             ledger.record(sequence, sequence % 2);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_what_came_before_a_break() {
+    fn range_before_a_break_is_not_known() {
         let ledger = Ledger::new(8);
         (1..=3).for_each(|sequence| ledger.record(sequence, 7));
         ledger.skip_to(5);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_known_is_not_gone_through() {
+    fn unknown_range_is_not_scanned() {
         let ledger = Ledger::new(8);
         ledger.skip_to(u64::MAX - 1);
         assert_eq!(count(&ledger, 0, [(1, u64::MAX - 1)]), None, "it would take years");

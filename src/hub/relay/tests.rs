@@ -81,7 +81,7 @@ struct Nodes {
     epoch: u64,
     /// The topic of each event of this epoch.
     log: Vec<&'static str>,
-    /// Up to here the backbone has dropped its events.
+    /// The backbone has trimmed its events up to here.
     trimmed: usize,
     /// Up to here the hub has them.
     relayed: usize,
@@ -101,7 +101,7 @@ impl Nodes {
         self.log.extend(topics);
     }
 
-    /// Gives the hub what it does not have; over what was trimmed it has to begin again.
+    /// Appends what the hub lacks. Where that was trimmed the relay has to begin again.
     fn relay(&mut self) {
         if self.relayed < self.trimmed {
             self.relay.begin_after(at(self.epoch, self.trimmed as u64), GapReason::Evicted);
@@ -125,7 +125,7 @@ impl Nodes {
         while let Ok((after, reply)) = self.requests.pages.try_recv() {
             has_answered = true;
             let asked = if after.epoch.0 == self.epoch { after.sequence as usize } else { usize::MAX };
-            // Pages begin at fixed places, so that readers share them: before what a reader asks for.
+            // Pages begin at fixed places, before the position asked for, so that subscriptions share them.
             let begin = (asked.min(self.log.len()) / self.page * self.page).max(self.trimmed);
             let end = (begin.max(asked.saturating_add(1)) / self.page * self.page + self.page).min(self.log.len());
             let events: Vec<Event> = self.log.get(begin..end).unwrap_or(&[]).iter().map(|t| event(t)).collect();
@@ -140,7 +140,7 @@ impl Nodes {
         self.hub.subscribe(filter, start).0
     }
 
-    /// All that the subscription delivers until it waits for what is not there.
+    /// Reads everything that the subscription delivers before it waits.
     fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
         let mut told = Vec::new();
         loop {
@@ -307,26 +307,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
-/// A client: what it has seen or was told of, and what it lacks is a failure.
+/// A client, which checks that it lacks nothing.
 struct Client {
     filters: &'static [&'static str],
     subscription: Subscription,
     seen: StreamPosition,
-    /// Up to here it was told that events are missing: with several topics the stream may go on before that.
+    /// The end of its last gap: with several topics the stream may continue before that.
     told: u64,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
 
-    /// Whatever happens, and wherever a client comes back, each event of its topics that was relayed is delivered once and
-    /// in order, or lies within a gap that came before what follows.
+    /// Wherever a client resumes, each relayed event of its topics is delivered once and in order, or is in a gap that
+    /// precedes what follows.
     #[test]
     fn every_relayed_event_is_delivered_once_or_covered_by_a_gap(steps in steps(), page in 1usize..8) {
         let mut nodes = Nodes::new(4, 8);
         nodes.page = page;
         let mut clients: Vec<Client> = Vec::new();
-        // What each position is about.
+        // The topic of each position.
         let mut topics = BTreeMap::new();
         let end = [Step::Relay].into_iter().chain((0..8).map(Step::Read));
         for step in steps.into_iter().chain(end) {
@@ -381,7 +381,7 @@ impl Client {
         for told in nodes.drain(&mut self.subscription) {
             match told {
                 Told::Event(id) => {
-                    prop_assert_eq!(id.epoch, self.seen.epoch, "a new epoch is told first");
+                    prop_assert_eq!(id.epoch, self.seen.epoch, "a new epoch begins with a gap");
                     prop_assert!(id.sequence > self.seen.sequence, "{} came after {}", id, self.seen);
                     let skipped = wanted(id.epoch.0, self.seen.sequence.max(self.told) + 1..id.sequence);
                     prop_assert!(skipped.is_empty(), "{:?} lacks {:?}", self.filters, skipped);
@@ -392,7 +392,7 @@ impl Client {
                     if gap.reason != GapReason::Epoch {
                         prop_assert_eq!(gap.resume.epoch, self.seen.epoch);
                         let missing = wanted(gap.to.epoch.0, self.seen.sequence + 1..gap.to.sequence + 1).len() as u64;
-                        // Of several topics some events before the gap's end may come yet.
+                        // With several topics some events before the gap's end may follow.
                         let is_exact = |missed| self.filters.len() > 1 || missed == missing;
                         prop_assert!(gap.missed.is_none_or(is_exact), "{:?}: {}", gap, missing);
                     }
@@ -407,7 +407,7 @@ impl Client {
             let missing = wanted(nodes.epoch, self.seen.sequence.max(self.told) + 1..nodes.relayed as u64 + 1);
             prop_assert!(missing.is_empty(), "{:?} waits at {} and lacks {:?}", self.filters, self.seen, missing);
         } else {
-            prop_assert!(false, "it was not told of epoch {}", nodes.epoch);
+            prop_assert!(false, "it got no gap for epoch {}", nodes.epoch);
         }
         Ok(())
     }
@@ -482,7 +482,7 @@ async fn resolve_fails_when_the_hub_does_not_catch_up_in_time() {
     assert_eq!(hub.resolve(Start::After(at(7, 1)), PATIENCE).await, Err(NotCaughtUp));
     assert_eq!(began.elapsed(), PATIENCE);
     assert!(nodes.requests.extents.recv().await.unwrap().is_closed());
-    // The backbone answers, and the relay stands still.
+    // The backbone answers, and the relay makes no progress.
     let (start, ()) = tokio::join!(
         hub.resolve(Start::After(at(7, 1)), PATIENCE),
         answer_extent(&mut nodes.requests, at(7, 0), at(7, 1))

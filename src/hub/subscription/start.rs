@@ -44,68 +44,74 @@ pub struct Opening {
     pub replayed: Option<u64>,
 }
 
+/// What the stream knows of where a subscription begins.
+enum Origin {
+    /// The subscription resumes nothing.
+    New,
+    /// It resumes after this position.
+    Known(StreamPosition),
+    /// It cannot resume, for this reason, from its position if that can be reported.
+    Lost(GapReason, Option<StreamPosition>),
+}
+
 impl Subscription {
     /// Places the cursors, after the subscription was added to its channels' listeners.
     pub(super) fn find_place(&mut self, start: Start) -> Opening {
         let (breaks, last, head) = self.history.now();
         self.breaks = breaks;
         let oldest = last.numbering.offset;
-        let (after, resumes) = match start {
-            Start::Live => (head, None),
-            Start::Earliest => (oldest, None),
-            Start::Newest(count) => (self.before_newest(count, head).max(oldest), None),
-            Start::UnknownId | Start::After(StreamPosition::UNKNOWN) => (oldest, Some((GapReason::UnknownId, None))),
+        let (after, origin) = match start {
+            Start::Live => (head, Origin::New),
+            Start::Earliest => (oldest, Origin::New),
+            Start::Newest(count) => (self.before_newest(count, head).max(oldest), Origin::New),
+            Start::UnknownId | Start::After(StreamPosition::UNKNOWN) => {
+                (oldest, Origin::Lost(GapReason::UnknownId, None))
+            }
             Start::After(position) => match last.numbering.sequence(position) {
-                Some(sequence) if sequence <= head => (sequence, Some((GapReason::Evicted, Some(position)))),
+                Some(sequence) if sequence <= head => (sequence, Origin::Known(position)),
                 None if self.is_of_earlier_epoch(position, last.numbering.epoch) => {
-                    (oldest, Some((GapReason::Epoch, Some(position))))
+                    (oldest, Origin::Lost(GapReason::Epoch, Some(position)))
                 }
-                _ => (oldest, Some((GapReason::UnknownId, None))),
+                _ => (oldest, Origin::Lost(GapReason::UnknownId, None)),
             },
         };
         self.taken = after;
         let lost = self.place_cursors(after);
-        let can_fetch = self.history.archive().is_some();
-        let id = resumes.and_then(|(_, from)| from).unwrap_or(StreamPosition::UNKNOWN);
-        let position = match resumes {
-            Some((GapReason::Evicted, _)) | None if can_fetch && !lost.is_empty() && self.wants_all_after(start) => {
+        let reads_archive = self.history.archive().is_some() && matches!(start, Start::Earliest | Start::After(_));
+        let (id, position) = match origin {
+            Origin::New | Origin::Known(_) if reads_archive && !lost.is_empty() => {
                 self.state = State::CatchUp(Box::new(CatchUp::Placing));
                 let id = self.history.position(after);
                 return Opening { id, position: Some(id), replayed: None };
             }
-            None => {
+            Origin::New => {
                 // What was evicted before the first retained frame was not asked for. What is missing after it, of another
                 // topic or because events were evicted meanwhile, is a gap like any other.
                 self.taken = self.before_first(head).max(after);
                 let lost = if self.taken > after { self.place_cursors(self.taken) } else { lost };
-                let from = Some(self.position());
-                self.note_gaps(GapReason::Evicted, from, lost, head);
-                from
+                let from = self.position();
+                self.note_gaps(GapReason::Evicted, Some(from), lost, head);
+                (from, Some(from))
             }
-            Some((GapReason::Evicted, from)) => {
-                self.note_gaps(GapReason::Evicted, from, lost, head);
-                from
+            Origin::Known(from) => {
+                self.note_gaps(GapReason::Evicted, Some(from), lost, head);
+                (from, Some(from))
             }
-            Some((reason, from)) => {
+            Origin::Lost(reason, from) => {
                 // Up to the first retained frame, for all filters. What some of them have lost after it is the next gap.
                 let to = self.before_first(head).max(oldest);
                 self.note_restart(reason, from, to, head);
-                None
+                (from.unwrap_or(StreamPosition::UNKNOWN), None)
             }
         };
         let replayed = self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum();
-        Opening { id: position.unwrap_or(id), position, replayed: Some(replayed) }
+        Opening { id, position, replayed: Some(replayed) }
     }
 
     /// Whether a position may have been issued by an epoch before the present one. Without a backbone the order of epochs is
     /// not reliable: the clock may have been set back between two runs of this server.
     fn is_of_earlier_epoch(&self, position: StreamPosition, present: Epoch) -> bool {
         position.epoch < present || (position.epoch > present && self.history.upstream().is_none())
-    }
-
-    /// Whether `start` includes what has left the rings.
-    fn wants_all_after(&self, start: Start) -> bool {
-        matches!(start, Start::Earliest | Start::After(_))
     }
 
     /// Sets each cursor to the first retained frame after `after`. Returns what is lost before these.

@@ -4,8 +4,8 @@ use std::io::IoSlice;
 
 use super::*;
 
-/// A socket that takes one frame of each batch: there is always a frame that was offered and not taken. The cursor of the
-/// pattern delivers nothing, so that no frame of its own moves it on.
+/// A socket takes one frame of each batch, so that there is always a frame that was offered and not taken. The cursor of the
+/// pattern delivers nothing: no frame of its own moves it.
 #[test]
 fn partial_writes_leave_no_cursor_behind() {
     let hub = hub(2000, 1000);
@@ -18,7 +18,7 @@ fn partial_writes_leave_no_cursor_behind() {
         assert_eq!(batch.frames().next().map(Frame::sequence), Some(taken));
         subscription.take(&batch, 1);
         assert!(!subscription.has_lagged());
-        assert_eq!(subscription.behind(), 100, "an event counts once, although it stands in two rings");
+        assert_eq!(subscription.behind(), 100, "an event in two rings counts once");
         assert_eq!(hub.appended(&filter(&["log", "zz:*"])) - subscription.passed(), 100);
     }
 }
@@ -37,7 +37,7 @@ fn event_taken_before_firehose_eviction_is_no_gap() {
     assert_eq!(drain(&mut subscription), (vec![4], vec![]));
 }
 
-/// Like the one before, but the pattern's event was not taken yet.
+/// Like the test above, but the event of the pattern was not taken yet.
 #[test]
 fn event_evicted_before_it_is_taken_is_a_gap() {
     let hub = hub(100, 2);
@@ -56,7 +56,7 @@ fn event_evicted_before_it_is_taken_is_a_gap() {
     assert_eq!((&gaps[0].topics, gaps.len()), (&Some(filters(&["zz:*"])), 1));
 }
 
-/// What a connection would write: how many frames and slices, and the bytes.
+/// Returns what a connection would write: the number of frames and slices, and the bytes.
 fn offer(hub: &Hub, filters: &[&str], is_framed: bool, room: usize) -> (usize, usize, Vec<u8>) {
     let (mut subscription, _) = hub.subscribe(filter(filters), Start::Earliest);
     let mut batch = Batch::default();
@@ -81,13 +81,13 @@ fn events_published_together_are_one_slice() {
     assert_eq!(offer(&hub, &["**"], true, 16).2, bytes);
     assert_eq!(offer(&hub, &["a", "b"], true, 16).2, bytes);
     let (frames, slices, _) = offer(&hub, &["a"], false, 16);
-    assert_eq!((frames, slices), (16, 16), "without framing an event is a slice, and no more fit");
+    assert_eq!((frames, slices), (16, 16), "without framing each event is a slice, and no more fit");
 
     now(hub.publish_all(vec![event("b"), event("b"), event("a"), event("b"), event("b"), event("b")])).unwrap();
     let (frames, slices, _) = offer(&hub, &["**"], true, 16);
     assert_eq!((frames, slices), (106, 4), "one for each run of a topic");
     let (frames, slices, _) = offer(&hub, &["b"], true, 16);
-    assert_eq!((frames, slices), (5, 2), "what another topic stands between is in two places");
+    assert_eq!((frames, slices), (5, 2), "an event of another topic splits the run");
     let (frames, slices, _) = offer(&hub, &["**"], true, 2);
     assert_eq!((frames, slices), (102, 2));
 }

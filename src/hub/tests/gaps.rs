@@ -29,7 +29,7 @@ fn quiet_topic_has_no_gap() {
 }
 
 #[test]
-fn a_gap_in_one_topic_does_not_skip_the_others() {
+fn gap_in_one_topic_does_not_skip_the_others() {
     let hub = hub(2, 64);
     for topic in ["a", "b", "a", "b", "a", "a", "a"] {
         publish(&hub, topic);
@@ -109,7 +109,7 @@ fn gap_of_some_filters_names_them() {
 }
 
 #[test]
-fn each_filter_that_lost_events_has_a_gap_of_its_own() {
+fn each_filter_that_lost_events_has_its_own_gap() {
     let hub = hub(2, 64);
     for topic in ["a", "b"].repeat(5) {
         publish(&hub, topic);
@@ -123,7 +123,7 @@ fn each_filter_that_lost_events_has_a_gap_of_its_own() {
         topics: Some(filters(&[topic])),
         resume: at(resume),
     };
-    assert_eq!(gaps, [gap("a", 5, 0), gap("b", 6, 6)], "a client that is cut off in between comes back to both");
+    assert_eq!(gaps, [gap("a", 5, 0), gap("b", 6, 6)], "a client that disconnects in between gets both again");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn position_of_another_epoch_gets_gap_and_full_replay() {
 
 /// A newer epoch may belong to a server that is ahead of this one.
 #[test]
-fn with_a_backbone_a_position_of_a_newer_epoch_is_unknown() {
+fn with_a_backbone_position_of_newer_epoch_is_unknown() {
     let (hub, relay, _requests) = Hub::relayed(&HubOptions::default(), Duration::from_secs(1), None);
     relay.begin_after(at(5), GapReason::Epoch);
     let newer = StreamPosition::new(Epoch(EPOCH.0 + 1), 2);

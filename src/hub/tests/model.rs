@@ -11,15 +11,15 @@
 //!
 //! **Forbidden:**
 //! 1. a publication that is never drained, positions that are not dense, two events of one publisher out of order;
-//! 2. a task that waits though there is something for it to read, and nobody is going to wake it;
-//! 3. a subscription that delivers out of order or twice, or that neither delivers an event nor tells of it;
-//! 4. a position, told in a gap, that the stream has not given yet: whoever resumed from it would be refused;
+//! 2. a task that waits although there is something for it to read, and is never woken;
+//! 3. a subscription that delivers out of order or twice, or an event that is neither delivered nor in a gap;
+//! 4. a gap with a position that the stream has not issued yet: a client that resumed from it would be rejected;
 //! 5. a count of missed events that is not exact;
 //! 6. two gaps over the same events for a reader of one channel: it goes on where its gap ends;
 //! 7. a gap in which nothing is missing: one that ends where it begins, or whose events were all delivered before;
 //! 8. a gap that names a filter of which nothing is missing, or that leaves out one of which something is.
 //!
-//! **What each was seen to catch**, when it was broken on purpose:
+//! **What each has caught** when the code was broken on purpose:
 //! * the fence in `Sequencer::combine` taken out: 1, as a deadlock;
 //! * a subscription that does not look once more after it set its waker: 2;
 //! * an event that is evicted before the head has passed it: 4;
@@ -79,12 +79,12 @@ fn publish(hub: &Hub, batches: &'static [&[&str]]) -> thread::JoinHandle<Vec<Seq
     })
 }
 
-/// A task that reads a subscription whenever it was woken, as a runtime would have it.
+/// A task that reads a subscription whenever it is woken, like a task of a runtime.
 struct Task {
     subscription: Subscription,
     flag: Shared<Flag>,
     waker: Waker,
-    /// Where the client stands: what came up to here it has seen or was told of.
+    /// Everything up to here was delivered or in a gap.
     seen: Sequence,
     received: Vec<Sequence>,
     missed: u64,
@@ -106,7 +106,7 @@ impl Task {
         Self { subscription, waker: flag.clone().into(), flag, seen, received: Vec::new(), missed: 0 }
     }
 
-    /// Runs until it waits; does nothing when it was not woken.
+    /// Runs until it waits. Does nothing if it was not woken.
     fn run(&mut self, hub: &Hub) {
         while self.flag.0.swap(false, Ordering::AcqRel) {
             let mut batch = Batch::default();
@@ -210,7 +210,7 @@ fn shard_wakes_waiting_task() {
     });
 }
 
-/// What a shard's dispatcher does when its runtime polls it.
+/// Polls the dispatcher of a shard.
 fn dispatch(group: &WakeGroup) {
     assert!(pin!(group.dispatch()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
@@ -221,7 +221,7 @@ fn reader_of_two_topics_sees_one_order() {
         let hub = hub(8, 8);
         let mut task = Task::new(hub.subscribe(filter(&["a", "b"]), Start::Live));
         let publisher = publish(&hub, &[&["a", "b"]]);
-        // Woken or not: it may come to read because of anything.
+        // Tasks may also run without being woken.
         let mut batch = Batch::default();
         task.subscription.fill(&mut batch).unwrap();
         let first: Vec<_> = batch.frames().map(Frame::sequence).collect();
@@ -248,8 +248,8 @@ fn subscribing_to_overrun_ring_delivers_or_counts_every_event() {
     });
 }
 
-/// The reader scans what it does not want; before it comes to the next segment, that one is evicted. Nothing else will
-/// be published: if it does not tell of the gap now, it never gets what is retained.
+/// The reader scans events that it does not want, and the next segment is evicted before the reader comes to it. Nothing
+/// else will be published: if it does not return the gap now, it never gets what is retained.
 #[test]
 fn lagged_filtering_reader_resumes_at_oldest() {
     check(2, || {
@@ -267,10 +267,10 @@ fn lagged_filtering_reader_resumes_at_oldest() {
 /// Reads a topic and a pattern like a socket that takes one frame of each batch.
 struct SlowSocket {
     subscription: Subscription,
-    /// The last event that it has, or the place where a gap said that it goes on.
+    /// The last event that it has, or where the last gap continues.
     taken: Sequence,
     received: Vec<Sequence>,
-    /// The ranges that the pattern's gaps told of.
+    /// The ranges of the pattern's gaps.
     told: Vec<(Sequence, Sequence)>,
 }
 
@@ -280,7 +280,7 @@ impl SlowSocket {
         Self { subscription, taken: 0, received: Vec::new(), told: Vec::new() }
     }
 
-    /// Fills a batch, and takes one of its frames. False when there was nothing.
+    /// Fills a batch, and takes one of its frames. Returns false when there was nothing.
     fn write(&mut self, hub: &Hub) -> bool {
         let mut batch = Batch::default();
         match self.subscription.fill(&mut batch) {
@@ -303,7 +303,7 @@ impl SlowSocket {
         true
     }
 
-    /// Whether the event was delivered, or told as missing.
+    /// Whether the event was delivered, or is in a gap.
     fn knows(&self, sequence: Sequence) -> bool {
         self.received.contains(&sequence) || self.told.iter().any(|(from, to)| (from + 1..=*to).contains(&sequence))
     }
@@ -343,7 +343,7 @@ fn event_evicted_during_partial_write_is_delivered_or_in_a_gap() {
     });
 }
 
-/// A relay breaks the order off and goes on, while somebody reads.
+/// A relay breaks the order and continues, while a subscription reads.
 #[test]
 fn gap_of_a_break_precedes_events_after_it() {
     check(3, || {

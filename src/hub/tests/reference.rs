@@ -1,15 +1,15 @@
-//! Subscriptions against a reference: a plain list of all events that were ever published.
+//! Subscriptions against an oracle: a plain list of all events that were ever published.
 //!
-//! Random histories of publishing, subscribing, partial reading, coming back and sweeping are played against a small
-//! hub, so that rings wrap, bytes run out and topics go. Whatever happens, a client that keeps its last event id
+//! Random sequences of publishing, subscribing, partial reading, reconnecting and expiring run against a small hub, so that
+//! rings wrap, bytes run out and topics are dropped. In all of them a client that keeps its last event id
 //!
-//! * gets events of its topics only, in strictly rising order, none twice, over all its connections;
-//! * got each event of its topics between two that it got, or before the later one a gap that covers it by range and filters;
+//! * gets only events of its topics, in strictly increasing order, none twice, over all its connections;
+//! * gets each event of its topics, or before any later event a gap that covers it by range and filters;
 //! * misses nothing of the filters that a gap does not name;
 //! * gets the number of missed events in each gap, unless the gap names a pattern;
-//! * gets no gap where nothing is missing: of a named topic an event is missing, and for a pattern the firehose has evicted
-//!   an event that the client has not passed, whether the pattern matches it or not;
-//! * is as far behind as it says, after a part of what was ready as well;
+//! * gets no gap where nothing is missing: an event of a named topic is missing, or the firehose has evicted an event that
+//!   the pattern's cursor has not passed, whether or not it matches;
+//! * is as far behind as it reports, even after a part of what was ready;
 //! * gets the right opening.
 
 use std::collections::BTreeSet;
@@ -42,8 +42,8 @@ enum Step {
         filters: Vec<&'static str>,
         start: Beginning,
     },
-    /// Reads like a connection: batches, of which a part is written. One count for each batch, and what is published
-    /// between the batch and its write.
+    /// Reads like a connection: batches that are written in part. Has the frames written of each batch, and what is
+    /// published between the batch and its write.
     Write {
         client: usize,
         counts: Vec<(Index, Vec<usize>)>,
@@ -140,15 +140,15 @@ struct Client {
     subscription: Subscription,
     filters: Vec<&'static str>,
     filter: SubscriptionFilter,
-    /// What it sends as `Last-Event-ID` when it comes back: the id of the last event or gap, or where it was opened.
+    /// What it sends as `Last-Event-ID` when it reconnects: the id of the last event or gap, or of the opening.
     last_id: Option<StreamPosition>,
-    /// Every event up to here was received or is in `told`, or came before the client.
+    /// Every event up to here was received, is in `told`, or came before the client.
     seen: Sequence,
-    /// Ranges of the gaps that it was told of, each after its first and up to its second, and of which filters.
+    /// The ranges of its gaps, each after its first and up to its second position, and their filters.
     told: Vec<(Sequence, Sequence, Option<Vec<TopicFilter>>)>,
-    /// What was published and what of it was retained when this connection was opened: its first gap tells of that.
+    /// What was published, and what of it was retained, when this connection was opened: its first gap is about that.
     opened: (Sequence, BTreeSet<Sequence>),
-    /// Events that the gaps of this connection counted.
+    /// The events that the gaps of this connection counted.
     counted: BTreeSet<Sequence>,
     /// Whether `next` may have read ahead, of which batches know nothing.
     is_ahead: bool,
@@ -248,7 +248,7 @@ impl World {
         filter.reads_firehose() && !filter.is_everything()
     }
 
-    /// The events after `after` that `filter` takes.
+    /// The events after `after` that match `filter`.
     fn wanted(&self, filter: &SubscriptionFilter, after: Sequence) -> BTreeSet<Sequence> {
         let is_wanted = |sequence: &Sequence| filter.matches(&Topic::new(self.events[*sequence as usize - 1]).unwrap());
         (after + 1..=self.head()).filter(is_wanted).collect()
@@ -288,7 +288,7 @@ impl World {
             Start::After(_) | Start::UnknownId => None,
         };
         if Self::is_pattern(&filter) && matches!(start, Start::Earliest | Start::Newest(_)) {
-            // The first frame of the firehose need not be one that the pattern takes.
+            // The first frame of the firehose need not match the pattern.
             assert!(opening.position.unwrap().sequence <= position.unwrap(), "{start:?}");
         } else {
             assert_eq!(opening.position, position.map(at), "{start:?}");
@@ -379,7 +379,7 @@ impl World {
         client.last_id = Some(at(sequence));
     }
 
-    /// Whether a gap that names these filters tells of this event.
+    /// Whether a gap that names these filters covers this event.
     fn is_about(&self, topics: Option<&[TopicFilter]>, filter: &SubscriptionFilter, sequence: Sequence) -> bool {
         let topic = Topic::new(self.events[sequence as usize - 1]).unwrap();
         topics.is_none_or(|filters| match filter.topics.contains(&topic) {
@@ -388,13 +388,13 @@ impl World {
         })
     }
 
-    /// All that came up to `sequence` was received, or the client was told that it is missing.
+    /// Asserts that everything up to `sequence` was received or is in a gap.
     fn check_seen(&self, client: &mut Client, sequence: Sequence) {
         for missing in self.wanted(&client.filter, client.seen).range(..=sequence) {
             let is_told = client.told.iter().any(|(from, to, topics)| {
                 (from + 1..=*to).contains(missing) && self.is_about(topics.as_deref(), &client.filter, *missing)
             });
-            assert!(is_told, "{missing} was neither received nor told as missing");
+            assert!(is_told, "{missing} was neither received nor in a gap");
         }
     }
 
@@ -426,7 +426,7 @@ impl World {
         wanted.retain(|&wanted| wanted <= head);
         wanted.retain(|wanted| !client.counted.contains(wanted));
         let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
-        // What other filters have lost, or any have behind its end, is the next gap.
+        // Losses of other filters, or behind its end, are the next gap.
         let is_told = |lost: &&Sequence| **lost <= to && self.is_about(gap.topics.as_deref(), &client.filter, **lost);
         let lost: BTreeSet<_> = wanted.difference(&retained).filter(is_told).copied().collect();
         if let Some(topics) = &gap.topics {

@@ -55,18 +55,18 @@ fn quietest_unsubscribed_topics_make_room() {
     }
     assert_eq!(drain(&mut subscription).0, [1]);
     assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "a topic with a subscriber stays");
-    assert_eq!(read(&hub, &["busy"], Start::After(at(1900))).0.len(), 50, "and so does one that is used");
+    assert_eq!(read(&hub, &["busy"], Start::After(at(1900))).0.len(), 50, "and so does one in use");
     assert_eq!(read(&hub, &["t999"], Start::After(at(1900))).0, [1999]);
     let gaps = read(&hub, &["t1"], Start::After(at(1))).1;
     let gap =
         Gap { reason: GapReason::Evicted, from: Some(at(1)), to: at(3), missed: Some(1), topics: None, resume: at(3) };
-    assert_eq!(gaps, [gap], "who comes back to one that is gone is told");
-    assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "or not, when it has seen all of it");
+    assert_eq!(gaps, [gap], "resuming a dropped topic gives its gap");
+    assert_eq!(read(&hub, &["t1"], Start::After(at(3))).1, [], "unless nothing was missed");
 }
 
 /// More topics are dropped than are remembered by name.
 #[test]
-fn a_forgotten_topic_has_a_gap_only_where_an_event_is_missing() {
+fn forgotten_topic_has_a_gap_only_where_events_are_missing() {
     let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 4, ..HubOptions::default() });
     publish_some(&hub, 2, "forgotten");
     for n in 0..100 {
@@ -121,12 +121,12 @@ fn topics_without_events_evict_no_others() {
     publish(&hub, "new");
     publish(&hub, &names[0]);
     assert_eq!(hub.stats().topics, 30 + 200 + 1);
-    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "nothing went");
+    assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [1], "nothing was dropped");
     publish(&hub, "newer");
     assert_eq!(read(&hub, &["t0"], Start::Earliest).0, [0; 0], "the thirty-third topic with events");
     drop(subscriptions);
     hub.evict_expired();
-    assert!(hub.stats().topics <= 32, "nobody keeps the others");
+    assert!(hub.stats().topics <= 32, "the other topics have no subscribers");
 }
 
 #[test]

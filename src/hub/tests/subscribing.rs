@@ -17,7 +17,7 @@ fn sequences_are_dense_over_all_topics() {
 }
 
 #[test]
-fn each_subscriber_gets_the_events_of_its_topics_in_order() {
+fn subscriptions_get_the_events_of_their_topics_in_order() {
     let hub = hub(10, 64);
     let mut subscriptions =
         [&["a"][..], &["a", "b:1"], &["b:*"], &["b:*", "b:1"], &[]].map(|f| hub.subscribe(filter(f), Start::Live).0);
@@ -31,7 +31,7 @@ fn each_subscriber_gets_the_events_of_its_topics_in_order() {
 }
 
 #[test]
-fn a_subscriber_starts_where_it_asks_to() {
+fn subscriptions_begin_at_their_start() {
     let hub = hub(10, 64);
     for topic in ["a", "b", "a", "b", "c", "a"] {
         publish(&hub, topic);

@@ -1,4 +1,4 @@
-//! How much making room costs, and what goes.
+//! Making room: its cost, and which topics are dropped.
 
 use super::*;
 use crate::event::{Event, Payload};
@@ -7,7 +7,7 @@ use crate::hub::frame::Frame;
 use crate::hub::numbering::Numbering;
 use crate::position::Epoch;
 
-/// A ring's frame, which is all that a topic needs to be used.
+/// A frame, which is all that a topic needs to be in use.
 fn frame(topic: &Topic, sequence: Sequence) -> Frame {
     let mut run = Encoder::new(Numbering { epoch: Epoch(1), offset: 0 }, 1);
     run.push(sequence, &Event::new(topic.clone(), Payload::text("x")));
@@ -30,7 +30,7 @@ impl World {
         Self { topics: Topics::new(1), ledger: Ledger::new(8), newest: 0 }
     }
 
-    /// Publishes to a topic, and answers which were dropped to make room for it.
+    /// Publishes to a topic, and returns the topics that were dropped to make room.
     fn publish(&mut self, number: usize, max: usize) -> Vec<Topic> {
         self.newest += 1;
         let (topic, mut dropped) = (topic(number), Vec::new());
@@ -44,7 +44,7 @@ impl World {
 }
 
 #[test]
-fn the_topic_that_was_used_the_longest_ago_goes() {
+fn least_recently_used_topic_is_dropped() {
     let mut world = World::new();
     for number in [0, 1, 2, 3, 0, 2] {
         assert_eq!(world.publish(number, 4), []);
@@ -56,7 +56,7 @@ fn the_topic_that_was_used_the_longest_ago_goes() {
 }
 
 #[test]
-fn the_bound_is_passed_by_a_sixteenth_at_most_where_all_topics_are_used_all_the_time() {
+fn limit_is_exceeded_by_at_most_a_sixteenth_when_all_topics_are_in_use() {
     const MAX: usize = 1600;
     let mut world = World::new();
     for number in 0..MAX {
@@ -66,7 +66,7 @@ fn the_bound_is_passed_by_a_sixteenth_at_most_where_all_topics_are_used_all_the_
         let dropped = world.publish(new, MAX);
         assert!(dropped.len() <= LOOKS);
         assert!(world.topics.used() <= MAX + MAX / 16, "{}", world.topics.used());
-        // All that are left are used before the next one comes.
+        // All remaining topics are used before the next one is created.
         for channel in world.topics.iter().cloned().collect::<Vec<_>>() {
             world.newest += 1;
             channel.append(frame(channel.topic.as_ref().unwrap(), world.newest), |_| {});
@@ -75,7 +75,7 @@ fn the_bound_is_passed_by_a_sixteenth_at_most_where_all_topics_are_used_all_the_
 }
 
 #[test]
-fn a_topic_that_is_dropped_leaves_nothing_in_the_queue() {
+fn dropped_topic_leaves_nothing_in_the_queue() {
     let mut world = World::new();
     for round in 0..10 {
         for number in 0..20 {

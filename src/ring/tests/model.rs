@@ -9,7 +9,7 @@
 //! 1. a run that begins elsewhere than asked for, or a value that is not that of its index;
 //! 2. a run with a cell that is not set (the run panics);
 //! 3. `Lagged` for an index when the `oldest` that is loaded afterwards is not beyond it, so that the reader would
-//!    neither receive that value nor count it as missed, and would ask for it again for ever;
+//!    neither receive that value nor count it as missed, and would ask for it again forever;
 //! 4. `Empty` for an index below a head that the same reader has seen;
 //! 5. a value that is in the end neither received nor counted as missed;
 //! 6. a retained range that ends before it begins, or that holds more than the capacity of values.
@@ -17,7 +17,7 @@
 //! **Mutations that were tried, each of which fails a model:** `head` stored relaxed, or loaded relaxed; `head` stored
 //! before the cell is set, or before the segment is in its slot; `oldest` stored relaxed, or after the slots changed;
 //! the base, or the cell, not checked by the reader; no slot beyond what the capacity needs; the open segment not
-//! exchanged when all of it is evicted; `retained` loading the head first.
+//! replaced when all of it is evicted; `retained` loading the head first.
 
 use loom::thread;
 
@@ -39,7 +39,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads once; answers whether there was anything.
+    /// Reads once. Returns whether there was anything.
     fn read(&mut self, ring: &Ring<u64>) -> bool {
         match ring.read(self.next) {
             Read::Empty => {
@@ -149,7 +149,7 @@ fn each_value_is_read_or_missed_while_the_open_segment_is_evicted() {
 }
 
 #[test]
-fn the_retained_range_is_never_turned_round() {
+fn retained_range_is_never_inverted() {
     check(3, || {
         let (ring, mut writer) = Ring::new(2);
         let ring = Arc::new(ring);
@@ -171,7 +171,7 @@ fn the_retained_range_is_never_turned_round() {
 }
 
 #[test]
-fn a_partition_point_is_a_place_that_all_readers_may_begin_at() {
+fn partition_point_is_a_valid_start_for_readers() {
     check(3, || {
         let (ring, mut writer) = Ring::new(2);
         for _ in 0..2 {

@@ -26,7 +26,7 @@ fn read_all(ring: &Ring<u64>, mut index: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_reader_gets_what_was_pushed_in_order() {
+fn values_are_read_in_order() {
     let (ring, _) = filled(100, 0..50);
     assert_eq!(read_all(&ring, 0), (0..50).collect::<Vec<_>>());
     assert_eq!(read_all(&ring, 49), [49]);
@@ -35,7 +35,7 @@ fn a_reader_gets_what_was_pushed_in_order() {
 }
 
 #[test]
-fn the_newest_are_retained_and_a_reader_below_them_has_lagged() {
+fn newest_values_are_retained_and_older_ones_lagged() {
     for capacity in [1, 2, 15, 16, 17, 33, 100] {
         let (ring, _) = filled(capacity, 0..1000);
         let oldest = 1000 - capacity as u64;
@@ -46,7 +46,7 @@ fn the_newest_are_retained_and_a_reader_below_them_has_lagged() {
 }
 
 #[test]
-fn a_run_stays_readable_after_its_values_were_evicted() {
+fn run_stays_readable_after_eviction() {
     let (ring, mut writer) = filled(20, 0..20);
     let Read::Run(run) = ring.read(3) else { panic!("retained") };
     for value in 20..200 {
@@ -57,7 +57,7 @@ fn a_run_stays_readable_after_its_values_were_evicted() {
 }
 
 #[test]
-fn a_ring_that_was_emptied_goes_on_where_it_was() {
+fn emptied_ring_continues_its_indices() {
     for end in [1, 7, 15, 16, 17, 32, 40] {
         let (ring, mut writer) = filled(64, 0..end);
         ring.evict(&mut writer, end);
@@ -72,7 +72,7 @@ fn a_ring_that_was_emptied_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_is_evicted_is_freed_a_segment_at_a_time() {
+fn eviction_frees_whole_segments() {
     let (ring, mut writer) = Ring::new(64);
     let value = Arc::new(());
     for _ in 0..40 {
@@ -87,7 +87,7 @@ fn what_is_evicted_is_freed_a_segment_at_a_time() {
 }
 
 #[test]
-fn a_partition_point_is_found_wherever_the_ring_stands() {
+fn partition_point_by_example() {
     let (ring, _) = filled(37, 0..100);
     for bound in 0..110 {
         assert_eq!(ring.partition_point(|&value| value < bound), bound.clamp(63, 100));
@@ -95,7 +95,7 @@ fn a_partition_point_is_found_wherever_the_ring_stands() {
 }
 
 #[test]
-fn readers_on_other_threads_see_each_value_or_are_told_that_they_lagged() {
+fn concurrent_readers_read_or_miss_each_value() {
     let (ring, mut writer) = Ring::new(50);
     let total = 200_000;
     std::thread::scope(|scope| {

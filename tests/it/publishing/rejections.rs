@@ -26,7 +26,7 @@ fn unsupported_content_type_gets_415_with_the_supported_ones() {
 
 /// Invalid events, and parts of the problem's detail.
 const INVALID_EVENTS: &[(&str, &[&str])] = &[
-    (r#"{"topic":"","data":1}"#, &["\"topic\"", "at least one character"]),
+    (r#"{"topic":"","data":1}"#, &["\"topic\"", "topics cannot be empty"]),
     (r#"{"topic":"a b","data":1}"#, &["\"topic\"", "' '"]),
     (r#"{"topic":"a,b","data":1}"#, &["\"topic\"", "','"]),
     (r#"{"topic":"a\nb","data":1}"#, &["\"topic\"", "'\\n'"]),
@@ -36,7 +36,7 @@ const INVALID_EVENTS: &[(&str, &[&str])] = &[
     (r#"{"topic":"t","event":"a\nb","data":1}"#, &["\"event\"", "'\\n'"]),
     (r#"{"topic":"t","event":"a\rb","data":1}"#, &["\"event\"", "'\\r'"]),
     (r#"{"topic":"t","event":"a\u0000b","data":1}"#, &["\"event\"", "'\\0'"]),
-    (r#"{"topic":"t","event":"","data":1}"#, &["\"event\"", "at least one character"]),
+    (r#"{"topic":"t","event":"","data":1}"#, &["\"event\"", "event names cannot be empty"]),
     (r#"{"topic":"t","event":"gap","data":1}"#, &["\"event\"", "\"gap\"", "system, gap, heartbeat"]),
     (r#"{"topic":"t"}"#, &["\"data\"", "\"text\""]),
     (r#"{"topic":"t","data":1,"text":"x"}"#, &["either \"data\" or \"text\""]),

@@ -1,4 +1,4 @@
-//! Two hubs behind one backbone, each as far behind it as it likes, and clients that hop between them.
+//! Two hubs behind one backbone, each more or less behind it, and clients that hop between them.
 
 use std::future::pending;
 
@@ -14,7 +14,7 @@ enum Change {
 #[derive(Clone, Debug)]
 enum Step {
     Change(Change),
-    /// A hub takes over up to so many of the changes that it does not have.
+    /// A hub applies up to this many of the changes that it lacks.
     Relay(usize, usize),
     Read(usize),
     Hop(usize),
@@ -37,7 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct World {
     changes: Vec<Change>,
     nodes: [Nodes; 2],
-    /// How many of the changes each hub has.
+    /// The number of changes that each hub has applied.
     applied: [usize; 2],
     newest: StreamPosition,
     /// The topic of each event of the backbone.
@@ -82,7 +82,7 @@ impl World {
         self.applied[hub] = end;
     }
 
-    /// Resumes after `seen`. The hub gets all that it lacks when it has asked how far the stream reaches.
+    /// Resumes after `seen`. The hub gets what it lacks after it has asked the archive.
     async fn resume(&mut self, hub: usize, filters: &[&str], seen: StreamPosition) -> Subscription {
         let resolving = self.nodes[hub].hub.clone();
         let start = tokio::select! {
@@ -95,7 +95,7 @@ impl World {
                 pending().await
             } => unreachable!("it never returns"),
         };
-        assert_eq!(start, Ok(Start::After(seen)), "the backbone has given it");
+        assert_eq!(start, Ok(Start::After(seen)), "the backbone has issued it");
         self.nodes[hub].subscribe(filters, Start::After(seen))
     }
 
@@ -144,8 +144,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 100, ..ProptestConfig::default() })]
 
-    /// A hub may lack what a client has seen on the other one, events and epochs. A hop is never a gap, except where an
-    /// epoch has ended.
+    /// A hub may lack events and epochs that a client has seen on the other one. A hop causes no gap, unless an epoch has
+    /// ended.
     #[test]
     fn clients_that_hop_between_two_hubs_get_every_event_once(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -1,0 +1,84 @@
+//! The result of publishing.
+
+use crate::position::StreamPosition;
+
+/// The positions of events that were published together. They are consecutive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The position of the first.
+    pub first: StreamPosition,
+    /// The position of the last.
+    pub last: StreamPosition,
+}
+
+/// Why events were not acknowledged; [`PublishError::outcome`] tells whether they were published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The hub was closed.
+    #[error("{}: nothing was published", self.cause())]
+    Closed,
+    /// The backbone cannot be reached.
+    #[error("{}: nothing was published, try again", self.cause())]
+    Unavailable,
+    /// The backbone did not reply in time.
+    #[error(
+        "{}: the events may have been published, or may be yet; publishing them again may duplicate them",
+        self.cause()
+    )]
+    Unknown,
+    /// The backbone has no memory for more events.
+    #[error("{}: nothing was published", self.cause())]
+    OutOfMemory,
+    /// The backbone rejected the events. Its operator has to fix the reason.
+    #[error("{}: nothing was published; the server's log says why", self.cause())]
+    Refused,
+    /// The events were published, but too few replicas acknowledged them in time.
+    #[error(
+        "published up to {}, but only {acknowledged} of {wanted} replicas have it: a failover may lose it; publishing \
+         again would duplicate it",
+        published.last
+    )]
+    NotReplicated {
+        /// The positions of the events.
+        published: Published,
+        /// How many replicas have acknowledged them.
+        acknowledged: u32,
+        /// How many replicas are required.
+        wanted: u32,
+    },
+}
+
+/// Whether events that were not acknowledged were published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// None was or will be published: publishing them again duplicates nothing.
+    NotPublished,
+    /// They may have been published, or may be yet.
+    Unknown,
+    /// They were published: publishing them again duplicates them.
+    Published(Published),
+}
+
+impl PublishError {
+    /// Returns whether the events were published.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Closed | Self::Unavailable | Self::OutOfMemory | Self::Refused => Outcome::NotPublished,
+            Self::Unknown => Outcome::Unknown,
+            Self::NotReplicated { published, .. } => Outcome::Published(published),
+        }
+    }
+
+    /// Returns what went wrong, without the outcome.
+    pub(crate) fn cause(self) -> &'static str {
+        match self {
+            Self::Closed => "the hub is closed because the server is shutting down",
+            Self::Unavailable => "the backbone is away",
+            Self::Unknown => "the backbone did not answer",
+            Self::OutOfMemory => "the backbone is out of memory",
+            Self::Refused => "the backbone refused",
+            Self::NotReplicated { .. } => "too few replicas have the events",
+        }
+    }
+}
