@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::StateStore;
-use governor::state::keyed::ShrinkableKeyedStateStore;
+use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::sync::{Mutex, lock};
@@ -44,6 +42,11 @@ impl Rate {
     /// The number that may come at once after an idle time.
     pub const fn burst(self) -> u32 {
         self.burst.get()
+    }
+
+    fn limiter<C: Clock>(self, clock: C) -> Limiter<C> {
+        let quota = Quota::per_second(self.per_second).allow_burst(self.burst);
+        RateLimiter::direct_with_clock(quota, clock)
     }
 }
 
@@ -82,10 +85,16 @@ pub(super) enum Denied {
     Never,
 }
 
+type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
 /// A rate limiter with one allowance for each key.
-pub(super) struct Meter<K: Hash + Eq + Clone, C: Clock = DefaultClock> {
+pub(super) struct Meter<K, C: Clock = DefaultClock> {
     rate: Rate,
-    limiter: RateLimiter<K, Store<K>, C, NoOpMiddleware<C::Instant>>,
+    clock: C,
+    max_keys: usize,
+    tracked: Mutex<HashMap<K, Limiter<C>>>,
+    /// The allowance that untracked keys share.
+    untracked: Limiter<C>,
 }
 
 impl<K: Hash + Eq + Clone> Meter<K> {
@@ -94,11 +103,10 @@ impl<K: Hash + Eq + Clone> Meter<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone, C: Clock> Meter<K, C> {
+impl<K: Hash + Eq + Clone, C: Clock + Clone> Meter<K, C> {
     fn with(rate: Rate, clock: C, max_keys: usize) -> Self {
-        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let store = Store { max_keys, states: Mutex::new(States { tracked: HashMap::new(), untracked: None }) };
-        Self { rate, limiter: RateLimiter::new(quota, store, clock) }
+        let untracked = rate.limiter(clock.clone());
+        Self { rate, clock, max_keys, tracked: Mutex::default(), untracked }
     }
 
     pub(super) fn rate(&self) -> Rate {
@@ -108,9 +116,13 @@ impl<K: Hash + Eq + Clone, C: Clock> Meter<K, C> {
     /// Charges `count` to `key`, all or none.
     pub(super) fn charge(&self, key: &K, count: usize) -> Result<(), Denied> {
         let Some(count) = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)) else { return Ok(()) };
-        match self.limiter.check_key_n(key, count) {
+        let mut tracked = lock(&self.tracked);
+        if tracked.len() < self.max_keys && !tracked.contains_key(key) {
+            tracked.insert(key.clone(), self.rate.limiter(self.clock.clone()));
+        }
+        match tracked.get(key).unwrap_or(&self.untracked).check_n(count) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(not_until)) => Err(Denied::NotYet(not_until.wait_time_from(self.limiter.clock().now()))),
+            Ok(Err(not_until)) => Err(Denied::NotYet(not_until.wait_time_from(self.clock.now()))),
             Err(_) => Err(Denied::Never),
         }
     }
@@ -128,65 +140,11 @@ impl<K: Hash + Eq + Clone, C: Clock> Meter<K, C> {
 
     /// Evicts the keys that have their whole burst available.
     pub(super) fn evict_idle(&self) {
-        self.limiter.retain_recent();
-    }
-}
-
-/// The time at which each key has its whole burst again, for a bounded number of keys.
-struct Store<K> {
-    max_keys: usize,
-    states: Mutex<States<K>>,
-}
-
-struct States<K> {
-    tracked: HashMap<K, Nanos>,
-    /// The allowance that untracked keys share.
-    untracked: Option<Nanos>,
-}
-
-impl<K: Hash + Eq + Clone> StateStore for Store<K> {
-    type Key = K;
-
-    fn measure_and_replace<T, F, E>(&self, key: &K, decide: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let States { tracked, untracked } = &mut *lock(&self.states);
-        if let Some(state) = tracked.get_mut(key) {
-            let (outcome, next) = decide(Some(*state))?;
-            *state = next;
-            return Ok(outcome);
-        }
-        if tracked.len() < self.max_keys {
-            let (outcome, next) = decide(None)?;
-            tracked.insert(key.clone(), next);
-            return Ok(outcome);
-        }
-        let (outcome, next) = decide(*untracked)?;
-        *untracked = Some(next);
-        Ok(outcome)
-    }
-}
-
-impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Store<K> {
-    fn retain_recent(&self, drop_below: Nanos) {
-        let States { tracked, .. } = &mut *lock(&self.states);
-        tracked.retain(|_, state| *state > drop_below);
+        let mut tracked = lock(&self.tracked);
+        tracked.retain(|_, limiter| !matches!(limiter.check_n(self.rate.burst), Ok(Ok(()))));
         if tracked.capacity() > 4 * tracked.len() + 1024 {
             tracked.shrink_to_fit();
         }
-    }
-
-    fn shrink_to_fit(&self) {
-        lock(&self.states).tracked.shrink_to_fit();
-    }
-
-    fn len(&self) -> usize {
-        lock(&self.states).tracked.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -245,10 +203,10 @@ mod tests {
         assert_eq!(meter.charge(&3, 30), Ok(()));
         assert!(matches!(meter.charge(&4, 1), Err(Denied::NotYet(_))), "untracked keys share one allowance");
         assert_eq!(meter.charge(&0, 29), Ok(()), "a tracked key has its own");
-        assert_eq!(meter.limiter.len(), 3);
+        assert_eq!(lock(&meter.tracked).len(), 3);
         clock.advance(Duration::from_secs(4));
         meter.evict_idle();
-        assert_eq!(meter.limiter.len(), 0, "a key with its whole burst is evicted");
+        assert_eq!(lock(&meter.tracked).len(), 0, "a key with its whole burst is evicted");
         assert_eq!(meter.charge(&4, 30), Ok(()));
     }
 
