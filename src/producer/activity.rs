@@ -9,7 +9,6 @@ use super::metric::Metric;
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
     pub at: Instant,
-    /// Events published.
     pub published: u64,
     pub server: ServerStats,
 }

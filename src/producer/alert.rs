@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::metric::{Metric, Value};
 use super::payload::{Tag, Timestamp, tag_as_object};
 
-/// The topic of alerts.
 pub const TOPIC: &str = "alert";
 
 /// When a metric raises an alert, and when it resolves it.
@@ -19,15 +18,12 @@ struct Rule {
     metric: &'static str,
     /// Watches each metric that has a tag of this kind, or else the one without a tag.
     tag: Option<&'static str>,
-    /// The metric, for people.
     what: &'static str,
     /// Samples of at least this value count towards raising.
     threshold: f64,
     /// Samples below this value count towards resolving.
     back_below: f64,
-    /// The samples in a row that raise it.
     raise_after: u32,
-    /// The samples in a row that resolve it.
     resolve_after: u32,
 }
 
@@ -61,13 +57,9 @@ struct State {
 pub struct Alert {
     r#type: &'static str,
     pub level: Level,
-    /// The metric.
     pub name: &'static str,
-    /// What happened, for people.
     pub message: String,
-    /// The metric's value.
     pub value: Value,
-    /// The value that raises the alert.
     pub threshold: f64,
     timestamp: Timestamp,
     #[serde(rename = "tags", serialize_with = "tag_as_object")]
@@ -77,9 +69,7 @@ pub struct Alert {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// The alert begins.
     Warning,
-    /// The alert ends.
     Resolved,
 }
 

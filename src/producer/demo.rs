@@ -26,11 +26,8 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 /// The producer of the topics `metric` and `alert`.
 #[derive(Debug)]
 pub struct Demo {
-    /// Where to publish.
     pub hub: Hub,
-    /// The counters of the server.
     pub stats: Stats,
-    /// Whether it runs, for `/health`.
     pub status: Status,
 }
 

@@ -11,7 +11,6 @@ use fanline::publication::{InvalidPublication, parse_event};
 use fanline::topic::Topic;
 use tracing::error;
 
-/// The most lines that are published at once.
 const BATCH: usize = 256;
 
 /// Up to here every refused line is logged, then only each whose count is a power of two: an input of the wrong format
@@ -22,15 +21,11 @@ const WARNINGS_IN_FULL: u64 = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The payload of an event of this topic.
-    Lines {
-        /// The topic.
-        topic: Topic,
-    },
+    Lines { topic: Topic },
     /// One JSON object: `{"topic", "event"?, "data" | "text"}`.
     Ndjson,
 }
 
-/// Reads one input.
 pub struct Feed<'a, P, W> {
     format: &'a Format,
     max_event_bytes: usize,
@@ -42,7 +37,6 @@ pub struct Feed<'a, P, W> {
 /// How many lines had which fate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events published.
     pub published: u64,
     /// Invalid lines, which were skipped.
     pub refused: u64,
@@ -57,7 +51,6 @@ pub struct Totals {
 /// The fate of a batch of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// They were published.
     Published,
     /// They may or may not have been published.
     Unknown,
@@ -65,7 +58,6 @@ pub enum Fate {
     Ended,
 }
 
-/// A fault of a line.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error("line refused, it has more than {0} bytes (setting max_event_bytes)")]

@@ -27,12 +27,9 @@ use super::log_line::LogLine;
 use super::payload::json_event;
 use super::shutdown::Shutdown;
 
-/// The topic of log lines.
 pub const TOPIC: &str = "log";
 
-/// How many lines may wait.
 const QUEUE: usize = 1024;
-/// The most lines that are published at once.
 const BATCH: usize = 256;
 /// The least time between two batches.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -34,9 +34,6 @@ pub struct Machine {
 
 impl Machine {
     /// Takes the readings that the first sample's rates are relative to. Blocks for milliseconds.
-    ///
-    /// # Errors
-    /// `sysinfo` does not support this platform.
     pub fn new() -> Result<Self, sysinfo::Error> {
         let mut machine = Self {
             system: System::new()?,

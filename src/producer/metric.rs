@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::payload::{Tag, Timestamp, json_event, tag_as_object};
 
-/// The topic of metrics.
 pub const TOPIC: &str = "metric";
 
 /// A measured value.
@@ -19,7 +18,6 @@ pub struct Metric {
     pub tag: Option<Tag>,
 }
 
-/// A number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
@@ -41,7 +39,6 @@ impl Value {
 }
 
 impl Metric {
-    /// A whole number of `unit`.
     pub fn whole(name: &'static str, value: u64, unit: &'static str) -> Self {
         Self { name, value: Value::Whole(value), unit, tag: None }
     }
@@ -64,13 +61,11 @@ impl Metric {
         Self::real(name, if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }, "percent")
     }
 
-    /// The same value with a tag.
     #[must_use]
     pub fn of(self, kind: &'static str, name: impl Into<String>) -> Self {
         Self { tag: Some((kind, name.into())), ..self }
     }
 
-    /// The event for this value.
     pub fn event(&self, topic: &Topic, timestamp: Timestamp) -> Event {
         #[derive(Serialize)]
         struct Body<'a> {

@@ -7,9 +7,6 @@ use fanline::topic::Topic;
 use serde::{Serialize, Serializer};
 
 /// An event whose payload is `body` as JSON.
-///
-/// # Panics
-/// Never for the bodies of this module tree: they have string keys and no type that fails to serialise.
 pub fn json_event(topic: &Topic, body: &impl Serialize) -> Event {
     let json = serde_json::to_string(body).expect("plain strings, numbers and maps serialise");
     Event::new(topic.clone(), Payload::json_unchecked(json))
@@ -20,7 +17,6 @@ pub fn json_event(topic: &Topic, body: &impl Serialize) -> Event {
 pub struct Timestamp(pub SystemTime);
 
 impl Timestamp {
-    /// The current time.
     pub fn now() -> Self {
         Self(SystemTime::now())
     }

@@ -34,7 +34,6 @@ impl Status {
     }
 }
 
-/// A running producer.
 #[derive(Debug)]
 pub struct Running(Arc<Counts>);
 

@@ -33,21 +33,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The producer for standard input.
 #[derive(Debug)]
 pub struct Stdin {
-    /// Where to publish.
     pub hub: Hub,
-    /// What a line is.
     pub format: Format,
-    /// The largest payload, in bytes.
     pub max_event_bytes: usize,
-    /// Whether it runs, for `/health`.
     pub status: Status,
 }
 
 impl Stdin {
     /// Reads `input` to its end on a new thread and publishes through `runtime`. Publishes nothing after `shutdown`.
-    ///
-    /// # Errors
-    /// The thread could not be started.
     pub fn start(
         self,
         input: impl Read + Send + 'static,

@@ -114,7 +114,23 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A response body as it arrives. It yields the content without the framing.
+/// Takes the content of a body.
+pub trait Sink {
+    fn content(&mut self, part: &[u8]);
+
+    /// Takes known chunks at the start of `bytes`, which then need no parsing. Returns their length with their framing.
+    fn known_chunks(&mut self, _bytes: &[u8]) -> usize {
+        0
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn content(&mut self, part: &[u8]) {
+        self.extend_from_slice(part);
+    }
+}
+
+/// A response body as it arrives. It passes the content on without the framing.
 #[derive(Debug)]
 pub struct Body {
     state: BodyState,
@@ -157,8 +173,8 @@ impl Body {
         self.state == BodyState::Ended
     }
 
-    /// Hands the content of the next bytes to `take`, piece by piece.
-    pub fn receive(&mut self, received: &[u8], mut take: impl FnMut(&[u8])) -> Result<(), Malformed> {
+    /// Passes the content of the next bytes to `sink`, piece by piece.
+    pub fn receive(&mut self, received: &[u8], sink: &mut impl Sink) -> Result<(), Malformed> {
         let joined;
         let mut bytes = received;
         if !self.pending.is_empty() {
@@ -166,7 +182,14 @@ impl Body {
             bytes = &joined;
         }
         while !bytes.is_empty() && !self.is_ended() {
-            let used = self.step(bytes, &mut take)?;
+            if self.state == BodyState::ChunkSize {
+                let known = sink.known_chunks(bytes);
+                if known > 0 {
+                    bytes = &bytes[known..];
+                    continue;
+                }
+            }
+            let used = self.step(bytes, sink)?;
             if used == 0 && bytes.len() > Self::MAX_LINE {
                 return Err(Malformed);
             }
@@ -181,7 +204,7 @@ impl Body {
 
     /// Consumes one framing line or piece of content. Returns its length, or 0 for an incomplete line.
     #[inline]
-    fn step(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) -> Result<usize, Malformed> {
+    fn step(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Result<usize, Malformed> {
         let (next, used) = match self.state {
             BodyState::ChunkSize => match parse_chunk_size(bytes) {
                 _ if !bytes[0].is_ascii_hexdigit() => return Err(Malformed),
@@ -207,7 +230,7 @@ impl Body {
             BodyState::UntilClosed | BodyState::Ended => (self.state, bytes.len()),
         };
         if matches!(self.state, BodyState::Chunk(_) | BodyState::Bytes(_) | BodyState::UntilClosed) {
-            take(&bytes[..used]);
+            sink.content(&bytes[..used]);
         }
         self.state = next;
         Ok(used)
@@ -217,7 +240,7 @@ impl Body {
 /// The content of a body, as far as it arrived, and whether it is complete.
 pub fn body_content(bytes: &[u8], length: Length) -> (Vec<u8>, bool) {
     let (mut body, mut content) = (Body::new(length), Vec::new());
-    let received = body.receive(bytes, |part| content.extend_from_slice(part));
+    let received = body.receive(bytes, &mut content);
     // After malformed framing nothing more can be read.
     (content, body.is_ended() || received.is_err())
 }
@@ -229,8 +252,7 @@ mod tests {
     /// Content, and whether the body is complete, malformed, or neither.
     fn received(bytes: &[u8], piece: usize, length: Length) -> (String, Result<bool, Malformed>) {
         let (mut body, mut content) = (Body::new(length), Vec::new());
-        let result =
-            bytes.chunks(piece).try_for_each(|part| body.receive(part, |part| content.extend_from_slice(part)));
+        let result = bytes.chunks(piece).try_for_each(|part| body.receive(part, &mut content));
         (String::from_utf8(content).unwrap(), result.map(|()| body.is_ended()))
     }
 

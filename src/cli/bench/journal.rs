@@ -27,10 +27,31 @@ pub struct Known {
 
 /// An event and its block.
 pub struct Entry {
-    pub block: Box<[u8]>,
+    /// The block as a chunk: framed as servers usually frame it.
+    chunk: Box<[u8]>,
+    /// Where the block starts in the chunk.
+    start: usize,
     pub known: Known,
     /// How many subscribers received it.
     pub reached: u32,
+}
+
+impl Entry {
+    fn new(block: &[u8], known: Known) -> Self {
+        let size = format!("{:x}\r\n", block.len());
+        let chunk = [size.as_bytes(), block, b"\r\n"].concat().into();
+        Self { chunk, start: size.len(), known, reached: 0 }
+    }
+
+    #[inline]
+    pub fn block(&self) -> &[u8] {
+        &self.chunk[self.start..self.chunk.len() - 2]
+    }
+
+    #[inline]
+    pub fn chunk(&self) -> &[u8] {
+        &self.chunk
+    }
 }
 
 pub struct Journal {
@@ -62,7 +83,7 @@ impl Journal {
         let at = match (found, block) {
             (Some(offset), _) => start + offset,
             (None, Some(block)) if start >= self.entries.len() => {
-                self.push(Entry { block: block.into(), known, reached: 0 });
+                self.push(Entry::new(block, known));
                 self.entries.len() - 1
             }
             (None, _) => return (index, None),
@@ -71,11 +92,11 @@ impl Journal {
     }
 
     fn push(&mut self, entry: Entry) {
-        self.bytes += entry.block.len();
+        self.bytes += entry.block().len();
         self.entries.push_back(entry);
         while self.entries.len() > 1 && (self.entries.len() > MAX_ENTRIES || self.bytes > self.max_bytes) {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= oldest.block.len();
+            self.bytes -= oldest.block().len();
             self.first += 1;
         }
     }

@@ -65,15 +65,10 @@ impl Schedule {
         match self.rate {
             Rate::PerSecond(rate) if rate > 0.0 => {
                 let end = now.min(self.end);
-                let mut due = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
+                let estimate = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
                 // Rounding may be one off from the number of due times before `end`.
-                while self.due(due, rate) < end {
-                    due += 1;
-                }
-                while due > 0 && self.due(due - 1, rate) >= end {
-                    due -= 1;
-                }
-                due.saturating_sub(self.taken)
+                let due = (estimate.saturating_sub(1)..).find(|event| self.due(*event, rate) >= end);
+                due.map_or(0, |due| due.saturating_sub(self.taken))
             }
             Rate::PerSecond(_) => 0,
             Rate::Max if self.max == u64::MAX => 0,

@@ -1,12 +1,12 @@
 //! Checks what one subscriber receives, as it arrives.
 //!
-//! Blocks that equal those of the [journal](super::journal) are only compared. All others are searched for
+//! Blocks and chunks that equal those of the [journal](super::journal) are only compared. All others are searched for
 //! [markers](super::marker). Neither allocates for an event that another subscriber received before.
 
 use memchr::{memchr, memchr_iter};
 use serde::Serialize;
 
-use super::http::{Body, Length};
+use super::http::{Body, Length, Sink};
 use super::id::EventId;
 use super::journal::{Entry, Known};
 use super::latency::Latency;
@@ -104,11 +104,24 @@ impl Stream {
 
     /// Checks the next `bytes` of the body.
     pub fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        let received = self.body.receive(bytes, |content| self.blocks.content(content, cx));
+        let received = self.body.receive(bytes, &mut BlockSink(&mut self.blocks, cx));
         if received.is_err() || self.blocks.text.len() > MAX_BLOCK {
             cx.checker.tally.malformed += 1;
             self.is_malformed = true;
         }
+    }
+}
+
+struct BlockSink<'a, 'b>(&'a mut Blocks, &'a mut Context<'b>);
+
+impl Sink for BlockSink<'_, '_> {
+    fn content(&mut self, part: &[u8]) {
+        self.0.content(part, self.1);
+    }
+
+    #[inline]
+    fn known_chunks(&mut self, bytes: &[u8]) -> usize {
+        if self.0.text.is_empty() { self.0.known(bytes, Entry::chunk, self.1) } else { 0 }
     }
 }
 
@@ -130,22 +143,22 @@ impl Blocks {
     fn complete_blocks(&mut self, text: &[u8], cx: &mut Context<'_>) -> usize {
         let mut at = 0;
         loop {
-            at += self.known_blocks(&text[at..], cx);
+            at += self.known(&text[at..], Entry::block, cx);
             let Some(length) = block_end(&text[at..]) else { return at };
             self.block(&text[at..at + length], cx);
             at += length;
         }
     }
 
-    /// Follows the journal while the bytes are the same. Returns their length.
+    /// Follows the journal while `bytes` are the `form` of its entries. Returns their length.
     #[inline]
-    fn known_blocks(&mut self, text: &[u8], cx: &mut Context<'_>) -> usize {
+    fn known(&mut self, bytes: &[u8], form: impl Fn(&Entry) -> &[u8], cx: &mut Context<'_>) -> usize {
         let Some(journal) = &mut cx.group.journal else { return 0 };
         let mut at = 0;
         while let Some(entry) = journal.get(self.next)
-            && text[at..].starts_with(&entry.block)
+            && bytes[at..].starts_with(form(entry))
         {
-            at += entry.block.len();
+            at += form(entry).len();
             self.next += 1;
             Context::reached(entry, cx.group.members, cx.checker, cx.now);
             self.deliver(entry.known, cx.now, cx.checker);
