@@ -22,8 +22,7 @@ struct Case {
     published: &'static [&'static str],
 }
 
-/// A publish with these header lines, each ending with `\r
-/// `.
+/// A publish with these header lines, each ending with `\r\n`.
 fn publish(headers: &str, body: &str) -> String {
     format!("POST /publish/t HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\n{headers}\r\n{body}")
 }
@@ -90,14 +89,14 @@ fn body_with_length_and_chunked_is_chunked_and_closes_the_connection() {
                 &["x"],
             ),
             case(
-                "coding and a length that is none",
+                "coding and an invalid length",
                 publish("transfer-encoding: chunked\r\ncontent-length: x\r\n", &chunks),
                 &[200],
                 Closed,
                 &["x"],
             ),
             case(
-                "an empty chunked body, that could be one of five bytes",
+                "an empty chunked body that could be a body of five bytes",
                 publish("content-length: 5\r\ntransfer-encoding: chunked\r\n", &either_way()),
                 &[200],
                 Closed,
@@ -121,7 +120,7 @@ fn ambiguous_content_length_is_rejected() {
                 &[],
             ),
             case(
-                "one spelled in another way",
+                "equal lengths in two spellings",
                 publish("content-length: 1\r\ncontent-length: 01\r\n", "x"),
                 &[200],
                 Open,
@@ -146,10 +145,10 @@ fn ambiguous_content_length_is_rejected() {
             "9999999999999999999999999999999999999999",
         ] {
             let bytes = publish(&format!("content-length: {length}\r\n"), &format!("x{HIDDEN}"));
-            cases.push(case("a length that is none", bytes, &[400], Closed, &[]));
+            cases.push(case("an invalid length", bytes, &[400], Closed, &[]));
         }
         let largest = publish("content-length: 18446744073709551615\r\n", HIDDEN);
-        cases.push(case("a length that means something to hyper", largest, &[431], Closed, &[]));
+        cases.push(case("a length that hyper reserves", largest, &[431], Closed, &[]));
         check(cases).await;
     });
 }
@@ -255,7 +254,7 @@ fn chunk_extensions_and_trailers_are_ignored() {
             case("extensions", chunked("1;a=b;c=\"d\"\r\nx\r\n0;e\r\n\r\n".into()), &[200], Open, &["x"]),
             case("zeros", chunked("0001\r\nx\r\n000\r\n\r\n".into()), &[200], Open, &["x"]),
             case(
-                "trailers that would change the request, were they headers",
+                "trailers with names of headers",
                 chunked(format!(
                     "1\r\nx\r\n0\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\nauthorization: Bearer x\r\n\r\n",
                     HIDDEN.len()
