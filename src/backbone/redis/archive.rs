@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use super::Context;
 use super::confirmation::Confirmed;
 use super::connection::{Connection, Error};
-use super::entry::{self, Entry};
-use super::script;
+use super::entry::Entry;
+use super::script::{self, Extent};
+use super::tail::is_before;
 use crate::backbone::status::add;
 use crate::event::Event;
 use crate::hub::archive::{Archive, ArchiveFuture, Page};
@@ -59,20 +60,6 @@ struct ExtentRequest {
     reply: oneshot::Sender<Extent>,
 }
 
-/// What the stream retains of its current epoch.
-#[derive(Clone, Copy)]
-struct Extent {
-    before_oldest: StreamPosition,
-    newest: StreamPosition,
-}
-
-impl Extent {
-    /// Whether `position` was issued, in this epoch or in an earlier one.
-    fn reaches(&self, position: StreamPosition) -> bool {
-        (position.epoch, position.sequence) <= (self.newest.epoch, self.newest.sequence)
-    }
-}
-
 impl RedisArchive {
     pub(super) fn new() -> (Self, Requests) {
         let (pages, page_requests) = mpsc::unbounded_channel();
@@ -104,7 +91,7 @@ impl Archive for RedisArchive {
     }
 
     fn has_issued(&self, position: StreamPosition) -> ArchiveFuture<bool> {
-        self.extent(Some(position), move |extent| extent.reaches(position))
+        self.extent(Some(position), move |extent| has_issued(extent, position))
     }
 }
 
@@ -166,12 +153,9 @@ impl ArchiveReader {
     /// Answers requests for the extent. A position that is not in the stream of this Redis may have been issued by the
     /// master that replaced it: such a request stays open until the master is confirmed once more.
     async fn answer_extents(&mut self, redis: &mut Connection, confirmed: &Confirmed) -> Result<(), Error> {
-        let Some((newest, before_oldest)) = script::extent(redis, &self.context.keys.stream).await? else {
-            return Err(Error::unavailable("the stream is gone"));
-        };
-        let extent = Extent { before_oldest, newest };
+        let extent = script::extent(redis, &self.context).await?;
         let is_certain = |request: &mut ExtentRequest| {
-            request.wanted.is_none_or(|wanted| extent.reaches(wanted)) || confirmed.is_later_than(request.asked)
+            request.wanted.is_none_or(|wanted| has_issued(extent, wanted)) || confirmed.is_later_than(request.asked)
         };
         for request in self.extent_requests.extract_if(.., is_certain) {
             add(&self.context.status.counts.lookups, 1);
@@ -216,7 +200,7 @@ impl ArchiveReader {
         let mut read = cmd("XRANGE");
         // An epoch alone stands for its end.
         read.arg(&self.context.keys.stream).arg(begin).arg(epoch.0).arg("COUNT").arg(PAGE);
-        entry::entries(redis.query(&read).await?)
+        redis.query(&read).await
     }
 
     fn keep(&mut self, key: (Epoch, u64), page: Page) {
@@ -228,6 +212,11 @@ impl ArchiveReader {
             self.bytes -= page.bytes();
         }
     }
+}
+
+/// Whether the stream has issued `position`, in this epoch or in an earlier one.
+fn has_issued(extent: Extent, position: StreamPosition) -> bool {
+    !is_before(extent.newest, position)
 }
 
 /// Whether the entries are events that follow each other from `first` on.

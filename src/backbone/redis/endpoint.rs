@@ -20,17 +20,13 @@ pub(super) enum Endpoint {
 impl Endpoint {
     /// Parses `url`. `key` is one of the keys that are used there.
     pub(super) fn new(url: &str, key: &str) -> Result<Self, Error> {
-        for (prefix, scheme) in [("redis+cluster://", "redis"), ("rediss+cluster://", "rediss")] {
-            if let Some(rest) = url.strip_prefix(prefix) {
-                return Self::cluster(rest, scheme, key);
-            }
+        match url.split_once("://") {
+            Some(("redis+cluster", rest)) => Self::cluster(rest, "redis", key),
+            Some(("rediss+cluster", rest)) => Self::cluster(rest, "rediss", key),
+            Some(("redis+sentinel", rest)) => Ok(Self::Sentinels(Sentinels::new(rest, false)?)),
+            Some(("rediss+sentinel", rest)) => Ok(Self::Sentinels(Sentinels::new(rest, true)?)),
+            _ => Ok(Self::Server(client(url)?)),
         }
-        for (scheme, is_tls) in [("redis+sentinel://", false), ("rediss+sentinel://", true)] {
-            if let Some(rest) = url.strip_prefix(scheme) {
-                return Ok(Self::Sentinels(Sentinels::new(rest, is_tls)?));
-            }
-        }
-        Ok(Self::Server(client(url)?))
     }
 
     /// Parses `[user:password@]host:port,host:port`.

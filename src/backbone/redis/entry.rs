@@ -4,20 +4,23 @@
 //! the payload, `d` for JSON or `x` for text. Short names keep entries small, and `redis-cli` can still show a stream.
 
 use bytes::Bytes;
-use redis::{Value, from_redis_value};
+use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
 use super::connection::Error;
 use crate::event::{Event, EventName, Payload};
 use crate::position::StreamPosition;
 use crate::topic::Topic;
 
-/// An entry of the stream.
+/// An entry of the stream. `XRANGE` returns a `Vec<Entry>`, `XREAD` a [`Streams`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) position: StreamPosition,
     /// `None` for the mark of a new epoch, and for an entry that another program wrote.
     pub(super) event: Option<Event>,
 }
+
+/// The entries of each stream by its key. Empty when `XREAD` timed out.
+pub(super) type Streams = Vec<(String, Vec<Entry>)>;
 
 /// An event's arguments for the publishing script: topic, name (empty for `data`), field of the payload, payload.
 pub(super) fn arguments(event: &Event) -> [&[u8]; 4] {
@@ -31,29 +34,16 @@ pub(super) fn weight(event: &Event) -> usize {
     arguments(event).iter().map(|argument| argument.len()).sum::<usize>() + 64
 }
 
-/// Parses the answer of `XRANGE`.
-pub(super) fn entries(reply: Value) -> Result<Vec<Entry>, Error> {
-    let Value::Array(entries) = reply else { return Ok(Vec::new()) };
-    entries.into_iter().map(entry).collect()
-}
-
-/// Parses the answer of `XREAD` for one stream: no entries if it timed out.
-pub(super) fn read_entries(reply: Value) -> Result<Vec<Entry>, Error> {
-    let Value::Array(mut streams) = reply else { return Ok(Vec::new()) };
-    match streams.pop() {
-        Some(Value::Array(mut stream)) => entries(stream.pop().unwrap_or(Value::Nil)),
-        _ => Ok(Vec::new()),
-    }
-}
-
 pub(super) fn position(id: &str) -> Result<StreamPosition, Error> {
     id.parse().map_err(|_| Error::Unavailable(format!("{id:?} is not the id of a stream entry")))
 }
 
-fn entry(entry: Value) -> Result<Entry, Error> {
-    let (id, fields): (String, Vec<Vec<u8>>) =
-        from_redis_value(entry).map_err(|error| Error::Unavailable(format!("unexpected stream entry: {error}")))?;
-    Ok(Entry { position: position(&id)?, event: event(fields) })
+impl FromRedisValue for Entry {
+    fn from_redis_value(entry: Value) -> Result<Self, ParsingError> {
+        let (id, fields): (String, Vec<Vec<u8>>) = from_redis_value(entry)?;
+        let position = position(&id).map_err(|error| error.to_string())?;
+        Ok(Self { position, event: event(fields) })
+    }
 }
 
 fn event(fields: Vec<Vec<u8>>) -> Option<Event> {
@@ -103,7 +93,7 @@ mod tests {
             Event::new(topic(), Payload::text("")),
             Event::new(topic(), Payload::text("two\r\nlines")).named(EventName::new("update").unwrap()),
         ] {
-            let read = entries(Value::Array(vec![stored("7-42", &event)])).unwrap();
+            let read: Vec<Entry> = from_redis_value(Value::Array(vec![stored("7-42", &event)])).unwrap();
             assert_eq!(read, [Entry { position: "7-42".parse().unwrap(), event: Some(event) }]);
         }
     }
@@ -114,10 +104,11 @@ mod tests {
             [&["fanline", "n"][..], &["t", "a"], &["d", "1"], &["t", "a,b", "d", "1"], &["t", "a", "e", "", "d", "1"]]
         {
             let fields = Value::Array(fields.iter().map(bulk).collect());
-            let read = entries(Value::Array(vec![Value::Array(vec![bulk("7-1"), fields])])).unwrap();
+            let read: Vec<Entry> =
+                from_redis_value(Value::Array(vec![Value::Array(vec![bulk("7-1"), fields])])).unwrap();
             assert_eq!(read, [Entry { position: "7-1".parse().unwrap(), event: None }]);
         }
-        assert!(entries(Value::Array(vec![Value::Array(vec![bulk("seven"), Value::Array(vec![])])])).is_err());
-        assert!(read_entries(Value::Nil).unwrap().is_empty());
+        assert!(from_redis_value::<Entry>(Value::Array(vec![bulk("seven"), Value::Array(vec![])])).is_err());
+        assert!(from_redis_value::<Streams>(Value::Nil).unwrap().is_empty());
     }
 }

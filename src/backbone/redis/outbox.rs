@@ -51,13 +51,13 @@ pub(super) struct Outbox {
     unconfirmed: mpsc::UnboundedSender<Unconfirmed>,
     /// Publications that arrived between sessions, and when they did.
     waiting: VecDeque<(PublishRequest, Instant)>,
-    /// Whether the last attempt to begin a session failed.
-    is_away: bool,
+    /// Whether the last attempt to begin a session failed. A lost connection alone refuses no publication yet.
+    pub(super) is_away: bool,
     /// The batch that was sent and not answered, or that is sent next.
     batch: Option<Batch>,
     last_number: u64,
     /// The newest position that a publisher got.
-    acknowledged: Option<StreamPosition>,
+    pub(super) acknowledged: Option<StreamPosition>,
     /// Whether the log already says that Redis refuses events.
     has_complained: bool,
 }
@@ -89,16 +89,6 @@ impl Outbox {
             acknowledged: None,
             has_complained: false,
         }
-    }
-
-    /// The newest position that a publisher got.
-    pub(super) fn acknowledged(&self) -> Option<StreamPosition> {
-        self.acknowledged
-    }
-
-    /// Notes whether the last attempt to begin a session failed. A lost connection alone refuses no publication yet.
-    pub(super) fn set_away(&mut self, is_away: bool) {
-        self.is_away = is_away;
     }
 
     /// Collects publications between sessions, and refuses those whose deadline passes.

@@ -133,24 +133,28 @@ pub(super) enum State {
     Changed(StreamPosition),
 }
 
-/// Returns the stream's newest position and the position before the oldest event of the same epoch, or `None` without a
-/// stream.
-pub(super) async fn extent(
-    redis: &mut Connection,
-    stream: &str,
-) -> Result<Option<(StreamPosition, StreamPosition)>, Error> {
+/// What the stream retains of its current epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    /// The position before the oldest retained event.
+    pub(super) before_oldest: StreamPosition,
+    pub(super) newest: StreamPosition,
+}
+
+/// Returns what the stream retains.
+pub(super) async fn extent(redis: &mut Connection, context: &Context) -> Result<Extent, Error> {
     let script = format!("{NEWEST}{EXTENT}");
-    let (last, first, kind): (String, String, String) = redis.query(cmd("EVAL").arg(script).arg(1).arg(stream)).await?;
-    if last.is_empty() {
-        return Ok(None);
+    let (newest, first, kind): (String, String, String) =
+        redis.query(cmd("EVAL").arg(script).arg(1).arg(&context.keys.stream)).await?;
+    if newest.is_empty() {
+        return Err(Error::unavailable("the stream is gone"));
     }
-    let newest = entry::position(&last)?;
-    if first.is_empty() {
-        return Ok(Some((newest, newest)));
+    let newest = entry::position(&newest)?;
+    let mut before_oldest = if first.is_empty() { newest } else { entry::position(&first)? };
+    if kind == "event" {
+        before_oldest.sequence = before_oldest.sequence.saturating_sub(1);
     }
-    let first = entry::position(&first)?;
-    let before = if kind == "mark" { first.sequence } else { first.sequence.saturating_sub(1) };
-    Ok(Some((newest, StreamPosition::new(first.epoch, before))))
+    Ok(Extent { before_oldest, newest })
 }
 
 /// Finds the state of the stream.

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 
 use super::Context;
 use super::connection::{Connection, Error};
-use super::entry::{self, Entry};
-use super::script::{self, Look, State};
+use super::entry::{Entry, Streams};
+use super::script::{self, Extent, Look, State};
 use crate::backbone::status::add;
 use crate::event::Event;
 use crate::hub::GapReason;
@@ -76,7 +76,7 @@ impl Tail {
             let after = format!("({}", self.place());
             let mut read = cmd("XRANGE");
             read.arg(&self.context.keys.stream).arg(after).arg("+").arg("COUNT").arg(COUNT);
-            let entries = entry::entries(redis.query(&read).await?)?;
+            let entries: Vec<Entry> = redis.query(&read).await?;
             if entries.is_empty() {
                 break;
             }
@@ -135,10 +135,8 @@ impl Tail {
     /// Returns the position after which a starting server reads: as many events before the end as its rings hold, all of
     /// the last epoch.
     async fn first_base(&self, redis: &mut Connection) -> Result<StreamPosition, Error> {
-        let Some((newest, oldest)) = script::extent(redis, &self.context.keys.stream).await? else {
-            return Err(Error::unavailable("the stream is gone"));
-        };
-        let base = oldest.sequence.max(newest.sequence.saturating_sub(self.warm as u64));
+        let Extent { before_oldest, newest } = script::extent(redis, &self.context).await?;
+        let base = before_oldest.sequence.max(newest.sequence.saturating_sub(self.warm as u64));
         Ok(StreamPosition::new(newest.epoch, base))
     }
 
@@ -152,7 +150,8 @@ impl Tail {
             let mut read = cmd("XREAD");
             read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(QUIET.as_millis() as u64);
             read.arg("STREAMS").arg(&self.context.keys.stream).arg(self.place().to_string());
-            let entries = entry::read_entries(redis.query_blocking(&read, QUIET).await?)?;
+            let streams: Streams = redis.query_blocking(&read, QUIET).await?;
+            let entries: Vec<Entry> = streams.into_iter().flat_map(|(_, entries)| entries).collect();
             if entries.is_empty() {
                 // Nothing is published, or the stream that this server follows is gone.
                 match script::look(control, &self.context).await?.state {
@@ -169,8 +168,8 @@ impl Tail {
     async fn has_other_event(&self, redis: &mut Connection) -> Result<bool, Error> {
         let Some(Entry { position, event: Some(event) }) = &self.newest else { return Ok(false) };
         let id = position.to_string();
-        let there = redis.query(cmd("XRANGE").arg(&self.context.keys.stream).arg(&id).arg(&id)).await?;
-        Ok(entry::entries(there)?.first().is_some_and(|there| there.event.as_ref() != Some(event)))
+        let there: Vec<Entry> = redis.query(cmd("XRANGE").arg(&self.context.keys.stream).arg(&id).arg(&id)).await?;
+        Ok(there.first().is_some_and(|there| there.event.as_ref() != Some(event)))
     }
 
     /// Appends entries that come after the last one that was read.
@@ -229,6 +228,6 @@ impl Tail {
 }
 
 /// Compares positions of one stream, whose epochs increase.
-fn is_before(a: StreamPosition, b: StreamPosition) -> bool {
+pub(super) fn is_before(a: StreamPosition, b: StreamPosition) -> bool {
     (a.epoch, a.sequence) < (b.epoch, b.sequence)
 }

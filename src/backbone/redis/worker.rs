@@ -85,12 +85,12 @@ impl Worker {
         let (mut pause, mut log) = (SHORTEST_PAUSE, Log::default());
         let context = self.context.clone();
         loop {
-            let acknowledged = self.outbox.acknowledged();
+            let acknowledged = self.outbox.acknowledged;
             let session = tokio::select! {
                 session = Session::begin(&self.endpoint, context.options.timeout, &mut self.tail, acknowledged) => session,
                 never = self.outbox.wait_for_session() => match never {},
             };
-            self.outbox.set_away(session.is_err());
+            self.outbox.is_away = session.is_err();
             let error = match session {
                 Ok(session) => {
                     log.up(&context.status);
