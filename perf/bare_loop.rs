@@ -1,8 +1,8 @@
-//! The yardstick: a server that does nothing but `write()` each event to each subscriber, one after the other.
+//! The yardstick: a server that only calls `write()` for each event and subscriber, one after the other.
 //!
-//! It speaks just enough HTTP to be measured by the same load generator as fanline: a `GET` becomes a subscriber, a
-//! `POST` with a `content-length` body is an event. It has no topics, no replay, no queue; a subscriber whose socket
-//! is full is dropped. What it costs is what the kernel costs.
+//! It implements just enough HTTP for the same load generator: a `GET` becomes a subscriber, a `POST` with a
+//! `content-length` body is an event. It has no topics, replay or queue, and drops a subscriber whose socket is full.
+//! Its cost is the cost of the kernel.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -17,9 +17,9 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// What one read may bring: more than a publish request of the largest event.
+/// The size of a read: more than a publish request with the largest event.
 const READ_BUFFER: usize = 128 * 1024;
-/// A longer request is an error of the load generator, not something to serve.
+/// The longest request. A longer one is a bug in the load generator.
 const MAX_REQUEST: usize = 1024 * 1024;
 const LISTENER: u64 = u64::MAX;
 
@@ -29,12 +29,12 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\
 /// A bare write loop: the cost of the kernel alone.
 #[derive(Parser)]
 struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 selects a free port.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 }
 
-/// A connection whose next request is not complete yet.
+/// A connection whose next request is incomplete.
 struct Pending {
     socket: OwnedFd,
     received: Vec<u8>,
@@ -57,7 +57,7 @@ struct BareLoop {
     left: u64,
 }
 
-/// What the first request in a connection's bytes turned out to be.
+/// The first request in a connection's bytes.
 enum Request {
     Incomplete,
     Subscribe,
@@ -182,7 +182,7 @@ impl BareLoop {
         }
     }
 
-    /// Takes a connection out of the loop. Dropping what this returns closes it.
+    /// Removes a connection from the loop. Dropping it closes it.
     fn forget(&mut self, token: usize) -> io::Result<Option<Pending>> {
         let connection = self.pending[token].take();
         if let Some(connection) = &connection {
@@ -226,7 +226,7 @@ impl BareLoop {
                     index += 1;
                     continue;
                 }
-                // A part of a chunk cannot be taken back, and nothing here remembers the rest.
+                // Part of a chunk is sent, and the rest is not kept.
                 Ok(_) | Err(Errno::AGAIN) => self.dropped += 1,
                 Err(_) => self.left += 1,
             }
@@ -275,7 +275,7 @@ fn content_length(head: &[u8]) -> Option<usize> {
         .filter(|length| *length <= MAX_REQUEST)
 }
 
-/// The value of `"data"`, the last member of the load generator's events: the same bytes as fanline would send.
+/// The value of `"data"`, the last member of the load generator's events: the bytes that fanline would send.
 fn payload(body: &[u8]) -> &[u8] {
     let name = b"\"data\":";
     match memchr::memmem::find(body, name) {
@@ -290,7 +290,7 @@ fn push_chunk(out: &mut Vec<u8>, content: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether all was written at once: an answer is small, and the peer waits for it.
+/// Writes a response. Returns whether all of it was written: it is small, and the client waits for it.
 fn write_all(socket: &OwnedFd, bytes: &[u8]) -> bool {
     rustix::io::write(socket, bytes) == Ok(bytes.len())
 }

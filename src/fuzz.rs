@@ -1,14 +1,14 @@
-//! What fuzzers call. A target takes any bytes as something that came from outside, and panics where a promise is broken:
-//! it is no API, and only there in tests and with `--cfg fuzzing`.
+//! Fuzz targets. A target parses arbitrary bytes as external input, and panics if an invariant is violated. The module
+//! exists only in tests and with `--cfg fuzzing`, and is not part of the API.
 //!
-//! The same targets run in two ways. `cargo test` feeds them the inputs of `tests/fuzz/corpus`, and what is a few edits away from
-//! one of those. `scripts/fuzz` has libFuzzer look for inputs that reach new code, beginning with the same ones. A finding
-//! becomes a file there, so that it is tried for ever.
+//! The targets run in two ways. `cargo test` runs them on the inputs of `tests/fuzz/corpus` and on inputs a few edits away from
+//! these. `scripts/fuzz` runs them under libFuzzer, which starts with the same inputs and searches for inputs that reach
+//! new code. Each finding becomes a file of the corpus, and remains a test.
 
-/// Takes an input.
+/// Runs one input.
 pub type Target = fn(&[u8]);
 
-/// The targets by their names, which are those of the directories of `tests/fuzz/corpus`.
+/// The targets by name. Each has a directory of inputs in `tests/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("topic", crate::topic::fuzz::topic),
     ("position", position),
@@ -26,16 +26,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("subject", crate::auth::fuzz::subject),
 ];
 
-/// Runs the target that is called `name`.
+/// Runs the target `name`.
 ///
 /// # Panics
-/// When there is none, or a promise is broken.
+/// If there is no such target, or the input violates an invariant.
 pub fn run(name: &str, data: &[u8]) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of this name");
     target(data);
 }
 
-/// An id has one spelling, and is read in no other.
+/// A position has exactly one spelling.
 fn position(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(position) = text.parse::<crate::position::StreamPosition>() {

@@ -1,4 +1,4 @@
-"""Runs scenarios in alternation and writes what came of them. `scripts/perf --help` says how."""
+"""Runs scenarios in alternation and writes the results. See `scripts/perf --help`."""
 
 import argparse
 import csv
@@ -26,10 +26,10 @@ def options():
     chosen = parser.parse_args()
     for name in chosen.scenarios:
         if name not in SCENARIOS:
-            parser.error(f"there is no scenario {name!r}; there are: {', '.join(SCENARIOS)}")
+            parser.error(f"unknown scenario {name!r}; choose from: {', '.join(SCENARIOS)}")
     for name in chosen.servers.split(","):
         if name not in TITLES:
-            parser.error(f"there is no server {name!r}; there are: {', '.join(TITLES)}")
+            parser.error(f"unknown server {name!r}; choose from: {', '.join(TITLES)}")
     return chosen
 
 
@@ -40,8 +40,8 @@ def described():
     return (
         f"{platform.system()} {platform.release()}, {os.cpu_count()} processors ({model}), {memory:.0f} GiB, loopback; commit "
         f"{commit or 'unknown'}. Server on processor {os.environ.get('SERVER_CORE', 0)}, load generator on "
-        f"{os.environ.get('LOAD_CORE', 1)}. Medians; a ratio is that to the bare loop in the same repetition. *whole*: no "
-        "stream lost, doubled or disordered an event, and every publish was answered.\n\n`scripts/perf` made this."
+        f"{os.environ.get('LOAD_CORE', 1)}. Medians; ratios are to the bare loop in the same repetition. *whole*: no "
+        "stream lost, duplicated or reordered an event, and every publish was answered.\n\n`scripts/perf` made this."
     )
 
 
@@ -58,7 +58,7 @@ def run(scenario, chosen, out):
                 if repetition > (variant.repetitions or most):
                     continue
                 servers = [name for name in variant.servers if name in wanted and is_there(name)]
-                # What drifts on the machine is not always to the same one's cost.
+                # The order alternates, so that a drift of the machine does not always affect the same server.
                 for name in servers if repetition % 2 else reversed(servers):
                     path = raw / f"{scenario}-{variant.name}-{name}-{repetition}"
                     result = measure(variant, name, path, 0.2 if chosen.quick else 1.0)

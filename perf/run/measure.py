@@ -1,4 +1,4 @@
-"""One measurement: a server is started, loaded, and stopped; what came of it is one line of a CSV file."""
+"""One measurement: starts a server, loads it, stops it, and returns one line of a CSV file."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from servers import FANLINE, LOAD_CORE, PROGRAMS, TEMPLATES, start
 
-# What scenarios are judged by, in the order of the CSV's columns.
+# The results of a scenario, in the order of the CSV's columns.
 FIELDS = (
     "ok clients connected connect_seconds replay_seconds replay_deliveries listen_drops events_published publish_failures "
     "deliveries lost duplicated out_of_order ids_out_of_order gaps closed window_seconds window_events window_deliveries "
@@ -22,7 +22,7 @@ FIELDS = (
 
 
 def measure(variant, server_name, raw, shorten=1.0):
-    """Answers the fields as a dictionary; what does not apply is missing."""
+    """Returns the fields as a dictionary. Fields that do not apply are missing."""
     server = start(server_name, raw.with_suffix(".log"), variant.serve, "max" in variant.load)
     try:
         tool = {"bench": bench, "herd": herd, "wrk": wrk}[variant.tool]
@@ -46,7 +46,7 @@ def parsed(output, complaints):
 
 
 def bench(variant, server, shorten):
-    # A server may answer a subscriber before it has it: nothing is published at once.
+    # A server may respond to a subscriber before it has registered it, so publishing waits.
     load = [*variant.load, "--settle", "1s"] if server.name in ("nchan", "durable", "fastapi") else variant.load
     line = command(server, load, variant.warmup, max(1, variant.duration * shorten))
     run = subprocess.run(line, capture_output=True, text=True)
@@ -54,10 +54,10 @@ def bench(variant, server, shorten):
 
 
 def herd(variant, server, shorten):
-    """A crowd comes back while a hundred others follow another topic live."""
+    """Many clients resume while a hundred others follow another topic live."""
     live_load = ["--clients", "100", "--rate", "100", "--topic", "live"]
     cpu = cpu_seconds(server.pid)
-    # Short next to the crowd's half second, so that it is far more than a hundredth of what they receive.
+    # Short compared with the half second of the resuming clients, which then covers far more than 1 % of the deliveries.
     live = subprocess.Popen(command(server, live_load, 0.5, 4), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(1.5)
     result = bench(variant, server, shorten)
@@ -72,7 +72,7 @@ def herd(variant, server, shorten):
     return result
 
 
-# One event a request, or a thousand; the data is what the load generator sends.
+# One event per request, or a thousand. The data is that of the load generator.
 DATA = "flb-00000000-000000-00000-00000000-000000000000-" + "x" * 52
 LUA = """
 wrk.method = "POST"
@@ -88,7 +88,7 @@ end
 
 
 def wrk(variant, server, shorten):
-    """Publishes to nobody as fast as answers come, on 64 kept connections."""
+    """Publishes without subscribers as fast as the server responds, on 64 persistent connections."""
     lines = 1000 if variant.name == "ndjson" else 1
     event = f'{{"topic":"bench","data":"{DATA}"}}'
     path, content_type, body = "/publish", "application/json", event
@@ -124,7 +124,7 @@ def wrk(variant, server, shorten):
 
 
 def cpu_seconds(pid):
-    """Of all threads of a process."""
+    """Returns the CPU time of all threads of a process."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 

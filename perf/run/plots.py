@@ -10,7 +10,7 @@ WIDTH, BAR, LEFT, RIGHT = 760, 18, 180, 80
 
 
 def bars(title, groups, series):
-    """Horizontal bars: for each group one of each series. A value of None has none."""
+    """Draws horizontal bars: one of each series for each group. A value of None has no bar."""
     values = [value for line in series.values() for value in line if value]
     scale = (WIDTH - LEFT - RIGHT) / max(values, default=1)
     y, shapes = 44, []

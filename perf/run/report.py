@@ -1,4 +1,4 @@
-"""The summary table and the plots, from the CSV files of a directory alone."""
+"""Makes the summary table and the plots from the CSV files of a directory."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ class Results:
             self.rows = list(csv.DictReader(file))
 
     def values(self, variant, server, name):
-        """By repetition."""
+        """Returns the values by repetition."""
         return {
             row["repetition"]: float(row[name])
             for row in self.rows
@@ -30,7 +30,7 @@ class Results:
         return median(values.values()) if values else None
 
     def ratio(self, variant, server, name, other_server="bare", other_variant=None):
-        """The median of the ratios within one repetition."""
+        """Returns the median of the ratios within a repetition."""
         ours, others = self.values(variant, server, name), self.values(other_variant or variant, other_server, name)
         ratios = [ours[key] / others[key] for key in ours if others.get(key)]
         return median(ratios) if ratios else None
@@ -41,7 +41,7 @@ class Results:
 
     def wholes(self, variant, server):
         rows = [row for row in self.rows if row["variant"] == variant and row["server"] == server]
-        # What was not published leaves no stream without an event.
+        # A stream can be complete although a publish failed.
         flaws = [name for name in ("lost", "duplicated", "out_of_order", "gaps", "closed", "publish_failures")
                  if any(float(row[name] or 0) for row in rows)]
         return "yes" if all(row["ok"] == "True" for row in rows) else ", ".join(flaws) or "no"
@@ -85,7 +85,7 @@ def steady(results, out):
              number(results.median(variant, server, "rss_bytes_per_client"), ",.0f"), results.wholes(variant, server)]
             for server in results.servers(variant)
         ]
-        text += f"\n{int(clients):,} clients, {rate} deliveries a second asked for:\n\n"
+        text += f"\n{int(clients):,} clients, {rate} deliveries a second requested:\n\n"
         text += table(["server", "µs of CPU a delivery", "ratio", "ratios", "deliveries a second", "p50, µs", "p99, µs",
                        "bytes a client", "whole"], rows)
         if not is_slow:
@@ -150,7 +150,7 @@ def topics(results, out):
     share = results.ratio(quiet, "fanline", "server_cpu_percent", "fanline", one)
     text = table(["variant", "server", "µs of CPU a delivery", "server, %", "p99, µs", "whole"], rows) + "\n"
     text += verdict(many <= 1.3, f"10,000 topics: {many:.3f} of the cost with one (target 1.3), publishing included")
-    return text + f"* With 9,999 quiet subscribers beside the busy one the server uses {share:.3f} times what it does without.\n"
+    return text + f"* With 9,999 quiet subscribers beside the busy one the server uses {share:.3f} times the CPU time that it uses without them.\n"
 
 
 def herd(results, out):
@@ -170,7 +170,7 @@ def herd(results, out):
     except FileNotFoundError:
         return text
     return text + "\n" + verdict(rate >= full / 2, f"{millions(rate)} a second, {rate / full:.2f} of the saturated rate of "
-                                 f"{millions(full)} (target 0.5); the load generator's processor is shared by both crowds")
+                                 f"{millions(full)} (target 0.5); both groups of clients share the load generator's processor")
 
 
 def publish(results, out):
@@ -227,12 +227,12 @@ def write_report(out, machine):
             try:
                 body = section(Results(path), out)
             except (TypeError, ZeroDivisionError):
-                # A measurement has no number where one is needed; the rows say so.
+                # A measurement lacks a required number.
                 body = f"The numbers in {path.name} are not complete enough for a table.\n"
             text += f"\n## {title}\n\n{body}"
     others = [
         float(row["other_cpu_percent"])
-        # Other scripts put their results beside these.
+        # Other scripts write their results to the same directory.
         for path in (out / f"{scenario}.csv" for scenario in SECTIONS)
         if path.exists()
         for row in Results(path).rows

@@ -1,4 +1,4 @@
-"""What is measured: for each scenario its variants, and what the load generator is told for each."""
+"""The scenarios with their variants, and the load generator's arguments for each."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ ALL = ("bare", "fanline", "durable", "axum", "nchan", "fastapi")
 
 @dataclass
 class Variant:
-    """`servers` are measured one after the other in each repetition, with these arguments of `fanline bench`."""
+    """Each repetition measures `servers` one after the other with these arguments of `fanline bench`."""
 
     name: str
     load: list
@@ -16,7 +16,7 @@ class Variant:
     warmup: float = 1
     duration: float = 3
     repetitions: int | None = None
-    # `fanline bench`, or what to do instead.
+    # Replaces `fanline bench`, unless None.
     tool: str = "bench"
 
 
@@ -35,7 +35,7 @@ SCENARIOS = {
         steady(100, 100_000, RUST_AND_C),
         steady(1_000, 100_000, RUST_AND_C),
         steady(10_000, 100_000, RUST_AND_C),
-        # What a Python server can take: beside it the yardstick at the same rate.
+        # A rate that a Python server can handle, with the yardstick at the same rate.
         steady(100, 5_000, ("bare", "fanline", "fastapi")),
         steady(1_000, 5_000, ("bare", "fanline", "fastapi")),
     ],
@@ -46,7 +46,7 @@ SCENARIOS = {
         Variant("10000", ["--clients", "10000", "--publishers", "1", "--rate", "4"], RUST_AND_C),
     ],
     "topics": [
-        # One delivery for each event in all four: what differs is how many topics and subscribers there are.
+        # All four have one delivery per event, and differ in the number of topics and subscribers.
         Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum"), repetitions=2),
         Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum"), repetitions=2),
         Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum"), repetitions=2),
@@ -66,7 +66,7 @@ SCENARIOS = {
                           "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",)),
     ],
     "idle": [
-        # One heartbeat of each client is in the window.
+        # The window contains one heartbeat of each client.
         Variant("15000", ["--clients", "15000", "--rate", "0"], ("fanline",), ("--heartbeat", "30s"), warmup=5, duration=30,
                 repetitions=1),
     ],

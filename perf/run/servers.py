@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started on its processor, and how it is spoken to."""
+"""The measured servers: how to start each on its processor, and its HTTP interface."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ PROGRAMS = {
     "nchan": Path("/usr/sbin/nginx"),
     "fastapi": TARGET / "perf-fastapi/bin/uvicorn",
 }
-# What `fanline bench` is told of servers that do not speak fanline's own paths.
+# The arguments of `fanline bench` for servers with other paths than fanline's.
 TEMPLATES = {
     "bare": [],
     "fanline": [],
@@ -53,7 +53,7 @@ def free_port():
 
 @dataclass
 class Server:
-    """A server that runs. `pid` is the process that is measured."""
+    """A running server. `pid` is the measured process."""
 
     name: str
     url: str
@@ -73,8 +73,8 @@ class Server:
 
 
 def start(name, log, arguments=(), is_flooded=False):
-    """Starts a server and waits until it takes connections. `arguments` are fanline's. `is_flooded` says that publishers
-    wait for nothing but their answers."""
+    """Starts a server and waits until it accepts connections. `arguments` are fanline's. `is_flooded` means that publishers
+    publish as soon as they have an answer."""
     directory = tempfile.mkdtemp(prefix=f"perf-{name}-")
     port, redis_port = free_port(), free_port()
     address = f"127.0.0.1:{port}"
@@ -88,8 +88,8 @@ def start(name, log, arguments=(), is_flooded=False):
     elif name == "axum":
         command = [program, address]
     elif name == "durable":
-        # Without its write-ahead log, as the others promise nothing about disks either; a flood it gets as it comes: see
-        # perf/peers/README.md.
+        # Without its write-ahead log, because the other servers do not write to disk either. Under a flood it has its
+        # defaults: see perf/peers/README.md.
         durability = "wal" if is_flooded else "memory"
         command = [program, "--port", str(port), "--data-dir", directory, "--durability", durability]
     elif name == "nchan":
@@ -113,11 +113,11 @@ def start(name, log, arguments=(), is_flooded=False):
             wait_for(port_of, processes[-1], log)
     pid = processes[-1].pid
     if name == "nchan":
-        # The worker, not the master.
+        # The worker process, not the master.
         pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     server = Server(name, f"http://{address}", pid, processes, directory)
     if name == "durable":
-        # A stream is made before it is followed.
+        # A stream must exist before it is followed.
         subprocess.run(["curl", "-sfo", "/dev/null", "-X", "PUT", "-H", "Content-Type: text/plain", f"{server.url}/bench"],
                        check=True)
     return server

@@ -1,4 +1,4 @@
-//! The inputs of `tests/fuzz/corpus`, and what is a few edits away from one of them.
+//! Runs the fuzz targets on the inputs of `tests/fuzz/corpus`, and on inputs a few edits away from these.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use proptest::test_runner::{TestError, TestRunner};
 
 use super::{TARGETS, run};
 
-/// What an edit puts in: characters that mean something to one of the formats.
+/// The text that an edit inserts: characters and words with a meaning in one of the formats.
 const WORDS: &[&str] = &[
     "\n",
     "\r",
@@ -59,15 +59,15 @@ const WORDS: &[&str] = &[
     "none",
 ];
 
-/// Places are fractions of the input's length, in 65,536ths.
+/// A change of an input. Positions are fractions of the input's length, in 65,536ths.
 #[derive(Clone, Debug)]
 enum Edit {
     Change(u16, u8),
     Insert(u16, Vec<u8>),
     Remove(u16, u8),
-    /// So many bytes come again so many times.
+    /// Repeats this number of bytes this number of times.
     Repeat(u16, u8, u8),
-    /// What is behind goes away.
+    /// Drops the rest.
     Cut(u16),
 }
 
@@ -119,7 +119,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
 }
 
-/// Tries every input, and then `cases` near them.
+/// Runs every input, and then `cases` inputs near them.
 fn replay(target: &str, cases: u32) {
     let corpus = corpus(target);
     assert!(!corpus.is_empty());
@@ -163,18 +163,18 @@ macro_rules! replays {
 }
 
 replays! {
-    filters_agree_with_the_reference_on_any_texts, "topic", 2000;
-    an_id_is_read_in_its_one_spelling, "position", 2000;
-    a_publication_is_refused_or_means_what_it_says, "publication", 2000;
-    lines_are_those_that_a_simple_reader_finds, "lines", 1000;
-    an_event_is_read_back_whatever_is_in_it, "sse", 1000;
-    a_query_gives_nothing_that_it_must_not_hold, "query", 2000;
+    filters_match_like_the_reference_on_any_text, "topic", 2000;
+    position_has_one_spelling, "position", 2000;
+    publication_is_rejected_or_published_as_written, "publication", 2000;
+    line_splitter_agrees_with_a_simple_one, "lines", 1000;
+    encoded_event_is_parsed_back_unchanged, "sse", 1000;
+    parsed_query_is_within_its_limits, "query", 2000;
     #[cfg(feature = "redis")]
-    an_entry_that_anybody_wrote_is_an_event_or_none, "entry", 2000;
+    stream_entry_is_a_valid_event_or_none, "entry", 2000;
     #[cfg(feature = "auth")]
-    a_token_that_was_touched_is_refused, "token", 300;
+    modified_token_is_rejected, "token", 300;
     #[cfg(feature = "auth")]
-    a_text_is_a_usable_key_or_an_error, "keys", 300;
-    credentials_are_found_or_not, "credentials", 1000;
-    a_subject_stays_within_its_segment, "subject", 2000;
+    key_text_is_a_usable_key_or_an_error, "keys", 300;
+    credentials_are_parsed_without_panic, "credentials", 1000;
+    subject_cannot_leave_its_topic_segment, "subject", 2000;
 }

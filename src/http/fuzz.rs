@@ -7,7 +7,7 @@ use super::page::PageQuery;
 use super::query::StreamQuery;
 use crate::hub::Start;
 
-/// A query, and a `Last-Event-ID` on the next line.
+/// Input: a query, and a `Last-Event-ID` on the next line.
 pub(crate) fn query(data: &[u8]) {
     let (query, id) = data.split_at(data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len()));
     let Ok(uri) = Uri::try_from([b"/stream?", query].concat()) else { return };

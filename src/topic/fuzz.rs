@@ -2,7 +2,7 @@
 
 use super::{SEPARATORS, Topic, TopicFilter};
 
-/// Two filters and a topic, a line each.
+/// Input: two filters and a topic, one per line.
 pub(crate) fn topic(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     check(text);
@@ -39,17 +39,17 @@ fn check(text: &str) {
     }
 }
 
-/// A part of a pattern.
+/// A token of a pattern.
 #[derive(Clone, Copy)]
 enum Token {
     This(char),
-    /// `*`: one or more characters, none of them a separator.
+    /// `*`: one or more characters that are not separators.
     Segment,
     /// `**`: one or more characters.
     Rest,
 }
 
-/// Whether `topic` matches `filter`, found by trying everything.
+/// Whether `topic` matches `filter`, by exhaustive search.
 pub(crate) fn naive_match(filter: &str, topic: &str) -> bool {
     matches(&tokens(filter), &topic.chars().collect::<Vec<_>>())
 }
@@ -66,7 +66,7 @@ fn tokens(pattern: &str) -> Vec<Token> {
     tokens
 }
 
-/// Tries every length that a token can have.
+/// Tries every length of each token.
 fn matches(pattern: &[Token], topic: &[char]) -> bool {
     let Some((first, rest)) = pattern.split_first() else { return topic.is_empty() };
     match first {

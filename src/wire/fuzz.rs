@@ -14,7 +14,7 @@ use crate::topic::Topic;
 
 const MAX_EVENT_BYTES: usize = 1000;
 
-/// A body, as each of what a body may be.
+/// Input: a body, parsed in each format.
 pub(crate) fn publication(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     for is_json in [true, false] {
@@ -33,7 +33,7 @@ pub(crate) fn publication(data: &[u8]) {
     if let Ok(event) = &event {
         assert_eq!(events.expect("what is an event is one event"), std::slice::from_ref(event));
     }
-    // In an array it is the same event, or none as well.
+    // In an array it is the same event, or is rejected as well.
     if !data.contains(&b',') || event.is_ok() {
         let array = parse_events(&[b"[", data, b"]"].concat().into(), MAX_EVENT_BYTES);
         match (event, array) {
@@ -53,7 +53,7 @@ fn check(payload: &Payload, body: &[u8]) {
     }
 }
 
-/// A body of lines. It comes in blocks whose lengths go with its first byte.
+/// Input: a body of lines, split into blocks whose lengths depend on the first byte.
 pub(crate) fn lines(data: &[u8]) {
     const LONGEST: usize = 40;
     let length = data.first().map_or(1, |byte| usize::from(byte % 32) + 1);
@@ -71,14 +71,14 @@ pub(crate) fn lines(data: &[u8]) {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
         .map(|line| if line.len() > LONGEST { Err(LineTooLong) } else { Ok(Bytes::copy_from_slice(line)) })
         .collect();
-    // Behind the last line's end there is no line.
+    // The end of the last line begins no further line.
     if data.last().is_none_or(|byte| *byte == b'\n') {
         expected.pop();
     }
     assert_eq!(found, expected);
 }
 
-/// Events with U+001E between them; in each, U+001F between its name and its payload.
+/// Input: events separated by U+001E. U+001F separates the name of an event from its payload.
 pub(crate) fn sse(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let event = |text: &str| {
@@ -109,7 +109,7 @@ pub(crate) fn sse(data: &[u8]) {
     }
 }
 
-/// What is in chunks, read as strictly as can be.
+/// The content of chunks, parsed strictly.
 fn unframed(mut framed: &[u8]) -> Vec<Vec<u8>> {
     let mut bodies = Vec::new();
     while !framed.is_empty() {

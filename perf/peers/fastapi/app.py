@@ -1,4 +1,4 @@
-"""fastapi-sse-events as its README sets it up, with an endpoint that publishes what the load generator sends."""
+"""fastapi-sse-events, set up as in its README, with an endpoint that publishes the load generator's events."""
 
 import os
 

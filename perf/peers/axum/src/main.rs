@@ -1,7 +1,7 @@
-//! What one writes first in Rust: axum's SSE responses over one `tokio::sync::broadcast` channel for each topic.
+//! The obvious Rust server: axum's SSE responses over one `tokio::sync::broadcast` channel for each topic.
 //!
-//! `POST /publish` takes `{"topic", "data"}`, `GET /stream?topics=a,b` follows topics. One thread, as it is measured on one
-//! processor, and a backlog as long as fanline's. A subscriber that lags is cut off.
+//! `POST /publish` accepts `{"topic", "data"}`, `GET /stream?topics=a,b` follows topics. It has one thread, because it is
+//! measured on one processor, and the same backlog as fanline. A subscriber that lags is disconnected.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
-/// Longer than what one burst of the load generator's publishers leaves behind.
+/// Longer than a burst of the load generator's publishers.
 const CAPACITY: usize = 16_384;
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ impl Hub {
             return topic.clone();
         }
         let mut topics = self.topics.write().expect("no thread panics");
-        // The channel's memory is taken at once: 10,000 topics cannot each have what one topic needs.
+        // A channel allocates all of its memory at once, so that 10,000 topics need shorter channels than one.
         let capacity = if topics.len() < 128 { CAPACITY } else { 64 };
         topics.entry(name.to_owned()).or_insert_with(|| broadcast::Sender::new(capacity)).clone()
     }
@@ -64,7 +64,7 @@ impl Hub {
 
 async fn publish(State(hub): State<Arc<Hub>>, Json(publication): Json<Publication>) -> Json<Published> {
     let sequence = hub.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-    // Fails when nobody listens.
+    // Fails without subscribers.
     let _ = hub.topic(&publication.topic).send(Message { sequence, data: publication.data.into() });
     Json(Published { id: sequence })
 }
