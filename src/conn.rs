@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! http1            the HTTP/1 exchange: head timeout, request, response, keep-alive; hands a stream's socket over
-//! linger           the close of a connection, such that its last response arrives
+//! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but I/O and the cursor
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
 //! control_events   hello, gap, keep-alive, farewells

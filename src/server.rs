@@ -1,7 +1,7 @@
-//! The server: listeners, shards, and their orderly end.
+//! The server: listeners, shards, and the drain.
 //!
-//! The caller's thread accepts connections and evicts what is old. Each shard is a thread of its own that serves its
-//! connections. At the end the server drains: readiness goes off, every stream announces the restart, the streams are closed
+//! The caller's thread accepts connections and evicts expired topics. Each shard is a thread of its own that serves its
+//! connections. At the end the server drains: it is no longer ready, every stream announces the restart, the streams are closed
 //! one after the other over the drain time, so that their clients do not reconnect all at once, and the threads end.
 
 mod accept;
@@ -232,7 +232,7 @@ impl Builder {
         Ok(Shards { clients, inboxes, threads })
     }
 
-    /// Evicts what is old, once a second, and applies new access rules. Does not return.
+    /// Evicts expired topics once a second, and applies new access rules. Does not return.
     async fn maintain(&self, clients: &[Arc<Clients>], limiter: &Limiter) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -318,7 +318,7 @@ impl Server {
             Some(ended) = acceptors.join_next() => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         };
         drain.begin();
-        // Accepting goes on while the shards drain, so that readiness checks are answered.
+        // The server accepts while the shards drain, so that readiness checks are answered.
         let panics = move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
         let all_well = tokio::task::spawn_blocking(panics).await.is_ok_and(|panics| panics == 0);
         builder.hub.close();

@@ -2,11 +2,11 @@
 //!
 //! hyper parses requests and writes the ordinary responses. For a stream the service stores its [`StreamReply`] in the
 //! [`Exchange`] that it shares with the driver of the connection, and stays pending. The driver takes the connection apart
-//! and hands the socket to a task of a fraction of the size.
+//! and hands the socket to a much smaller task.
 //!
 //! **Earlier responses are written first.** Responses to earlier requests on the same connection may still be in hyper's
 //! buffer when the next request is parsed. hyper flushes its socket only when that buffer is empty. The socket is wrapped
-//! in [`FlushWatch`], which records whether the last operation was a flush; until then hyper goes on.
+//! in [`FlushWatch`], which records whether the last operation was a flush; until then hyper continues.
 //!
 //! **Bytes behind the request are counted.** No request can follow a stream, so what a client sends behind it is not
 //! parsed. The stream's task counts these bytes with those that come later.

@@ -1,4 +1,4 @@
-//! The close of a connection, such that its last response arrives (RFC 9112, section 9.6).
+//! Closes a connection so that its last response arrives (RFC 9112, section 9.6).
 //!
 //! Closing a socket with unread bytes, or receiving bytes after the close, resets the connection. A reset discards what the
 //! peer has not read yet: a client that is still sending its body would never see why it was refused. The server closes its
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 /// How long the peer may be silent.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// How long the peer may go on sending.
+/// How long the peer may continue to send.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// How many reads one connection makes before the others get their turn.

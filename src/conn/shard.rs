@@ -1,7 +1,7 @@
 //! What the connections of one shard share: clock, deadlines, wake group, registry, counts.
 //!
-//! A shard is one thread with its own runtime and its own connections. The locks here are uncontended, apart from a list for
-//! an operator now and then.
+//! A shard is one thread with its own runtime and its own connections. The locks here are uncontended, except when an
+//! operator lists clients.
 
 use std::time::{Duration, SystemTime};
 
@@ -115,7 +115,7 @@ impl Shard {
         self.now().saturating_add(left).min(Second::MAX / 2)
     }
 
-    /// How many seconds a client may take no bytes.
+    /// The seconds after which a client that takes no bytes is stalled.
     pub(super) fn write_timeout(&self) -> Second {
         Second::try_from(self.options.write_timeout.as_secs()).unwrap_or(Second::MAX / 2).max(1)
     }

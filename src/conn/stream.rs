@@ -1,8 +1,8 @@
 //! One stream's task: writes what its subscription has to its socket.
 //!
 //! **Contract.** The response head and the hello come first, then frames in the order of the subscription. A frame that
-//! was begun is finished before anything else is written, even when it has left the history meanwhile: the task keeps that
-//! one piece of memory and nothing more. What ends or interrupts a stream is decided by its [`Lifecycle`].
+//! was begun is finished before anything else is written, even if it has left the history: the task keeps the memory of
+//! that one frame. What ends or interrupts a stream is decided by its [`Lifecycle`].
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores. Only the

@@ -1,6 +1,6 @@
 //! Cross-origin requests (WHATWG Fetch, "CORS protocol"): which pages may read this server's responses.
 //!
-//! `tower-http` decides and makes the headers. They are added to the head of every reply, be it a stream or a problem.
+//! `tower-http` decides and builds the headers. They are added to the head of every reply, including streams and problems.
 
 use std::convert::Infallible;
 use std::fmt;

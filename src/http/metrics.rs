@@ -1,6 +1,6 @@
 //! `GET /metrics`: what the server counts, as Prometheus text, as OpenMetrics, or as JSON.
 //!
-//! A snapshot is taken for each request. Nothing is counted for this alone.
+//! Each request takes a snapshot of counts that exist anyway.
 
 mod backbone;
 mod text;

@@ -3,7 +3,7 @@
 //! Readers find channels here and load the head. Only the sequencer changes the history, one thread at a time.
 //!
 //! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, the channel that holds the most evicts its
-//! oldest segment, again and again; an event counts in its topic's ring and in the firehose, so that the limit is on the
+//! oldest segment until there is room; an event counts in its topic's ring and in the firehose, so that the limit is on the
 //! safe side. A ring itself costs some 2.5 KB. Beyond the number of topics, the quietest without subscribers are dropped.
 
 use std::collections::BinaryHeap;

@@ -9,8 +9,8 @@
 //! other did: the push is drained, or the role is found free.
 //!
 //! **One order for readers of many topics.** The rings of two topics change one after the other, so a reader could find
-//! sequence 6 in one before 5 stands in the other. The history's head passes a sequence only when it and all before it
-//! stand in their rings, and readers take nothing beyond the head that they loaded first.
+//! sequence 6 in one before 5 is in the other. The history's head passes a sequence only when it and all before it
+//! are in their rings, and readers take nothing beyond the head that they loaded first.
 
 use std::pin::pin;
 use std::time::{Instant, SystemTime};

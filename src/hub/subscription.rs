@@ -15,7 +15,7 @@
 //! afterwards. An event published in between is found in the ring; a later one wakes the subscription.
 //!
 //! **Catching up.** The cursors wait while pages are read. After each page they are placed behind the last event taken;
-//! once nothing is missing in between, the rings go on. Pages have the rings' sequences, and nothing beyond the head is
+//! once nothing is missing in between, they read the rings. Pages have the rings' sequences, and nothing beyond the head is
 //! taken from one, so that no event comes from both.
 //!
 //! **Breaks.** Where the order of a backbone cannot be continued, the rings are emptied and the history counts a break. The
@@ -51,7 +51,7 @@ pub use start::{Opening, Start};
 /// A reader of some topics of a [`Hub`](super::Hub).
 ///
 /// A subscription that reads more slowly than events are published lags: its next events leave the history. It then gets
-/// a [`Gap`] and goes on with the oldest retained event.
+/// a [`Gap`] and continues with the oldest retained event.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -98,7 +98,7 @@ pub struct Subscription {
 enum State {
     /// The rings.
     Live,
-    /// Gaps, at least one, which come before the place where this goes on.
+    /// At least one gap, delivered before the next event.
     #[expect(clippy::box_collection, reason = "there are very many subscriptions, and most have no gap")]
     Gap(Box<VecDeque<Gap>>),
     /// Pages of an archive, until the rings have the next event.

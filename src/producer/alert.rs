@@ -1,7 +1,7 @@
 //! The events of topic `alert`: one when a metric crosses its threshold, one when it is back.
 //!
-//! Both need several samples in a row, and the way back ends at a lower value: a metric that swings around its threshold
-//! raises one alert and not one a second.
+//! Both require several samples in a row, and an alert ends at a lower value than it begins (hysteresis): a metric that
+//! oscillates around its threshold raises one alert, not one a second.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Log an outage once, when it begins and when it ends.
+//! Logs an outage when it begins and when it ends.
 
 /// Whether something fails at present.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ pub fn raise_open_file_limit() -> io::Result<Option<u64>> {
 /// requests to an authorization service.
 const REST: u64 = 128;
 
-/// Files of a shard besides its connections: epoll and its wake-up.
+/// The file descriptors of a shard besides its connections: epoll and its wake-up.
 const REST_OF_A_SHARD: u64 = 4;
 
 /// How many connections over the limit are answered at a time.

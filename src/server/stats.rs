@@ -1,4 +1,4 @@
-//! A server's counts, as the library's users read them.
+//! A server's counts in the public API.
 
 use std::fmt;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ const READ_SIZE: usize = 64 * 1024;
 /// Cuts blocks of bytes into lines.
 ///
 /// As an iterator it yields the lines that the blocks so far complete, without their ends, or [`LineTooLong`]. After
-/// `None` it goes on with the next block.
+/// `None` it continues with the next block.
 #[derive(Debug)]
 pub struct LineSplitter {
     max_bytes: usize,

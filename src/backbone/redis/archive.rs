@@ -198,7 +198,7 @@ impl ArchiveReader {
         add(&self.context.status.counts.pages_fetched, 1);
         let begin = StreamPosition::new(epoch, begin).to_string();
         let mut read = cmd("XRANGE");
-        // An epoch alone stands for its end.
+        // An epoch without a sequence means the end of the epoch.
         read.arg(&self.context.keys.stream).arg(begin).arg(epoch.0).arg("COUNT").arg(PAGE);
         redis.query(&read).await
     }

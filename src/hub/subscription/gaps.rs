@@ -31,7 +31,7 @@ impl Subscription {
         let number = self.cursors.iter().position(is_lagged).expect("what was evicted is not read again");
         let cursor = &mut self.cursors[number];
         let (oldest, to) = cursor.channel.oldest_place();
-        debug_assert!(to > self.taken, "a cursor stands behind all that was taken");
+        debug_assert!(to > self.taken, "a cursor is behind all that was taken");
         let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
         let missed = (!is_filtered).then(|| oldest - cursor.index);
         cursor.index = oldest;

@@ -38,7 +38,7 @@ pub struct Opening {
     /// [`StreamPosition::UNKNOWN`].
     pub id: StreamPosition,
     /// The position after which the events come. `None` when the position asked for is not one of this epoch: a gap then
-    /// says where the stream goes on.
+    /// says where the stream continues.
     pub position: Option<StreamPosition>,
     /// How many retained events come first. `None` when they come from an archive, which has not counted them.
     pub replayed: Option<u64>,
