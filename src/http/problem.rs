@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -22,7 +20,7 @@ use crate::wire::publication::InvalidPublication;
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The limit that was reached, because several limits share a status.
     limit: Option<Reason>,
     /// Additional members of the problem object.
@@ -31,7 +29,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        let (headers, members) = (HeaderMap::new(), Map::new());
+        let (headers, members) = (Vec::new(), Map::new());
         Self { status, detail: printable(detail.into()), headers, limit: None, members }
     }
 
@@ -96,7 +94,7 @@ impl Problem {
     /// Removes `Retry-After`, because a retry of the whole request would repeat what was done.
     #[must_use]
     pub(crate) fn without_retry(mut self) -> Self {
-        self.headers.remove(RETRY_AFTER);
+        self.headers.retain(|(name, _)| name != RETRY_AFTER);
         self
     }
 
@@ -113,7 +111,7 @@ impl Problem {
     }
 
     fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -127,7 +125,7 @@ impl Problem {
         body.as_object_mut().expect("an object").extend(self.members);
         let mut response = Response::new(Full::from(body.to_string()));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        response.headers_mut().extend(self.headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
