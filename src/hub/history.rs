@@ -113,7 +113,7 @@ impl History {
     pub(crate) fn break_off(&self, numbering: Numbering, base: Sequence, reason: GapReason) {
         let mut breaks = write(&self.breaks);
         breaks.push(Break { numbering, base, reason });
-        // Release, and before anything is evicted: a reader that finds its events gone finds the break that took them.
+        // Release, and before anything is evicted: a reader whose events were evicted finds the break.
         self.break_count.store(breaks.count(), Ordering::Release);
         self.ledger.skip_to(base);
         let mut topics = write(&self.topics);

@@ -3,7 +3,7 @@
 //! After the sampler was armed, the next publication notes the time. A connection compares one number to find out whether
 //! it delivers the sampled event, and reads the clock only then: other events cost no clock.
 
-// Not those of `sync`: nothing depends on what is sampled, and each step would be one more for the models to interleave.
+// Not those of `sync`: nothing depends on the sample, and the loom models would have more steps to interleave.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};

@@ -11,6 +11,7 @@ use crate::hub::channel::Channel;
 use crate::hub::frame::Frame;
 use crate::hub::gap::GapReason;
 use crate::hub::ledger::Tally;
+use crate::hub::numbering::Numbering;
 use crate::position::{Epoch, Sequence, StreamPosition};
 use crate::ring::Read;
 
@@ -59,22 +60,7 @@ impl Subscription {
     pub(super) fn find_place(&mut self, start: Start) -> Opening {
         let (breaks, last, head) = self.history.now();
         self.breaks = breaks;
-        let oldest = last.numbering.offset;
-        let (after, origin) = match start {
-            Start::Live => (head, Origin::New),
-            Start::Earliest => (oldest, Origin::New),
-            Start::Newest(count) => (self.before_newest(count, head).max(oldest), Origin::New),
-            Start::UnknownId | Start::After(StreamPosition::UNKNOWN) => {
-                (oldest, Origin::Lost(GapReason::UnknownId, None))
-            }
-            Start::After(position) => match last.numbering.sequence(position) {
-                Some(sequence) if sequence <= head => (sequence, Origin::Known(position)),
-                None if self.is_of_earlier_epoch(position, last.numbering.epoch) => {
-                    (oldest, Origin::Lost(GapReason::Epoch, Some(position)))
-                }
-                _ => (oldest, Origin::Lost(GapReason::UnknownId, None)),
-            },
-        };
+        let (after, origin) = self.origin(start, last.numbering, head);
         self.taken = after;
         let lost = self.place_cursors(after);
         let reads_archive = self.history.archive().is_some() && matches!(start, Start::Earliest | Start::After(_));
@@ -99,13 +85,33 @@ impl Subscription {
             }
             Origin::Lost(reason, from) => {
                 // Up to the first retained frame, for all filters. What some of them have lost after it is the next gap.
-                let to = self.before_first(head).max(oldest);
+                let to = self.before_first(head).max(after);
                 self.note_restart(reason, from, to, head);
                 (from.unwrap_or(StreamPosition::UNKNOWN), None)
             }
         };
         let replayed = self.cursors.iter().map(|cursor| self.ready(cursor, head)).sum();
         Opening { id, position, replayed: Some(replayed) }
+    }
+
+    /// Returns the sequence that `start` begins after, and whether the stream knows it.
+    fn origin(&self, start: Start, numbering: Numbering, head: Sequence) -> (Sequence, Origin) {
+        let oldest = numbering.offset;
+        match start {
+            Start::Live => (head, Origin::New),
+            Start::Earliest => (oldest, Origin::New),
+            Start::Newest(count) => (self.before_newest(count, head).max(oldest), Origin::New),
+            Start::UnknownId | Start::After(StreamPosition::UNKNOWN) => {
+                (oldest, Origin::Lost(GapReason::UnknownId, None))
+            }
+            Start::After(position) => match numbering.sequence(position) {
+                Some(sequence) if sequence <= head => (sequence, Origin::Known(position)),
+                None if self.is_of_earlier_epoch(position, numbering.epoch) => {
+                    (oldest, Origin::Lost(GapReason::Epoch, Some(position)))
+                }
+                _ => (oldest, Origin::Lost(GapReason::UnknownId, None)),
+            },
+        }
     }
 
     /// Whether a position may have been issued by an epoch before the present one. Without a backbone the order of epochs is
