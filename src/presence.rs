@@ -88,7 +88,7 @@ impl fmt::Display for Remote {
     }
 }
 
-/// What a client names itself, and what is known about its connection.
+/// A client's own labels, and the facts of its connection.
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
     pub(crate) labels: Labels,

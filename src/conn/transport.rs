@@ -1,9 +1,10 @@
 //! How a stream's bytes are laid out on its socket. Server-Sent Events over HTTP/1 are the only transport.
 //!
 //! This is the seam for others. A transport encodes [`ControlEvent`]s, chooses the bytes of a frame, and ends the body. The
-//! subscription, the [lifecycle](super::control) and the shard know no transport. Frames are encoded for all readers at
-//! once: [`Frame::sse`](crate::hub::Frame::sse) when the event is published. A transport with another encoding makes it on
-//! first use and keeps it beside the ring segment that holds the frame, so that frames without such readers cost nothing.
+//! subscription's cursor and the [lifecycle](super::control) know no transport.
+//!
+//! A frame is encoded once for all readers: as [`Frame::sse`] when the event is published. Another encoding is to be made on
+//! its first use and kept beside the ring segment that holds the frame, so that frames without such readers cost nothing.
 
 use bytes::Bytes;
 

@@ -23,7 +23,7 @@ use crate::hub::{GapReason, HubStats};
 use crate::metrics::{LatencyDistribution, Metrics};
 use crate::presence::each_client;
 
-/// How many of the clients that are furthest behind the JSON lists.
+/// How many clients the JSON lists, those that are furthest behind.
 const WORST: usize = 10;
 
 /// Events behind: the upper bounds of the histogram's buckets.
