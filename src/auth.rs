@@ -56,19 +56,19 @@ pub use service::{Service, ServiceOptions};
 pub use tokens::{Claims, Permissions, SignError, TokenRules, Tokens};
 
 /// The future of [`Authorize::authorize`].
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>> + Send + 'a>>;
+pub type Decision<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>> + Send + 'a>>;
 
 /// Decides what a request may do.
 ///
 /// ```
-/// use fanline::auth::{Access, Answer, AuthRequest, Authorize, Grant};
+/// use fanline::auth::{Access, Decision, AuthRequest, Authorize, Grant};
 /// use fanline::{Hub, Server};
 ///
 /// /// Recognizes the sessions of an application.
 /// struct Sessions;
 ///
 /// impl Authorize for Sessions {
-///     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
+///     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
 ///         Box::pin(async move {
 ///             let is_anna = request.cookie("session") == Some("a7c3");
 ///             Ok(is_anna.then(|| {
@@ -85,7 +85,7 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>
 /// ```
 pub trait Authorize: Send + Sync + 'static {
     /// Returns the grant of the request, or `None` to leave the request to the next [`Authorize`].
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a>;
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a>;
 
     /// Returns what an earlier grant, perhaps of earlier settings, allows now. Called for each open stream when the access
     /// rules of a running server are replaced. `None` revokes the grant.

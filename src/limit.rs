@@ -143,13 +143,13 @@ impl Limiter {
     }
 
     /// Refuses a connection because no file descriptor is left.
-    pub(crate) fn refuse_for_want_of_files(&self) -> LimitExceeded {
+    pub(crate) fn refuse_without_files(&self) -> LimitExceeded {
         let detail = "no file descriptor is left: raise the limit on open files (ulimit -n)".to_owned();
         self.refuse(Reason::Connections, detail, Some(connections::RETRY_AFTER))
     }
 
     /// Admits a subscription to everything or to a pattern. Returns no permit if these are unlimited.
-    pub(crate) fn read_firehose(&self) -> Result<Option<Permit>, LimitExceeded> {
+    pub(crate) fn admit_firehose(&self) -> Result<Option<Permit>, LimitExceeded> {
         let Some(firehose) = &self.firehose else { return Ok(None) };
         firehose.acquire().map(Some).ok_or_else(|| {
             let max = firehose.max;
@@ -275,7 +275,7 @@ mod tests {
         let address = [127, 0, 0, 1].into();
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
         assert!(!limiter.connections.is_full() && limiter.connections.max().is_none() && permits.len() == 1000);
-        assert!(limiter.read_firehose().is_ok() && limiter.max_silent_topics() == usize::MAX);
+        assert!(limiter.admit_firehose().is_ok() && limiter.max_silent_topics() == usize::MAX);
         let quota = limiter.publish_quota(address, || unreachable!("nothing is keyed by API keys"));
         assert_eq!((quota.charge(usize::MAX), quota.max_batch()), (Ok(()), usize::MAX));
     }

@@ -11,7 +11,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use super::grant::{Credential, Grant};
 use super::patterns::Patterns;
 use super::request::AuthRequest;
-use super::{Answer, Authorize};
+use super::{Authorize, Decision};
 
 /// The SHA-256 of an API key, written `sha256:` and 64 hexadecimal digits. A key has enough entropy that a slow password
 /// hash would add nothing.
@@ -109,7 +109,7 @@ impl ApiKeys {
 }
 
 impl Authorize for ApiKeys {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
         let find = |secret: Cow<'_, str>| self.find(&KeyDigest::of(&secret)).map(ApiKey::grant);
         Box::pin(ready(request.secret().map(|secret| secret.and_then(find))))
     }

@@ -14,7 +14,7 @@ use super::fetch::{Fetcher, Url};
 use super::grant::Grant;
 use super::patterns::Patterns;
 use super::request::{Action, AuthRequest, ambiguous};
-use super::{Answer, Authorize, Refusal};
+use super::{Authorize, Decision, Refusal};
 use crate::sync::{Mutex, lock};
 use crate::topic::TopicFilter;
 
@@ -161,7 +161,7 @@ impl Question {
 }
 
 impl Authorize for Service {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
         Box::pin(async move {
             match request.action {
                 Action::Subscribe(filters) => self.ask(request, filters).await,

@@ -13,7 +13,7 @@ use super::jwks::Jwks;
 use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
 use super::patterns::Patterns;
 use super::request::AuthRequest;
-use super::{Answer, Authorize, Refusal};
+use super::{Authorize, Decision, Refusal};
 
 /// How long a client waits before it retries while no keys are available.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -222,7 +222,7 @@ fn audience(claims: &Claims) -> Vec<String> {
 }
 
 impl Authorize for Tokens {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
         Box::pin(async move {
             match request.secret()? {
                 // Anything else may be an API key.

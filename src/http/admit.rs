@@ -35,7 +35,7 @@ impl Routes {
 
 impl Permit<'_> {
     /// Checks that current rules still allow a stream of `filters`.
-    pub(super) fn renew(&self, filters: &[TopicFilter]) -> Result<(), Problem> {
+    pub(super) fn check_subscription(&self, filters: &[TopicFilter]) -> Result<(), Problem> {
         let current = self.current.load_full();
         if Arc::ptr_eq(&current, &self.rules) || current.still_holds(&self.grant, filters) {
             return Ok(());
@@ -47,7 +47,7 @@ impl Permit<'_> {
     }
 
     /// Checks that an upload may continue: its grant has not expired, and the current rules still allow it.
-    pub(super) fn goes_on(&mut self) -> Result<(), Problem> {
+    pub(super) fn check_upload(&mut self) -> Result<(), Problem> {
         if self.grant.has_expired() {
             return Err(Refusal::Unauthenticated("the token has expired (exp)".to_owned()).into());
         }
@@ -65,7 +65,7 @@ impl Permit<'_> {
     }
 
     /// Checks that the grant allows publishing to `topic`.
-    pub(super) fn publishes(&self, topic: &Topic) -> Result<(), Problem> {
+    pub(super) fn check_topic(&self, topic: &Topic) -> Result<(), Problem> {
         if self.grant.publish.matches(topic) {
             return Ok(());
         }

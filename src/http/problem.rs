@@ -87,7 +87,7 @@ impl Problem {
 
     /// Replaces the detail.
     #[must_use]
-    pub(crate) fn saying(self, detail: String) -> Self {
+    pub(crate) fn with_detail(self, detail: String) -> Self {
         Self { detail: printable(detail), ..self }
     }
 

@@ -42,8 +42,8 @@ pub(super) async fn publish(
             let body = collect(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
-            permit.goes_on()?;
-            events.iter().try_for_each(|event| permit.publishes(event.topic()))?;
+            permit.check_upload()?;
+            events.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
             let count = events.len();
             quota.charge(count)?;
             let published = timed(shard, shard.hub.publish_with_others(events)).await?;
@@ -67,7 +67,7 @@ pub(super) async fn publish_to(
         .decode_utf8()
         .map_err(|_| Problem::bad_request("the topic in the path is not UTF-8"))?;
     let topic = Topic::new(&topic).map_err(|error| Problem::bad_request(format!("the topic in the path: {error}")))?;
-    permit.publishes(&topic)?;
+    permit.check_topic(&topic)?;
     let query = request.uri().query().unwrap_or("");
     let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "event");
     let name = name.map(|(_, name)| EventName::new(&name)).transpose();
@@ -84,8 +84,8 @@ pub(super) async fn publish_to(
         Some(name) => event.named(name),
         None => event,
     };
-    permit.goes_on()?;
-    permit.publishes(event.topic())?;
+    permit.check_upload()?;
+    permit.check_topic(event.topic())?;
     quota.charge(1)?;
     Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }

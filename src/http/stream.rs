@@ -31,7 +31,7 @@ pub(super) async fn subscribe(
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     let filter = query.filter();
-    let firehose = if filter.reads_firehose() { routes.limiter.read_firehose()? } else { None };
+    let firehose = if filter.reads_firehose() { routes.limiter.admit_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&filter);
     let (subscription, opening) = shard
         .hub
@@ -51,7 +51,7 @@ pub(super) async fn subscribe(
     );
     let registration = shard.clients.register(identity);
     // From here on, a change of the access rules applies to the registered client.
-    permit.renew(&query.filters)?;
+    permit.check_subscription(&query.filters)?;
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let on_lag = query.on_lag;
     let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };

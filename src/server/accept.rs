@@ -151,7 +151,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
             Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.dispatch(socket, remote),
             Ok((socket, remote)) => {
                 shards.metrics.accepted.add_shared(1);
-                shards.turn_away(socket, remote, shards.limiter.refuse_for_want_of_files());
+                shards.turn_away(socket, remote, shards.limiter.refuse_without_files());
             }
             Err(error) if is_out_of_files(&error) => {
                 if reserve.is_released() {

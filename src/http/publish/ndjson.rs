@@ -124,7 +124,7 @@ impl Upload<'_> {
 
     /// Publishes the complete lines.
     async fn publish_lines(&mut self) -> Result<(), Problem> {
-        self.permit.goes_on().map_err(|problem| self.stopped(problem))?;
+        self.permit.check_upload().map_err(|problem| self.stopped(problem))?;
         while let Some(turn) = self.read_turn() {
             if !turn.events.is_empty() {
                 self.publish_events(turn.events, turn.first_line..=turn.last_line).await?;
@@ -150,7 +150,7 @@ impl Upload<'_> {
                 Ok(line) => parse_event(&line, self.options.max_event_bytes).map_err(Problem::from),
                 Err(LineTooLong) => Err(too_long(self.options)),
             };
-            match event.and_then(|event| self.permit.publishes(event.topic()).map(|()| event)) {
+            match event.and_then(|event| self.permit.check_topic(event.topic()).map(|()| event)) {
                 Ok(event) => {
                     if turn.events.is_empty() {
                         turn.first_line = self.line;
@@ -172,8 +172,8 @@ impl Upload<'_> {
         // An upload above its rate waits, and with it its socket.
         let waited = self.quota.charge_when_available(events.len(), self.options.upload_timeout).await;
         if waited.map_err(|error| self.stopped_at(first, error.into()))? {
-            self.permit.goes_on().map_err(|problem| self.stopped_at(first, problem))?;
-            let permitted = events.iter().try_for_each(|event| self.permit.publishes(event.topic()));
+            self.permit.check_upload().map_err(|problem| self.stopped_at(first, problem))?;
+            let permitted = events.iter().try_for_each(|event| self.permit.check_topic(event.topic()));
             permitted.map_err(|problem| self.stopped_at(first, problem))?;
         }
         let count = events.len() as u64;
@@ -205,12 +205,12 @@ impl Upload<'_> {
                 self.note(count, Some(published));
                 let next = last + 1;
                 let detail = format!("{error}; the lines from {next} on were not published");
-                self.stopped_at(next, problem.saying(detail))
+                self.stopped_at(next, problem.with_detail(detail))
             }
             Outcome::NotPublished if self.count == 0 => self.stopped_at(first, problem),
             Outcome::NotPublished => {
                 let detail = format!("{}: the lines from {first} on were not published{before}", error.cause());
-                self.stopped_at(first, problem.saying(detail))
+                self.stopped_at(first, problem.with_detail(detail))
             }
             Outcome::Unknown => {
                 let lines = if first == last { format!("line {first}") } else { format!("lines {first} to {last}") };
@@ -219,7 +219,7 @@ impl Upload<'_> {
                     error.cause(),
                     last + 1
                 );
-                self.stopped_at(last + 1, problem.saying(detail)).with("unknown_lines", vec![first, last])
+                self.stopped_at(last + 1, problem.with_detail(detail)).with("unknown_lines", vec![first, last])
             }
         }
     }

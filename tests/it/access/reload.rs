@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fanline::auth::{Access, Answer, AuthRequest, Authorize, Grant, KeyDigest, SigningKey};
+use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant, KeyDigest, SigningKey};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
@@ -266,7 +266,7 @@ struct CustomAuthenticator {
 }
 
 impl Authorize for CustomAuthenticator {
-    fn authorize<'a>(&'a self, _: &'a AuthRequest<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, _: &'a AuthRequest<'a>) -> Decision<'a> {
         Box::pin(async { Ok(Some(self.grant())) })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use fanline::auth::{Access, Answer, AuthRequest, Authorize, Grant};
+use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant};
 use fanline::hub::HubOptions;
 use fanline::server::{HttpOptions, Limits, StreamOptions};
 
@@ -86,7 +86,7 @@ pub struct StubAuthenticator {
 }
 
 impl Authorize for StubAuthenticator {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Answer<'a> {
+    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::Relaxed);
             // Not at the first poll, so that the connection has been polled by then.
