@@ -1,4 +1,5 @@
-//! Clients that read slowly or not at all, and rings that evict events before they are read.
+//! Clients that read slowly or not at all, and rings that evict events before they are read: first with the library's
+//! server, then with the program.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

@@ -25,7 +25,7 @@ fn check_clients(clients: usize) -> u64 {
     }
     let connected = began.elapsed();
     crowd.wait_for_hellos(TIMEOUT);
-    let greeted = began.elapsed();
+    let hellos = began.elapsed();
     server.wait_for_streams(clients as u64);
     let each = resident_bytes(server.pid()).saturating_sub(before.1) / clients as u64;
 
@@ -38,7 +38,7 @@ fn check_clients(clients: usize) -> u64 {
     assert_eq!(listen_drops(), before.0, "the kernel refused connections");
     assert_eq!(crowd.open(), clients);
     eprintln!(
-        "{clients} clients: connected within {connected:?}, greeted within {greeted:?}, {each} bytes each; \
+        "{clients} clients: connected within {connected:?}, hellos within {hellos:?}, {each} bytes each; \
          an event for all took {all:?}, one for each of 100 groups {groups:?}"
     );
     each

@@ -36,12 +36,7 @@ pub fn read(sources: &BTreeMap<String, String>, file: &str, module: &[String], i
             let path = [&module[..], &[child.ident.to_string()]].concat();
             match child.content {
                 Some((_, items)) => modules.push((path, is_test, items)),
-                None => {
-                    let directory = format!("{}/mod.rs", path.join("/"));
-                    let file =
-                        if sources.contains_key(&directory) { directory } else { format!("{}.rs", path.join("/")) };
-                    found.extend(read(sources, &file, &path, is_test));
-                }
+                None => found.extend(read(sources, &format!("{}.rs", path.join("/")), &path, is_test)),
             }
         }
     }

@@ -122,8 +122,9 @@ fn line_upload_is_slowed_to_the_rate_without_loss() {
 #[test]
 fn slowed_upload_ends_with_its_token_and_reports_progress() {
     run(async {
-        let doorkeeper = StubAuthenticator { expires_in: Some(Duration::from_secs(2)), ..StubAuthenticator::default() };
-        let access = Access::new().accept(doorkeeper);
+        let authenticator =
+            StubAuthenticator { expires_in: Some(Duration::from_secs(2)), ..StubAuthenticator::default() };
+        let access = Access::new().accept(authenticator);
         let limits = Limits { publish_rate_per_key: rate("2:2"), ..Limits::default() };
         let server = with(limits, |builder| builder.access(access));
         let answer = server.post("/publish", NDJSON, lines(1000)).await;
