@@ -37,7 +37,8 @@ fn clients_of_three_servers_get_their_events_once_in_order() {
     let report = publish_and_check(&fleet, &mut readers, Duration::from_secs(5));
     assert_eq!(report.rejected.len(), 0, "{:?}", report.rejected);
     assert_eq!(readers.ends, 0, "no client is cut off");
-    assert!(report.acknowledged.len() > 300 && readers.received() > 100_000);
+    let (published, received) = (report.acknowledged.len(), readers.received());
+    assert!(published > 300 && received > 100_000, "{published} published, {received} received");
 }
 
 /// Redis is paused for five seconds, killed, and restarts from its disk. A server is killed, and its clients and
