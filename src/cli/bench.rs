@@ -1,12 +1,12 @@
 //! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream and measures the cost.
 //!
-//! It works with any server of SSE over HTTP/1.1, because it recognizes events by a [marker] in their payload. One thread
-//! ([`engine`]) serves all subscribers ([`crowd`]) and publishers ([`press`]). A [`ledger`] of each stream has the numbers
-//! received for each topic of each publisher. Blocks that another subscriber received before are compared instead of
-//! parsed ([`journal`], [`stream`]).
+//! It works with any server of SSE over HTTP/1.1, because it recognizes events by a [marker] in their payload. One
+//! thread ([`engine`]) serves all subscribers ([`crowd`]) and publishers ([`press`]). A [`ledger`] of each stream has
+//! the numbers received for each topic of each publisher. Blocks that another subscriber received before are compared
+//! instead of parsed ([`journal`], [`stream`]).
 //!
-//! Latency counts from when an event was due ([`schedule`]), so that a server or load generator that falls behind cannot
-//! hide it.
+//! Latency counts from when an event was due ([`schedule`]), so that a server or load generator that falls behind
+//! cannot hide it.
 
 mod args;
 mod crowd;
@@ -78,8 +78,8 @@ enum Error {
     Output(io::Error),
 }
 
-/// Runs the load and reports. The exit code is 0 when every stream was complete, 1 when not or when the run failed, 2 for
-/// contradicting flags.
+/// Runs the load and reports. The exit code is 0 when every stream was complete, 1 when not or when the run failed, 2
+/// for contradicting flags.
 pub fn run(args: BenchArgs) -> ExitCode {
     match measure(args) {
         Ok(true) => ExitCode::SUCCESS,

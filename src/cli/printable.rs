@@ -1,8 +1,8 @@
 //! Escapes characters in log lines that terminals or editors interpret.
 //!
 //! Client input is logged quoted, and JSON escapes the control characters below U+0020. Other text, such as errors of
-//! other servers, may still have harmful characters: DEL, the C1 controls (U+009B starts a terminal command, U+0085 ends
-//! a line), line and paragraph separators, and marks that change the writing direction.
+//! other servers, may still have harmful characters: DEL, the C1 controls (U+009B starts a terminal command, U+0085
+//! ends a line), line and paragraph separators, and marks that change the writing direction.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};

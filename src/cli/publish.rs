@@ -1,7 +1,8 @@
 //! `fanline publish`: one event from the command line, or each line of standard input as an event.
 //!
-//! Topic, name and JSON are checked before connecting, with the server's own types. Standard input is sent as one NDJSON
-//! request: a thread reads it and hands the lines on through a short queue, and waits when the server does not keep up.
+//! Topic, name and JSON are checked before connecting, with the server's own types. Standard input is sent as one
+//! NDJSON request: a thread reads it and hands the lines on through a short queue, and waits when the server does not
+//! keep up.
 
 mod lines;
 

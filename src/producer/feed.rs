@@ -69,8 +69,8 @@ pub enum Fault {
 }
 
 impl<'a, P: FnMut(Vec<Event>, RangeInclusive<u64>) -> Fate, W: FnMut(u64, Fault)> Feed<'a, P, W> {
-    /// Hands events and the numbers of their lines to `publish`, in order, until it returns [`Fate::Ended`]. Hands faults
-    /// with the number of their line to `warn`. Lines are counted from 1.
+    /// Hands events and the numbers of their lines to `publish`, in order, until it returns [`Fate::Ended`]. Hands
+    /// faults with the number of their line to `warn`. Lines are counted from 1.
     pub fn new(format: &'a Format, max_event_bytes: usize, publish: P, warn: W) -> Self {
         Self { format, max_event_bytes, publish, warn, totals: Totals::default() }
     }

@@ -1,8 +1,8 @@
 //! The events of topic `log`: the server's own log lines of level INFO and above.
 //!
 //! The [`tracing_subscriber::Layer`] from [`layer`] copies each line into a bounded queue, [`LogLines`] publishes them.
-//! The layer never waits: a line that finds the queue full is counted and dropped. The next published line says how many
-//! lines are missing before it, including those that were not, or perhaps not, published.
+//! The layer never waits: a line that finds the queue full is counted and dropped. The next published line says how
+//! many lines are missing before it, including those that were not, or perhaps not, published.
 //!
 //! Publishing may itself log. Lines logged by the publishing call are ignored, or each would cause the next. Lines that
 //! other threads log because of it cannot run away either: at most one batch is published in each [`PAUSE`].

@@ -1,8 +1,8 @@
 //! Splits a byte stream into lines, in bounded memory.
 //!
-//! A line ends with LF or CRLF; the end of the stream ends the last line too. A line that lies in one block is a slice of
-//! that block, and only a line that crosses blocks is copied. A line over the limit is reported once, as soon as it is
-//! known to be too long, and skipped up to its end.
+//! A line ends with LF or CRLF; the end of the stream ends the last line too. A line that lies in one block is a slice
+//! of that block, and only a line that crosses blocks is copied. A line over the limit is reported once, as soon as it
+//! is known to be too long, and skipped up to its end.
 
 use std::io::{self, ErrorKind, Read};
 

@@ -109,7 +109,7 @@ pub struct BenchArgs {
     pub seed: u64,
 
     /// Connections that publish one event at a time
-    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = whole(1..=MAX_PUBLISHERS), help_heading = "Publishers")]
+    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = publishers(), help_heading = "Publishers")]
     pub publishers: usize,
 
     /// Events a second in total, however slow the server is; `max` publishes when the previous event is answered
@@ -117,7 +117,7 @@ pub struct BenchArgs {
     pub rate: Rate,
 
     /// Bytes of an event's payload, of which 48 are a marker with its due time
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = whole(marker::LENGTH as u64..=16 << 20), help_heading = "Publishers")]
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = payload(), help_heading = "Publishers")]
     pub payload: usize,
 
     /// Publish N events before subscribers connect, to be received by replay
@@ -202,6 +202,14 @@ impl FromStr for Rate {
 
 fn whole(range: impl RangeBounds<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
+}
+
+fn publishers() -> RangedU64ValueParser<usize> {
+    whole(1..=MAX_PUBLISHERS)
+}
+
+fn payload() -> RangedU64ValueParser<usize> {
+    whole(marker::LENGTH as u64..=16 << 20)
 }
 
 fn exponent(text: &str) -> Result<f64, &'static str> {

@@ -150,8 +150,8 @@ impl Crowd {
         })
     }
 
-    /// Events that open streams did not receive, and closed ones not before their last event. Events whose publication is
-    /// uncertain are `excused`, given topic, publisher and number.
+    /// Events that open streams did not receive, and closed ones not before their last event. Events whose publication
+    /// is uncertain are `excused`, given topic, publisher and number.
     pub fn lost(&self, issued: &[u32], excused: impl Fn(u32, usize, u32) -> bool) -> u64 {
         let publishers = self.checker.publishers;
         let of_subscriber = |subscriber: &Subscriber| {

@@ -1,7 +1,7 @@
 //! The blocks of events as the first of several subscribers with the same topics received them.
 //!
-//! The other subscribers usually receive the same bytes, which then need only be compared, not parsed. The journal knows
-//! which event a block is. Whether that event is due is up to the [ledger](super::ledger) of each stream.
+//! The other subscribers usually receive the same bytes, which then need only be compared, not parsed. The journal
+//! knows which event a block is. Whether that event is due is up to the [ledger](super::ledger) of each stream.
 
 use std::collections::VecDeque;
 
@@ -74,8 +74,8 @@ impl Journal {
         self.entries.get_mut(index.checked_sub(self.first)? as usize)
     }
 
-    /// Notes an event that a stream at `index` parsed. Returns the index after it, and its entry. An event that is neither
-    /// known nor the newest leaves the stream where it is.
+    /// Notes an event that a stream at `index` parsed. Returns the index after it, and its entry. An event that is
+    /// neither known nor the newest leaves the stream where it is.
     pub fn note(&mut self, index: u64, known: Known, block: Option<&[u8]>) -> (u64, Option<&mut Entry>) {
         let start = index.saturating_sub(self.first) as usize;
         let ahead = self.entries.range(start.min(self.entries.len())..).take(LOOK_AHEAD);

@@ -72,8 +72,8 @@ impl Ledger {
         self.next.iter().zip(issued).all(|(next, issued)| *next >= issued)
     }
 
-    /// How many events are missing between received ones, and with `issued`, after the last one. Events that may not have
-    /// been published are `excused`, given line and number.
+    /// How many events are missing between received ones, and with `issued`, after the last one. Events that may not
+    /// have been published are `excused`, given line and number.
     pub fn missing(&self, issued: Option<&[u32]>, excused: impl Fn(usize, u32) -> bool) -> u64 {
         let count =
             |line: usize, from: u32, to: u32| (from..to).filter(|number| !excused(line, *number)).count() as u64;

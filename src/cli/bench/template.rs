@@ -24,8 +24,8 @@ pub struct UnknownPlaceholder {
 }
 
 impl Template {
-    /// Parses `text` with placeholders from `names`. Braces around anything but lower-case letters are text, so that JSON
-    /// needs no escapes.
+    /// Parses `text` with placeholders from `names`. Braces around anything but lower-case letters are text, so that
+    /// JSON needs no escapes.
     pub fn new(text: &str, names: &[&str]) -> Result<Self, UnknownPlaceholder> {
         let (mut parts, mut start) = (Vec::new(), 0);
         for (open, _) in text.match_indices('{') {

@@ -1,4 +1,4 @@
-//! For tests: a server that answers with exactly the bytes that a test gives it, and outputs that a test can wait on.
+//! A server that sends exactly the bytes a test gives it, and outputs that a test can wait for.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ pub struct ScriptedServer(TcpListener);
 pub struct Peer {
     socket: TcpStream,
     pub head: String,
-    /// What came after the head, as it came.
+    /// The bytes after the head, as received.
     pub body: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ impl Peer {
         .await;
     }
 
-    /// Reads until `wanted` is in the body; gives the place behind it.
+    /// Reads until `wanted` is in the body. Returns the place after it.
     pub async fn receive_until(&mut self, wanted: &[u8]) -> usize {
         loop {
             if let Some(at) = memchr::memmem::find(&self.body, wanted) {
@@ -69,7 +69,7 @@ impl Peer {
         }
     }
 
-    /// Reads so many bytes of the body and forgets them.
+    /// Reads and drops `length` bytes of the body.
     pub async fn receive_bytes(&mut self, length: usize) {
         while self.body.len() < length {
             assert_ne!(self.socket.read_buf(&mut self.body).await.unwrap(), 0, "the client closed");
@@ -87,7 +87,7 @@ impl Peer {
         self.head.lines().next().unwrap().trim_end_matches(" HTTP/1.1")
     }
 
-    /// The payload of the chunks that have arrived whole.
+    /// The content of the complete chunks.
     pub fn unchunked(&self) -> String {
         let (mut rest, mut payload) = (&self.body[..], Vec::new());
         while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
@@ -101,12 +101,12 @@ impl Peer {
 
     /// Waits until the client has closed the connection.
     pub async fn closed(mut self) {
-        // A reset is a close too.
+        // A reset is a close, too.
         while !matches!(self.socket.read_buf(&mut self.body).await, Ok(0) | Err(_)) {}
     }
 }
 
-/// An output and what has been written to it.
+/// An output and what was written to it.
 pub fn output() -> (Output, Written) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Output(sender), Written { receiver, text: String::new() })
@@ -141,7 +141,7 @@ impl Written {
         }
     }
 
-    /// All that has been written by now.
+    /// All that was written so far.
     pub fn text(&mut self) -> &str {
         while let Ok(bytes) = self.receiver.try_recv() {
             self.text.push_str(&String::from_utf8(bytes).unwrap());

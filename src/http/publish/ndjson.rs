@@ -1,9 +1,9 @@
 //! NDJSON bodies: one event a line, published as the lines arrive.
 //!
 //! **Contract.** The upload stops at the first line that cannot be published. The problem then has the number of events
-//! published (`published`, `first_id`, `last_id`) and `line`, the first line from which on nothing was published. Of the
-//! lines before it, only those in `unknown_lines`, if present, may or may not have been published. `Retry-After` is sent
-//! only when nothing was published, because an automatic retry repeats the whole body.
+//! published (`published`, `first_id`, `last_id`) and `line`, the first line from which on nothing was published. Of
+//! the lines before it, only those in `unknown_lines`, if present, may or may not have been published. `Retry-After` is
+//! sent only when nothing was published, because an automatic retry repeats the whole body.
 
 use std::ops::RangeInclusive;
 

@@ -210,7 +210,7 @@ if (used.length) {
 
 function over(id, label, series, format, minimum) {
   const seen = series.flatMap(([, , values]) => values.filter(known));
-  if (!seen.length) return empty(id, "Not known: --pid names the server's process.");
+  if (!seen.length) return empty(id, "Unknown without --pid.");
   const plot = new Plot(id, false, label);
   const marks = steps(Math.max(minimum, ...seen));
   const most = marks[marks.length - 1];
@@ -245,13 +245,13 @@ row("streams", "events published", grouped(run.events_published));
 row("streams", "deliveries checked", grouped(run.deliveries));
 for (const [name, count] of [
   ["lost", run.lost], ["duplicated", run.duplicated], ["out of order", run.out_of_order],
-  ["ids out of order", run.ids_out_of_order], ["gaps told", run.gaps],
+  ["ids out of order", run.ids_out_of_order], ["gaps reported", run.gaps],
   ["corrupted", run.corrupted], ["malformed", run.malformed], ["streams closed early", run.closed],
   ["publishes failed", run.publish_failures], ["events never sent", run.events_unsent],
 ]) row("streams", name, grouped(count), count > 0);
 
-const told = [1, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100];
-for (const point of run.percentiles.filter(({ percent }) => told.some((one) => Math.abs(one - percent) < 1e-6)))
+const shown = [1, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100];
+for (const point of run.percentiles.filter(({ percent }) => shown.some((one) => Math.abs(one - percent) < 1e-6)))
   row("table", point.percent === 100 ? "longest" : `${round(point.percent, 5)} %`, text(time(point.us)));
 if (known(run.last_client_p99_us)) row("table", "last subscriber, p99", text(time(run.last_client_p99_us)));
 
