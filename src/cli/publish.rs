@@ -155,7 +155,7 @@ pub async fn run(args: PublishArgs) -> Result<(), Error> {
     print(&published)
 }
 
-fn print(published: &Published) -> Result<(), Error> {
+fn print(published: &PublishAnswer) -> Result<(), Error> {
     match writeln!(io::stdout(), "{published}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
         _ => Ok(()),
@@ -191,7 +191,7 @@ fn request<B>(server: &ServerArgs, content_type: &str, body: B) -> Result<Reques
     Ok(request.header(ACCEPT, "application/json").body(body)?)
 }
 
-async fn publish_one(args: &PublishArgs, data: &str) -> Result<Published, Error> {
+async fn publish_one(args: &PublishArgs, data: &str) -> Result<PublishAnswer, Error> {
     let body = Full::new(Bytes::from(args.one_event(data)?));
     let request = request(&args.server, "application/json", body)?;
     let exchange = async { answer(client::send(&args.server.url, request).await?).await };
@@ -205,7 +205,7 @@ async fn publish_lines(
     format: InputFormat,
     input: impl Read + Send + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(Option<Published>, Option<InputError>), Error> {
+) -> Result<(Option<PublishAnswer>, Option<InputError>), Error> {
     let (sender, mut events) = mpsc::channel(QUEUED_READS);
     let (ended, mut input_ended) = oneshot::channel();
     // Not a blocking task: reading a terminal or a pipe cannot be cancelled, and the runtime would wait for it.
@@ -231,7 +231,7 @@ async fn publish_lines(
     Ok((published, fault))
 }
 
-async fn answer(response: Response<Incoming>) -> Result<Published, Error> {
+async fn answer(response: Response<Incoming>) -> Result<PublishAnswer, Error> {
     if !response.status().is_success() {
         return Err(Error::Refused(Refusal::of(response).await));
     }
@@ -241,14 +241,14 @@ async fn answer(response: Response<Incoming>) -> Result<Published, Error> {
 
 /// The server's answer: the id of one event, or the ids of the first and the last of several.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-struct Published {
+struct PublishAnswer {
     published: u64,
     id: Option<String>,
     first_id: Option<String>,
     last_id: Option<String>,
 }
 
-impl std::fmt::Display for Published {
+impl std::fmt::Display for PublishAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.id, &self.first_id, &self.last_id, self.published) {
             (Some(id), ..) => f.write_str(id),

@@ -1,9 +1,9 @@
 //! The marker at the start of each payload: which event it is, and when it was due.
 //!
 //! `flb-<run>-<topic>-<publisher>-<number>-<due>-`, in hexadecimal digits of fixed width. Letters, digits and dashes
-//! any encoding unchanged, so the marker can be found anywhere in a stream. The run tells events of another run apart,
-//! such as replayed ones. Numbers count from 0 for each topic of each publisher. A publisher sends one event at a time,
-//! so these numbers must arrive in order.
+//! pass any encoding unchanged, so the marker can be found anywhere in a stream. The run tells events of another run
+//! apart, such as replayed ones. Numbers count from 0 for each topic of each publisher. A publisher sends one event at a
+//! time, so these numbers must arrive in order.
 
 use std::io::Write;
 

@@ -41,8 +41,8 @@ pub struct TailArgs {
     history: Option<u64>,
 
     /// What the server does when this client lags too far behind: close the stream, or skip the lost events
-    #[arg(long, value_name = "close|skip")]
-    on_lag: Option<OnLag>,
+    #[arg(long, value_name = "close|skip", value_parser = ["close", "skip"])]
+    on_lag: Option<String>,
 
     /// Ask for a heartbeat after this many seconds without an event
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -76,25 +76,15 @@ fn from(text: &str) -> Result<String, String> {
     }
 }
 
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum OnLag {
-    Close,
-    Skip,
-}
-
 impl TailArgs {
     /// The path and query of the stream.
     pub fn stream_path(&self) -> String {
-        let on_lag = self.on_lag.map(|on_lag| match on_lag {
-            OnLag::Close => "close".to_owned(),
-            OnLag::Skip => "skip".to_owned(),
-        });
         let parameters = [
             ("topics", comma_separated(&self.topics)),
             ("client_name", self.name.clone()),
             ("tags", comma_separated(&self.tags)),
             ("history", self.history.map(|history| history.to_string())),
-            ("on_lag", on_lag),
+            ("on_lag", self.on_lag.clone()),
             ("heartbeat", self.heartbeat.map(|heartbeat| heartbeat.to_string())),
         ];
         let given = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
