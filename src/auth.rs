@@ -61,7 +61,7 @@ pub type Decision<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusa
 /// Decides what a request may do.
 ///
 /// ```
-/// use fanline::auth::{Access, Decision, AuthRequest, Authorize, Grant};
+/// use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant};
 /// use fanline::{Hub, Server};
 ///
 /// /// Recognizes the sessions of an application.

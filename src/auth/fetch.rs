@@ -27,6 +27,7 @@ pub struct Url(Uri);
 /// The text is not a [`Url`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an http:// or https:// URL without user name and password, such as https://login.example/keys")]
+#[non_exhaustive]
 pub struct InvalidUrl;
 
 impl FromStr for Url {

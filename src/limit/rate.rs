@@ -53,6 +53,7 @@ impl Rate {
 /// The text is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a rate a second such as 100, or a rate and a burst such as 100:500, both from 1 to 1000000000")]
+#[non_exhaustive]
 pub struct InvalidRate;
 
 impl FromStr for Rate {
