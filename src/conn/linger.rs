@@ -27,7 +27,7 @@ pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>
     if poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await.is_err() {
         return;
     }
-    let silence = async {
+    let discarded = async {
         while let Ok(Ok(())) = tokio::time::timeout(QUIET, socket.readable()).await {
             match discard(&socket) {
                 Ok(0) => return,
@@ -37,7 +37,7 @@ pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>
         }
     };
     tokio::select! {
-        () = silence => {}
+        () = discarded => {}
         () = hurry => {}
         () = tokio::time::sleep(LONGEST) => {}
     }

@@ -140,10 +140,8 @@ impl Snapshot {
     fn to_json(&self) -> Value {
         let Self { counts, hub, process, .. } = self;
         let refusals = counts.refusals.read();
-        let table = |counts: &[(&'static str, u64)]| counts.iter().copied().map(own).collect::<serde_json::Map<_, _>>();
-        fn own((name, count): (&str, u64)) -> (String, Value) {
-            (name.to_owned(), count.into())
-        }
+        let publish_latency = counts.latencies(|shard| &shard.publish_latency);
+        let socket_latency = counts.latencies(|shard| &shard.socket_latency);
         let worst = self.worst_lags.iter().map(|(id, behind)| json!({"client_id": id, "queue_size": behind}));
         json!({
             "connections": {
@@ -151,20 +149,20 @@ impl Snapshot {
                 "max": self.max_connections,
                 "streams": counts.streams(),
                 "accepted": counts.accepted.get(),
-                "ended": table(&self.ended),
-                "rejected": table(&counts.rejections.read()),
+                "ended": sums(self.ended.iter().copied()),
+                "rejected": sums(counts.rejections.read()),
                 "accept_pauses": counts.accept_pauses.get(),
             },
             "events": {
                 "published": hub.published,
                 "delivered": counts.sum(|shard| &shard.delivered),
                 "delivered_bytes": counts.sum(|shard| &shard.delivered_bytes),
-                "gaps": table(&self.gaps),
-                "publish_errors": table(&counts.publish_errors.read()),
+                "gaps": sums(self.gaps.iter().copied()),
+                "publish_errors": sums(counts.publish_errors.read()),
             },
-            "latency": {"publish": quantiles(&counts.latencies(|shard| &shard.publish_latency)), "socket": quantiles(&counts.latencies(|shard| &shard.socket_latency))},
-            "refusals": sums(refusals.iter().map(|((status, _), count)| (status.to_string(), *count))),
-            "refusals_by_reason": sums(refusals.iter().map(|((_, reason), count)| ((*reason).to_owned(), *count))),
+            "latency": {"publish": quantiles(&publish_latency), "socket": quantiles(&socket_latency)},
+            "refusals": sums(refusals.iter().map(|&((status, _), count)| (status, count))),
+            "refusals_by_reason": sums(refusals.iter().map(|&((_, reason), count)| (reason, count))),
             "lag": {"worst": worst.collect::<Vec<_>>()},
             "history": {"topics": hub.topics, "events": hub.retained_events, "bytes": hub.retained_bytes},
             "process": {
@@ -178,16 +176,16 @@ impl Snapshot {
     }
 }
 
-/// The counts of one name, added up.
-fn sums(counts: impl Iterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+/// The sum of the counts of each name.
+fn sums<N: ToString>(counts: impl IntoIterator<Item = (N, u64)>) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for (name, count) in counts {
-        *sums.entry(name).or_default() += count;
+        *sums.entry(name.to_string()).or_default() += count;
     }
     sums
 }
 
-/// The count, and in seconds bounds that so many were not above.
+/// The count, and upper bounds of two quantiles in seconds.
 fn quantiles(latencies: &LatencyDistribution) -> Value {
     let [p50, p99] = [0.5, 0.99].map(|share| latencies.quantile(share));
     json!({"count": latencies.count, "p50": p50, "p99": p99})

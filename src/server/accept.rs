@@ -31,8 +31,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MIN_DRAIN: Duration = Duration::from_millis(200);
 
 /// How many tasks run before the runtime polls its sockets again. Large enough that a crowd of publishers is read before
-/// the first of them publishes, and their events go out as one batch. Small enough that none waits long: writing to so many
-/// clients takes about a millisecond.
+/// the first of them publishes, and their events go out as one batch. Small enough that no task waits long: writing to
+/// that many clients takes about a millisecond.
 const EVENT_INTERVAL: u32 = 256;
 
 /// A connection on its way to a shard.
