@@ -26,6 +26,7 @@ pub enum Format {
     Ndjson,
 }
 
+/// Reads one input and hands its events to `publish`.
 pub struct Feed<'a, P, W> {
     format: &'a Format,
     max_event_bytes: usize,

@@ -9,7 +9,6 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -44,13 +43,13 @@ where
     S: Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
 {
     let (send, receive) = mpsc::channel(QUEUE);
-    let layer = LogLayer { lines: send, dropped: Arc::default() };
+    let layer = LogLayer { lines: send, dropped: AtomicU64::new(0) };
     (layer.with_filter(LevelFilter::INFO), LogLines { queue: receive, missing: 0 })
 }
 
 struct LogLayer {
     lines: mpsc::Sender<LogLine>,
-    dropped: Arc<AtomicU64>,
+    dropped: AtomicU64,
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
