@@ -30,7 +30,7 @@ fn check_drain(signal: Signal) {
     server.signal(signal);
     let mut announced_at = vec![None; CLIENTS];
     let (mut announced, mut closed_at) = (0, vec![None; CLIENTS]);
-    let mut note = |client: usize, news| match news {
+    let mut note = |client: usize, update| match update {
         Update::Event(event) => {
             assert_eq!(event.data, r#"{"message":"server restarting"}"#, "client {client}");
             assert_eq!(announced_at[client].replace(began.elapsed()), None, "client {client}");
@@ -57,8 +57,8 @@ fn check_drain(signal: Signal) {
     let mut late = vec![false; CLIENTS];
     let is_over = crowd.open() == 0;
     let all = is_over
-        || crowd.read(TIMEOUT, |client, news| {
-            match news {
+        || crowd.read(TIMEOUT, |client, update| {
+            match update {
                 Update::Event(event) => {
                     assert_eq!((event.id.as_ref(), &*event.data), (Some(&published), "still here"), "client {client}");
                     assert!(!std::mem::replace(&mut late[client], true), "client {client} got it twice");
@@ -142,8 +142,8 @@ fn zero_drain_time_still_announces_the_restart() {
     let mut crowd = crowd(&server, 100);
     server.signal(Signal::TERM);
     let (mut announced, mut closed) = (0, 0);
-    crowd.read(TIMEOUT, |client, news| {
-        match news {
+    crowd.read(TIMEOUT, |client, update| {
+        match update {
             Update::Event(event) => announced += usize::from(event.data.contains("server restarting")),
             Update::End(end) => {
                 assert_eq!(end, End::Orderly, "client {client}");

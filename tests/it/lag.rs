@@ -252,7 +252,7 @@ fn lagging_client_is_cut_off_while_others_get_every_event() {
             http.publish("t", &payload(published, 1000));
             published += 1;
         }
-        let all = crowd.read(TIMEOUT, |client, news| match news {
+        let all = crowd.read(TIMEOUT, |client, update| match update {
             Update::Event(event) => {
                 assert_eq!(number(&event), next[client], "client {client}");
                 next[client] += 1;

@@ -180,10 +180,10 @@ impl Readers {
     fn read_some(&mut self, addresses: &[SocketAddr], time: Duration) {
         let mut ended = Vec::new();
         let Self { crowd, readers, connections, log, gaps, .. } = self;
-        crowd.read(time, |connection, news| {
+        crowd.read(time, |connection, update| {
             let number = connections[&connection];
             let reader = &mut readers[number];
-            match news {
+            match update {
                 Update::Event(event) if event.name == "gap" => {
                     reader.last = event.id.clone().expect("a gap has an id");
                     gaps.push((number, event));

@@ -85,7 +85,7 @@ const AGAIN: &str = "accepting again";
 /// Reads until `count` more clients have received a hello, and returns their numbers.
 fn read_hellos(crowd: &mut Crowd, count: usize) -> Vec<usize> {
     let mut read_hellos = Vec::new();
-    let all = crowd.read(TIMEOUT, |client, news| match news {
+    let all = crowd.read(TIMEOUT, |client, update| match update {
         Update::Event(event) => {
             assert_eq!(event.name, "system", "client {client}");
             read_hellos.push(client);
@@ -193,7 +193,7 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
 
     // The process sleeps and logs nothing more.
     let before = cpu_time(server.pid());
-    assert!(!crowd.read(Duration::from_secs(2), |client, news| panic!("client {client}: {news:?}")));
+    assert!(!crowd.read(Duration::from_secs(2), |client, update| panic!("client {client}: {update:?}")));
     let used = cpu_time(server.pid()) - before;
     assert!(used <= Duration::from_millis(100), "{used:?} of processor time in 2 s");
     assert_eq!((server.log.count(PAUSES), server.log.count(AGAIN)), (1, 0));

@@ -112,7 +112,7 @@ impl Crowd {
         let mut left = self.open();
         let mut has = vec![false; self.clients.len()];
         let all = left == 0
-            || self.read(timeout, |client, news| match news {
+            || self.read(timeout, |client, update| match update {
                 Update::Event(event) if is_it(&event) => {
                     assert!(!std::mem::replace(&mut has[client], true), "client {client} got {what} twice");
                     left -= 1;
