@@ -75,7 +75,6 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Hands the connection to a shard if no limit is exceeded, or turns it away.
     fn dispatch(&self, socket: TcpStream, remote: SocketAddr) {
-        self.metrics.accepted.add_shared(1);
         match self.limiter.connect(remote.ip()) {
             Ok(permit) => self.hand_over(socket, remote, permit, None),
             Err(exceeded) => self.turn_away(socket, remote, exceeded),
@@ -89,6 +88,7 @@ impl Dispatcher {
             Some(permit) => self.hand_over(socket, remote, permit, Some(exceeded)),
             None => {
                 tracing::debug!(%remote, reason = exceeded.reason.as_str(), "connection closed without an answer");
+                self.metrics.accepted.add_shared(1);
                 self.metrics.rejections.add(exceeded.reason.as_str());
             }
         }
@@ -128,6 +128,8 @@ impl Dispatcher {
         let count = |&shard: &usize| self.metrics.shard(shard).connections.get();
         let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
+        // After the guard and before anything is served: an accepted connection is open, or has ended.
+        self.metrics.accepted.add_shared(1);
         // A shard that is gone, at the very end, closes the connection.
         let _ = self.inboxes[shard].send(Accepted { socket, remote, guard, exceeded });
     }
@@ -149,10 +151,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
         // Off this thread's reactor: the shard registers it with its own.
         match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
             Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.dispatch(socket, remote),
-            Ok((socket, remote)) => {
-                shards.metrics.accepted.add_shared(1);
-                shards.turn_away(socket, remote, shards.limiter.refuse_without_files());
-            }
+            Ok((socket, remote)) => shards.turn_away(socket, remote, shards.limiter.refuse_without_files()),
             Err(error) if is_out_of_files(&error) => {
                 if reserve.is_released() {
                     tokio::time::sleep(PAUSE).await;
