@@ -211,6 +211,7 @@ impl Routes {
             Endpoint::Index => documents::index(self, request.headers()),
             Endpoint::OpenApi => documents::openapi(),
             Endpoint::Dashboard => documents::dashboard(),
+            Endpoint::BrowserClient => documents::client(request.headers()),
             Endpoint::Health => health::health(self),
             Endpoint::Live => health::live(),
             Endpoint::Ready => health::ready(self)?,
@@ -238,6 +239,7 @@ enum Endpoint<'a> {
     Index,
     OpenApi,
     Dashboard,
+    BrowserClient,
     Stream,
     /// With the topic from the path, if any.
     Publish(Option<&'a str>),
@@ -258,6 +260,7 @@ impl<'a> Endpoint<'a> {
             "/" => Self::Index,
             "/openapi.json" => Self::OpenApi,
             "/demo" => Self::Dashboard,
+            "/fanline.js" => Self::BrowserClient,
             "/stream" | "/events" => Self::Stream,
             "/publish" => Self::Publish(None),
             "/health" => Self::Health,

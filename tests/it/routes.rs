@@ -218,3 +218,26 @@ async fn assert_status_and_end(mut client: Client, status: u16) {
     assert_eq!(response.head.status, status);
     assert_eq!(client.rest().await, "");
 }
+
+#[test]
+fn browser_client_is_a_module_that_browsers_revalidate() {
+    run(async {
+        let server = Server::start();
+        let client = server.ask(request("GET", "/fanline.js", &[], b"")).await;
+        assert_eq!((client.head.status, client.head.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+        assert_eq!(client.head.header("cache-control"), Some("no-cache"));
+        assert_eq!(client.body, include_str!("../../src/http/fanline-js/fanline.js"));
+        let tag = client.head.header("etag").unwrap();
+        for (tags, status) in [
+            (tag.to_owned(), 304),
+            (format!("W/{tag}"), 304),
+            (format!("\"other\", {tag}"), 304),
+            ("\"other\"".to_owned(), 200),
+            (tag.trim_matches('"').to_owned(), 200),
+        ] {
+            let answer = server.ask(request("GET", "/fanline.js", &[("if-none-match", &tags)], b"")).await;
+            assert_eq!((answer.head.status, answer.head.header("etag")), (status, Some(tag)), "{tags}");
+            assert_eq!(answer.body.is_empty(), status == 304);
+        }
+    });
+}
