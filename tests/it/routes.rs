@@ -224,7 +224,10 @@ fn browser_client_is_a_module_that_browsers_revalidate() {
     run(async {
         let server = Server::start();
         let client = server.ask(request("GET", "/fanline.js", &[], b"")).await;
-        assert_eq!((client.head.status, client.head.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+        assert_eq!(
+            (client.head.status, client.head.header("content-type")),
+            (200, Some("text/javascript; charset=utf-8"))
+        );
         assert_eq!(client.head.header("cache-control"), Some("no-cache"));
         assert_eq!(client.body, include_str!("../../src/http/fanline-js/fanline.js"));
         let tag = client.head.header("etag").unwrap();
