@@ -8,8 +8,8 @@
 //! ([`ApiKeys`]), tokens (`Tokens`) and an HTTP service (`Service`) implement it, and so may an application. A request
 //! without credentials gets the anonymous grant of [`Access`].
 //!
-//! **Invariants.** Where credentials are accepted, a request with an invalid key or token is refused, and never treated as
-//! anonymous. `Authorization` schemes other than `Bearer` are ignored, because a proxy in front may use them. A
+//! **Invariants.** A request with an invalid key or token is refused, and never treated as anonymous. Without configured
+//! credentials every key and token is invalid, except that an HTTP service may accept those of subscriptions. `Authorization` schemes other than `Bearer` are ignored, because a proxy in front may use them. A
 //! subscription filter must be covered by one granted pattern as a whole. Errors, log lines and `Debug` output contain no
 //! secrets.
 

@@ -138,10 +138,18 @@ impl Access {
                 None => {}
             }
         }
-        if self.has_credentials() && request.secret()?.is_some() {
-            return Err(Refusal::unauthenticated("unknown API key or token"));
+        // Without keys and tokens of its own, the server leaves the credentials of subscriptions to the services that it asks.
+        let is_left_to_service = !self.has_credentials()
+            && matches!(request.action, Action::Subscribe(_) if !self.asks.is_empty());
+        if is_left_to_service || request.secret()?.is_none() {
+            return Ok(None);
         }
-        Ok(None)
+        Err(Refusal::unauthenticated(if self.has_credentials() {
+            "unknown API key or token"
+        } else {
+            "this server accepts no API keys and tokens, and the request has one: send it without, or configure [[keys]], \
+             jwt_secret, jwt_public_key or jwks"
+        }))
     }
 
     fn anonymous(&self, is_local: bool) -> Grant {

@@ -85,8 +85,10 @@ fn permissions_without_configured_credentials() {
             check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBE_ONLY).await;
         }
         check(&server, "through a proxy that says nothing", &[("host", "app.example")], SUBSCRIBE_ONLY).await;
-        // Headers that the server ignores change nothing.
-        check(&server, "with a token", &[("authorization", "Bearer x.y.z")], ALL).await;
+        // Invalid credentials are not treated as anonymous.
+        check(&server, "with a token", &[("authorization", "Bearer x.y.z")], UNAUTHENTICATED).await;
+        check(&server, "with a key", &[("x-api-key", "foo")], UNAUTHENTICATED).await;
+        check(&server, "with the credentials of a proxy", &[("authorization", "Basic dTpw")], ALL).await;
     });
 }
 
