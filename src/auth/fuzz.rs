@@ -78,7 +78,7 @@ mod tokens {
         let key = SigningKey::secret(SECRET).expect("a secret of sufficient length");
         let tokens = [Some("anna"), None].map(|sub| {
             let sub = sub.map(str::to_owned);
-            Claims { sub, exp: 4_102_444_800.0, ..Claims::default() }.sign(&key).expect("a signing key")
+            Claims { sub, exp: 4_102_444_800, ..Claims::default() }.sign(&key).expect("a signing key")
         });
         Server { secret: Tokens::new(secret, rules()), public: Tokens::new(public, rules()), tokens }
     });

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::grant::{Credential, Grant};
@@ -56,8 +56,9 @@ pub struct Claims {
     /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
-    /// The expiry, in Unix seconds.
-    pub exp: f64,
+    /// The expiry, in Unix seconds. A fraction in a received token is dropped.
+    #[serde(deserialize_with = "whole_seconds")]
+    pub exp: u64,
     /// The audience: a string or an array of strings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Value>,
@@ -189,7 +190,7 @@ impl Tokens {
             let patterns = Patterns::of_subject(patterns, subject);
             patterns.map_err(|error| Refusal::Unauthenticated(format!("the token's claim fanline.{claim}: {error}")))
         };
-        let ends = (claims.exp.max(0.0) as u64).saturating_add(self.rules.leeway.as_secs()).min(LAST_SECOND);
+        let ends = claims.exp.saturating_add(self.rules.leeway.as_secs()).min(LAST_SECOND);
         let printable = |subject: &&str| !subject.chars().any(char::is_control);
         Ok(Grant {
             subscribe: parse("subscribe", &claims.fanline.subscribe)?,
@@ -211,6 +212,12 @@ impl Tokens {
         };
         is_for_us && (rules.issuer.is_empty() || issuer.is_some_and(|issuer| rules.issuer.contains(issuer)))
     }
+}
+
+/// Reads a number, which may have a fraction (RFC 7519, section 2, NumericDate).
+fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    // The cast saturates.
+    f64::deserialize(deserializer).map(|seconds| seconds as u64)
 }
 
 fn audience(claims: &Claims) -> Vec<String> {
@@ -237,5 +244,20 @@ impl Authorize for Tokens {
         let published = self.jwks.as_ref().and_then(Jwks::keys);
         let is_known = self.keys.has(key) || published.is_some_and(|keys| keys.has(key));
         (is_known && self.accepts_names(audience, issuer.as_ref())).then(|| grant.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_written_as_an_integer_and_read_with_or_without_a_fraction() {
+        let text = serde_json::to_string(&Claims { exp: 1_700_000_000, ..Claims::default() }).unwrap();
+        assert!(text.contains("\"exp\":1700000000,"), "{text}");
+        for (text, exp) in [("7", 7), ("7.9", 7), ("-1", 0), ("1e300", u64::MAX)] {
+            let claims: Claims = serde_json::from_str(&format!("{{\"exp\":{text}}}")).unwrap();
+            assert_eq!(claims.exp, exp, "{text}");
+        }
     }
 }

@@ -66,7 +66,7 @@ pub fn run(args: &TokenArgs) -> io::Result<()> {
     let end = SystemTime::now() + args.expires_in;
     let claims = Claims {
         sub: args.sub.clone(),
-        exp: end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as f64,
+        exp: end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         aud: args.audience.clone().map(Into::into),
         iss: args.issuer.clone(),
         fanline: Permissions { subscribe: args.subscribe.clone(), publish: args.publish.clone(), admin: args.admin },

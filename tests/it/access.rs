@@ -32,7 +32,7 @@ pub fn now() -> u64 {
 pub fn claims() -> Claims {
     Claims {
         sub: Some("anna".into()),
-        exp: (now() + 3600) as f64,
+        exp: now() + 3600,
         aud: Some(AUDIENCE.into()),
         iss: None,
         fanline: Permissions { subscribe: vec!["user:{sub}".into(), "orders:*".into()], publish: vec![], admin: false },

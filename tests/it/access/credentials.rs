@@ -47,7 +47,7 @@ fn rejections_name_cause_and_remedy() {
         let token = signed(&claims());
         assert_problem(&ask("/stream?topics=user:bert,user:anna", &token).await, 403, &["\"user:bert\""]);
         assert_problem(&ask("/stream", &token).await, 403, &["everything"]);
-        assert_problem(&ask("/stream", &signed(&Claims { exp: 1.0, ..claims() })).await, 401, &["expired"]);
+        assert_problem(&ask("/stream", &signed(&Claims { exp: 1, ..claims() })).await, 401, &["expired"]);
         assert_problem(&ask("/stream", &signed(&Claims { aud: None, ..claims() })).await, 401, &["aud"]);
         assert_problem(&ask("/stream", &format!("{token}x")).await, 401, &["signature"]);
         let mut subject = claims();

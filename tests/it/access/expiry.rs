@@ -8,7 +8,7 @@ use super::{OPERATOR, claims, guarded, now, serve, signed};
 use crate::support::{Client, Server, assert_problem, request, run, until};
 
 fn token_expiring_in(seconds: u64) -> String {
-    format!("Bearer {}", signed(&Claims { exp: (now() + seconds) as f64, ..claims() }))
+    format!("Bearer {}", signed(&Claims { exp: now() + seconds, ..claims() }))
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn token_of_a_local_key_does_not_wait_for_the_url() {
         // Nor does a token that no published key can verify, or one that has expired.
         let by_another = claims().sign(&SigningKey::secret(&[7; 32]).unwrap()).unwrap();
         assert_eq!(ask(&server, &format!("Bearer {by_another}")).await, 401);
-        let expired = Claims { exp: 1.0, ..claims() };
+        let expired = Claims { exp: 1, ..claims() };
         assert_eq!(ask(&server, &format!("Bearer {}", signed(&expired))).await, 401);
         assert_eq!(stub.asked().len(), 0);
         // A key that only the URL has does wait for it.

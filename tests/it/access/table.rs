@@ -122,7 +122,7 @@ fn permissions_with_configured_credentials() {
         richer.fanline.subscribe = vec!["**".into()];
         tampered[1] = of(&richer).split('.').nth(1).unwrap().to_owned();
         let (expired, not_for_us, for_nobody) = (
-            Claims { exp: (now() - 1) as f64, ..claims() },
+            Claims { exp: now() - 1, ..claims() },
             Claims { aud: Some("other".into()), ..claims() },
             Claims { aud: None, ..claims() },
         );
