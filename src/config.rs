@@ -51,7 +51,7 @@ pub use access::{AccessSettings, KeySetPlace, Secret};
 pub use args::ServeArgs;
 pub use catalog::changed;
 pub use error::ConfigError;
-pub use kind::Invalid;
+pub use kind::{Invalid, parse_span};
 pub use report::Report;
 pub use settings::{LogFormat, RedisStart, Settings};
 

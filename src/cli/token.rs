@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fanline::auth::{Claims, Patterns, Permissions, SigningKey};
 
 use super::hidden::Hidden;
-use crate::config::{Invalid, Secret};
+use crate::config::{Invalid, Secret, parse_span};
 
 /// The claims of the token, and the key that signs it.
 #[derive(clap::Args, Clone, Debug)]
@@ -38,8 +38,8 @@ pub struct TokenArgs {
     #[arg(long)]
     pub admin: bool,
 
-    /// Time until the token expires
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    /// Time until the token expires, in seconds or with a unit
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_span)]
     pub expires_in: Duration,
 
     /// Audience of the token (claim aud), as in the server's setting jwt_audience

@@ -76,6 +76,7 @@ fn as_text(value: &DeValue<'_>, arity: Arity) -> Result<String, Invalid> {
         DeValue::Integer(integer) => {
             Some(i64::from_str_radix(integer.as_str(), integer.radix()).map_or(integer.to_string(), |n| n.to_string()))
         }
+        DeValue::Float(float) => Some(float.as_str().to_owned()),
         DeValue::Array(items) if arity == Arity::Many => {
             let items: Option<Vec<_>> = items.iter().map(|item: &Spanned<_>| item.get_ref().as_str()).collect();
             items.map(|items| items.join(","))
@@ -85,7 +86,7 @@ fn as_text(value: &DeValue<'_>, arity: Arity) -> Result<String, Invalid> {
     let wanted = match arity {
         Arity::Many => "a string or an array of strings",
         Arity::Switch => "true or false",
-        Arity::One => "a string or an integer",
+        Arity::One => "a string or a number",
     };
     text.ok_or_else(|| Invalid(format!("must be {wanted}, not a TOML {}", value.type_str())))
 }

@@ -239,8 +239,18 @@ pub fn display_size(bytes: usize) -> String {
 pub fn span(range: RangeInclusive<Duration>) -> Kind<Duration> {
     let display = |span: &Duration| humantime::format_duration(*span).to_string();
     let allowed = format!("{} to {}", display(range.start()), display(range.end()));
-    let parse = move |text: &str| humantime::parse_duration(text).ok().filter(|span| range.contains(span));
-    Kind::bounded("TIME", allowed, ", with a unit: 500ms, 30s, 5m, 1h", parse, display)
+    let parse = move |text: &str| parse_span(text).ok().filter(|span| range.contains(span));
+    Kind::bounded("TIME", allowed, ", in seconds or with a unit: 30, 500ms, 5m, 1h", parse, display)
+}
+
+/// Parses a duration: seconds, or numbers with units.
+///
+/// # Errors
+/// When `text` is neither.
+pub fn parse_span(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let span = seconds.or_else(|| humantime::parse_duration(text).ok());
+    span.ok_or("expected seconds, or a time with a unit: 30, 500ms, 5m, 1h")
 }
 
 #[cfg(test)]
@@ -322,13 +332,16 @@ mod tests {
     }
 
     #[test]
-    fn span_is_a_number_with_a_unit() {
+    fn span_is_in_seconds_or_has_a_unit() {
         let parse = span(Duration::from_millis(100)..=Duration::from_hours(1)).parse;
-        for (text, millis) in [("30s", 30_000), ("500ms", 500), ("1h", 3_600_000), ("1m 30s", 90_000)] {
-            assert_eq!(parse(text), Ok(Duration::from_millis(millis)));
+        for (text, millis) in
+            [("30", 30_000), ("0.5", 500), ("30s", 30_000), ("500ms", 500), ("1h", 3_600_000), ("1m 30s", 90_000)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["30", "", "s", "-1s", "99ms", "61m", "half an hour"] {
-            assert_eq!(parse(text), invalid("must be 100ms to 1h, with a unit: 500ms, 30s, 5m, 1h"), "{text}");
+        let rule = "must be 100ms to 1h, in seconds or with a unit: 30, 500ms, 5m, 1h";
+        for text in ["", "s", "-1s", "-1", "0", "3601", "nan", "inf", "99ms", "61m", "half an hour"] {
+            assert_eq!(parse(text), invalid(rule), "{text}");
         }
     }
 

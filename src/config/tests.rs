@@ -60,6 +60,16 @@ fn flag_overrides_environment_which_overrides_file() {
 }
 
 #[test]
+fn durations_are_plain_seconds_or_have_a_unit_in_every_source() {
+    let settings = settings(&["--heartbeat", "5"], &[("FANLINE_DRAIN", "2.5")], "retry = 4\nhead_timeout = 0.5\ntopic_ttl = \"2m\"");
+    assert_eq!((settings.streams.heartbeat, settings.drain), (Duration::from_secs(5), Duration::from_millis(2500)));
+    assert_eq!((settings.streams.retry, settings.http.head_timeout), (Duration::from_secs(4), Duration::from_millis(500)));
+    assert_eq!(settings.hub.topic_ttl, Duration::from_secs(120));
+    let error = error(&[], &[], "history = 1.5");
+    assert_eq!(error, "history = \"1.5\" (file fanline.toml, line 1): must be 1 to 16777216 events");
+}
+
+#[test]
 fn fanline_variable_overrides_conventional_one() {
     let variables = [("FANLINE_LOG_LEVEL", "warn"), ("LOG_LEVEL", "DEBUG")];
     assert_eq!(settings(&[], &variables, "").log_filter, "warn");
@@ -125,13 +135,13 @@ fn error_names_setting_value_source_and_rule() {
     );
     assert_eq!(
         error(&[], &[], "history = [1]"),
-        "history (file fanline.toml, line 1): must be a string or an integer, not a TOML array"
+        "history (file fanline.toml, line 1): must be a string or a number, not a TOML array"
     );
 }
 
 #[test]
 fn all_errors_are_reported_at_once() {
-    let errors = error(&["--drain=1d"], &[("FANLINE_RETRY", "5")], "max_topics = 0");
+    let errors = error(&["--drain=1d"], &[("FANLINE_RETRY", "5x")], "max_topics = 0");
     assert_eq!(errors.lines().count(), 3, "{errors}");
 }
 
