@@ -110,9 +110,12 @@ impl fmt::Display for Refusal {
         if let Some(title) = self.problem.title.as_deref().or(self.status.canonical_reason()) {
             write!(f, " {title}")?;
         }
-        match &self.problem.detail {
-            Some(detail) => write!(f, ": {detail}"),
-            None => Ok(()),
+        if let Some(detail) = &self.problem.detail {
+            write!(f, ": {detail}")?;
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            f.write_str(" (--token or FANLINE_TOKEN sets the API key or token of this command)")?;
+        }
+        Ok(())
     }
 }

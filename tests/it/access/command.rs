@@ -83,7 +83,9 @@ fn tail_and_publish_accept_tokens() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("hello"), "{stdout}");
     let (code, _, stderr) = run(&["tail", "--url", &url, "--topics", "a", "--count", "1"]);
-    assert!(code == Some(1) && stderr.contains("401"), "{stderr}");
+    assert!(code == Some(1) && stderr.contains("401") && stderr.contains("--token"), "{stderr}");
+    let (code, _, stderr) = run(&["publish", "--url", &url, "--topic", "a", "hello"]);
+    assert!(code != Some(0) && stderr.contains("401") && stderr.contains("--token"), "{stderr}");
 }
 
 #[test]
