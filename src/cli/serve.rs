@@ -144,7 +144,13 @@ fn server(
         let status = move || if stdin.as_str() == "running" { "running" } else { "ended" };
         builder = builder.producer("stdin_producer", status);
     }
-    settings.listen.iter().fold(builder, |builder, &address| builder.listen(address)).bind()
+    let builder = settings.listen.iter().fold(builder, |builder, &address| builder.listen(address));
+    builder.bind().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => io::Error::other(format!(
+            "{error}: another process listens there; choose another port with --port, or another address with --listen"
+        )),
+        _ => error,
+    })
 }
 
 /// Logs the addresses.

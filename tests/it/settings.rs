@@ -77,11 +77,12 @@ fn value_out_of_range_names_its_setting_with_exit_code_2() {
 }
 
 #[test]
-fn address_in_use_is_named_with_exit_code_1() {
+fn address_in_use_is_named_with_its_remedy_and_exit_code_1() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
     let (code, _, stderr) = Process::run(serve(&["--listen", &address]));
     assert!(code == Some(1) && stderr.contains(&address), "{code:?} {stderr}");
+    assert!(stderr.contains("--port") && stderr.contains("--listen"), "{stderr}");
 }
 
 #[test]
