@@ -16,7 +16,7 @@ mod target;
 mod token;
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::config::ServeArgs;
@@ -79,6 +79,11 @@ fn client_exit_code<E: std::error::Error>(
 /// Reports the outcome of a command without a server.
 fn local_exit_code<E: std::fmt::Display>(outcome: Result<(), E>) -> ExitCode {
     outcome.map_or_else(|error| complain(&error.to_string(), 1), |()| ExitCode::SUCCESS)
+}
+
+/// Whether to write colours to `output`: to a terminal, unless NO_COLOR is set (no-color.org).
+fn has_colours(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn complain(message: &str, code: u8) -> ExitCode {

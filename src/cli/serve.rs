@@ -1,7 +1,7 @@
 //! `fanline serve`: the server, its producers and its log, from start to drain.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use fanline::auth::Access;
@@ -19,7 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use super::access::Rules;
 use super::printable::{Printable, Syntax};
 use super::reload::Reload;
-use super::{complain, signal};
+use super::{complain, has_colours, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
 use crate::producer::demo::Demo;
 use crate::producer::log::{self, LogLines};
@@ -177,15 +177,15 @@ fn notify_supervisor(states: &[NotifyState<'_>]) {
 fn start_log(settings: &Settings) -> Option<LogLines> {
     let filter = EnvFilter::new(&settings.log_filter);
     let to_stderr = tracing_subscriber::fmt::layer();
-    let is_terminal = io::stderr().is_terminal();
+    let has_colours = has_colours(&io::stderr());
     let syntax = match settings.log_format {
-        LogFormat::Pretty if is_terminal => Syntax::Coloured,
+        LogFormat::Pretty if has_colours => Syntax::Coloured,
         LogFormat::Pretty => Syntax::Plain,
         LogFormat::Json => Syntax::Json,
     };
     let to_stderr = to_stderr.with_writer(move || Printable(io::stderr(), syntax));
     let to_stderr = match settings.log_format {
-        LogFormat::Pretty => to_stderr.with_ansi(is_terminal).boxed(),
+        LogFormat::Pretty => to_stderr.with_ansi(has_colours).boxed(),
         LogFormat::Json => to_stderr.json().boxed(),
     };
     let (to_hub, lines) = settings.demo.then(log::layer).unzip();

@@ -1,8 +1,13 @@
 //! Settings: errors name the setting, and `--check` prints the effective values.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 
-use crate::process::{Process, Server, Stream, serve};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::process::{Process, Server, Stream, fanline, serve};
 
 #[test]
 fn check_prints_effective_settings_without_starting() {
@@ -94,4 +99,32 @@ fn server_listens_on_several_addresses() {
     for stream in &mut streams {
         assert_eq!(stream.next().id.as_ref(), Some(&id));
     }
+}
+
+#[test]
+fn log_has_colours_on_a_terminal_unless_no_color_is_set() {
+    for (variable, has_colours) in [(None, true), (Some(""), true), (Some("1"), false)] {
+        let (terminal, end_of_server) = pseudo_terminal();
+        let mut command = fanline(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(variable.map(|value| ("NO_COLOR", value))).stderr(end_of_server);
+        let mut server = command.spawn().unwrap();
+        // The only other end is the server's: reading fails when the server exits.
+        drop(command);
+        let line = BufReader::new(terminal).lines().map_while(Result::ok).find(|line| line.contains("listening on"));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(line.unwrap().contains('\u{1b}'), has_colours, "NO_COLOR={variable:?}");
+    }
+}
+
+/// Returns the two ends of a pseudo terminal: the one that a person sees, and the one for a process.
+fn pseudo_terminal() -> (File, File) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    // The process that opens a terminal first must not be controlled by it.
+    let flags = i32::try_from(OpenptFlags::NOCTTY.bits()).unwrap();
+    let other = File::options().read(true).write(true).custom_flags(flags).open(path).unwrap();
+    (terminal.into(), other)
 }
