@@ -91,7 +91,7 @@ fn parse(values: &Values, mut problems: Vec<Problem>) -> Result<Loaded, ConfigEr
     let mut settings = Settings::default();
     for setting in catalog::settings() {
         let Some(Given { text, source }) = values.get(setting.name) else { continue };
-        if let Err(rule) = setting.set(&mut settings, text) {
+        if let Err(rule) = (setting.set)(&mut settings, text) {
             let text = (!setting.form.is_secret).then(|| text.clone());
             problems.push(Problem::Value { name: setting.name, text, place: source.clone(), rule });
         }

@@ -51,7 +51,7 @@ pub fn nearest(spelled: &str) -> Option<&'static str> {
 /// Returns the settings whose values differ.
 pub fn changed(before: &Settings, after: &Settings) -> Vec<&'static Setting> {
     let (mut before, mut after) = (before.clone(), after.clone());
-    settings().iter().filter(|setting| setting.differs(&mut before, &mut after)).collect()
+    settings().iter().filter(|setting| (setting.differs)(&mut before, &mut after)).collect()
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

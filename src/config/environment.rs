@@ -5,12 +5,10 @@ use std::path::PathBuf;
 
 use super::catalog;
 use super::error::Problem;
-use super::source::{Source, Values};
+use super::source::{PREFIX, Source, Values};
 
 /// The variable with the path of the settings file.
 pub const CONFIG: &str = "FANLINE_CONFIG";
-
-const PREFIX: &str = "FANLINE_";
 
 /// Variables of the other commands, which share a shell with `serve`.
 const OF_OTHER_COMMANDS: [&str; 2] = ["FANLINE_URL", "FANLINE_TOKEN"];
@@ -31,9 +29,9 @@ pub fn read(
         }
         if variable == CONFIG {
             config = Some(value.into());
-        } else if let Some((name, source)) = recognize(variable) {
+        } else if let Some(setting) = catalog::settings().iter().find(|setting| setting.has_variable(variable)) {
             match value.into_string() {
-                Ok(text) => values.add(name, text, source),
+                Ok(text) => values.add(setting.name, text, Source::Variable(variable.to_owned())),
                 Err(_) => problems.push(Problem::NotUnicode(variable.to_owned())),
             }
         } else if let Some(rest) = variable.strip_prefix(PREFIX) {
@@ -45,13 +43,4 @@ pub fn read(
         }
     }
     config
-}
-
-/// Returns the setting that `variable` sets.
-fn recognize(variable: &str) -> Option<(&'static str, Source)> {
-    catalog::settings().iter().find_map(|setting| match setting.conventional {
-        _ if setting.variable() == variable => Some((setting.name, Source::Variable(variable.to_owned()))),
-        Some(conventional) if conventional == variable => Some((setting.name, Source::Conventional(conventional))),
-        _ => None,
-    })
 }

@@ -26,7 +26,7 @@ impl Report {
         // The addresses of `listen` include `host` and `port`.
         for setting in catalog::settings().iter().filter(|setting| !["host", "port"].contains(&setting.name)) {
             let name = setting.name;
-            let assignment = match setting.write(&mut values) {
+            let assignment = match (setting.write)(&mut values) {
                 Some(mask) if setting.form.is_secret => format!("# {name} = {mask}"),
                 Some(value) => format!("{name} = {value}"),
                 None => format!("# {name} is not set"),

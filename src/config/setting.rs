@@ -2,6 +2,7 @@
 
 use super::kind::{Arity, Form, Invalid, Kind};
 use super::settings::Settings;
+use super::source::PREFIX;
 
 /// A setting of any type.
 pub struct Setting {
@@ -17,9 +18,12 @@ pub struct Setting {
     pub is_reloadable: bool,
     /// The form of its values.
     pub form: Form,
-    set: Set,
-    write: Write,
-    differs: Differs,
+    /// Parses a text and stores the value, or returns an error and stores nothing.
+    pub set: Set,
+    /// Returns the value as the settings file has it, or `None` if the file leaves the setting out.
+    pub write: Write,
+    /// Returns whether the values in two settings differ.
+    pub differs: Differs,
 }
 
 // One accessor with `&mut` finds the field in `Settings`, also where it is only read.
@@ -71,30 +75,17 @@ impl Setting {
 
     /// Returns the setting's variable.
     pub fn variable(&self) -> String {
-        format!("FANLINE_{}", self.name.to_uppercase())
+        format!("{PREFIX}{}", self.name.to_uppercase())
     }
 
-    /// Parses `text` and stores the value.
-    ///
-    /// # Errors
-    /// When `text` is not a value of this setting. Nothing is stored then.
-    pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), Invalid> {
-        (self.set)(settings, text)
-    }
-
-    /// Returns the value as the settings file has it, or `None` if the file leaves the setting out.
-    pub fn write(&self, settings: &mut Settings) -> Option<toml::Value> {
-        (self.write)(settings)
-    }
-
-    /// Returns whether the values in `one` and `other` differ.
-    pub fn differs(&self, one: &mut Settings, other: &mut Settings) -> bool {
-        (self.differs)(one, other)
+    /// Returns whether `variable` sets this setting.
+    pub fn has_variable(&self, variable: &str) -> bool {
+        self.conventional == Some(variable) || self.variable() == variable
     }
 
     /// Returns the default, for `--help` and the documentation.
     pub fn default(&self) -> String {
-        match self.write(&mut Settings::default()) {
+        match (self.write)(&mut Settings::default()) {
             None => "none".to_owned(),
             Some(toml::Value::String(text)) => text,
             Some(toml::Value::Array(items)) => {

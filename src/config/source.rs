@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use fanline::auth::ApiKey;
 
+/// What the names of this program's variables begin with.
+pub const PREFIX: &str = "FANLINE_";
+
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
@@ -14,9 +17,7 @@ pub enum Source {
     Default,
     /// The settings file, with the line of the value.
     File(PathBuf, usize),
-    /// A variable that hosting platforms set for any program, such as `PORT`.
-    Conventional(&'static str),
-    /// A `FANLINE_*` variable.
+    /// An environment variable: `FANLINE_*`, or one that hosting platforms set for any program, such as `PORT`.
     Variable(String),
     /// A flag, by the name of its setting.
     Flag(&'static str),
@@ -28,7 +29,7 @@ impl Source {
         match self {
             Self::Default => 0,
             Self::File(..) => 1,
-            Self::Conventional(_) => 2,
+            Self::Variable(name) if !name.starts_with(PREFIX) => 2,
             Self::Variable(_) => 3,
             Self::Flag(_) => 4,
         }
@@ -40,7 +41,6 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path, line) => write!(f, "file {}, line {line}", path.display()),
-            Self::Conventional(name) => write!(f, "environment {name}"),
             Self::Variable(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{}", name.replace('_', "-")),
         }

@@ -61,9 +61,16 @@ fn flag_overrides_environment_which_overrides_file() {
 
 #[test]
 fn durations_are_plain_seconds_or_have_a_unit_in_every_source() {
-    let settings = settings(&["--heartbeat", "5"], &[("FANLINE_DRAIN", "2.5")], "retry = 4\nhead_timeout = 0.5\ntopic_ttl = \"2m\"");
+    let settings = settings(
+        &["--heartbeat", "5"],
+        &[("FANLINE_DRAIN", "2.5")],
+        "retry = 4\nhead_timeout = 0.5\ntopic_ttl = \"2m\"",
+    );
     assert_eq!((settings.streams.heartbeat, settings.drain), (Duration::from_secs(5), Duration::from_millis(2500)));
-    assert_eq!((settings.streams.retry, settings.http.head_timeout), (Duration::from_secs(4), Duration::from_millis(500)));
+    assert_eq!(
+        (settings.streams.retry, settings.http.head_timeout),
+        (Duration::from_secs(4), Duration::from_millis(500))
+    );
     assert_eq!(settings.hub.topic_ttl, Duration::from_secs(120));
     let error = error(&[], &[], "history = 1.5");
     assert_eq!(error, "history = \"1.5\" (file fanline.toml, line 1): must be 1 to 16777216 events");
