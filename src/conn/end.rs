@@ -21,17 +21,6 @@ pub(crate) enum EndReason {
     Revoked,
 }
 
-/// What a client should do after the end of its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reconnect {
-    /// Resume at once with the last id.
-    Now,
-    /// Resume after the `retry` time, which spreads the clients of a server that restarts.
-    Later,
-    /// Stay away: the same request would be refused, or end the same way.
-    Never,
-}
-
 impl EndReason {
     pub(crate) const ALL: [Self; 8] = [
         Self::Closed,
@@ -54,16 +43,6 @@ impl EndReason {
             Self::Disconnected => "disconnected",
             Self::TokenExpired => "token_expired",
             Self::Revoked => "revoked",
-        }
-    }
-
-    /// What the client should do now.
-    pub(crate) fn reconnect(self) -> Reconnect {
-        match self {
-            // An expired token is replaced first.
-            Self::Closed | Self::Lagged | Self::Stalled | Self::TokenExpired => Reconnect::Now,
-            Self::Drained => Reconnect::Later,
-            Self::Misused | Self::Disconnected | Self::Revoked => Reconnect::Never,
         }
     }
 

@@ -377,12 +377,11 @@ impl StreamTask {
         self.shard.counts().ended[reason as usize].add(1);
         let client = &self.registration.client;
         let (id, name, remote) = (client.identity.id, client.identity.labels.name(), client.identity.remote);
-        let (why, reconnect, behind) = (reason.as_str(), reason.reconnect(), self.subscription.behind());
-        let (events, connected_at) = (client.events.get(), client.identity.connected_at);
+        let (why, behind, events) = (reason.as_str(), self.subscription.behind(), client.events.get());
         if reason.is_clients_fault() {
             tracing::warn!(client = %id, name, %remote, reason = why, behind, events, "client cut off");
         } else {
-            tracing::debug!(client = %id, name, %remote, reason = why, ?reconnect, connected_at, "client gone");
+            tracing::debug!(client = %id, name, %remote, reason = why, behind, events, "client gone");
         }
     }
 }
