@@ -111,7 +111,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::Unauthenticated(detail.into())
+    pub(crate) fn expired() -> Self {
+        Self::Unauthenticated("the token has expired (exp)".into())
     }
 }

@@ -18,7 +18,7 @@ use crate::topic::TopicFilter;
 pub struct Access {
     /// The sources of grants. The first that returns one decides.
     accepts: Vec<Arc<dyn Authorize>>,
-    /// Must agree to each subscription as well.
+    /// Must allow each subscription as well.
     asks: Vec<Arc<dyn Authorize>>,
     anonymous_subscribe: Option<Patterns>,
     anonymous_publish: Patterns,
@@ -131,25 +131,24 @@ impl Access {
     async fn authenticate(&self, request: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
         for authorize in &self.accepts {
             match authorize.authorize(request).await? {
-                Some(grant) if grant.has_expired() => {
-                    return Err(Refusal::unauthenticated("the token has expired (exp)"));
-                }
+                Some(grant) if grant.has_expired() => return Err(Refusal::expired()),
                 Some(grant) => return Ok(Some(grant)),
                 None => {}
             }
         }
         // Without keys and tokens of its own, the server leaves the credentials of subscriptions to the services that it asks.
-        let is_left_to_service = !self.has_credentials()
-            && matches!(request.action, Action::Subscribe(_) if !self.asks.is_empty());
+        let is_left_to_service =
+            !self.has_credentials() && matches!(request.action, Action::Subscribe(_) if !self.asks.is_empty());
         if is_left_to_service || request.secret()?.is_none() {
             return Ok(None);
         }
-        Err(Refusal::unauthenticated(if self.has_credentials() {
+        let detail = if self.has_credentials() {
             "unknown API key or token"
         } else {
             "this server accepts no API keys and tokens, and the request has one: send it without, or configure [[keys]], \
              jwt_secret, jwt_public_key or jwks"
-        }))
+        };
+        Err(Refusal::Unauthenticated(detail.into()))
     }
 
     fn anonymous(&self, is_local: bool) -> Grant {

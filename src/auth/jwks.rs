@@ -48,9 +48,9 @@ struct Remote {
 #[derive(Default)]
 struct Progress {
     /// When the last fetch began.
-    asked: Option<Instant>,
+    last_attempt: Option<Instant>,
     /// When the fetch of the known set began.
-    answered: Option<Instant>,
+    last_success: Option<Instant>,
     /// The last fetch. The channel closes when it ends.
     fetch: Option<watch::Receiver<()>>,
 }
@@ -143,7 +143,7 @@ impl Jwks {
         let (fetch, is_stale) = {
             let mut progress = self.progress();
             let stale_at = self.0.fresh_for.saturating_mul(STALE_AFTER);
-            let is_stale = progress.answered.is_none_or(|answered| answered.elapsed() >= stale_at);
+            let is_stale = progress.last_success.is_none_or(|began| began.elapsed() >= stale_at);
             (progress.running_fetch().or_else(|| self.fetch_if_due(&mut progress)), is_stale)
         };
         if let Some(fetch) = fetch.filter(|_| is_stale) {
@@ -160,7 +160,7 @@ impl Jwks {
         }
         let fetch = {
             let mut progress = self.progress();
-            let is_allowed = progress.asked.is_none_or(|asked| asked.elapsed() >= self.0.min_interval);
+            let is_allowed = progress.last_attempt.is_none_or(|began| began.elapsed() >= self.0.min_interval);
             progress.running_fetch().or_else(|| is_allowed.then(|| self.fetch(&mut progress)))
         };
         ended(fetch?).await;
@@ -176,7 +176,7 @@ impl Jwks {
         let remaining = |since: Option<Instant>, time: Duration| {
             since.map_or(Duration::ZERO, |since| time.saturating_sub(since.elapsed()))
         };
-        remaining(progress.answered, self.0.fresh_for).max(remaining(progress.asked, self.0.min_interval))
+        remaining(progress.last_success, self.0.fresh_for).max(remaining(progress.last_attempt, self.0.min_interval))
     }
 
     fn fetch_if_due(&self, progress: &mut Progress) -> Option<watch::Receiver<()>> {
@@ -190,7 +190,7 @@ impl Jwks {
         }
         let began = Instant::now();
         let (open, fetch) = watch::channel(());
-        (progress.asked, progress.fetch) = (Some(began), Some(fetch.clone()));
+        (progress.last_attempt, progress.fetch) = (Some(began), Some(fetch.clone()));
         let this = self.clone();
         tokio::spawn(async move {
             let _open = open;
@@ -213,7 +213,7 @@ impl Jwks {
         }
         let before = self.0.known.swap(Some(keys.clone()));
         // After the swap: a token that sees this time also sees the set.
-        self.progress().answered = Some(began);
+        self.progress().last_success = Some(began);
         let revoked = before.iter().flat_map(|before| &before.0).filter(|key| !keys.has(&key.digest)).count();
         if revoked > 0 {
             tracing::info!(%url, revoked, "keys were revoked");

@@ -25,12 +25,12 @@ const MAX_BYTES: usize = 64 << 10;
 const MAX_CACHED: usize = 10_000;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How a [`Service`] is asked.
+/// Bounds on the requests to a [`Service`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceOptions {
     /// The longest time for one decision, including the wait for a free slot.
     pub time_limit: Duration,
-    /// The number of requests in flight at a time, at least 1.
+    /// The largest number of concurrent requests, at least 1.
     pub concurrency: usize,
     /// How long an allowed subscription stays cached. Zero disables the cache. Refusals are never cached.
     pub cache: Duration,
@@ -51,7 +51,7 @@ impl Default for ServiceOptions {
 pub struct Service {
     fetcher: Fetcher,
     options: ServiceOptions,
-    turns: Semaphore,
+    slots: Semaphore,
     allowed: Mutex<HashMap<[u8; 32], Instant>>,
 }
 
@@ -67,8 +67,8 @@ impl fmt::Debug for Service {
 impl Service {
     /// The service at `url`.
     pub fn new(url: Url, options: ServiceOptions) -> Self {
-        let turns = Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self { fetcher: Fetcher::new(url, options.time_limit, MAX_BYTES), options, turns, allowed: Mutex::default() }
+        let slots = Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS));
+        Self { fetcher: Fetcher::new(url, options.time_limit, MAX_BYTES), options, slots, allowed: Mutex::default() }
     }
 
     async fn ask(&self, request: &AuthRequest<'_>, filters: &[TopicFilter]) -> Result<Option<Grant>, Refusal> {
@@ -78,14 +78,14 @@ impl Service {
         let digest = question.digest;
         if !self.is_cached(&digest) {
             let exchange = async {
-                let _turn = self.turns.acquire().await;
+                let _slot = self.slots.acquire().await;
                 self.fetcher.send(Method::POST, question.headers, question.body.into()).await
             };
             match tokio::time::timeout(self.options.time_limit, exchange).await {
                 Ok(Ok((StatusCode::OK, _))) => self.cache(digest),
                 Ok(Ok((StatusCode::UNAUTHORIZED, _))) => {
                     let detail = "the authorization service requires other credentials for this subscription";
-                    return Err(Refusal::Unauthenticated(detail.to_owned()));
+                    return Err(Refusal::Unauthenticated(detail.into()));
                 }
                 Ok(Ok((StatusCode::FORBIDDEN, _))) => {
                     let detail = format!("the authorization service does not allow subscribing to {wanted}");

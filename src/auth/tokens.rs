@@ -113,12 +113,12 @@ impl Tokens {
     }
 
     pub(super) async fn verify(&self, token: &str) -> Result<Grant, Refusal> {
-        let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| Refusal::unauthenticated("the token is malformed, or its algorithm is not supported"))?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| {
+            Refusal::Unauthenticated("the token is malformed, or its algorithm is not supported".into())
+        })?;
         if header.crit.is_some() {
-            return Err(Refusal::unauthenticated(
-                "the token has critical header parameters (crit), which are not supported",
-            ));
+            let detail = "the token has critical header parameters (crit), which are not supported";
+            return Err(Refusal::Unauthenticated(detail.into()));
         }
         let mut has_candidates = false;
         let mut verify_with_one_of = |keys: &KeySet| {
@@ -144,10 +144,9 @@ impl Tokens {
                 return outcome;
             }
         }
-        Err(Refusal::unauthenticated(if has_candidates {
-            "the token's signature is invalid"
-        } else {
-            "no key matches the token's algorithm and key id (alg, kid)"
+        Err(Refusal::Unauthenticated(match has_candidates {
+            true => "the token's signature is invalid".into(),
+            false => "no key matches the token's algorithm and key id (alg, kid)".into(),
         }))
     }
 
@@ -170,7 +169,7 @@ impl Tokens {
         };
         // The claims are validated after the signature.
         Some(Err(Refusal::Unauthenticated(match error.kind() {
-            ErrorKind::ExpiredSignature => "the token has expired (exp)".to_owned(),
+            ErrorKind::ExpiredSignature => return Some(Err(Refusal::expired())),
             ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)".to_owned(),
             ErrorKind::InvalidAudience => "the token is not for this server (aud; setting jwt_audience)".to_owned(),
             ErrorKind::InvalidIssuer => "the token's issuer is not accepted (iss; setting jwt_issuer)".to_owned(),

@@ -40,25 +40,18 @@ impl Permit<'_> {
         if Arc::ptr_eq(&current, &self.rules) || current.still_holds(&self.grant, filters) {
             return Ok(());
         }
-        Err(Refusal::Unauthenticated(
-            "the access rules changed meanwhile, and do not allow this subscription".to_owned(),
-        )
-        .into())
+        Err(Refusal::Unauthenticated("the access rules changed, and do not allow this subscription".into()).into())
     }
 
     /// Checks that an upload may continue: its grant has not expired, and the current rules still allow it.
     pub(super) fn check_upload(&mut self) -> Result<(), Problem> {
         if self.grant.has_expired() {
-            return Err(Refusal::Unauthenticated("the token has expired (exp)".to_owned()).into());
+            return Err(Refusal::expired().into());
         }
         let current = self.current.load();
         if !Arc::ptr_eq(&current, &self.rules) {
-            let changed = || {
-                Refusal::Unauthenticated(
-                    "the access rules changed meanwhile: publish the rest in a new request".to_owned(),
-                )
-            };
-            self.grant = current.renew(&self.grant).ok_or_else(changed)?;
+            let detail = "the access rules changed: publish the rest in a new request";
+            self.grant = current.renew(&self.grant).ok_or_else(|| Refusal::Unauthenticated(detail.into()))?;
             self.rules = current.clone();
         }
         Ok(())

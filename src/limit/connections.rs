@@ -10,7 +10,7 @@ use super::peer::Peer;
 use super::{Permit, Reason, Semaphore};
 use crate::sync::{Mutex, lock};
 
-/// When a refused client may retry: soon enough to notice a free place, and rare enough that waiting clients are no load.
+/// When a refused client may retry: soon enough to notice a free permit, and rarely enough that waiting clients are no load.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The open connections of a server, and their limits.
@@ -19,7 +19,7 @@ pub(crate) struct Connections {
     set_by: &'static str,
     of_address: Option<Arc<Addresses>>,
     rejected: Arc<Semaphore>,
-    /// Keeps one address from taking all places for rejected connections.
+    /// Keeps one address from taking all permits for rejected connections.
     rejected_of_address: Arc<Addresses>,
 }
 
@@ -45,8 +45,8 @@ struct AddressPermit {
 }
 
 impl Connections {
-    /// At most `max` connections, a number that is `set_by` a setting or the system, and `rejected` connections that are
-    /// answered with an error.
+    /// At most `max` connections, and `rejected` connections over this limit that get an error response. `set_by` names the
+    /// setting or the system limit that `max` follows from.
     pub(crate) fn new(
         max: Option<usize>,
         set_by: &'static str,
@@ -82,8 +82,8 @@ impl Connections {
         Ok(ConnectionPermit { total, of_address })
     }
 
-    /// Returns a permit for a rejected connection, held while it is answered with an error. There are few of these, and
-    /// fewer for one address.
+    /// Returns a permit for a rejected connection, held until its error response is sent. These permits are few, and one
+    /// address gets at most a quarter of them.
     pub(crate) fn admit_rejected(&self, address: IpAddr) -> Option<ConnectionPermit> {
         let of_address = self.rejected_of_address.acquire(address.into())?;
         let total = self.rejected.acquire()?;

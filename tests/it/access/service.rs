@@ -56,7 +56,11 @@ fn service_responses_map_to_server_responses() {
         }
         // The service is asked about subscriptions only: the server refuses the credentials of other requests itself.
         assert_eq!(status(&server, "/stream?topics=yes&access_token=foo", &[]).await, 200);
-        assert_problem(&server.get("/clients?access_token=foo").await, 401, &["accepts no API keys and tokens", "[[keys]]"]);
+        assert_problem(
+            &server.get("/clients?access_token=foo").await,
+            401,
+            &["accepts no API keys and tokens", "[[keys]]"],
+        );
         // Publishing does not ask the service.
         let count = stub.asked().len();
         assert_eq!(server.post("/publish/a", "application/json", "1").await.head.status, 200);
