@@ -12,7 +12,7 @@ while :; do
         '')
             last=${id:-$last}
             case $event in
-            '' | heartbeat) ;;
+            heartbeat) ;;
             system) echo "connected: $data" >&2 ;;
             gap) echo "missed events: $data" >&2 ;;
             *) printf '%s %s\n' "$last" "$data" ;;

@@ -212,7 +212,7 @@ impl BareLoop {
     fn publish(&mut self, body: &[u8]) {
         self.sequence += 1;
         self.event.clear();
-        let written = write!(self.event, "id: {}-{}\nevent: data\ndata: ", self.epoch, self.sequence);
+        let written = write!(self.event, "id: {}-{}\ndata: ", self.epoch, self.sequence);
         written.expect("a Vec takes all that is written");
         self.event.extend_from_slice(payload(body));
         self.event.extend_from_slice(b"\n\n");

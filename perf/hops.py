@@ -52,9 +52,9 @@ async def work(number, count, addresses, results):
         # Published on the server that the client reads, so that the other server is as far behind as possible.
         sent = await publish(*publishers[at], topic, str(round))
         event = await block(stream[0])
-        while event["event"] != "data" and event["event"] != "gap":
+        while event.get("event") not in (None, "gap"):
             event = await block(stream[0])
-        if event.get("id") != sent or event["event"] == "gap":
+        if event.get("id") != sent or event.get("event") == "gap":
             results["wrong"].append(f"after {last}: {event}, expected {sent}")
         stream[1].close()
         last = sent

@@ -20,9 +20,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of `topic` with the default name `data`.
+    /// An event of `topic` without a name of its own: [`EventName::MESSAGE`].
     pub fn new(topic: Topic, payload: Payload) -> Self {
-        Self { topic, name: EventName::DATA, payload }
+        Self { topic, name: EventName::MESSAGE, payload }
     }
 
     /// The same event under another name: what `EventSource` calls its type.
@@ -115,8 +115,9 @@ impl EventName {
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// The default name: `data`.
-    pub const DATA: Self = Self(Bytes::from_static(b"data"));
+    /// The name of an event whose publisher gave it none: `message`. `EventSource` reads that name into an event without an
+    /// `event:` line and calls `onmessage`, so the line is not sent.
+    pub const MESSAGE: Self = Self(Bytes::from_static(b"message"));
 
     /// The names of the server's control events, which publishers cannot use.
     pub const RESERVED: [&str; 3] = ["system", "gap", "heartbeat"];
@@ -126,8 +127,8 @@ impl EventName {
     /// # Errors
     /// [`InvalidEventName`] when `text` is empty, too long, contains a control character, or is [reserved](Self::RESERVED).
     pub fn new(text: &str) -> Result<Self, InvalidEventName> {
-        if text == "data" {
-            return Ok(Self::DATA);
+        if text.as_bytes() == Self::MESSAGE.as_bytes() {
+            return Ok(Self::MESSAGE);
         }
         if text.is_empty() {
             return Err(InvalidEventName::Empty);
@@ -187,9 +188,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_name_defaults_to_data() {
+    fn event_without_a_name_is_a_message() {
         let event = Event::new(Topic::new("t").unwrap(), Payload::text("x"));
-        assert_eq!(event.name().as_bytes(), b"data");
+        assert_eq!(event.name(), &EventName::MESSAGE);
+        assert_eq!(EventName::new("message"), Ok(EventName::MESSAGE));
         assert_eq!(event.named(EventName::new("update now").unwrap()).name().as_bytes(), b"update now");
     }
 

@@ -63,7 +63,7 @@ use crate::topic::Topic;
 ///
 /// let Delivery::Event(frame) = subscription.next().await else { panic!("nothing is missing") };
 /// assert_eq!(frame.sequence(), published.sequence);
-/// assert!(frame.sse().ends_with(b"event: data\ndata: {\"cpu\": 45.2}\n\n"));
+/// assert!(frame.sse().ends_with(b"\ndata: {\"cpu\": 45.2}\n\n"));
 /// # }
 /// ```
 #[derive(Clone)]

@@ -60,7 +60,7 @@ pub struct PublishArgs {
     #[arg(long, short)]
     topic: Option<Topic>,
 
-    /// The event's name, which EventSource calls its type [default: data]
+    /// The event's name, which EventSource calls its type; without it, browsers receive the event with `onmessage`
     #[arg(long, short, requires = "topic")]
     event: Option<EventName>,
 

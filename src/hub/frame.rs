@@ -38,7 +38,7 @@ impl Frame {
         self.fields().id.parse().expect("an encoded event has an id")
     }
 
-    /// The event's name.
+    /// The event's name, `message` when the publisher gave none.
     pub fn name(&self) -> &str {
         self.fields().name
     }
@@ -72,15 +72,18 @@ impl Frame {
         self.chunk.body()
     }
 
-    /// Splits what `wire::sse` has encoded: one line with the id, one with the name, and a line or more of data.
+    /// Splits what `wire::sse` has encoded: one line with the id, at most one with the name, and a line or more of data.
     fn fields(&self) -> Fields<'_> {
         let text = std::str::from_utf8(self.sse()).expect("events are UTF-8");
         let fields = || {
-            let (id, rest) = text.strip_prefix("id: ")?.split_once("\nevent: ")?;
-            let (name, data) = rest.split_once("\ndata: ")?;
-            Some(Fields { id, name, data: data.strip_suffix("\n\n")? })
+            let (id, rest) = text.strip_prefix("id: ")?.split_once('\n')?;
+            let (name, data) = match rest.strip_prefix("event: ") {
+                Some(rest) => rest.split_once('\n')?,
+                None => ("message", rest),
+            };
+            Some(Fields { id, name, data: data.strip_prefix("data: ")?.strip_suffix("\n\n")? })
         };
-        fields().expect("an encoded event has an id, a name and data")
+        fields().expect("an encoded event has an id and data")
     }
 
     pub(crate) fn chunk(&self) -> &Chunk {
@@ -128,9 +131,11 @@ mod tests {
             ("data: a\ndata: b", "data: a\ndata: b"),
             ("a\n\nevent: x\ndata: ", "a\n\nevent: x\ndata: "),
         ] {
-            let frame = frame("cpu data: usage", payload);
-            assert_eq!(frame.payload(), expected, "{payload:?}");
-            assert_eq!((frame.name(), frame.id()), ("cpu data: usage", StreamPosition::new(Epoch(7), 42)));
+            for name in ["cpu data: usage", "message"] {
+                let frame = frame(name, payload);
+                assert_eq!(frame.payload(), expected, "{payload:?}");
+                assert_eq!((frame.name(), frame.id()), (name, StreamPosition::new(Epoch(7), 42)));
+            }
         }
         assert!(matches!(frame("data", "one line").payload(), Cow::Borrowed(_)));
     }

@@ -1,15 +1,19 @@
 //! JSON payloads of the built-in producers.
 
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
-use fanline::event::{Event, Payload};
+use fanline::event::{Event, EventName, Payload};
 use fanline::topic::Topic;
 use serde::{Serialize, Serializer};
 
-/// An event whose payload is `body` as JSON.
+/// The name of the built-in producers' events.
+static NAME: LazyLock<EventName> = LazyLock::new(|| EventName::new("data").expect("it is a valid name"));
+
+/// An event named `data` whose payload is `body` as JSON.
 pub fn json_event(topic: &Topic, body: &impl Serialize) -> Event {
     let json = serde_json::to_string(body).expect("plain strings, numbers and maps serialise");
-    Event::new(topic.clone(), Payload::json_unchecked(json))
+    Event::new(topic.clone(), Payload::json_unchecked(json)).named(NAME.clone())
 }
 
 /// A time that serialises as RFC 3339 in UTC with milliseconds, such as `2026-03-01T12:00:00.000Z`.

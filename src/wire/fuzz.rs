@@ -82,9 +82,9 @@ pub(crate) fn lines(data: &[u8]) {
 pub(crate) fn sse(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let event = |text: &str| {
-        let (name, payload) = text.split_once('\u{1f}').unwrap_or(("data", text));
+        let (name, payload) = text.split_once('\u{1f}').unwrap_or(("message", text));
         let event = Event::new(Topic::new("t").expect("it is one"), Payload::text(payload));
-        event.named(EventName::new(name).unwrap_or(EventName::DATA))
+        event.named(EventName::new(name).unwrap_or(EventName::MESSAGE))
     };
     let events: Vec<_> = text.split('\u{1e}').map(event).collect();
     let at = |number: usize| StreamPosition::new(Epoch(u64::MAX), number as u64);

@@ -1,12 +1,12 @@
 //! Published events as JSON objects.
 //!
 //! ```json
-//! {"topic": "metric", "event": "data", "data": {"name": "cpu_usage", "value": 45.2}}
+//! {"topic": "metric", "event": "sample", "data": {"name": "cpu_usage", "value": 45.2}}
 //! ```
 //!
 //! `topic` is required. The payload is either `data`, any JSON value, which is kept byte for byte, or `text`, a string
-//! whose content is sent raw. `event` is the event's name and defaults to `data`. Unknown keys are errors, so that a
-//! misspelled key does not silently lose its value.
+//! whose content is sent raw. `event` is the event's name, without which browsers receive it with `onmessage`. Unknown keys
+//! are errors, so that a misspelled key does not silently lose its value.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -5,7 +5,7 @@
 //! dispatches as an event with empty data.
 
 use super::chunk::{self, Chunk};
-use crate::event::Event;
+use crate::event::{Event, EventName};
 use crate::position::StreamPosition;
 
 /// The fields of one block.
@@ -14,6 +14,7 @@ pub(crate) struct Block<'a> {
     /// Milliseconds after which a client reconnects.
     pub(crate) retry: Option<u64>,
     pub(crate) id: Option<StreamPosition>,
+    /// [`EventName::MESSAGE`] has no line: it is what a reader takes an event without one for.
     pub(crate) event: &'a [u8],
     pub(crate) data: &'a [u8],
 }
@@ -37,7 +38,9 @@ impl Block<'_> {
         let retry = self.retry.map(|retry| numbers.0.format(retry).as_bytes());
         let id = self.id.map(|id| (numbers.1.format(id.epoch.0).as_bytes(), numbers.2.format(id.sequence).as_bytes()));
 
-        let mut length = field_length("event", self.event.len()) + 1;
+        let event = Some(self.event).filter(|event| *event != EventName::MESSAGE.as_bytes());
+
+        let mut length = 1 + event.map_or(0, |event| field_length("event", event.len()));
         length += retry.map_or(0, |retry| field_length("retry", retry.len()));
         length += id.map_or(0, |(epoch, sequence)| field_length("id", epoch.len() + 1 + sequence.len()));
         length += lines(self.data).map(|line| field_length("data", line.len())).sum::<usize>();
@@ -49,7 +52,9 @@ impl Block<'_> {
             if let Some((epoch, sequence)) = id {
                 field(out, "id", &[epoch, b"-", sequence]);
             }
-            field(out, "event", &[self.event]);
+            if let Some(event) = event {
+                field(out, "event", &[event]);
+            }
             for line in lines(self.data) {
                 field(out, "data", &[line]);
             }
@@ -95,7 +100,7 @@ mod read_back;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventName, Payload};
+    use crate::event::Payload;
     use crate::position::Epoch;
     use crate::topic::Topic;
 
@@ -124,7 +129,7 @@ mod tests {
 
     #[test]
     fn each_payload_line_is_a_data_line() {
-        let head = "id: 1795186660123-42\nevent: data\n";
+        let head = "id: 1795186660123-42\n";
         for (payload, lines) in [
             ("", "data: \n"),
             ("a", "data: a\n"),
@@ -146,7 +151,7 @@ mod tests {
     #[test]
     fn payload_of_64_kib_is_encoded_byte_for_byte() {
         let payload = "0123456789abcdef".repeat(4096);
-        assert_eq!(body(&payload), format!("id: 1795186660123-42\nevent: data\ndata: {payload}\n\n"));
+        assert_eq!(body(&payload), format!("id: 1795186660123-42\ndata: {payload}\n\n"));
     }
 
     #[test]

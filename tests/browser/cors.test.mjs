@@ -38,7 +38,7 @@ test("a page of an allowed origin subscribes, publishes, and resumes with its la
       await page.evaluate((url) => {
         [window.seen, window.gaps] = [[], 0];
         window.source = new EventSource(`${url}/stream?topics=t`, { withCredentials: true });
-        window.source.addEventListener("data", (event) => window.seen.push(event.data));
+        window.source.onmessage = (event) => window.seen.push(event.data);
         window.source.addEventListener("gap", () => window.gaps++);
         return new Promise((opened) => (window.source.onopen = opened));
       }, server.url);

@@ -26,7 +26,7 @@ fn curl_prints_hello_and_events_as_they_arrive() {
             let next = server.hub.position().sequence + 1;
             for n in next..next + 3 {
                 server.publish("t", [n]).await;
-                assert_eq!(block(&mut output).await, format!("id: 7-{n}\nevent: data\ndata: {{\"n\":{n}}}\n\n"));
+                assert_eq!(block(&mut output).await, format!("id: 7-{n}\ndata: {{\"n\":{n}}}\n\n"));
             }
         }
     });

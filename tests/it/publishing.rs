@@ -120,7 +120,7 @@ fn payload_lines_become_data_lines() {
 }
 
 #[test]
-fn event_name_defaults_to_data() {
+fn event_without_a_name_is_a_message() {
     run(async {
         let server = Server::start();
         let mut stream = server.follow("/stream").await;
@@ -130,12 +130,12 @@ fn event_name_defaults_to_data() {
             (event, data)
         };
         let expected = |event: &str, data: &str| (event.to_owned(), data.to_owned());
-        assert_eq!(published("/publish", JSON, r#"{"topic":"t","data":1}"#).await, expected("data", "1"));
+        assert_eq!(published("/publish", JSON, r#"{"topic":"t","data":1}"#).await, expected("message", "1"));
         let named = r#"{"topic":"t","event":"größer, als: 1","text":"a \"b\" \u00fc"}"#;
         assert_eq!(published("/publish", JSON, named).await, expected("größer, als: 1", "a \"b\" ü"));
         let null = r#"{"topic":"t","event":null,"data":null}"#;
-        assert_eq!(published("/publish", JSON, null).await, expected("data", "null"));
-        assert_eq!(published("/publish/t", TEXT, "x").await, expected("data", "x"));
+        assert_eq!(published("/publish", JSON, null).await, expected("message", "null"));
+        assert_eq!(published("/publish/t", TEXT, "x").await, expected("message", "x"));
         assert_eq!(published("/publish/t?event=an%20event", TEXT, "x").await, expected("an event", "x"));
         assert_eq!(published("/publish/t?event=a+b", JSON, "{}").await, expected("a b", "{}"));
     });

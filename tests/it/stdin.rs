@@ -93,7 +93,7 @@ impl Tally {
         let line: Value = serde_json::from_str(line).expect("each line is JSON");
         let data = line["data"].as_str().expect("data is a string");
         match line["event"].as_str().expect("an event has a name") {
-            "data" => {
+            "message" => {
                 let number: u64 = data.parse().expect("a number");
                 assert!(number > self.newest, "{number} came after {}", self.newest);
                 // Gaps before the second event counted all events between the two.
@@ -167,7 +167,7 @@ fn json_lines_name_their_topics_and_invalid_ones_are_skipped() {
         "{\"topic\":\"a\",\"data\":{\"x\": 1.0}}\nnonsense\n\n{\"topic\":\"b:c\",\"event\":\"e\",\"text\":\"1\\n2\"}\n";
     stdin.write_all(lines.as_bytes()).unwrap();
     let event = stream.next();
-    assert_eq!((event.name.as_str(), event.data.as_str()), ("data", "{\"x\": 1.0}"));
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("message", "{\"x\": 1.0}"));
     let event = stream.next();
     assert_eq!((event.name.as_str(), event.data.as_str()), ("e", "1\n2"));
     let warning: Value = serde_json::from_str(&server.log.wait_for("line refused")).unwrap();

@@ -44,7 +44,7 @@ fn publish_sends_one_event_and_prints_its_id() {
     let (code, stdout, stderr) = Process::run(publish(&server, &["--topic", "chat:7", "hello\nworld"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let event = stream.next();
-    assert_eq!((event.name.as_str(), event.data.as_str()), ("data", "hello\nworld"));
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("message", "hello\nworld"));
     assert_eq!(Some(stdout.trim_end()), event.id.as_deref());
 
     let json = r#"{"b": 1.0, "a":1e3}"#;

@@ -2,6 +2,9 @@
 //!
 //! The entry's id is the event's position. Its fields are `t`, the topic; `e`, the event's name unless that is `data`; and
 //! the payload, `d` for JSON or `x` for text. Short names keep entries small, and `redis-cli` can still show a stream.
+//!
+//! An event without a name is stored as [`EventName::MESSAGE`]. Earlier versions named such events `data`. Their entries are read
+//! as they delivered them. They read the new entries as events named `message`, which browsers take for events without a name.
 
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
@@ -19,12 +22,15 @@ pub(super) struct Entry {
     pub(super) event: Option<Event>,
 }
 
+/// The name that an entry without the field `e` stands for.
+const DEFAULT_NAME: &str = "data";
+
 /// The entries of each stream by its key. Empty when `XREAD` timed out.
 pub(super) type Streams = Vec<(String, Vec<Entry>)>;
 
 /// An event's arguments for the publishing script: topic, name (empty for `data`), field of the payload, payload.
 pub(super) fn arguments(event: &Event) -> [&[u8]; 4] {
-    let name = if *event.name() == EventName::DATA { b"" } else { event.name().as_bytes() };
+    let name = if event.name().as_bytes() == DEFAULT_NAME.as_bytes() { b"" } else { event.name().as_bytes() };
     let field: &[u8] = if event.payload().is_json() { b"d" } else { b"x" };
     [event.topic().as_str().as_bytes(), name, field, event.payload().as_bytes()]
 }
@@ -60,11 +66,8 @@ fn event(fields: Vec<Vec<u8>>) -> Option<Event> {
             _ => {}
         }
     }
-    let event = Event::new(topic?, payload?);
-    Some(match name {
-        Some(name) => event.named(name),
-        None => event,
-    })
+    let name = name.or_else(|| EventName::new(DEFAULT_NAME).ok())?;
+    Some(Event::new(topic?, payload?).named(name))
 }
 
 #[cfg(test)]
@@ -91,11 +94,27 @@ mod tests {
         for event in [
             Event::new(topic(), Payload::json_unchecked(r#"{"a": 1}"#)),
             Event::new(topic(), Payload::text("")),
+            Event::new(topic(), Payload::text("1")).named(EventName::new("data").unwrap()),
             Event::new(topic(), Payload::text("two\r\nlines")).named(EventName::new("update").unwrap()),
         ] {
             let read: Vec<Entry> = from_redis_value(Value::Array(vec![stored("7-42", &event)])).unwrap();
             assert_eq!(read, [Entry { position: "7-42".parse().unwrap(), event: Some(event) }]);
         }
+    }
+
+    /// Both versions may share a stream while servers are updated one by one.
+    #[test]
+    fn earlier_versions_and_this_one_read_the_names_of_each_other() {
+        let name_of = |fields: &[&str]| {
+            let fields = Value::Array(fields.iter().map(bulk).collect());
+            let read: Entry = from_redis_value(Value::Array(vec![bulk("7-1"), fields])).unwrap();
+            String::from_utf8(read.event.unwrap().name().as_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(name_of(&["t", "a", "d", "1"]), "data");
+        assert_eq!(name_of(&["t", "a", "e", "update", "d", "1"]), "update");
+        let event = Event::new(Topic::new("a").unwrap(), Payload::json_unchecked("1"));
+        assert_eq!(arguments(&event), [&b"a"[..], b"message", b"d", b"1"]);
+        assert_eq!(arguments(&event.named(EventName::new("data").unwrap()))[1], b"");
     }
 
     #[test]

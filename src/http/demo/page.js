@@ -159,6 +159,7 @@ function connect() {
   on("system", (event) => system(JSON.parse(event.data)));
   on("gap", (event) => gap(JSON.parse(event.data)));
   on("data", received);
+  on("message", received);
   source.onerror = () => {
     if (state.source !== source) return;
     if (state.wasOpen) {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::event::{EventName, Payload};
+use crate::event::Payload;
 use crate::position::Epoch;
 use crate::topic::Topic;
 
@@ -85,7 +85,7 @@ impl Piece {
     fn seen(&self, last_id: &mut String) -> Option<Seen> {
         let (position, event, data, retry) = match self {
             Self::Published { position, name, payload } => {
-                (Some(position), name.as_deref().unwrap_or("data"), payload, None)
+                (Some(position), name.as_deref().unwrap_or("message"), payload, None)
             }
             Self::Control { retry, position, data } => (position.as_ref(), "system", data, *retry),
             Self::Comment => return None,

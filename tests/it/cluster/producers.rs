@@ -33,7 +33,7 @@ fn count(mut stdin: ChildStdin, go: Receiver<()>) -> u64 {
 
 fn next_number_is(stream: &mut Stream, number: u64) {
     let event = stream.next();
-    assert_eq!((event.name.as_str(), event.data), ("data", number.to_string()));
+    assert_eq!((event.name.as_str(), event.data), ("message", number.to_string()));
 }
 
 /// Sends `lines` messages.

@@ -34,7 +34,7 @@ fn nesting_of_payloads_is_limited_only_by_their_size() {
                 ("/publish/t", JSON, data.clone()),
             ] {
                 server.post(target, content_type, body).await.ok();
-                bystander.assert_received(&server, content_type, &[("data", &data)]).await;
+                bystander.assert_received(&server, content_type, &[("message", &data)]).await;
             }
         }
     });
@@ -104,7 +104,7 @@ fn numbers_keep_their_spelling() {
         for number in ["1e400", "-1E+99999999999999999999", "18446744073709551616", "-0", "0.1e-400", "1E0000", &long] {
             server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{number}}}"#)).await.ok();
             server.post("/publish/t", JSON, number).await.ok();
-            bystander.assert_received(&server, number, &[("data", number), ("data", number)]).await;
+            bystander.assert_received(&server, number, &[("message", number), ("message", number)]).await;
         }
         for number in ["01", "+1", ".1", "1.", "1e", "0x1", "NaN", "Infinity", "-Infinity", "1_000", "--1", "\u{661}"] {
             for (target, body) in
@@ -175,7 +175,7 @@ fn duplicate_keys_are_rejected_in_every_spelling() {
         // A payload may repeat keys.
         let data = r#"{"a":1,"a":2,"__proto__":{"x":1}}"#;
         server.post("/publish", JSON, format!(r#"{{"\u0074opic":"t","data":{data}}}"#)).await.ok();
-        bystander.assert_received(&server, "a key that is escaped", &[("data", data)]).await;
+        bystander.assert_received(&server, "a key that is escaped", &[("message", data)]).await;
     });
 }
 

@@ -73,14 +73,14 @@ fn publish_cut_at_any_byte_publishes_whole_events_or_none() {
                 client.half_close().await;
                 client.rest().await;
                 let events: Vec<_> =
-                    complete.iter().filter(|(end, _)| *end <= length).map(|(_, data)| ("data", *data)).collect();
+                    complete.iter().filter(|(end, _)| *end <= length).map(|(_, data)| ("message", *data)).collect();
                 let what = String::from_utf8_lossy(&request[..length]).into_owned();
                 bystander.assert_received(&server, &what, &events).await;
             }
             let mut client = server.connect().await;
             client.send(&request).await;
             client.response().await.ok();
-            let events: Vec<_> = complete.iter().map(|(_, data)| ("data", *data)).collect();
+            let events: Vec<_> = complete.iter().map(|(_, data)| ("message", *data)).collect();
             bystander.assert_received(&server, "the whole request", &events).await;
         }
         until(|| server.stats().connections == 1).await;
@@ -104,7 +104,7 @@ fn upload_cut_at_any_byte_publishes_whole_events_in_order() {
                 until(|| server.stats().accepted == seen && server.stats().connections == 1).await;
                 let count = (server.hub.stats().published - before) as usize;
                 assert!(count <= complete.iter().filter(|(end, _)| *end <= length).count());
-                let events: Vec<_> = complete[..count].iter().map(|(_, data)| ("data", *data)).collect();
+                let events: Vec<_> = complete[..count].iter().map(|(_, data)| ("message", *data)).collect();
                 bystander.assert_received(&server, "a part", &events).await;
             }
         }

@@ -162,7 +162,7 @@ fn json_escapes_are_preserved_byte_for_byte() {
                 ("/publish/t", JSON, string.clone()),
             ] {
                 server.post(target, content_type, body).await.ok();
-                bystander.assert_received(&server, &string, &[("data", &string)]).await;
+                bystander.assert_received(&server, &string, &[("message", &string)]).await;
             }
         }
     });
@@ -177,7 +177,7 @@ fn json_whitespace_makes_data_lines_but_not_events() {
         server.post("/publish", JSON, format!(r#"{{"topic":"t","data":{data}}}"#)).await.ok();
         server.post("/publish/t", JSON, data).await.ok();
         let lines = as_lines(data);
-        bystander.assert_received(&server, "two arrays", &[("data", &lines), ("data", &lines)]).await;
+        bystander.assert_received(&server, "two arrays", &[("message", &lines), ("message", &lines)]).await;
     });
 }
 

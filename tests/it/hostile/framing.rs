@@ -64,7 +64,7 @@ async fn check(cases: Vec<Case>) {
             }
             Closed => assert_eq!(client.rest().await, "", "{what}"),
         }
-        let events: Vec<_> = published.iter().map(|text| ("data", *text)).collect();
+        let events: Vec<_> = published.iter().map(|text| ("message", *text)).collect();
         bystander.assert_received(&server, what, &events).await;
     }
 }

@@ -42,7 +42,7 @@ fn request_pipelined_after_a_stream_is_never_answered() {
                 }
                 server.publish("own", [1]).await;
                 assert_eq!(stream.event().await.data, "{\"n\":1}", "{behind:?}");
-                bystander.assert_received(&server, behind, &[("data", "{\"n\":1}")]).await;
+                bystander.assert_received(&server, behind, &[("message", "{\"n\":1}")]).await;
                 assert_eq!(stream.event().await.data, "all is well");
                 // Too much input would have ended the stream.
                 server.publish_marker("own").await;
@@ -66,7 +66,7 @@ fn requests_pipelined_before_a_stream_are_answered_in_order() {
         }
         let mut stream = client.into_stream().await;
         stream.hello().await;
-        bystander.assert_received(&server, "two of three", &[("data", "x"), ("data", "x")]).await;
+        bystander.assert_received(&server, "two of three", &[("message", "x"), ("message", "x")]).await;
         assert_eq!(stream.event().await.data, "all is well");
     });
 }
@@ -130,7 +130,7 @@ fn half_closed_client_gets_its_response() {
             client.half_close().await;
             assert_eq!(client.response().await.ok()["published"], 1);
             assert_eq!(client.rest().await, "");
-            bystander.assert_received(&server, "a publish", &[("data", "x")]).await;
+            bystander.assert_received(&server, "a publish", &[("message", "x")]).await;
         }
         let mut client = server.connect().await;
         client.send(request("GET", "/health/live", &[], b"")).await;
@@ -177,10 +177,10 @@ fn silent_disconnects_do_not_affect_other_clients() {
         until(|| server.stats().accepted == all && server.stats().connections == 1).await;
         // The last request may or may not have been answered before the client closed.
         let count = server.hub.stats().published;
-        let events = [("data", "x")];
+        let events = [("message", "x")];
         bystander.assert_received(&server, "closing", &events[..count as usize]).await;
         let mut client = server.connect().await;
         publish(&mut client, "/publish/t", "text/plain", b"y").await.ok();
-        bystander.assert_received(&server, "publishing", &[("data", "y")]).await;
+        bystander.assert_received(&server, "publishing", &[("message", "y")]).await;
     });
 }

@@ -124,7 +124,7 @@ fn chunk(raw: &[u8], at: usize) -> Option<(&[u8], usize)> {
 }
 
 fn parse(block: &str) -> Event {
-    let mut event = Event { id: None, name: String::new(), data: String::new() };
+    let mut event = Event { id: None, name: "message".to_owned(), data: String::new() };
     let mut lines = 0;
     for line in block.split('\n') {
         match line.split_once(": ").unwrap_or_else(|| panic!("not a field: {line:?} in {block:?}")) {
@@ -141,7 +141,7 @@ fn parse(block: &str) -> Event {
             _ => panic!("unknown field: {block:?}"),
         }
     }
-    assert!(lines > 0 && !event.name.is_empty(), "not an event: {block:?}");
+    assert!(lines > 0, "not an event: {block:?}");
     event
 }
 

@@ -156,7 +156,9 @@ fn parse(block: &[u8]) -> Block {
     };
     let retry = field("retry").map(|retry| retry.parse().unwrap());
     let id = field("id");
-    let event = field("event").unwrap_or_else(|| panic!("no event name: {text:?}"));
+    let event = field("event");
+    assert!(event.as_deref() != Some("message"), "an event without a name has no line: {text:?}");
+    let event = event.unwrap_or_else(|| "message".to_owned());
     let mut data = field("data").unwrap_or_else(|| panic!("no data: {text:?}"));
     while let Some(line) = field("data") {
         data = data + "\n" + &line;
@@ -174,6 +176,8 @@ fn parse(block: &[u8]) -> Block {
 fn parser_accepts_the_documented_encoding() {
     let event = Event { retry: None, id: Some("7-1".into()), event: "e".into(), data: "a\n\nb".into() };
     assert_eq!(parse(b"id: 7-1\nevent: e\ndata: a\ndata: \ndata: b\n\n"), Block::Event(event));
+    let event = Event { retry: None, id: Some("7-1".into()), event: "message".into(), data: "a".into() };
+    assert_eq!(parse(b"id: 7-1\ndata: a\n\n"), Block::Event(event));
     assert_eq!(parse(b":\n"), Block::Comment);
 }
 
@@ -183,7 +187,7 @@ fn parser_rejects_any_other_encoding() {
         "event: e\nid: 7-1\ndata: a\n\n",
         "id: 7-1\nevent: e\ndata: a\nid: 7-1\n\n",
         "id: 7-1\nevent: e\n\n",
-        "id: 7-1\ndata: a\n\n",
+        "id: 7-1\nevent: message\ndata: a\n\n",
         "id: 7-1\nevent: e\ndata:a\n\n",
         "id: 7-1\r\nevent: e\ndata: a\n\n",
         "id: \nevent: e\ndata: a\n\n",

@@ -77,7 +77,7 @@ async fn subscribe(
     let events = select_all(topics.collect::<Vec<_>>())
         .take_while(|message| std::future::ready(message.is_ok()))
         .filter_map(|message| std::future::ready(message.ok()))
-        .map(|message| Ok(Event::default().id(message.sequence.to_string()).event("data").data(&*message.data)));
+        .map(|message| Ok(Event::default().id(message.sequence.to_string()).data(&*message.data)));
     Sse::new(events)
 }
 
