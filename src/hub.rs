@@ -88,7 +88,8 @@ pub struct HubOptions {
     /// The number of events retained for each topic.
     pub history: usize,
     /// The bytes retained by the whole hub. Beyond it the topic that holds the most loses its oldest events. An event
-    /// counts twice: in its topic and in the firehose.
+    /// counts twice: in its topic and in the firehose. Its envelope, which is made for the first reader of that format,
+    /// counts once.
     pub history_bytes: usize,
     /// The number of topics that have had events, at least one. Beyond it the quietest topics without subscribers are
     /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic costs
@@ -318,6 +319,10 @@ impl Hub {
     pub(crate) fn evict_expired(&self) {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
         history.tick();
+        if history.is_too_large() {
+            // With envelopes: nothing was published that would have made room.
+            sequencer.exclusively(history, || history.trim());
+        }
         let mut begin = Some(0);
         while let Some(place) = begin {
             let (idle, next) = history.idle(place, LOOKS_AT_A_TIME);

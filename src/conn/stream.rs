@@ -32,6 +32,7 @@ use crate::hub::{Batch, MAX_FRAMES, Offer, Opening, Sample, Subscription};
 use crate::limit::Permit;
 use crate::metrics::ConnectionGuard;
 use crate::presence::ClientId;
+use crate::wire::sse::Format;
 
 /// How many writes one stream makes before the others of its shard get their turn.
 const WRITES_PER_TURN: usize = 8;
@@ -53,6 +54,7 @@ pub(crate) struct StreamRequest {
     pub(crate) heartbeat: u16,
     /// Whether the keep-alive is a heartbeat event, or else a comment.
     pub(crate) takes_heartbeats: bool,
+    pub(crate) format: Format,
     /// For a client that reads every event of the hub.
     pub(crate) firehose: Option<Permit>,
 }
@@ -105,9 +107,17 @@ impl StreamTask {
         early_bytes: usize,
         request: StreamRequest,
     ) -> Self {
-        let StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose } =
-            request;
-        let (identity, transport) = (&registration.client.identity, Sse { is_chunked });
+        let StreamRequest {
+            subscription,
+            opening,
+            registration,
+            on_lag,
+            heartbeat,
+            takes_heartbeats,
+            format,
+            firehose,
+        } = request;
+        let (identity, transport) = (&registration.client.identity, Sse { is_chunked, format });
         let expires = identity.grant.as_ref().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
         let hello = ControlEvent::Hello { client: identity.id, opening, retry: retry(identity.id, &shard.options) };
         let mut pending = head;
@@ -217,12 +227,12 @@ impl StreamTask {
     fn write_batch(&self, batch: &Batch) -> (io::Result<usize>, Offer) {
         // Slices are initialised before they are used, so no more of them than needed: most batches take one or two.
         let mut few = [IoSlice::new(&[]); 16];
-        let offer = batch.offer(self.transport.is_chunked, &mut few);
+        let offer = self.transport.offer(batch, &mut few);
         if offer.frames == batch.len() {
             return (self.write_slices(&few[..offer.slices]), offer);
         }
         let mut many = [IoSlice::new(&[]); MAX_FRAMES];
-        let offer = batch.offer(self.transport.is_chunked, &mut many);
+        let offer = self.transport.offer(batch, &mut many);
         (self.write_slices(&many[..offer.slices]), offer)
     }
 
@@ -277,7 +287,7 @@ impl StreamTask {
             taken += 1;
             let length = self.transport.length(frame);
             if bytes < length {
-                self.pending = self.transport.bytes(frame.chunk()).slice(bytes..);
+                self.pending = self.transport.bytes(self.transport.chunk(frame)).slice(bytes..);
                 break;
             }
             bytes -= length;

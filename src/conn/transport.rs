@@ -3,20 +3,24 @@
 //! This is the seam for others. A transport encodes [`ControlEvent`]s, chooses the bytes of a frame, and ends the body. The
 //! subscription's cursor and the [lifecycle](super::control) know no transport.
 //!
-//! A frame is encoded once for all readers: as [`Frame::sse`] when the event is published. Another encoding is to be made on
-//! its first use and kept beside the ring segment that holds the frame, so that frames without such readers cost nothing.
+//! A frame is encoded once for all readers of a [`Format`]: plain when the event is published, as an envelope when the first
+//! such reader comes. Control events are the same in both.
+
+use std::io::IoSlice;
 
 use bytes::Bytes;
 
 use super::control_events::ControlEvent;
-use crate::hub::Frame;
+use crate::hub::{Batch, Frame, Offer};
 use crate::wire::chunk::{self, Chunk};
+use crate::wire::sse::Format;
 
 /// Server-Sent Events over HTTP/1.
 #[derive(Clone, Copy)]
 pub(super) struct Sse {
     /// HTTP/1.1 frames the body in chunks; in HTTP/1.0 it ends with the connection.
     pub(super) is_chunked: bool,
+    pub(super) format: Format,
 }
 
 impl Sse {
@@ -29,9 +33,20 @@ impl Sse {
         if self.is_chunked { chunk.to_framed() } else { chunk.to_body() }
     }
 
+    /// Lays out the first frames of `batch` for one write.
+    pub(super) fn offer<'a>(self, batch: &'a Batch, slices: &mut [IoSlice<'a>]) -> Offer {
+        batch.offer(self.format, self.is_chunked, slices)
+    }
+
+    /// The bytes of `frame`.
+    pub(super) fn chunk(self, frame: &Frame) -> &Chunk {
+        frame.chunk(self.format)
+    }
+
     /// How many bytes `frame` takes on the wire.
     pub(super) fn length(self, frame: &Frame) -> usize {
-        if self.is_chunked { frame.chunk().framed().len() } else { frame.sse().len() }
+        let chunk = self.chunk(frame);
+        if self.is_chunked { chunk.framed().len() } else { chunk.body().len() }
     }
 
     /// What ends the body.

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use crate::conn::OnLag;
 use crate::hub::{Start, SubscriptionFilter};
 use crate::topic::{Topic, TopicFilter};
+use crate::wire::sse::Format;
 
 /// The heartbeat intervals that a client may request, in seconds.
 const HEARTBEAT: std::ops::RangeInclusive<u16> = 1..=3600;
@@ -19,6 +20,7 @@ pub(crate) struct StreamQuery {
     pub(crate) filters: Vec<TopicFilter>,
     pub(crate) start: Start,
     pub(crate) on_lag: OnLag,
+    pub(crate) format: Format,
     /// In seconds; `None` means the server's default.
     pub(crate) heartbeat: Option<u16>,
     pub(crate) name: Option<String>,
@@ -30,8 +32,8 @@ impl StreamQuery {
     /// proxies and browsers add some.
     pub(crate) fn parse(query: &str, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let (mut filters, mut tags) = (Vec::new(), Vec::new());
-        let (mut name, mut last_id, mut history, mut on_lag, mut heartbeat) =
-            (None, None, None, OnLag::default(), None);
+        let (mut name, mut last_id, mut history, mut heartbeat) = (None, None, None, None);
+        let (mut on_lag, mut format) = (OnLag::default(), Format::default());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "topics" | "topic" => {
@@ -58,6 +60,13 @@ impl StreamQuery {
                         _ => return Err(invalid("on_lag", "expected close (the default) or skip")),
                     }
                 }
+                "format" => {
+                    format = match &*value {
+                        "plain" => Format::Plain,
+                        "envelope" => Format::Envelope,
+                        _ => return Err(invalid("format", "expected plain (the default) or envelope")),
+                    }
+                }
                 "heartbeat" => {
                     let seconds = value.parse().ok().filter(|seconds| HEARTBEAT.contains(seconds));
                     let expected = format!("expected {} to {} seconds", HEARTBEAT.start(), HEARTBEAT.end());
@@ -73,7 +82,7 @@ impl StreamQuery {
         // A header that is not text counts as an unknown id.
         let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
         let last_id = header.filter(|id| !id.is_empty()).or(last_id).filter(|id| !id.is_empty());
-        Ok(Self { filters, start: start(last_id.as_deref(), history), on_lag, heartbeat, name, tags })
+        Ok(Self { filters, start: start(last_id.as_deref(), history), on_lag, format, heartbeat, name, tags })
     }
 
     pub(crate) fn filter(&self) -> SubscriptionFilter {
@@ -168,6 +177,15 @@ mod tests {
     }
 
     #[test]
+    fn format_is_plain_unless_asked_for() {
+        let format = |query| parse(query, None).unwrap().format;
+        assert_eq!(
+            [format(""), format("format=plain"), format("format=envelope")],
+            [Format::Plain, Format::Plain, Format::Envelope]
+        );
+    }
+
+    #[test]
     fn an_error_names_the_parameter() {
         for (query, expected) in [
             ("topics=a*b", "parameter topics: \\\"a*b\\\" is not a topic"),
@@ -180,6 +198,8 @@ mod tests {
             ),
             ("history=-1", "parameter history"),
             ("on_lag=drop", "parameter on_lag: expected close"),
+            ("format=json", "parameter format: expected plain (the default) or envelope"),
+            ("format=", "parameter format: expected plain"),
             ("heartbeat=0", "parameter heartbeat: expected 1 to 3600 seconds"),
             ("heartbeat=1.5", "parameter heartbeat"),
             ("client_name=a%0Ab", "parameter client_name"),

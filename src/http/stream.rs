@@ -53,8 +53,9 @@ pub(super) async fn subscribe(
     // From here on, a change of the access rules applies to the registered client.
     permit.check_subscription(&query.filters)?;
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
-    let on_lag = query.on_lag;
-    let stream = StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
+    let (on_lag, format) = (query.on_lag, query.format);
+    let stream =
+        StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, format, firehose };
     Ok(StreamReply { head: head(), version, request: stream })
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::encoder::EnvelopeBytes;
 use super::frame::Frame;
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::{Read, Ring};
@@ -36,12 +37,13 @@ pub struct Page {
     /// The frames have the sequences of the hub's rings.
     pub(super) frames: Arc<Ring<Frame>>,
     pub(super) bytes: usize,
+    pub(super) envelope_bytes: EnvelopeBytes,
 }
 
 impl Page {
-    /// The memory that it takes, approximately.
+    /// The memory that it takes, approximately. It grows when the first reader of envelopes comes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.envelope_bytes.get() as usize
     }
 
     /// The index of the first frame after `sequence`.

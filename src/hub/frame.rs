@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 
+use super::encoder::EncodedRun;
 use crate::position::{Sequence, StreamPosition};
+use crate::sync::Arc;
 use crate::topic::Topic;
 use crate::wire::chunk::Chunk;
+use crate::wire::sse::{Fields, Format};
 
 /// An event as the rings hold it and connections write it. Cloning shares the bytes.
 ///
@@ -13,13 +16,14 @@ use crate::wire::chunk::Chunk;
 #[derive(Clone, Debug)]
 pub struct Frame {
     sequence: Sequence,
-    topic: Topic,
+    /// The plain encoding, which most readers write.
     chunk: Chunk,
+    run: Arc<EncodedRun>,
 }
 
 impl Frame {
-    pub(crate) fn new(sequence: Sequence, topic: Topic, chunk: Chunk) -> Self {
-        Self { sequence, topic, chunk }
+    pub(super) fn new(sequence: Sequence, chunk: Chunk, run: Arc<EncodedRun>) -> Self {
+        Self { sequence, chunk, run }
     }
 
     /// The event's number in the hub's one order. On a hub whose events are numbered elsewhere it differs from the
@@ -30,12 +34,12 @@ impl Frame {
 
     /// The event's topic.
     pub fn topic(&self) -> &Topic {
-        &self.topic
+        self.run.topic()
     }
 
     /// The event's id, to resume after it with [`Start::After`](super::Start::After).
     pub fn id(&self) -> StreamPosition {
-        self.fields().id.parse().expect("an encoded event has an id")
+        self.fields().id()
     }
 
     /// The event's name, `message` when the publisher gave none.
@@ -63,8 +67,7 @@ impl Frame {
     /// # }
     /// ```
     pub fn payload(&self) -> Cow<'_, str> {
-        let data = self.fields().data;
-        if data.contains('\n') { data.replace("\ndata: ", "\n").into() } else { data.into() }
+        self.fields().payload()
     }
 
     /// The event as Server-Sent Events: whole lines, with the empty line at the end.
@@ -72,50 +75,38 @@ impl Frame {
         self.chunk.body()
     }
 
-    /// Splits what `wire::sse` has encoded: one line with the id, at most one with the name, and a line or more of data.
     fn fields(&self) -> Fields<'_> {
-        let text = std::str::from_utf8(self.sse()).expect("events are UTF-8");
-        let fields = || {
-            let (id, rest) = text.strip_prefix("id: ")?.split_once('\n')?;
-            let (name, data) = match rest.strip_prefix("event: ") {
-                Some(rest) => rest.split_once('\n')?,
-                None => ("message", rest),
-            };
-            Some(Fields { id, name, data: data.strip_prefix("data: ")?.strip_suffix("\n\n")? })
-        };
-        fields().expect("an encoded event has an id and data")
+        Fields::of(self.sse())
     }
 
-    pub(crate) fn chunk(&self) -> &Chunk {
-        &self.chunk
+    /// The encoding in `format`. The envelopes of a run are made when the first of them is asked for.
+    pub(crate) fn chunk(&self, format: Format) -> &Chunk {
+        match format {
+            Format::Plain => &self.chunk,
+            Format::Envelope => self.run.envelope(self.sequence, &self.chunk),
+        }
     }
 
     /// The memory that leaves the history with this frame, approximately: its cell in a segment, and the block that it
-    /// ends.
+    /// ends. Its envelope is counted by [`EnvelopeBytes`](super::encoder::EnvelopeBytes).
     pub(crate) fn weight(&self) -> usize {
         self.chunk.weight() + size_of::<Self>()
     }
-}
-
-struct Fields<'a> {
-    id: &'a str,
-    name: &'a str,
-    data: &'a str,
 }
 
 #[cfg(all(test, not(fanline_loom)))]
 mod tests {
     use super::*;
     use crate::event::{Event, EventName, Payload};
+    use crate::hub::encoder::Encoder;
+    use crate::hub::numbering::Numbering;
     use crate::position::Epoch;
-    use crate::wire::{chunk, sse};
 
     fn frame(name: &str, payload: &str) -> Frame {
-        let topic = Topic::new("t").unwrap();
-        let event = Event::new(topic.clone(), Payload::text(payload)).named(EventName::new(name).unwrap());
-        let mut block = chunk::Builder::default();
-        sse::encode(StreamPosition::new(Epoch(7), 42), &event, &mut block);
-        Frame::new(142, topic, block.finish().next().unwrap())
+        let event = Event::new(Topic::new("t").unwrap(), Payload::text(payload)).named(EventName::new(name).unwrap());
+        let mut encoder = Encoder::new(Numbering { epoch: Epoch(7), offset: 100 }, 1);
+        encoder.push(142, &event);
+        encoder.finish(&Default::default()).unwrap().1.next().unwrap()
     }
 
     #[test]
@@ -137,6 +128,6 @@ mod tests {
                 assert_eq!((frame.name(), frame.id()), (name, StreamPosition::new(Epoch(7), 42)));
             }
         }
-        assert!(matches!(frame("data", "one line").payload(), Cow::Borrowed(_)));
+        assert!(matches!(frame("message", "one line").payload(), Cow::Borrowed(_)));
     }
 }

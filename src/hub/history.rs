@@ -4,7 +4,7 @@
 //!
 //! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, the channel that holds the most evicts its
 //! oldest segment until there is room; an event counts in its topic's ring and in the firehose, so that the limit is on the
-//! safe side. A ring itself costs some 2.5 KB. Beyond the number of topics, the quietest without subscribers are dropped.
+//! safe side. Envelopes count from when they are made until both rings have evicted their run. A ring itself costs some 2.5 KB. Beyond the number of topics, the quietest without subscribers are dropped.
 
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
@@ -12,8 +12,7 @@ use std::ops::RangeInclusive;
 use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
-use super::encoder::Encoder;
-use super::frame::Frame;
+use super::encoder::{Encoder, EnvelopeBytes};
 use super::gap::GapReason;
 use super::ledger::Ledger;
 use super::numbering::{Break, Breaks, Numbering};
@@ -43,7 +42,9 @@ pub(crate) struct History {
     pub(crate) ledger: Ledger,
     pub(crate) sampler: Sampler,
     /// The bytes that all channels hold; written by the sequencer only.
-    retained_bytes: AtomicU64,
+    channel_bytes: AtomicU64,
+    /// The bytes of the envelopes that readers had made of their events.
+    pub(crate) envelope_bytes: EnvelopeBytes,
     /// The events that the topics' rings hold; written by the sequencer only.
     retained_events: AtomicU64,
     max_bytes: u64,
@@ -69,7 +70,8 @@ impl History {
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER),
             sampler: Sampler::new(),
-            retained_bytes: AtomicU64::new(0),
+            channel_bytes: AtomicU64::new(0),
+            envelope_bytes: EnvelopeBytes::default(),
             retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
@@ -129,7 +131,12 @@ impl History {
     }
 
     pub(crate) fn retained_bytes(&self) -> u64 {
-        self.retained_bytes.load(Ordering::Relaxed)
+        self.channel_bytes.load(Ordering::Relaxed) + self.envelope_bytes.get()
+    }
+
+    /// Whether more bytes are held than allowed. Readers make envelopes at any time.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.retained_bytes() > self.max_bytes
     }
 
     pub(crate) fn retained_events(&self) -> u64 {
@@ -139,11 +146,11 @@ impl History {
     /// Puts the encoded events into their rings. Readers may take them after [`History::publish`], or when one of them is
     /// evicted before: a gap never ends beyond the head. For the sequencer.
     pub(crate) fn append(&self, encoder: &mut Encoder) -> Option<Arc<Channel>> {
-        let topic = encoder.take_topic()?;
-        let channel = self.channel(&topic, encoder.first());
+        let (run, frames) = encoder.finish(&self.envelope_bytes)?;
+        let channel = self.channel(run.topic(), run.first());
         channel.touch(self.tick.load(Ordering::Relaxed));
-        for (sequence, chunk) in encoder.drain() {
-            let frame = Frame::new(sequence, topic.clone(), chunk);
+        for frame in frames {
+            let sequence = frame.sequence();
             self.ledger.record(sequence, channel.hash);
             for channel in [&channel, &self.firehose] {
                 let before_evicting = |evicted| {
@@ -165,8 +172,8 @@ impl History {
     }
 
     fn account(&self, grown: usize, freed: usize) {
-        let bytes = self.retained_bytes.load(Ordering::Relaxed) + grown as u64 - freed as u64;
-        self.retained_bytes.store(bytes, Ordering::Relaxed);
+        let bytes = self.channel_bytes.load(Ordering::Relaxed) + grown as u64 - freed as u64;
+        self.channel_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Calls `change`, and accounts for the events that a topic's ring gains or loses.
@@ -237,7 +244,7 @@ impl History {
 
     /// Evicts events while more bytes are held than allowed. For the sequencer.
     pub(crate) fn trim(&self) {
-        if self.retained_bytes() <= self.max_bytes {
+        if !self.is_too_large() {
             return;
         }
         // More than needed, so that the channels are not weighed again for each event.

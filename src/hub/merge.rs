@@ -9,6 +9,7 @@ use super::frame::Frame;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, Run};
 use crate::wire::chunk::Chunk;
+use crate::wire::sse::Format;
 
 /// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;
@@ -88,9 +89,9 @@ impl Batch {
         self.spans.iter().flat_map(|span| span.indices.clone().map(|index| self.runs[span.run].get(index)))
     }
 
-    /// Lays out the first frames for one write, as many as `slices` has room for, with or without their chunk framing.
-    /// Framed ones that are adjacent in memory share a slice.
-    pub(crate) fn offer<'a>(&'a self, is_framed: bool, slices: &mut [IoSlice<'a>]) -> Offer {
+    /// Lays out the first frames for one write in `format`, as many as `slices` has room for, with or without their chunk
+    /// framing. Framed ones that are adjacent in memory share a slice.
+    pub(crate) fn offer<'a>(&'a self, format: Format, is_framed: bool, slices: &mut [IoSlice<'a>]) -> Offer {
         let mut offer = Offer::default();
         // The first and the last chunk of the last slice.
         let mut part: Option<(&Chunk, &Chunk)> = None;
@@ -98,8 +99,8 @@ impl Batch {
             let run = &self.runs[*run];
             let mut index = indices.start;
             while index < indices.end {
-                let first = run.get(index).chunk();
-                let (mut end, mut last) = (indices.end, run.get(indices.end - 1).chunk());
+                let first = run.get(index).chunk(format);
+                let (mut end, mut last) = (indices.end, run.get(indices.end - 1).chunk(format));
                 // A block's chunks follow each other in every ring: what is between two of them belongs to it too.
                 if !is_framed || !last.is_beside(first) {
                     (end, last) = (index + 1, first);

@@ -14,14 +14,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::archive::{Archive, ArchiveFuture, Page};
-use super::frame::Frame;
+use super::encoder::{Encoder, EnvelopeBytes};
 use super::gap::GapReason;
 use super::{Hub, PublishError, Published, Start};
 use crate::event::Event;
 use crate::position::StreamPosition;
 use crate::ring::Ring;
 use crate::sync::Arc;
-use crate::wire::{chunk, sse};
 
 /// How many requests can wait for the backbone. A publisher that finds the queue full waits for room.
 const QUEUE: usize = 4096;
@@ -177,16 +176,23 @@ impl Relay {
     pub fn page(&self, first: StreamPosition, events: &[Event]) -> Option<Page> {
         let (_, last, _) = self.0.0.history.now();
         let sequence = last.numbering.sequence(first).filter(|_| !events.is_empty())?;
-        let mut block = chunk::Builder::default();
-        for (number, event) in (first.sequence..).zip(events) {
-            sse::encode(StreamPosition::new(first.epoch, number), event, &mut block);
-        }
-        let bytes = block.len() + events.len() * size_of::<Frame>();
         let (ring, mut writer) = Ring::new(events.len());
-        for ((number, event), chunk) in (sequence..).zip(events).zip(block.finish()) {
-            ring.push(&mut writer, Frame::new(number, event.topic().clone(), chunk));
+        let (mut bytes, envelope_bytes) = (0, EnvelopeBytes::default());
+        let mut flush = |encoder: &mut Encoder| {
+            for frame in encoder.finish(&envelope_bytes).into_iter().flat_map(|(_, frames)| frames) {
+                bytes += frame.weight();
+                ring.push(&mut writer, frame);
+            }
+        };
+        let mut encoder = Encoder::new(last.numbering, usize::MAX);
+        for (sequence, event) in (sequence..).zip(events) {
+            if !encoder.has_room_for(event) {
+                flush(&mut encoder);
+            }
+            encoder.push(sequence, event);
         }
-        Some(Page { frames: Arc::new(ring), bytes })
+        flush(&mut encoder);
+        Some(Page { frames: Arc::new(ring), bytes, envelope_bytes })
     }
 }
 

@@ -4,6 +4,8 @@
 #[cfg(not(fanline_loom))]
 mod batches;
 #[cfg(not(fanline_loom))]
+mod envelopes;
+#[cfg(not(fanline_loom))]
 mod gaps;
 #[cfg(fanline_loom)]
 mod model;
@@ -22,6 +24,7 @@ use super::merge::Batch;
 use super::*;
 use crate::event::Payload;
 use crate::topic::TopicFilter;
+use crate::wire::sse::Format;
 
 const EPOCH: Epoch = Epoch(1000);
 

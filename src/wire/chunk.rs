@@ -60,6 +60,19 @@ impl Chunk {
         &self.block[self.start as usize..last.end as usize]
     }
 
+    /// The bodies of all chunks of the block, in order.
+    pub(crate) fn bodies_of_block(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.block[..];
+        std::iter::from_fn(move || {
+            let digits = memchr::memchr(b'\r', rest)?;
+            let length =
+                std::str::from_utf8(&rest[..digits]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+            let (body, end) = rest[digits + END.len()..].split_at(length.expect("a chunk begins with its length"));
+            rest = &end[END.len()..];
+            Some(body)
+        })
+    }
+
     /// The bytes of memory that become free when this chunk is dropped after all earlier ones of its block.
     pub(crate) fn weight(&self) -> usize {
         if self.end as usize == self.block.len() { self.block.len() } else { 0 }
@@ -156,6 +169,7 @@ mod tests {
         assert_eq!(chunks[1].framed_to(&chunks[1]), b"2\r\nbc\r\n");
         assert!(chunks[1].follows(&chunks[0]) && chunks[2].follows(&chunks[1]) && !chunks[2].follows(&chunks[0]));
         assert_eq!(chunks.iter().map(Chunk::weight).collect::<Vec<_>>(), [0, 0, 21], "the last chunk frees the block");
+        assert!(chunks[1].bodies_of_block().eq([&b"a"[..], b"bc", b"def"]));
         let other = chunk_of(b"a");
         assert!(!chunks[1].follows(&other) && !other.is_beside(&chunks[0]));
         assert_eq!((block.count(), block.len()), (0, 0));

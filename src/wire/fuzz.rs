@@ -3,11 +3,12 @@ use eventsource_stream::EventStream;
 use futures_util::future::FutureExt;
 use futures_util::stream::{StreamExt, iter};
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::chunk;
 use super::lines::{LineSplitter, LineTooLong};
 use super::publication::{parse_event, parse_events, parse_payload};
-use super::sse;
+use super::{envelope, sse};
 use crate::event::{Event, EventName, Payload};
 use crate::position::{Epoch, StreamPosition};
 use crate::topic::Topic;
@@ -78,12 +79,14 @@ pub(crate) fn lines(data: &[u8]) {
     assert_eq!(found, expected);
 }
 
-/// Input: events separated by U+001E. U+001F separates the name of an event from its payload.
+/// Input: events separated by U+001E. U+001F separates the name of an event from its payload, which is JSON where it can be.
+/// Readers of both formats get the same events.
 pub(crate) fn sse(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let event = |text: &str| {
         let (name, payload) = text.split_once('\u{1f}').unwrap_or(("message", text));
-        let event = Event::new(Topic::new("t").expect("it is one"), Payload::text(payload));
+        let payload = Payload::json(payload).unwrap_or_else(|_| Payload::text(payload));
+        let event = Event::new(Topic::new("a\"\\ü").expect("it is one"), payload);
         event.named(EventName::new(name).unwrap_or(EventName::MESSAGE))
     };
     let events: Vec<_> = text.split('\u{1e}').map(event).collect();
@@ -97,15 +100,52 @@ pub(crate) fn sse(data: &[u8]) {
     assert_eq!(unframed(&chunks.iter().flat_map(|chunk| chunk.framed()).copied().collect::<Vec<_>>()), bodies);
     assert_eq!(unframed(chunks[0].framed_to(&chunks[chunks.len() - 1])), bodies);
 
-    let read = EventStream::new(iter(bodies.into_iter().map(Ok::<_, ()>))).collect::<Vec<_>>();
-    let read = read.now_or_never().expect("all of it is there");
-    assert_eq!(read.len(), events.len());
-    for (number, (event, read)) in events.iter().zip(read).enumerate() {
-        let read = read.expect("it is an event stream");
-        assert_eq!((read.id, read.retry), (at(number).to_string(), None));
-        assert_eq!(read.event.as_bytes(), event.name().as_bytes());
+    for (body, event) in bodies.iter().zip(&events) {
+        envelope::encode(body, event.topic(), event.payload().is_json(), &mut block);
+    }
+    let envelopes: Vec<_> = block.finish().map(|chunk| chunk.body().to_vec()).collect();
+    let (plain, envelopes) = (read_back(bodies), read_back(envelopes));
+    assert_eq!((plain.len(), envelopes.len()), (events.len(), events.len()));
+    for (number, (event, (plain, envelope))) in events.iter().zip(plain.iter().zip(&envelopes)).enumerate() {
+        let id = at(number).to_string();
+        assert_eq!((&plain.id, plain.retry), (&id, None));
+        assert_eq!(plain.event.as_bytes(), event.name().as_bytes());
         let payload = std::str::from_utf8(event.payload().as_bytes()).expect("it is UTF-8");
-        assert_eq!(read.data, payload.replace("\r\n", "\n").replace('\r', "\n"));
+        assert_eq!(plain.data, payload.replace("\r\n", "\n").replace('\r', "\n"));
+        assert_eq!((&envelope.id, &envelope.event), (&plain.id, &plain.event));
+        check_envelope(event, plain, &envelope.data);
+    }
+}
+
+/// Parses the events of a stream.
+fn read_back(bodies: Vec<Vec<u8>>) -> Vec<eventsource_stream::Event> {
+    let events = EventStream::new(iter(bodies.into_iter().map(Ok::<_, ()>))).collect::<Vec<_>>();
+    let events = events.now_or_never().expect("all of it is there");
+    events.into_iter().map(|event| event.expect("it is an event stream")).collect()
+}
+
+/// Asserts that an envelope has what a reader of the plain format gets, and the topic.
+fn check_envelope(event: &Event, plain: &eventsource_stream::Event, json: &str) {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Envelope<'a> {
+        r#type: String,
+        id: String,
+        topic: String,
+        event: String,
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        text: Option<String>,
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(json).expect("an envelope is JSON");
+    assert_eq!((&*envelope.r#type, &envelope.id, &*envelope.topic), ("event", &plain.id, event.topic().as_str()));
+    assert_eq!(envelope.event, plain.event);
+    if event.payload().is_json() {
+        assert!(json.ends_with(&format!(r#","data":{}}}"#, plain.data)), "byte for byte: {json}");
+        assert_eq!(envelope.text, None);
+    } else {
+        assert_eq!((envelope.data.map(RawValue::get), envelope.text.as_ref()), (None, Some(&plain.data)));
+        assert!(!json.contains('\n'), "a text is one line: {json}");
     }
 }
 

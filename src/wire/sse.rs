@@ -4,9 +4,21 @@
 //! carry a CR, and a reader gets the lines joined by LF. An empty payload is one empty `data:` line, which a reader
 //! dispatches as an event with empty data.
 
+use std::borrow::Cow;
+
 use super::chunk::{self, Chunk};
 use crate::event::{Event, EventName};
 use crate::position::StreamPosition;
+
+/// What the data of a published event is. Control events are the same in both formats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The payload.
+    #[default]
+    Plain,
+    /// An [envelope](super::envelope) with id, topic, name and payload.
+    Envelope,
+}
 
 /// The fields of one block.
 #[derive(Clone, Copy)]
@@ -33,7 +45,7 @@ impl Block<'_> {
         out.finish().next().expect("one was pushed")
     }
 
-    fn encode_into(&self, out: &mut chunk::Builder) {
+    pub(super) fn encode_into(&self, out: &mut chunk::Builder) {
         let mut numbers = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
         let retry = self.retry.map(|retry| numbers.0.format(retry).as_bytes());
         let id = self.id.map(|id| (numbers.1.format(id.epoch.0).as_bytes(), numbers.2.format(id.sequence).as_bytes()));
@@ -86,6 +98,39 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = Some(&text[end + width..]);
         Some(&text[..end])
     })
+}
+
+/// The fields of an event in the plain format, with their text as it was encoded.
+pub(crate) struct Fields<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    /// One line or more, each but the first behind `data: `.
+    data: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    /// Splits what [`encode`] has written: one line with the id, at most one with the name, and a line or more of data.
+    pub(crate) fn of(block: &'a [u8]) -> Self {
+        let text = std::str::from_utf8(block).expect("events are UTF-8");
+        let fields = || {
+            let (id, rest) = text.strip_prefix("id: ")?.split_once('\n')?;
+            let (name, data) = match rest.strip_prefix("event: ") {
+                Some(rest) => rest.split_once('\n')?,
+                None => ("message", rest),
+            };
+            Some(Fields { id, name, data: data.strip_prefix("data: ")?.strip_suffix("\n\n")? })
+        };
+        fields().expect("an encoded event has an id and data")
+    }
+
+    pub(crate) fn id(&self) -> StreamPosition {
+        self.id.parse().expect("an encoded event has an id")
+    }
+
+    /// The payload, whose line ends are LF.
+    pub(crate) fn payload(&self) -> Cow<'a, str> {
+        if self.data.contains('\n') { self.data.replace("\ndata: ", "\n").into() } else { self.data.into() }
+    }
 }
 
 /// A comment, which keeps a connection alive and dispatches nothing. No blank line follows: some readers (Python's httpx-sse)

@@ -47,6 +47,8 @@ struct Connection {
     read_at: Instant,
     /// A trailing reader reads until it is close enough to the head.
     is_catching_up: bool,
+    /// Whether events are envelopes, or else plain.
+    takes_envelopes: bool,
 }
 
 impl Client {
@@ -150,7 +152,9 @@ impl Client {
             _ => None,
         };
         let as_query = self.random.one_in(4);
-        let request = self.subscription.request(sent.as_deref(), as_query);
+        // A subscription may change the format when it reconnects.
+        let takes_envelopes = self.random.one_in(3);
+        let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);
         self.log(shared, Line::Connect { server: self.server, sent });
         let now = Instant::now();
         let mut connection = Connection {
@@ -163,6 +167,7 @@ impl Client {
             cut_at: None,
             read_at: now,
             is_catching_up: false,
+            takes_envelopes,
         };
         if !is_settling && !self.subscription.is_witness {
             let cut = plan.cut(&mut self.random);
@@ -270,7 +275,10 @@ impl Client {
             topic => match id {
                 Some(id) => {
                     shared.note_id(id);
-                    Line::Event { id, content: shared.contents.lock().unwrap().number(topic, &block.data) }
+                    match self.payload(&block) {
+                        Some(text) => Line::Event { id, content: shared.contents.lock().unwrap().number(topic, &text) },
+                        None => Line::Malformed(format!("an envelope that is not its event's: {block:?}")),
+                    }
                 }
                 None => Line::Malformed(format!("event without an id: {block:?}")),
             },
@@ -280,6 +288,35 @@ impl Client {
         }
         self.log(shared, line);
     }
+
+    /// Returns the payload of an event in the format of the connection. `None` if it is malformed.
+    fn payload(&self, block: &Block) -> Option<String> {
+        match &self.connection {
+            Some(connection) if connection.takes_envelopes => text_in_envelope(block),
+            _ => Some(block.data.clone()),
+        }
+    }
+}
+
+/// Returns the text of an event in an envelope. `None` if the envelope differs from the fields of its block. Each event's name
+/// is its topic here.
+fn text_in_envelope(block: &Block) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Envelope {
+        r#type: String,
+        id: String,
+        topic: String,
+        event: String,
+        text: String,
+    }
+    let envelope: Envelope = serde_json::from_str(&block.data).ok()?;
+    let is_same = envelope.r#type == "event"
+        && envelope.id == block.last_id
+        && envelope.topic == block.name
+        && envelope.event == block.name
+        && !block.data.contains('\n');
+    is_same.then_some(envelope.text)
 }
 
 fn system_line(block: &Block, id: Option<Id>) -> Line {

@@ -102,10 +102,13 @@ impl Subscription {
     }
 
     /// Returns the request for a stream after the id `sent`.
-    pub fn request(&self, sent: Option<&str>, as_query: bool) -> String {
+    pub fn request(&self, sent: Option<&str>, as_query: bool, takes_envelopes: bool) -> String {
         let mut query = format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" });
         if !self.filters.is_empty() {
             query.push_str(&format!("&topics={}", self.filters.join(",")));
+        }
+        if takes_envelopes {
+            query.push_str("&format=envelope");
         }
         match (&self.start, sent) {
             (_, Some(sent)) if as_query => query.push_str(&format!("&last_event_id={}", sent.replace(' ', "+"))),

@@ -11,6 +11,7 @@ mod cors;
 mod curl;
 mod demo;
 mod drain;
+mod envelope;
 mod health;
 mod hostile;
 mod lag;

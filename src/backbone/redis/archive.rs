@@ -106,13 +106,12 @@ pub(super) struct ArchiveReader {
     extent_requests: Vec<ExtentRequest>,
     /// Whole pages by their number, least recently used first.
     kept: VecDeque<((Epoch, u64), Page)>,
-    bytes: usize,
 }
 
 impl ArchiveReader {
     pub(super) fn new(context: Arc<Context>, requests: Requests, relay: Relay) -> Self {
         let (page_request, extent_requests, kept) = (None, Vec::new(), VecDeque::new());
-        Self { context, requests, relay, page_request, extent_requests, kept, bytes: 0 }
+        Self { context, requests, relay, page_request, extent_requests, kept }
     }
 
     /// Answers requests for as long as the connection lasts.
@@ -204,12 +203,13 @@ impl ArchiveReader {
     }
 
     fn keep(&mut self, key: (Epoch, u64), page: Page) {
-        self.bytes += page.bytes();
         self.kept.push_back((key, page));
-        while self.bytes > KEPT
+        // Added up each time: a page grows with its envelopes.
+        let mut bytes: usize = self.kept.iter().map(|(_, page)| page.bytes()).sum();
+        while bytes > KEPT
             && let Some((_, page)) = self.kept.pop_front()
         {
-            self.bytes -= page.bytes();
+            bytes = bytes.saturating_sub(page.bytes());
         }
     }
 }

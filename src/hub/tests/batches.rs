@@ -62,12 +62,12 @@ fn offer(hub: &Hub, filters: &[&str], is_framed: bool, room: usize) -> (usize, u
     let mut batch = Batch::default();
     subscription.fill(&mut batch).unwrap();
     let mut slices = vec![IoSlice::new(&[]); room];
-    let offer = batch.offer(is_framed, &mut slices);
+    let offer = batch.offer(Format::Plain, is_framed, &mut slices);
     let bytes = slices[..offer.slices].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
     assert_eq!(bytes.len(), offer.bytes);
     let whole = batch.frames().take(offer.frames);
     let one_by_one: Vec<&[u8]> =
-        whole.map(|frame| if is_framed { frame.chunk().framed() } else { frame.sse() }).collect();
+        whole.map(|frame| if is_framed { frame.chunk(Format::Plain).framed() } else { frame.sse() }).collect();
     assert_eq!(bytes, one_by_one.concat());
     (offer.frames, offer.slices, bytes)
 }

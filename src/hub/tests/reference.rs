@@ -374,6 +374,14 @@ impl World {
         assert!(client.filter.matches(frame.topic()), "{} was not asked for", frame.topic());
         let id = format!("id: {}\n", at(sequence));
         assert!(frame.sse().starts_with(id.as_bytes()));
+        if sequence.is_multiple_of(2) {
+            // A reader of the other format.
+            let (topic, text) = (frame.topic(), frame.payload());
+            let (r#type, at) = (r#""type":"event""#, at(sequence));
+            let json = format!(r#"{{{type},"id":"{at}","topic":"{topic}","event":"message","text":"{text}"}}"#);
+            let envelope = frame.chunk(Format::Envelope).body();
+            assert_eq!(envelope, format!("{id}data: {json}\n\n").as_bytes());
+        }
         self.check_seen(client, sequence - 1);
         client.seen = sequence;
         client.last_id = Some(at(sequence));
@@ -477,7 +485,11 @@ impl World {
         }
         assert!(retained_in(&history.firehose).len() <= self.options.firehose_history);
         let bytes = topics.iter().chain([&history.firehose]).map(|channel| channel.weight() as u64).sum::<u64>();
-        assert_eq!(bytes, history.retained_bytes(), "what the channels hold is what is accounted for");
+        assert_eq!(
+            bytes + history.envelope_bytes.get(),
+            history.retained_bytes(),
+            "what the channels hold is what is accounted for"
+        );
         let events = topics.iter().map(|channel| retained_in(channel).len() as u64).sum::<u64>();
         assert_eq!(events, history.retained_events());
         assert!(bytes <= self.options.history_bytes as u64);
