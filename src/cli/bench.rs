@@ -10,11 +10,9 @@
 
 mod args;
 mod crowd;
-mod endpoint;
 mod engine;
 mod html;
 mod http;
-mod id;
 mod journal;
 mod latency;
 mod ledger;
@@ -29,7 +27,6 @@ mod report;
 mod schedule;
 mod stream;
 mod subscriber;
-mod template;
 mod text;
 mod timeline;
 mod topics;
@@ -48,7 +45,7 @@ use super::target::ServerUrl;
 use super::{complain, signal};
 pub use args::BenchArgs;
 use engine::Engine;
-use plan::Plan;
+use plan::{Endpoint, Plan};
 use progress::Progress;
 use report::Report;
 
@@ -93,9 +90,8 @@ fn measure(args: BenchArgs) -> Result<bool, Error> {
     let plan = Plan::new(args)?;
     // By default a timer may be 50 µs late, which latency would include. A failure is harmless.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let resolve = |endpoint: &endpoint::Endpoint| {
-        endpoint.resolve().map_err(|error| Error::Connect(endpoint.server.clone(), error))
-    };
+    let resolve =
+        |endpoint: &Endpoint| endpoint.resolve().map_err(|error| Error::Connect(endpoint.server.clone(), error));
     let addresses = (resolve(&plan.sse)?, resolve(&plan.publish)?);
 
     let mut stop = pin!(signal::interrupted());

@@ -1,16 +1,20 @@
 //! The flags of `fanline bench`.
 
 use std::net::IpAddr;
-use std::ops::RangeBounds;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
-use super::http::HeaderLine;
 use super::marker::{self, MAX_PUBLISHERS, MAX_TOPICS};
 use crate::cli::target::ServerArgs;
+use crate::config::parse_span;
+
+/// Bytes of a payload.
+const PAYLOAD: RangeInclusive<u64> = marker::LENGTH as u64..=16 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,16 +61,16 @@ pub struct BenchArgs {
     pub method: String,
 
     /// A header of every request, as in 'x-key: value'; may be repeated
-    #[arg(long = "header", short = 'H', value_name = "HEADER", help_heading = "Any server")]
-    pub headers: Vec<HeaderLine>,
+    #[arg(long = "header", short = 'H', value_name = "HEADER", value_parser = header, help_heading = "Any server")]
+    pub headers: Vec<String>,
 
     /// A header of subscribers only
-    #[arg(long = "sse-header", value_name = "HEADER", help_heading = "Any server")]
-    pub sse_headers: Vec<HeaderLine>,
+    #[arg(long = "sse-header", value_name = "HEADER", value_parser = header, help_heading = "Any server")]
+    pub sse_headers: Vec<String>,
 
     /// A header of publishers only
-    #[arg(long = "publish-header", value_name = "HEADER", help_heading = "Any server")]
-    pub publish_headers: Vec<HeaderLine>,
+    #[arg(long = "publish-header", value_name = "HEADER", value_parser = header, help_heading = "Any server")]
+    pub publish_headers: Vec<String>,
 
     /// Number of subscribers
     #[arg(long, short, value_name = "N", default_value_t = 100, help_heading = "Subscribers")]
@@ -76,10 +80,6 @@ pub struct BenchArgs {
     #[arg(long, value_name = "IP,…", value_delimiter = ',', help_heading = "Subscribers")]
     pub sources: Vec<IpAddr>,
 
-    /// Subscribers that may wait for their response head at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = whole(1..), help_heading = "Subscribers")]
-    pub connect_window: usize,
-
     /// Number of topics
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=MAX_TOPICS), help_heading = "Topics")]
     pub topics: usize,
@@ -88,28 +88,16 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME", default_value = "bench", value_parser = topic, help_heading = "Topics")]
     pub topic: String,
 
-    /// Topics of each subscriber
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole(1..), help_heading = "Topics")]
+    /// Topics of each subscriber, which are the next K after those of the previous one
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = whole(1..=MAX_TOPICS), help_heading = "Topics")]
     pub topics_per_client: usize,
-
-    /// How subscribers choose topics
-    #[arg(long, value_enum, default_value = "in-turn", help_heading = "Topics")]
-    pub subscriptions: Subscriptions,
 
     /// Which topics events go to
     #[arg(long, value_enum, default_value = "uniform", help_heading = "Topics")]
     pub distribution: Distribution,
 
-    /// Skew of zipf: topic k has the weight 1/k^S
-    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = exponent, help_heading = "Topics")]
-    pub zipf_exponent: f64,
-
-    /// Seed of random choices: the same number chooses the same topics
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Topics")]
-    pub seed: u64,
-
     /// Connections that publish one event at a time
-    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = publishers(), help_heading = "Publishers")]
+    #[arg(long, short, value_name = "N", default_value_t = 4, value_parser = whole(1..=MAX_PUBLISHERS), help_heading = "Publishers")]
     pub publishers: usize,
 
     /// Events a second in total, however slow the server is; `max` publishes when the previous event is answered
@@ -117,7 +105,7 @@ pub struct BenchArgs {
     pub rate: Rate,
 
     /// Bytes of an event's payload, of which 48 are a marker with its due time
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = payload(), help_heading = "Publishers")]
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = whole(PAYLOAD), help_heading = "Publishers")]
     pub payload: usize,
 
     /// Publish N events before subscribers connect, to be received by replay
@@ -161,21 +149,12 @@ pub struct BenchArgs {
     pub allow_loss: bool,
 }
 
-/// How subscribers choose topics.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subscriptions {
-    /// The next K after those of the previous subscriber
-    InTurn,
-    /// At random: the first topics have the most subscribers
-    Zipf,
-}
-
 /// Which topics events go to.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
     /// At random, all alike
     Uniform,
-    /// At random: the first topics get the most events
+    /// At random: topic k has the weight 1/k
     Zipf,
     /// All to the first; the others are quiet
     One,
@@ -200,27 +179,27 @@ impl FromStr for Rate {
     }
 }
 
-fn whole(range: impl RangeBounds<u64>) -> RangedU64ValueParser<usize> {
+fn whole(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
 }
 
-fn publishers() -> RangedU64ValueParser<usize> {
-    whole(1..=MAX_PUBLISHERS)
-}
-
-fn payload() -> RangedU64ValueParser<usize> {
-    whole(marker::LENGTH as u64..=16 << 20)
-}
-
-fn exponent(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|exponent| (0.0..=10.0).contains(exponent)).ok_or("expected a number from 0 to 10")
-}
-
 fn time(text: &str) -> Result<Duration, &'static str> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let span = seconds.or_else(|| humantime::parse_duration(text).ok());
-    span.filter(|span| *span <= Duration::from_secs(86_400))
-        .ok_or("expected seconds, or a time with a unit, up to a day: 500ms, 30s, 5m")
+    parse_span(text)
+        .ok()
+        .filter(|span| *span <= Duration::from_hours(24))
+        .ok_or("expected seconds, or a time with a unit, up to a day: 30, 500ms, 5m")
+}
+
+/// Returns the header as a line of a request.
+fn header(text: &str) -> Result<String, &'static str> {
+    const SYNTAX: &str = "a header is 'Name: value' on one line, as in 'x-key: 1'";
+    let (name, value) = text.split_once(':').ok_or(SYNTAX)?;
+    let name: HeaderName = name.parse().map_err(|_| SYNTAX)?;
+    HeaderValue::try_from(value).map_err(|_| SYNTAX)?;
+    if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, HOST].contains(&name) {
+        return Err("content-length, transfer-encoding, connection and host are set by the load generator");
+    }
+    Ok(format!("{name}: {}\r\n", value.trim()))
 }
 
 fn topic(text: &str) -> Result<String, &'static str> {
@@ -253,12 +232,17 @@ mod tests {
     }
 
     #[test]
-    fn time_is_seconds_or_has_a_unit() {
-        assert_eq!(time("10"), Ok(Duration::from_secs(10)));
+    fn time_is_at_most_a_day() {
         assert_eq!(time("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(time("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "-1", "soon", "inf", "2d"] {
-            assert!(time(wrong).is_err(), "{wrong}");
+        assert!(time("24h").is_ok() && time("86401").is_err() && time("soon").is_err());
+    }
+
+    #[test]
+    fn header_is_a_name_and_a_value_on_one_line() {
+        assert_eq!(header("X-Key:  1 "), Ok("x-key: 1\r\n".to_owned()));
+        for wrong in ["x-key", ": 1", "x y: 1", "x: 1\r\ny: 2", "Content-Length: 3"] {
+            assert!(header(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::engine::Shared;
+use super::press::Press;
 use super::stream::{Checker, Context};
-use super::subscriber::{End, Phase, Subscriber, connect};
+use super::subscriber::{End, Subscriber, connect};
 use super::topics::{self, Group};
 
 pub struct Crowd {
@@ -17,12 +17,12 @@ pub struct Crowd {
     pub groups: Vec<Group>,
     group_of_client: Vec<u32>,
     pub checker: Checker,
+    /// Subscribers that wait for a response head.
+    pub pending: usize,
     /// Streams whose response head arrived.
     pub opened: usize,
     /// Responses that were not an event stream.
     pub refused: usize,
-    /// Connections that ended before a response head.
-    failed: usize,
     /// Streams that ended.
     pub closed: usize,
     pub bytes: u64,
@@ -37,9 +37,9 @@ impl Crowd {
             groups,
             group_of_client,
             checker,
+            pending: 0,
             opened: 0,
             refused: 0,
-            failed: 0,
             closed: 0,
             bytes: 0,
             server,
@@ -51,64 +51,40 @@ impl Crowd {
         self.subscribers.len()
     }
 
-    /// Subscribers that wait for a response head.
-    pub fn pending(&self) -> usize {
-        self.subscribers.len() - self.opened - self.refused - self.failed
-    }
-
     pub fn open(&self) -> usize {
         self.opened - self.closed
-    }
-
-    fn send_request(&mut self, index: usize, shared: &Shared<'_>) -> io::Result<bool> {
-        let subscriber = &mut self.subscribers[index];
-        let topics = &self.groups[subscriber.group as usize].topics;
-        subscriber.send_request(&shared.plan.subscribe_request(index, topics))
     }
 
     /// Starts the next subscriber. Fails when the system has no socket or port left, for this one or any other.
     pub fn start(&mut self, shared: &mut Shared<'_>) -> io::Result<()> {
         let index = self.subscribers.len();
-        let group = self.group_of_client[index];
-        let socket = match connect(self.server, shared.plan.source(index, self.server.ip())) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.subscribers.push(Subscriber::new(None, group));
-                self.failed += 1;
-                shared.problems.note(format!("a subscriber was not connected: {error}"));
-                return Ok(());
+        let connected = connect(self.server, shared.plan.source(index, self.server.ip()));
+        self.subscribers.push(Subscriber::new(self.group_of_client[index]));
+        self.pending += 1;
+        match connected {
+            Ok(socket) => {
+                epoll::add(&shared.epoll, &socket, EventData::new_u64(index as u64), EventFlags::OUT)?;
+                self.subscribers[index].socket = Some(socket);
             }
-            socket => socket?,
-        };
-        self.subscribers.push(Subscriber::new(Some(socket), group));
-        // On loopback the handshake is usually complete, which saves an event. A failure shows when reading.
-        let is_sent = self.send_request(index, shared).unwrap_or(true);
-        let flags = if is_sent { EventFlags::IN } else { EventFlags::OUT };
-        if let Some(socket) = &self.subscribers[index].socket {
-            epoll::add(&shared.epoll, socket, EventData::new_u64(index as u64), flags)?;
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.end(index, End::Closed(error.to_string()), shared);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
 
     /// Serves a subscriber whose socket is ready.
     pub fn ready(&mut self, index: usize, shared: &mut Shared<'_>) -> io::Result<()> {
-        let phase = self.subscribers[index].phase;
-        if phase == Phase::Connecting {
-            match self.send_request(index, shared) {
-                Ok(false) => {}
-                Ok(true) => {
-                    if let Some(socket) = &self.subscribers[index].socket {
-                        epoll::modify(&shared.epoll, socket.as_fd(), EventData::new_u64(index as u64), EventFlags::IN)?;
-                    }
-                }
-                Err(error) => self.end(index, End::Closed(error.to_string()), shared),
-            }
-            return Ok(());
-        }
         let subscriber = &mut self.subscribers[index];
+        if !subscriber.is_requested {
+            return self.request(index, shared);
+        }
         let Some(socket) = &subscriber.socket else { return Ok(()) };
+        let was_streaming = subscriber.stream.is_some();
         let group = &mut self.groups[subscriber.group as usize];
         let received = match rustix::io::read(socket, &mut shared.buffer[..]) {
-            Ok(0) => Err(subscriber.end("the server closed the connection".into())),
+            Ok(0) => Err(subscriber.end("the server closed the connection")),
             Ok(length) => {
                 self.bytes += length as u64;
                 let lines = group.topics.len() * self.checker.publishers;
@@ -116,27 +92,52 @@ impl Crowd {
                 subscriber.receive(&shared.buffer[..length], lines, &mut cx)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(error) => Err(subscriber.end(io::Error::from(error).to_string())),
+            Err(error) => Err(subscriber.end(&io::Error::from(error).to_string())),
         };
-        self.opened += usize::from(phase != Phase::Streaming && subscriber.phase == Phase::Streaming);
+        if !was_streaming && subscriber.stream.is_some() {
+            self.opened += 1;
+            self.pending -= 1;
+        }
         if let Err(end) = received {
             self.end(index, end, shared);
         }
         Ok(())
     }
 
+    /// Sends the request of a subscriber, once its socket is connected.
+    fn request(&mut self, index: usize, shared: &mut Shared<'_>) -> io::Result<()> {
+        let subscriber = &mut self.subscribers[index];
+        let Some(socket) = &subscriber.socket else { return Ok(()) };
+        let request = shared.plan.subscribe_request(index, &self.groups[subscriber.group as usize].topics);
+        let failure = match rustix::io::write(socket, request.as_bytes()) {
+            Ok(length) if length == request.len() => {
+                subscriber.is_requested = true;
+                epoll::modify(&shared.epoll, socket, EventData::new_u64(index as u64), EventFlags::IN)?;
+                return Ok(());
+            }
+            Ok(_) => "the socket of a new connection took only a part of the request".to_owned(),
+            Err(Errno::AGAIN | Errno::NOTCONN | Errno::INTR) => return Ok(()),
+            Err(error) => io::Error::from(error).to_string(),
+        };
+        self.end(index, End::Closed(failure), shared);
+        Ok(())
+    }
+
     fn end(&mut self, index: usize, end: End, shared: &mut Shared<'_>) {
         let subscriber = &mut self.subscribers[index];
-        let (count, problem) = match end {
-            End::Refused(why) => (&mut self.refused, format!("a subscriber was refused: {why}")),
-            End::Closed(why) if subscriber.phase == Phase::Streaming => {
-                (&mut self.closed, format!("a stream ended: {why}"))
+        if subscriber.stream.is_some() {
+            self.closed += 1;
+        } else {
+            self.pending -= 1;
+        }
+        shared.problems.note(match end {
+            End::Refused(why) => {
+                self.refused += 1;
+                format!("a subscriber was refused: {why}")
             }
-            End::Closed(why) => (&mut self.failed, format!("a subscriber was not connected: {why}")),
-        };
-        *count += 1;
-        shared.problems.note(problem);
-        subscriber.phase = Phase::Closed;
+            End::Closed(why) if subscriber.stream.is_some() => format!("a stream ended: {why}"),
+            End::Closed(why) => format!("a subscriber was not connected: {why}"),
+        });
         subscriber.socket = None;
         let group = &mut self.groups[subscriber.group as usize];
         group.members = group.members.saturating_sub(1);
@@ -144,29 +145,29 @@ impl Crowd {
 
     /// Whether each open stream received all published events. `issued` has the next number of each topic's publishers.
     pub fn has_all(&self, issued: &[u32]) -> bool {
-        self.subscribers.iter().filter(|subscriber| subscriber.phase == Phase::Streaming).all(|subscriber| {
-            let lines = self.lines(&self.groups[subscriber.group as usize].topics, issued);
-            subscriber.stream.as_ref().is_none_or(|stream| stream.ledger().has_all(lines))
+        self.subscribers.iter().filter(|subscriber| subscriber.is_streaming()).all(|subscriber| {
+            let lines = self.lines(&self.groups[subscriber.group as usize].topics);
+            let issued = lines.map(|line| issued[line]);
+            subscriber.stream.as_ref().is_none_or(|stream| stream.ledger.has_all(issued))
         })
     }
 
-    /// Events that open streams did not receive, and closed ones not before their last event. Events whose publication
-    /// is uncertain are `excused`, given topic, publisher and number.
-    pub fn lost(&self, issued: &[u32], excused: impl Fn(u32, usize, u32) -> bool) -> u64 {
-        let publishers = self.checker.publishers;
+    /// Events that open streams did not receive, and closed ones not before their last event, without those that may
+    /// not have been published.
+    pub fn lost(&self, press: &Press) -> u64 {
         let of_subscriber = |subscriber: &Subscriber| {
             let Some(stream) = &subscriber.stream else { return 0 };
-            let topics = &self.groups[subscriber.group as usize].topics;
-            let issued: Vec<u32> = self.lines(topics, issued).collect();
-            let expected = (subscriber.phase == Phase::Streaming).then_some(&issued[..]);
-            let excused = |line: usize, number| excused(topics[line / publishers], line % publishers, number);
-            stream.ledger().missing(expected, excused)
+            let lines: Vec<usize> = self.lines(&self.groups[subscriber.group as usize].topics).collect();
+            let issued: Vec<u32> = lines.iter().map(|line| press.issued[*line]).collect();
+            let expected = subscriber.is_streaming().then_some(&issued[..]);
+            stream.ledger.missing(expected, |line, number| press.is_uncertain(lines[line], number))
         };
         self.subscribers.iter().map(of_subscriber).sum()
     }
 
-    fn lines<'a>(&self, topics: &'a [u32], issued: &'a [u32]) -> impl Iterator<Item = u32> + use<'a> {
+    /// The lines of a ledger for these topics, as [`Press`] numbers those of all topics.
+    fn lines(&self, topics: &[u32]) -> impl Iterator<Item = usize> {
         let publishers = self.checker.publishers;
-        topics.iter().flat_map(move |topic| issued[*topic as usize * publishers..][..publishers].iter().copied())
+        topics.iter().flat_map(move |topic| (*topic as usize * publishers..).take(publishers))
     }
 }

@@ -26,9 +26,11 @@ use super::timeline::{Snapshot, Timeline};
 const READ_BUFFER: usize = 512 * 1024;
 /// Few enough that the end of a phase is noticed within a millisecond.
 const READY: usize = 256;
+/// Subscribers that may wait for their response head at once.
+const CONNECT_WINDOW: usize = 512;
 /// At the maximum rate, one of this many deliveries has its latency recorded.
 const SATURATED_SAMPLE: u32 = 16;
-/// How often signals, progress and the end of a phase are checked.
+/// How often signals and progress are checked.
 const CHECK_INTERVAL: u64 = 20_000_000;
 /// How long an interrupted run waits for events in flight.
 const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(2);
@@ -73,8 +75,6 @@ pub struct Engine<'a> {
     pub replay: Option<(Duration, u64)>,
     pub was_interrupted: bool,
     accept_losses: Option<AcceptLosses>,
-    /// When the last event was due.
-    ends: u64,
     next_due: u64,
     interrupted: &'a mut dyn FnMut() -> bool,
     progress: &'a Progress,
@@ -116,7 +116,6 @@ impl<'a> Engine<'a> {
             replay: None,
             was_interrupted: false,
             accept_losses: AcceptLosses::now(),
-            ends: 0,
             next_due: NEVER,
             interrupted,
             progress,
@@ -126,16 +125,11 @@ impl<'a> Engine<'a> {
     /// Runs to the end, or until it is interrupted. Fails when the system gives no sockets; faults of the server are
     /// results.
     pub fn run(&mut self) -> io::Result<()> {
-        let args = &self.shared.plan.args;
-        if args.prefill > 0 {
-            self.prefill(args.prefill)?;
+        for phase in [Self::prefill, Self::connect, Self::settle, Self::publish] {
+            if !self.was_interrupted {
+                phase(self)?;
+            }
         }
-        self.connect()?;
-        if args.clients > 0 && self.crowd.opened == 0 {
-            return Ok(());
-        }
-        self.turn_until(self.after(args.settle), |_| false)?;
-        self.publish()?;
         self.drain()?;
         self.memory.rss_end_kb = self.resident();
         self.progress.finish();
@@ -160,27 +154,18 @@ impl<'a> Engine<'a> {
         Some(AcceptLosses { overflows: now.overflows - before.overflows, drops: now.drops - before.drops })
     }
 
-    /// Events that were due and not sent.
-    pub fn unsent(&self) -> u64 {
-        self.press.schedule.behind(self.ends)
-    }
-
-    /// Deliveries that did not happen.
-    pub fn lost(&self) -> u64 {
-        let press = &self.press;
-        self.crowd.lost(&press.issued, |topic, publisher, number| press.is_uncertain(topic, publisher, number))
-    }
-
-    fn prefill(&mut self, events: u64) -> io::Result<()> {
-        self.press.connect(&self.shared)?;
-        self.press.schedule = Schedule::at_once(events);
-        let deadline = self.after(self.shared.plan.args.patience);
-        self.send_due(self.now());
-        self.turn_until(deadline, |run| {
-            run.progress.prefill(run.press.published, events);
-            run.press.is_done(run.now())
-        })?;
-        self.ends = self.now();
+    fn prefill(&mut self) -> io::Result<()> {
+        let events = self.shared.plan.args.prefill;
+        if events > 0 {
+            self.press.connect(&self.shared)?;
+            self.press.schedule = Schedule::at_once(events);
+            self.send_due(self.now());
+            self.turn_until(self.after(self.shared.plan.args.patience), |run| {
+                let published = run.press.published;
+                run.progress.show("prefill", published, events, || format!("{published} of {events} events"));
+                Ok(run.press.is_done())
+            })?;
+        }
         Ok(())
     }
 
@@ -189,19 +174,17 @@ impl<'a> Engine<'a> {
         let args = &self.shared.plan.args;
         let began = self.now();
         let deadline = self.after(args.patience);
-        loop {
-            while self.crowd.started() < args.clients && self.crowd.pending() < args.connect_window {
-                self.crowd.start(&mut self.shared)?;
+        self.turn_until(deadline, |run| {
+            let crowd = &mut run.crowd;
+            while crowd.started() < args.clients && crowd.pending < CONNECT_WINDOW {
+                crowd.start(&mut run.shared)?;
             }
-            self.connect_time = Duration::from_nanos(self.now() - began);
-            let is_done = self.crowd.started() == args.clients && self.crowd.pending() == 0;
-            if is_done || self.now() > deadline || self.is_interrupted() {
-                break;
-            }
-            self.progress.connect(self.crowd.opened, args.clients);
-            self.turn(CHECK_INTERVAL)?;
-        }
-        if args.prefill > 0 && self.turn_until(deadline, |run| run.has_all())? {
+            run.connect_time = Duration::from_nanos(run.shared.now() - began);
+            let (opened, clients) = (crowd.opened, args.clients);
+            run.progress.show("connect", opened as u64, clients as u64, || format!("{opened} of {clients} streams"));
+            Ok(crowd.started() == clients && crowd.pending == 0)
+        })?;
+        if args.prefill > 0 && self.turn_until(deadline, |run| Ok(run.has_all()))? {
             let time = Duration::from_nanos(self.now() - began);
             self.replay = Some((time, self.crowd.checker.tally.deliveries));
         }
@@ -210,61 +193,59 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Turns until `is_done`, the deadline or an interrupt. Returns whether it is done.
-    fn turn_until(&mut self, deadline: u64, mut is_done: impl FnMut(&mut Self) -> bool) -> io::Result<bool> {
-        loop {
-            if is_done(self) {
-                return Ok(true);
-            }
-            let left = deadline.saturating_sub(self.now());
-            if left == 0 || self.is_interrupted() {
-                return Ok(false);
-            }
-            self.turn(left.min(CHECK_INTERVAL))?;
-        }
+    fn settle(&mut self) -> io::Result<()> {
+        self.turn_until(self.after(self.shared.plan.args.settle), |run| Ok(run.is_hopeless())).map(drop)
     }
 
     /// Publishes for the warm-up and the measured window.
     fn publish(&mut self) -> io::Result<()> {
         let args = &self.shared.plan.args;
+        if self.is_hopeless() {
+            return Ok(());
+        }
         if args.rate != Rate::PerSecond(0.0) {
             self.press.connect(&self.shared)?;
         }
         let start = self.now();
         let from = start + args.warmup.as_nanos() as u64;
         let to = from + args.duration.as_nanos() as u64;
-        self.ends = to;
         self.press.schedule = Schedule::between(args.rate, start, to);
         for latency in [&mut self.crowd.checker.latency, &mut self.crowd.checker.last_client, &mut self.press.late] {
             latency.measure(from, to);
         }
         self.send_due(start);
-        let mut is_measured = false;
-        loop {
-            let now = self.now();
-            if !is_measured && now >= from {
-                is_measured = true;
-                let snapshot = self.snapshot(now).with_all();
-                self.timeline.begin(snapshot, to - from);
-            }
-            if is_measured && now >= self.timeline.next().min(to) {
-                self.end_interval(now);
-            }
-            if now >= to || self.is_interrupted() || self.is_hopeless() {
-                break;
-            }
-            self.progress.publish(now - start, to - start, &self.crowd, &self.timeline);
-            let until = if is_measured { self.timeline.next().min(to) } else { from };
-            self.turn(until.saturating_sub(self.now()).min(CHECK_INTERVAL))?;
+        self.turn_until(from, |run| {
+            run.show_publish("warm up", start, to);
+            Ok(run.is_hopeless())
+        })?;
+        if self.now() >= from {
+            self.timeline.begin(self.snapshot(), to - from);
+            self.turn_until(to, |run| {
+                // The last interval ends with the window.
+                let next = run.timeline.next();
+                if next < to && run.now() >= next {
+                    run.end_interval();
+                }
+                run.show_publish("measure", start, to);
+                Ok(run.is_hopeless())
+            })?;
+            self.end_interval();
         }
-        let now = self.now();
-        if is_measured && now < to {
-            self.end_interval(now);
-        }
-        self.timeline.last = self.timeline.last.with_all();
-        self.press.schedule.stop(now);
-        self.ends = self.ends.min(now);
         Ok(())
+    }
+
+    fn show_publish(&self, phase: &'static str, start: u64, end: u64) {
+        let at = self.now() - start;
+        self.progress.show(phase, at, end - start, || {
+            let Crowd { checker, closed, .. } = &self.crowd;
+            let tally = &checker.tally;
+            let seconds = Duration::from_nanos(at).as_secs_f64();
+            let faults = tally.duplicated + tally.out_of_order + tally.gaps + tally.corrupted + tally.malformed;
+            let point = self.timeline.points.last();
+            let latency = point.map_or(String::new(), |point| format!(", p99 {} µs", point.latency.p99_us));
+            let rate = tally.deliveries as f64 / seconds.max(0.001);
+            format!("{seconds:.0} s, {rate:.0} deliveries/s{latency}, {faults} faults, {closed} closed")
+        });
     }
 
     /// Whether no publisher or no subscriber is left.
@@ -273,38 +254,35 @@ impl<'a> Engine<'a> {
         (args.rate != Rate::PerSecond(0.0) && self.press.is_gone()) || (args.clients > 0 && self.crowd.open() == 0)
     }
 
-    fn snapshot(&self, now: u64) -> Snapshot {
-        Snapshot::take(now, self.crowd.checker.tally.deliveries, self.press.published, self.shared.plan.args.pid)
+    fn snapshot(&self) -> Snapshot {
+        let deliveries = self.crowd.checker.tally.deliveries;
+        Snapshot::take(self.now(), deliveries, self.press.published, self.shared.plan.args.pid)
     }
 
-    fn end_interval(&mut self, now: u64) {
-        let (snapshot, rss) = (self.snapshot(now), self.resident());
-        self.timeline.end_interval(snapshot, &mut self.crowd.checker.latency, rss);
+    fn end_interval(&mut self) {
+        let (snapshot, rss) = (self.snapshot(), self.resident());
+        self.timeline.end_interval(snapshot, &mut self.crowd.checker.latency, &mut self.press.late, rss);
     }
 
     /// Waits until every publish is answered and every open stream received all events, or patience ends.
     fn drain(&mut self) -> io::Result<()> {
         let patience = self.shared.plan.args.patience;
-        let mut deadline = self.after(if self.was_interrupted { patience.min(INTERRUPTED_PATIENCE) } else { patience });
-        let (mut bytes, mut since) = (self.crowd.bytes, self.now());
-        while self.now() < deadline {
-            let now = self.now();
-            if std::mem::replace(&mut bytes, self.crowd.bytes) != self.crowd.bytes {
+        let patience = if self.was_interrupted { patience.min(INTERRUPTED_PATIENCE) } else { patience };
+        self.press.schedule.stop(self.now());
+        let (mut next_check, mut bytes, mut since) = (0, self.crowd.bytes, self.now());
+        self.turn_until(self.after(patience), |run| {
+            let now = run.now();
+            if now < next_check {
+                return Ok(false);
+            }
+            next_check = now + CHECK_INTERVAL;
+            run.progress.show("drain", 1, 1, || "events in flight".into());
+            if std::mem::replace(&mut bytes, run.crowd.bytes) != run.crowd.bytes {
                 since = now;
             }
-            let is_silent = self.press.failures > 0 && now - since > SILENCE;
-            if self.press.is_done(self.ends) && (is_silent || self.has_all()) {
-                break;
-            }
-            if !self.was_interrupted && self.is_interrupted() {
-                deadline = deadline.min(self.after(INTERRUPTED_PATIENCE));
-            }
-            self.progress.drain();
-            let next_check = self.now() + CHECK_INTERVAL;
-            while self.now() < next_check {
-                self.turn(CHECK_INTERVAL)?;
-            }
-        }
+            let is_silent = run.press.sent > run.press.published && now - since > SILENCE;
+            Ok(run.press.is_done() && (is_silent || run.has_all()))
+        })?;
         Ok(())
     }
 
@@ -312,9 +290,26 @@ impl<'a> Engine<'a> {
         self.crowd.has_all(&self.press.issued)
     }
 
-    fn is_interrupted(&mut self) -> bool {
-        self.was_interrupted = self.was_interrupted || (self.interrupted)();
-        self.was_interrupted
+    /// Serves the sockets until `is_done`, the deadline or an interrupt. Returns whether it is done.
+    fn turn_until(
+        &mut self,
+        deadline: u64,
+        mut is_done: impl FnMut(&mut Self) -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        loop {
+            if is_done(self)? {
+                return Ok(true);
+            }
+            let left = deadline.saturating_sub(self.now());
+            if left == 0 {
+                return Ok(false);
+            }
+            if !self.was_interrupted && (self.interrupted)() {
+                self.was_interrupted = true;
+                return Ok(false);
+            }
+            self.turn(left.min(CHECK_INTERVAL))?;
+        }
     }
 
     /// Serves the sockets that are ready, or waits up to `nanoseconds` for one.

@@ -5,8 +5,6 @@
 
 use std::collections::VecDeque;
 
-use super::id::EventId;
-
 /// Events kept for comparison. The stream of a subscriber further behind is parsed.
 const MAX_ENTRIES: usize = 64 * 1024;
 /// Of all journals together.
@@ -14,6 +12,9 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 const MIN_BYTES: usize = 64 * 1024;
 /// How far ahead an event is searched for a stream that missed some.
 const LOOK_AHEAD: usize = 256;
+
+/// The id of an event, if it has the form `<number>-<number>`.
+pub type EventId = Option<(u64, u64)>;
 
 /// What is known of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     fn known(number: u32) -> Known {
-        Known { line: 0, number, due: 0, id: EventId::NONE }
+        Known { line: 0, number, due: 0, id: None }
     }
 
     fn note(journal: &mut Journal, index: u64, number: u32) -> u64 {

@@ -89,10 +89,6 @@ impl Latency {
         (!self.all.is_empty()).then(|| self.all.value_at_quantile(quantile))
     }
 
-    pub fn max(&self) -> Option<u64> {
-        (!self.all.is_empty()).then(|| self.all.max())
-    }
-
     pub fn mean(&self) -> Option<f64> {
         (!self.all.is_empty()).then(|| self.all.mean())
     }
@@ -104,17 +100,13 @@ impl Latency {
         let recorded = self.all.len() as f64;
         let quantiles = body.into_iter().chain(tail).filter(|quantile| recorded * (1.0 - quantile) >= 1.0);
         let at = |quantile: f64| Percentile { percent: quantile * 100.0, us: self.all.value_at_quantile(quantile) };
-        let last = self.max().map(|us| Percentile { percent: 100.0, us });
+        let last = self.quantile(1.0).map(|us| Percentile { percent: 100.0, us });
         quantiles.map(at).chain(last).collect()
     }
 }
 
-/// `floor(2 * log2(microseconds))`.
 fn bucket(microseconds: u64) -> usize {
-    let octave = microseconds.max(1).ilog2();
-    // The upper half of an octave begins at 2^(octave + 1/2).
-    let upper = u128::from(microseconds).pow(2) >= 1u128 << (2 * octave + 1);
-    2 * octave as usize + usize::from(upper)
+    (2.0 * (microseconds.max(1) as f64).log2()) as usize
 }
 
 #[cfg(test)]
@@ -134,7 +126,7 @@ mod tests {
         latency.record(1_000, 9_000_000);
         latency.record(1_999, 4_001_999);
         let interval = latency.end_interval();
-        assert_eq!((latency.quantile(0.5), latency.max()), (Some(4_001), Some(8_999)));
+        assert_eq!((latency.quantile(0.5), latency.quantile(1.0)), (Some(4_001), Some(8_999)));
         // Of two digits, the upper end.
         assert_eq!((interval.p50_us, interval.max_us), (4_015, 9_023));
         assert_eq!(interval.counts.iter().sum::<u64>(), 2);

@@ -5,8 +5,6 @@
 //! apart, such as replayed ones. Numbers count from 0 for each topic of each publisher. A publisher sends one event at a
 //! time, so these numbers must arrive in order.
 
-use std::io::Write;
-
 use memchr::memmem::Finder;
 
 /// Bytes of a marker.
@@ -14,9 +12,6 @@ pub const LENGTH: usize = 48;
 pub const MAX_PUBLISHERS: u64 = 65_536;
 /// Six hexadecimal digits.
 pub const MAX_TOPICS: u64 = 1 << 24;
-
-/// Fills the payload.
-const PAD: u8 = b'x';
 
 /// The content of a marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +27,8 @@ pub struct Mark {
 pub struct Marker {
     prefix: String,
     finder: Finder<'static>,
-    pad: Vec<u8>,
+    /// Fills the payload.
+    pad: String,
 }
 
 impl Marker {
@@ -40,15 +36,13 @@ impl Marker {
     pub fn new(run: u32, payload: usize) -> Self {
         let prefix = format!("flb-{run:08x}-");
         let finder = Finder::new(&prefix).into_owned();
-        Self { prefix, finder, pad: vec![PAD; payload.saturating_sub(LENGTH)] }
+        Self { prefix, finder, pad: "x".repeat(payload.saturating_sub(LENGTH)) }
     }
 
-    /// Appends a payload.
-    pub fn write(&self, out: &mut Vec<u8>, mark: Mark) {
+    pub fn payload(&self, mark: Mark) -> String {
         let Mark { topic, publisher, number, due } = mark;
-        out.extend_from_slice(self.prefix.as_bytes());
-        write!(out, "{topic:06x}-{publisher:05x}-{number:08x}-{due:012x}-").expect("writing to a Vec does not fail");
-        out.extend_from_slice(&self.pad);
+        let Self { prefix, pad, .. } = self;
+        format!("{prefix}{topic:06x}-{publisher:05x}-{number:08x}-{due:012x}-{pad}")
     }
 
     /// The first payload in `text`, if it is unchanged, and where it ends.
@@ -62,7 +56,7 @@ impl Marker {
     fn parse(&self, payload: &[u8]) -> Option<Mark> {
         let (text, pad) = payload.split_at(LENGTH);
         let dashes = [19, 25, 34, 47].iter().all(|at| text[*at] == b'-');
-        (dashes && pad == self.pad).then_some(())?;
+        (dashes && pad == self.pad.as_bytes()).then_some(())?;
         Some(Mark {
             topic: read_hex(&text[13..19])? as u32,
             publisher: read_hex(&text[20..25])? as u32,
@@ -93,16 +87,10 @@ mod tests {
 
     const MARK: Mark = Mark { topic: 0xfffff, publisher: 3, number: 70_000, due: 123_456_789_012 };
 
-    fn payload(marker: &Marker) -> Vec<u8> {
-        let mut payload = Vec::new();
-        marker.write(&mut payload, MARK);
-        payload
-    }
-
     #[test]
     fn marker_is_found_anywhere() {
         let marker = Marker::new(0xdead_beef, 60);
-        let payload = payload(&marker);
+        let payload = marker.payload(MARK).into_bytes();
         assert_eq!(payload.len(), 60);
         assert_eq!(marker.find(&payload), Some((Ok(MARK), 60)));
         let inside = [b"data: {\"a\":[\"", &payload[..], b"\"]}\n\n"].concat();
@@ -112,13 +100,13 @@ mod tests {
 
     #[test]
     fn marker_of_another_run_is_ignored() {
-        assert_eq!(Marker::new(2, LENGTH).find(&payload(&Marker::new(1, LENGTH))), None);
+        assert_eq!(Marker::new(2, LENGTH).find(Marker::new(1, LENGTH).payload(MARK).as_bytes()), None);
     }
 
     #[test]
     fn cut_or_changed_payload_is_corrupted() {
         let marker = Marker::new(1, 60);
-        let whole = payload(&marker);
+        let whole = marker.payload(MARK).into_bytes();
         assert_eq!(marker.find(&whole[..59]), Some((Err(Corrupted), 59)));
         for at in 13..60 {
             let mut changed = whole.clone();

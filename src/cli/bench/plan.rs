@@ -1,19 +1,14 @@
-//! The validated flags: templates parsed, topics named, contradictions refused.
+//! The validated flags: URLs parsed, topics named, contradictions refused.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
 
 use super::args::{BenchArgs, Distribution, Rate};
-use super::endpoint::{Endpoint, InvalidEndpoint};
-use super::http::HeaderLine;
-use super::template::{Template, UnknownPlaceholder};
-use super::topics;
+use crate::cli::target::{InvalidUrl, ServerUrl};
 
-/// Placeholders of `--sse-url`; the third is the subscriber's number.
-const SSE_TOPICS: usize = 0;
-const SSE_TOPIC: usize = 1;
-/// Placeholders of `--publish-url` and `--body`.
-const TOPIC: usize = 0;
-pub const DATA: usize = 1;
+/// How long one address of a server may take to accept before the next is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ports that one source address surely has: the kernel's default range has 28,232, of which others take some.
 const CLIENTS_PER_SOURCE: usize = 20_000;
@@ -27,22 +22,27 @@ pub struct Plan {
     pub args: BenchArgs,
     pub sse: Endpoint,
     pub publish: Endpoint,
-    pub body: Template,
     pub topics: Vec<String>,
-    /// Header lines, with their line ends.
-    pub sse_headers: String,
-    pub publish_headers: String,
+    sse_headers: String,
+    publish_headers: String,
+}
+
+/// A URL whose path may have placeholders.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub server: ServerUrl,
+    path: String,
 }
 
 /// Contradicting or meaningless flags.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("--sse-url: {0}")]
-    SseUrl(InvalidEndpoint),
-    #[error("--publish-url: {0}")]
-    PublishUrl(InvalidEndpoint),
-    #[error("--body: {0}")]
-    Body(UnknownPlaceholder),
+    #[error("{0}: {1}; {{url}} stands for the URL of --url")]
+    Url(&'static str, InvalidUrl),
+    #[error("{0}: a URL has no spaces and no control characters; write %20 for a space")]
+    Space(&'static str),
+    #[error("{flag}: unknown placeholder {{{unknown}}}; expected one of {known}")]
+    Placeholder { flag: &'static str, unknown: String, known: String },
     #[error("--body has no {{data}}: events are recognized by the payload")]
     NoData,
     #[error("--sse-url has neither {{topics}} nor {{topic}}, which --topics {0} requires")]
@@ -65,26 +65,20 @@ pub enum Error {
 impl Plan {
     /// Validates the flags. An error names the flags that contradict each other, and the remedy.
     pub fn new(args: BenchArgs) -> Result<Self, Error> {
+        check_placeholders("--body", &args.body, &["{topic}", "{data}"])?;
+        let token = args.server.token.as_ref();
+        let token = token.map_or(String::new(), |token| format!("authorization: {}\r\n", token.header_value()));
+        let headers = |own: &[String]| [&token[..], &args.headers.concat(), &own.concat()].concat();
         let base = &args.server.url;
-        let sse = Endpoint::new(&args.sse_url, base, &["topics", "topic", "client"]).map_err(Error::SseUrl)?;
-        let publish = Endpoint::new(&args.publish_url, base, &["topic"]).map_err(Error::PublishUrl)?;
-        let body = Template::new(&args.body, &["topic", "data"]).map_err(Error::Body)?;
-        let token = args.server.token.as_ref().map(|token| format!("authorization: {}\r\n", token.header_value()));
-        let headers = |own: &[HeaderLine]| {
-            let mut lines = token.clone().unwrap_or_default();
-            for header in args.headers.iter().chain(own) {
-                lines.push_str(header.as_str());
-                lines.push_str("\r\n");
-            }
-            lines
-        };
         let plan = Self {
+            sse: Endpoint::new("--sse-url", &args.sse_url, base, &["{topics}", "{topic}", "{client}"])?,
+            publish: Endpoint::new("--publish-url", &args.publish_url, base, &["{topic}"])?,
             sse_headers: headers(&args.sse_headers),
             publish_headers: headers(&args.publish_headers),
-            topics: topics::names(&args),
-            sse,
-            publish,
-            body,
+            topics: match args.topics {
+                1 => vec![args.topic.clone()],
+                topics => (0..topics).map(|number| format!("{}-{number}", args.topic)).collect(),
+            },
             args,
         };
         plan.check()?;
@@ -92,14 +86,15 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let Self { args, sse, publish, body, .. } = self;
-        if !body.has(DATA) {
+        let Self { args, sse, publish, .. } = self;
+        if !args.body.contains("{data}") {
             return Err(Error::NoData);
         }
-        if args.topics > 1 && !sse.path.has(SSE_TOPICS) && !sse.path.has(SSE_TOPIC) {
+        if args.topics > 1 && !sse.path.contains("{topics}") && !sse.path.contains("{topic}") {
             return Err(Error::NoTopics(args.topics));
         }
-        if args.topics > 1 && args.distribution != Distribution::One && !publish.path.has(TOPIC) && !body.has(TOPIC) {
+        let publishes_topic = publish.path.contains("{topic}") || args.body.contains("{topic}");
+        if args.topics > 1 && args.distribution != Distribution::One && !publishes_topic {
             return Err(Error::NoTopic(args.topics));
         }
         if args.topics_per_client > args.topics {
@@ -121,18 +116,27 @@ impl Plan {
 
     /// The request of one subscriber for its topics.
     pub fn subscribe_request(&self, client: usize, topics: &[u32]) -> String {
-        let name = |topic: u32| self.topics[topic as usize].as_str();
-        let path = self.sse.path.render_text(|placeholder| match placeholder {
-            SSE_TOPICS => topics.iter().map(|topic| name(*topic)).collect::<Vec<_>>().join(",").into(),
-            SSE_TOPIC => name(topics[0]).into(),
-            _ => client.to_string().into(),
-        });
-        let accept = if self.args.headers.iter().chain(&self.args.sse_headers).any(is_accept) {
-            ""
-        } else {
-            "accept: text/event-stream\r\n"
-        };
-        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{accept}{}\r\n", self.sse.server.authority(), self.sse_headers)
+        let names: Vec<&str> = topics.iter().map(|topic| self.topics[*topic as usize].as_str()).collect();
+        let path = self.sse.path.replace("{topics}", &names.join(",")).replace("{topic}", names[0]);
+        let path = path.replace("{client}", &client.to_string());
+        let (host, headers) = (self.sse.server.authority(), &self.sse_headers);
+        let has_accept = headers.lines().any(|line| line.starts_with("accept:"));
+        let accept = if has_accept { "" } else { "accept: text/event-stream\r\n" };
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{accept}{headers}\r\n")
+    }
+
+    /// The request that publishes `payload`.
+    pub fn publish_request(&self, topic: u32, payload: &str) -> String {
+        let topic = &self.topics[topic as usize];
+        let path = self.publish.path.replace("{topic}", topic);
+        let body = self.args.body.replace("{topic}", topic).replace("{data}", payload);
+        let (host, headers) = (self.publish.server.authority(), &self.publish_headers);
+        let BenchArgs { method, content_type, .. } = &self.args;
+        let length = body.len();
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {content_type}\r\n{headers}\
+             content-length: {length}\r\n\r\n{body}"
+        )
     }
 
     /// The source address of one subscriber, or `None` to leave the choice to the system.
@@ -150,8 +154,47 @@ impl Plan {
     }
 }
 
-fn is_accept(header: &HeaderLine) -> bool {
-    header.as_str().get(..7).is_some_and(|name| name.eq_ignore_ascii_case("accept:"))
+impl Endpoint {
+    /// Parses `text`, in which `{url}` stands for `base`, with these placeholders in its path.
+    fn new(flag: &'static str, text: &str, base: &ServerUrl, placeholders: &[&str]) -> Result<Self, Error> {
+        let text = text.replace("{url}", &base.to_string());
+        if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(Error::Space(flag));
+        }
+        let host_at = text.find("://").map_or(0, |at| at + 3);
+        let path_at = text[host_at..].find(['/', '?', '#']).map_or(text.len(), |at| host_at + at);
+        let (server, path) = text.split_at(path_at);
+        let path = path.split_once('#').map_or(path, |(path, _)| path);
+        check_placeholders(flag, path, placeholders)?;
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let server = server.parse().map_err(|error| Error::Url(flag, error))?;
+        Ok(Self { server, path: format!("{slash}{path}") })
+    }
+
+    /// The first address of the host that accepts a connection, or the error of the last one.
+    pub fn resolve(&self) -> io::Result<SocketAddr> {
+        let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in self.server.host_and_port().to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(_) => return Ok(address),
+                Err(failed) => error = failed,
+            }
+        }
+        Err(error)
+    }
+}
+
+/// Refuses placeholders that are not `known`. Braces around anything but lower-case letters are text, so that JSON needs
+/// no escapes.
+fn check_placeholders(flag: &'static str, text: &str, known: &[&str]) -> Result<(), Error> {
+    for (open, _) in text.match_indices('{') {
+        let name = text[open + 1..].split_once('}').map_or("", |(name, _)| name);
+        let is_placeholder = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+        if is_placeholder && !known.contains(&format!("{{{name}}}").as_str()) {
+            return Err(Error::Placeholder { flag, unknown: name.to_owned(), known: known.join(", ") });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -170,6 +213,10 @@ mod tests {
         Plan::new(Line::parse_from(["bench"].into_iter().chain(line.split_ascii_whitespace())).args)
     }
 
+    fn plan_of_body(body: &str) -> Plan {
+        Plan::new(Line::parse_from(["bench", "--body", body]).args).unwrap()
+    }
+
     #[test]
     fn request_has_topics_and_headers() {
         let plan = plan("--topics 4 --topics-per-client 2 -H x-a:1 --sse-header x-b:2 --publish-header x-c:3").unwrap();
@@ -179,6 +226,18 @@ mod tests {
              x-a: 1\r\nx-b: 2\r\n\r\n"
         );
         assert_eq!(plan.publish_headers, "x-a: 1\r\nx-c: 3\r\n");
+    }
+
+    #[test]
+    fn event_is_published_in_the_given_form() {
+        let plan =
+            plan("--topics 2 --publish-url http://h/{topic} --method put --content-type text/xml --body <{data}>");
+        assert_eq!(
+            plan.unwrap().publish_request(1, "abc"),
+            "PUT /bench-1 HTTP/1.1\r\nhost: h\r\ncontent-type: text/xml\r\ncontent-length: 5\r\n\r\n<abc>"
+        );
+        let json = plan_of_body(r#"{"t":"{topic}","d":{"{topic}":"{data}"},"e":{}}"#).publish_request(0, "abc");
+        assert!(json.ends_with(r#"{"t":"bench","d":{"bench":"abc"},"e":{}}"#), "{json}");
     }
 
     #[test]
@@ -199,6 +258,12 @@ mod tests {
             ("--topics 2 --body {data}", "neither --publish-url nor --body has {topic}"),
             ("--topics-per-client 2", "--topics-per-client 2 is more than --topics 1"),
             ("--sse-url /x", "--sse-url: it must begin with http://"),
+            ("--sse-url http://{topic}.host/", "--sse-url: it must be http://host:port"),
+            (
+                "--sse-url http://h/{id}",
+                "--sse-url: unknown placeholder {id}; expected one of {topics}, {topic}, {client}",
+            ),
+            ("--sse-url http://h/a\u{1}b", "--sse-url: a URL has no spaces"),
             ("--publish-url https://h/", "--publish-url: https is not supported"),
             ("--clients 0 --rate 0", "nothing to do"),
             ("--clients 0 --prefill 1", "--prefill"),
@@ -208,6 +273,19 @@ mod tests {
             assert!(error.contains(says), "{line}: {error}");
         }
         assert!(plan("--topics 2 --body {data} --distribution one").is_ok());
+    }
+
+    #[test]
+    fn endpoint_has_a_host_and_a_path() {
+        for (url, host, path) in [
+            ("{url}/stream?topics={topic}", "127.0.0.1:8000", "/live/stream?topics={topic}"),
+            ("http://host", "host", "/"),
+            ("http://host:1?id={topic}#a", "host:1", "/?id={topic}"),
+            ("http://[::1]:80/{topic}", "[::1]:80", "/{topic}"),
+        ] {
+            let sse = plan(&format!("--url http://127.0.0.1:8000/live --sse-url {url}")).unwrap().sse;
+            assert_eq!((sse.server.authority(), sse.path.as_str()), (host, path));
+        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! All publishers: which one sends which event, and its fate.
 
 use std::collections::{HashSet, VecDeque};
-use std::io::Write;
+use std::io;
 use std::net::SocketAddr;
 
 use super::engine::Shared;
 use super::latency::Latency;
 use super::marker::{Mark, Marker};
-use super::plan::{DATA, Plan};
-use super::publisher::{Answer, Publisher, Sending};
+use super::plan::Plan;
+use super::publisher::{Answer, Publisher};
 use super::schedule::{NEVER, Schedule};
 use super::topics::Draw;
 
@@ -17,6 +17,8 @@ pub const PUBLISHER: u64 = 1 << 40;
 
 pub struct Press {
     publishers: Vec<Publisher>,
+    /// The newest event of each publisher: its line and number.
+    newest: Vec<(usize, u32)>,
     /// Publishers that wait for an event, the longest waiting first.
     idle: VecDeque<u32>,
     /// Publishers that could not connect again.
@@ -24,14 +26,12 @@ pub struct Press {
     pub schedule: Schedule,
     draw: Draw,
     marker: Marker,
-    body: Vec<u8>,
-    /// The next number of each publisher for each topic.
+    /// The next number on each line. A line stands for a topic and a publisher.
     pub issued: Vec<u32>,
-    /// Events that may or may not have been published.
-    uncertain: HashSet<(u32, u32, u32)>,
+    /// Lines and numbers of events that may or may not have been published.
+    uncertain: HashSet<(usize, u32)>,
     pub sent: u64,
     pub published: u64,
-    pub failures: u64,
     /// From when an event was due until it was sent.
     pub late: Latency,
 }
@@ -41,23 +41,22 @@ impl Press {
         let count = plan.args.publishers;
         Self {
             publishers: (0..count as u64).map(|index| Publisher::new(PUBLISHER | index, server)).collect(),
+            newest: vec![(0, 0); count],
             idle: (0..count as u32).collect(),
             gone: 0,
-            schedule: Schedule::empty(),
+            schedule: Schedule::at_once(0),
             draw: Draw::new(&plan.args),
             marker,
-            body: Vec::new(),
             issued: vec![0; plan.topics.len() * count],
             uncertain: HashSet::new(),
             sent: 0,
             published: 0,
-            failures: 0,
             late: Latency::new(1),
         }
     }
 
     /// Connects all publishers, so that connecting does not delay the first events.
-    pub fn connect(&mut self, shared: &Shared<'_>) -> std::io::Result<()> {
+    pub fn connect(&mut self, shared: &Shared<'_>) -> io::Result<()> {
         self.publishers.iter_mut().try_for_each(|publisher| publisher.connect(&shared.epoll))
     }
 
@@ -70,45 +69,45 @@ impl Press {
     pub fn send_due(&mut self, now: u64, shared: &mut Shared<'_>) {
         while !self.idle.is_empty()
             && let Some(due) = self.schedule.take(now)
-            && let Some(index) = self.idle.pop_front()
+            && let Some(publisher) = self.idle.pop_front()
         {
-            let topic = self.draw.next();
-            let line = self.line(topic, index);
+            let (topic, index) = (self.draw.next(), publisher as usize);
+            let line = topic as usize * self.publishers.len() + index;
             let number = self.issued[line];
-            let mark = Mark { topic, publisher: index, number, due };
-            self.sent += 1;
-            self.late.record(due, now);
-            let publisher = &mut self.publishers[index as usize];
-            write_request(&mut publisher.request, &mut self.body, shared.plan, &self.marker, mark);
+            self.newest[index] = (line, number);
             // It counts from now on: a stream may receive it before the publisher has the answer.
             self.issued[line] = number + 1;
-            if let Some(failed) = publisher.send(Sending { topic, number }, &shared.epoll) {
-                self.settle(index, failed, shared);
+            self.sent += 1;
+            self.late.record(due, now);
+            let payload = self.marker.payload(Mark { topic, publisher, number, due });
+            let request = shared.plan.publish_request(topic, &payload);
+            if let Some(failed) = self.publishers[index].send(request, &shared.epoll) {
+                self.settle(publisher, failed, shared);
             }
         }
     }
 
     /// Serves a publisher whose socket is ready.
-    pub fn ready(&mut self, index: u32, shared: &mut Shared<'_>) {
-        if let Some(settled) = self.publishers[index as usize].ready(&mut shared.buffer) {
-            self.settle(index, settled, shared);
+    pub fn ready(&mut self, publisher: u32, shared: &mut Shared<'_>) {
+        if let Some(answer) = self.publishers[publisher as usize].ready(&mut shared.buffer) {
+            self.settle(publisher, answer, shared);
         }
     }
 
-    fn settle(&mut self, index: u32, (Sending { topic, number }, answer): (Sending, Answer), shared: &mut Shared<'_>) {
+    fn settle(&mut self, publisher: u32, answer: Answer, shared: &mut Shared<'_>) {
         if matches!(answer, Answer::NotSent(_)) {
             self.gone += 1;
         } else {
-            self.idle.push_back(index);
+            self.idle.push_back(publisher);
         }
-        let line = self.line(topic, index);
-        let problem = match answer {
+        let (line, number) = self.newest[publisher as usize];
+        shared.problems.note(match answer {
             Answer::Published => {
                 self.published += 1;
                 return;
             }
             Answer::Unknown(why) => {
-                self.uncertain.insert((topic, index, number));
+                self.uncertain.insert((line, number));
                 format!("a publish failed: {why}")
             }
             // The event does not exist, and the next one takes its number.
@@ -120,13 +119,7 @@ impl Press {
                 self.issued[line] = number;
                 format!("a publisher could not connect: {why}")
             }
-        };
-        self.failures += 1;
-        shared.problems.note(problem);
-    }
-
-    fn line(&self, topic: u32, publisher: u32) -> usize {
-        topic as usize * self.publishers.len() + publisher as usize
+        });
     }
 
     /// Whether no publisher is left.
@@ -134,36 +127,13 @@ impl Press {
         self.gone == self.publishers.len()
     }
 
-    /// Whether all events due have been sent and answered.
-    pub fn is_done(&self, now: u64) -> bool {
-        self.is_gone() || (self.schedule.behind(now) == 0 && self.idle.len() + self.gone == self.publishers.len())
+    /// Whether all events have been sent and answered, or no publisher is left.
+    pub fn is_done(&self) -> bool {
+        self.is_gone() || (self.schedule.left() == 0 && self.idle.len() + self.gone == self.publishers.len())
     }
 
     /// Whether this event may or may not have been published.
-    pub fn is_uncertain(&self, topic: u32, publisher: usize, number: u32) -> bool {
-        !self.uncertain.is_empty() && self.uncertain.contains(&(topic, publisher as u32, number))
+    pub fn is_uncertain(&self, line: usize, number: u32) -> bool {
+        !self.uncertain.is_empty() && self.uncertain.contains(&(line, number))
     }
-}
-
-fn write_request(request: &mut Vec<u8>, body: &mut Vec<u8>, plan: &Plan, marker: &Marker, mark: Mark) {
-    let topic = plan.topics[mark.topic as usize].as_bytes();
-    body.clear();
-    plan.body.render(body, |name, out| match name {
-        DATA => marker.write(out, mark),
-        _ => out.extend_from_slice(topic),
-    });
-    request.clear();
-    request.extend_from_slice(plan.args.method.as_bytes());
-    request.push(b' ');
-    plan.publish.path.render(request, |_, out| out.extend_from_slice(topic));
-    let written = write!(
-        request,
-        " HTTP/1.1\r\nhost: {}\r\ncontent-type: {}\r\n{}content-length: {}\r\n\r\n",
-        plan.publish.server.authority(),
-        plan.args.content_type,
-        plan.publish_headers,
-        body.len()
-    );
-    written.expect("writing to a Vec does not fail");
-    request.extend_from_slice(body);
 }

@@ -17,14 +17,24 @@ pub fn cpu_time(pid: u32) -> io::Result<u64> {
     Ok(total)
 }
 
-/// Time that all processors were not idle, in nanoseconds, including time stolen by other guests of the host.
-pub fn busy_time() -> Option<u64> {
-    const NANOSECONDS_PER_TICK: u64 = 10_000_000;
-    let text = fs::read_to_string("/proc/stat").ok()?;
-    let fields = text.lines().next()?.split_ascii_whitespace().skip(1);
-    let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
-    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = ticks[..] else { return None };
-    Some((user + nice + system + irq + softirq + steal) * NANOSECONDS_PER_TICK)
+/// Time of all processors since boot, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MachineTime {
+    /// Not idle, or stolen by other guests of the host.
+    pub busy: u64,
+    pub total: u64,
+}
+
+impl MachineTime {
+    pub fn now() -> Option<Self> {
+        const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+        let text = fs::read_to_string("/proc/stat").ok()?;
+        let fields = text.lines().next()?.split_ascii_whitespace().skip(1);
+        let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks[..] else { return None };
+        let busy = (user + nice + system + irq + softirq + steal) * NANOSECONDS_PER_TICK;
+        Some(Self { busy, total: busy + (idle + iowait) * NANOSECONDS_PER_TICK })
+    }
 }
 
 /// VmRSS of a process in kilobytes.
@@ -71,7 +81,9 @@ mod tests {
     fn own_process_has_time_and_memory() {
         let pid = std::process::id();
         assert!(cpu_time(pid).unwrap() > 0 && resident(pid).unwrap() > 100);
-        assert!(busy_time().unwrap() > 0 && slab().unwrap() > 0 && AcceptLosses::now().is_some());
+        let machine = MachineTime::now().unwrap();
+        assert!(machine.busy > 0 && machine.total > machine.busy);
+        assert!(slab().unwrap() > 0 && AcceptLosses::now().is_some());
         assert!(cpu_time(u32::MAX).is_err() && resident(u32::MAX).is_err());
     }
 }

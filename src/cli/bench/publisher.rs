@@ -7,18 +7,11 @@ use std::os::fd::OwnedFd;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::http::{Head, Length, body_content};
+use super::http::Head;
 use super::subscriber::connect;
 
 /// A longer answer is not read to its end.
 const MAX_ANSWER: usize = 256 * 1024;
-
-/// The event that is being sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sending {
-    pub topic: u32,
-    pub number: u32,
-}
 
 /// The fate of an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,16 +32,16 @@ pub struct Publisher {
     socket: Option<OwnedFd>,
     /// Whether the socket took bytes: the connection had been accepted.
     is_connected: bool,
-    pub request: Vec<u8>,
+    /// Empty unless an answer is awaited.
+    request: String,
     sent: usize,
     response: Vec<u8>,
-    sending: Option<Sending>,
 }
 
 impl Publisher {
     pub fn new(token: u64, server: SocketAddr) -> Self {
-        let (request, response) = (Vec::new(), Vec::new());
-        Self { token, server, socket: None, is_connected: false, request, sent: 0, response, sending: None }
+        let (request, response) = (String::new(), Vec::new());
+        Self { token, server, socket: None, is_connected: false, request, sent: 0, response }
     }
 
     /// Connects, unless there is a connection.
@@ -64,17 +57,15 @@ impl Publisher {
     }
 
     /// Begins to send `request`. Returns the fate of the event if that failed.
-    pub fn send(&mut self, sending: Sending, epoll: &OwnedFd) -> Option<(Sending, Answer)> {
-        self.sent = 0;
-        self.response.clear();
-        self.sending = Some(sending);
+    pub fn send(&mut self, request: String, epoll: &OwnedFd) -> Option<Answer> {
+        (self.request, self.sent) = (request, 0);
         self.connect(epoll).and_then(|()| self.flush()).err().and_then(|error| self.fail(&error))
     }
 
     /// Serves the ready socket. Returns the fate of the event once it is known.
-    pub fn ready(&mut self, buffer: &mut [u8]) -> Option<(Sending, Answer)> {
+    pub fn ready(&mut self, buffer: &mut [u8]) -> Option<Answer> {
         match self.flush().and_then(|()| self.receive(buffer)) {
-            Ok(answer) => answer.and_then(|answer| Some((self.sending.take()?, answer))),
+            Ok(answer) => answer.filter(|_| self.settle()),
             Err(error) => self.fail(&error),
         }
     }
@@ -82,8 +73,8 @@ impl Publisher {
     /// Sends what the socket did not take before.
     fn flush(&mut self) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
-        while self.sending.is_some() && self.sent < self.request.len() {
-            match rustix::io::write(socket, &self.request[self.sent..]) {
+        while self.sent < self.request.len() {
+            match rustix::io::write(socket, &self.request.as_bytes()[self.sent..]) {
                 Ok(length) => {
                     self.sent += length;
                     self.is_connected = true;
@@ -122,34 +113,30 @@ impl Publisher {
     fn answer(&mut self, is_closed: bool) -> io::Result<Option<Answer>> {
         let head = Head::parse(&self.response).map_err(|error| io::Error::other(format!("not HTTP: {error}")))?;
         let Some(head) = head else { return Ok(None) };
-        // `100 Continue` and other interim responses precede the answer.
-        if (100..200).contains(&head.status) {
-            let end = head.end;
-            self.response.drain(..end);
-            return self.answer(is_closed);
-        }
-        let (body, is_complete) = body_content(&self.response[head.end..], head.length());
         let is_too_long = self.response.len() > MAX_ANSWER;
-        if !(is_complete || is_too_long || is_closed && head.length() == Length::UntilClosed) {
+        if !head.content(is_closed).1 && !is_too_long {
             return Ok(None);
         }
-        let answer = match head.status {
-            200..300 => Answer::Published,
-            300..500 => Answer::Refused(head.refusal(&body)),
-            _ => Answer::Unknown(head.refusal(&body)),
-        };
         if is_closed || is_too_long || !head.keeps_alive() {
             self.socket = None;
         }
-        self.response.clear();
-        Ok(Some(answer))
+        Ok(Some(match head.status {
+            200..300 => Answer::Published,
+            300..500 => Answer::Refused(head.refusal()),
+            _ => Answer::Unknown(head.refusal()),
+        }))
     }
 
-    fn fail(&mut self, error: &io::Error) -> Option<(Sending, Answer)> {
+    fn fail(&mut self, error: &io::Error) -> Option<Answer> {
         self.socket = None;
-        // A server may close an idle connection: the next event gets another.
-        let sending = self.sending.take()?;
         let answer = if self.is_connected { Answer::Unknown } else { Answer::NotSent };
-        Some((sending, answer(error.to_string())))
+        // A server may close an idle connection: the next event gets another.
+        self.settle().then(|| answer(error.to_string()))
+    }
+
+    /// Ends the exchange. Returns whether there was one.
+    fn settle(&mut self) -> bool {
+        self.response.clear();
+        !std::mem::take(&mut self.request).is_empty()
     }
 }

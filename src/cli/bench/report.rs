@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::args::Rate;
 use super::engine::{Engine, Memory};
-use super::latency::{Latency, Percentile};
+use super::latency::Percentile;
 use super::plan::Plan;
 use super::problems::Problem;
 use super::stream::Tally;
-use super::timeline::{Point, Timeline};
+use super::timeline::{Point, Window, ratio};
 
 /// All results. Names end in their unit; unknown values are null.
 #[derive(Clone, Debug, Serialize)]
@@ -37,8 +37,13 @@ pub struct Report {
     pub bytes_received: u64,
     #[serde(flatten)]
     pub window: Window,
-    #[serde(flatten)]
-    pub latency: Latencies,
+    /// From when events were due until they arrived.
+    pub latency_mean_us: Option<f64>,
+    pub latency_p50_us: Option<u64>,
+    pub latency_p90_us: Option<u64>,
+    pub latency_p99_us: Option<u64>,
+    pub latency_p999_us: Option<u64>,
+    pub latency_max_us: Option<u64>,
     pub last_client_p50_us: Option<u64>,
     pub last_client_p99_us: Option<u64>,
     pub last_client_max_us: Option<u64>,
@@ -54,34 +59,6 @@ pub struct Report {
     pub timeline: Vec<Point>,
 }
 
-/// The measured window.
-#[derive(Clone, Debug, Serialize)]
-pub struct Window {
-    pub window_seconds: f64,
-    pub window_events: u64,
-    pub window_deliveries: u64,
-    pub events_per_second: f64,
-    pub deliveries_per_second: f64,
-    pub server_cpu_us_per_delivery: Option<f64>,
-    pub deliveries_per_cpu_second: Option<f64>,
-    /// Percent of one processor, as all of these.
-    pub server_cpu_percent: Option<f64>,
-    pub load_cpu_percent: Option<f64>,
-    /// What neither the server nor the load generator used. It makes the other results worse.
-    pub other_cpu_percent: Option<f64>,
-}
-
-/// From when events were due until they arrived.
-#[derive(Clone, Debug, Serialize)]
-pub struct Latencies {
-    pub latency_mean_us: Option<f64>,
-    pub latency_p50_us: Option<u64>,
-    pub latency_p90_us: Option<u64>,
-    pub latency_p99_us: Option<u64>,
-    pub latency_p999_us: Option<u64>,
-    pub latency_max_us: Option<u64>,
-}
-
 impl Report {
     pub fn new(run: &Engine<'_>) -> Self {
         let (plan, crowd, press, memory) = (run.shared.plan, &run.crowd, &run.press, run.memory);
@@ -90,8 +67,10 @@ impl Report {
             ratio((after as f64 - before as f64) * 1024.0, crowd.opened as f64)
         };
         let accept_losses = run.accept_losses();
+        let latency = &crowd.checker.latency;
         // Each of several groups has a last client of its own.
         let last_client = |quantile| (crowd.groups.len() == 1).then(|| crowd.checker.last_client.quantile(quantile))?;
+        let window = run.timeline.window();
         let mut report = Self {
             ok: false,
             interrupted: run.was_interrupted,
@@ -107,24 +86,29 @@ impl Report {
             listen_drops: accept_losses.map(|losses| losses.drops),
             events_sent: press.sent,
             events_published: press.published,
-            events_unsent: run.unsent(),
+            events_unsent: press.schedule.left(),
             publish_failures: press.sent - press.published,
-            lost: run.lost(),
+            lost: crowd.lost(press),
             tally: crowd.checker.tally,
             bytes_received: crowd.bytes,
-            window: Window::new(&run.timeline),
-            latency: Latencies::new(&crowd.checker.latency),
+            latency_mean_us: latency.mean(),
+            latency_p50_us: latency.quantile(0.5),
+            latency_p90_us: latency.quantile(0.9),
+            latency_p99_us: latency.quantile(0.99),
+            latency_p999_us: latency.quantile(0.999),
+            latency_max_us: latency.quantile(1.0),
             last_client_p50_us: last_client(0.5),
             last_client_p99_us: last_client(0.99),
             last_client_max_us: last_client(1.0),
             late_send_p99_us: press.late.quantile(0.99),
-            late_send_max_us: press.late.max(),
+            late_send_max_us: press.late.quantile(1.0),
             memory,
             rss_bytes_per_client: growth(memory.rss_before_kb, memory.rss_connected_kb),
             slab_bytes_per_client: growth(memory.slab_before_kb, memory.slab_connected_kb),
+            window,
             problems: run.shared.problems.list().to_vec(),
             options: options(plan),
-            percentiles: crowd.checker.latency.percentiles(),
+            percentiles: latency.percentiles(),
             timeline: run.timeline.points.clone(),
         };
         report.ok = report.faults().iter().all(|(_, count)| *count == 0);
@@ -150,47 +134,10 @@ impl Report {
     }
 }
 
-impl Window {
-    fn new(Timeline { first, last, .. }: &Timeline) -> Self {
-        let seconds = (last.at - first.at) as f64 / 1e9;
-        let events = last.published - first.published;
-        let deliveries = last.deliveries - first.deliveries;
-        let used = |last: Option<u64>, first: Option<u64>| Some(last?.saturating_sub(first?) as f64);
-        let server = used(last.server_cpu, first.server_cpu);
-        let load = used(Some(last.own_cpu), Some(first.own_cpu));
-        let others = used(last.all_cpu, first.all_cpu).zip(load).zip(server);
-        let percent = |cpu: f64| ratio(cpu / 1e7, seconds);
-        Self {
-            window_seconds: seconds,
-            window_events: events,
-            window_deliveries: deliveries,
-            events_per_second: ratio(events as f64, seconds).unwrap_or(0.0),
-            deliveries_per_second: ratio(deliveries as f64, seconds).unwrap_or(0.0),
-            server_cpu_us_per_delivery: server.and_then(|cpu| ratio(cpu / 1e3, deliveries as f64)),
-            deliveries_per_cpu_second: server.and_then(|cpu| ratio(deliveries as f64, cpu / 1e9)),
-            server_cpu_percent: server.and_then(percent),
-            load_cpu_percent: load.and_then(percent),
-            other_cpu_percent: others.and_then(|((all, load), server)| percent((all - load - server).max(0.0))),
-        }
-    }
-}
-
-impl Latencies {
-    fn new(latency: &Latency) -> Self {
-        Self {
-            latency_mean_us: latency.mean(),
-            latency_p50_us: latency.quantile(0.5),
-            latency_p90_us: latency.quantile(0.9),
-            latency_p99_us: latency.quantile(0.99),
-            latency_p999_us: latency.quantile(0.999),
-            latency_max_us: latency.max(),
-        }
-    }
-}
-
 fn options(plan: &Plan) -> Value {
     let args = &plan.args;
     let url = args.server.url.to_string();
+    let distribution = clap::ValueEnum::to_possible_value(&args.distribution);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "date": humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
@@ -200,9 +147,7 @@ fn options(plan: &Plan) -> Value {
         "clients": args.clients,
         "topics": args.topics,
         "topics_per_client": args.topics_per_client,
-        "subscriptions": name(args.subscriptions),
-        "distribution": name(args.distribution),
-        "zipf_exponent": args.zipf_exponent,
+        "distribution": distribution.map(|value| value.get_name().to_owned()),
         "publishers": args.publishers,
         "rate": match args.rate {
             Rate::Max => "max".into(),
@@ -212,15 +157,5 @@ fn options(plan: &Plan) -> Value {
         "prefill": args.prefill,
         "warmup_seconds": args.warmup.as_secs_f64(),
         "duration_seconds": args.duration.as_secs_f64(),
-        "seed": args.seed,
     })
-}
-
-/// The name of an option's value on the command line.
-fn name(value: impl clap::ValueEnum) -> String {
-    value.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
-}
-
-fn ratio(part: f64, whole: f64) -> Option<f64> {
-    (whole > 0.0).then(|| part / whole)
 }

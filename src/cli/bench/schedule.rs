@@ -12,30 +12,26 @@ pub struct Schedule {
     start: u64,
     end: u64,
     taken: u64,
-    max: u64,
+    /// How many events there are.
+    count: u64,
 }
 
 impl Schedule {
-    /// Nothing is due.
-    pub const fn empty() -> Self {
-        Self { rate: Rate::PerSecond(0.0), start: 0, end: 0, taken: 0, max: 0 }
-    }
-
     /// `count` events, each due at once.
-    pub fn at_once(count: u64) -> Self {
-        Self { rate: Rate::Max, start: 0, end: NEVER, taken: 0, max: count }
+    pub const fn at_once(count: u64) -> Self {
+        Self { rate: Rate::Max, start: 0, end: NEVER, taken: 0, count }
     }
 
     /// Events from `start` to before `end`.
     pub fn between(rate: Rate, start: u64, end: u64) -> Self {
-        let max = if rate == Rate::PerSecond(0.0) { 0 } else { u64::MAX };
-        Self { rate, start, end, taken: 0, max }
+        let schedule = Self { rate, start, end, taken: 0, count: u64::MAX };
+        Self { count: schedule.due_before(end), ..schedule }
     }
 
     /// When the next event is due; at the maximum rate that is `now`.
     pub fn next(&self, now: u64) -> u64 {
         let due = match self.rate {
-            _ if self.taken >= self.max => NEVER,
+            _ if self.taken >= self.count => NEVER,
             Rate::Max => now.max(self.start),
             Rate::PerSecond(rate) => self.due(self.taken, rate),
         };
@@ -44,6 +40,19 @@ impl Schedule {
 
     fn due(&self, event: u64, rate: f64) -> u64 {
         self.start + (event as f64 * 1e9 / rate) as u64
+    }
+
+    /// How many events are due before `end`, at a rate per second.
+    fn due_before(&self, end: u64) -> u64 {
+        match self.rate {
+            Rate::Max => u64::MAX,
+            Rate::PerSecond(0.0) => 0,
+            Rate::PerSecond(rate) => {
+                let estimate = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
+                // Rounding may be one off from the number of due times.
+                (estimate.saturating_sub(1)..).find(|event| self.due(*event, rate) >= end).unwrap_or(estimate)
+            }
+        }
     }
 
     /// Takes the next event, if it is due by `now`.
@@ -58,22 +67,15 @@ impl Schedule {
     /// Makes no more events due from `now` on.
     pub fn stop(&mut self, now: u64) {
         self.end = self.end.min(now);
+        self.count = match self.rate {
+            Rate::Max => self.taken,
+            Rate::PerSecond(_) => self.count.min(self.due_before(now)),
+        };
     }
 
-    /// Events that are due by `now` and not taken.
-    pub fn behind(&self, now: u64) -> u64 {
-        match self.rate {
-            Rate::PerSecond(rate) if rate > 0.0 => {
-                let end = now.min(self.end);
-                let estimate = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
-                // Rounding may be one off from the number of due times before `end`.
-                let due = (estimate.saturating_sub(1)..).find(|event| self.due(*event, rate) >= end);
-                due.map_or(0, |due| due.saturating_sub(self.taken))
-            }
-            Rate::PerSecond(_) => 0,
-            Rate::Max if self.max == u64::MAX => 0,
-            Rate::Max => self.max - self.taken,
-        }
+    /// Events that were not taken. At the maximum rate they end only with [`Self::stop`].
+    pub fn left(&self) -> u64 {
+        self.count - self.taken
     }
 }
 
@@ -93,23 +95,22 @@ mod tests {
     }
 
     #[test]
-    fn events_behind_schedule_are_counted() {
+    fn stopped_schedule_has_only_the_events_due_before() {
         let mut schedule = Schedule::between(Rate::PerSecond(4.0), 0, SECOND);
-        assert_eq!(schedule.take(0), Some(0));
-        assert_eq!((schedule.behind(SECOND / 2), schedule.behind(9 * SECOND)), (1, 3));
+        assert_eq!((schedule.take(0), schedule.left()), (Some(0), 3));
         schedule.stop(SECOND / 2);
-        assert_eq!((schedule.behind(9 * SECOND), schedule.take(9 * SECOND)), (1, Some(SECOND / 4)));
-        assert_eq!((schedule.behind(9 * SECOND), schedule.take(9 * SECOND)), (0, None));
+        assert_eq!((schedule.left(), schedule.take(9 * SECOND)), (1, Some(SECOND / 4)));
+        assert_eq!((schedule.left(), schedule.take(9 * SECOND)), (0, None));
     }
 
     #[test]
-    fn nothing_is_behind_after_all_is_taken() {
+    fn all_events_can_be_taken() {
         for rate in [0.3, 1.0, 3.0, 30.0, 33.3, 70.0, 99.9, 1e5] {
             for end in [SECOND / 10, SECOND, SECOND + 1] {
                 let mut schedule = Schedule::between(Rate::PerSecond(rate), 7, end);
-                let all = schedule.behind(end);
+                let all = schedule.left();
                 let taken = std::iter::from_fn(|| schedule.take(end)).count() as u64;
-                assert_eq!((taken, schedule.behind(end)), (all, 0), "{rate} for {end}");
+                assert_eq!((taken, schedule.left()), (all, 0), "{rate} for {end}");
             }
         }
     }
@@ -120,6 +121,8 @@ mod tests {
         assert_eq!([7, 8, 9].map(|now| schedule.take(now)), [Some(7), Some(8), None]);
         let mut endless = Schedule::between(Rate::Max, 5, 10);
         assert_eq!([4, 5, 9, 10].map(|now| endless.take(now)), [None, Some(5), Some(9), None]);
+        endless.stop(10);
+        assert_eq!(endless.left(), 0);
         assert_eq!(Schedule::between(Rate::PerSecond(0.0), 0, 10).take(5), None);
     }
 }

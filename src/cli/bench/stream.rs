@@ -3,12 +3,11 @@
 //! Blocks and chunks that equal those of the [journal](super::journal) are only compared. All others are searched for
 //! [markers](super::marker). Neither allocates for an event that another subscriber received before.
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr_iter;
 use serde::Serialize;
 
-use super::http::{Body, Length, Sink};
-use super::id::EventId;
-use super::journal::{Entry, Known};
+use super::http::{Body, Malformed};
+use super::journal::{Entry, EventId, Known};
 use super::latency::Latency;
 use super::ledger::{Arrival, Ledger};
 use super::marker::{Mark, Marker};
@@ -67,70 +66,56 @@ impl Context<'_> {
     }
 }
 
-/// The state of one event stream.
+/// One event stream.
 pub struct Stream {
     body: Body,
-    blocks: Blocks,
-    is_malformed: bool,
-}
-
-/// The blocks of a stream.
-#[derive(Default)]
-struct Blocks {
     /// The beginning of an incomplete block.
     text: Vec<u8>,
     /// Index into the journal of the block that probably comes next.
     next: u64,
-    ledger: Ledger,
+    pub ledger: Ledger,
     /// The id of the newest event.
     last_id: EventId,
 }
 
 impl Stream {
-    /// A stream that receives the numbers of `lines`, and the framing of its body.
-    pub fn new(lines: usize, length: Length) -> Self {
-        let blocks = Blocks { ledger: Ledger::new(lines), ..Blocks::default() };
-        Self { body: Body::new(length), blocks, is_malformed: false }
+    /// A stream that receives the numbers of `lines`.
+    pub fn new(body: Body, lines: usize) -> Self {
+        Self { body, text: Vec::new(), next: 0, ledger: Ledger::new(lines), last_id: None }
     }
 
-    pub fn ledger(&self) -> &Ledger {
-        &self.blocks.ledger
-    }
-
-    /// Whether the body ended, or cannot be read any further.
-    pub fn is_ended(&self) -> bool {
-        self.is_malformed || self.body.is_ended()
-    }
-
-    /// Checks the next `bytes` of the body.
-    pub fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        let received = self.body.receive(bytes, &mut BlockSink(&mut self.blocks, cx));
-        if received.is_err() || self.blocks.text.len() > MAX_BLOCK {
-            cx.checker.tally.malformed += 1;
-            self.is_malformed = true;
+    /// Checks the next `bytes` of the body. The error is the reason why the stream ended.
+    pub fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), &'static str> {
+        match self.check(bytes, cx) {
+            Ok(()) if self.body.is_ended() => Err("the server ended the stream"),
+            Ok(()) => Ok(()),
+            Err(Malformed) => {
+                cx.checker.tally.malformed += 1;
+                Err("malformed chunk or endless event")
+            }
         }
     }
-}
 
-struct BlockSink<'a, 'b>(&'a mut Blocks, &'a mut Context<'b>);
-
-impl Sink for BlockSink<'_, '_> {
-    fn content(&mut self, part: &[u8]) {
-        self.0.content(part, self.1);
+    fn check(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Malformed> {
+        let received = self.body.resume(bytes);
+        let mut bytes = &received[..];
+        loop {
+            if self.text.is_empty() && self.body.is_between_chunks() {
+                bytes = &bytes[self.known(bytes, Entry::chunk, cx)..];
+            }
+            let Some(content) = self.body.step(&mut bytes)? else { return Ok(()) };
+            self.content(content, cx);
+            if self.text.len() > MAX_BLOCK {
+                return Err(Malformed);
+            }
+        }
     }
 
-    #[inline]
-    fn known_chunks(&mut self, bytes: &[u8]) -> usize {
-        if self.0.text.is_empty() { self.0.known(bytes, Entry::chunk, self.1) } else { 0 }
-    }
-}
-
-impl Blocks {
     fn content(&mut self, content: &[u8], cx: &mut Context<'_>) {
         if self.text.is_empty() {
             let complete = self.complete_blocks(content, cx);
             self.text.extend_from_slice(&content[complete..]);
-        } else {
+        } else if !content.is_empty() {
             let mut text = std::mem::take(&mut self.text);
             text.extend_from_slice(content);
             let complete = self.complete_blocks(&text, cx);
@@ -171,10 +156,10 @@ impl Blocks {
         let mut rest = &text[end..];
         let mut following = cx.checker.marker.find(rest);
         let block = following.is_none().then_some(text);
-        self.payload(first.ok(), EventId::of(text), block, cx);
+        self.payload(first.ok(), event_id(text), block, cx);
         // A server may put several payloads into one event.
         while let Some((payload, end)) = following {
-            self.payload(payload.ok(), EventId::NONE, None, cx);
+            self.payload(payload.ok(), None, None, cx);
             rest = &rest[end..];
             following = cx.checker.marker.find(rest);
         }
@@ -202,7 +187,7 @@ impl Blocks {
     fn deliver(&mut self, known: Known, now: u64, checker: &mut Checker) {
         let tally = &mut checker.tally;
         match self.ledger.receive(known.line as usize, known.number) {
-            Arrival::Forward if known.id == EventId::NONE => {}
+            Arrival::Forward if known.id.is_none() => {}
             Arrival::Forward => {
                 tally.ids_out_of_order += u64::from(known.id <= self.last_id);
                 self.last_id = known.id;
@@ -227,24 +212,21 @@ fn block_end(text: &[u8]) -> Option<usize> {
     })
 }
 
+/// The id of a block, if it has the form `<number>-<number>`, as those of fanline and of Redis streams.
+fn event_id(block: &[u8]) -> EventId {
+    let id = block.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"id:"))?;
+    let (first, second) = str::from_utf8(id).ok()?.trim().split_once('-')?;
+    Some((first.parse().ok()?, second.parse().ok()?))
+}
+
 impl Tally {
     /// Counts a block without a payload of this run.
     fn count_other(&mut self, text: &[u8]) {
-        let mut name = None;
-        let mut has_data = false;
-        for line in text.split(|byte| *byte == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let (field, value) = line.split_at(memchr(b':', line).unwrap_or(line.len()));
-            match field {
-                b"event" => name = Some(value.strip_prefix(b":").unwrap_or(value).trim_ascii()),
-                b"data" => has_data = true,
-                _ => {}
-            }
-        }
-        match name {
+        let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        match lines.clone().find_map(|line| line.strip_prefix(b"event:")).map(<[u8]>::trim_ascii_start) {
             Some(b"gap") => self.gaps += 1,
             Some(b"heartbeat") => self.heartbeats += 1,
-            _ if has_data => self.foreign += 1,
+            _ if lines.any(|line| line.starts_with(b"data")) => self.foreign += 1,
             _ => self.comments += 1,
         }
     }

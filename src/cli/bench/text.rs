@@ -29,7 +29,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         row("sent late by", format!("p99 {}  max {}", time(p99), time(max)))?;
     }
     let window = &report.window;
-    if let Some(busy) = window.server_cpu_percent {
+    if let Some(busy) = window.cpu.server_cpu_percent {
         let each = window.server_cpu_us_per_delivery.map(|each| format!(", {each:.3} µs a delivery"));
         let rate = window.deliveries_per_cpu_second.map(|rate| format!(", {} a CPU-second", Count(rate as u64)));
         row("server CPU", format!("{busy:.1} %{}{}", each.unwrap_or_default(), rate.unwrap_or_default()))?;
@@ -43,10 +43,8 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         let steps = format!("{before} KB before, {connected} KB connected, {end} KB at the end");
         row("server memory", steps + &each.unwrap_or_default())?;
     }
-    if let Some(own) = window.load_cpu_percent {
-        let others = window.other_cpu_percent.map(|others| format!(", others {others:.1} %"));
-        row("load generator CPU", format!("{own:.1} %{}", others.unwrap_or_default()))?;
-    }
+    let others = window.cpu.other_cpu_percent.map(|others| format!(", others {others:.1} %"));
+    row("load generator CPU", format!("{:.1} %{}", window.cpu.load_cpu_percent, others.unwrap_or_default()))?;
     for problem in &report.problems {
         row("problem", format!("{} × {}", Count(problem.count), problem.what))?;
     }
@@ -76,11 +74,11 @@ fn measured(report: &Report) -> String {
 
 fn latency(report: &Report) -> String {
     let points = [
-        ("p50", report.latency.latency_p50_us),
-        ("p90", report.latency.latency_p90_us),
-        ("p99", report.latency.latency_p99_us),
-        ("p99.9", report.latency.latency_p999_us),
-        ("max", report.latency.latency_max_us),
+        ("p50", report.latency_p50_us),
+        ("p90", report.latency_p90_us),
+        ("p99", report.latency_p99_us),
+        ("p99.9", report.latency_p999_us),
+        ("max", report.latency_max_us),
     ];
     let points: Vec<_> = points.iter().filter_map(|(name, us)| us.map(|us| format!("{name} {}", time(us)))).collect();
     if points.is_empty() { "nothing was delivered in the measured time".into() } else { points.join("  ") }

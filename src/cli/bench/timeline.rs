@@ -1,9 +1,9 @@
-//! The measured window: its counters at both ends, and its intervals.
+//! The measured window and its intervals.
 
 use serde::Serialize;
 
 use super::latency::{Interval, Latency};
-use super::probe;
+use super::probe::{self, MachineTime};
 
 /// Intervals of a window: enough for a plot, too few to disturb the measurement.
 const INTERVALS: u64 = 60;
@@ -12,12 +12,12 @@ const MIN_INTERVAL: u64 = 200_000_000;
 /// The counters at one moment; processor times in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
-    pub at: u64,
-    pub deliveries: u64,
-    pub published: u64,
-    pub server_cpu: Option<u64>,
-    pub own_cpu: u64,
-    pub all_cpu: Option<u64>,
+    at: u64,
+    deliveries: u64,
+    published: u64,
+    server_cpu: Option<u64>,
+    load_cpu: u64,
+    machine: Option<MachineTime>,
 }
 
 impl Snapshot {
@@ -28,15 +28,53 @@ impl Snapshot {
             published,
             // A server that has ended shows in its streams.
             server_cpu: server.and_then(|pid| probe::cpu_time(pid).ok()),
-            own_cpu: probe::cpu_time(std::process::id()).unwrap_or(0),
-            all_cpu: None,
+            load_cpu: probe::cpu_time(std::process::id()).unwrap_or(0),
+            machine: MachineTime::now(),
         }
     }
+}
 
-    /// Adds the time of all processors, which is slow to read.
-    pub fn with_all(self) -> Self {
-        Self { all_cpu: probe::busy_time(), ..self }
+/// The use of processors, in percent of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cpu {
+    pub server_cpu_percent: Option<f64>,
+    pub load_cpu_percent: f64,
+    /// What neither the server nor the load generator used. It makes the other results worse.
+    pub other_cpu_percent: Option<f64>,
+    /// Percent of all processors.
+    pub machine_cpu_percent: Option<f64>,
+}
+
+impl Cpu {
+    fn between(first: &Snapshot, last: &Snapshot) -> Self {
+        let nanoseconds = (last.at - first.at).max(1) as f64;
+        let percent = |used: f64| used * 100.0 / nanoseconds;
+        let used = |last: u64, first: u64| last.saturating_sub(first) as f64;
+        let server = last.server_cpu.zip(first.server_cpu).map(|(last, first)| used(last, first));
+        let load = used(last.load_cpu, first.load_cpu);
+        let machine = last.machine.zip(first.machine);
+        let machine = machine.map(|(last, first)| (used(last.busy, first.busy), used(last.total, first.total)));
+        Self {
+            server_cpu_percent: server.map(percent),
+            load_cpu_percent: percent(load),
+            other_cpu_percent: machine.zip(server).map(|((busy, _), server)| percent((busy - load - server).max(0.0))),
+            machine_cpu_percent: machine.and_then(|(busy, total)| ratio(busy * 100.0, total)),
+        }
     }
+}
+
+/// The measured window.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Window {
+    pub window_seconds: f64,
+    pub window_events: u64,
+    pub window_deliveries: u64,
+    pub events_per_second: f64,
+    pub deliveries_per_second: f64,
+    pub server_cpu_us_per_delivery: Option<f64>,
+    pub deliveries_per_cpu_second: Option<f64>,
+    #[serde(flatten)]
+    pub cpu: Cpu,
 }
 
 /// One interval.
@@ -48,8 +86,10 @@ pub struct Point {
     pub deliveries: u64,
     #[serde(flatten)]
     pub latency: Interval,
-    pub server_cpu_percent: Option<f64>,
-    pub load_cpu_percent: f64,
+    /// From when events were due until they were sent.
+    pub late_send_p99_us: u64,
+    #[serde(flatten)]
+    pub cpu: Cpu,
     pub rss_kb: Option<u64>,
 }
 
@@ -57,8 +97,8 @@ pub struct Point {
 #[derive(Default)]
 pub struct Timeline {
     pub points: Vec<Point>,
-    pub first: Snapshot,
-    pub last: Snapshot,
+    first: Snapshot,
+    last: Snapshot,
     interval: u64,
 }
 
@@ -78,50 +118,94 @@ impl Timeline {
     }
 
     /// Ends the current interval.
-    pub fn end_interval(&mut self, now: Snapshot, latency: &mut Latency, rss_kb: Option<u64>) {
-        let nanoseconds = (now.at - self.last.at).max(1) as f64;
-        let percent = |cpu: u64| cpu as f64 * 100.0 / nanoseconds;
-        let server_cpu = now.server_cpu.zip(self.last.server_cpu);
+    pub fn end_interval(&mut self, now: Snapshot, latency: &mut Latency, late: &mut Latency, rss_kb: Option<u64>) {
         self.points.push(Point {
             at: (now.at - self.first.at) as f64 / 1e9,
             events: now.published - self.last.published,
             deliveries: now.deliveries - self.last.deliveries,
             latency: latency.end_interval(),
-            server_cpu_percent: server_cpu.map(|(now, before)| percent(now.saturating_sub(before))),
-            load_cpu_percent: percent(now.own_cpu.saturating_sub(self.last.own_cpu)),
+            late_send_p99_us: late.end_interval().p99_us,
+            cpu: Cpu::between(&self.last, &now),
             rss_kb,
         });
         self.last = now;
     }
+
+    pub fn window(&self) -> Window {
+        let Self { first, last, .. } = self;
+        let window_seconds = (last.at - first.at) as f64 / 1e9;
+        let (events, deliveries) = (last.published - first.published, last.deliveries - first.deliveries);
+        let cpu = Cpu::between(first, last);
+        let server_seconds = cpu.server_cpu_percent.map(|percent| percent / 100.0 * window_seconds);
+        Window {
+            window_seconds,
+            window_events: events,
+            window_deliveries: deliveries,
+            events_per_second: ratio(events as f64, window_seconds).unwrap_or(0.0),
+            deliveries_per_second: ratio(deliveries as f64, window_seconds).unwrap_or(0.0),
+            server_cpu_us_per_delivery: server_seconds.and_then(|seconds| ratio(seconds * 1e6, deliveries as f64)),
+            deliveries_per_cpu_second: server_seconds.and_then(|seconds| ratio(deliveries as f64, seconds)),
+            cpu,
+        }
+    }
+}
+
+pub fn ratio(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SECOND: u64 = 1_000_000_000;
+
     fn at(seconds: f64, deliveries: u64, server_cpu: Option<u64>) -> Snapshot {
         Snapshot { at: (seconds * 1e9) as u64, deliveries, server_cpu, ..Snapshot::default() }
+    }
+
+    fn end_interval(timeline: &mut Timeline, now: Snapshot) {
+        timeline.end_interval(now, &mut Latency::new(1), &mut Latency::new(1), None);
     }
 
     #[test]
     fn late_end_of_an_interval_does_not_move_the_next() {
         let mut timeline = Timeline::default();
-        let mut latency = Latency::new(1);
-        timeline.begin(at(5.0, 100, Some(0)), 60_000_000_000);
-        assert_eq!(timeline.next(), 6_000_000_000);
-        timeline.end_interval(at(6.25, 160, Some(250_000_000)), &mut latency, None);
-        assert_eq!(timeline.next(), 7_000_000_000);
-        timeline.end_interval(at(7.0, 260, None), &mut latency, None);
-        assert_eq!(timeline.next(), 8_000_000_000);
+        timeline.begin(at(5.0, 100, Some(0)), 60 * SECOND);
+        assert_eq!(timeline.next(), 6 * SECOND);
+        end_interval(&mut timeline, at(6.25, 160, Some(SECOND / 4)));
+        assert_eq!(timeline.next(), 7 * SECOND);
+        end_interval(&mut timeline, at(7.0, 260, None));
+        assert_eq!(timeline.next(), 8 * SECOND);
         let points = &timeline.points;
-        assert_eq!((points[0].deliveries, points[0].server_cpu_percent), (60, Some(20.0)));
-        assert_eq!((points[1].at, points[1].deliveries, points[1].server_cpu_percent), (2.0, 100, None));
+        assert_eq!((points[0].deliveries, points[0].cpu.server_cpu_percent), (60, Some(20.0)));
+        assert_eq!((points[1].at, points[1].deliveries, points[1].cpu.server_cpu_percent), (2.0, 100, None));
     }
 
     #[test]
     fn short_window_has_fewer_intervals() {
         let mut timeline = Timeline::default();
-        timeline.begin(Snapshot::default(), 1_000_000_000);
+        timeline.begin(Snapshot::default(), SECOND);
         assert_eq!(timeline.next(), MIN_INTERVAL);
+    }
+
+    #[test]
+    fn others_use_what_server_and_generator_do_not() {
+        let mut timeline = Timeline::default();
+        let machine = |busy, total| Some(MachineTime { busy: busy * SECOND, total: total * SECOND });
+        timeline.begin(Snapshot { machine: machine(100, 200), ..at(0.0, 0, Some(0)) }, 10 * SECOND);
+        let last = Snapshot { machine: machine(115, 220), load_cpu: 3 * SECOND, ..at(10.0, 4000, Some(2 * SECOND)) };
+        end_interval(&mut timeline, last);
+        let window = timeline.window();
+        assert_eq!(
+            window.cpu,
+            Cpu {
+                server_cpu_percent: Some(20.0),
+                load_cpu_percent: 30.0,
+                other_cpu_percent: Some(100.0),
+                machine_cpu_percent: Some(75.0)
+            }
+        );
+        assert_eq!((window.server_cpu_us_per_delivery, window.deliveries_per_cpu_second), (Some(500.0), Some(2000.0)));
     }
 }

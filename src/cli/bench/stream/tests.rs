@@ -1,5 +1,6 @@
 //! Each fault of a stream is counted as what it is, wherever its bytes are cut.
 
+use super::super::http::Head;
 use super::super::journal::Journal;
 use super::*;
 
@@ -28,17 +29,24 @@ impl Run {
 
     /// A stream that got `bytes` in pieces of at most `piece` bytes.
     fn stream(&mut self, chunked: bool, bytes: &[u8], piece: usize) -> Stream {
-        let length = if chunked { Length::Chunked } else { Length::UntilClosed };
-        let mut stream = Stream::new(PUBLISHERS, length);
-        for part in bytes.chunks(piece) {
-            stream.receive(part, &mut Context { now: 0, group: &mut self.group, checker: &mut self.checker });
-        }
-        stream
+        self.stream_and_end(chunked, bytes, piece).0
+    }
+
+    /// The stream, and why it ended.
+    fn stream_and_end(&mut self, chunked: bool, bytes: &[u8], piece: usize) -> (Stream, Option<&'static str>) {
+        let framing = if chunked { "transfer-encoding: chunked\r\n" } else { "" };
+        let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
+        let body = Head::parse(head.as_bytes()).unwrap().unwrap().body();
+        let mut stream = Stream::new(body, PUBLISHERS);
+        let mut cx = Context { now: 0, group: &mut self.group, checker: &mut self.checker };
+        let end = bytes.chunks(piece).try_for_each(|part| stream.receive(part, &mut cx)).err();
+        (stream, end)
     }
 
     fn event(&self, number: u32) -> Vec<u8> {
         let mut event = format!("id: 9-{number}\nevent: data\ndata: {{\"a\":\"").into_bytes();
-        self.checker.marker.write(&mut event, Mark { topic: 5, publisher: 0, number, due: 0 });
+        event
+            .extend_from_slice(self.checker.marker.payload(Mark { topic: 5, publisher: 0, number, due: 0 }).as_bytes());
         event.extend_from_slice(b"\"}\n\n");
         event
     }
@@ -80,13 +88,13 @@ fn judged(blocks: impl Fn(&Run) -> Vec<Vec<u8>>) -> (Tally, u64) {
                     let whole = [vec![HELLO.to_vec()], run.events(&[0, 1, 2, 3])].concat();
                     let (_, chunked, bytes) = framings(&whole).swap_remove(way);
                     let leader = run.stream(chunked, &bytes, 4096);
-                    assert_eq!(leader.ledger().missing(Some(&[4, 0]), |_, _| false), 0);
+                    assert_eq!(leader.ledger.missing(Some(&[4, 0]), |_, _| false), 0);
                     assert_eq!(run.checker.tally, Tally { deliveries: 4, foreign: 1, ..Tally::default() });
                     run.checker.tally = Tally::default();
                 }
                 let (name, chunked, bytes) = framings(&blocks).swap_remove(way);
                 let stream = run.stream(chunked, &bytes, piece);
-                let now = (run.checker.tally, stream.ledger().missing(Some(&[4, 0]), |_, _| false));
+                let now = (run.checker.tally, stream.ledger.missing(Some(&[4, 0]), |_, _| false));
                 let first = *verdict.get_or_insert(now);
                 assert_eq!(now, first, "{name}, in pieces of {piece}, {members} members");
             }
@@ -176,10 +184,8 @@ fn changed_payload_is_corrupted_and_one_of_another_run_is_foreign() {
 #[test]
 fn event_of_unsubscribed_topic_is_corrupted() {
     let other_topic = |run: &Run| {
-        let mut event = b"data: ".to_vec();
-        run.checker.marker.write(&mut event, Mark { topic: 6, publisher: 0, number: 0, due: 0 });
-        event.extend_from_slice(b"\n\n");
-        [run.events(&[0, 1, 2, 3]), vec![event]].concat()
+        let payload = run.checker.marker.payload(Mark { topic: 6, publisher: 0, number: 0, due: 0 });
+        [run.events(&[0, 1, 2, 3]), vec![format!("data: {payload}\n\n").into_bytes()]].concat()
     };
     assert_eq!(judged(other_topic), (Tally { deliveries: 4, corrupted: 1, ..Tally::default() }, 0));
 }
@@ -203,7 +209,7 @@ fn event_longer_than_any_read_is_checked() {
     for (name, chunked, bytes) in framings(&blocks) {
         run.checker.tally = Tally::default();
         let stream = run.stream(chunked, &bytes, 50_000);
-        let lost = stream.ledger().missing(Some(&[2, 0]), |_, _| false);
+        let lost = stream.ledger.missing(Some(&[2, 0]), |_, _| false);
         assert_eq!((run.checker.tally, lost), (Tally { deliveries: 2, ..Tally::default() }, 0), "{name}");
     }
 }
@@ -212,10 +218,23 @@ fn event_longer_than_any_read_is_checked() {
 fn body_ends_with_its_last_chunk_or_a_malformed_one() {
     let mut run = Run::new(1);
     let bytes = [chunk(&run.event(0)), b"0\r\n\r\n".to_vec()].concat();
-    assert!(run.stream(true, &bytes, 4096).is_ended());
+    assert_eq!(run.stream_and_end(true, &bytes, 4096).1, Some("the server ended the stream"));
     assert_eq!(run.checker.tally.malformed, 0);
-    assert!(run.stream(true, b"nonsense", 4096).is_ended());
+    assert_eq!(run.stream_and_end(true, b"nonsense", 4096).1, Some("malformed chunk or endless event"));
     assert_eq!(run.checker.tally.malformed, 1);
+}
+
+#[test]
+fn ids_are_compared_as_numbers() {
+    assert!(event_id(b"id: 9-10\ndata: x\n\n") > event_id(b"data: x\r\nid:9-9\r\n\r\n"));
+    assert!(event_id(b"retry: 1\nid: 10-1\n\n") > event_id(b"id: 9-9\n\n"));
+}
+
+#[test]
+fn id_of_another_form_is_none() {
+    for block in [&b"data: 1-2\n\n"[..], b"id: 7\n\n", b"id: 1-2-3\n\n", b"id: a-1\n\n", b"id: -\n\n", b"id:"] {
+        assert_eq!(event_id(block), None, "{block:?}");
+    }
 }
 
 #[test]
