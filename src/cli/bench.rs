@@ -69,7 +69,7 @@ enum Error {
     Process(u32, io::Error),
     #[error("after {connected} subscribers: {error}{hint}")]
     Run { connected: usize, error: io::Error, hint: &'static str },
-    #[error("--html {0}: {1}")]
+    #[error("cannot write --html {0}: {1}")]
     Page(PathBuf, io::Error),
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -88,6 +88,9 @@ pub fn run(args: BenchArgs) -> ExitCode {
 fn measure(args: BenchArgs) -> Result<bool, Error> {
     raise_open_files(args.clients.saturating_add(args.publishers).saturating_add(OTHER_FILES))?;
     let plan = Plan::new(args)?;
+    if let Some(file) = &plan.args.html {
+        html::check(file).map_err(|error| Error::Page(file.clone(), error))?;
+    }
     // By default a timer may be 50 µs late, which latency would include. A failure is harmless.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let resolve =

@@ -34,16 +34,31 @@ fn html_report_is_self_contained() {
     let numbers = page[start..end].split_once('>').expect("a tag").1;
     let numbers: serde_json::Value = serde_json::from_str(numbers).expect("JSON");
     assert_eq!((&numbers["ok"], &numbers["deliveries"]), (&true.into(), &250.into()));
-    assert!(around.contains(">every stream whole<") && around.contains("prefers-color-scheme: dark"));
+    assert!(around.contains(">every stream whole") && around.contains("prefers-color-scheme: dark"));
 }
 
 #[test]
-fn unwritable_html_report_is_an_error_after_the_text_report() {
-    let server = Server::start(&[]);
-    let args = ["bench", "--url", &server.url(), "--clients", "1", "--warmup", "0", "--duration", "0.1", "--html", "/"];
-    let (code, stdout, stderr) = Process::run(fanline(&args));
-    assert!(code == Some(1) && stdout.contains("every stream whole"), "{stdout}");
-    assert!(stderr.contains("--html /: "), "{stderr}");
+fn unwritable_html_report_is_an_error_before_the_run() {
+    let missing = std::env::temp_dir().join(format!("fanline-bench-{}-missing/report.html", std::process::id()));
+    for path in ["/", missing.to_str().expect("a path is text")] {
+        // A run would fail with another error: there is no server.
+        let args = ["bench", "--url", "http://127.0.0.1:1", "--html", path];
+        let (code, stdout, stderr) = Process::run(fanline(&args));
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains(&format!("cannot write --html {path}: ")), "{stderr}");
+    }
+}
+
+#[test]
+fn failed_run_leaves_no_html_report_and_keeps_the_old_one() {
+    let file = std::env::temp_dir().join(format!("fanline-bench-{}-kept.html", std::process::id()));
+    let args = ["bench", "--url", "http://127.0.0.1:1", "--html", file.to_str().expect("a path is text")];
+    assert_eq!(Process::run(fanline(&args)).0, Some(1));
+    assert!(!file.exists());
+    std::fs::write(&file, "old").unwrap();
+    assert_eq!(Process::run(fanline(&args)).0, Some(1));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]
