@@ -30,6 +30,7 @@ mod subscriber;
 mod text;
 mod timeline;
 mod topics;
+mod warnings;
 
 use std::future::Future;
 use std::io::{self, Write};

@@ -107,9 +107,15 @@ fn faultless_run_reports_every_figure() {
     ] {
         assert!(number(name) > 0.0, "{name} in {report}");
     }
-    for name in
-        ["listen_drops", "other_cpu_percent", "late_send_p99_us", "heartbeats", "comments", "rss_bytes_per_client"]
-    {
+    for name in [
+        "listen_drops",
+        "other_cpu_percent",
+        "machine_cpu_percent",
+        "late_send_p99_us",
+        "heartbeats",
+        "comments",
+        "rss_bytes_per_client",
+    ] {
         number(name);
     }
     let latencies = ["p50", "p90", "p99", "p999", "max"].map(|name| number(&format!("latency_{name}_us")));
@@ -224,6 +230,18 @@ fn server_stall_shows_in_the_latencies() {
     // late by half of the stall.
     let latency = |name: &str| report[name].as_u64().unwrap();
     assert!(latency("latency_max_us") >= 1_000_000 && latency("latency_p90_us") >= 500_000, "{report}");
+}
+
+#[test]
+fn missed_rate_is_a_warning_in_the_report() {
+    // The first event delays all others beyond the window.
+    let peer = Peer::start(Framing::Chunks, Fault::Stall(0, Duration::from_millis(600)));
+    let (code, report, _) = bench_peer(&peer, &SHORT);
+    assert_eq!((code, faults(&report), &report["events_published"]), (Some(0), vec![], &100.into()));
+    let warnings = report["warnings"].as_array().expect("a list");
+    let has = |words: &str| warnings.iter().any(|warning| warning.as_str().is_some_and(|text| text.contains(words)));
+    assert!(has("0.00 of 200 events a second were reached") && has("events were sent late"), "{report}");
+    assert!(report["late_send_max_us"].as_u64() >= Some(400_000), "{report}");
 }
 
 #[test]

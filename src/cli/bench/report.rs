@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::problems::Problem;
 use super::stream::Tally;
 use super::timeline::{Point, Window, ratio};
+use super::warnings::warnings;
 
 /// All results. Names end in their unit; unknown values are null.
 #[derive(Clone, Debug, Serialize)]
@@ -53,6 +54,8 @@ pub struct Report {
     pub memory: Memory,
     pub rss_bytes_per_client: Option<f64>,
     pub slab_bytes_per_client: Option<f64>,
+    /// Why the results describe the load generator or the machine rather than the server.
+    pub warnings: Vec<String>,
     pub problems: Vec<Problem>,
     pub options: Value,
     pub percentiles: Vec<Percentile>,
@@ -105,6 +108,7 @@ impl Report {
             memory,
             rss_bytes_per_client: growth(memory.rss_before_kb, memory.rss_connected_kb),
             slab_bytes_per_client: growth(memory.slab_before_kb, memory.slab_connected_kb),
+            warnings: warnings(&plan.args, &window, &press.late),
             window,
             problems: run.shared.problems.list().to_vec(),
             options: options(plan),

@@ -45,6 +45,9 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     }
     let others = window.cpu.other_cpu_percent.map(|others| format!(", others {others:.1} %"));
     row("load generator CPU", format!("{:.1} %{}", window.cpu.load_cpu_percent, others.unwrap_or_default()))?;
+    for warning in &report.warnings {
+        row("warning", warning.clone())?;
+    }
     for problem in &report.problems {
         row("problem", format!("{} × {}", Count(problem.count), problem.what))?;
     }
@@ -57,7 +60,8 @@ pub fn verdict(report: &Report) -> String {
     let faults: Vec<_> = faults.map(|(name, count)| format!("{name} {}", Count(count))).collect();
     let early = if report.interrupted { " (interrupted)" } else { "" };
     if faults.is_empty() {
-        format!("every stream whole{early}")
+        let but = if report.warnings.is_empty() { "" } else { ", but see the warnings" };
+        format!("every stream whole{but}{early}")
     } else {
         format!("NOT WHOLE{early}: {}", faults.join(", "))
     }
@@ -85,7 +89,7 @@ fn latency(report: &Report) -> String {
 }
 
 /// Microseconds with the unit that needs the fewest digits.
-fn time(us: u64) -> String {
+pub fn time(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{:.2} ms", us as f64 / 1e3),

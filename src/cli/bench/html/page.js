@@ -46,8 +46,15 @@ $("subtitle").textContent = [
   options.rate === "max" ? "as fast as it goes" : `${grouped(options.rate)} events/s`,
   `${grouped(options.payload_bytes)} bytes`, `${round(run.window_seconds, 1)} s`, options.date,
 ].join(" · ");
+$("verdict").classList.toggle("warn", run.warnings.length > 0);
 $("verdict").classList.toggle("bad", !run.ok);
 document.title = `fanline bench: ${run.ok ? "whole" : "NOT WHOLE"}`;
+const note = (id, lines) => {
+  $(id).hidden = lines.length === 0;
+  for (const line of lines) $(id).querySelector("ul").append(node("li", {}, line));
+};
+note("warnings", run.warnings);
+note("problems", run.problems.map((problem) => `${grouped(problem.count)} × ${problem.what}`));
 
 function tile(name, pair) {
   const box = node("div", { class: "tile" });
@@ -57,11 +64,14 @@ function tile(name, pair) {
   $("tiles").append(box);
 }
 tile("deliveries a second", short(run.deliveries_per_second));
+tile(options.rate === "max" ? "events a second" : `events a second, of ${text(short(options.rate))} asked for`, short(run.events_per_second));
 for (const [name, us] of [
   ["median latency", run.latency_p50_us], ["p99 latency", run.latency_p99_us], ["p99.9 latency", run.latency_p999_us],
-  ["longest latency", run.latency_max_us],
+  ["longest latency", run.latency_max_us], ["sent late by, p99", run.late_send_p99_us],
 ]) if (known(us)) tile(name, time(us));
-if (known(run.server_cpu_percent)) tile("server CPU", [round(run.server_cpu_percent, 1), "%"]);
+for (const [name, percent] of [
+  ["server CPU", run.server_cpu_percent], ["load generator CPU", run.load_cpu_percent], ["CPU of others", run.other_cpu_percent],
+]) if (known(percent)) tile(name, [round(percent, 1), "%"]);
 if (known(run.deliveries_per_cpu_second)) tile("deliveries a CPU-second", short(run.deliveries_per_cpu_second));
 if (known(run.rss_bytes_per_client) && run.connected > 0) tile("memory a subscriber", memory(run.rss_bytes_per_client / 1024));
 if (known(run.replay_seconds)) tile("replay", [round(run.replay_seconds, 2), "s"]);
@@ -69,13 +79,14 @@ if (known(run.replay_seconds)) tile("replay", [round(run.replay_seconds, 2), "s"
 // Plots ---------------------------------------------------------------------------------------------------------------
 
 const points = run.timeline;
-const left = 58, right = 14, top = 10, bottom = 24;
+const left = 52, right = 14, top = 10, bottom = 24;
 
+// One unit is one pixel, so that text has the same size on a phone.
 class Plot {
-  constructor(id, wide, label) {
+  constructor(id, label) {
     this.place = $(id);
-    this.width = wide ? 1120 : 540;
-    this.height = wide ? 300 : 230;
+    this.width = this.place.clientWidth;
+    this.height = this.width > 600 ? 300 : 230;
     this.svg = shape(this.place, "svg", { viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": label });
   }
   get inner() { return this.width - left - right; }
@@ -109,10 +120,10 @@ class Plot {
     const list = node("div", { class: "key" });
     for (const [name, color] of entries) {
       const entry = node("span");
-      entry.append(node("i", { style: `background:var(--${color})` }), name);
+      entry.append(node("i", { class: color }), name);
       list.append(entry);
     }
-    this.place.parentNode.append(list);
+    this.place.append(list);
   }
   // Shows what `describe` says of the nearest of some places.
   hover(places, describe) {
@@ -147,7 +158,7 @@ const total = points.length ? points[points.length - 1].at : 1;
 const middle = points.map((point, index) => ((index ? points[index - 1].at : 0) + point.at) / 2 / total);
 const lengths = points.map((point, index) => point.at - (index ? points[index - 1].at : 0));
 const when = (index) => `at ${round(middle[index] * total, 1)} s`;
-const seconds = (plot) => { for (const at of steps(total, plot.width > 600 ? 10 : 5)) if (at <= total * 1.001) plot.vertical(at / total, `${round(at, 2)} s`); };
+const seconds = (plot) => { for (const at of steps(total, Math.floor(plot.width / 100))) if (at <= total * 1.001) plot.vertical(at / total, `${round(at, 2)} s`); };
 const empty = (id, why) => { $(id).append(node("p", { style: "color:var(--faint);margin:24px 0" }, why)); };
 
 // A logarithmic scale of microseconds over what was seen: half octaves, as the numbers have them.
@@ -163,8 +174,30 @@ function levels(plot) {
   shape(plot.svg, "line", { class: "axis", x1: left, x2: plot.width - right, y1: plot.y(0), y2: plot.y(0) });
 }
 
-if (used.length) {
-  const plot = new Plot("heatmap", true, "Latencies over time");
+function over(id, label, series, format, minimum) {
+  const seen = series.flatMap(([, , values]) => values.filter(known));
+  if (!seen.length) return empty(id, "Unknown without --pid.");
+  const plot = new Plot(id, label);
+  const marks = steps(Math.max(minimum, ...seen));
+  const most = marks[marks.length - 1];
+  for (const mark of marks) plot.horizontal(mark / most, text(format(mark)));
+  seconds(plot);
+  series.forEach(([, color, values], index) => {
+    const coordinates = values.map((value, at) => [middle[at], known(value) ? value / most : null]);
+    if (!index) plot.area(coordinates.filter(([, y]) => y !== null));
+    plot.line(color, coordinates);
+  });
+  if (series.length > 1) plot.key(series.map(([name, color]) => [name, color]));
+  plot.hover(middle, (at) => [when(at), ...series.filter(([, , values]) => known(values[at]))
+    .map(([name, , values]) => `${name}  ${text(format(values[at]))}`)].join("\n"));
+}
+
+function latencies() {
+  if (!used.length) {
+    for (const id of ["heatmap", "percentiles"]) empty(id, "Nothing was delivered in the measured time.");
+    return;
+  }
+  const plot = new Plot("heatmap", "Latencies over time");
   const most = Math.max(...points.flatMap((point, index) => point.counts.map((count) => count / lengths[index])));
   levels(plot);
   points.forEach((point, index) => point.counts.forEach((count, bucket) => {
@@ -181,57 +214,56 @@ if (used.length) {
   const has = (point) => point.counts.length > 0;
   plot.line("two", points.map((point, index) => [middle[index], has(point) ? level(point.p99_us) : null]));
   plot.line("three", points.map((point, index) => [middle[index], has(point) ? level(point.max_us) : null]));
-  plot.key([["p99", "two"], ["longest", "three"]]);
+  const late = points.some((point) => point.late_send_p99_us > 0);
+  if (late) plot.line("four", points.map((point, index) => [middle[index], level(point.late_send_p99_us)]));
+  plot.key([["p99", "two"], ["longest", "three"], ...(late ? [["sent late by, p99", "four"]] : [])]);
   seconds(plot);
   plot.hover(middle, (index) => {
     const point = points[index];
     if (!has(point)) return `${when(index)}\nnothing arrived`;
-    return `${when(index)}\nmedian   ${text(time(point.p50_us))}\np90      ${text(time(point.p90_us))}\np99      ${text(time(point.p99_us))}\nlongest  ${text(time(point.max_us))}`;
+    return `${when(index)}\nmedian   ${text(time(point.p50_us))}\np90      ${text(time(point.p90_us))}\np99      ${text(time(point.p99_us))}\nlongest  ${text(time(point.max_us))}\nlate     ${text(time(point.late_send_p99_us))}`;
   });
 
-  const curve = new Plot("percentiles", false, "Latency by percentile");
+  const curve = new Plot("percentiles", "Latency by percentile");
   const tail = run.percentiles.filter((point) => point.percent >= 50);
   const rarest = tail.length > 1 ? tail[tail.length - 2].percent : 90;
   const nines = (percent) => -Math.log10(Math.max(1 - percent / 100, 1e-9));
   const start = nines(50), end = nines(rarest) + .35;
   const across = (percent) => (percent === 100 ? 1 : (nines(percent) - start) / (end - start));
   levels(curve);
-  for (const percent of [50, 90, 99, 99.9, 99.99, 99.999, 99.9999]) if (percent <= rarest) curve.vertical(across(percent), `${percent}%`);
+  for (const percent of [50, 90, 99, 99.9, 99.99, 99.999, 99.9999])
+    if (percent <= rarest && (1 - across(percent)) * curve.inner > 60) curve.vertical(across(percent), `${percent}%`);
   curve.vertical(1, "max");
   const coordinates = tail.map((point) => [across(point.percent), level(point.us)]);
   curve.area(coordinates);
   curve.line("one", coordinates);
   curve.hover(tail.map((point) => across(point.percent)), (index) =>
     `${index === tail.length - 1 ? "longest" : `${round(tail[index].percent, 5)} % within`}\n${text(time(tail[index].us))}`);
-} else {
-  empty("heatmap", "Nothing was delivered in the measured time.");
-  empty("percentiles", "Nothing was delivered in the measured time.");
 }
 
-function over(id, label, series, format, minimum) {
-  const seen = series.flatMap(([, , values]) => values.filter(known));
-  if (!seen.length) return empty(id, "Unknown without --pid.");
-  const plot = new Plot(id, false, label);
-  const marks = steps(Math.max(minimum, ...seen));
-  const most = marks[marks.length - 1];
-  for (const mark of marks) plot.horizontal(mark / most, text(format(mark)));
-  seconds(plot);
-  series.forEach(([, color, values], index) => {
-    const coordinates = values.map((value, at) => [middle[at], known(value) ? value / most : null]);
-    if (!index) plot.area(coordinates.filter(([, y]) => y !== null));
-    plot.line(color, coordinates);
-  });
-  if (series.length > 1) plot.key(series.map(([name, color]) => [name, color]));
-  plot.hover(middle, (at) => [when(at), ...series.filter(([, , values]) => known(values[at]))
-    .map(([name, , values]) => `${name}  ${text(format(values[at]))}`)].join("\n"));
+function usage() {
+  const percent = (value) => [round(value, 0), "%"];
+  over("throughput", "Deliveries a second", [["deliveries/s", "one", points.map((point, index) => point.deliveries / lengths[index])]], short, 1);
+  const server = points.map((point) => point.server_cpu_percent);
+  over("cpu", "Processor time", [
+    ["server", "one", server], ["load generator", "two", points.map((point) => point.load_cpu_percent)],
+    ["others", "three", points.map((point) => point.other_cpu_percent)],
+  ].filter(([, , values]) => values.some(known)), percent, 10);
+  const resident = points.map((point) => (known(point.rss_kb) ? point.rss_kb / 1024 : null));
+  over("memory", "Resident memory of the server", [["server", "one", resident]], (megabytes) => memory(megabytes * 1024), 1);
 }
-const percent = (value) => [round(value, 0), "%"];
-over("throughput", "Deliveries a second", [["deliveries/s", "one", points.map((point, index) => point.deliveries / lengths[index])]], short, 1);
-const server = points.map((point) => point.server_cpu_percent);
-const generator = ["load generator", "two", points.map((point) => point.load_cpu_percent)];
-over("cpu", "Processor time", server.some(known) ? [["server", "one", server], generator] : [generator], percent, 10);
-const resident = points.map((point) => (known(point.rss_kb) ? point.rss_kb / 1024 : null));
-over("memory", "Resident memory of the server", [["server", "one", resident]], (megabytes) => memory(megabytes * 1024), 1);
+
+function draw() {
+  for (const place of document.querySelectorAll("figure > div")) place.replaceChildren();
+  latencies();
+  usage();
+}
+draw();
+let drawnAt = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth !== drawnAt) draw();
+  drawnAt = innerWidth;
+});
 
 // Tables --------------------------------------------------------------------------------------------------------------
 
@@ -257,17 +289,12 @@ if (known(run.last_client_p99_us)) row("table", "last subscriber, p99", text(tim
 
 for (const [name, value] of [
   ["subscribe", options.sse_url], ["publish", options.publish_url], ["body", options.body],
-  ["topics", `${grouped(options.topics)}, ${options.topics_per_client} a subscriber (${options.subscriptions})`],
+  ["topics", `${grouped(options.topics)}, ${options.topics_per_client} a subscriber`],
   ["events go to", options.distribution], ["warm-up", `${options.warmup_seconds} s`],
   ["connected within", `${round(run.connect_seconds, 3)} s`],
   ["server memory", known(run.rss_end_kb) ? `${text(memory(run.rss_before_kb))} before, ${text(memory(run.rss_connected_kb))} connected, ${text(memory(run.rss_end_kb))} at the end` : null],
   ["CPU a delivery", known(run.server_cpu_us_per_delivery) ? `${round(run.server_cpu_us_per_delivery, 3)} µs` : null],
-  ["CPU of others", known(run.other_cpu_percent) ? `${round(run.other_cpu_percent, 0)} % of one processor` : null],
+  ["sent late by", known(run.late_send_p99_us) ? `p99 ${text(time(run.late_send_p99_us))}, longest ${text(time(run.late_send_max_us))}` : null],
+  ["CPU of the machine", known(run.machine_cpu_percent) ? `${round(run.machine_cpu_percent, 0)} % of all processors` : null],
   ["fanline", options.version],
 ]) if (known(value)) row("options", name, value);
-
-if (run.problems.length) {
-  $("problems").hidden = false;
-  for (const problem of run.problems)
-    $("problems").querySelector("ul").append(node("li", {}, `${grouped(problem.count)} × ${problem.what}`));
-}
