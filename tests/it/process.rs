@@ -6,6 +6,7 @@
 mod certificate;
 mod child;
 mod crowd;
+mod directory;
 mod http;
 mod random;
 mod server;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use certificate::certificate;
 pub use child::{Process, fanline};
 pub use crowd::{Crowd, Update};
+pub use directory::Directory;
 pub use http::{Http, Response};
 pub use random::Random;
 pub use server::{Server, limit_open_files, serve};

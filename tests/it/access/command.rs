@@ -1,7 +1,6 @@
 //! `fanline key` and `fanline token`, and their output in a server's settings.
 
-use super::reload::Directory;
-use crate::process::{Process, Server, Stream, fanline};
+use crate::process::{Directory, Process, Server, Stream, fanline};
 
 const SECRET: &str = "a secret that server and login service share";
 

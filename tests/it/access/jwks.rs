@@ -8,10 +8,9 @@ use std::time::Duration;
 use fanline::auth::{Access, Claims, Jwks, KeySet, SigningKey, Tokens};
 use serde_json::{Value, json};
 
-use super::reload::Directory;
 use super::stub::Stub;
 use super::{AUDIENCE, RSA, claims, rules, serve, signed, tokens};
-use crate::process;
+use crate::process::{self, Directory};
 use crate::support::{Server, assert_problem, request, run, until};
 
 const P256: &str = include_str!("../keys/p256.pem");

@@ -1,37 +1,13 @@
 //! Replacing the access rules of a running server.
 
 use std::fs;
-use std::path::PathBuf;
 
 use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant, KeyDigest, SigningKey};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
-use crate::process;
+use crate::process::{self, Directory};
 use crate::support::{request, run, until};
-
-/// A directory that is removed on drop.
-pub struct Directory(pub PathBuf);
-
-impl Directory {
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("fanline-test-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    pub fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn table(name: &str, key: &str, rest: &str) -> String {
     format!("[[keys]]\nname = \"{name}\"\nhash = \"{}\"\n{rest}\n", KeyDigest::of(key))

@@ -1,8 +1,7 @@
 //! Keys and tokens appear in no log line, metric, list or error.
 
-use super::reload::Directory;
 use super::stub::Stub;
-use crate::process::{Process, Server, fanline};
+use crate::process::{Directory, Process, Server, fanline};
 
 const SECRET: &str = "jwt-secret-0123456789abcdef0123456789abcdef";
 const WRONG: &str = "wrong-secret-0123456789abcdef0123456789abcdef";
