@@ -1,19 +1,26 @@
-//! One request to a fanline server over plain HTTP/1.1.
+//! One request to a fanline server over HTTP/1.1, with TLS for an `https://` URL.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
+use rustls::crypto::ring;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tower_service::Service;
 
 use super::target::ServerUrl;
 
@@ -22,11 +29,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest response that is buffered: an id or an error.
 const MAX_SHORT_BODY: usize = 64 * 1024;
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot connect to {url}: {source}")]
-    Connect { url: ServerUrl, source: io::Error },
+    #[error("cannot connect to {url}: {cause}{remedy}", cause = with_causes(&**.source), remedy = remedy(&**.source))]
+    Connect { url: ServerUrl, source: BoxError },
+    #[error("cannot connect to {0}: no answer for {seconds} s", seconds = CONNECT_TIMEOUT.as_secs())]
+    ConnectTimeout(ServerUrl),
     #[error("no answer from {0}: {cause}", cause = with_causes(.1))]
     Exchange(ServerUrl, hyper::Error),
 }
@@ -42,27 +53,49 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What to do about the usual mistakes with TLS.
+fn remedy(mut error: &(dyn std::error::Error + 'static)) -> &'static str {
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
+    match error.downcast_ref() {
+        Some(rustls::Error::InvalidMessage(_)) => "; does this port speak TLS, or is its URL http://?",
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "; for an authority of your own, set SSL_CERT_FILE to its certificate"
+        }
+        _ => "",
+    }
+}
+
 /// Connects to `url` and sends `request`. Returns as soon as the response head arrives, which may be before all of the
 /// request body is sent. The rest is sent meanwhile. Dropping the response body closes the connection.
 pub async fn send<B>(url: &ServerUrl, request: Request<B>) -> Result<Response<Incoming>, Error>
 where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let connect = async {
-        let socket = TcpStream::connect(url.host_and_port()).await?;
-        socket.set_nodelay(true)?;
-        Ok(socket)
-    };
-    let timed_out = || Err(io::Error::new(io::ErrorKind::TimedOut, "no answer for 10 s"));
-    let socket = timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| timed_out());
+    let socket = timeout(CONNECT_TIMEOUT, connect(url)).await.map_err(|_| Error::ConnectTimeout(url.clone()))?;
     let socket = socket.map_err(|source| Error::Connect { url: url.clone(), source })?;
     let exchange = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let (mut sender, connection) = http1::handshake(socket).await?;
         // An error of the connection reaches the response or the body as well.
         tokio::spawn(connection);
         sender.send_request(request).await
     };
     exchange.await.map_err(|error| Error::Exchange(url.clone(), error))
+}
+
+async fn connect(url: &ServerUrl) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    if !url.is_https() {
+        poll_fn(|cx| tcp.poll_ready(cx)).await?;
+        return Ok(MaybeHttpsStream::Http(tcp.call(url.uri().clone()).await?));
+    }
+    let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring::default_provider())?;
+    let mut tls = tls.https_only().enable_http1().wrap_connector(tcp);
+    poll_fn(|cx| tls.poll_ready(cx)).await?;
+    tls.call(url.uri().clone()).await
 }
 
 /// The content type without its parameters, in lower case.
@@ -72,12 +105,28 @@ pub fn content_type(headers: &HeaderMap) -> String {
     String::from_utf8_lossy(essence.trim_ascii()).to_ascii_lowercase()
 }
 
-/// The whole body of a short response. The error says what was received instead.
-pub async fn short_body(body: Incoming) -> Result<Bytes, String> {
+/// Why a short response cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the answer is longer than {} KiB", MAX_SHORT_BODY / 1024)]
+    TooLong,
+    #[error("{}", with_causes(&**.0))]
+    Broken(BoxError),
+    #[error("{0}")]
+    NotJson(#[from] serde_json::Error),
+}
+
+/// A short response in JSON.
+pub async fn short_json<T: DeserializeOwned>(body: Incoming) -> Result<T, BodyError> {
+    Ok(serde_json::from_slice(&short_body(body).await?)?)
+}
+
+/// The whole body of a short response.
+async fn short_body(body: Incoming) -> Result<Bytes, BodyError> {
     match Limited::new(body, MAX_SHORT_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err("the answer is longer than 64 KiB".into()),
-        Err(error) => Err(with_causes(&*error)),
+        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLong),
+        Err(error) => Err(BodyError::Broken(error)),
     }
 }
 

@@ -18,9 +18,9 @@ use fanline::event::EventName;
 use fanline::topic::Topic;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::{Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::Request;
+use hyper::body::{Body, Frame};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
-use hyper::{Request, Response};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use super::client::{self, Refusal};
 use super::signal;
 use super::target::ServerArgs;
-use lines::{EventHead, InputError, InputFormat, check_json};
+use lines::{EventHead, InputError, InputFormat, JsonError, check_json};
 
 /// How long the answer for one event may take. A server that waits for its backbone times out sooner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ pub enum Error {
     #[error("--topic is required, as in --topic chat:7")]
     NoTopic,
     #[error("DATA is not one JSON value: {0}; without --json it is sent as text")]
-    NotJson(String),
+    NotJson(JsonError),
     #[error("{0}")]
     Connect(client::Error),
     #[error("{0}; how much of it was published is unknown")]
@@ -104,7 +104,7 @@ pub enum Error {
     #[error("no answer from the server for {} s; whether the event was published is unknown", ANSWER_TIMEOUT.as_secs())]
     NoAnswer,
     #[error("unexpected answer to /publish; whether the events were published is unknown: {0}")]
-    Answer(String),
+    Answer(#[from] client::BodyError),
     #[error("invalid request: {0}")]
     Request(#[from] hyper::http::Error),
     #[error("cannot start the thread for standard input: {0}")]
@@ -116,8 +116,8 @@ pub enum Error {
 impl From<client::Error> for Error {
     fn from(error: client::Error) -> Self {
         match error {
-            client::Error::Connect { .. } => Self::Connect(error),
             client::Error::Exchange(..) => Self::Unanswered(error),
+            _ => Self::Connect(error),
         }
     }
 }
@@ -194,8 +194,7 @@ fn request<B>(server: &ServerArgs, content_type: &str, body: B) -> Result<Reques
 async fn publish_one(args: &PublishArgs, data: &str) -> Result<PublishAnswer, Error> {
     let body = Full::new(Bytes::from(args.one_event(data)?));
     let request = request(&args.server, "application/json", body)?;
-    let exchange = async { answer(client::send(&args.server.url, request).await?).await };
-    timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or(Err(Error::NoAnswer))
+    timeout(ANSWER_TIMEOUT, exchange(&args.server, request)).await.unwrap_or(Err(Error::NoAnswer))
 }
 
 /// Publishes the lines of `input` until it ends, a line is invalid, the server answers or `stop` completes. Returns the
@@ -224,19 +223,23 @@ async fn publish_lines(
         None => None,
         Some(_) => {
             let request = request(server, "application/x-ndjson", StreamBody::new(frames))?;
-            Some(answer(client::send(&server.url, request).await?).await?)
+            Some(exchange(server, request).await?)
         }
     };
     let fault = input_ended.try_recv().ok().and_then(Result::err);
     Ok((published, fault))
 }
 
-async fn answer(response: Response<Incoming>) -> Result<PublishAnswer, Error> {
+/// Sends `request` and reads the ids in the answer.
+async fn exchange<B>(server: &ServerArgs, request: Request<B>) -> Result<PublishAnswer, Error>
+where
+    B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let response = client::send(&server.url, request).await?;
     if !response.status().is_success() {
         return Err(Error::Refused(Refusal::of(response).await));
     }
-    let body = client::short_body(response.into_body()).await.map_err(Error::Answer)?;
-    serde_json::from_slice(&body).map_err(|error| Error::Answer(error.to_string()))
+    Ok(client::short_json(response.into_body()).await?)
 }
 
 /// The server's answer: the id of one event, or the ids of the first and the last of several.

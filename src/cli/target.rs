@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use hyper::http::request;
+use hyper::http::uri::Scheme;
 use hyper::{Request, Uri};
 
 use super::hidden::Hidden;
@@ -12,7 +13,7 @@ use super::hidden::Hidden;
 /// The flags of every client command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Where the server is: http://host:port, with a path if a proxy adds one
+    /// Where the server is: http:// or https://host:port, with a path if a proxy adds one
     #[arg(long, env = "FANLINE_URL", default_value = "http://127.0.0.1:8000", value_name = "URL")]
     pub url: ServerUrl,
 
@@ -25,8 +26,8 @@ impl ServerArgs {
     /// A request for `path_and_query`, which begins with `/`, below the path of the URL.
     pub fn request(&self, path_and_query: &str) -> request::Builder {
         let request = Request::builder()
-            .uri(format!("{}{path_and_query}", self.url.path))
-            .header(HOST, &self.url.authority)
+            .uri(format!("{}{path_and_query}", self.url.path()))
+            .header(HOST, self.url.authority())
             .header(USER_AGENT, concat!("fanline/", env!("CARGO_PKG_VERSION")));
         match &self.token {
             Some(Token(value)) => request.header(AUTHORIZATION, value),
@@ -67,25 +68,33 @@ impl fmt::Debug for Token {
 
 /// The base URL of a server, whose endpoints are below its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerUrl {
-    /// Host and port as in the URL, for the `Host` header.
-    authority: String,
-    /// The host without the brackets of an IPv6 address, for the resolver.
-    host: String,
-    port: u16,
-    /// Empty, or begins with `/` and does not end with one.
-    path: String,
-}
+pub struct ServerUrl(Uri);
 
 impl ServerUrl {
-    /// The host and port as in the URL.
+    /// The URL itself, for connectors.
+    pub fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    /// The host and port as in the URL, for the `Host` header.
     pub fn authority(&self) -> &str {
-        &self.authority
+        self.0.authority().expect("the parser requires an authority").as_str()
     }
 
     /// The address to resolve and connect to.
     pub fn host_and_port(&self) -> (&str, u16) {
-        (&self.host, self.port)
+        let host = self.0.host().expect("the parser requires a host");
+        let default = if self.is_https() { 443 } else { 80 };
+        (host.trim_start_matches('[').trim_end_matches(']'), self.0.port_u16().unwrap_or(default))
+    }
+
+    /// Empty, or begins with `/` and does not end with one.
+    fn path(&self) -> &str {
+        self.0.path().trim_end_matches('/')
     }
 }
 
@@ -95,49 +104,42 @@ impl FromStr for ServerUrl {
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
         match (scheme.as_str(), text.contains("://")) {
-            ("https", _) => return Err(InvalidUrl::Tls),
             ("unix", _) => return Err(InvalidUrl::Unix),
-            ("http", true) => {}
+            ("http" | "https", true) => {}
             _ => return Err(InvalidUrl::Scheme),
         }
         let uri: Uri = text.parse().map_err(|_| InvalidUrl::Malformed)?;
         if uri.query().is_some() || text.contains('#') {
             return Err(InvalidUrl::Query);
         }
-        let authority = uri.authority().ok_or(InvalidUrl::Malformed)?;
-        if authority.as_str().contains('@') {
+        let authority = uri.authority().ok_or(InvalidUrl::Malformed)?.as_str();
+        if authority.contains('@') {
             return Err(InvalidUrl::Credentials);
         }
-        let host = authority.host();
-        let port = match authority.as_str()[host.len()..].strip_prefix(':') {
-            None | Some("") => 80,
-            Some(digits) => digits.parse().ok().filter(|&port| port != 0).ok_or(InvalidUrl::Malformed)?,
-        };
-        Ok(Self {
-            authority: authority.to_string(),
-            host: host.trim_start_matches('[').trim_end_matches(']').to_string(),
-            port,
-            path: uri.path().trim_end_matches('/').to_string(),
-        })
+        // `Uri` ignores a port that is too large.
+        let port = authority[uri.host().unwrap_or_default().len()..].trim_start_matches(':');
+        if !port.is_empty() && !port.parse().is_ok_and(|port: u16| port != 0) {
+            return Err(InvalidUrl::Malformed);
+        }
+        Ok(Self(uri))
     }
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.is_https() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path())
     }
 }
 
 /// Why a text is not the URL of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    #[error("it must begin with http://, as in http://127.0.0.1:8000")]
+    #[error("it must begin with http:// or https://, as in http://127.0.0.1:8000")]
     Scheme,
-    #[error("https is not supported; give the plain http:// address that the TLS terminator forwards to")]
-    Tls,
-    #[error("Unix sockets are not supported; give an http:// address that the server also listens on")]
+    #[error("Unix sockets are not supported; give an http:// or https:// URL")]
     Unix,
-    #[error("it must be http://host:port, as in http://127.0.0.1:8000")]
+    #[error("it must be http://host:port or https://host:port, as in http://127.0.0.1:8000")]
     Malformed,
     #[error("it must have no query or fragment; topics have flags of their own")]
     Query,
@@ -156,12 +158,17 @@ mod tests {
     #[test]
     fn url_has_a_host_a_port_and_an_optional_path() {
         let full = url("http://Example.com:8080/live/");
-        assert_eq!((full.host.as_str(), full.port, full.path.as_str()), ("Example.com", 8080, "/live"));
+        assert_eq!((full.host_and_port(), full.path()), (("Example.com", 8080), "/live"));
         assert_eq!(full.to_string(), "http://Example.com:8080/live");
-        assert_eq!((url("http://host").port, url("http://host/").path.as_str()), (80, ""));
-        assert_eq!(url("HTTP://host:").port, 80);
+        assert_eq!((url("http://host/").host_and_port(), url("http://host/").path()), (("host", 80), ""));
+        assert_eq!(url("HTTP://host:").host_and_port(), ("host", 80));
+        let tls = url("https://host/live");
+        assert_eq!(
+            (tls.host_and_port(), tls.is_https(), tls.to_string()),
+            (("host", 443), true, "https://host/live".into())
+        );
         let v6 = url("http://[::1]:8000");
-        assert_eq!((v6.host.as_str(), v6.authority.as_str()), ("::1", "[::1]:8000"));
+        assert_eq!((v6.host_and_port(), v6.authority()), (("::1", 8000), "[::1]:8000"));
     }
 
     #[test]
@@ -172,7 +179,7 @@ mod tests {
             ("localhost", InvalidUrl::Scheme),
             ("http:host", InvalidUrl::Scheme),
             ("ftp://host", InvalidUrl::Scheme),
-            ("https://host", InvalidUrl::Tls),
+            ("https:host", InvalidUrl::Scheme),
             ("unix:/run/fanline.sock", InvalidUrl::Unix),
             ("http://", InvalidUrl::Malformed),
             ("http://host:0", InvalidUrl::Malformed),

@@ -30,3 +30,4 @@ mod subscribing;
 mod support;
 mod tail_publish;
 mod takeover;
+mod tls;

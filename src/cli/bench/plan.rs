@@ -39,6 +39,8 @@ pub struct Endpoint {
 pub enum Error {
     #[error("{0}: {1}; {{url}} stands for the URL of --url")]
     Url(&'static str, InvalidUrl),
+    #[error("{0}: the load generator has no TLS; give the http:// address that the TLS terminator forwards to")]
+    Tls(&'static str),
     #[error("{0}: a URL has no spaces and no control characters; write %20 for a space")]
     Space(&'static str),
     #[error("{flag}: unknown placeholder {{{unknown}}}; expected one of {known}")]
@@ -167,7 +169,10 @@ impl Endpoint {
         let path = path.split_once('#').map_or(path, |(path, _)| path);
         check_placeholders(flag, path, placeholders)?;
         let slash = if path.starts_with('/') { "" } else { "/" };
-        let server = server.parse().map_err(|error| Error::Url(flag, error))?;
+        let server: ServerUrl = server.parse().map_err(|error| Error::Url(flag, error))?;
+        if server.is_https() {
+            return Err(Error::Tls(flag));
+        }
         Ok(Self { server, path: format!("{slash}{path}") })
     }
 
@@ -264,7 +269,7 @@ mod tests {
                 "--sse-url: unknown placeholder {id}; expected one of {topics}, {topic}, {client}",
             ),
             ("--sse-url http://h/a\u{1}b", "--sse-url: a URL has no spaces"),
-            ("--publish-url https://h/", "--publish-url: https is not supported"),
+            ("--publish-url https://h/", "--publish-url: the load generator has no TLS"),
             ("--clients 0 --rate 0", "nothing to do"),
             ("--clients 0 --prefill 1", "--prefill"),
             ("--clients 1000000 --publishers 60000", "fewer --publishers"),

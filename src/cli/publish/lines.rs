@@ -1,5 +1,6 @@
 //! Standard input, line by line, as the NDJSON that the server expects.
 
+use std::fmt;
 use std::io::{self, Read};
 
 use bytes::Bytes;
@@ -52,19 +53,26 @@ fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Checks that `text` is one JSON value. The error says what is wrong, and where.
-pub fn check_json(text: &str) -> Result<(), String> {
-    serde_json::from_str::<&RawValue>(text).map(drop).map_err(|error| describe_json_error(&error))
+/// Checks that `text` is one JSON value.
+pub fn check_json(text: &str) -> Result<(), JsonError> {
+    serde_json::from_str::<&RawValue>(text)?;
+    Ok(())
 }
 
-/// The message of the parser, without the line number of an only line.
-fn describe_json_error(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let what = message.split(" at line ").next().unwrap_or_default();
-    match (error.line(), error.column()) {
-        (0, _) => what.to_string(),
-        (1, column) => format!("{what} at column {column}"),
-        (line, column) => format!("{what} at line {line}, column {column}"),
+/// What is wrong with a JSON text, and where.
+#[derive(Debug, thiserror::Error)]
+pub struct JsonError(#[from] serde_json::Error);
+
+impl fmt::Display for JsonError {
+    /// The message of the parser, without the line number of an only line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = self.0.to_string();
+        f.write_str(message.split(" at line ").next().unwrap_or_default())?;
+        match (self.0.line(), self.0.column()) {
+            (0, _) => Ok(()),
+            (1, column) => write!(f, " at column {column}"),
+            (line, column) => write!(f, " at line {line}, column {column}"),
+        }
     }
 }
 
@@ -85,9 +93,9 @@ pub enum Fault {
     #[error("it is longer than {MAX_LINE_BYTES} bytes")]
     TooLong(#[from] LineTooLong),
     #[error("it is not one JSON value: {0}")]
-    NotJson(String),
+    NotJson(#[from] JsonError),
     #[error("it is not an event like {{\"topic\":\"t\",\"data\":1}}: {0}; for bare JSON values give --topic")]
-    NotAnEvent(String),
+    NotAnEvent(JsonError),
     #[error("{0}")]
     Invalid(InvalidPublication),
 }
@@ -122,12 +130,12 @@ impl InputFormat {
             // No event. The empty line keeps the line numbers of the server's answer right.
             Self::Value(_) | Self::Event if text.trim_ascii().is_empty() => {}
             Self::Value(head) => {
-                check_json(text).map_err(Fault::NotJson)?;
+                check_json(text)?;
                 events.extend_from_slice(head.with_data(text.trim_ascii()).as_bytes());
             }
             Self::Event => {
                 parse_event(line, usize::MAX).map_err(|error| match error {
-                    InvalidPublication::Json(error) => Fault::NotAnEvent(describe_json_error(&error)),
+                    InvalidPublication::Json(error) => Fault::NotAnEvent(error.into()),
                     error => Fault::Invalid(error),
                 })?;
                 events.extend_from_slice(line);
