@@ -4,7 +4,10 @@ mod access;
 #[cfg(target_os = "linux")]
 mod bench;
 mod client;
+mod generated;
+mod health;
 mod hidden;
+mod init;
 mod key;
 mod printable;
 mod publish;
@@ -33,10 +36,14 @@ pub struct Cli {
 enum Command {
     /// Runs the server
     Serve(ServeArgs),
+    /// Writes a settings file in which every setting is explained
+    Init(init::InitArgs),
     /// Publishes one event, or each line of standard input, and prints the event ids
     Publish(publish::PublishArgs),
     /// Prints the events of a stream, reconnects with the last event id, and reports gaps
     Tail(tail::TailArgs),
+    /// Checks that a server is ready for clients: one line, and exit code 0 or 1
+    Health(health::HealthArgs),
     /// Creates an API key: prints its table for the settings file, and the key itself on standard error
     Key(key::KeyArgs),
     /// Creates a token (JWT) for servers with the same secret or the matching public key
@@ -44,6 +51,11 @@ enum Command {
     /// Measures a server under load: publish rate, latencies, and whether every stream was complete
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArgs>),
+    /// Prints the completion script of a shell
+    Completions(generated::CompletionsArgs),
+    /// Writes the man pages
+    #[command(hide = true)]
+    Man(generated::ManArgs),
 }
 
 impl Cli {
@@ -53,10 +65,14 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
             Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
+            Command::Health(args) => client_exit_code(health::run(args), |_| 1),
+            Command::Init(args) => local_exit_code(init::run(args)),
             Command::Key(args) => local_exit_code(key::run(&args)),
             Command::Token(args) => local_exit_code(token::run(&args)),
             #[cfg(target_os = "linux")]
             Command::Bench(args) => bench::run(*args),
+            Command::Completions(args) => local_exit_code(generated::completions(&args)),
+            Command::Man(args) => local_exit_code(generated::man(&args)),
         }
     }
 }

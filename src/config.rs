@@ -25,6 +25,7 @@
 //! | `source` | where a value came from, and the precedence |
 //! | `rules` | rules over several settings |
 //! | `report` | the output of `--check` |
+//! | `template` | the file that `fanline init` writes |
 //! | `error` | what is wrong, where, and the remedy |
 
 mod access;
@@ -40,6 +41,7 @@ mod rules;
 mod setting;
 mod settings;
 mod source;
+mod template;
 mod values;
 
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub use error::ConfigError;
 pub use kind::{Invalid, parse_span};
 pub use report::Report;
 pub use settings::{LogFormat, RedisStart, Settings};
+pub use template::template;
 
 use error::Problem;
 use source::{Given, Source, Values};
@@ -67,18 +70,20 @@ pub struct Loaded {
     pub report: Report,
 }
 
-/// Reads all sources and merges them, setting by setting.
+/// Reads all sources and merges them, setting by setting. Other commands than `serve` have no `args`.
 ///
 /// # Errors
 /// [`ConfigError`] lists everything that is wrong in any source, not only the first error.
 pub fn load(
-    args: &ServeArgs,
+    args: Option<&ServeArgs>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, ConfigError> {
     let (mut values, mut problems) = (Values::default(), Vec::new());
-    args.add_to(&mut values);
+    if let Some(args) = args {
+        args.add_to(&mut values);
+    }
     let named = environment::read(environment, &mut values, &mut problems);
-    if let Some(path) = args.config() {
+    if let Some(path) = args.and_then(ServeArgs::config) {
         file::read(path, Source::Flag("config"), &mut values, &mut problems);
     } else if let Some(path) = named {
         file::read(&path, Source::Variable(environment::CONFIG.to_owned()), &mut values, &mut problems);

@@ -67,7 +67,7 @@ impl Reload {
     }
 
     async fn reload(&mut self) -> Result<(), ReloadError> {
-        let settings = config::load(&self.args, std::env::vars_os())?.settings;
+        let settings = config::load(Some(&self.args), std::env::vars_os())?.settings;
         if let Some(removed) = settings.access.opened_since(&self.settings.access) {
             return Err(ReloadError::Opened(removed));
         }

@@ -30,7 +30,7 @@ use crate::producer::stdin::Stdin;
 /// Serves until a signal, then drains. The exit code is 0 then, 1 if the server failed, 2 if a setting is wrong, and 130 if
 /// a second signal interrupted the drain.
 pub fn run(args: &ServeArgs) -> ExitCode {
-    let loaded = match config::load(args, std::env::vars_os()) {
+    let loaded = match config::load(Some(args), std::env::vars_os()) {
         Ok(loaded) => loaded,
         Err(error) => return complain(&error.to_string(), ConfigError::EXIT_CODE),
     };

@@ -193,13 +193,13 @@ fn toml_syntax_error_names_line_and_column() {
 #[test]
 fn unreadable_file_error_names_the_flag_or_variable() {
     let cli = Cli::try_parse_from(["fanline", "--config", "/nowhere/fanline.toml"]).unwrap();
-    let error = load(&cli.serve, []).unwrap_err().to_string();
+    let error = load(Some(&cli.serve), []).unwrap_err().to_string();
     assert!(
         error.starts_with("config = \"/nowhere/fanline.toml\" (flag --config): the file cannot be read: "),
         "{error}"
     );
     let none = Cli::try_parse_from(["fanline"]).unwrap();
-    let error = load(&none.serve, [(CONFIG.into(), "/nowhere/else.toml".into())]).unwrap_err().to_string();
+    let error = load(Some(&none.serve), [(CONFIG.into(), "/nowhere/else.toml".into())]).unwrap_err().to_string();
     assert!(error.starts_with("config = \"/nowhere/else.toml\" (environment FANLINE_CONFIG): "), "{error}");
 }
 
@@ -409,4 +409,37 @@ fn documented_table_of_settings_is_current() {
             "docs/settings.md is out of date: run `UPDATE_DOCS=1 cargo test documented_table`"
         );
     }
+}
+
+/// The file of `fanline init` with all its lines in effect.
+fn uncommented_template() -> String {
+    let lines = template()
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(assignment) if assignment.starts_with(|c: char| c.is_ascii_lowercase()) => assignment.to_owned(),
+            _ => line.to_owned(),
+        })
+        .collect::<Vec<_>>();
+    lines.join("\n")
+}
+
+#[test]
+fn template_sets_nothing() {
+    assert!(template().lines().all(|line| line.is_empty() || line.starts_with('#')));
+    let loaded = load_all(&[], &[], &template()).unwrap();
+    assert!(!loaded.report.to_string().contains("file fanline.toml"));
+}
+
+#[test]
+fn uncommented_template_sets_every_setting_to_its_default() {
+    let file = uncommented_template();
+    let (mut values, mut problems) = (Values::default(), Vec::new());
+    file::parse(&file, Path::new("fanline.toml"), &mut values, &mut problems);
+    for setting in catalog::settings() {
+        assert!(values.get(setting.name).is_some(), "{} is missing:\n{file}", setting.name);
+    }
+    let loaded = parse(&values, problems).unwrap();
+    let changed: Vec<_> =
+        catalog::changed(&Settings::default(), &loaded.settings).iter().map(|setting| setting.name).collect();
+    assert_eq!(changed, Vec::<&str>::new());
 }

@@ -7,6 +7,7 @@ mod access;
 #[cfg(target_os = "linux")]
 mod bench;
 mod cluster;
+mod commands;
 mod cors;
 mod curl;
 mod demo;
