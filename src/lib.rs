@@ -104,7 +104,8 @@ pub use server::{Server, ServerStats, Stats};
 pub use wire::lines;
 pub use wire::publication;
 
-/// The README's examples compile.
+/// The examples of the README and of the library's page compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+struct Pages;

@@ -43,10 +43,10 @@ fn check_output_is_an_equivalent_settings_file() {
 }
 
 #[test]
-fn settings_in_the_readme_are_valid() {
-    let readme = include_str!("../../README.md");
-    let toml = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let file = std::env::temp_dir().join(format!("fanline-test-readme-{}.toml", std::process::id()));
+fn settings_of_the_security_page_are_valid() {
+    let page = include_str!("../../docs/security.md");
+    let toml = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let file = std::env::temp_dir().join(format!("fanline-test-security-{}.toml", std::process::id()));
     std::fs::write(&file, toml).unwrap();
     let (code, printed, stderr) = Process::run(serve(&["--check", "--config", file.to_str().unwrap()]));
     std::fs::remove_file(&file).unwrap();
