@@ -63,7 +63,11 @@ fn rejections_name_cause_and_remedy() {
         assert_problem(
             &open.ask(request("GET", "/clients", &proxied, b"")).await,
             403,
-            &["x-forwarded-for", "admin = true"],
+            &[
+                "without credentials configured, using the admin endpoints is allowed from loopback only, and the header \
+               x-forwarded-for says that a proxy forwarded this request; to allow it, configure credentials, such as [[keys]] \
+               with admin = true",
+            ],
         );
         assert_problem(&open.ask(request("GET", "/metrics", &proxied, b"")).await, 403, &["anonymous_metrics"]);
     });
