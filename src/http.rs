@@ -1,6 +1,6 @@
 //! The HTTP endpoints.
 //!
-//! [`Routes`] answers each request: it checks the framing, applies CORS, finds the [`Endpoint`], authorizes the request, and
+//! [`Routes`] handles each request: it checks the framing, applies CORS, finds the [`Endpoint`], authorizes the request, and
 //! calls a handler. A handler returns a response or a [`problem::Problem`]. The response of `GET /stream` is a stream,
 //! which [`http1`](crate::conn::http1) moves to a task of its own.
 
@@ -126,15 +126,15 @@ pub(crate) struct Routes {
 }
 
 impl Handler for Routes {
-    async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, exceeded: Option<&LimitExceeded>) -> Reply {
+    async fn handle(&self, request: Request<Incoming>, remote: SocketAddr, exceeded: Option<&LimitExceeded>) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
         match &self.cors {
             Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
-                cors::answer(layer, request, |request| self.answer_or_refuse(request, remote, exceeded)).await
+                cors::apply(layer, request, |request| self.route_or_refuse(request, remote, exceeded)).await
             }
-            _ => self.answer_or_refuse(request, remote, exceeded).await,
+            _ => self.route_or_refuse(request, remote, exceeded).await,
         }
     }
 }
@@ -150,7 +150,7 @@ impl Routes {
         }
     }
 
-    async fn answer_or_refuse(
+    async fn route_or_refuse(
         &self,
         request: Request<Incoming>,
         remote: SocketAddr,

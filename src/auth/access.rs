@@ -104,12 +104,12 @@ impl Access {
         }
         if let Action::Subscribe(filters) = request.action {
             for ask in &self.asks {
-                let answer = ask.authorize(request).await?.unwrap_or_default();
-                if let Some(missing) = answer.subscribe.first_missing(filters) {
+                let other = ask.authorize(request).await?.unwrap_or_default();
+                if let Some(missing) = other.subscribe.first_missing(filters) {
                     return Err(Refusal::Forbidden(format!("subscribing to {missing:?} is not allowed")));
                 }
-                grant.subject = grant.subject.or(answer.subject);
-                grant.expires = [grant.expires, answer.expires].into_iter().flatten().min();
+                grant.subject = grant.subject.or(other.subject);
+                grant.expires = [grant.expires, other.expires].into_iter().flatten().min();
             }
         }
         Ok(grant)

@@ -1,8 +1,8 @@
 //! Everything that ends or interrupts a stream, and the state machine that decides what follows.
 //!
-//! Any thread raises a [`Request`] on a stream's [`Control`], which wakes the stream's task. The task owns a
-//! [`Lifecycle`]. It asks it before each write, when no event is ready, when the subscription has a gap, and when the
-//! socket is blocked, and carries out the answer. The lifecycle does no I/O, and knows neither the socket nor the transport.
+//! Any thread raises a [`Request`] on a stream's [`Control`], which wakes the stream's task. The task calls its
+//! [`Lifecycle`] before each write, when no event is ready, when the subscription has a gap, and when the socket is blocked,
+//! and carries out the returned [`Step`]. The lifecycle does no I/O, and knows neither the socket nor the transport.
 //!
 //! | cause | before a write | no event is ready | the socket is blocked |
 //! |---|---|---|---|
@@ -12,7 +12,7 @@
 //! | token about to expire | warned once | | waits |
 //! | nothing written for the keep-alive time | | keep-alive | |
 //! | lag, unless the client skips | ends at once | | ends at once |
-//! | nothing taken for the write timeout | | | ends at once |
+//! | no bytes accepted for the write timeout | | | ends at once |
 //!
 //! A disconnect takes precedence over a revocation, a revocation over an expiry, and each of them over everything else.
 
@@ -29,7 +29,7 @@ use crate::position::StreamPosition;
 /// How many seconds before its token expires a client is warned.
 const WARNING: Second = 30;
 
-/// What other threads ask of a stream.
+/// What another thread requests of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Request {
@@ -41,7 +41,7 @@ pub(crate) enum Request {
     Revoke = 4,
 }
 
-/// The requests to one stream, and the task that serves it.
+/// The requests raised on one stream, and the waker of its task.
 #[derive(Default)]
 pub(crate) struct Control {
     requests: AtomicU8,
@@ -52,7 +52,7 @@ impl Control {
     /// Raises `request` and wakes the stream's task.
     pub(crate) fn raise(&self, request: Request) {
         self.requests.fetch_or(request as u8, Ordering::Release);
-        // With the fence in `attach`: either the task is found here, or the request is found by the task.
+        // Pairs with the fence in `attach`: either this finds the task, or the task finds the request.
         fence(Ordering::SeqCst);
         self.wake();
     }
@@ -64,7 +64,7 @@ impl Control {
         }
     }
 
-    /// Sets the task that serves the stream, which is the same for its whole life.
+    /// Sets the stream's task, which never changes.
     pub(super) fn attach(&self, task: &Waker) {
         self.task.get_or_init(|| task.clone());
         fence(Ordering::SeqCst);
@@ -89,23 +89,23 @@ impl Requests {
     }
 }
 
-/// What happens to a client that lagged.
+/// What happens to a stream that lagged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnLag {
-    /// Its stream ends, and it may resume with its last id.
+    /// It ends. The client may resume with its last id.
     #[default]
     Close,
-    /// It gets the gap, and continues with the oldest retained event.
+    /// The client gets a gap, and the stream continues with the oldest retained event.
     Skip,
 }
 
-/// What a stream's task sees when it asks its lifecycle.
+/// The state of the server and of the requests when a stream's task calls its lifecycle.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) now: Second,
     pub(super) requests: Requests,
-    /// While the server drains, the position up to which the client has everything. None while a gap is pending:
-    /// the client's id must not pass it.
+    /// While the server drains, the position up to which the client has everything. `None` while a gap is pending, because
+    /// the client's last id must not pass a gap that it has not received.
     pub(super) restarts_at: Option<StreamPosition>,
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Situation {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Write this control event.
-    Say(ControlEvent),
+    Write(ControlEvent),
     /// Write this control event, if any, and the end of the body.
     Finish(Option<ControlEvent>),
     /// Close the socket.
@@ -123,7 +123,7 @@ pub(super) enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The client knows that the server restarts. Events are still written.
+    /// The restart was announced. Events are still written.
     RestartAnnounced,
     /// The end of the body is being written.
     Finishing(EndReason),
@@ -137,9 +137,9 @@ pub(super) struct Lifecycle {
     /// Seconds without a write after which the client gets a keep-alive.
     keep_alive: u16,
     last_write: Second,
-    /// Since when the socket takes nothing; [`NEVER`] while it takes bytes.
+    /// When the socket stopped accepting bytes; [`NEVER`] while it accepts them.
     blocked_since: Second,
-    /// When the token expires; [`Second::MAX`] without an end.
+    /// When the token expires; [`Second::MAX`] for never.
     expires: Second,
 }
 
@@ -156,7 +156,7 @@ impl Lifecycle {
         }
     }
 
-    /// Returns what comes before the next events. None when they may be written.
+    /// Returns what precedes the next events. `None` when they may be written.
     pub(super) fn before_events(&mut self, situation: &Situation) -> Option<Step> {
         if let Phase::Finishing(reason) = self.phase {
             return Some(Step::End(reason));
@@ -168,40 +168,40 @@ impl Lifecycle {
         let seconds = self.expires - situation.now;
         if seconds <= WARNING && !self.has_warned {
             self.has_warned = true;
-            return Some(Step::Say(ControlEvent::Expires { seconds }));
+            return Some(Step::Write(ControlEvent::Expires { seconds }));
         }
         if self.phase == Phase::Open
             && let Some(position) = situation.restarts_at
         {
             self.phase = Phase::RestartAnnounced;
-            return Some(Step::Say(ControlEvent::Restarting { position }));
+            return Some(Step::Write(ControlEvent::Restarting { position }));
         }
         None
     }
 
-    /// Returns what follows the last event that was ready. None when the task waits for the next one.
+    /// Returns the step when no event is ready. `None` when the task waits for the next event.
     pub(super) fn without_events(&mut self, situation: &Situation) -> Option<Step> {
         if situation.requests.contains(Request::Drain) {
             self.phase = Phase::Finishing(EndReason::Drained);
             return Some(Step::Finish(None));
         }
         let is_quiet = situation.now - self.last_write >= Second::from(self.keep_alive);
-        is_quiet.then_some(Step::Say(ControlEvent::KeepAlive))
+        is_quiet.then_some(Step::Write(ControlEvent::KeepAlive))
     }
 
     /// Returns what follows a gap in the subscription.
     pub(super) fn on_gap(&self, gap: Gap) -> Step {
         match (gap.reason, self.on_lag) {
             (GapReason::Lagged, OnLag::Close) => Step::End(EndReason::Lagged),
-            _ => Step::Say(ControlEvent::Gap(gap)),
+            _ => Step::Write(ControlEvent::Gap(gap)),
         }
     }
 
-    /// Decides whether a stream ends whose socket takes no bytes.
+    /// Returns why a stream ends whose socket accepts no bytes, if it ends.
     ///
-    /// A disconnect, a revocation and an expired token end it at once and without a farewell, which could not be written.
-    /// So does lag, unless the client skips. A warning and a drain wait until the socket takes bytes again, at most for the
-    /// write timeout.
+    /// A disconnect, a revocation, an expired token, and lag unless the client skips end it at once, without a farewell,
+    /// which could not be written. A warning and a drain wait until the socket accepts bytes again, at most for the write
+    /// timeout.
     pub(super) fn blocked(
         &mut self,
         situation: &Situation,
@@ -214,20 +214,20 @@ impl Lifecycle {
         if self.blocked_since == NEVER {
             self.blocked_since = situation.now;
         }
-        // Seconds are whole ones: a difference of one may be a moment.
+        // The clock has whole seconds: a difference of one may be a millisecond.
         if situation.now - self.blocked_since > write_timeout {
             return Some(EndReason::Stalled);
         }
         (self.on_lag == OnLag::Close && has_lagged()).then_some(EndReason::Lagged)
     }
 
-    /// Notes that the socket took bytes.
+    /// Records that the socket accepted bytes.
     pub(super) fn wrote(&mut self, now: Second) {
         self.last_write = now;
         self.blocked_since = NEVER;
     }
 
-    /// The second in which the task is to ask again, if nothing happens before.
+    /// The second in which the task must call again, if nothing else wakes it.
     pub(super) fn deadline(&self, now: Second, write_timeout: Second) -> Second {
         let due = match self.blocked_since {
             NEVER => self.last_write + Second::from(self.keep_alive),
@@ -319,7 +319,7 @@ mod tests {
         let mut lifecycle = lifecycle(Some(140));
         assert_eq!(lifecycle.before_events(&at(109, &[])), None);
         let warning = ControlEvent::Expires { seconds: 30 };
-        assert_eq!(lifecycle.before_events(&at(110, &[])), Some(Step::Say(warning)));
+        assert_eq!(lifecycle.before_events(&at(110, &[])), Some(Step::Write(warning)));
         assert_eq!(lifecycle.before_events(&at(111, &[])), None);
         assert_eq!(lifecycle.before_events(&at(140, &[])), ended(EndReason::TokenExpired));
     }
@@ -329,7 +329,7 @@ mod tests {
         let mut lifecycle = lifecycle(Some(140));
         assert_eq!(lifecycle.blocked(&at(112, &[]), WRITE_TIMEOUT, || false), None);
         let warning = ControlEvent::Expires { seconds: 25 };
-        assert_eq!(lifecycle.before_events(&at(115, &[])), Some(Step::Say(warning)));
+        assert_eq!(lifecycle.before_events(&at(115, &[])), Some(Step::Write(warning)));
     }
 
     #[test]
@@ -349,11 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn restart_is_announced_once_and_events_go_on() {
+    fn restart_is_announced_once_and_events_continue() {
         let mut lifecycle = lifecycle(None);
         assert_eq!(lifecycle.before_events(&at(100, &[])), None, "a pending gap comes first");
         let position = StreamPosition::new(Epoch(7), 3);
-        let restarting = Step::Say(ControlEvent::Restarting { position });
+        let restarting = Step::Write(ControlEvent::Restarting { position });
         assert_eq!(lifecycle.before_events(&draining(100, &[])), Some(restarting));
         assert_eq!(lifecycle.before_events(&draining(100, &[])), None);
     }
@@ -391,26 +391,26 @@ mod tests {
     fn lag_ends_a_stream_unless_it_skips() {
         let mut skipping = Lifecycle::new(100, OnLag::Skip, KEEP_ALIVE, None);
         let lagged = gap(GapReason::Lagged);
-        assert_eq!(skipping.on_gap(lagged.clone()), Step::Say(ControlEvent::Gap(lagged.clone())));
+        assert_eq!(skipping.on_gap(lagged.clone()), Step::Write(ControlEvent::Gap(lagged.clone())));
         assert_eq!(skipping.blocked(&at(100, &[]), WRITE_TIMEOUT, || true), None);
         let mut closing = lifecycle(None);
         assert_eq!(closing.on_gap(lagged), Step::End(EndReason::Lagged));
         assert_eq!(closing.blocked(&at(100, &[]), WRITE_TIMEOUT, || true), Some(EndReason::Lagged));
         let evicted = gap(GapReason::Evicted);
-        assert_eq!(closing.on_gap(evicted.clone()), Step::Say(ControlEvent::Gap(evicted)));
+        assert_eq!(closing.on_gap(evicted.clone()), Step::Write(ControlEvent::Gap(evicted)));
     }
 
     #[test]
     fn quiet_stream_is_kept_alive() {
         let mut lifecycle = lifecycle(None);
         assert_eq!(lifecycle.without_events(&at(119, &[])), None);
-        assert_eq!(lifecycle.without_events(&at(120, &[])), Some(Step::Say(ControlEvent::KeepAlive)));
+        assert_eq!(lifecycle.without_events(&at(120, &[])), Some(Step::Write(ControlEvent::KeepAlive)));
         lifecycle.wrote(120);
         assert_eq!(lifecycle.without_events(&at(120, &[])), None);
     }
 
     #[test]
-    fn deadline_is_the_next_thing_that_time_brings() {
+    fn deadline_is_the_earliest_timer() {
         assert_eq!(lifecycle(None).deadline(100, WRITE_TIMEOUT), 120, "keep-alive");
         assert_eq!(lifecycle(Some(145)).deadline(100, WRITE_TIMEOUT), 115, "warning");
         assert_eq!(lifecycle(Some(118)).deadline(100, WRITE_TIMEOUT), 118, "expiry");

@@ -1,4 +1,4 @@
-//! Whether the server drains: one flag for listeners, shards, handlers and streams.
+//! The drain state: one flag for listeners, shards, handlers and streams.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};

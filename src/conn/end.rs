@@ -5,13 +5,13 @@
 pub(crate) enum EndReason {
     /// The client closed the connection, or its sending side.
     Closed,
-    /// The cursor fell out of its ring, and the client did not ask to skip.
+    /// The cursor fell out of its ring, and the client did not choose to skip.
     Lagged,
-    /// Bytes were pending and the client took none for the write timeout.
+    /// Bytes were pending, and the client accepted none for the write timeout.
     Stalled,
     /// The server shut down.
     Drained,
-    /// The client sent more than a stream's client may.
+    /// The client sent too many bytes on its stream.
     Misused,
     /// An operator disconnected the client.
     Disconnected,
@@ -46,7 +46,7 @@ impl EndReason {
         }
     }
 
-    /// Whether the client is at fault, which operators want to see.
+    /// Whether the client is at fault. Such ends are logged as warnings.
     pub(crate) fn is_clients_fault(self) -> bool {
         matches!(self, Self::Lagged | Self::Stalled | Self::Misused)
     }

@@ -43,11 +43,13 @@ const MIN_BUFFER: usize = 8 << 10;
 /// hyper's own limit on header fields, which costs less than a limit that is set.
 const DEFAULT_HEADERS: usize = 100;
 
-/// How long a connection over a limit stays: in all, and after its answer.
-const REJECTED_WITHIN: Duration = Duration::from_secs(5);
-const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+/// The longest time that a connection over a limit stays open.
+const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A handler's answer.
+/// The longest time that a connection over a limit stays after its error response.
+const REJECTED_LINGER: Duration = Duration::from_secs(1);
+
+/// A handler's reply.
 pub(crate) enum Reply {
     Ordinary(Response<Full<Bytes>>),
     Stream(Box<StreamReply>),
@@ -63,7 +65,7 @@ pub(crate) struct StreamReply {
 /// Bounds on a request's head.
 #[derive(Clone, Copy)]
 pub(crate) struct HeadLimits {
-    /// How long a head may take, and how long a connection is kept between requests.
+    /// The longest time for a head, and the longest idle time between requests.
     pub(crate) timeout: Duration,
     pub(crate) max_bytes: usize,
     pub(crate) max_headers: usize,
@@ -94,10 +96,10 @@ enum Outcome {
     Stream(Box<StreamReply>),
 }
 
-/// Answers the requests of connections.
+/// Handles the requests of connections.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Answers one request. On a connection over a limit, `exceeded` is the error to answer with.
-    fn answer(
+    /// Handles one request. On a connection over a limit, the response is the error `exceeded`.
+    fn handle(
         &self,
         request: Request<Incoming>,
         remote: SocketAddr,
@@ -106,8 +108,8 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 impl<H: Handler> Http1<H> {
-    /// Serves one connection until it ends or has become a stream. When it exceeds a limit, its one request is answered
-    /// with that.
+    /// Serves one connection until it ends or becomes a stream. If it exceeds a limit, its first request gets that error, and
+    /// the connection is closed.
     pub(crate) async fn serve(
         self: Arc<Self>,
         socket: TcpStream,
@@ -116,7 +118,7 @@ impl<H: Handler> Http1<H> {
         exceeded: Option<Box<LimitExceeded>>,
     ) {
         let deadline = Instant::now() + self.head.timeout;
-        // hyper's buffers are many times a stream's size: they are allocated when there are bytes to read into them.
+        // hyper's buffers are many times the size of a stream, therefore they are allocated when the first bytes arrive.
         let Some(exceeded) = exceeded else {
             if self.has_bytes(&socket, deadline).await {
                 Box::pin(self.exchange(socket, remote, guard, None, &Arc::default(), deadline)).await;
@@ -124,12 +126,12 @@ impl<H: Handler> Http1<H> {
             return;
         };
         let exchange = Arc::<Exchange>::default();
-        let answered = async {
+        let rejected = async {
             if self.has_bytes(&socket, deadline).await {
                 self.exchange(socket, remote, guard, Some(&exceeded), &exchange, deadline).await;
             }
         };
-        let _ = tokio::time::timeout(REJECTED_WITHIN, Box::pin(answered)).await;
+        let _ = tokio::time::timeout(REJECT_TIMEOUT, Box::pin(rejected)).await;
         if !exchange.has_request.load(Ordering::Relaxed) {
             self.shard.metrics.rejections.add(exceeded.reason.as_str());
         }
@@ -151,7 +153,7 @@ impl<H: Handler> Http1<H> {
         tokio::time::timeout_at(deadline, arrived).await == Ok(true)
     }
 
-    /// Has hyper answer requests, until the connection ends or has become a stream.
+    /// Lets hyper serve requests until the connection ends or becomes a stream.
     async fn exchange(
         &self,
         socket: TcpStream,
@@ -164,10 +166,10 @@ impl<H: Handler> Http1<H> {
         let service = service_fn(|request: Request<Incoming>| {
             exchange.has_request.store(true, Ordering::Relaxed);
             // Boxed, because hyper needs a future that can be moved.
-            Box::pin(self.answer(request, remote, exceeded, exchange))
+            Box::pin(self.handle(request, remote, exceeded, exchange))
         });
         let socket = FlushWatch { socket: TokioIo::new(socket), exchange: exchange.clone() };
-        // During a drain a new connection gets one answer: hyper's graceful shutdown would close a connection that has
+        // During a drain a new connection gets one response: hyper's graceful shutdown would close a connection that has
         // received nothing yet.
         let is_draining = self.shard.drain.has_begun();
         let keeps_alive = !is_draining && exceeded.is_none();
@@ -175,7 +177,7 @@ impl<H: Handler> Http1<H> {
         let outcome = self.drive(&mut connection, exchange, is_draining, deadline).await;
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
         let (socket, unread) = (io.socket.into_inner(), read_buf.len());
-        // All of hyper's memory is free before the connection lingers.
+        // hyper's memory is freed before the connection lingers.
         drop(read_buf);
         match outcome {
             Outcome::Stream(reply) => return self.start_stream(socket, unread, *reply, guard),
@@ -192,20 +194,20 @@ impl<H: Handler> Http1<H> {
             }
         }
         match exceeded {
-            Some(_) => linger::close(socket, tokio::time::sleep(LEAVES_WITHIN)).await,
+            Some(_) => linger::close(socket, tokio::time::sleep(REJECTED_LINGER)).await,
             None => linger::close(socket, self.shard.drain.begun()).await,
         }
     }
 
-    /// Answers a request. A stream's reply is left in `exchange`, and this stays pending.
-    async fn answer(
+    /// Calls the handler. The reply of a stream is stored in `exchange`, and the future stays pending.
+    async fn handle(
         &self,
         request: Request<Incoming>,
         remote: SocketAddr,
         exceeded: Option<&LimitExceeded>,
         exchange: &Exchange,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
-        match self.handler.answer(request, remote, exceeded).await {
+        match self.handler.handle(request, remote, exceeded).await {
             Reply::Ordinary(response) => Ok(response),
             Reply::Stream(reply) => {
                 *lock(&exchange.stream) = Some(reply);
@@ -218,7 +220,7 @@ impl<H: Handler> Http1<H> {
         let mut builder = http1::Builder::new();
         builder
             .keep_alive(keeps_alive)
-            // A client may close its sending side and still wait for its answer: `nc -N` does.
+            // A client may close its sending side and still wait for the response: `nc -N` does.
             .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(self.head.timeout)
@@ -252,11 +254,11 @@ impl<H: Handler> Http1<H> {
             if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Done));
             }
-            // hyper's own timer starts with the first byte, and the connection has waited for that already.
+            // hyper's own timer starts with the first byte. This deadline includes the wait for that byte.
             if !exchange.has_request.load(Ordering::Relaxed) && head_timeout.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Outcome::HeadTimeout);
             }
-            // The socket wakes hyper, and this, when it takes more.
+            // The task is woken when the socket accepts more bytes.
             if exchange.is_unflushed.load(Ordering::Relaxed) {
                 return Poll::Pending;
             }
@@ -265,14 +267,14 @@ impl<H: Handler> Http1<H> {
         .await
     }
 
-    /// Counts a connection that ended before a handler answered. One over a limit is counted for that.
+    /// Counts a connection that ended before a handler was called. One over a limit is counted elsewhere.
     fn rejected(&self, reason: &'static str, exceeded: Option<&LimitExceeded>) {
         if exceeded.is_none() {
             self.shard.metrics.rejections.add(reason);
         }
     }
 
-    /// Spawns the stream's own task. The connection's, with all that hyper needed, ends.
+    /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
     fn start_stream(&self, socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
         if early_bytes > 0 {
             tracing::debug!(early_bytes, "ignoring bytes that a client sent behind its request for a stream");
@@ -285,7 +287,7 @@ impl<H: Handler> Http1<H> {
     }
 }
 
-/// Why hyper gave up a connection that had begun a request. None when the peer itself broke it off.
+/// Why hyper rejected a request. `None` when the peer closed the connection.
 fn rejection(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
     if error.is_parse_too_large() {
         Some("head_too_large")

@@ -13,16 +13,16 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-/// How long the peer may be silent.
+/// The longest time without bytes from the peer.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// How long the peer may continue to send.
+/// The longest time in all.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How many reads one connection makes before the others get their turn.
+/// The number of reads of one connection before other tasks run.
 const READS_PER_TURN: usize = 32;
 
-/// Closes `socket` when its peer does, when the peer's time is over, or when `hurry` completes.
+/// Closes `socket` when its peer does, when one of the times is over, or when `hurry` completes.
 pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>) {
     if poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await.is_err() {
         return;
@@ -43,7 +43,8 @@ pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>
     }
 }
 
-/// Discards what the peer sent, up to a turn's worth. The buffer is on the stack: a waiting connection has none.
+/// Discards what the peer sent, with a limited number of reads. The buffer is on the stack, so that a waiting connection
+/// has none.
 fn discard(socket: &TcpStream) -> io::Result<usize> {
     let mut scratch = [0; 16 << 10];
     for _ in 1..READS_PER_TURN {

@@ -49,7 +49,7 @@ pub(crate) struct Shard {
     /// Wakes subscriptions on this shard's thread.
     pub(crate) group: Arc<WakeGroup>,
     wheel: Mutex<Wheel>,
-    /// The shard's clock, which costs a load.
+    /// The shard's clock. Reading it costs a load.
     now: AtomicU32,
     /// The heartbeat of this second, encoded for the first stream that sends it.
     heartbeat: Mutex<Option<(Second, Chunk)>>,
@@ -107,10 +107,10 @@ impl Shard {
         self.now.load(Ordering::Relaxed)
     }
 
-    /// The first second of this shard in which `end` has certainly passed.
+    /// The first second of this shard's clock in which `end` has certainly passed.
     pub(super) fn second_of(&self, end: SystemTime) -> Second {
         let Ok(left) = end.duration_since(SystemTime::now()) else { return self.now() };
-        // The current second is partly over, and the last one may be a part.
+        // Two more, because the current second is partly over, and `left` may end with a fraction.
         let left = Second::try_from(left.as_secs() + 2).unwrap_or(Second::MAX);
         self.now().saturating_add(left).min(Second::MAX / 2)
     }
@@ -143,7 +143,7 @@ impl Shard {
             client.control.wake();
         }
         let began = Instant::now();
-        // The last streams close a little early, so that their ends are written within the window.
+        // The last streams close early enough for their ends to be written within the window.
         let spread = window.mul_f64(0.9);
         let total = clients.len().max(1) as u32;
         for (place, client) in (1..).zip(clients) {
@@ -151,7 +151,7 @@ impl Shard {
             client.control.raise(Request::Drain);
         }
         loop {
-            // Clients that connected meanwhile.
+            // Clients that connected during the drain.
             let clients = self.clients.all();
             if clients.is_empty() {
                 return;

@@ -199,7 +199,7 @@ impl StreamTask {
             },
         };
         self.pending = match step {
-            Step::Say(event) => self.encode(&event),
+            Step::Write(event) => self.encode(&event),
             Step::Finish(None) => Bytes::from_static(self.transport.end_of_body()),
             Step::Finish(Some(event)) => [&*self.encode(&event), self.transport.end_of_body()].concat().into(),
             Step::End(reason) => return Err(reason),

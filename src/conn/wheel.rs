@@ -1,7 +1,7 @@
 //! Deadlines of many connections without a timer for each: a timer wheel with one slot a second.
 //!
-//! A deadline is a second and a client's key. It is a hint: it may be a second late, or be out of date because the client
-//! had traffic meanwhile, or belong to another client that was given the same key. A task that is woken looks at the clock.
+//! A deadline is a second and a client's key. It is a hint: it may be a second late, outdated by traffic, or belong to
+//! another client that got the same key. A woken task checks the clock.
 
 use crate::presence::ClientKey;
 
@@ -29,7 +29,7 @@ impl Wheel {
         self.slots[due as usize % SLOTS].push((due, client));
     }
 
-    /// Moves on to `now`. Returns the clients that are due.
+    /// Advances to `now`, and returns the clients that are due.
     pub(crate) fn advance(&mut self, now: Second) -> Vec<ClientKey> {
         let mut due_clients = Vec::new();
         while self.now < now {

@@ -122,16 +122,16 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Answers a preflight request, or calls `answer` and adds the CORS headers to its reply.
-pub(crate) async fn answer<B, F: Future<Output = Reply>>(
+/// Replies to a preflight request, or calls `handle` and adds the CORS headers to its reply.
+pub(crate) async fn apply<B, F: Future<Output = Reply>>(
     layer: &CorsLayer,
     request: Request<B>,
-    answer: impl FnOnce(Request<B>) -> F,
+    handle: impl FnOnce(Request<B>) -> F,
 ) -> Reply {
     let is_preflight = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     if request.method() == Method::OPTIONS && !is_preflight {
-        // The layer would answer it as a preflight.
-        return answer(request).await;
+        // The layer would treat it as a preflight request.
+        return handle(request).await;
     }
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
@@ -140,7 +140,7 @@ pub(crate) async fn answer<B, F: Future<Output = Reply>>(
     if request.method() == Method::OPTIONS {
         return Reply::Ordinary(cors.map(|()| Full::default()));
     }
-    let mut reply = answer(request).await;
+    let mut reply = handle(request).await;
     let headers = match &mut reply {
         Reply::Ordinary(response) => response.headers_mut(),
         Reply::Stream(stream) => &mut stream.head.headers,

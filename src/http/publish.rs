@@ -47,7 +47,7 @@ pub(super) async fn publish(
             let count = events.len();
             quota.charge(count)?;
             let published = timed(shard, shard.hub.publish_with_others(events)).await?;
-            Ok(if is_array { answer(published, count as u64) } else { answer_one(published) })
+            Ok(if is_array { receipt(published, count as u64) } else { receipt_of_one(published) })
         }
         Some(MediaType::Ndjson) => ndjson::publish(shard, options, permit, quota, request.into_body()).await,
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
@@ -87,10 +87,10 @@ pub(super) async fn publish_to(
     permit.check_upload()?;
     permit.check_topic(event.topic())?;
     quota.charge(1)?;
-    Ok(answer_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
+    Ok(receipt_of_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
 
-/// Records how long it takes until the events have their positions: the server's part of the answer time.
+/// Records how long it takes until the events have their positions: the server's part of the response time.
 async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, PublishError>>) -> Result<T, PublishError> {
     let began = Instant::now();
     let published = publishing.await?;
@@ -98,11 +98,11 @@ async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, Publ
     Ok(published)
 }
 
-fn answer_one(published: Option<Published>) -> Value {
+fn receipt_of_one(published: Option<Published>) -> Value {
     json!({"id": published.map(|published| published.last.to_string()), "published": 1})
 }
 
-fn answer(published: Option<Published>, count: u64) -> Value {
+fn receipt(published: Option<Published>, count: u64) -> Value {
     json!({
         "first_id": published.map(|published| published.first.to_string()),
         "last_id": published.map(|published| published.last.to_string()),

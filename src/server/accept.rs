@@ -20,18 +20,18 @@ use crate::http::Routes;
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::{ConnectionGuard, Metrics};
 
-/// How many connections the kernel queues until they are accepted. With tokio's 1024 a crowd that reconnects overflows
-/// the queue, and every SYN that is dropped costs its client a second and more.
+/// The number of connections that the kernel queues until they are accepted. With tokio's 1024, many clients that reconnect
+/// at once overflow the queue, and each dropped SYN delays its client by at least a second.
 const BACKLOG: i32 = 4096;
 
-/// How long to wait between attempts to get a file descriptor.
+/// The time between two attempts to get a file descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The shortest time for a drain: enough to write the restart notice to the streams.
 const MIN_DRAIN: Duration = Duration::from_millis(200);
 
-/// How many tasks run before the runtime polls its sockets again. Large enough that a crowd of publishers is read before
-/// the first of them publishes, and their events go out as one batch. Small enough that no task waits long: writing to
+/// The number of tasks that run before the runtime polls its sockets again. Large enough that many publishers are read
+/// before the first one publishes, so that their events are one batch. Small enough that no task waits long: writing to
 /// that many clients takes about a millisecond.
 const EVENT_INTERVAL: u32 = 256;
 
@@ -81,20 +81,19 @@ impl Dispatcher {
         }
     }
 
-    /// Hands over a connection whose one request is answered with the limit's error, or with health or metrics. With too
-    /// many such connections, closes it.
+    /// Hands over a connection that gets the limit's error, or health and metrics. With too many such connections, closes it.
     fn turn_away(&self, socket: TcpStream, remote: SocketAddr, exceeded: LimitExceeded) {
         match self.limiter.connections.admit_rejected(remote.ip()) {
             Some(permit) => self.hand_over(socket, remote, permit, Some(exceeded)),
             None => {
-                tracing::debug!(%remote, reason = exceeded.reason.as_str(), "connection closed without an answer");
+                tracing::debug!(%remote, reason = exceeded.reason.as_str(), "connection closed without a response");
                 self.metrics.accepted.add_shared(1);
                 self.metrics.rejections.add(exceeded.reason.as_str());
             }
         }
     }
 
-    /// Releases the reserve after `error`: the process is out of file descriptors.
+    /// Releases the reserve after `error`, because no file descriptor is left.
     fn release(&self, reserve: &mut Reserve, error: &io::Error) {
         if reserve.is_released() {
             return;
@@ -106,7 +105,7 @@ impl Dispatcher {
         tracing::warn!(%error, connections, "no file descriptor is left: connections are turned away (raise ulimit -n)");
     }
 
-    /// Takes a released reserve back if possible. Returns whether it is there.
+    /// Takes a released reserve back if possible. Returns whether the reserve is complete.
     fn take_back(&self, reserve: &mut Reserve) -> bool {
         if !reserve.is_released() {
             return true;
@@ -128,15 +127,15 @@ impl Dispatcher {
         let count = |&shard: &usize| self.metrics.shard(shard).connections.get();
         let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
-        // After the guard and before anything is served: an accepted connection is open, or has ended.
+        // Counted after the guard exists and before a request is served: an accepted connection is open or has ended.
         self.metrics.accepted.add_shared(1);
-        // A shard that is gone, at the very end, closes the connection.
+        // The send fails only after the shard has ended, which closes the connection.
         let _ = self.inboxes[shard].send(Accepted { socket, remote, guard, exceeded });
     }
 }
 
-/// Accepts connections until the task is dropped. Without file descriptors connections are turned away on those of the
-/// reserve: health checks are answered, and an orchestrator sees why.
+/// Accepts connections until the task is dropped. If no file descriptor is left, connections use those of the reserve: they
+/// are turned away, except for health checks and metrics.
 pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_files: usize) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut reserve = Reserve::new(reserved_files)?;
@@ -148,7 +147,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
                 continue;
             }
         };
-        // Off this thread's reactor: the shard registers it with its own.
+        // Deregistered from this thread's reactor, because the shard registers it with its own.
         match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
             Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.dispatch(socket, remote),
             Ok((socket, remote)) => shards.turn_away(socket, remote, shards.limiter.refuse_without_files()),
@@ -158,7 +157,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
                 }
                 shards.release(&mut reserve, &error);
             }
-            // The client gave up before it was accepted.
+            // The client closed the connection before it was accepted.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
@@ -173,8 +172,8 @@ fn is_out_of_files(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
-/// Starts the thread of a shard, which serves what arrives in the inbox until the drain begins. Then it ends its connections
-/// over `window`, and itself.
+/// Starts the thread of a shard. It serves the connections of its inbox until the drain begins, closes them over `window`,
+/// and ends.
 pub(super) fn spawn_shard(number: usize, http: Http1<Routes>, window: Duration) -> io::Result<(Inbox, JoinHandle<()>)> {
     let (inbox, accepted) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
@@ -191,7 +190,7 @@ async fn run_shard(http: Arc<Http1<Routes>>, inbox: mpsc::UnboundedReceiver<Acce
         shard.drain.begun().await;
         let end = async {
             shard.drain_streams(window).await;
-            // Ordinary requests in progress.
+            // Other requests in progress.
             while shard.counts().connections.get() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -215,6 +214,6 @@ async fn serve_all(http: &Arc<Http1<Routes>>, mut inbox: mpsc::UnboundedReceiver
             Err(error) => tracing::warn!(%error, "cannot register a connection"),
         }
     }
-    // The listeners are gone, the connections are not.
+    // The listeners are closed, and the connections are still served.
     std::future::pending().await
 }

@@ -24,7 +24,7 @@ const REST: u64 = 128;
 /// The file descriptors of a shard besides its connections: epoll and its wake-up.
 const REST_OF_A_SHARD: u64 = 4;
 
-/// How many connections over the limit are answered at a time.
+/// The largest number of connections over the limit that get an error response at a time.
 const TURNED_AWAY: u64 = 64;
 
 /// The cause in an error when the number of connections follows from the limit on open files.
@@ -42,7 +42,7 @@ pub(super) struct Room {
 }
 
 /// Divides the open files: `wanted` connections, or as many as the limit allows. The rest of the process has at most half of
-/// the files, and answers health checks with them when the connections are used up.
+/// the files, so that a full server still responds to health checks.
 ///
 /// # Errors
 /// When the limit does not allow the wanted number of connections.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::super::Options;
 use super::super::admit::Permit;
 use super::super::problem::Problem;
-use super::{answer, timed};
+use super::{receipt, timed};
 use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{Outcome, PublishError, Published};
@@ -69,7 +69,7 @@ pub(super) async fn publish(
     }
     upload.lines.finish();
     upload.publish_lines().await?;
-    Ok(answer(upload.published, upload.count))
+    Ok(receipt(upload.published, upload.count))
 }
 
 /// An upload and its progress.
