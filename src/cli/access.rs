@@ -9,7 +9,6 @@ use crate::config::{AccessSettings, KeySetPlace};
 
 /// Access rules, and the key set that is fetched from a URL.
 pub struct Rules {
-    /// The rules for the server.
     pub access: Access,
     /// The key set at a URL, if there is one.
     jwks: Option<Jwks>,

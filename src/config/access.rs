@@ -20,7 +20,6 @@ pub struct AccessSettings {
     pub jwks: Option<KeySetPlace>,
     /// The claims that tokens must have.
     pub tokens: TokenRules,
-    /// API keys.
     pub keys: Vec<ApiKey>,
     /// Topics that need no credentials to subscribe, if set.
     pub anonymous_subscribe: Option<Patterns>,
@@ -62,9 +61,7 @@ impl AccessSettings {
 /// A secret, or the file that holds it. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// The secret itself.
     Given(String),
-    /// The file that holds it.
     File(PathBuf),
 }
 
@@ -111,9 +108,7 @@ impl Secret {
 /// Where a key set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySetPlace {
-    /// In a file.
     File(PathBuf),
-    /// At a URL, from which it is fetched.
     Url(Url),
 }
 

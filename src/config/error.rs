@@ -30,13 +30,10 @@ pub enum Problem {
     /// A setting has an invalid value.
     #[error("{name}{} ({place}): {rule}", .text.as_ref().map(|text| format!(" = {text:?}")).unwrap_or_default())]
     Value {
-        /// The setting.
         name: &'static str,
         /// The value; `None` for a secret, or if its TOML type is wrong.
         text: Option<String>,
-        /// Its source.
         place: Source,
-        /// The rule that it breaks.
         rule: Invalid,
     },
     /// A key or variable is not a setting.
@@ -45,9 +42,7 @@ pub enum Problem {
         None => "`fanline serve --help` lists all settings".to_owned(),
     })]
     Unknown {
-        /// The key or variable.
         name: String,
-        /// Its source.
         place: String,
         /// The most similar key or variable.
         nearest: Option<String>,
@@ -57,18 +52,10 @@ pub enum Problem {
     NotUnicode(String),
     /// The settings file cannot be read.
     #[error("config = {path:?} ({place}): the file cannot be read: {error}")]
-    Unreadable {
-        /// Its path.
-        path: String,
-        /// The flag or variable that names it.
-        place: Source,
-        /// The system's error.
-        error: io::Error,
-    },
+    Unreadable { path: String, place: Source, error: io::Error },
     /// The settings file is not TOML.
     #[error("config = {path:?}: the file is not TOML: {}", .error.trim_end())]
     NotToml {
-        /// Its path.
         path: String,
         /// The parser's error, with line and column.
         error: String,

@@ -12,7 +12,6 @@ pub const PREFIX: &str = "FANLINE_";
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// The default.
     #[default]
     Default,
     /// The settings file, with the line of the value.
@@ -50,9 +49,7 @@ impl fmt::Display for Source {
 /// A value as text, with its source. The items of a list are separated by commas, whatever the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// The value.
     pub text: String,
-    /// Its source.
     pub source: Source,
 }
 
