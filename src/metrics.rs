@@ -1,6 +1,6 @@
 //! What the server counts.
 //!
-//! Each shard has counts that no other thread writes, and a reader adds the shards up. A count on the way of a delivery costs
+//! Each shard has counts that no other thread writes, and a reader adds the shards up. A count on the path of a delivery costs
 //! a plain load and a plain store.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::limit::ConnectionPermit;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 
 /// A number that one thread at a time changes, and any thread reads.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
@@ -61,11 +61,11 @@ pub(crate) struct ShardCounts {
     pub(crate) publish_latency: Latencies,
 }
 
-/// Counts by a label of few values, for what is rare.
+/// Counters of rare events, by a label with few values.
 pub(crate) struct Tally<L>(Mutex<BTreeMap<L, u64>>);
 
 impl<L: Copy + Ord> Tally<L> {
-    /// A tally that has these labels from the start: the rate of a counter is right from its first increase on.
+    /// Begins with 0 for these labels, so that a rate includes the first increase.
     fn with(labels: impl IntoIterator<Item = L>) -> Self {
         Self(Mutex::new(labels.into_iter().map(|label| (label, 0)).collect()))
     }

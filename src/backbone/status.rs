@@ -1,7 +1,6 @@
 //! The state of a backbone and its counts, for health, metrics and publishers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::metrics::Count;
 use crate::sync::{Mutex, lock};
 
 /// Whether the backbone can be used.
@@ -31,23 +30,23 @@ impl State {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Batches published for this server's publishers.
-    pub(crate) batches: AtomicU64,
+    pub(crate) batches: Count,
     /// Events in these batches.
-    pub(crate) published: AtomicU64,
+    pub(crate) published: Count,
     /// Events received, whichever server published them.
-    pub(crate) received: AtomicU64,
+    pub(crate) received: Count,
     /// Times that the backbone was lost.
-    pub(crate) losses: AtomicU64,
+    pub(crate) losses: Count,
     /// Times that the order could not be continued: a new epoch, or events that were dropped before they were read.
-    pub(crate) breaks: AtomicU64,
+    pub(crate) breaks: Count,
     /// Pages given to readers that had fallen behind the rings.
-    pub(crate) pages: AtomicU64,
+    pub(crate) pages: Count,
     /// Reads of the backbone for these pages.
-    pub(crate) pages_fetched: AtomicU64,
+    pub(crate) pages_fetched: Count,
     /// Epochs that this server began because the backbone may have lost events.
-    pub(crate) epochs: AtomicU64,
+    pub(crate) epochs: Count,
     /// Positions looked up because clients had them before this server.
-    pub(crate) lookups: AtomicU64,
+    pub(crate) lookups: Count,
 }
 
 /// The state of a backbone.
@@ -116,8 +115,4 @@ impl Status {
         let mut current = lock(&self.current);
         (current.state, current.reason) = (state, reason);
     }
-}
-
-pub(crate) fn add(count: &AtomicU64, more: u64) {
-    count.fetch_add(more, Ordering::Relaxed);
 }

@@ -1,6 +1,6 @@
 //! The Redis stream as an archive of what has left the rings.
 //!
-//! [`RedisArchive`] is the hub's end; [`ArchiveReader`] reads on the backbone's thread, whatever the number of sessions.
+//! [`RedisArchive`] is the hub's end; [`ArchiveReader`] reads on the backbone's thread, and outlives sessions.
 //!
 //! The stream is cut into pages at fixed places. A page is read and encoded once, and shared by all subscriptions: clients
 //! that return after the same failure read the same pages. One page is read at a time, so that replays do not delay live
@@ -23,7 +23,6 @@ use super::connection::{Connection, Error};
 use super::entry::Entry;
 use super::script::{self, Extent};
 use super::tail::is_before;
-use crate::backbone::status::add;
 use crate::event::Event;
 use crate::hub::archive::{Archive, ArchiveFuture, Page};
 use crate::hub::relay::Relay;
@@ -73,7 +72,7 @@ impl RedisArchive {
         answer: impl FnOnce(Extent) -> T + Send + 'static,
     ) -> ArchiveFuture<T> {
         let (reply, extent) = oneshot::channel();
-        // Where nothing receives the request the sender is gone, and the answer is `None`.
+        // Without a reader, the reply's sender is dropped and the answer is `None`.
         let _ = self.extents.send(ExtentRequest { asked: Instant::now(), wanted, reply });
         Box::pin(async move { extent.await.ok().map(answer) })
     }
@@ -133,7 +132,7 @@ impl ArchiveReader {
             }
             if let Some(request) = &self.page_request {
                 let page = self.page_after(redis, request.after).await?;
-                add(&self.context.status.counts.pages, 1);
+                self.context.status.counts.pages.add(1);
                 if let Some(request) = self.page_request.take() {
                     // The subscription may have been dropped.
                     let _ = request.reply.send(page);
@@ -157,7 +156,7 @@ impl ArchiveReader {
             request.wanted.is_none_or(|wanted| has_issued(extent, wanted)) || confirmed.is_later_than(request.asked)
         };
         for request in self.extent_requests.extract_if(.., is_certain) {
-            add(&self.context.status.counts.lookups, 1);
+            self.context.status.counts.lookups.add(1);
             let _ = request.reply.send(extent);
         }
         Ok(())
@@ -194,7 +193,7 @@ impl ArchiveReader {
     }
 
     async fn read(&mut self, redis: &mut Connection, epoch: Epoch, begin: Sequence) -> Result<Vec<Entry>, Error> {
-        add(&self.context.status.counts.pages_fetched, 1);
+        self.context.status.counts.pages_fetched.add(1);
         let begin = StreamPosition::new(epoch, begin).to_string();
         let mut read = cmd("XRANGE");
         // An epoch without a sequence means the end of the epoch.

@@ -15,14 +15,18 @@ const OLDEST: u32 = 7;
 pub(super) struct Connection {
     redis: MultiplexedConnection,
     limit: Duration,
+    /// The other end as errors name it: `Redis at 127.0.0.1:6379`.
+    peer: String,
 }
 
 impl Connection {
-    /// Connects to a server. `limit` applies to connecting and to each command.
-    pub(super) async fn open(client: &Client, limit: Duration) -> Result<Self, Error> {
+    /// Connects to a server. `limit` applies to connecting and to each command. Errors name the address, and call what is
+    /// there `name`.
+    pub(super) async fn open(name: &str, client: &Client, limit: Duration) -> Result<Self, Error> {
+        let peer = format!("{name} at {}", client.get_connection_info().addr());
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(None);
-        let redis = within(limit, client.get_multiplexed_async_connection_with_config(&config)).await?;
-        Ok(Self { redis, limit })
+        let redis = within(&peer, limit, client.get_multiplexed_async_connection_with_config(&config)).await?;
+        Ok(Self { redis, limit, peer })
     }
 
     /// Checks that Redis is new enough. Returns the identity of its process, which changes with each start.
@@ -33,15 +37,16 @@ impl Connection {
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         match major {
             Some(major) if major < OLDEST => Err(Error::Unusable(format!(
-                "this is Redis {version}, and fanline needs {OLDEST} or newer: \
-                 earlier versions do not number entries within an epoch"
+                "{} has version {version}, and fanline needs {OLDEST} or newer: \
+                 earlier versions do not number entries within an epoch",
+                self.peer
             ))),
             _ => Ok(field("run_id:").unwrap_or("").to_owned()),
         }
     }
 
     pub(super) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Error> {
-        within(self.limit, command.query_async(&mut self.redis)).await
+        self.query_blocking(command, Duration::ZERO).await
     }
 
     /// Runs a command that Redis may hold for `blocking` before it answers.
@@ -50,18 +55,25 @@ impl Connection {
         command: &Cmd,
         blocking: Duration,
     ) -> Result<T, Error> {
-        within(self.limit + blocking, command.query_async(&mut self.redis)).await
+        within(&self.peer, self.limit + blocking, command.query_async(&mut self.redis)).await
     }
 
     /// Runs a command that Redis may reject. The inner error is Redis's own answer: the command had no effect. After the
     /// outer one that is not known.
     pub(super) async fn try_query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<RedisResult<T>, Error> {
         let is_answer = |error: &RedisError| matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
-        match timeout(self.limit, command.query_async(&mut self.redis)).await {
-            Ok(Err(error)) if !is_answer(&error) => Err(Error::of(&error)),
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(Error::no_answer(self.limit)),
-        }
+        let answer = async {
+            match command.query_async(&mut self.redis).await {
+                Err(error) if is_answer(&error) => Ok(Err(error)),
+                answer => answer.map(Ok),
+            }
+        };
+        within(&self.peer, self.limit, answer).await
+    }
+
+    /// Classifies an answer of Redis that is an error.
+    pub(super) fn error(&self, error: &RedisError) -> Error {
+        Error::of(&self.peer, error)
     }
 
     /// Runs several commands with one write. The last of them may block for up to `blocking`.
@@ -70,14 +82,16 @@ impl Connection {
         commands: &Pipeline,
         blocking: Duration,
     ) -> Result<T, Error> {
-        within(self.limit + blocking, commands.query_async(&mut self.redis)).await
+        within(&self.peer, self.limit + blocking, commands.query_async(&mut self.redis)).await
     }
 }
 
-async fn within<T>(limit: Duration, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
+async fn within<T>(peer: &str, limit: Duration, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
     match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| Error::of(&error)),
-        Err(_) => Err(Error::no_answer(limit)),
+        Ok(answer) => answer.map_err(|error| Error::of(peer, &error)),
+        Err(_) => {
+            Err(Error::Unavailable(format!("{peer} did not answer within {}", humantime::format_duration(limit))))
+        }
     }
 }
 
@@ -104,24 +118,16 @@ impl Error {
         Self::Unavailable(text.into())
     }
 
-    pub(super) fn no_answer(within: Duration) -> Self {
-        Self::Unavailable(format!("Redis did not answer within {}", humantime::format_duration(within)))
-    }
-
     /// Classifies an error of the Redis client.
-    pub(super) fn of(error: &RedisError) -> Self {
-        let text = error.to_string();
-        match (error.kind(), error.code()) {
+    fn of(peer: &str, error: &RedisError) -> Self {
+        let rule = match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS")) => {
-                Self::Unusable(format!("Redis refuses the password or requires one: {text}"))
+                "refuses the password or requires one"
             }
-            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-                Self::Unusable(format!("the Redis user lacks a permission that fanline needs: {text}"))
-            }
-            (_, Some("WRONGTYPE")) => {
-                Self::Unusable(format!("the key exists and is not a stream: choose another with redis_key: {text}"))
-            }
-            _ => Self::Unavailable(text),
-        }
+            (ErrorKind::Server(ServerErrorKind::NoPerm), _) => "denies the user a permission that fanline needs",
+            (_, Some("WRONGTYPE")) => "has this key already, and not as a stream: choose another with redis_key",
+            _ => return Self::Unavailable(format!("{peer}: {error}")),
+        };
+        Self::Unusable(format!("{peer} {rule}: {error}"))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Client, ConnectionAddr, Value, cmd};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, cmd};
 
 use super::connection::{Connection, Error};
 use super::sentinel::{Master, Sentinels};
@@ -36,7 +36,7 @@ impl Endpoint {
         if hosts.split(',').any(|host| host.is_empty() || host.contains('/')) {
             return Err(Error::InvalidUrl("a cluster URL lists host:port pairs and names no database".to_owned()));
         }
-        let clients = hosts.split(',').map(|host| client(&format!("{scheme}://{credentials}{host}")));
+        let clients = hosts.split(',').map(|host| client(format!("{scheme}://{credentials}{host}")));
         Ok(Self::Cluster { clients: clients.collect::<Result<_, _>>()?, key: key.to_owned() })
     }
 
@@ -49,59 +49,86 @@ impl Endpoint {
                 Ok((sentinels.client(&master)?, Some(master)))
             }
             Self::Cluster { clients, key } => {
-                let mut failed = Error::unavailable("the cluster has no server");
+                let mut failures = Vec::new();
                 for client in clients {
                     // A server that is down leaves time for the others.
                     match slot_owner(client, key, limit / clients.len() as u32).await {
                         Ok(owner) => return Ok((owner, None)),
-                        Err(error) => failed = error,
+                        Err(error) => failures.push(error.to_string()),
                     }
                 }
-                Err(failed)
+                Err(Error::Unavailable(failures.join("; ")))
             }
         }
     }
 }
 
-fn client(url: &str) -> Result<Client, Error> {
-    Client::open(url).map_err(|error| Error::InvalidUrl(error.to_string()))
+/// A client of the server at a URL, or at an address.
+pub(super) fn client(server: impl IntoConnectionInfo) -> Result<Client, Error> {
+    Client::open(server).map_err(|error| Error::InvalidUrl(error.to_string()))
 }
 
-/// Asks the cluster's server `asked` which server has `key`.
+/// Finds the cluster's server that has `key`: any server of the cluster redirects commands to it.
 async fn slot_owner(asked: &Client, key: &str, limit: Duration) -> Result<Client, Error> {
-    let mut redis = Connection::open(asked, limit).await?;
-    let slot: i64 = redis.query(cmd("CLUSTER").arg("KEYSLOT").arg(key)).await?;
-    let ranges: Vec<Value> = redis.query(cmd("CLUSTER").arg("SLOTS")).await?;
-    let (host, port) = ranges
-        .iter()
-        .find_map(|range| master_of(range, slot))
-        .ok_or_else(|| Error::Unavailable(format!("no server of the cluster has slot {slot}")))?;
-    // The host is empty if it is the one that was asked.
-    let or = |asked: &str| if host.is_empty() { asked.to_owned() } else { host.clone() };
-    let known = asked.get_connection_info();
-    let address = match known.addr() {
-        ConnectionAddr::Tcp(asked, _) => ConnectionAddr::Tcp(or(asked), port),
-        ConnectionAddr::TcpTls { host: asked, insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host: or(asked), port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
-        other => other.clone(),
+    let mut redis = Connection::open("Redis", asked, limit).await?;
+    let Err(error) = redis.try_query::<bool>(cmd("EXISTS").arg(key)).await? else { return Ok(asked.clone()) };
+    let redirected = error.redirect_node().and_then(|(address, _)| address.rsplit_once(':'));
+    let Some((new_host, Ok(port))) = redirected.map(|(host, port)| (host, port.parse())) else {
+        return Err(redis.error(&error));
     };
-    Client::open(known.clone().set_addr(address)).map_err(|error| Error::of(&error))
+    let known = asked.get_connection_info();
+    let mut address = known.addr().clone();
+    if let ConnectionAddr::Tcp(host, old_port) | ConnectionAddr::TcpTls { host, port: old_port, .. } = &mut address {
+        *old_port = port;
+        // The host is empty if it is the one that was asked.
+        if !new_host.is_empty() {
+            new_host.clone_into(host);
+        }
+    }
+    client(known.clone().set_addr(address))
 }
 
-/// The host and port of the master in a range of `CLUSTER SLOTS`, if the range contains `slot`. A range is its first and
-/// last slot, the master, and the replicas. A server is its host, its port, and more.
-fn master_of(range: &Value, slot: i64) -> Option<(String, u16)> {
-    let Value::Array(range) = range else { return None };
-    match &range[..] {
-        [Value::Int(first), Value::Int(last), Value::Array(master), ..] if (*first..=*last).contains(&slot) => {
-            match &master[..] {
-                [Value::BulkString(host), Value::Int(port), ..] => {
-                    Some((String::from_utf8_lossy(host).into_owned(), u16::try_from(*port).ok()?))
-                }
-                _ => None,
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error of a server that cannot be used.
+    async fn error(url: &str) -> String {
+        let limit = Duration::from_millis(300);
+        let client = Endpoint::new(url, "key").unwrap().client(limit).await.map(|(client, _)| client);
+        let connection = match client {
+            Ok(client) => Connection::open("Redis", &client, limit).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match connection {
+            Ok(mut connection) => connection.check().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        outcome.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn errors_name_each_address_that_was_tried() {
+        // Nothing listens on these ports.
+        for (url, names) in [
+            ("redis://127.0.0.1:1/", &["Redis at 127.0.0.1:1: Connection refused"][..]),
+            ("unix:///nowhere/socket", &["Redis at /nowhere/socket: "]),
+            ("redis+cluster://127.0.0.1:1,127.0.0.1:2", &["Redis at 127.0.0.1:1: ", "; Redis at 127.0.0.1:2: "]),
+            (
+                "redis+sentinel://127.0.0.1:1,127.0.0.1:2/m",
+                &["the Sentinel at 127.0.0.1:1: ", "the Sentinel at 127.0.0.1:2: "],
+            ),
+        ] {
+            let error = error(url).await;
+            assert!(names.iter().all(|name| error.contains(name)), "{url}: {error}");
         }
-        _ => None,
+    }
+
+    #[tokio::test]
+    async fn redis_that_does_not_answer_is_named() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let error = error(&format!("redis://{address}/")).await;
+        assert_eq!(error, format!("Redis at {address} did not answer within 300ms"));
     }
 }

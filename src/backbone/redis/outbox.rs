@@ -29,7 +29,6 @@ use super::entry;
 use super::replication::Unconfirmed;
 use super::script::{Outcome, Publisher};
 use super::wait_until;
-use crate::backbone::status::add;
 use crate::event::Event;
 use crate::hub::relay::PublishRequest;
 use crate::hub::{PublishError, Published};
@@ -169,7 +168,7 @@ impl Outbox {
                         return Err(Error::unavailable("the stream is in another epoch"));
                     }
                 }
-                Outcome::Refused(error) if takes_no_writes(&error) => return Err(Error::of(&error)),
+                Outcome::Refused(error) if takes_no_writes(&error) => return Err(publisher.redis.error(&error)),
                 Outcome::Refused(error) => self.refused(&error),
             }
         }
@@ -199,8 +198,8 @@ impl Outbox {
     fn published(&mut self, first: StreamPosition) {
         let Some(batch) = self.batch.take() else { return };
         let events = batch.events.len() as u64;
-        add(&self.context.status.counts.batches, 1);
-        add(&self.context.status.counts.published, events);
+        self.context.status.counts.batches.add(1);
+        self.context.status.counts.published.add(events);
         self.acknowledged = Some(StreamPosition::new(first.epoch, first.sequence + events - 1));
         self.has_complained = false;
         let mut next = first.sequence;

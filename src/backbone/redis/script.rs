@@ -190,7 +190,7 @@ fn with_owner(script: &str, Context { keys, .. }: &Context) -> Cmd {
 
 /// Publishes batches with [`PUBLISH`], which Redis knows by its digest.
 pub(super) struct Publisher {
-    redis: Connection,
+    pub(super) redis: Connection,
     digest: String,
 }
 

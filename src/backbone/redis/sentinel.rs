@@ -13,6 +13,7 @@ use redis::{Client, ConnectionAddr, RedisConnectionInfo, cmd};
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Error};
+use super::endpoint::client;
 use crate::sync::{Mutex, lock};
 
 /// How long to wait for the other Sentinels once a majority has answered.
@@ -28,7 +29,6 @@ pub(super) struct Sentinels {
 }
 
 struct Sentinel {
-    host: String,
     client: Client,
     /// The connection of the last query, unless that failed.
     connection: Mutex<Option<Connection>>,
@@ -63,14 +63,10 @@ impl Sentinels {
         }
         // The client parses user, password and database as for any URL.
         let node = format!("redis://{}localhost/{db}", credentials.map_or(String::new(), |text| format!("{text}@")));
-        let node = Client::open(node).map_err(|error| Error::InvalidUrl(error.to_string()))?;
-        let node = node.get_connection_info().redis_settings().clone();
+        let node = client(node)?.get_connection_info().redis_settings().clone();
         let scheme = if is_tls { "rediss" } else { "redis" };
-        let sentinel = |host: &str| {
-            let client =
-                Client::open(format!("{scheme}://{host}")).map_err(|error| Error::InvalidUrl(error.to_string()))?;
-            Ok(Sentinel { host: host.to_owned(), client, connection: Mutex::default() })
-        };
+        let sentinel =
+            |host| Ok(Sentinel { client: client(format!("{scheme}://{host}"))?, connection: Mutex::default() });
         let sentinels = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
         Ok(Self { sentinels, name: name.to_owned(), node, is_tls })
     }
@@ -85,22 +81,27 @@ impl Sentinels {
         let mut asked: FuturesUnordered<_> =
             self.sentinels.iter().map(|sentinel| sentinel.ask(&self.name, limit)).collect();
         let mut named: Vec<Master> = Vec::with_capacity(self.sentinels.len());
-        let mut failure = String::from("no answer in time");
+        let mut failures = Vec::new();
         while let Ok(Some(answer)) = timeout_at(deadline, asked.next()).await {
             match answer {
                 Ok(master) => named.push(master),
-                Err(error) => failure = error.to_string(),
+                Err(error) => failures.push(error.to_string()),
             }
             if named.len() >= majority {
                 deadline = deadline.min(Instant::now() + GRACE);
             }
         }
         let (count, all) = (named.len(), self.sentinels.len());
+        let silent = all - count - failures.len();
+        if silent > 0 {
+            failures.push(format!("{silent} did not answer in time"));
+        }
         match named.into_iter().max_by_key(|master| master.configuration) {
             Some(master) if count >= majority => Ok(master),
             _ => Err(Error::Unavailable(format!(
-                "{count} of {all} Sentinels name a master for '{}', and {majority} are needed: {failure}",
-                self.name
+                "{count} of {all} Sentinels name a master for '{}', and {majority} are needed: {}",
+                self.name,
+                failures.join("; ")
             ))),
         }
     }
@@ -115,7 +116,7 @@ impl Sentinels {
         };
         let asked = self.sentinels[0].client.get_connection_info().clone();
         let info = asked.set_addr(address).set_redis_settings(self.node.clone());
-        Client::open(info).map_err(|error| Error::of(&error))
+        client(info)
     }
 }
 
@@ -124,20 +125,13 @@ impl Sentinel {
         let known = lock(&self.connection).take();
         let mut connection = match known {
             Some(connection) => connection,
-            None => Connection::open(&self.client, limit).await?,
+            None => Connection::open("the Sentinel", &self.client, limit).await?,
         };
-        let master = query(&mut connection, name)
-            .await
-            .map_err(|error| Error::Unavailable(format!("the Sentinel at {}: {error}", self.host)))?;
+        // This command names a new master as soon as it is promoted. The other one names it later, but has the epoch.
+        let (host, port) = connection.query(cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name)).await?;
+        let fields: HashMap<String, String> = connection.query(cmd("SENTINEL").arg("MASTER").arg(name)).await?;
+        let configuration = fields.get("config-epoch").and_then(|number| number.parse().ok()).unwrap_or(0);
         *lock(&self.connection) = Some(connection);
-        Ok(master)
+        Ok(Master { host, port, configuration })
     }
-}
-
-async fn query(sentinel: &mut Connection, name: &str) -> Result<Master, Error> {
-    // This command names a new master as soon as it is promoted. The other one names it later, but has the epoch.
-    let (host, port) = sentinel.query(cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name)).await?;
-    let fields: HashMap<String, String> = sentinel.query(cmd("SENTINEL").arg("MASTER").arg(name)).await?;
-    let configuration = fields.get("config-epoch").and_then(|number| number.parse().ok()).unwrap_or(0);
-    Ok(Master { host, port, configuration })
 }

@@ -24,7 +24,6 @@ use super::Context;
 use super::connection::{Connection, Error};
 use super::entry::{Entry, Streams};
 use super::script::{self, Extent, Look, State};
-use crate::backbone::status::add;
 use crate::event::Event;
 use crate::hub::GapReason;
 use crate::hub::relay::Relay;
@@ -122,7 +121,7 @@ impl Tail {
     ) -> Result<(), Error> {
         let epoch = last.epoch.max(self.place().epoch).unique_after();
         if script::begin(redis, &self.context, look, Some(epoch)).await? {
-            add(&self.context.status.counts.epochs, 1);
+            self.context.status.counts.epochs.add(1);
             tracing::warn!(stream = %last, epoch = epoch.0, "Redis may have lost its last writes: a new epoch begins");
             if is_other {
                 // The entries from the last known position up to the mark continue a history that this server never had.
@@ -195,7 +194,7 @@ impl Tail {
             place = at;
         }
         self.relay.append(&events);
-        add(&self.context.status.counts.received, received);
+        self.context.status.counts.received.add(received);
         if let Some(newest) = entries.into_iter().next_back() {
             self.newest = Some(newest);
         }
@@ -208,7 +207,7 @@ impl Tail {
         self.epoch.send_replace(position.epoch);
         self.newest = Some(Entry { position, event: None });
         if !is_first {
-            add(&self.context.status.counts.breaks, 1);
+            self.context.status.counts.breaks.add(1);
             tracing::warn!(%position, reason = reason.as_str(), "the order is broken: every subscriber gets a gap");
         }
     }

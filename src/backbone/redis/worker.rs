@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::mem::{replace, take};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +22,7 @@ use super::replication::Replication;
 use super::roster::Roster;
 use super::script::Publisher;
 use super::tail::Tail;
-use crate::backbone::status::{State, Status, add};
+use crate::backbone::status::{State, Status};
 use crate::hub::relay::{PublishRequest, Relay};
 use crate::position::StreamPosition;
 
@@ -100,7 +99,7 @@ impl Worker {
                     let (began, batches) = (Instant::now(), self.batches());
                     let Err(error) = self.serve(session).await;
                     self.replication.give_up();
-                    add(&context.status.counts.losses, 1);
+                    context.status.counts.losses.add(1);
                     // After a session that was of no use the next attempt must not come at once.
                     if began.elapsed() >= STABLE || self.batches() > batches {
                         pause = SHORTEST_PAUSE;
@@ -124,7 +123,7 @@ impl Worker {
     }
 
     fn batches(&self) -> u64 {
-        self.context.status.counts.batches.load(Ordering::Relaxed)
+        self.context.status.counts.batches.get()
     }
 
     /// Serves until one of the connections is lost.
@@ -152,11 +151,11 @@ impl Session {
     ) -> Result<Self, Error> {
         let (client, master) = endpoint.client(limit).await?;
         let confirmation = Confirmation::new(master);
-        let mut control = Connection::open(&client, limit).await?;
+        let mut control = Connection::open("Redis", &client, limit).await?;
         let process = control.check().await?;
         tail.catch_up(&mut control, acknowledged).await?;
         let another = async || {
-            let mut connection = Connection::open(&client, limit).await?;
+            let mut connection = Connection::open("Redis", &client, limit).await?;
             // The tail has checked the stream of one process. Other processes may be behind the same address.
             let is_same = connection.check().await? == process;
             is_same

@@ -1,7 +1,5 @@
 //! The counts of the backbone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde_json::{Value, json};
 
 use super::text::Page;
@@ -10,17 +8,16 @@ use crate::backbone::{State, Status};
 /// Name, help and value of each count.
 fn counts(status: &Status) -> [(&'static str, &'static str, u64); 9] {
     let counts = &status.counts;
-    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
     [
-        ("batches", "Batches that this server published on the backbone", read(&counts.batches)),
-        ("published", "Events that this server published on the backbone", read(&counts.published)),
-        ("received", "Events that came from the backbone", read(&counts.received)),
-        ("losses", "Times that the connection to the backbone was lost", read(&counts.losses)),
-        ("breaks", "Times that the order of the backbone could not be continued", read(&counts.breaks)),
-        ("pages", "Pages of events that had left the rings, given to streams", read(&counts.pages)),
-        ("pages_fetched", "Reads of the backbone for such pages", read(&counts.pages_fetched)),
-        ("epochs", "Epochs begun by this server, because the backbone may have lost events", read(&counts.epochs)),
-        ("lookups", "Positions of clients that this server did not have yet", read(&counts.lookups)),
+        ("batches", "Batches that this server published on the backbone", counts.batches.get()),
+        ("published", "Events that this server published on the backbone", counts.published.get()),
+        ("received", "Events that came from the backbone", counts.received.get()),
+        ("losses", "Times that the connection to the backbone was lost", counts.losses.get()),
+        ("breaks", "Times that the order of the backbone could not be continued", counts.breaks.get()),
+        ("pages", "Pages of events that had left the rings, given to streams", counts.pages.get()),
+        ("pages_fetched", "Reads of the backbone for such pages", counts.pages_fetched.get()),
+        ("epochs", "Epochs begun by this server, because the backbone may have lost events", counts.epochs.get()),
+        ("lookups", "Positions of clients that this server did not have yet", counts.lookups.get()),
     ]
 }
 

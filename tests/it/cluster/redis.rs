@@ -12,7 +12,7 @@ use crate::process::{Process, TIMEOUT, certificate, wait_until};
 
 pub struct Redis {
     process: Option<Process>,
-    port: u16,
+    pub port: u16,
     directory: PathBuf,
     args: Vec<String>,
     is_tls: bool,
