@@ -12,7 +12,6 @@
 //! | `stdin`, `feed` | standard input: its thread, and its lines as events |
 //! | `outage` | whether publishing fails at present |
 //! | `status` | the producers in `/health` |
-//! | `shutdown` | the signal to stop |
 
 mod activity;
 mod alert;
@@ -24,7 +23,6 @@ mod machine;
 mod metric;
 mod outage;
 mod payload;
-pub mod shutdown;
 pub mod status;
 pub mod stdin;
 #[cfg(test)]

@@ -10,8 +10,8 @@ use fanline::hub::Hub;
 use fanline::server::{Server, raise_open_file_limit};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -23,7 +23,6 @@ use super::{complain, has_colours, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
 use crate::producer::demo::Demo;
 use crate::producer::log::{self, LogLines};
-use crate::producer::shutdown::Shutdown;
 use crate::producer::status::Status;
 use crate::producer::stdin::Stdin;
 
@@ -68,8 +67,8 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
     announce(&settings, &server)?;
     notify_supervisor(&[NotifyState::Ready]);
 
-    let (stop, stopping) = watch::channel(false);
-    let shutdown = Shutdown::new(stopping);
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone().drop_guard();
     let mut producers = JoinSet::new();
     if let Some(log_lines) = log_lines {
         producers.spawn(log_lines.run(hub.clone(), shutdown.clone()));
@@ -92,7 +91,7 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
         })
         .await?;
-    stop.send_replace(true);
+    drop(stop);
     producers.join_all().await;
     let counts = stats.read();
     tracing::info!(delivered = counts.delivered, accepted = counts.accepted, "stopped");

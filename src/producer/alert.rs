@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Number;
 
-use super::metric::{Metric, Value};
+use super::metric::Metric;
 use super::payload::{Tag, Timestamp, tag_as_object};
 
 pub const TOPIC: &str = "alert";
@@ -42,7 +43,7 @@ const RULES: [Rule; 5] = [
     Rule { metric: "memory_usage", what: "memory usage", back_below: 85.0, ..Rule::USAGE },
     Rule { metric: "disk_usage", tag: Some("mount"), what: "disk usage", back_below: 88.0, ..Rule::USAGE },
     Rule { metric: "subscribers_cut_off", what: "slow subscribers cut off", ..Rule::COUNT },
-    Rule { metric: "accept_pauses", what: "pauses in accepting connections for want of descriptors", ..Rule::COUNT },
+    Rule { metric: "accept_pauses", what: "pauses in accepting connections because no file descriptor was left", ..Rule::COUNT },
 ];
 
 /// Whether an alert is raised, and how many samples in a row speak for the other state.
@@ -54,12 +55,12 @@ struct State {
 
 /// An alert that was raised or resolved; as JSON, the payload of its event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "alert")]
 pub struct Alert {
-    r#type: &'static str,
     pub level: Level,
     pub name: &'static str,
     pub message: String,
-    pub value: Value,
+    pub value: Number,
     pub threshold: f64,
     timestamp: Timestamp,
     #[serde(rename = "tags", serialize_with = "tag_as_object")]
@@ -74,14 +75,14 @@ pub enum Level {
 }
 
 impl Alert {
-    fn new(rule: &Rule, raised: bool, value: Value, tag: Option<Tag>, timestamp: Timestamp) -> Self {
+    fn new(rule: &Rule, raised: bool, value: Number, tag: Option<Tag>, timestamp: Timestamp) -> Self {
         let of = tag.as_ref().map(|(_, name)| format!(" of {name}")).unwrap_or_default();
         let (level, state) = match raised {
             true => (Level::Warning, format!("at or above {}", rule.threshold)),
             false => (Level::Resolved, format!("back below {}", rule.back_below)),
         };
-        let message = format!("{}{of}: {}, {state}", rule.what, value.as_f64());
-        Self { r#type: "alert", level, name: rule.metric, message, value, threshold: rule.threshold, timestamp, tag }
+        let message = format!("{}{of}: {}, {state}", rule.what, number(&value));
+        Self { level, name: rule.metric, message, value, threshold: rule.threshold, timestamp, tag }
     }
 }
 
@@ -98,9 +99,9 @@ impl Alerts {
             for metric in sample.iter().filter(|metric| rule.watches(metric)) {
                 let key = (index, metric.tag.as_ref().map(|(_, name)| name.clone()));
                 let before = self.0.remove(&key).unwrap_or_default();
-                let after = before.step(rule, metric.value.as_f64());
+                let after = before.step(rule, number(&metric.value));
                 if after.raised != before.raised {
-                    alerts.push(Alert::new(rule, after.raised, metric.value, metric.tag.clone(), now));
+                    alerts.push(Alert::new(rule, after.raised, metric.value.clone(), metric.tag.clone(), now));
                 }
                 states.insert(key, after);
             }
@@ -109,11 +110,15 @@ impl Alerts {
         for ((index, name), state) in std::mem::replace(&mut self.0, states) {
             let rule = &RULES[index];
             if state.raised {
-                alerts.push(Alert::new(rule, false, Value::Whole(0), rule.tag.zip(name), now));
+                alerts.push(Alert::new(rule, false, 0.into(), rule.tag.zip(name), now));
             }
         }
         alerts
     }
+}
+
+fn number(value: &Number) -> f64 {
+    value.as_f64().unwrap_or_default()
 }
 
 impl State {
@@ -200,7 +205,7 @@ mod tests {
     fn alert_of_cut_off_subscriber_ends_after_ten_samples_without() {
         let mut alerts = Alerts::default();
         let mut observe = |count| alerts.observe(&[Metric::whole("subscribers_cut_off", count, "subscribers")], noon());
-        assert_eq!(observe(2)[0].value, Value::Whole(2));
+        assert_eq!(observe(2)[0].value, 2.into());
         assert!((0..9).all(|_| observe(0).is_empty()));
         assert_eq!(observe(0)[0].level, Level::Resolved);
     }

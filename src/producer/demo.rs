@@ -7,6 +7,7 @@ use fanline::topic::Topic;
 use fanline::{Hub, Stats};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::activity::Counters;
@@ -15,7 +16,6 @@ use super::machine::{self, Machine};
 use super::metric;
 use super::outage::Outage;
 use super::payload::{Timestamp, json_event};
-use super::shutdown::Shutdown;
 use super::status::Status;
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,10 +33,10 @@ pub struct Demo {
 
 impl Demo {
     /// Samples and publishes until `shutdown`. The samples are taken on the runtime's blocking threads.
-    pub async fn run(self, mut shutdown: Shutdown) {
+    pub async fn run(self, shutdown: CancellationToken) {
         let _running = self.status.running();
         tokio::select! {
-            () = shutdown.wait() => {}
+            () = shutdown.cancelled() => {}
             ended = self.produce() => {
                 if let Err(panic) = ended {
                     error!(%panic, "the machine's metrics have stopped");
@@ -111,7 +111,6 @@ fn log_summary(now: &Counters, before: &Counters) {
 #[cfg(test)]
 mod tests {
     use fanline::hub::PublishError;
-    use tokio::sync::watch;
 
     use super::super::tests::backbone::{Backbone, Log};
     use super::*;
@@ -122,8 +121,7 @@ mod tests {
         let (hub, mut backbone) = Backbone::new();
         let demo = Demo { hub: hub.clone(), stats: Stats::default(), status: Status::default() };
         let status = demo.status.clone();
-        let (_stop, signal) = watch::channel(false);
-        let task = tokio::spawn(demo.run(Shutdown::new(signal)));
+        let task = tokio::spawn(demo.run(CancellationToken::new()));
         let mut samples = Vec::new();
         for error in [PublishError::Unavailable, PublishError::Unknown, PublishError::OutOfMemory] {
             backbone.fails(error).await;
@@ -149,9 +147,9 @@ mod tests {
     async fn first_sample_comes_within_half_a_second_then_one_each_second() {
         let demo = Demo { hub: Hub::default(), stats: Stats::default(), status: Status::default() };
         let (hub, status) = (demo.hub.clone(), demo.status.clone());
-        let (stop, signal) = watch::channel(false);
+        let shutdown = CancellationToken::new();
         let started = Instant::now();
-        let task = tokio::spawn(demo.run(Shutdown::new(signal)));
+        let task = tokio::spawn(demo.run(shutdown.clone()));
         let mut published = 0;
         for latest in [500, 1500, 2500] {
             while hub.stats().published == published {
@@ -162,7 +160,7 @@ mod tests {
             assert!(started.elapsed() < Duration::from_millis(latest), "{:?}", started.elapsed());
         }
         assert_eq!(status.as_str(), "running");
-        stop.send(true).unwrap();
+        shutdown.cancel();
         task.await.unwrap();
         assert_eq!(status.as_str(), "stopped");
     }

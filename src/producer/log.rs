@@ -17,6 +17,7 @@ use fanline::event::Event;
 use fanline::hub::{Outcome, PublishError};
 use fanline::topic::Topic;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -24,7 +25,6 @@ use tracing_subscriber::layer::Context;
 
 use super::log_line::LogLine;
 use super::payload::json_event;
-use super::shutdown::Shutdown;
 
 pub const TOPIC: &str = "log";
 
@@ -76,7 +76,7 @@ pub struct LogLines {
 
 impl LogLines {
     /// Publishes lines until `shutdown`, or until the hub is closed.
-    pub async fn run(mut self, hub: Hub, mut shutdown: Shutdown) {
+    pub async fn run(mut self, hub: Hub, shutdown: CancellationToken) {
         let topic = Topic::new(TOPIC).expect("a plain word is a topic");
         let publish = async {
             loop {
@@ -93,13 +93,13 @@ impl LogLines {
             }
         };
         tokio::select! {
-            () = shutdown.wait() => {}
+            () = shutdown.cancelled() => {}
             () = publish => {}
         }
     }
 
-    /// Waits for lines and returns them as events, with the number of lines that they stand for: those dropped before
-    /// them included. Returns none when the layer is gone.
+    /// Waits for lines and returns them as events, with their number including the lines dropped before them. Returns no
+    /// events when the layer is gone.
     async fn batch(&mut self, topic: &Topic) -> (Vec<Event>, u64) {
         let mut lines = Vec::new();
         self.queue.recv_many(&mut lines, BATCH).await;
@@ -234,9 +234,8 @@ mod tests {
     async fn unpublished_lines_are_counted_in_the_next_published_line() {
         let (layer, lines) = layer();
         let (hub, mut backbone) = Backbone::new();
-        let (_stop, signal) = tokio::sync::watch::channel(false);
         let _guard = tracing::subscriber::set_default(registry().with(layer));
-        let task = tokio::spawn(lines.run(hub.clone(), Shutdown::new(signal)));
+        let task = tokio::spawn(lines.run(hub.clone(), CancellationToken::new()));
         info!("one");
         info!("two");
         assert_eq!(backbone.fails(PublishError::Unavailable).await.len(), 2);
@@ -258,14 +257,14 @@ mod tests {
     async fn lines_are_published_until_shutdown() {
         let (layer, lines) = layer();
         let hub = Hub::default();
-        let (stop, signal) = tokio::sync::watch::channel(false);
+        let shutdown = CancellationToken::new();
         let _guard = tracing::subscriber::set_default(registry().with(layer));
-        let task = tokio::spawn(lines.run(hub.clone(), Shutdown::new(signal)));
+        let task = tokio::spawn(lines.run(hub.clone(), shutdown.clone()));
         info!("one");
         while hub.stats().published == 0 {
             tokio::task::yield_now().await;
         }
-        stop.send(true).unwrap();
+        shutdown.cancel();
         task.await.unwrap();
         assert_eq!(hub.stats().published, 1);
     }

@@ -14,8 +14,8 @@ const MAX_FIELDS: usize = 32;
 
 /// A log line. What exceeds the bounds is cut off.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "log")]
 pub struct LogLine {
-    r#type: &'static str,
     level: String,
     target: &'static str,
     message: String,
@@ -32,7 +32,6 @@ impl LogLine {
     pub fn new(event: &tracing::Event<'_>, dropped: u64) -> Self {
         let metadata = event.metadata();
         let mut line = Self {
-            r#type: "log",
             level: metadata.level().as_str().to_ascii_lowercase(),
             target: metadata.target(),
             message: String::new(),

@@ -182,7 +182,7 @@ mod tests {
         {
             assert!(names.contains(&name), "{name} in {names:?}");
         }
-        let value = |name| metrics.iter().find(|metric| metric.name == name).unwrap().value.as_f64();
+        let value = |name| metrics.iter().find(|metric| metric.name == name).unwrap().value.as_f64().unwrap();
         assert!(value("memory_used") > 0.0 && value("memory_used") < value("memory_total"));
         assert!(value("process_memory") > 0.0);
         let cores = metrics.iter().filter(|metric| metric.name == "cpu_usage" && metric.tag.is_some()).count();

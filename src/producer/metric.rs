@@ -3,6 +3,7 @@
 use fanline::event::Event;
 use fanline::topic::Topic;
 use serde::Serialize;
+use serde_json::Number;
 
 use super::payload::{Tag, Timestamp, json_event, tag_as_object};
 
@@ -12,41 +13,21 @@ pub const TOPIC: &str = "metric";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
     pub name: &'static str,
-    pub value: Value,
+    pub value: Number,
     pub unit: &'static str,
     /// The core, interface or mount point measured, unless the value is of the machine or server as a whole.
     pub tag: Option<Tag>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// Bytes and counts.
-    Whole(u64),
-    /// Percentages and rates, to two decimals.
-    Real(f64),
-}
-
-impl Value {
-    /// The number, for comparisons.
-    #[expect(clippy::cast_precision_loss, reason = "thresholds need no 53rd bit")]
-    pub fn as_f64(self) -> f64 {
-        match self {
-            Self::Whole(value) => value as f64,
-            Self::Real(value) => value,
-        }
-    }
-}
-
 impl Metric {
     pub fn whole(name: &'static str, value: u64, unit: &'static str) -> Self {
-        Self { name, value: Value::Whole(value), unit, tag: None }
+        Self { name, value: value.into(), unit, tag: None }
     }
 
     /// A number of `unit`, rounded to two decimals. JSON has no infinity: a value that is not finite becomes 0.
     pub fn real(name: &'static str, value: f64, unit: &'static str) -> Self {
-        let value = if value.is_finite() { (value * 100.0).round() / 100.0 } else { 0.0 };
-        Self { name, value: Value::Real(value), unit, tag: None }
+        let value = Number::from_f64((value * 100.0).round() / 100.0).unwrap_or_else(|| 0.into());
+        Self { name, value, unit, tag: None }
     }
 
     /// `count` in `seconds`, as `unit` per second.
@@ -55,12 +36,13 @@ impl Metric {
         Self::real(name, count as f64 / seconds, unit)
     }
 
-    /// `part` of `whole` in percent; of nothing, nothing is used.
+    /// `part` of `whole` in percent; 0 if `whole` is 0.
     #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
     pub fn percent(name: &'static str, part: u64, whole: u64) -> Self {
         Self::real(name, if whole == 0 { 0.0 } else { part as f64 / whole as f64 * 100.0 }, "percent")
     }
 
+    /// This metric of one core, interface or mount point.
     #[must_use]
     pub fn of(self, kind: &'static str, name: impl Into<String>) -> Self {
         Self { tag: Some((kind, name.into())), ..self }
@@ -68,17 +50,16 @@ impl Metric {
 
     pub fn event(&self, topic: &Topic, timestamp: Timestamp) -> Event {
         #[derive(Serialize)]
+        #[serde(tag = "type", rename = "metric")]
         struct Body<'a> {
-            r#type: &'static str,
             name: &'static str,
-            value: Value,
+            value: &'a Number,
             unit: &'static str,
             timestamp: Timestamp,
             #[serde(serialize_with = "tag_as_object")]
             tags: &'a Option<Tag>,
         }
-        let Self { name, value, unit, ref tag } = *self;
-        json_event(topic, &Body { r#type: "metric", name, value, unit, timestamp, tags: tag })
+        json_event(topic, &Body { name: self.name, value: &self.value, unit: self.unit, timestamp, tags: &self.tag })
     }
 }
 
@@ -105,12 +86,12 @@ mod tests {
 
     #[test]
     fn machine_without_swap_uses_none_of_it() {
-        assert_eq!(Metric::percent("x", 0, 0).value, Value::Real(0.0));
+        assert_eq!(Metric::percent("x", 0, 0).value.as_f64(), Some(0.0));
     }
 
     #[test]
     fn value_without_json_form_is_zero() {
-        assert_eq!(Metric::real("x", f64::NAN, "").value, Value::Real(0.0));
-        assert_eq!(Metric::rate("x", 1, 0.0, "").value, Value::Real(0.0));
+        assert_eq!(Metric::real("x", f64::NAN, "").value, 0.into());
+        assert_eq!(Metric::rate("x", 1, 0.0, "").value, 0.into());
     }
 }

@@ -1,45 +1,34 @@
 //! The state of a producer, for `/health`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Whether producers run. Clones share the state.
+const NAMES: [&str; 3] = ["off", "running", "stopped"];
+
+/// Whether a producer runs. Clones share the state.
 #[derive(Clone, Debug, Default)]
-pub struct Status(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    running: AtomicUsize,
-    started: AtomicBool,
-}
+pub struct Status(Arc<AtomicUsize>);
 
 impl Status {
-    /// `off` before the first start, `running` while one runs, `stopped` afterwards.
+    /// `off` before the start, `running`, and `stopped` afterwards.
     pub fn as_str(&self) -> &'static str {
         // Relaxed: the state is for display and orders nothing else.
-        if self.0.running.load(Ordering::Relaxed) > 0 {
-            "running"
-        } else if self.0.started.load(Ordering::Relaxed) {
-            "stopped"
-        } else {
-            "off"
-        }
+        NAMES[self.0.load(Ordering::Relaxed)]
     }
 
-    /// Counts a producer as running until the guard is dropped.
+    /// The producer is running until the guard is dropped.
     pub fn running(&self) -> Running {
-        self.0.running.fetch_add(1, Ordering::Relaxed);
-        self.0.started.store(true, Ordering::Relaxed);
-        Running(self.0.clone())
+        self.0.store(1, Ordering::Relaxed);
+        Running(self.clone())
     }
 }
 
 #[derive(Debug)]
-pub struct Running(Arc<Counts>);
+pub struct Running(Status);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.store(2, Ordering::Relaxed);
     }
 }
 
@@ -51,10 +40,9 @@ mod tests {
     fn status_is_off_then_running_then_stopped() {
         let status = Status::default();
         assert_eq!(status.as_str(), "off");
-        let (one, two) = (status.running(), status.clone().running());
-        drop(one);
-        assert_eq!(status.as_str(), "running");
-        drop(two);
+        let running = status.running();
+        assert_eq!(status.clone().as_str(), "running");
+        drop(running);
         assert_eq!(status.as_str(), "stopped");
     }
 }

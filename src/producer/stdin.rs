@@ -17,11 +17,11 @@ use fanline::event::Event;
 use fanline::hub::{Outcome, PublishError};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::feed::{Fate, Feed, Totals};
 use super::outage::Outage;
-use super::shutdown::Shutdown;
 use super::status::Status;
 
 pub use super::feed::Format;
@@ -45,7 +45,7 @@ impl Stdin {
         self,
         input: impl Read + Send + 'static,
         runtime: Handle,
-        shutdown: Shutdown,
+        shutdown: CancellationToken,
     ) -> io::Result<JoinHandle<()>> {
         let running = self.status.running();
         thread::Builder::new().name("stdin".to_owned()).spawn(move || {
@@ -54,7 +54,7 @@ impl Stdin {
             let publish = |events, lines| runtime.block_on(publisher.publish(events, lines));
             let warn = |line, fault| warn!(line, "standard input: {fault}");
             let totals = Feed::new(&self.format, self.max_event_bytes, publish, warn).run(input);
-            log_totals(&totals, publisher.shutdown.is_due());
+            log_totals(&totals, publisher.shutdown.is_cancelled());
         })
     }
 }
@@ -71,14 +71,14 @@ fn log_totals(totals: &Totals, is_shutdown: bool) {
             "standard input was not published from this line on because the server shuts down"
         ),
         None if is_shutdown => info!(published, refused, unknown, replaced, "standard input has ended"),
-        None => info!(published, refused, unknown, replaced, "standard input has ended; the server goes on"),
+        None => info!(published, refused, unknown, replaced, "standard input has ended; the server continues"),
     }
 }
 
 /// Publishes one batch after another and waits out outages of the backbone.
 struct Publisher {
     hub: Hub,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     /// No event can be published.
     unavailable: Outage,
     /// Events are published without enough replicas.
@@ -86,7 +86,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new(hub: Hub, shutdown: Shutdown) -> Self {
+    fn new(hub: Hub, shutdown: CancellationToken) -> Self {
         Self { hub, shutdown, unavailable: Outage::default(), unreplicated: Outage::default() }
     }
 
@@ -95,13 +95,13 @@ impl Publisher {
         let line = *lines.start();
         let mut pause = FIRST_PAUSE;
         loop {
-            if self.shutdown.is_due() {
+            if self.shutdown.is_cancelled() {
                 return Fate::Ended;
             }
             // Timers panic when the runtime has ended: `biased` avoids polling them after the shutdown.
             let published = tokio::select! {
                 biased;
-                () = self.shutdown.wait() => {
+                () = self.shutdown.cancelled() => {
                     warn!(line, "standard input: {} may not have been published; the server ends", numbered(&lines));
                     return Fate::Unknown;
                 }
@@ -131,7 +131,7 @@ impl Publisher {
             }
             tokio::select! {
                 biased;
-                () = self.shutdown.wait() => return Fate::Ended,
+                () = self.shutdown.cancelled() => return Fate::Ended,
                 () = sleep(pause) => pause = MAX_PAUSE.min(pause * 2),
             }
         }
@@ -158,7 +158,6 @@ mod tests {
     use fanline::event::Payload;
     use fanline::hub::PublishError;
     use fanline::topic::Topic;
-    use tokio::sync::watch;
     use tokio::time::Instant;
 
     use super::super::tests::backbone::{Backbone, Log};
@@ -172,8 +171,7 @@ mod tests {
     async fn thread_publishes_in_order_and_ends_with_the_input() {
         let stdin = Stdin { hub: Hub::default(), format: lines(), max_event_bytes: 100, status: Status::default() };
         let (hub, status) = (stdin.hub.clone(), stdin.status.clone());
-        let (_stop, signal) = tokio::sync::watch::channel(false);
-        let thread = stdin.start(&b"one\ntwo\n"[..], Handle::current(), Shutdown::new(signal)).unwrap();
+        let thread = stdin.start(&b"one\ntwo\n"[..], Handle::current(), CancellationToken::new()).unwrap();
         tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
         assert_eq!(hub.stats().published, 2);
         assert_eq!(status.as_str(), "stopped");
@@ -183,17 +181,16 @@ mod tests {
     async fn nothing_is_published_after_shutdown() {
         let stdin = Stdin { hub: Hub::default(), format: lines(), max_event_bytes: 100, status: Status::default() };
         let hub = stdin.hub.clone();
-        let (_stop, signal) = tokio::sync::watch::channel(true);
-        let thread = stdin.start(&b"one\n"[..], Handle::current(), Shutdown::new(signal)).unwrap();
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let thread = stdin.start(&b"one\n"[..], Handle::current(), shutdown).unwrap();
         tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
         assert_eq!(hub.stats().published, 0);
     }
 
-    /// A publisher with its backbone, and the sender of its shutdown.
-    fn publisher() -> (Publisher, Backbone, watch::Sender<bool>) {
+    fn publisher() -> (Publisher, Backbone) {
         let (hub, backbone) = Backbone::new();
-        let (stop, signal) = watch::channel(false);
-        (Publisher::new(hub, Shutdown::new(signal)), backbone, stop)
+        (Publisher::new(hub, CancellationToken::new()), backbone)
     }
 
     fn events(payloads: &[&str]) -> Vec<Event> {
@@ -203,7 +200,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unpublished_lines_are_retried_with_growing_pauses() {
         let (log, _guard) = Log::begin();
-        let (mut publisher, mut backbone, _stop) = publisher();
+        let (mut publisher, mut backbone) = publisher();
         let outage = async {
             let mut attempts = Vec::new();
             for _ in 0..3 {
@@ -229,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_with_unknown_outcome_are_logged_and_not_retried() {
         let (log, _guard) = Log::begin();
-        let (mut publisher, mut backbone, _stop) = publisher();
+        let (mut publisher, mut backbone) = publisher();
         let outage = async {
             assert_eq!(backbone.fails(PublishError::Unknown).await, ["one", "two"]);
             assert_eq!(backbone.fails(PublishError::Unavailable).await, ["three"]);
@@ -252,7 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_without_enough_replicas_are_not_retried_and_logged_once_an_outage() {
         let (log, _guard) = Log::begin();
-        let (mut publisher, mut backbone, _stop) = publisher();
+        let (mut publisher, mut backbone) = publisher();
         let outage = async {
             for text in ["1", "2", "3"] {
                 assert_eq!(backbone.publishes_without_replica().await, [text]);
@@ -272,7 +269,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retries_end_when_the_hub_is_closed() {
-        let (mut publisher, mut backbone, _stop) = publisher();
+        let (mut publisher, mut backbone) = publisher();
         let hub = publisher.hub.clone();
         let publishing = publisher.publish(events(&["one"]), 1..=1);
         let closing = async {
@@ -284,13 +281,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retries_end_at_once_on_shutdown() {
-        let (mut publisher, mut backbone, stop) = publisher();
+        let (mut publisher, mut backbone) = publisher();
+        let shutdown = publisher.shutdown.clone();
         let publishing = publisher.publish(events(&["one"]), 1..=1);
         let stopping = async {
             backbone.fails(PublishError::Unavailable).await;
             // Paused time moves on only while the publisher waits.
             sleep(FIRST_PAUSE / 2).await;
-            stop.send(true).unwrap();
+            shutdown.cancel();
             Instant::now()
         };
         let (fate, stopped) = tokio::join!(publishing, stopping);
@@ -300,11 +298,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_in_flight_at_shutdown_are_logged() {
         let (log, _guard) = Log::begin();
-        let (mut publisher, mut backbone, stop) = publisher();
+        let (mut publisher, mut backbone) = publisher();
+        let shutdown = publisher.shutdown.clone();
         let publishing = publisher.publish(events(&["one", "two"]), 1..=2);
         let stopping = async {
             let publication = backbone.receive().await;
-            stop.send(true).unwrap();
+            shutdown.cancel();
             publication
         };
         assert_eq!(tokio::join!(publishing, stopping).0, Fate::Unknown);
@@ -316,9 +315,8 @@ mod tests {
         let (hub, mut backbone) = Backbone::new();
         let status = Status::default();
         let stdin = Stdin { hub: hub.clone(), format: lines(), max_event_bytes: 100, status: status.clone() };
-        let (_stop, signal) = watch::channel(false);
         let input = b"one\n".chain(&b"two\n"[..]);
-        let thread = stdin.start(input, Handle::current(), Shutdown::new(signal)).unwrap();
+        let thread = stdin.start(input, Handle::current(), CancellationToken::new()).unwrap();
         for _ in 0..3 {
             assert_eq!(backbone.fails(PublishError::Unavailable).await, ["one"]);
             assert_eq!(status.as_str(), "running");

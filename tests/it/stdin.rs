@@ -185,7 +185,7 @@ fn server_continues_after_the_end_of_its_input() {
     assert_eq!(stream.next().data, "one");
     drop(stdin);
     assert_eq!(stream.next().data, "two");
-    server.log.wait_for("the server goes on");
+    server.log.wait_for("the server continues");
     while producer(&server) != "ended" {
         assert!(server.log.count("panic") == 0);
     }
