@@ -151,57 +151,48 @@ impl<'a> Checker<'a> {
             self.gap_required = Some("the hello has no position");
             return;
         };
-        let requested = self.requested.filter(|&requested| requested != "earliest");
-        let is_first = self.current.is_none() && !self.sent_unknown_id;
         if let Some(position) = position.filter(|&position| position != hello_id) {
             self.report("hello-position", id, format!("the hello has the id {hello_id}, but the position {position}"));
         }
+        self.check_position(hello_id, position);
+        if position.is_some() && !self.sent_unknown_id {
+            match self.current {
+                // The client lost its id: events in between are missing.
+                Some(current) if current != hello_id => self.advance(hello_id),
+                _ => self.current = Some(hello_id),
+            }
+        }
+    }
+
+    /// Checks a hello's position against the one that the client requested, and whether a gap must follow.
+    fn check_position(&mut self, hello_id: Id, position: Option<Id>) {
+        let requested = self.requested.filter(|&requested| requested != "earliest");
+        let elsewhere = |requested| format!("the client requested {requested}, but the hello has the id {hello_id}");
         match (requested.and_then(Id::parse), position) {
             _ if self.sent_unknown_id => {
                 if position.is_some() && !self.is_plausible(requested) {
-                    self.report(
-                        "unknown-id-accepted",
-                        id,
-                        format!("the server never issued {requested:?}, but the hello accepts it"),
-                    );
+                    let text = format!("the server never issued {requested:?}, but the hello accepts it");
+                    self.report("unknown-id-accepted", Some(hello_id), text);
                 }
                 self.gap_required = Some("the client sent an id that the server never issued");
             }
             (Some(requested), Some(position)) if requested != position => {
-                self.report(
-                    "hello-elsewhere",
-                    id,
-                    format!("the client requested {requested}, but the hello has the id {hello_id}"),
-                );
+                self.report("hello-elsewhere", Some(hello_id), elsewhere(requested));
             }
-            (_, Some(_)) if is_first => {}
+            (_, Some(_)) if self.current.is_none() => {}
             // Also clears the requirement of an earlier hello from another server: this one may continue on a branch that
             // the other has left. Events that it skips are still reported as missing.
             (_, Some(_)) => self.gap_required = None,
             (Some(requested), None) => {
                 self.gap_required = Some("the hello has no position");
                 if requested != hello_id && !hello_id.is_zero() {
-                    self.report(
-                        "hello-elsewhere",
-                        id,
-                        format!("the client requested {requested}, but the hello has the id {hello_id}"),
-                    );
+                    self.report("hello-elsewhere", Some(hello_id), elsewhere(requested));
                 }
             }
             (None, None) => {
                 self.gap_required = Some("the hello has no position");
-                self.report(
-                    "hello-position",
-                    id,
-                    "a hello without a position, although the client sent no id".to_owned(),
-                );
-            }
-        }
-        if position.is_some() && !self.sent_unknown_id {
-            match self.current {
-                // The client lost its id: events in between are missing.
-                Some(current) if current != hello_id => self.advance(hello_id),
-                _ => self.current = Some(hello_id),
+                let text = "a hello without a position, although the client sent no id".to_owned();
+                self.report("hello-position", Some(hello_id), text);
             }
         }
     }

@@ -118,7 +118,8 @@ impl Client {
         self.lines.push((shared.now(), line));
     }
 
-    fn connect(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) {
+    /// Opens a socket to a server that is up, and returns it with the server's generation.
+    fn open_socket(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) -> Option<(TcpStream, u64)> {
         let count = shared.servers.lock().unwrap().len() as u64;
         if plan.always_hops && !self.subscription.is_witness {
             self.server = (self.server + 1) % count as usize;
@@ -126,21 +127,17 @@ impl Client {
             self.server = self.random.of(0..count) as usize;
         }
         let place = shared.place(self.server);
-        let Some(address) = place.address else {
-            self.connect_at = Instant::now() + Duration::from_millis(20);
-            if self.subscription.is_witness && !is_settling {
-                return;
-            }
+        if place.address.is_none() && (is_settling || !self.subscription.is_witness) {
             self.server = self.random.of(0..count) as usize;
+        }
+        let socket = open(place.address?, self.subscription.speed.receive_buffer()).ok()?;
+        Some((socket, place.generation))
+    }
+
+    fn connect(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) {
+        let Some((socket, generation)) = self.open_socket(shared, plan, is_settling) else {
+            self.connect_at = Instant::now() + Duration::from_millis(20);
             return;
-        };
-        let receive_buffer = self.subscription.speed.receive_buffer();
-        let socket = match open(address, receive_buffer) {
-            Ok(socket) => socket,
-            Err(_) => {
-                self.connect_at = Instant::now() + Duration::from_millis(20);
-                return;
-            }
         };
         if std::mem::take(&mut self.is_new) {
             let Subscription { filters, start, closes_on_lag, .. } = self.subscription.clone();
@@ -162,7 +159,7 @@ impl Client {
             response: Response::default(),
             parser: Parser::default(),
             server: self.server,
-            generation: place.generation,
+            generation,
             cut_after: None,
             cut_at: None,
             read_at: now,
@@ -200,43 +197,41 @@ impl Client {
             }
             Ok(length) => {
                 let is_cut = !is_settling && connection.cut_after == Some(length);
-                if let Some(left) = &mut connection.cut_after {
-                    *left = left.saturating_sub(length);
-                }
-                let mut dispatched = Vec::new();
-                let Connection { response, parser, .. } = connection;
-                let fed = response.feed(&buffer[..length], |bytes| {
-                    parser.feed(bytes, |one| {
-                        dispatched.push(one);
-                        true
-                    });
-                });
-                let (status, is_complete) = (connection.response.status, connection.response.is_complete);
-                if status.is_none_or(|status| status == 200) {
-                    for one in dispatched {
-                        self.handle(one, shared);
-                    }
-                    if is_complete {
-                        // The server closes the connection next, which ends it with `End::Closed`.
-                        if let Some(connection) = &mut self.connection {
-                            connection.cut_after = None;
-                        }
-                    }
-                } else if let Some(status) = status {
-                    self.log(shared, Line::Refused { status });
-                    return self.disconnect(shared, plan, End::Cut);
-                }
-                if let Err(error) = fed {
-                    self.log(shared, Line::Malformed(error));
-                    return self.disconnect(shared, plan, End::Cut);
-                }
-                if is_cut && !is_complete {
+                if !self.receive(shared, &buffer[..length], is_cut) {
                     self.disconnect(shared, plan, End::Cut);
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => self.disconnect(shared, plan, End::Broken(error.to_string())),
         }
+    }
+
+    /// Parses bytes of the response. Returns false if the client disconnects now: after bytes that end at its cut, unless the
+    /// response ends there too, and after a response that is not a stream.
+    fn receive(&mut self, shared: &Shared, bytes: &[u8], is_cut: bool) -> bool {
+        let Some(Connection { response, parser, cut_after, .. }) = &mut self.connection else { return true };
+        let mut dispatched = Vec::new();
+        let fed = response.feed(bytes, |bytes| {
+            parser.feed(bytes, |one| {
+                dispatched.push(one);
+                true
+            });
+        });
+        let is_complete = response.is_complete;
+        // After a complete response the server closes the connection, which ends it with `End::Closed`.
+        *cut_after = cut_after.filter(|_| !is_complete).map(|left| left.saturating_sub(bytes.len()));
+        if let Some(status) = response.status.filter(|&status| status != 200) {
+            self.log(shared, Line::Refused { status });
+            return false;
+        }
+        for one in dispatched {
+            self.handle(one, shared);
+        }
+        if let Err(error) = fed {
+            self.log(shared, Line::Malformed(error));
+            return false;
+        }
+        is_complete || !is_cut
     }
 
     fn disconnect(&mut self, shared: &Shared, plan: &Plan, end: End) {

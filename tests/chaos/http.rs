@@ -45,13 +45,11 @@ impl Response {
                 Body::Head => {
                     let before = self.head.len();
                     self.head.extend_from_slice(bytes);
-                    let from = before.saturating_sub(3);
-                    let Some(end) = self.head[from..].windows(4).position(|four| four == b"\r\n\r\n") else {
+                    let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else {
                         return Ok(());
                     };
-                    let end = from + end + 4;
-                    bytes = &bytes[end - before..];
-                    self.head.truncate(end);
+                    self.head.truncate(end + 4);
+                    bytes = &bytes[end + 4 - before..];
                     self.read_head()?;
                 }
                 Body::UntilClose => {
@@ -87,18 +85,24 @@ impl Response {
                     };
                     self.line.extend_from_slice(&bytes[..end]);
                     bytes = &bytes[end + 1..];
-                    let line = std::mem::take(&mut self.line);
-                    let line = str::from_utf8(&line).map_err(|_| "a line between chunks is not text")?.trim_end();
-                    if matches!(self.body, Body::Trailer) {
-                        self.is_complete = line.is_empty();
-                        continue;
-                    }
-                    let size = line.split(';').next().unwrap_or("");
-                    let size = u64::from_str_radix(size, 16).map_err(|_| format!("a chunk has the size {line:?}"))?;
-                    self.body = if size == 0 { Body::Trailer } else { Body::Chunk(size) };
+                    self.read_line()?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Parses a chunk size or a line of the trailer.
+    fn read_line(&mut self) -> Result<(), String> {
+        let line = std::mem::take(&mut self.line);
+        let line = str::from_utf8(&line).map_err(|_| "a line between chunks is not text")?.trim_end();
+        if matches!(self.body, Body::Trailer) {
+            self.is_complete = line.is_empty();
+            return Ok(());
+        }
+        let size = line.split(';').next().unwrap_or("");
+        let size = u64::from_str_radix(size, 16).map_err(|_| format!("a chunk has the size {line:?}"))?;
+        self.body = if size == 0 { Body::Trailer } else { Body::Chunk(size) };
         Ok(())
     }
 

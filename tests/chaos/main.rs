@@ -3,7 +3,7 @@
 //! A run is a sequence of [`phases`]. Each phase starts a [`world`] of servers, Redis, Sentinels and proxies, [`readers`] that
 //! disconnect and reconnect to any server, and [`publisher`]s. While these run, [`faults`] are injected. After the last fault
 //! every reader must reach the last events. Then the [`checker`] checks what each client received, and
-//! [`acknowledgements`] what publishers were told. [`mutations`] tests the checker itself.
+//! [`acknowledgements`] checks the responses to publishers. [`mutations`] tests the checker itself.
 //!
 //! See `scripts/chaos --help` for how to run it.
 
@@ -72,27 +72,8 @@ fn no_fault_violates_the_delivery_guarantee() {
             }
             let seed = seeds.take().unwrap_or_else(|| random.next() >> 32);
             let length = Duration::from_millis(Random::new(!seed).of(2500..6500));
-            let started = Instant::now();
-            let outcome = run::run(phase, seed, length);
-            let (recording, order, mut violations) =
-                outcome.unwrap_or_else(|error| panic!("phase {} with seed {seed}: {error}", phase.name));
-            violations.retain(|violation| !ignored.split(',').any(|rule| rule == violation.rule));
-            let mut of_phase = Totals::default();
-            of_phase.add(&recording, &order);
-            totals.add(&recording, &order);
+            run_phase(phase, seed, length, &ignored, &mut totals);
             runs += 1;
-            let (took, hops) = (started.elapsed().as_secs_f64(), of_phase.hops.len());
-            let (median, slow) = (run::percentile(&mut of_phase.hops, 500), run::percentile(&mut of_phase.hops, 990));
-            eprintln!(
-                "  {:<10} seed {seed:<10} {took:>5.1} s, {:>7} deliveries, {hops:>5} hops (median {median} ms, p99 {slow} ms)",
-                phase.name, of_phase.deliveries
-            );
-            if !violations.is_empty() {
-                eprintln!("\n{} ({}) violated the guarantee:\n", phase.name, phase.description);
-                eprintln!("{}", run::report(&recording, &order, &violations));
-                eprintln!("reproduce: scripts/chaos --phase {} --seed {seed}", phase.name);
-                panic!("{} violations after {:.1} s", violations.len(), began.elapsed().as_secs_f64());
-            }
         }
     }
     let Totals { events, deliveries, connections, gaps, epochs, hops } = totals;
@@ -100,4 +81,32 @@ fn no_fault_violates_the_delivery_guarantee() {
         "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections, {} hops, {gaps} gaps",
         hops.len()
     );
+}
+
+/// Runs a phase and adds its statistics to `totals`.
+///
+/// # Panics
+/// If the guarantee is violated, after printing the report. Rules that `ignored` lists do not count.
+fn run_phase(phase: &Phase, seed: u64, length: Duration, ignored: &str, totals: &mut Totals) {
+    let started = Instant::now();
+    let outcome = run::run(phase, seed, length);
+    let took = started.elapsed().as_secs_f64();
+    let (recording, order, mut violations) =
+        outcome.unwrap_or_else(|error| panic!("phase {} with seed {seed}: {error}", phase.name));
+    violations.retain(|violation| !ignored.split(',').any(|rule| rule == violation.rule));
+    totals.add(&recording, &order);
+    let mut of_phase = Totals::default();
+    of_phase.add(&recording, &order);
+    let hops = of_phase.hops.len();
+    let (median, slow) = (run::percentile(&mut of_phase.hops, 500), run::percentile(&mut of_phase.hops, 990));
+    eprintln!(
+        "  {:<10} seed {seed:<10} {took:>5.1} s, {:>7} deliveries, {hops:>5} hops (median {median} ms, p99 {slow} ms)",
+        phase.name, of_phase.deliveries
+    );
+    if !violations.is_empty() {
+        eprintln!("\n{} ({}) violated the guarantee:\n", phase.name, phase.description);
+        eprintln!("{}", run::report(&recording, &order, &violations));
+        eprintln!("reproduce: scripts/chaos --phase {} --seed {seed}", phase.name);
+        panic!("{} violations after {took:.1} s", violations.len());
+    }
 }

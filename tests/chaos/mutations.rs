@@ -73,6 +73,17 @@ impl Tape {
         self.order.iter().copied().filter(|&(id, content)| id > from && id <= to && is_of(content)).collect()
     }
 
+    /// Adds a client that sends an id that the server never issued.
+    fn client_with_unknown_id(&mut self) {
+        let (nowhere, begin) = (Id::new(0, 0), Id::new(1, 0));
+        self.client(&[], Start::UnknownId("garbage".to_owned()));
+        self.connect(Some("garbage"), nowhere, None);
+        self.line(Line::End(End::Cut));
+        self.connect(Some("0-0"), nowhere, None);
+        self.gap("unknown_id", (None, begin), begin, None, None);
+        self.events(&[], begin, Id::new(1, 100));
+    }
+
     fn gap(&mut self, reason: &str, range: (Option<Id>, Id), id: Id, missed: Option<u64>, topics: Option<&[&str]>) {
         let topics = topics.map(|topics| topics.iter().map(|&topic| topic.to_owned()).collect());
         let (reason, behind) = (reason.to_owned(), Some(100));
@@ -120,15 +131,7 @@ fn healthy() -> Recording {
     tape.events(&["log"], at(32), at(70));
     tape.events(filters, at(70), at(100));
 
-    // An id that the server never issued.
-    let nowhere = Id::new(0, 0);
-    tape.client(&[], Start::UnknownId("garbage".to_owned()));
-    tape.connect(Some("garbage"), nowhere, None);
-    tape.line(Line::End(End::Cut));
-    tape.connect(Some("0-0"), nowhere, None);
-    tape.gap("unknown_id", (None, begin), begin, None, None);
-    tape.events(&[], begin, at(100));
-
+    tape.client_with_unknown_id();
     let never = tape.recording.contents.number("a", "never");
     tape.answer(&[never], None, 0, Unpublished::Never);
     tape.recording

@@ -1,6 +1,6 @@
 //! The observed order of events: which id names which event.
 //!
-//! The order is the union of what all clients received and what all publishers were told. Two different events under one id
+//! The order is the union of what all clients received and all responses to publishers. Two different events under one id
 //! are a violation of their own, so the union is well defined.
 
 use std::collections::{BTreeMap, HashMap};

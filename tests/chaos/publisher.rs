@@ -163,16 +163,7 @@ fn send(
     };
     shared.publish_started(events.len());
     let socket = &mut connection.as_mut().expect("connected above").2;
-    let request = request(format, events);
-    let is_slow = format == Format::SlowNdjson;
-    let (first, last) = if is_slow { request.split_at(request.len() / 2) } else { (&request[..], "") };
-    let sent = socket.write_all(first.as_bytes()).and_then(|()| {
-        if is_slow {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        socket.write_all(last.as_bytes())
-    });
-    let sent = sent.map_err(|error| error.to_string());
+    let sent = write(socket, format, &request(format, events)).map_err(|error| error.to_string());
     let outcome = sent.and_then(|()| http::receive(socket, timeout));
     let mut answer = Answer {
         at: 0,
@@ -200,6 +191,16 @@ fn send(
     }
     shared.publish_acknowledged(answer.published);
     Some(answer)
+}
+
+fn write(socket: &mut TcpStream, format: Format, request: &str) -> std::io::Result<()> {
+    let is_slow = format == Format::SlowNdjson;
+    let (first, last) = request.split_at(if is_slow { request.len() / 2 } else { request.len() });
+    socket.write_all(first.as_bytes())?;
+    if is_slow {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    socket.write_all(last.as_bytes())
 }
 
 fn request(format: Format, events: &[(String, String)]) -> String {
