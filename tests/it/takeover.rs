@@ -16,8 +16,8 @@ fn pipelined_responses_precede_the_stream_whole() {
             let mut client = Client::connect_narrow(server.address).await;
             let page = request("GET", "/", &[("accept", "text/html")], b"");
             client.send([page.repeat(count), STREAM.into()].concat()).await;
-            // The server has one shard: once it has answered this, it has done all it can for the client that does not
-            // read.
+            // The server has one shard: when it has answered this, it has already written what it can to the client that
+            // does not read.
             let mut other = server.connect().await;
             for _ in 0..3 {
                 other.get("/health/live").await.ok();

@@ -16,7 +16,7 @@ fn decide(asked: &Asked) -> (u16, String) {
     let question: Value = serde_json::from_str(&asked.body).unwrap();
     let status = match question["topics"][0].as_str().unwrap() {
         "no" => 403,
-        "who" => 401,
+        "unauthenticated" => 401,
         "broken" => 500,
         "moved" => 302,
         "slow" => {
@@ -46,7 +46,7 @@ fn service_responses_map_to_server_responses() {
         let server = serve(asking(Access::new(), &stub, options));
         assert_eq!(status(&server, "/stream?topics=yes", &[]).await, 200);
         assert_problem(&server.get("/stream?topics=no,other").await, 403, &["no,other"]);
-        assert_problem(&server.get("/stream?topics=who").await, 401, &["credentials"]);
+        assert_problem(&server.get("/stream?topics=unauthenticated").await, 401, &["credentials"]);
         for topic in ["broken", "moved", "slow"] {
             let began = Instant::now();
             let answer = server.get(&format!("/stream?topics={topic}")).await;
@@ -107,11 +107,11 @@ fn grants_are_cached_for_the_same_request_until_they_expire() {
         let stub = Stub::start(decide);
         let server = serve(asking(Access::new(), &stub, ServiceOptions::default()));
         for _ in 0..3 {
-            assert_eq!(status(&server, "/stream?topics=a", &[("cookie", "who=anna")]).await, 200);
+            assert_eq!(status(&server, "/stream?topics=a", &[("cookie", "user=anna")]).await, 200);
         }
         assert_eq!(stub.asked().len(), 1);
-        assert_eq!(status(&server, "/stream?topics=a", &[("cookie", "who=bert")]).await, 200);
-        assert_eq!(status(&server, "/stream?topics=b", &[("cookie", "who=anna")]).await, 200);
+        assert_eq!(status(&server, "/stream?topics=a", &[("cookie", "user=bert")]).await, 200);
+        assert_eq!(status(&server, "/stream?topics=b", &[("cookie", "user=anna")]).await, 200);
         assert_eq!(status(&server, "/stream?topics=a", &[]).await, 200);
         assert_eq!(stub.asked().len(), 4);
         // Denials are not cached.

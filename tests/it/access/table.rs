@@ -121,7 +121,7 @@ fn permissions_with_configured_credentials() {
         richer.fanline.admin = true;
         richer.fanline.subscribe = vec!["**".into()];
         tampered[1] = of(&richer).split('.').nth(1).unwrap().to_owned();
-        let (expired, not_for_us, for_nobody) = (
+        let (expired, other_audience, no_audience) = (
             Claims { exp: now() - 1, ..claims() },
             Claims { aud: Some("other".into()), ..claims() },
             Claims { aud: None, ..claims() },
@@ -142,8 +142,8 @@ fn permissions_with_configured_credentials() {
             ("an operator", OPERATOR.to_owned(), ALL),
             ("an operator with a token", of(&richer), [200, 200, 200, 200, 200, 403, 403, 200, 200, 404, 200]),
             ("expired", of(&expired), UNAUTHENTICATED),
-            ("for another audience", of(&not_for_us), UNAUTHENTICATED),
-            ("without an audience", of(&for_nobody), UNAUTHENTICATED),
+            ("for another audience", of(&other_audience), UNAUTHENTICATED),
+            ("without an audience", of(&no_audience), UNAUTHENTICATED),
             ("alg none", none, UNAUTHENTICATED),
             ("alg none without a signature", bare, UNAUTHENTICATED),
             ("the public RSA key as a secret", forged(&hs256, &claims(), RSA_PUBLIC.as_bytes()), UNAUTHENTICATED),

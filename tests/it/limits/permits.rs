@@ -1,4 +1,4 @@
-//! Permits are released however a client goes.
+//! Permits are released however a connection ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,7 +39,7 @@ async fn assert_free(server: &Server) {
     assert_full(server).await;
 }
 
-/// Connects a client that reads nothing it is sent, and another one: no permit is left.
+/// Connects a client that reads nothing, and a second one that takes the last permit.
 async fn flood(server: &Server) -> (Client, Client) {
     let mut client = Client::connect_narrow(server.address).await;
     client.send(request("GET", "/stream", &[], b"")).await;

@@ -13,7 +13,7 @@ use crate::process::{Process, Server, Stream, TIMEOUT, wait_until};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/deploy");
 
-/// Causes some of everything that is counted. Returns the streams, to keep them open.
+/// Causes at least one of each counted thing. Returns the streams, to keep them open.
 fn traffic(server: &Server) -> [Stream; 2] {
     drop(server.stream("topics=metric"));
     let streams = [server.stream("topics=t"), Stream::open(server.address(), "topics=t", Some("7-7"))];
