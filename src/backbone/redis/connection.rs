@@ -24,7 +24,7 @@ impl Connection {
     /// there `name`.
     pub(super) async fn open(name: &str, client: &Client, limit: Duration) -> Result<Self, Error> {
         let peer = format!("{name} at {}", client.get_connection_info().addr());
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(None);
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let redis = within(&peer, limit, client.get_multiplexed_async_connection_with_config(&config)).await?;
         Ok(Self { redis, limit, peer })
     }
