@@ -43,7 +43,11 @@ const RULES: [Rule; 5] = [
     Rule { metric: "memory_usage", what: "memory usage", back_below: 85.0, ..Rule::USAGE },
     Rule { metric: "disk_usage", tag: Some("mount"), what: "disk usage", back_below: 88.0, ..Rule::USAGE },
     Rule { metric: "subscribers_cut_off", what: "slow subscribers cut off", ..Rule::COUNT },
-    Rule { metric: "accept_pauses", what: "pauses in accepting connections because no file descriptor was left", ..Rule::COUNT },
+    Rule {
+        metric: "accept_pauses",
+        what: "pauses in accepting connections because no file descriptor was left",
+        ..Rule::COUNT
+    },
 ];
 
 /// Whether an alert is raised, and how many samples in a row speak for the other state.
