@@ -180,19 +180,22 @@ impl Routes {
         Reply::Ordinary(problem.into_response())
     }
 
-    async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
-        let (query, max) = (request.uri().query().unwrap_or(""), self.options.max_query_bytes);
-        if query.len() > max {
-            let detail =
-                format!("the query has {} bytes, and the limit is {max} (setting max_query_bytes)", query.len());
+    /// Returns the endpoint at `path` if it allows the method.
+    fn endpoint<'a>(&self, method: &Method, path: &'a str, query: &str) -> Result<Endpoint<'a>, Problem> {
+        let (length, max) = (query.len(), self.options.max_query_bytes);
+        if length > max {
+            let detail = format!("the query has {length} bytes, and the limit is {max} (setting max_query_bytes)");
             return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
         }
-        let endpoint = Endpoint::of(path).ok_or_else(|| {
-            Problem::new(StatusCode::NOT_FOUND, format!("no endpoint {path:?}; GET / lists the endpoints"))
-        })?;
-        if !endpoint.methods().split(", ").any(|method| method == request.method().as_str()) {
-            return Err(Problem::method_not_allowed(endpoint.methods()));
-        }
+        let not_found = || format!("no endpoint {path:?}; GET / lists the endpoints");
+        let endpoint = Endpoint::of(path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, not_found()))?;
+        let is_allowed = endpoint.methods().split(", ").any(|allowed| allowed == method.as_str());
+        if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
+    }
+
+    async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
+        let query = request.uri().query().unwrap_or("");
+        let endpoint = self.endpoint(request.method(), path, query)?;
         if let Some(action) = endpoint.operator_action() {
             self.admit(&auth_request(&request, remote, action)).await?;
         }

@@ -15,17 +15,16 @@ use crate::wire::sse::{self, Block};
 /// A message of the server on a stream. Each [transport](super::transport) encodes it in its own way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ControlEvent {
-    /// The first message of a stream. Its id is the position that the stream starts from. When that is not the position
-    /// that the client asked for, a gap follows, and a client that resumes with this id gets the gap then. A message without
-    /// an id would clear the client's (WHATWG HTML, section 9.2.6).
+    /// The first message of a stream. Its id is the position that the stream starts from. If that is not the position that
+    /// the client requested, a gap follows, and a client that resumes with this id gets the same gap.
     Hello { client: ClientId, opening: Opening, retry: u64 },
     /// Events that the client will not get.
     Gap(Gap),
-    /// Keeps a quiet connection alive, and means nothing.
+    /// Keeps a quiet connection alive. Clients ignore it.
     KeepAlive,
     /// A keep-alive for subscribers of everything or of the topic `heartbeat`, with the number of streams.
     Heartbeat { clients: u64 },
-    /// The stream ends in this many seconds, unless it is replaced with another token.
+    /// The token expires in this many seconds, and the stream ends then.
     Expires { seconds: u32 },
     /// The server is about to close the stream. The client has everything up to the position.
     Restarting { position: StreamPosition },
@@ -34,7 +33,7 @@ pub(super) enum ControlEvent {
 }
 
 impl ControlEvent {
-    /// The message in the format of Server-Sent Events. A keep-alive is no event there, but a comment.
+    /// The message as Server-Sent Events. A keep-alive is a comment.
     pub(super) fn to_sse(&self) -> Chunk {
         match self {
             Self::Hello { client, opening, retry } => hello(*client, opening, *retry),

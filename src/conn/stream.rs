@@ -1,4 +1,4 @@
-//! One stream's task: writes what its subscription has to its socket.
+//! One stream's task: writes the events of its subscription to its socket.
 //!
 //! **Contract.** The response head and the hello come first, then frames in the order of the subscription. A frame that
 //! was begun is finished before anything else is written, even if it has left the history: the task keeps the memory of
@@ -34,17 +34,17 @@ use crate::metrics::ConnectionGuard;
 use crate::presence::ClientId;
 use crate::wire::sse::Format;
 
-/// How many writes one stream makes before the others of its shard get their turn.
+/// The number of writes of one stream before other tasks of its shard run.
 const WRITES_PER_TURN: usize = 8;
 
-/// The longest time, in seconds, that a task asks to be woken after. The wheel keeps an entry until its time even when the
-/// client has left.
+/// The longest time, in seconds, for which a task schedules its wake-up. The wheel keeps an entry until its time, even if the
+/// client has disconnected.
 const MAX_WAIT: Second = 60;
 
-/// How many bytes a client may send on its stream, where the server expects none.
+/// The number of bytes that a client may send on its stream. They are ignored.
 const MAX_EARLY_BYTES: usize = 16 << 10;
 
-/// What a client asked for and was granted.
+/// An authorized subscription, with the parameters of its stream.
 pub(crate) struct StreamRequest {
     pub(crate) subscription: Subscription,
     pub(crate) opening: Opening,
@@ -52,10 +52,10 @@ pub(crate) struct StreamRequest {
     pub(crate) on_lag: OnLag,
     /// Seconds without a write after which the client gets a keep-alive.
     pub(crate) heartbeat: u16,
-    /// Whether the keep-alive is a heartbeat event, or else a comment.
+    /// Whether the keep-alive is a heartbeat event. Otherwise it is a comment.
     pub(crate) takes_heartbeats: bool,
     pub(crate) format: Format,
-    /// For a client that reads every event of the hub.
+    /// The permit of a client that reads every event of the hub.
     pub(crate) firehose: Option<Permit>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct StreamTask {
     registration: Registration,
     /// Boxed like the subscription.
     _permits: Box<(ConnectionGuard, Option<Permit>)>,
-    /// Bytes that were begun, or that come before the next frame.
+    /// Bytes to write before the next frame: the rest of the frame before, or a control event.
     pending: Bytes,
     lifecycle: Lifecycle,
     /// The second in which the wheel wakes this next; [`NEVER`] before the first poll.
@@ -80,14 +80,14 @@ pub(super) struct StreamTask {
     transport: Sse,
 }
 
-/// How a write went.
+/// The result of a write.
 #[derive(PartialEq, Eq)]
 enum Progress {
     /// There may be more to write.
     More,
     /// Nothing is left to write.
     Idle,
-    /// The socket takes no more now.
+    /// The socket accepts no more bytes now.
     Blocked,
 }
 
@@ -142,7 +142,7 @@ impl StreamTask {
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
         if self.next_wake == NEVER {
             self.registration.client.control.attach(cx.waker());
-            // From the start, not only when there is nothing to read: a client that never takes a byte lags too.
+            // From the start, not only when no event is ready: a client that never accepts a byte lags too.
             self.subscription.wake(cx.waker());
         }
         self.read(cx)?;
@@ -176,7 +176,7 @@ impl StreamTask {
     fn write_pending(&mut self, cx: &mut Context<'_>) -> Result<Progress, EndReason> {
         let Some(bytes) = self.written(self.socket.try_write(&self.pending), cx)? else { return Ok(Progress::Blocked) };
         if bytes == self.pending.len() {
-            // Not advanced to its end: it would keep the memory.
+            // Replaced, because an empty slice would keep the memory.
             self.pending = Bytes::new();
         } else {
             self.pending.advance(bytes);
@@ -184,7 +184,7 @@ impl StreamTask {
         Ok(Progress::More)
     }
 
-    /// Writes events, or makes pending what comes before them.
+    /// Writes events, or makes pending what precedes them.
     fn write_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         let situation = self.situation();
         let step = match self.lifecycle.before_events(&situation) {
@@ -214,18 +214,18 @@ impl StreamTask {
             self.advance(batch, &offer, bytes);
         }
         let is_complete = batch.is_all() && offer.frames == batch.len();
-        // The frames stay in memory no longer than needed.
+        // Releases the frames.
         batch.clear();
         Ok(match written? {
             None => Progress::Blocked,
-            // A later event wakes this again. Nothing else would wake it for a request to end behind these events.
+            // The next event wakes the task. A pending request does not, and must be handled after these events.
             Some(bytes) if is_complete && bytes == offer.bytes && self.requests().is_empty() => Progress::Idle,
             Some(_) => Progress::More,
         })
     }
 
     fn write_batch(&self, batch: &Batch) -> (io::Result<usize>, Offer) {
-        // Slices are initialised before they are used, so no more of them than needed: most batches take one or two.
+        // Most batches need one or two slices, and initialising `MAX_FRAMES` of them has a cost.
         let mut few = [IoSlice::new(&[]); 16];
         let offer = self.transport.offer(batch, &mut few);
         if offer.frames == batch.len() {
@@ -243,7 +243,7 @@ impl StreamTask {
         }
     }
 
-    /// Accounts for a write. None when the socket takes nothing now: the task is woken when it does.
+    /// Counts the bytes of a write. Returns `None` if the socket accepts no bytes now; the task is woken when it does.
     fn written(&mut self, result: io::Result<usize>, cx: &mut Context<'_>) -> Result<Option<usize>, EndReason> {
         match result {
             Ok(0) => Err(EndReason::Closed),
@@ -256,7 +256,7 @@ impl StreamTask {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Poll::Ready(readiness) = self.socket.poll_write_ready(cx) {
                     readiness.map_err(end_of_socket)?;
-                    // It took bytes again in between.
+                    // It became writable in between.
                     cx.waker().wake_by_ref();
                 }
                 Ok(None)
@@ -265,8 +265,7 @@ impl StreamTask {
         }
     }
 
-    /// Moves the cursor past the frames within the first `bytes` of what was offered, and keeps the rest of the one that
-    /// was begun.
+    /// Moves the cursor past the frames in the first `bytes` of the offer, and keeps the rest of a frame that was begun.
     fn advance(&mut self, batch: &Batch, offer: &Offer, bytes: usize) {
         let taken = if bytes == offer.bytes { offer.frames } else { self.keep_rest(batch, bytes) };
         if let Some(sample) = self.subscription.sample_in(batch, taken) {
@@ -277,7 +276,7 @@ impl StreamTask {
         self.shard.counts().delivered.add(taken as u64);
     }
 
-    /// Makes the rest of the frame that was begun pending. Returns how many frames were begun.
+    /// Makes the rest of a frame that was begun pending. Returns the number of frames that were begun.
     fn keep_rest(&mut self, batch: &Batch, mut bytes: usize) -> usize {
         let mut taken = 0;
         for frame in batch.frames() {
@@ -295,8 +294,8 @@ impl StreamTask {
         taken
     }
 
-    /// Observes the latency of a sampled event, unless the client connected after it: a replay is no measure of the way
-    /// to the sockets.
+    /// Observes the latency of a sampled event, unless the client connected after it: the time of a replay is not the latency
+    /// of a live event.
     #[cold]
     fn note_latency(&self, sample: &Sample) {
         let published_at = sample.published_at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -305,10 +304,10 @@ impl StreamTask {
         }
     }
 
-    /// Reads and ignores what the client sends, to find out when it hangs up.
+    /// Reads and ignores what the client sends, to detect when it disconnects.
     ///
-    /// Each poll comes by here. Asking the reactor's readiness is one load. Registering with it takes a lock, and is needed
-    /// at first and after the reactor has given the waker back: it knows of something then.
+    /// Each poll calls this. Checking the reactor's readiness is one load. Registering with the reactor takes a lock: it is
+    /// done at first, and each time after the reactor has woken the task.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
         if usize::from(self.early_bytes) > MAX_EARLY_BYTES {
             return Err(EndReason::Misused);
@@ -327,7 +326,7 @@ impl StreamTask {
                 Err(_) => match self.socket.poll_read_ready(cx) {
                     Poll::Ready(readiness) => readiness.map_err(end_of_socket)?,
                     Poll::Pending => {
-                        // Without budget the task is woken again, and was not registered.
+                        // Without budget the task is woken again instead of registered.
                         self.awaits_read = coop::has_budget_remaining();
                         return Ok(());
                     }
@@ -359,7 +358,7 @@ impl StreamTask {
         self.registration.client.control.requests()
     }
 
-    /// The bytes of a control event, which is counted when it is a gap.
+    /// Encodes a control event, and counts gaps.
     fn encode(&self, event: &ControlEvent) -> Bytes {
         match event {
             ControlEvent::KeepAlive if self.takes_heartbeats => self.transport.bytes(&self.shard.heartbeat()),
@@ -371,7 +370,7 @@ impl StreamTask {
         }
     }
 
-    /// Has the wheel wake this when there is something to do without traffic.
+    /// Schedules the next wake-up that is not caused by traffic.
     fn schedule_wake(&mut self) {
         let now = self.shard.now();
         let due = self.lifecycle.deadline(now, self.shard.write_timeout()).min(now + MAX_WAIT);
@@ -411,12 +410,12 @@ impl Future for StreamTask {
     }
 }
 
-/// Milliseconds after which `client` should reconnect, spread so that a crowd does not return all at once.
+/// Milliseconds after which `client` should reconnect, spread so that many clients do not return at once.
 fn retry(client: ClientId, options: &StreamOptions) -> u64 {
     (options.retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
 }
 
-/// Why a stream ends whose socket failed. The kernel reports a time-out when the peer acknowledged nothing for the write
+/// The end of a stream whose socket failed. The kernel reports a timeout if the peer acknowledged nothing for the write
 /// timeout.
 fn end_of_socket(error: io::Error) -> EndReason {
     if error.kind() == io::ErrorKind::TimedOut { EndReason::Stalled } else { EndReason::Closed }
