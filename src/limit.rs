@@ -1,7 +1,7 @@
 //! Limits on connections, subscriptions and publishing, shared by all shards.
 //!
-//! **Contract.** A limit of a hundred admits exactly a hundred, over all shards and concurrent callers. What is admitted
-//! holds a permit that is released on drop. Rates use GCRA (`governor`), keyed by address or by API key.
+//! **Contract.** A limit of a hundred admits exactly a hundred, over all shards and concurrent callers. A permit is
+//! released on drop. Rates use GCRA (`governor`), keyed by address or by API key.
 //!
 //! **Limit key.** An IPv4 address or an IPv6 /64, which is what one customer usually gets ([`Peer`]).
 //!

@@ -1,6 +1,6 @@
 //! The registry of connected clients: one for each shard, with what operators see of each client.
 //!
-//! It only lists. The handle that ends or interrupts a stream belongs to `conn` and is opaque here.
+//! The handle that ends or interrupts a stream belongs to `conn` and is opaque here.
 
 mod labels;
 
@@ -104,7 +104,7 @@ pub(crate) struct Client<C> {
     pub(crate) identity: Identity,
     pub(crate) events: Count,
     pub(crate) bytes: Count,
-    /// How many events its cursors have passed, each counted from the first of its ring.
+    /// The number of events that its cursors have passed, each counted from the first event of its ring.
     pub(crate) passed: Count,
     /// The handle that ends or interrupts the stream.
     pub(crate) control: C,
@@ -113,7 +113,7 @@ pub(crate) struct Client<C> {
 /// A client's key in the registry of its shard.
 pub(crate) type ClientKey = u32;
 
-/// How many keys of a registry are read in one go: some 10 µs.
+/// The number of keys of a registry that are read under one lock, for about 10 µs.
 const SLICE: usize = 256;
 
 /// The registry of one shard's clients.
@@ -164,8 +164,8 @@ impl<C> Clients<C> {
     }
 }
 
-/// Calls `visit` with each client of all registries until it returns false. Other tasks have their turn in between: a crowd
-/// is listed while it is served.
+/// Calls `visit` with each client of all registries until it returns false. Yields to other tasks after each slice, so that
+/// a long list does not delay the streams of the shard.
 pub(crate) async fn each_client<C>(registries: &[Arc<Clients<C>>], mut visit: impl FnMut(Arc<Client<C>>) -> bool) {
     for slice in registries.iter().flat_map(|clients| clients.slices()) {
         if !slice.into_iter().all(&mut visit) {

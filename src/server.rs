@@ -1,8 +1,8 @@
 //! The server: listeners, shards, and the drain.
 //!
-//! The caller's thread accepts connections and evicts expired topics. Each shard is a thread of its own that serves its
-//! connections. At the end the server drains: it is no longer ready, every stream announces the restart, the streams are closed
-//! one after the other over the drain time, so that their clients do not reconnect all at once, and the threads end.
+//! The caller's thread accepts connections and evicts expired topics. Each shard is a thread that serves its connections.
+//! At the end the server drains: it is no longer ready, every stream announces the restart, the streams are closed one by one
+//! over the drain time, so that their clients do not all reconnect at once, and the threads end.
 
 mod accept;
 mod files;
@@ -85,7 +85,7 @@ pub struct AccessHandle {
 
 impl AccessHandle {
     /// Replaces the rules. Open streams that the new rules do not allow are closed, and the others are not affected. An
-    /// authorization service is not asked again about open streams.
+    /// authorization service is not called again for open streams.
     pub fn replace(&self, access: Access) {
         self.rules.store(Arc::new(access));
         self.replaced.notify_one();

@@ -136,7 +136,7 @@ impl Access {
                 None => {}
             }
         }
-        // Without keys and tokens of its own, the server leaves the credentials of subscriptions to the services that it asks.
+        // A server without keys and tokens leaves the credentials of subscriptions to the authorization service.
         let is_left_to_service =
             !self.has_credentials() && matches!(request.action, Action::Subscribe(_) if !self.asks.is_empty());
         if is_left_to_service || request.secret()?.is_none() {

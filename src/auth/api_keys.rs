@@ -98,7 +98,7 @@ impl ApiKeys {
         Self(keys.into_iter().collect())
     }
 
-    /// Compares all keys in constant time: the duration says nothing about them.
+    /// Compares all keys in constant time, so that the duration reveals nothing about them.
     fn find(&self, digest: &KeyDigest) -> Option<&ApiKey> {
         let mut found = u32::MAX;
         for (number, key) in (0..).zip(&self.0) {

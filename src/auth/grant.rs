@@ -1,4 +1,4 @@
-//! What a request or stream may do.
+//! The permissions of a request or stream.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::patterns::Patterns;
 
-/// What a request or stream may do. The default allows nothing.
+/// The permissions of a request or stream. The default allows nothing.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Grant {

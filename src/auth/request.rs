@@ -1,4 +1,4 @@
-//! What authorization knows of a request: its action, its credentials and its origin.
+//! The part of a request that authorization uses: its action, its credentials and its origin.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -129,7 +129,7 @@ impl<'a> AuthRequest<'a> {
         }
     }
 
-    /// Whether the request comes from the server's own machine, without a proxy or a page of another origin behind it.
+    /// Whether the request comes from the server's own machine, and neither a proxy nor a page of another origin sent it.
     pub(crate) fn is_local(&self) -> bool {
         self.has_loopback_peer()
             && self.proxy_header().is_none()

@@ -124,7 +124,7 @@ impl Service {
     }
 }
 
-/// What the service is asked about one subscription.
+/// The request to the service about one subscription.
 struct Question {
     headers: HeaderMap,
     body: String,

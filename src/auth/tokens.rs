@@ -15,12 +15,12 @@ use super::patterns::Patterns;
 use super::request::AuthRequest;
 use super::{Authorize, Decision, Refusal};
 
-/// How long a client waits before it retries while no keys are available.
+/// When a client may retry if no keys are available.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The latest expiry, in Unix seconds. Later ones count as this one, so that sums with it do not overflow.
 const LAST_SECOND: u64 = 1 << 40;
 
-/// What a token must satisfy besides its signature and its expiry.
+/// Rules for the claims of a token, besides its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRules {
     /// One of these must be in the claim `aud`. If empty, a token must not have an audience.

@@ -23,11 +23,10 @@ pub type Parse<T> = Box<dyn Fn(&str) -> Result<T, Invalid> + Send + Sync>;
 /// A writer of values.
 pub type Write<T> = Box<dyn Fn(&T) -> Option<toml::Value> + Send + Sync>;
 
-/// What `--help` and the sources need to know of a kind.
+/// The part of a kind that `--help` and the sources use.
 pub struct Form {
     /// The placeholder of the value in `--help`.
     pub value_name: String,
-    /// How many values the flag takes.
     pub arity: Arity,
     /// Whether errors and `--check` mask the value.
     pub is_secret: bool,
@@ -35,7 +34,7 @@ pub struct Form {
     pub allowed: String,
 }
 
-/// How many values a flag takes.
+/// The number of values of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arity {
     /// None, which means `true`, or one.

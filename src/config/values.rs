@@ -17,7 +17,7 @@ pub fn addresses() -> Kind<Vec<SocketAddr>> {
     let parse = move |text: &str| {
         // An empty text would be an empty list.
         let addresses = if text.is_empty() { vec![address(text)?] } else { (kind.parse)(text)? };
-        // Port 0 asks for any free port: twice is two ports.
+        // Port 0 is any free port: given twice, it is two ports.
         let is_repeated = |(n, address): (usize, &SocketAddr)| address.port() != 0 && addresses[..n].contains(address);
         match addresses.iter().enumerate().position(is_repeated) {
             Some(n) => Err(Invalid(format!("has {} twice", addresses[n]))),

@@ -2,7 +2,7 @@
 //!
 //! Any thread raises a [`Request`] on a stream's [`Control`], which wakes the stream's task. The task calls its
 //! [`Lifecycle`] before each write, when no event is ready, when the subscription has a gap, and when the socket is blocked,
-//! and carries out the returned [`Step`]. The lifecycle does no I/O, and knows neither the socket nor the transport.
+//! and carries out the returned [`Step`]. The lifecycle does no I/O, and is independent of the transport.
 //!
 //! | cause | before a write | no event is ready | the socket is blocked |
 //! |---|---|---|---|
@@ -26,7 +26,7 @@ use super::wheel::{NEVER, Second};
 use crate::hub::{Gap, GapReason};
 use crate::position::StreamPosition;
 
-/// How many seconds before its token expires a client is warned.
+/// The number of seconds between the warning and the expiry of a token.
 const WARNING: Second = 30;
 
 /// What another thread requests of a stream.

@@ -1,4 +1,4 @@
-//! An HTTP/1 connection, and how a stream takes its socket over from hyper.
+//! An HTTP/1 connection, and the hand-over of a stream's socket from hyper.
 //!
 //! hyper parses requests and writes the ordinary responses. For a stream the service stores its [`StreamReply`] in the
 //! [`Exchange`] that it shares with the driver of the connection, and stays pending. The driver takes the connection apart
@@ -8,8 +8,8 @@
 //! buffer when the next request is parsed. hyper flushes its socket only when that buffer is empty. The socket is wrapped
 //! in [`FlushWatch`], which records whether the last operation was a flush; until then hyper continues.
 //!
-//! **Bytes behind the request are counted.** No request can follow a stream, so what a client sends behind it is not
-//! parsed. The stream's task counts these bytes with those that come later.
+//! **Bytes after the request are counted.** No request can follow a stream, so the bytes that a client sends after it are
+//! not parsed. The stream's task counts them together with later ones.
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
@@ -78,7 +78,7 @@ pub(crate) struct Http1<H> {
     pub(crate) head: HeadLimits,
 }
 
-/// What the driver of a connection shares with its service and its socket.
+/// State that the driver of a connection shares with its service and its socket.
 #[derive(Default)]
 struct Exchange {
     has_request: AtomicBool,
@@ -277,7 +277,7 @@ impl<H: Handler> Http1<H> {
     /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
     fn start_stream(&self, socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
         if early_bytes > 0 {
-            tracing::debug!(early_bytes, "ignoring bytes that a client sent behind its request for a stream");
+            tracing::debug!(early_bytes, "ignoring bytes that a client sent after its request for a stream");
         }
         let is_chunked = reply.version >= Version::HTTP_11;
         let head = head(&reply.head, reply.version);

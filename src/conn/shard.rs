@@ -21,11 +21,11 @@ use crate::wire::chunk::Chunk;
 /// Times that apply to each stream.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// The time without traffic after which a stream gets a keep-alive, unless its client asks for another one.
+    /// The time without traffic after which a stream gets a keep-alive, unless its client requests another one.
     pub heartbeat: Duration,
     /// The `retry` time of clients, spread by up to a fifth in both directions.
     pub retry: Duration,
-    /// How long a client may take no bytes while bytes are pending.
+    /// The longest time for which a client may accept no bytes while some are pending.
     pub write_timeout: Duration,
 }
 
@@ -115,7 +115,7 @@ impl Shard {
         self.now().saturating_add(left).min(Second::MAX / 2)
     }
 
-    /// The seconds after which a client that takes no bytes is stalled.
+    /// The number of seconds after which a client that accepts no bytes is stalled.
     pub(super) fn write_timeout(&self) -> Second {
         Second::try_from(self.options.write_timeout.as_secs()).unwrap_or(Second::MAX / 2).max(1)
     }

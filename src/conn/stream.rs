@@ -96,7 +96,7 @@ thread_local! {
 }
 
 impl StreamTask {
-    /// A stream on `socket` that begins with `head`, the response's head. The client has sent `early_bytes` behind its
+    /// A stream on `socket` that begins with `head`, the response's head. The client has sent `early_bytes` after its
     /// request.
     pub(super) fn new(
         socket: TcpStream,

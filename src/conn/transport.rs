@@ -1,7 +1,7 @@
 //! How a stream's bytes are laid out on its socket. Server-Sent Events over HTTP/1 are the only transport.
 //!
 //! This is the seam for others. A transport encodes [`ControlEvent`]s, chooses the bytes of a frame, and ends the body. The
-//! subscription's cursor and the [lifecycle](super::control) know no transport.
+//! subscription's cursor and the [lifecycle](super::control) are independent of the transport.
 //!
 //! A frame is encoded once for all readers of a [`Format`]: plain when the event is published, as an envelope when the first
 //! such reader comes. Control events are the same in both.
@@ -43,13 +43,13 @@ impl Sse {
         frame.chunk(self.format)
     }
 
-    /// How many bytes `frame` takes on the wire.
+    /// The number of bytes of `frame` on the wire.
     pub(super) fn length(self, frame: &Frame) -> usize {
         let chunk = self.chunk(frame);
         if self.is_chunked { chunk.framed().len() } else { chunk.body().len() }
     }
 
-    /// What ends the body.
+    /// The bytes that end the body.
     pub(super) fn end_of_body(self) -> &'static [u8] {
         if self.is_chunked { chunk::LAST } else { b"" }
     }

@@ -83,7 +83,7 @@ async fn everywhere(routes: &Routes, list: List, here: Vec<Value>) -> Result<Rem
     Ok(iter::once((backbone.status().node().to_owned(), here)).chain(others).collect())
 }
 
-/// Returns the page of `all` that the query asks for.
+/// Returns the requested page of `all`.
 fn page_of(list: &str, key: &str, query: &PageQuery, all: BTreeMap<String, Value>) -> Value {
     let count = all.len();
     let is_after = |name: &String| query.after.as_ref().is_none_or(|after| name > after);

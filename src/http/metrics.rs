@@ -23,7 +23,7 @@ use crate::hub::{GapReason, HubStats};
 use crate::metrics::{LatencyDistribution, Metrics};
 use crate::presence::each_client;
 
-/// How many clients the JSON lists, those that are furthest behind.
+/// The number of clients in the JSON: those that are furthest behind.
 const WORST: usize = 10;
 
 /// Events behind: the upper bounds of the histogram's buckets.
@@ -104,7 +104,7 @@ pub(super) async fn metrics(routes: &Routes, format: Format) -> Response<Full<By
 impl Snapshot {
     async fn take(routes: &Routes) -> Self {
         let (shard, counts) = (&routes.shard, routes.shard.metrics.clone());
-        // Counting tens of thousands of open files takes milliseconds, for which the shard's clients would wait.
+        // Counting tens of thousands of open files takes milliseconds, and would delay the shard's clients.
         let process = tokio::task::spawn_blocking(Process::read);
         let lag = Histogram::new(LAG_BUCKETS);
         let mut lags = Vec::new();

@@ -11,7 +11,7 @@ pub(super) struct PageQuery {
     pub(super) limit: usize,
     /// The key after which the page begins.
     pub(super) after: Option<String>,
-    /// Whether the list is of all servers that share a backbone (`scope=cluster`).
+    /// Whether to list all servers that share a backbone (`scope=cluster`).
     pub(super) is_of_cluster: bool,
     filters: Vec<(String, String)>,
 }

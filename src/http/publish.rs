@@ -90,7 +90,7 @@ pub(super) async fn publish_to(
     Ok(receipt_of_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
 }
 
-/// Records how long it takes until the events have their positions: the server's part of the response time.
+/// Observes the time until the events have their positions, which is the server's part of the response time.
 async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, PublishError>>) -> Result<T, PublishError> {
     let began = Instant::now();
     let published = publishing.await?;

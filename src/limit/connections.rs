@@ -100,7 +100,7 @@ impl Connections {
         Some(self.total.max).filter(|&max| max != usize::MAX)
     }
 
-    /// What determines [`Connections::max`], as an error names it.
+    /// The setting or system limit that [`Connections::max`] follows from.
     pub(crate) fn set_by(&self) -> &'static str {
         self.set_by
     }

@@ -9,7 +9,7 @@ use super::{Denied, LimitExceeded, Limiter, Meter, Peer, Rate, Reason};
 /// the key and one for the address.
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What the events of one request are charged to.
+/// The address and key that the events of one request are charged to.
 pub(crate) struct PublishQuota<'a> {
     limiter: &'a Limiter,
     address: Peer,

@@ -1,4 +1,4 @@
-//! The name, tags and topics of a client, packed into one allocation: there are very many clients.
+//! The name, tags and topics of a client, packed into one allocation to save memory for each client.
 //!
 //! Control characters separate the texts. The texts contain none: the query's parser and
 //! [`TopicFilter`](crate::topic::TopicFilter) refuse them.

@@ -35,7 +35,7 @@ const MIN_DRAIN: Duration = Duration::from_millis(200);
 /// that many clients takes about a millisecond.
 const EVENT_INTERVAL: u32 = 256;
 
-/// A connection on its way to a shard.
+/// A connection that is handed to a shard.
 pub(super) struct Accepted {
     socket: TcpStream,
     remote: SocketAddr,
@@ -61,7 +61,7 @@ pub(super) fn bind(address: SocketAddr, send_buffer: usize, write_timeout: Durat
     Ok(socket.into())
 }
 
-/// Where a shard takes its connections from.
+/// The queue of connections of a shard.
 pub(super) type Inbox = mpsc::UnboundedSender<Accepted>;
 
 /// Hands connections to shards.

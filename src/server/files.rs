@@ -1,4 +1,4 @@
-//! The limit on open files, of which each connection takes one.
+//! The limit on open files. Each connection is one.
 
 use std::fs::File;
 use std::io;
@@ -68,8 +68,8 @@ fn room_within(wanted: Option<usize>, shards: usize, files: Option<u64>) -> Resu
     Ok(Room { connections, set_by, turned_away: as_size(turned_away), reserved })
 }
 
-/// File descriptors in reserve, released when the process has no others: for connections that are turned away or ask for
-/// health and metrics, and for the rest of the process.
+/// File descriptors in reserve, released when no others are left. Connections that are turned away or request health and
+/// metrics use them, and the rest of the process.
 pub(super) struct Reserve {
     files: Vec<File>,
     size: usize,
