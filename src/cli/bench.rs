@@ -68,6 +68,8 @@ enum Error {
     OpenFiles { needed: usize, limit: u64 },
     #[error("--pid {0}: {1}")]
     Process(u32, io::Error),
+    #[error("cannot wait for sockets: {0}")]
+    Epoll(io::Error),
     #[error("after {connected} subscribers: {error}{hint}")]
     Run { connected: usize, error: io::Error, hint: &'static str },
     #[error("cannot write --html {0}: {1}")]
@@ -92,6 +94,9 @@ fn measure(args: BenchArgs) -> Result<bool, Error> {
     if let Some(file) = &plan.args.html {
         html::check(file).map_err(|error| Error::Page(file.clone(), error))?;
     }
+    if let Some(pid) = plan.args.pid {
+        probe::resident(pid).map_err(|error| Error::Process(pid, error))?;
+    }
     // By default a timer may be 50 µs late, which latency would include. A failure is harmless.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let resolve =
@@ -101,10 +106,8 @@ fn measure(args: BenchArgs) -> Result<bool, Error> {
     let mut stop = pin!(signal::interrupted());
     let mut is_interrupted = || stop.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
     let progress = Progress::new(!plan.args.quiet);
-    let mut engine = Engine::new(&plan, addresses, &mut is_interrupted, &progress)
-        .map_err(|error| Error::Process(plan.args.pid.unwrap_or_default(), error))?;
-    let result = engine.run();
-    if let Err(error) = result {
+    let mut engine = Engine::new(&plan, addresses, &mut is_interrupted, &progress).map_err(Error::Epoll)?;
+    if let Err(error) = engine.run() {
         let hint = match error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error()) {
             true => "; give more --sources, which have more ports",
             false => "",

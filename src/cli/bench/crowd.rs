@@ -91,7 +91,7 @@ impl Crowd {
                 let mut cx = Context { now: shared.now(), group, checker: &mut self.checker };
                 subscriber.receive(&shared.buffer[..length], lines, &mut cx)
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(subscriber.end(&io::Error::from(error).to_string())),
         };
         if !was_streaming && subscriber.stream.is_some() {
@@ -116,7 +116,7 @@ impl Crowd {
                 return Ok(());
             }
             Ok(_) => "the socket of a new connection took only a part of the request".to_owned(),
-            Err(Errno::AGAIN | Errno::NOTCONN | Errno::INTR) => return Ok(()),
+            Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(()),
             Err(error) => io::Error::from(error).to_string(),
         };
         self.end(index, End::Closed(failure), shared);

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use serde::Serialize;
 
 use super::args::Rate;
 use super::crowd::Crowd;
@@ -15,7 +14,7 @@ use super::latency::Latency;
 use super::marker::Marker;
 use super::plan::Plan;
 use super::press::{PUBLISHER, Press};
-use super::probe::{self, AcceptLosses};
+use super::probe::Sample;
 use super::problems::Problems;
 use super::progress::Progress;
 use super::schedule::{NEVER, Schedule};
@@ -36,16 +35,6 @@ const CHECK_INTERVAL: u64 = 20_000_000;
 const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(2);
 /// When it is uncertain which events were published, this much silence means that no more will come.
 const SILENCE: u64 = 1_000_000_000;
-
-/// Resident memory of the server and slab memory of the machine, by the names of the report.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Memory {
-    pub rss_before_kb: Option<u64>,
-    pub rss_connected_kb: Option<u64>,
-    pub rss_end_kb: Option<u64>,
-    pub slab_before_kb: Option<u64>,
-    pub slab_connected_kb: Option<u64>,
-}
 
 /// What subscribers and publishers share.
 pub struct Shared<'a> {
@@ -69,20 +58,21 @@ pub struct Engine<'a> {
     pub crowd: Crowd,
     pub press: Press,
     pub timeline: Timeline,
-    pub memory: Memory,
+    pub before: Sample,
+    /// When the subscribers are connected.
+    pub connected: Sample,
+    pub end: Sample,
     pub connect_time: Duration,
     /// How long it took from the first connect until every stream had the prefilled events, and the deliveries.
     pub replay: Option<(Duration, u64)>,
     pub was_interrupted: bool,
-    accept_losses: Option<AcceptLosses>,
     next_due: u64,
     interrupted: &'a mut dyn FnMut() -> bool,
     progress: &'a Progress,
 }
 
 impl<'a> Engine<'a> {
-    /// Prepares a run whose subscribers connect to `sse`, and its publishers to `publish`. Fails when there is no epoll
-    /// left, or when the server's process cannot be read.
+    /// Prepares a run whose subscribers connect to `sse`, and its publishers to `publish`.
     pub fn new(
         plan: &'a Plan,
         (sse, publish): (SocketAddr, SocketAddr),
@@ -98,7 +88,7 @@ impl<'a> Engine<'a> {
             last_client: Latency::new(1),
             publishers: plan.args.publishers,
         };
-        let rss_before_kb = plan.args.pid.map(probe::resident).transpose()?;
+        let before = Sample::take(plan.args.pid);
         let shared = Shared {
             plan,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -111,11 +101,12 @@ impl<'a> Engine<'a> {
             press: Press::new(plan, publish, Marker::new(run, plan.args.payload)),
             shared,
             timeline: Timeline::default(),
-            memory: Memory { rss_before_kb, slab_before_kb: probe::slab(), ..Memory::default() },
+            before,
+            connected: before,
+            end: before,
             connect_time: Duration::ZERO,
             replay: None,
             was_interrupted: false,
-            accept_losses: AcceptLosses::now(),
             next_due: NEVER,
             interrupted,
             progress,
@@ -131,7 +122,7 @@ impl<'a> Engine<'a> {
             }
         }
         self.drain()?;
-        self.memory.rss_end_kb = self.resident();
+        self.end = self.sample();
         self.progress.finish();
         Ok(())
     }
@@ -144,14 +135,8 @@ impl<'a> Engine<'a> {
         self.now() + time.as_nanos() as u64
     }
 
-    fn resident(&self) -> Option<u64> {
-        self.shared.plan.args.pid.and_then(|pid| probe::resident(pid).ok())
-    }
-
-    /// Connections that a full backlog rejected since the start, on the whole machine.
-    pub fn accept_losses(&self) -> Option<AcceptLosses> {
-        let (now, before) = (AcceptLosses::now()?, self.accept_losses?);
-        Some(AcceptLosses { overflows: now.overflows - before.overflows, drops: now.drops - before.drops })
+    fn sample(&self) -> Sample {
+        Sample::take(self.shared.plan.args.pid)
     }
 
     fn prefill(&mut self) -> io::Result<()> {
@@ -188,8 +173,7 @@ impl<'a> Engine<'a> {
             let time = Duration::from_nanos(self.now() - began);
             self.replay = Some((time, self.crowd.checker.tally.deliveries));
         }
-        self.memory.rss_connected_kb = self.resident();
-        self.memory.slab_connected_kb = probe::slab();
+        self.connected = self.sample();
         Ok(())
     }
 
@@ -255,13 +239,12 @@ impl<'a> Engine<'a> {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let deliveries = self.crowd.checker.tally.deliveries;
-        Snapshot::take(self.now(), deliveries, self.press.published, self.shared.plan.args.pid)
+        let (deliveries, published) = (self.crowd.checker.tally.deliveries, self.press.published);
+        Snapshot { at: self.now(), deliveries, published, sample: self.sample() }
     }
 
     fn end_interval(&mut self) {
-        let (snapshot, rss) = (self.snapshot(), self.resident());
-        self.timeline.end_interval(snapshot, &mut self.crowd.checker.latency, &mut self.press.late, rss);
+        self.timeline.end_interval(self.snapshot(), &mut self.crowd.checker.latency, &mut self.press.late);
     }
 
     /// Waits until every publish is answered and every open stream received all events, or patience ends.

@@ -1,7 +1,9 @@
 //! Latency: from when an event was due until it arrived.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Ten minutes; longer latencies count as this.
 const MAX_MICROSECONDS: u64 = 600_000_000;
@@ -36,6 +38,48 @@ pub struct Interval {
 pub struct Percentile {
     pub percent: f64,
     pub us: u64,
+}
+
+/// Some quantiles of a latency, named in JSON as in `latency_p99_us`.
+#[derive(Clone, Debug)]
+pub struct Quantiles {
+    name: &'static str,
+    microseconds: Vec<(&'static str, Option<u64>)>,
+}
+
+impl Quantiles {
+    /// The quantiles, which are unknown without a latency or a delivery.
+    pub fn new(name: &'static str, latency: Option<&Latency>, wanted: &[(&'static str, f64)]) -> Self {
+        let quantile = |quantile| latency.and_then(|latency| latency.quantile(quantile));
+        Self { name, microseconds: wanted.iter().map(|(label, share)| (*label, quantile(*share))).collect() }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.microseconds.iter().any(|(_, us)| us.is_some())
+    }
+}
+
+impl Serialize for Quantiles {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = |label: &str| format!("{}_{}_us", self.name, label.replace('.', ""));
+        serializer.collect_map(self.microseconds.iter().map(|(label, us)| (key(label), us)))
+    }
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.microseconds.iter().filter_map(|(label, us)| us.map(|us| format!("{label} {}", time(us))));
+        f.write_str(&known.collect::<Vec<_>>().join("  "))
+    }
+}
+
+/// Microseconds with the unit that needs the fewest digits.
+pub fn time(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{:.2} ms", us as f64 / 1e3),
+        _ => format!("{:.2} s", us as f64 / 1e6),
+    }
 }
 
 impl Latency {
@@ -146,6 +190,19 @@ mod tests {
         let percentiles = latency.percentiles();
         assert_eq!(percentiles.last(), Some(&Percentile { percent: 100.0, us: 1000 }));
         assert!(percentiles.is_sorted_by(|a, b| a.percent < b.percent && a.us <= b.us), "{percentiles:?}");
+    }
+
+    #[test]
+    fn quantiles_have_names_and_units() {
+        let mut latency = Latency::new(1);
+        latency.measure(0, 1);
+        latency.record(0, 2_500_000);
+        let wanted = [("p99.9", 0.999), ("max", 1.0)];
+        let quantiles = Quantiles::new("late", Some(&latency), &wanted);
+        assert_eq!(serde_json::to_string(&quantiles).unwrap(), r#"{"late_p999_us":2500,"late_max_us":2500}"#);
+        assert_eq!(quantiles.to_string(), "p99.9 2.50 ms  max 2.50 ms");
+        assert!(!Quantiles::new("late", None, &wanted).is_known());
+        assert_eq!([0, 999, 1_500, 2_500_000].map(time), ["0 µs", "999 µs", "1.50 ms", "2.50 s"]);
     }
 
     #[test]

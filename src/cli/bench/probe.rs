@@ -1,9 +1,48 @@
-//! Processor time, memory and accept losses, from the kernel.
+//! Processor time, memory and rejected connections, from the kernel.
 
 use std::{fs, io};
 
+/// What the kernel says at one moment. Processor times are in nanoseconds. Without `--pid`, nothing is known of the
+/// server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    pub server_cpu: Option<u64>,
+    pub load_cpu: u64,
+    pub machine: Option<MachineTime>,
+    pub rss_kb: Option<u64>,
+    /// The kernel's slab memory. With many sockets, they are most of it.
+    pub slab_kb: Option<u64>,
+    /// The machine's connections that a full backlog rejected.
+    pub listen_overflows: Option<u64>,
+    pub listen_drops: Option<u64>,
+}
+
+/// Time of all processors since boot, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MachineTime {
+    /// Not idle, or stolen by other guests of the host.
+    pub busy: u64,
+    pub total: u64,
+}
+
+impl Sample {
+    /// What cannot be read is unknown: that a server has ended shows in its streams.
+    pub fn take(server: Option<u32>) -> Self {
+        let [listen_overflows, listen_drops] = rejected_connections().unwrap_or_default();
+        Self {
+            server_cpu: server.and_then(|pid| cpu_time(pid).ok()),
+            load_cpu: cpu_time(std::process::id()).unwrap_or(0),
+            machine: machine_time(),
+            rss_kb: server.and_then(|pid| resident(pid).ok()),
+            slab_kb: fs::read_to_string("/proc/meminfo").ok().and_then(|table| kilobytes(&table, "Slab:")),
+            listen_overflows,
+            listen_drops,
+        }
+    }
+}
+
 /// CPU time of the threads of a process, in nanoseconds, without threads that have ended.
-pub fn cpu_time(pid: u32) -> io::Result<u64> {
+fn cpu_time(pid: u32) -> io::Result<u64> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
@@ -17,24 +56,14 @@ pub fn cpu_time(pid: u32) -> io::Result<u64> {
     Ok(total)
 }
 
-/// Time of all processors since boot, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MachineTime {
-    /// Not idle, or stolen by other guests of the host.
-    pub busy: u64,
-    pub total: u64,
-}
-
-impl MachineTime {
-    pub fn now() -> Option<Self> {
-        const NANOSECONDS_PER_TICK: u64 = 10_000_000;
-        let text = fs::read_to_string("/proc/stat").ok()?;
-        let fields = text.lines().next()?.split_ascii_whitespace().skip(1);
-        let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
-        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks[..] else { return None };
-        let busy = (user + nice + system + irq + softirq + steal) * NANOSECONDS_PER_TICK;
-        Some(Self { busy, total: busy + (idle + iowait) * NANOSECONDS_PER_TICK })
-    }
+fn machine_time() -> Option<MachineTime> {
+    const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let fields = text.lines().next()?.split_ascii_whitespace().skip(1);
+    let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+    let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks[..] else { return None };
+    let busy = (user + nice + system + irq + softirq + steal) * NANOSECONDS_PER_TICK;
+    Some(MachineTime { busy, total: busy + (idle + iowait) * NANOSECONDS_PER_TICK })
 }
 
 /// VmRSS of a process in kilobytes.
@@ -43,34 +72,19 @@ pub fn resident(pid: u32) -> io::Result<u64> {
     kilobytes(&status, "VmRSS:").ok_or_else(|| io::Error::other("its status has no VmRSS, because it has ended"))
 }
 
-/// The kernel's slab memory in kilobytes. With many sockets, they are most of it.
-pub fn slab() -> Option<u64> {
-    kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "Slab:")
-}
-
 fn kilobytes(table: &str, name: &str) -> Option<u64> {
     let value = table.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// The machine's counters of connections that a full backlog rejected.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AcceptLosses {
-    pub overflows: u64,
-    pub drops: u64,
-}
-
-impl AcceptLosses {
-    pub fn now() -> Option<Self> {
-        let text = fs::read_to_string("/proc/net/netstat").ok()?;
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
-        let (names, values) = (lines.next()?, lines.next()?);
-        let value = |wanted: &str| {
-            let pair = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == wanted);
-            pair.and_then(|(_, value)| value.parse().ok())
-        };
-        Some(Self { overflows: value("ListenOverflows")?, drops: value("ListenDrops")? })
-    }
+fn rejected_connections() -> Option<[Option<u64>; 2]> {
+    let text = fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    Some(["ListenOverflows", "ListenDrops"].map(|wanted| {
+        let pair = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == wanted);
+        pair.and_then(|(_, value)| value.parse().ok())
+    }))
 }
 
 #[cfg(test)]
@@ -79,11 +93,10 @@ mod tests {
 
     #[test]
     fn own_process_has_time_and_memory() {
-        let pid = std::process::id();
-        assert!(cpu_time(pid).unwrap() > 0 && resident(pid).unwrap() > 100);
-        let machine = MachineTime::now().unwrap();
-        assert!(machine.busy > 0 && machine.total > machine.busy);
-        assert!(slab().unwrap() > 0 && AcceptLosses::now().is_some());
+        let sample = Sample::take(Some(std::process::id()));
+        assert!(sample.server_cpu > Some(0) && sample.load_cpu > 0 && sample.rss_kb > Some(100), "{sample:?}");
+        assert!(sample.slab_kb > Some(0) && sample.listen_overflows.and(sample.listen_drops).is_some(), "{sample:?}");
+        assert!(sample.machine.is_some_and(|machine| machine.total > machine.busy && machine.busy > 0), "{sample:?}");
         assert!(cpu_time(u32::MAX).is_err() && resident(u32::MAX).is_err());
     }
 }

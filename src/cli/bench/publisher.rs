@@ -80,7 +80,6 @@ impl Publisher {
                     self.is_connected = true;
                 }
                 Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(()),
-                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -100,7 +99,6 @@ impl Publisher {
                     }
                 }
                 Err(Errno::AGAIN | Errno::NOTCONN) => break,
-                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::Rate;
-use super::engine::{Engine, Memory};
-use super::latency::Percentile;
+use super::engine::Engine;
+use super::latency::{Percentile, Quantiles};
 use super::plan::Plan;
 use super::problems::Problem;
 use super::stream::Tally;
@@ -38,22 +38,16 @@ pub struct Report {
     pub bytes_received: u64,
     #[serde(flatten)]
     pub window: Window,
-    /// From when events were due until they arrived.
+    /// From when events were due until a subscriber, or the last subscriber, had them, or until they were sent.
     pub latency_mean_us: Option<f64>,
-    pub latency_p50_us: Option<u64>,
-    pub latency_p90_us: Option<u64>,
-    pub latency_p99_us: Option<u64>,
-    pub latency_p999_us: Option<u64>,
-    pub latency_max_us: Option<u64>,
-    pub last_client_p50_us: Option<u64>,
-    pub last_client_p99_us: Option<u64>,
-    pub last_client_max_us: Option<u64>,
-    pub late_send_p99_us: Option<u64>,
-    pub late_send_max_us: Option<u64>,
+    #[serde(flatten)]
+    pub latency: Quantiles,
+    #[serde(flatten)]
+    pub last_client: Quantiles,
+    #[serde(flatten)]
+    pub late_send: Quantiles,
     #[serde(flatten)]
     pub memory: Memory,
-    pub rss_bytes_per_client: Option<f64>,
-    pub slab_bytes_per_client: Option<f64>,
     /// Why the results describe the load generator or the machine rather than the server.
     pub warnings: Vec<String>,
     pub problems: Vec<Problem>,
@@ -62,17 +56,25 @@ pub struct Report {
     pub timeline: Vec<Point>,
 }
 
+/// Resident memory of the server and slab memory of the machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    pub rss_before_kb: Option<u64>,
+    pub rss_connected_kb: Option<u64>,
+    pub rss_end_kb: Option<u64>,
+    pub slab_before_kb: Option<u64>,
+    pub slab_connected_kb: Option<u64>,
+    pub rss_bytes_per_client: Option<f64>,
+    pub slab_bytes_per_client: Option<f64>,
+}
+
 impl Report {
     pub fn new(run: &Engine<'_>) -> Self {
-        let (plan, crowd, press, memory) = (run.shared.plan, &run.crowd, &run.press, run.memory);
-        let growth = |before: Option<u64>, after: Option<u64>| {
-            let (before, after) = before.zip(after)?;
-            ratio((after as f64 - before as f64) * 1024.0, crowd.opened as f64)
-        };
-        let accept_losses = run.accept_losses();
+        let (plan, crowd, press) = (run.shared.plan, &run.crowd, &run.press);
+        let grown = |before: Option<u64>, end: Option<u64>| Some(end? - before?);
         let latency = &crowd.checker.latency;
         // Each of several groups has a last client of its own.
-        let last_client = |quantile| (crowd.groups.len() == 1).then(|| crowd.checker.last_client.quantile(quantile))?;
+        let last_client = (crowd.groups.len() == 1).then_some(&crowd.checker.last_client);
         let window = run.timeline.window();
         let mut report = Self {
             ok: false,
@@ -85,8 +87,8 @@ impl Report {
             connect_seconds: run.connect_time.as_secs_f64(),
             replay_seconds: run.replay.map(|(time, _)| time.as_secs_f64()),
             replay_deliveries: run.replay.map(|(_, deliveries)| deliveries),
-            listen_overflows: accept_losses.map(|losses| losses.overflows),
-            listen_drops: accept_losses.map(|losses| losses.drops),
+            listen_overflows: grown(run.before.listen_overflows, run.end.listen_overflows),
+            listen_drops: grown(run.before.listen_drops, run.end.listen_drops),
             events_sent: press.sent,
             events_published: press.published,
             events_unsent: press.schedule.left(),
@@ -95,19 +97,14 @@ impl Report {
             tally: crowd.checker.tally,
             bytes_received: crowd.bytes,
             latency_mean_us: latency.mean(),
-            latency_p50_us: latency.quantile(0.5),
-            latency_p90_us: latency.quantile(0.9),
-            latency_p99_us: latency.quantile(0.99),
-            latency_p999_us: latency.quantile(0.999),
-            latency_max_us: latency.quantile(1.0),
-            last_client_p50_us: last_client(0.5),
-            last_client_p99_us: last_client(0.99),
-            last_client_max_us: last_client(1.0),
-            late_send_p99_us: press.late.quantile(0.99),
-            late_send_max_us: press.late.quantile(1.0),
-            memory,
-            rss_bytes_per_client: growth(memory.rss_before_kb, memory.rss_connected_kb),
-            slab_bytes_per_client: growth(memory.slab_before_kb, memory.slab_connected_kb),
+            latency: Quantiles::new(
+                "latency",
+                Some(latency),
+                &[("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)],
+            ),
+            last_client: Quantiles::new("last_client", last_client, &[("p50", 0.5), ("p99", 0.99), ("max", 1.0)]),
+            late_send: Quantiles::new("late_send", Some(&press.late), &[("p99", 0.99), ("max", 1.0)]),
+            memory: Memory::new(run),
             warnings: warnings(&plan.args, &window, &press.late),
             window,
             problems: run.shared.problems.list().to_vec(),
@@ -135,6 +132,24 @@ impl Report {
             ("publishes failed", self.publish_failures),
             ("events never sent", self.events_unsent),
         ]
+    }
+}
+
+impl Memory {
+    fn new(run: &Engine<'_>) -> Self {
+        let (before, connected) = (&run.before, &run.connected);
+        let per_client = |before: Option<u64>, after: Option<u64>| {
+            ratio((after? as f64 - before? as f64) * 1024.0, run.crowd.opened as f64)
+        };
+        Self {
+            rss_before_kb: before.rss_kb,
+            rss_connected_kb: connected.rss_kb,
+            rss_end_kb: run.end.rss_kb,
+            slab_before_kb: before.slab_kb,
+            slab_connected_kb: connected.slab_kb,
+            rss_bytes_per_client: per_client(before.rss_kb, connected.rss_kb),
+            slab_bytes_per_client: per_client(before.slab_kb, connected.slab_kb),
+        }
     }
 }
 

@@ -24,34 +24,20 @@ impl Schedule {
 
     /// Events from `start` to before `end`.
     pub fn between(rate: Rate, start: u64, end: u64) -> Self {
-        let schedule = Self { rate, start, end, taken: 0, count: u64::MAX };
-        Self { count: schedule.due_before(end), ..schedule }
+        let count = match rate {
+            Rate::Max => u64::MAX,
+            Rate::PerSecond(rate) => ((end - start) as f64 * rate / 1e9).ceil() as u64,
+        };
+        Self { rate, start, end, taken: 0, count }
     }
 
     /// When the next event is due; at the maximum rate that is `now`.
     pub fn next(&self, now: u64) -> u64 {
-        let due = match self.rate {
-            _ if self.taken >= self.count => NEVER,
-            Rate::Max => now.max(self.start),
-            Rate::PerSecond(rate) => self.due(self.taken, rate),
-        };
-        if due < self.end { due } else { NEVER }
-    }
-
-    fn due(&self, event: u64, rate: f64) -> u64 {
-        self.start + (event as f64 * 1e9 / rate) as u64
-    }
-
-    /// How many events are due before `end`, at a rate per second.
-    fn due_before(&self, end: u64) -> u64 {
         match self.rate {
-            Rate::Max => u64::MAX,
-            Rate::PerSecond(0.0) => 0,
-            Rate::PerSecond(rate) => {
-                let estimate = (end.saturating_sub(self.start) as f64 * rate / 1e9) as u64;
-                // Rounding may be one off from the number of due times.
-                (estimate.saturating_sub(1)..).find(|event| self.due(*event, rate) >= end).unwrap_or(estimate)
-            }
+            _ if self.taken >= self.count => NEVER,
+            Rate::Max if now >= self.end => NEVER,
+            Rate::Max => now.max(self.start),
+            Rate::PerSecond(rate) => self.start + (self.taken as f64 * 1e9 / rate) as u64,
         }
     }
 
@@ -66,11 +52,11 @@ impl Schedule {
 
     /// Makes no more events due from `now` on.
     pub fn stop(&mut self, now: u64) {
-        self.end = self.end.min(now);
-        self.count = match self.rate {
+        let due = match self.rate {
             Rate::Max => self.taken,
-            Rate::PerSecond(_) => self.count.min(self.due_before(now)),
+            rate => Self::between(rate, self.start, now).count.max(self.taken),
         };
+        self.count = self.count.min(due);
     }
 
     /// Events that were not taken. At the maximum rate they end only with [`Self::stop`].
@@ -104,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn all_events_can_be_taken() {
+    fn all_events_can_be_taken_by_the_end() {
         for rate in [0.3, 1.0, 3.0, 30.0, 33.3, 70.0, 99.9, 1e5] {
             for end in [SECOND / 10, SECOND, SECOND + 1] {
                 let mut schedule = Schedule::between(Rate::PerSecond(rate), 7, end);

@@ -152,14 +152,14 @@ impl Stream {
     }
 
     fn block(&mut self, text: &[u8], cx: &mut Context<'_>) {
-        let Some((first, end)) = cx.checker.marker.find(text) else { return cx.checker.tally.count_other(text) };
+        let Some((mark, end)) = cx.checker.marker.find(text) else { return cx.checker.tally.count_other(text) };
         let mut rest = &text[end..];
         let mut following = cx.checker.marker.find(rest);
         let block = following.is_none().then_some(text);
-        self.payload(first.ok(), event_id(text), block, cx);
+        self.payload(mark, event_id(text), block, cx);
         // A server may put several payloads into one event.
-        while let Some((payload, end)) = following {
-            self.payload(payload.ok(), None, None, cx);
+        while let Some((mark, end)) = following {
+            self.payload(mark, None, None, cx);
             rest = &rest[end..];
             following = cx.checker.marker.find(rest);
         }

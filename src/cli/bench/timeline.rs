@@ -3,35 +3,19 @@
 use serde::Serialize;
 
 use super::latency::{Interval, Latency};
-use super::probe::{self, MachineTime};
+use super::probe::Sample;
 
 /// Intervals of a window: enough for a plot, too few to disturb the measurement.
 const INTERVALS: u64 = 60;
 const MIN_INTERVAL: u64 = 200_000_000;
 
-/// The counters at one moment; processor times in nanoseconds.
+/// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
-    at: u64,
-    deliveries: u64,
-    published: u64,
-    server_cpu: Option<u64>,
-    load_cpu: u64,
-    machine: Option<MachineTime>,
-}
-
-impl Snapshot {
-    pub fn take(at: u64, deliveries: u64, published: u64, server: Option<u32>) -> Self {
-        Self {
-            at,
-            deliveries,
-            published,
-            // A server that has ended shows in its streams.
-            server_cpu: server.and_then(|pid| probe::cpu_time(pid).ok()),
-            load_cpu: probe::cpu_time(std::process::id()).unwrap_or(0),
-            machine: MachineTime::now(),
-        }
-    }
+    pub at: u64,
+    pub deliveries: u64,
+    pub published: u64,
+    pub sample: Sample,
 }
 
 /// The use of processors, in percent of one.
@@ -50,6 +34,7 @@ impl Cpu {
         let nanoseconds = (last.at - first.at).max(1) as f64;
         let percent = |used: f64| used * 100.0 / nanoseconds;
         let used = |last: u64, first: u64| last.saturating_sub(first) as f64;
+        let (first, last) = (&first.sample, &last.sample);
         let server = last.server_cpu.zip(first.server_cpu).map(|(last, first)| used(last, first));
         let load = used(last.load_cpu, first.load_cpu);
         let machine = last.machine.zip(first.machine);
@@ -118,7 +103,7 @@ impl Timeline {
     }
 
     /// Ends the current interval.
-    pub fn end_interval(&mut self, now: Snapshot, latency: &mut Latency, late: &mut Latency, rss_kb: Option<u64>) {
+    pub fn end_interval(&mut self, now: Snapshot, latency: &mut Latency, late: &mut Latency) {
         self.points.push(Point {
             at: (now.at - self.first.at) as f64 / 1e9,
             events: now.published - self.last.published,
@@ -126,7 +111,7 @@ impl Timeline {
             latency: latency.end_interval(),
             late_send_p99_us: late.end_interval().p99_us,
             cpu: Cpu::between(&self.last, &now),
-            rss_kb,
+            rss_kb: now.sample.rss_kb,
         });
         self.last = now;
     }
@@ -156,16 +141,18 @@ pub fn ratio(part: f64, whole: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::MachineTime;
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
 
     fn at(seconds: f64, deliveries: u64, server_cpu: Option<u64>) -> Snapshot {
-        Snapshot { at: (seconds * 1e9) as u64, deliveries, server_cpu, ..Snapshot::default() }
+        let sample = Sample { server_cpu, ..Sample::default() };
+        Snapshot { at: (seconds * 1e9) as u64, deliveries, published: 0, sample }
     }
 
     fn end_interval(timeline: &mut Timeline, now: Snapshot) {
-        timeline.end_interval(now, &mut Latency::new(1), &mut Latency::new(1), None);
+        timeline.end_interval(now, &mut Latency::new(1), &mut Latency::new(1));
     }
 
     #[test]
@@ -192,10 +179,13 @@ mod tests {
     #[test]
     fn others_use_what_server_and_generator_do_not() {
         let mut timeline = Timeline::default();
-        let machine = |busy, total| Some(MachineTime { busy: busy * SECOND, total: total * SECOND });
-        timeline.begin(Snapshot { machine: machine(100, 200), ..at(0.0, 0, Some(0)) }, 10 * SECOND);
-        let last = Snapshot { machine: machine(115, 220), load_cpu: 3 * SECOND, ..at(10.0, 4000, Some(2 * SECOND)) };
-        end_interval(&mut timeline, last);
+        let with_machine = |mut snapshot: Snapshot, load, busy, total| {
+            snapshot.sample.load_cpu = load * SECOND;
+            snapshot.sample.machine = Some(MachineTime { busy: busy * SECOND, total: total * SECOND });
+            snapshot
+        };
+        timeline.begin(with_machine(at(0.0, 0, Some(0)), 0, 100, 200), 10 * SECOND);
+        end_interval(&mut timeline, with_machine(at(10.0, 4000, Some(2 * SECOND)), 3, 115, 220));
         let window = timeline.window();
         assert_eq!(
             window.cpu,

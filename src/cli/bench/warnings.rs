@@ -3,8 +3,7 @@
 use indicatif::HumanCount as Count;
 
 use super::args::{BenchArgs, Rate};
-use super::latency::Latency;
-use super::text::time;
+use super::latency::{Latency, time};
 use super::timeline::Window;
 
 /// The share of the events that a run may publish after its window.
@@ -26,13 +25,14 @@ pub fn warnings(args: &BenchArgs, window: &Window, late: &Latency) -> Vec<String
         let least = asked * window.window_seconds * (1.0 - SHORTFALL) - args.publishers as f64;
         if (window.window_events as f64) < least {
             let (reached, asked) = (rate(window.events_per_second), rate(asked));
-            let remedy = if is_load_busy {
-                String::new()
-            } else {
+            let mut warning = format!("{reached} of {asked} events a second were reached");
+            if !is_load_busy {
                 let publishers = args.publishers;
-                format!("; a publisher waits for each answer, so try more than --publishers {publishers}")
-            };
-            warnings.push(format!("{reached} of {asked} events a second were reached{remedy}"));
+                warning += &format!(
+                    ": each publisher waits for its answers, and more than --publishers {publishers} may help"
+                );
+            }
+            warnings.push(warning);
         }
     }
     if let (Some(p99 @ LATE_MICROSECONDS..), Some(max)) = (late.quantile(0.99), late.quantile(1.0)) {
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(
             of(1_775, 24_000, QUIET),
             [
-                "178 of 1,000 events a second were reached; a publisher waits for each answer, so try more than --publishers 4",
+                "178 of 1,000 events a second were reached: each publisher waits for its answers, and more than --publishers 4 may help",
                 "events were sent late, which latencies include: p99 24.00 s, longest 24.00 s",
             ]
         );

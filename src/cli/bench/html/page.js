@@ -41,11 +41,12 @@ const shape = (parent, name, attributes, content = "") => {
 
 const options = run.options;
 const plural = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
-$("subtitle").textContent = [
+const facts = [
   plural(run.connected, "subscriber"), plural(options.topics, "topic"), plural(options.publishers, "publisher"),
   options.rate === "max" ? "as fast as it goes" : `${grouped(options.rate)} events/s`,
   `${grouped(options.payload_bytes)} bytes`, `${round(run.window_seconds, 1)} s`, options.date,
-].join(" · ");
+];
+$("subtitle").append(...facts.flatMap((fact, index) => [index ? " · " : "", node("span", {}, fact)]));
 $("verdict").classList.toggle("warn", run.warnings.length > 0);
 $("verdict").classList.toggle("bad", !run.ok);
 document.title = `fanline bench: ${run.ok ? "whole" : "NOT WHOLE"}`;
@@ -158,16 +159,17 @@ const total = points.length ? points[points.length - 1].at : 1;
 const middle = points.map((point, index) => ((index ? points[index - 1].at : 0) + point.at) / 2 / total);
 const lengths = points.map((point, index) => point.at - (index ? points[index - 1].at : 0));
 const when = (index) => `at ${round(middle[index] * total, 1)} s`;
-const seconds = (plot) => { for (const at of steps(total, Math.floor(plot.width / 100))) if (at <= total * 1.001) plot.vertical(at / total, `${round(at, 2)} s`); };
+const seconds = (plot) => { for (const at of steps(total, Math.floor(plot.width / 80))) if (at <= total * 1.001) plot.vertical(at / total, `${round(at, 2)} s`); };
 const empty = (id, why) => { $(id).append(node("p", { style: "color:var(--faint);margin:24px 0" }, why)); };
 
 // A logarithmic scale of microseconds over what was seen: half octaves, as the numbers have them.
 const used = points.flatMap((point) => point.counts.map((count, bucket) => (count ? bucket : -1)).filter((bucket) => bucket >= 0));
-const lowest = Math.max(0, Math.min(...used) - 1), highest = Math.max(...used) + 2;
+// Deliveries after the window are among the percentiles.
+const lowest = Math.max(0, Math.min(...used) - 1), highest = Math.max(...used, 2 * Math.log2(Math.max(run.latency_max_us, 1))) + 2;
 const level = (us) => Math.min(1, Math.max(0, (2 * Math.log2(Math.max(us, 1)) - lowest) / (highest - lowest)));
 function levels(plot) {
   for (let power = 0; power < 10; power++)
-    for (const us of [1, 3].map((part) => part * 10 ** power)) {
+    for (const us of (highest - lowest < 10 ? [1, 2, 5] : [1, 3]).map((part) => part * 10 ** power)) {
       const share = (2 * Math.log2(us) - lowest) / (highest - lowest);
       if (share >= 0 && share <= 1) plot.horizontal(share, text(time(us)));
     }
@@ -231,9 +233,13 @@ function latencies() {
   const start = nines(50), end = nines(rarest) + .35;
   const across = (percent) => (percent === 100 ? 1 : (nines(percent) - start) / (end - start));
   levels(curve);
-  for (const percent of [50, 90, 99, 99.9, 99.99, 99.999, 99.9999])
-    if (percent <= rarest && (1 - across(percent)) * curve.inner > 60) curve.vertical(across(percent), `${percent}%`);
-  curve.vertical(1, "max");
+  let taken = 1;
+  curve.vertical(taken, "max");
+  for (const percent of [99.9999, 99.999, 99.99, 99.9, 99, 90, 50])
+    if (percent <= rarest && (taken - across(percent)) * curve.inner > 56) {
+      taken = across(percent);
+      curve.vertical(taken, `${percent}%`);
+    }
   const coordinates = tail.map((point) => [across(point.percent), level(point.us)]);
   curve.area(coordinates);
   curve.line("one", coordinates);
