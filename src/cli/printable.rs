@@ -1,9 +1,10 @@
-//! Escapes characters in log lines that terminals or editors interpret.
+//! Escapes characters in lines that terminals or editors interpret.
 //!
 //! Client input is logged quoted, and JSON escapes the control characters below U+0020. Other text, such as errors of
 //! other servers, may still have harmful characters: DEL, the C1 controls (U+009B starts a terminal command, U+0085
 //! ends a line), line and paragraph separators, and marks that change the writing direction.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -27,28 +28,37 @@ impl Syntax {
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         is_interpreted && !(self == Self::Coloured && c == '\u{1b}')
     }
+
+    fn escape(self, text: Cow<'_, str>) -> Cow<'_, str> {
+        if !text.contains(|c| self.forbids(c)) {
+            return text;
+        }
+        let mut escaped = String::with_capacity(text.len() + 32);
+        for c in text.chars() {
+            let _ = match self {
+                _ if !self.forbids(c) => escaped.write_char(c),
+                // In JSON they occur only inside strings.
+                Self::Json => write!(escaped, "\\u{:04x}", u32::from(c)),
+                _ => write!(escaped, "{}", c.escape_default()),
+            };
+        }
+        escaped.into()
+    }
+}
+
+/// Returns `text` as one line that a terminal shows as it is.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    Syntax::Plain.escape(text.into())
 }
 
 impl<W: Write> Write for Printable<W> {
     /// Takes whole lines, as the log writes them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let Self(writer, syntax) = self;
         let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-        if !text.contains(|c| syntax.forbids(c)) {
-            writer.write_all(line)?;
-            return Ok(line.len());
+        match self.1.escape(text) {
+            Cow::Borrowed(_) => self.0.write_all(line)?,
+            Cow::Owned(escaped) => self.0.write_all((escaped + "\n").as_bytes())?,
         }
-        let mut escaped = String::with_capacity(text.len() + 32);
-        for c in text.chars() {
-            let _ = match syntax {
-                _ if !syntax.forbids(c) => escaped.write_char(c),
-                // In JSON they occur only inside strings.
-                Syntax::Json => write!(escaped, "\\u{:04x}", u32::from(c)),
-                _ => write!(escaped, "{}", c.escape_default()),
-            };
-        }
-        escaped.push('\n');
-        writer.write_all(escaped.as_bytes())?;
         Ok(line.len())
     }
 

@@ -4,11 +4,12 @@
 //! error ([`printer`]). Events, ids and reconnection follow WHATWG HTML, section 9.2.
 
 mod args;
+mod line;
 mod pace;
 mod printer;
 
 use std::future::Future;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
@@ -22,10 +23,10 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, Refusal, content_type};
-use super::signal;
+use super::{has_colours, signal};
 pub use args::TailArgs;
 use pace::Pace;
-use printer::Printer;
+use printer::{Format, Printer, Style};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -52,16 +53,23 @@ pub enum Error {
 
 /// Follows the stream until `--count`, a signal or the server ends it.
 pub async fn run(args: TailArgs) -> Result<(), Error> {
-    follow(&args, io::stdout(), io::stderr(), signal::interrupted()).await
+    let is_terminal = io::stdout().is_terminal();
+    let style = Style {
+        format: args.format.unwrap_or(if is_terminal { Format::Log } else { Format::Data }),
+        is_coloured: has_colours(&io::stdout()),
+        is_quiet: args.quiet,
+    };
+    follow(&args, style, io::stdout(), io::stderr(), signal::interrupted()).await
 }
 
 async fn follow(
     args: &TailArgs,
+    style: Style,
     events: impl Write,
     notices: impl Write,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let mut follower = Follower::new(args, Printer::new(events, notices, args.format, args.quiet));
+    let mut follower = Follower::new(args, style.format, Printer::new(events, notices, style));
     let ended = tokio::select! {
         ended = follower.follow() => ended,
         () = stop => Ok(()),
@@ -94,6 +102,8 @@ enum StreamEnd {
 /// One subscription over as many connections as it takes.
 struct Follower<'a, O: Write, N: Write> {
     args: &'a TailArgs,
+    /// The path and query of the stream.
+    path: String,
     /// Keeps the last id across connections.
     decoder: SseDecoder,
     pace: Pace,
@@ -101,10 +111,10 @@ struct Follower<'a, O: Write, N: Write> {
 }
 
 impl<'a, O: Write, N: Write> Follower<'a, O, N> {
-    fn new(args: &'a TailArgs, printer: Printer<O, N>) -> Self {
+    fn new(args: &'a TailArgs, format: Format, printer: Printer<O, N>) -> Self {
         let mut decoder = SseDecoder::with_limit(MAX_EVENT_BYTES);
         decoder.reconnect_with_id(args.from.clone().map(Into::into));
-        Self { args, decoder, pace: Pace::new(), printer }
+        Self { args, path: args.stream_path(format), decoder, pace: Pace::new(), printer }
     }
 
     async fn follow(&mut self) -> Result<(), Error> {
@@ -137,7 +147,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
     }
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, Error> {
-        let mut path = self.args.stream_path();
+        let mut path = self.path.clone();
         let mut last_id = None;
         if let Some(id) = self.decoder.last_event_id() {
             match HeaderValue::from_bytes(id.as_bytes()) {

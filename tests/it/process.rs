@@ -11,6 +11,7 @@ mod http;
 mod random;
 mod server;
 mod stream;
+mod terminal;
 mod usage;
 
 use std::thread;
@@ -24,6 +25,7 @@ pub use http::{Http, Response};
 pub use random::Random;
 pub use server::{Server, limit_open_files, serve};
 pub use stream::{Decoder, End, Event, Stream, request_stream};
+pub use terminal::pseudo_terminal;
 pub use usage::{
     cpu_time, listen_drops, lower_open_file_limit, peak_resident_bytes, reserve_open_files, resident_bytes,
 };

@@ -1,13 +1,9 @@
 //! Settings: errors name the setting, and `--check` prints the effective values.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt;
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-use crate::process::{Process, Server, Stream, fanline, serve};
+use crate::process::{Process, Server, Stream, fanline, pseudo_terminal, serve};
 
 #[test]
 fn check_prints_effective_settings_without_starting() {
@@ -115,16 +111,4 @@ fn log_has_colours_on_a_terminal_unless_no_color_is_set() {
         server.wait().unwrap();
         assert_eq!(line.unwrap().contains('\u{1b}'), has_colours, "NO_COLOR={variable:?}");
     }
-}
-
-/// Returns the two ends of a pseudo terminal: the one that a person sees, and the one for a process.
-fn pseudo_terminal() -> (File, File) {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let path = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-    // The process that opens a terminal first must not be controlled by it.
-    let flags = i32::try_from(OpenptFlags::NOCTTY.bits()).unwrap();
-    let other = File::options().read(true).write(true).custom_flags(flags).open(path).unwrap();
-    (terminal.into(), other)
 }

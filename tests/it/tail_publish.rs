@@ -1,12 +1,12 @@
 //! `fanline publish` and `fanline tail` with a server.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::Receiver;
 
 use rustix::process::Signal;
 
-use crate::process::{Process, Server, Stream, TIMEOUT, fanline};
+use crate::process::{Process, Server, Stream, TIMEOUT, fanline, pseudo_terminal};
 
 fn publish(server: &Server, args: &[&str]) -> Command {
     fanline(&[&["publish", "--url", &server.url()], args].concat())
@@ -153,6 +153,49 @@ fn tail_starts_at_the_requested_position() {
 }
 
 #[test]
+fn tail_prints_topics_as_json_and_for_people() {
+    let server = Server::start(&[]);
+    let formats = ["json", "log"].map(|format| {
+        let (tailing, lines) = tail(&server, &["--topics", "a,b.*", "--format", format, "--count", "2"]);
+        if format == "json" {
+            assert!(next(&lines).starts_with("{\"type\":\"system\",\"id\":\""));
+        }
+        (tailing, lines)
+    });
+    server.wait_for_streams(2);
+    let publish = |args: &[&str]| Process::run(publish(&server, args)).1.trim().to_owned();
+    let ids = [publish(&["-t", "a", "--json", "{\"x\":\n1}"]), publish(&["-t", "b.c", "-e", "update", "text"])];
+    let [(mut json, json_lines), (mut log, log_lines)] = formats;
+    assert_eq!(
+        json_lines.iter().collect::<Vec<_>>(),
+        [
+            format!(r#"{{"type":"event","id":"{}","topic":"a","event":"message","data":{{"x": 1}}}}"#, ids[0]),
+            format!(r#"{{"type":"event","id":"{}","topic":"b.c","event":"update","text":"text"}}"#, ids[1]),
+        ]
+    );
+    let without_time = |line: String| line.split_once("Z ").expect("a time").1.to_owned();
+    assert_eq!(log_lines.iter().map(without_time).collect::<Vec<_>>(), ["a {\"x\": 1}", "b.c update text"]);
+    assert!(json.wait(TIMEOUT).success() && log.wait(TIMEOUT).success());
+}
+
+#[test]
+fn tail_on_a_terminal_shows_topics_in_colours_unless_no_color_is_set() {
+    let server = Server::start(&[]);
+    server.publish("a.b", "hello");
+    for (variable, shown) in [(None, "\u{1b}[36ma.b\u{1b}[0m hello"), (Some("1"), "Z a.b hello")] {
+        let (terminal, end_of_tail) = pseudo_terminal();
+        let mut command = fanline(&["tail", "--url", &server.url(), "--from", "earliest", "--count", "1", "--quiet"]);
+        command.envs(variable.map(|value| ("NO_COLOR", value))).stdout(end_of_tail);
+        let mut tailing = command.spawn().unwrap();
+        // The only other end is that of tail: reading fails when it exits.
+        drop(command);
+        let lines: Vec<_> = BufReader::new(terminal).lines().map_while(Result::ok).collect();
+        assert!(tailing.wait().unwrap().success());
+        assert!(lines.len() == 1 && lines[0].contains(shown), "NO_COLOR={variable:?}: {lines:?}");
+    }
+}
+
+#[test]
 fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     let args = &["--retry", "100ms", "--drain", "0s"];
     let mut server = Server::start_restartable(args);
@@ -173,8 +216,8 @@ fn tail_reconnects_after_a_restart_and_reports_the_new_epoch() {
     let server = server.restart(args);
     assert!(next(&lines).contains("connected"));
     let gap: serde_json::Value = serde_json::from_str(&next(&lines)).unwrap();
-    assert_eq!(gap["event"], "gap");
-    let gap: serde_json::Value = serde_json::from_str(gap["data"].as_str().unwrap()).unwrap();
+    assert_eq!(gap["type"], "gap");
+    let gap = &gap["data"];
     assert_eq!((&gap["reason"], gap["from"].as_str(), &gap["missed"]), (&"epoch".into(), Some(&*before), &().into()));
     let after = server.publish("t", "after");
     assert_ne!(before.split('-').next(), after.split('-').next());

@@ -1,5 +1,6 @@
 //! The flags of `fanline tail`, and the request path for them.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use fanline::position::StreamPosition;
@@ -52,9 +53,9 @@ pub struct TailArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
     idle_timeout: Option<u64>,
 
-    /// How events are written
-    #[arg(long, value_enum, default_value = "data")]
-    pub format: Format,
+    /// How events are written [default: log on a terminal, otherwise data]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
 
     /// End after N published events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -69,16 +70,21 @@ pub struct TailArgs {
     pub quiet: bool,
 }
 
-fn from(text: &str) -> Result<String, String> {
+/// The text is neither a position nor `earliest`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}, or earliest")]
+struct InvalidStart(<StreamPosition as FromStr>::Err);
+
+fn from(text: &str) -> Result<String, InvalidStart> {
     match text.parse::<StreamPosition>() {
-        Err(error) if text != "earliest" => Err(format!("{error}, or earliest")),
+        Err(error) if text != "earliest" => Err(InvalidStart(error)),
         _ => Ok(text.to_owned()),
     }
 }
 
 impl TailArgs {
     /// The path and query of the stream.
-    pub fn stream_path(&self) -> String {
+    pub fn stream_path(&self, format: Format) -> String {
         let parameters = [
             ("topics", comma_separated(&self.topics)),
             ("client_name", self.name.clone()),
@@ -86,6 +92,7 @@ impl TailArgs {
             ("history", self.history.map(|history| history.to_string())),
             ("on_lag", self.on_lag.clone()),
             ("heartbeat", self.heartbeat.map(|heartbeat| heartbeat.to_string())),
+            ("format", format.needs_envelope().then(|| "envelope".to_owned())),
         ];
         let given = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();

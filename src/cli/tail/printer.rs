@@ -4,28 +4,50 @@
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
+use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use sse_core::MessageEvent;
+
+use super::line;
 
 /// How events are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The payload of each published event and a line end
     Data,
+    /// The time when it came, topic, name and payload of each published event on one line
+    Log,
     /// The stream byte for byte, with ids, names, heartbeats and gaps
     Sse,
-    /// Each event, including the server's own, as {"id","event","data"} on one line; data is a string
+    /// Each event as {"type":"event","id","topic","event","data"} on one line, with "text" for a text, and the server's
+    /// own events as {"type","id","data"}
     Json,
+}
+
+impl Format {
+    /// Whether the topic of each event is needed.
+    pub fn needs_envelope(self) -> bool {
+        matches!(self, Self::Log | Self::Json)
+    }
+}
+
+/// How everything is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    pub format: Format,
+    /// With [`Format::Log`], in terminal colours.
+    pub is_coloured: bool,
+    /// Without notices about the connection.
+    pub is_quiet: bool,
 }
 
 /// The two outputs, and the counts of received and missed events.
 pub struct Printer<O: Write, N: Write> {
     events: BufWriter<O>,
     notices: N,
-    format: Format,
-    quiet: bool,
+    style: Style,
     /// The incomplete block, with [`Format::Sse`].
     block: Vec<u8>,
     received: u64,
@@ -38,10 +60,9 @@ pub struct Printer<O: Write, N: Write> {
 impl<O: Write, N: Write> Printer<O, N> {
     const BUFFER: usize = 64 * 1024;
 
-    pub fn new(events: O, notices: N, format: Format, quiet: bool) -> Self {
+    pub fn new(events: O, notices: N, style: Style) -> Self {
         let events = BufWriter::with_capacity(Self::BUFFER, events);
-        let block = Vec::new();
-        Self { events, notices, format, quiet, block, received: 0, gaps: 0, missed: 0, has_unknown_gap: false }
+        Self { events, notices, style, block: Vec::new(), received: 0, gaps: 0, missed: 0, has_unknown_gap: false }
     }
 
     /// Published events received.
@@ -51,7 +72,7 @@ impl<O: Write, N: Write> Printer<O, N> {
 
     /// Whether [`raw`](Self::raw) needs the stream's bytes.
     pub fn wants_raw(&self) -> bool {
-        self.format == Format::Sse
+        self.style.format == Format::Sse
     }
 
     /// Takes the bytes that the parser consumed, before the event that they complete.
@@ -86,18 +107,17 @@ impl<O: Write, N: Write> Printer<O, N> {
         if let Some(gap) = &gap {
             self.count_gap(gap.missed);
         }
-        match self.format {
+        match self.style.format {
             Format::Sse => self.write_block(),
-            Format::Json => {
-                let line = JsonLine { id: event.last_event_id.as_deref(), event: &event.event, data: &event.data };
-                serde_json::to_writer(&mut self.events, &line)?;
-                self.events.write_all(b"\n")
-            }
+            Format::Json => line::write_json(event, is_published, &mut self.events),
             Format::Data if is_published => {
                 self.events.write_all(event.data.as_bytes())?;
                 self.events.write_all(b"\n")
             }
-            Format::Data => {
+            Format::Log if is_published => {
+                line::write_log(event, SystemTime::now(), self.style.is_coloured, &mut self.events)
+            }
+            Format::Data | Format::Log => {
                 self.flush()?;
                 match gap {
                     Some(gap) => self.warn(gap),
@@ -119,7 +139,7 @@ impl<O: Write, N: Write> Printer<O, N> {
 
     /// Writes a line about the connection to standard error, unless quiet.
     pub fn note(&mut self, line: impl Display) {
-        if !self.quiet {
+        if !self.style.is_quiet {
             self.warn(line);
         }
     }
@@ -150,13 +170,6 @@ impl<O: Write, N: Write> Printer<O, N> {
         self.missed = self.missed.saturating_add(missed.unwrap_or(0));
         self.has_unknown_gap |= missed.is_none();
     }
-}
-
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    id: Option<&'a str>,
-    event: &'a str,
-    data: &'a str,
 }
 
 /// The data of a `gap` event. Another server may omit any field.
@@ -220,9 +233,9 @@ mod tests {
     }
 
     /// Prints the events. Returns standard output and standard error.
-    fn printed(format: Format, quiet: bool, events: &[MessageEvent]) -> (String, String) {
+    fn printed(format: Format, is_quiet: bool, events: &[MessageEvent]) -> (String, String) {
         let (mut out, mut notices) = (Vec::new(), Vec::new());
-        let mut printer = Printer::new(&mut out, &mut notices, format, quiet);
+        let mut printer = Printer::new(&mut out, &mut notices, Style { format, is_coloured: false, is_quiet });
         for event in events {
             printer.event(event).unwrap();
         }
@@ -262,9 +275,8 @@ mod tests {
     fn json_format_has_a_line_for_every_event() {
         let (out, notices) = printed(Format::Json, false, &all_kinds());
         let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let names: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-        assert_eq!(names, ["system", "data", "heartbeat", "gap", "update"]);
-        assert_eq!(out.lines().nth(1), Some(r#"{"id":"1-7","event":"data","data":"one\ntwo"}"#));
+        let types: Vec<_> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+        assert_eq!(types, ["system", "event", "heartbeat", "gap", "event"]);
         assert_eq!(notices, "received 2, missed 1234\n");
     }
 

@@ -19,6 +19,11 @@ fn parse(flags: &[&str]) -> Result<TailArgs, clap::Error> {
     CommandLine::try_parse_from(line).map(|line| line.args)
 }
 
+/// The style of an output that is no terminal.
+fn style(args: &TailArgs) -> Style {
+    Style { format: args.format.unwrap_or(Format::Data), is_coloured: false, is_quiet: args.quiet }
+}
+
 /// A running `fanline tail`.
 struct Tail {
     events: Written,
@@ -38,7 +43,7 @@ fn tail(server: &ScriptedServer, flags: &[&str]) -> Tail {
                 pending().await
             }
         };
-        follow(&args, out, err, stopped).await
+        follow(&args, style(&args), out, err, stopped).await
     });
     Tail { events, notices, stop, ended }
 }
@@ -47,7 +52,8 @@ fn tail(server: &ScriptedServer, flags: &[&str]) -> Tail {
 fn taken(flags: &[&str], longest_event: usize, parts: &[&[u8]]) -> (String, String) {
     let args = parse(flags).unwrap();
     let ((out, mut events), (err, mut notices)) = (output(), output());
-    let mut follower = Follower::new(&args, Printer::new(out, err, args.format, args.quiet));
+    let style = style(&args);
+    let mut follower = Follower::new(&args, style.format, Printer::new(out, err, style));
     follower.decoder = SseDecoder::with_limit(NonZeroUsize::new(longest_event).unwrap());
     for part in parts {
         follower.print(Bytes::copy_from_slice(part)).unwrap();
@@ -93,6 +99,20 @@ async fn tail_without_flags_follows_all_topics_from_now_on() {
 }
 
 #[tokio::test]
+async fn formats_with_topics_ask_for_envelopes() {
+    for (flags, target) in [
+        (&["--format=json"][..], "GET /stream?format=envelope"),
+        (&["--format=log", "--topics=a"], "GET /stream?topics=a&format=envelope"),
+        (&["--format=data"], "GET /stream"),
+        (&["--format=sse"], "GET /stream"),
+    ] {
+        let server = ScriptedServer::start().await;
+        let _tail = tail(&server, flags);
+        assert_eq!(server.accept().await.target(), target);
+    }
+}
+
+#[tokio::test]
 async fn lone_event_is_printed_while_the_stream_is_open() {
     let server = ScriptedServer::start().await;
     let mut tail = tail(&server, &[]);
@@ -123,8 +143,8 @@ fn events_are_the_same_wherever_the_bytes_are_cut() {
             let (out, _) = taken(&["--format=json"], 100, &parts);
             assert_eq!(
                 out,
-                "{\"id\":\"7-1\",\"event\":\"größe\",\"data\":\"eins\\nzwei – drei\"}\n\
-                 {\"id\":\"7-2\",\"event\":\"message\",\"data\":\"\"}\n",
+                "{\"type\":\"event\",\"id\":\"7-1\",\"event\":\"größe\",\"text\":\"eins\\nzwei – drei\"}\n\
+                 {\"type\":\"event\",\"id\":\"7-2\",\"event\":\"message\",\"text\":\"\"}\n",
                 "cut at {first} and {second}"
             );
         }
@@ -396,6 +416,6 @@ fn invalid_flag_is_refused_before_connecting() {
 fn event_keeps_the_last_id_until_another_comes() {
     let (out, _) =
         taken(&["--format=json"], 100, &[b"id: 1\ndata: a\n\ndata: b\n\nid: 2\n\nid: \0\ndata: c\n\nid\ndata: d\n\n"]);
-    let ids: Vec<_> = out.lines().map(|line| line.split(',').next().unwrap()).collect();
-    assert_eq!(ids, ["{\"id\":\"1\"", "{\"id\":\"1\"", "{\"id\":\"2\"", "{\"id\":null"]);
+    let ids: Vec<_> = out.lines().map(|line| line.split(',').nth(1).unwrap()).collect();
+    assert_eq!(ids, ["\"id\":\"1\"", "\"id\":\"1\"", "\"id\":\"2\"", "\"id\":null"]);
 }
