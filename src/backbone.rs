@@ -14,7 +14,7 @@
 //! **While Redis is away** streams stay open and get heartbeats, publishers get an error or wait
 //! ([`RedisOptions::publish_timeout`]), and the server is not ready. When Redis is back the server continues where it was.
 //!
-//! This module knows the state of a backbone and asks it for the lists of the other servers. `redis` is the only kind of
+//! This module has the state of a backbone and requests the lists of the other servers. `redis` is the only kind of
 //! backbone.
 
 #[cfg(feature = "redis")]

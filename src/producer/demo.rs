@@ -50,7 +50,7 @@ impl Demo {
         let [metrics, alerts] =
             [metric::TOPIC, alert::TOPIC].map(|topic| Topic::new(topic).expect("a plain word is a topic"));
         let mut machine =
-            spawn_blocking(Machine::new).await?.inspect_err(|error| warn!(%error, "the machine has no metrics")).ok();
+            spawn_blocking(Machine::new).await?.inspect_err(|error| warn!(%error, "cannot read the machine's metrics")).ok();
         let mut raised = Alerts::default();
         let mut outage = Outage::default();
         let mut last_sample = Counters::read(&self.hub, &self.stats);
@@ -76,7 +76,7 @@ impl Demo {
             let alerts = raised.observe(&sample, now).into_iter().map(|alert| json_event(&alerts, &alert));
             match self.hub.publish_all(events.chain(alerts).collect()).await {
                 Err(PublishError::Closed) => return Ok(()),
-                // The next sample is worth more than a late one.
+                // Not retried: the next sample replaces it.
                 Err(error) if !matches!(error.outcome(), Outcome::Published(_)) => {
                     if outage.begin() {
                         warn!(%error, "the machine's metrics are dropped until they can be published");

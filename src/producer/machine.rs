@@ -13,8 +13,8 @@ use super::metric::Metric;
 /// How long after its creation a [`Machine`] can measure processor usage.
 pub const WARM_UP: Duration = sysinfo::MINIMUM_CPU_UPDATE_INTERVAL.saturating_add(Duration::from_millis(50));
 
-/// Hosts of containers have hundreds of interfaces and disks.
-const MOST_OF_A_KIND: usize = 16;
+/// The most interfaces, and the most disks, of a sample: hosts of containers have hundreds.
+const MAX_PER_KIND: usize = 16;
 
 /// Read-only images, which are always full, layers over other file systems, and memory. `sysinfo` leaves out those of
 /// the kernel and the network.
@@ -98,7 +98,7 @@ impl Machine {
     fn add_networks(&self, metrics: &mut Vec<Metric>, elapsed: f64) {
         let used = self.networks.iter().filter(|(_, data)| data.total_received() + data.total_transmitted() > 0);
         let by_name: BTreeMap<_, _> = used.collect();
-        for (name, data) in by_name.into_iter().take(MOST_OF_A_KIND) {
+        for (name, data) in by_name.into_iter().take(MAX_PER_KIND) {
             let name = name.to_string_lossy();
             let received = Metric::rate("network_received", data.received(), elapsed, "bytes/s");
             let transmitted = Metric::rate("network_transmitted", data.transmitted(), elapsed, "bytes/s");
@@ -114,7 +114,7 @@ impl Machine {
             is_root || !(PSEUDO.contains(&&*kind) || kind.starts_with("fuse."))
         });
         let seen = real.map(|disk| (disk.name(), disk.mount_point(), disk));
-        for disk in one_mount_of_each(seen).into_iter().take(MOST_OF_A_KIND) {
+        for disk in one_mount_of_each(seen).into_iter().take(MAX_PER_KIND) {
             let mount = disk.mount_point().to_string_lossy();
             let usage = disk.usage();
             metrics.extend([

@@ -174,7 +174,7 @@ impl Session {
     }
 }
 
-/// Sets the state and logs its changes. A Redis that keeps coming and going gets a line now and then.
+/// Sets the state and logs its changes, at most one outage in [`STABLE`].
 #[derive(Default)]
 struct Log {
     has_been_up: bool,
