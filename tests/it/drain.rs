@@ -28,23 +28,8 @@ fn check_drain(signal: Signal) {
 
     let began = Instant::now();
     server.signal(signal);
-    let mut announced_at = vec![None; CLIENTS];
-    let (mut announced, mut closed_at) = (0, vec![None; CLIENTS]);
-    let mut note = |client: usize, update| match update {
-        Update::Event(event) => {
-            assert_eq!(event.data, r#"{"message":"server restarting"}"#, "client {client}");
-            assert_eq!(announced_at[client].replace(began.elapsed()), None, "client {client}");
-            announced += 1;
-            announced == CLIENTS
-        }
-        Update::End(end) => {
-            assert!(end == End::Orderly && announced_at[client].is_some(), "client {client}: {end:?}");
-            closed_at[client] = Some(began.elapsed());
-            false
-        }
-    };
-    assert!(crowd.read(TIMEOUT, &mut note), "a client did not get the announcement");
-    let last_announced = announced_at.iter().flatten().max().unwrap();
+    let (announced_at, mut closed_at) = wait_for_announcements(&mut crowd, began);
+    let last_announced = announced_at.iter().max().unwrap();
     assert!(*last_announced < WINDOW / 5, "the last announcement came after {last_announced:?}");
 
     // Requests are still answered, and published events are still delivered.
@@ -70,19 +55,8 @@ fn check_drain(signal: Signal) {
             }
             closed_at.iter().all(Option::is_some)
         });
-    let last = *closed_at.iter().flatten().max().unwrap();
-    assert!(all && last <= WINDOW + Duration::from_millis(500), "the last stream was closed after {last:?}");
-
-    // Some streams close in each fifth of the window, and at most half in one.
-    let mut fifths = [0; 5];
-    for at in closed_at.iter().flatten() {
-        fifths[((at.as_secs_f64() / WINDOW.as_secs_f64() * 5.0) as usize).min(4)] += 1;
-    }
-    eprintln!(
-        "{signal:?}: announced within {last_announced:?}, closed by fifths of the window {fifths:?}, the last after {last:?}"
-    );
-    assert!(fifths.iter().all(|closed| (50..=500).contains(closed)), "closed in each fifth of the window: {fifths:?}");
-
+    assert!(all, "a stream was not closed");
+    check_spread(closed_at.iter().flatten());
     for (client, at) in closed_at.iter().enumerate() {
         // A stream that closed at about the time of the publish may have missed it.
         let was_open = at.is_some_and(|at| at > published_at + Duration::from_millis(200));
@@ -93,6 +67,40 @@ fn check_drain(signal: Signal) {
     }
     assert_eq!(server.wait(TIMEOUT).code(), Some(0));
     assert!(began.elapsed() <= WINDOW + Duration::from_secs(1), "the process ended after {:?}", began.elapsed());
+}
+
+/// Checks that the last stream closes in time, some streams in each fifth of the window, and at most half in one.
+fn check_spread<'a>(closed_at: impl Iterator<Item = &'a Duration> + Clone) {
+    let last = *closed_at.clone().max().unwrap();
+    let mut fifths = [0; 5];
+    for at in closed_at {
+        fifths[((at.as_secs_f64() / WINDOW.as_secs_f64() * 5.0) as usize).min(4)] += 1;
+    }
+    assert!(last <= WINDOW + Duration::from_millis(500), "the last stream was closed after {last:?}");
+    assert!(fifths.iter().all(|closed| (50..=500).contains(closed)), "closed in each fifth of the window: {fifths:?}");
+}
+
+/// Reads until every client has received the announcement. Streams may end after it. Returns when each client received it
+/// and when its stream ended.
+fn wait_for_announcements(crowd: &mut Crowd, began: Instant) -> (Vec<Duration>, Vec<Option<Duration>>) {
+    let (mut announced_at, mut closed_at) = (vec![None; CLIENTS], vec![None; CLIENTS]);
+    let mut announced = 0;
+    let have_all = crowd.read(TIMEOUT, |client, update| {
+        match update {
+            Update::Event(event) => {
+                assert_eq!(event.data, r#"{"message":"server restarting"}"#, "client {client}");
+                assert_eq!(announced_at[client].replace(began.elapsed()), None, "client {client}");
+                announced += 1;
+            }
+            Update::End(end) => {
+                assert!(end == End::Orderly && announced_at[client].is_some(), "client {client}: {end:?}");
+                closed_at[client] = Some(began.elapsed());
+            }
+        }
+        announced == CLIENTS
+    });
+    assert!(have_all, "a client did not get the announcement");
+    (announced_at.into_iter().flatten().collect(), closed_at)
 }
 
 #[test]

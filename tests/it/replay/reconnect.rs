@@ -24,6 +24,13 @@ const RECONNECTS: usize = 200;
 const END: &str = "the end";
 const END_TOPIC: &str = "a:0";
 
+/// The query of each reader, and the topics that it subscribes to.
+const READERS: [(&str, fn(&str) -> bool); 3] = [
+    ("", |_| true),
+    ("topics=a:0,a:3,b.11,c/17/x,c/18/x", |topic| ["a:0", "a:3", "b.11", "c/17/x", "c/18/x"].contains(&topic)),
+    ("topics=a:*,c/**", |topic| topic.starts_with("a:") || topic.starts_with("c/")),
+];
+
 /// The events of one request, and the range of their ids.
 struct Batch {
     /// Topics and payloads.
@@ -169,21 +176,14 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         "1GiB",
     ]);
     let address = server.address();
-    let queries = ["", "topics=a:0,a:3,b.11,c/17/x,c/18/x", "topics=a:*,c/**"];
-    let wants: [fn(&str) -> bool; 3] = [
-        |_| true,
-        |topic| ["a:0", "a:3", "b.11", "c/17/x", "c/18/x"].contains(&topic),
-        |topic| topic.starts_with("a:") || topic.starts_with("c/"),
-    ];
-
     let progress = Arc::new(Progress::default());
     let log = Mutex::new(Vec::new());
     let received = thread::scope(|scope| {
         let progress = &progress;
-        let readers: Vec<_> = (0..queries.len())
+        let readers: Vec<_> = (0..READERS.len())
             .map(|number| {
                 let random = Random::new(seed.wrapping_add(1000 + number as u64));
-                scope.spawn(move || read(address, queries[number], random, &progress.reconnects[number]))
+                scope.spawn(move || read(address, READERS[number].0, random, &progress.reconnects[number]))
             })
             .collect();
         thread::scope(|scope| {
@@ -203,7 +203,11 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         assert!(reconnects.load(Ordering::Relaxed) >= RECONNECTS, "reader {number}");
     }
 
-    let log = log.into_inner().unwrap();
+    check(&log.into_inner().unwrap(), &received);
+}
+
+/// Compares what each reader received with the log.
+fn check(log: &[Batch], received: &[Vec<Event>]) {
     let mut place_of: HashMap<&str, (usize, &str)> = HashMap::new();
     for (number, batch) in log.iter().enumerate() {
         for (topic, payload) in &batch.events {
@@ -211,7 +215,7 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         }
     }
     assert_eq!(place_of.len() as u64, EVENTS);
-    for ((query, wants), received) in queries.iter().zip(wants).zip(&received) {
+    for ((query, wants), received) in READERS.iter().zip(received) {
         let (end, received) = received.split_last().unwrap();
         assert_eq!((end.data.as_str(), end.sequence()), (END, EVENTS + 1));
         let expected = log.iter().flat_map(|batch| &batch.events).filter(|(topic, _)| wants(topic)).count();
