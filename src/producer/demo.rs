@@ -49,8 +49,10 @@ impl Demo {
     async fn produce(&self) -> Result<(), JoinError> {
         let [metrics, alerts] =
             [metric::TOPIC, alert::TOPIC].map(|topic| Topic::new(topic).expect("a plain word is a topic"));
-        let mut machine =
-            spawn_blocking(Machine::new).await?.inspect_err(|error| warn!(%error, "cannot read the machine's metrics")).ok();
+        let mut machine = spawn_blocking(Machine::new)
+            .await?
+            .inspect_err(|error| warn!(%error, "cannot read the machine's metrics"))
+            .ok();
         let mut raised = Alerts::default();
         let mut outage = Outage::default();
         let mut last_sample = Counters::read(&self.hub, &self.stats);
