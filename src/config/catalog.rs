@@ -252,6 +252,6 @@ fn log() -> Vec<Setting> {
         setting("log_format", choice("FORMAT", &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)]), |s| {
             &mut s.log_format
         })
-        .help("Format of log lines"),
+        .help("Format of log lines; pretty has colours on a terminal unless NO_COLOR is set"),
     ]
 }

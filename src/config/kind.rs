@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_is_none_and_every_other_value_a_number() {
+    fn auto_is_none_and_other_values_are_numbers() {
         let kind = auto(count(0..=10, "things"));
         assert_eq!(((kind.parse)("auto"), (kind.parse)("0")), (Ok(None), Ok(Some(0))));
         assert_eq!((kind.parse)("x"), invalid("must be 0 to 10 things, or auto"));

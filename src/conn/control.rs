@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn expiring_token_is_warned_of_once() {
+    fn client_is_warned_once_before_its_token_expires() {
         let mut lifecycle = lifecycle(Some(140));
         assert_eq!(lifecycle.before_events(&at(109, &[])), None);
         let warning = ControlEvent::Expires { seconds: 30 };

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hurry_closes_at_once() {
+    async fn completed_hurry_closes_at_once() {
         let (socket, mut peer) = pair().await;
         close(socket, async {}).await;
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);

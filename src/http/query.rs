@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn format_is_plain_unless_asked_for() {
+    fn format_is_plain_by_default() {
         let format = |query| parse(query, None).unwrap().format;
         assert_eq!(
             [format(""), format("format=plain"), format("format=envelope")],

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn after_its_burst_each_key_gets_its_rate_and_the_time_to_wait() {
+    fn key_over_its_burst_is_denied_with_the_time_to_wait() {
         let (meter, clock) = meter("10:30", 8);
         assert_eq!(meter.charge(&1, 30), Ok(()));
         assert_eq!(meter.charge(&1, 1), Err(Denied::NotYet(Duration::from_millis(100))));
