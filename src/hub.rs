@@ -80,7 +80,8 @@ struct Inner {
 const LOOKS_AT_A_TIME: usize = 1024;
 const DROPS_AT_A_TIME: usize = 256;
 
-/// How much a hub retains.
+/// How much a hub retains. With the defaults, a reader that stalls for a second at 10,000 events a second of up to 3 KB loses
+/// none.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
     /// Identifies the numbering of the events: a new one, because the history starts empty.
@@ -106,10 +107,10 @@ impl Default for HubOptions {
     fn default() -> Self {
         Self {
             epoch: Epoch::now(),
-            history: 1000,
+            history: 20_000,
             history_bytes: 64 << 20,
             history_topics: 100_000,
-            firehose_history: 10_000,
+            firehose_history: 50_000,
             topic_ttl: Duration::from_secs(3600),
         }
     }

@@ -11,11 +11,14 @@
 //!    none, in the slot finds an `oldest` beyond its index when it looks again.
 //! 3. A segment never changes but for values being added. A reader that holds it reads what it held when it was loaded,
 //!    whatever the writer does meanwhile: a torn or wrong value cannot be seen.
+//! 4. The slots have a place for each retained segment. A reader loads the slots after `head`, so that they are those in
+//!    which the value was set, or later ones.
 //!
 //! **How.** Values stand in segments of [`SEGMENT`] cells that are set once. Slot `(index / SEGMENT) % slots` holds the
-//! segment of `index`; there is one slot more than the capacity needs, so that the segment that is being filled never
-//! takes the place of one that still holds a retained value. The price is one pointer load for up to [`SEGMENT`]
-//! values, and no `unsafe`: a plain slot that readers copy optimistically would be a data race.
+//! segment of `index`. The slots are few at first. Where a segment finds no free one, they are replaced by twice as many, with
+//! the same segments, and by fewer when most are empty: a ring takes the memory of what it retains, not of its capacity.
+//! The price is two pointer loads for up to [`SEGMENT`] values, and no `unsafe`: a plain slot that readers copy
+//! optimistically would be a data race.
 
 use std::ops::Range;
 
@@ -27,9 +30,15 @@ pub(crate) const SEGMENT: usize = 16;
 #[cfg(fanline_loom)]
 pub(crate) const SEGMENT: usize = 2;
 
+/// How many slots a ring has at least.
+#[cfg(not(fanline_loom))]
+const MIN_SLOTS: usize = 8;
+#[cfg(fanline_loom)]
+const MIN_SLOTS: usize = 1;
+
 /// See the module's documentation.
 pub(crate) struct Ring<T> {
-    slots: Box<[Slot<Segment<T>>]>,
+    slots: Slot<Slots<T>>,
     /// The index that the next value will have.
     head: AtomicU64,
     /// The index of the oldest retained value; equal to `head` when there is none.
@@ -41,9 +50,13 @@ pub(crate) struct Writer<T> {
     capacity: u64,
     head: u64,
     oldest: u64,
+    /// Those of the ring.
+    slots: Arc<Slots<T>>,
     /// The segment that is being filled: the one of `head - 1`, or of `head` once it was evicted.
     open: Option<Arc<Segment<T>>>,
 }
+
+struct Slots<T>(Box<[Slot<Segment<T>>]>);
 
 pub(crate) struct Segment<T> {
     base: u64,
@@ -92,13 +105,9 @@ impl<T> Segment<T> {
 impl<T> Ring<T> {
     /// An empty ring that retains up to `capacity` values, and the right to write to it.
     pub(crate) fn new(capacity: usize) -> (Self, Writer<T>) {
-        let slots = capacity.max(1).div_ceil(SEGMENT) + 1;
-        let ring = Self {
-            slots: (0..slots).map(|_| Slot::empty()).collect(),
-            head: AtomicU64::new(0),
-            oldest: AtomicU64::new(0),
-        };
-        (ring, Writer { capacity: capacity.max(1) as u64, head: 0, oldest: 0, open: None })
+        let slots = Arc::new(Slots::new(MIN_SLOTS));
+        let ring = Self { slots: Slot::of(slots.clone()), head: AtomicU64::new(0), oldest: AtomicU64::new(0) };
+        (ring, Writer { capacity: capacity.max(1) as u64, head: 0, oldest: 0, slots, open: None })
     }
 
     /// The indices that are retained now.
@@ -117,7 +126,8 @@ impl<T> Ring<T> {
         if index < self.oldest.load(Ordering::Acquire) {
             return Read::Lagged;
         }
-        let Some(segment) = self.slot(index).load() else { return Read::Lagged };
+        // After the head: see the invariants.
+        let Some(segment) = self.slots.with(|slots| slots.of(index).load()).flatten() else { return Read::Lagged };
         // The same slot serves many segments, and an evicted cell of the open segment is empty again.
         if segment.base != base_of(index) || segment.cell(index).get().is_none() {
             return Read::Lagged;
@@ -151,8 +161,12 @@ impl<T> Ring<T> {
         let segment = match &writer.open {
             Some(open) if open.base == base_of(index) => open,
             _ => {
+                let slots = writer.slots.0.len();
+                if writer.segments() == slots {
+                    self.resize(writer, 2 * slots);
+                }
                 let segment = writer.open.insert(Arc::new(Segment::new(base_of(index))));
-                self.slot(index).store(Some(segment.clone()));
+                writer.slots.of(index).store(Some(segment.clone()));
                 segment
             }
         };
@@ -173,22 +187,45 @@ impl<T> Ring<T> {
         self.oldest.store(oldest, Ordering::Release);
         let mut base = base_of(from);
         while base + SEGMENT as u64 <= oldest {
-            self.slot(base).store(None);
+            writer.slots.of(base).store(None);
             base += SEGMENT as u64;
         }
         if oldest == writer.head && oldest != base_of(oldest) && from < oldest {
             // The open segment holds nothing that is retained: an empty one takes its place, to be filled from where
             // this one ended.
             let segment = writer.open.insert(Arc::new(Segment::new(base_of(oldest))));
-            self.slot(oldest).store(Some(segment.clone()));
+            writer.slots.of(oldest).store(Some(segment.clone()));
         }
         if base_of(writer.head) == writer.head && oldest == writer.head {
             writer.open = None;
         }
+        let slots = writer.slots.0.len();
+        if slots > MIN_SLOTS && writer.segments() * 8 <= slots {
+            self.resize(writer, slots / 4);
+        }
     }
 
-    fn slot(&self, index: u64) -> &Slot<Segment<T>> {
-        &self.slots[(index / SEGMENT as u64 % self.slots.len() as u64) as usize]
+    /// Replaces the slots by `count`, at least [`MIN_SLOTS`], with the same segments.
+    fn resize(&self, writer: &mut Writer<T>, count: usize) {
+        let slots = Slots::new(count.max(MIN_SLOTS));
+        let mut base = base_of(writer.oldest);
+        while base < writer.head {
+            slots.of(base).store(writer.slots.of(base).load());
+            base += SEGMENT as u64;
+        }
+        writer.slots = Arc::new(slots);
+        self.slots.store(Some(writer.slots.clone()));
+    }
+}
+
+impl<T> Slots<T> {
+    fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Slot::empty()).collect())
+    }
+
+    /// The slot of the segment that has `index`.
+    fn of(&self, index: u64) -> &Slot<Segment<T>> {
+        &self.0[(index / SEGMENT as u64 % self.0.len() as u64) as usize]
     }
 }
 
@@ -203,6 +240,11 @@ impl<T> Writer<T> {
 
     pub(crate) fn oldest(&self) -> u64 {
         self.oldest
+    }
+
+    /// The number of segments that have a slot.
+    fn segments(&self) -> usize {
+        (self.head.div_ceil(SEGMENT as u64) - self.oldest / SEGMENT as u64) as usize
     }
 }
 

@@ -171,6 +171,30 @@ fn reader_of_topic_and_pattern_that_keeps_up_never_lags() {
     });
 }
 
+/// With the default history, and the default `on_lag`, which would end the stream.
+#[test]
+fn reader_that_stalls_for_ten_thousand_events_gets_them_all() {
+    const EVENTS: u64 = 10_000;
+    run(async {
+        for target in ["/stream?topics=t", "/stream?format=envelope"] {
+            let server = Server::with(Server::hub_options(), |builder| builder.send_buffer(4096));
+            let mut client = server.connect().await;
+            client.send(request("GET", target, &[], b"")).await;
+            until(|| server.stats().streams == 1).await;
+            let payload = format!("\"{}\"", "x".repeat(500));
+            for _ in 0..EVENTS / 100 {
+                server.hub.publish_all(vec![event("t", &payload); 100]).await.unwrap();
+            }
+            let mut stream = client.into_stream().await;
+            stream.hello().await;
+            for sequence in 1..=EVENTS {
+                stream.data_at(sequence).await;
+            }
+            assert_eq!((server.stats().gaps, server.stats().cut_off_lagged), (0, 0), "{target}");
+        }
+    });
+}
+
 /// The server has written everything, and only the kernel knows that the client reads nothing.
 #[test]
 fn blocked_reader_is_stalled_even_if_the_kernel_buffers_everything() {

@@ -21,6 +21,21 @@ fn byte_limit_evicts_from_heaviest_topic() {
 }
 
 #[test]
+fn default_history_outlasts_a_second_at_ten_thousand_events() {
+    for filters in [&["a"][..], &["a", "b"], &["*"], &["**"]] {
+        let hub = Hub::default();
+        let (mut subscription, _) = hub.subscribe(filter(filters), Start::Live);
+        let payload = Payload::text("x".repeat(3000));
+        for _ in 0..10_000 {
+            now(hub.publish(Event::new(Topic::new("a").unwrap(), payload.clone()))).unwrap();
+            assert!(hub.stats().retained_bytes <= 64 << 20);
+        }
+        let (sequences, gaps) = drain(&mut subscription);
+        assert!(sequences.into_iter().eq(1..=10_000) && gaps.is_empty(), "{filters:?}");
+    }
+}
+
+#[test]
 fn expired_topic_leaves_exact_gap() {
     let hub = Hub::new(&HubOptions { epoch: EPOCH, topic_ttl: Duration::from_secs(2), ..HubOptions::default() });
     publish(&hub, "a");

@@ -87,6 +87,27 @@ fn eviction_frees_whole_segments() {
 }
 
 #[test]
+fn slots_follow_what_is_retained() {
+    let (ring, mut writer) = filled(10_000, 0..1);
+    assert_eq!(writer.slots.0.len(), 8, "a ring of one value is small, whatever its capacity");
+    for value in 1..30_000 {
+        push(&ring, &mut writer, value);
+    }
+    assert_eq!(writer.slots.0.len(), 1024, "for 626 segments");
+    assert_eq!(read_all(&ring, 20_000), (20_000..30_000).collect::<Vec<_>>());
+    for (oldest, slots) in [(26_000, 1024), (28_000, 256), (29_600, 64), (29_900, 16), (30_000, 8)] {
+        for oldest in writer.oldest() + 1..=oldest {
+            ring.evict(&mut writer, oldest);
+            assert!(matches!(ring.read(oldest - 1), Read::Lagged));
+        }
+        assert_eq!(writer.slots.0.len(), slots, "from {oldest} on");
+        assert_eq!(read_all(&ring, oldest), (oldest..30_000).collect::<Vec<_>>());
+    }
+    push(&ring, &mut writer, 30_000);
+    assert_eq!(read_all(&ring, 30_000), [30_000]);
+}
+
+#[test]
 fn partition_point_by_example() {
     let (ring, _) = filled(37, 0..100);
     for bound in 0..110 {
