@@ -77,6 +77,35 @@ fn events_trimmed_by_redis_are_a_gap() {
     }
 }
 
+/// Most events have left the rings: they are read from pages, and the newest from rings.
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn envelopes_are_the_same_on_every_server_and_from_redis() {
+    const EVENTS: u64 = 2000;
+    let redis = Redis::start();
+    let small: &[&str] = &["--history", "100", "--firehose-history", "200"];
+    let (one, other) = (node(&redis, small), node(&redis, small));
+    publish(&one, EVENTS);
+    let last_id = one.publish("b", &format!("b {EVENTS}"));
+    let epoch = last_id.split_once('-').unwrap().0;
+    let late = node(&redis, small);
+    for (query, wanted) in [("", &[0, 1, 2][..]), ("topics=b,a:1", &[1, 2]), ("topics=a:*,b", &[0, 1, 2])] {
+        let query = format!("{query}&format=envelope");
+        let streams = [&one, &other, &late].map(|server| server.address());
+        let mut streams = streams.map(|address| Stream::open(address, &query, Some(&format!("{epoch}-20"))));
+        for sequence in (21..=EVENTS + 1).filter(|sequence| wanted.contains(&((sequence - 1) % 3))) {
+            let number = sequence - 1;
+            let topic = ["a:0", "a:1", "b"][number as usize % 3];
+            let expected = format!(
+                r#"{{"type":"event","id":"{epoch}-{sequence}","topic":"{topic}","event":"message","text":"{topic} {number}"}}"#
+            );
+            for stream in &mut streams {
+                assert_eq!(stream.next().data, expected, "{query}");
+            }
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs redis-server; run scripts/test"]
 fn starting_server_loads_the_shared_history() {
