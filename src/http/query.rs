@@ -53,20 +53,8 @@ impl StreamQuery {
                     let invalid = |_| invalid("history", "expected a number of events, such as history=100");
                     history = Some(value.parse().map_err(invalid)?);
                 }
-                "on_lag" => {
-                    on_lag = match &*value {
-                        "close" => OnLag::Close,
-                        "skip" => OnLag::Skip,
-                        _ => return Err(invalid("on_lag", "expected close (the default) or skip")),
-                    }
-                }
-                "format" => {
-                    format = match &*value {
-                        "plain" => Format::Plain,
-                        "envelope" => Format::Envelope,
-                        _ => return Err(invalid("format", "expected plain (the default) or envelope")),
-                    }
-                }
+                "on_lag" => on_lag = choice(&key, &value, ("close", OnLag::Close), ("skip", OnLag::Skip))?,
+                "format" => format = choice(&key, &value, ("plain", Format::Plain), ("envelope", Format::Envelope))?,
                 "heartbeat" => {
                     let seconds = value.parse().ok().filter(|seconds| HEARTBEAT.contains(seconds));
                     let expected = format!("expected {} to {} seconds", HEARTBEAT.start(), HEARTBEAT.end());
@@ -122,6 +110,15 @@ fn start(last_id: Option<&str>, history: Option<u64>) -> Start {
         (Some(id), _) => id.trim().parse().map_or(Start::UnknownId, Start::After),
         (None, Some(count)) => Start::Newest(count),
         (None, None) => Start::Live,
+    }
+}
+
+/// The value that `text` names: `default` or `other`.
+fn choice<T>(parameter: &str, text: &str, default: (&str, T), other: (&str, T)) -> Result<T, Problem> {
+    match text {
+        _ if text == default.0 => Ok(default.1),
+        _ if text == other.0 => Ok(other.1),
+        _ => Err(invalid(parameter, &format!("expected {} (the default) or {}", default.0, other.0))),
     }
 }
 
