@@ -188,8 +188,8 @@ impl TopicPattern {
         self.covers(topic.as_str())
     }
 
-    /// Whether this pattern matches `text`, or everything that `text` matches where that is a pattern. Segments are compared
-    /// pairwise: a `*` in `text` is a non-empty segment, which only a wildcard covers.
+    /// Whether this pattern matches the topic `text`. If `text` is a pattern: whether this matches all that `text` matches.
+    /// Segments are compared pairwise. A `*` in `text` is a non-empty segment, which only a wildcard covers.
     fn covers(&self, text: &str) -> bool {
         let (mut pattern, mut text) = (&*self.0, text);
         loop {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::gap::GapReason;
 use crate::position::{Epoch, Sequence, StreamPosition};
 
-/// How many epochs can be spelled. A subscription reads in an earlier one only if it slept through as many breaks.
+/// How many epochs keep their numbering. A subscription needs an older one only if as many breaks followed its last read.
 const MAX_NUMBERINGS: usize = 64;
 
 /// An epoch, and the hub's sequence that is 0 in it.

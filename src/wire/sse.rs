@@ -26,7 +26,7 @@ pub(crate) struct Block<'a> {
     /// Milliseconds after which a client reconnects.
     pub(crate) retry: Option<u64>,
     pub(crate) id: Option<StreamPosition>,
-    /// [`EventName::MESSAGE`] has no line: it is what a reader takes an event without one for.
+    /// Readers name an event without an `event:` line `message`, so [`EventName::MESSAGE`] is not written.
     pub(crate) event: &'a [u8],
     pub(crate) data: &'a [u8],
 }

@@ -3,8 +3,8 @@
 //! The entry's id is the event's position. Its fields are `t`, the topic; `e`, the event's name unless that is `data`; and
 //! the payload, `d` for JSON or `x` for text. Short names keep entries small, and `redis-cli` can still show a stream.
 //!
-//! An event without a name is stored as [`EventName::MESSAGE`]. Earlier versions named such events `data`. Their entries are read
-//! as they delivered them. They read the new entries as events named `message`, which browsers take for events without a name.
+//! An event without a name is stored as [`EventName::MESSAGE`]. Earlier versions named such events `data`, and their entries keep
+//! that name. They deliver a new entry as an event named `message`, which browsers treat like one without a name.
 
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};

@@ -54,7 +54,7 @@ impl Subscription {
         });
         let Some((page, index, first)) = next else {
             self.state = State::Live;
-            self.place_or_tell(head);
+            self.place_and_note_gaps(head);
             return self.next_gap().map_or(Ok(()), Err);
         };
         self.state = State::CatchUp(Box::new(CatchUp::Reading(page, index)));

@@ -54,7 +54,7 @@ impl Subscription {
         let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
         // A break comes next, if there was one, and places the cursors.
         if is_restart && self.breaks == self.history.break_count() {
-            self.place_or_tell(self.history.head());
+            self.place_and_note_gaps(self.history.head());
         }
         Some(gap)
     }
@@ -79,12 +79,12 @@ impl Subscription {
         self.taken = last.base;
         let resume = self.history.position(self.taken);
         self.state = State::Live;
-        self.place_or_tell(head);
+        self.place_and_note_gaps(head);
         Some(Gap { reason, from: Some(from), to: resume, missed, topics: None, resume })
     }
 
     /// Places the cursors behind what was taken. What was evicted there becomes gaps.
-    pub(super) fn place_or_tell(&mut self, head: Sequence) {
+    pub(super) fn place_and_note_gaps(&mut self, head: Sequence) {
         let lost = self.place_cursors(self.taken);
         let from = Some(self.history.position(self.taken));
         self.note_gaps(GapReason::Evicted, from, lost, head);

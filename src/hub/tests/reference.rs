@@ -142,10 +142,10 @@ struct Client {
     filter: SubscriptionFilter,
     /// What it sends as `Last-Event-ID` when it reconnects: the id of the last event or gap, or of the opening.
     last_id: Option<StreamPosition>,
-    /// Every event up to here was received, is in `told`, or came before the client.
+    /// Every event up to here was received, is in one of `gaps`, or came before the client.
     seen: Sequence,
     /// The ranges of its gaps, each after its first and up to its second position, and their filters.
-    told: Vec<(Sequence, Sequence, Option<Vec<TopicFilter>>)>,
+    gaps: Vec<(Sequence, Sequence, Option<Vec<TopicFilter>>)>,
     /// What was published, and what of it was retained, when this connection was opened: its first gap is about that.
     opened: (Sequence, BTreeSet<Sequence>),
     /// The events that the gaps of this connection counted.
@@ -202,8 +202,8 @@ impl World {
                     drop(old.subscription);
                     let start = old.last_id.map_or(Start::UnknownId, Start::After);
                     let new = self.open(old.filters, start);
-                    let (seen, told) = if self.is_known(start) { (old.seen, old.told) } else { (0, Vec::new()) };
-                    self.clients[client] = Some(Client { seen, told, ..new });
+                    let (seen, gaps) = if self.is_known(start) { (old.seen, old.gaps) } else { (0, Vec::new()) };
+                    self.clients[client] = Some(Client { seen, gaps, ..new });
                 }
             }
             Step::Sweep => self.hub.evict_expired(),
@@ -307,7 +307,7 @@ impl World {
             filter,
             last_id: Some(opening.id),
             seen: after,
-            told: Vec::new(),
+            gaps: Vec::new(),
             opened: (self.head(), retained),
             counted: BTreeSet::new(),
             is_ahead: false,
@@ -318,7 +318,7 @@ impl World {
     fn next(&self, client: &mut Client) -> bool {
         match client.subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Delivery::Event(frame)) => self.receive(client, &frame),
-            Poll::Ready(Delivery::Gap(gap)) => self.tell(client, gap),
+            Poll::Ready(Delivery::Gap(gap)) => self.receive_gap(client, gap),
             Poll::Pending => {
                 self.check_seen(client, self.head());
                 client.is_ahead = false;
@@ -336,7 +336,7 @@ impl World {
         }
         let mut batch = Batch::default();
         if let Err(gap) = client.subscription.fill(&mut batch) {
-            self.tell(client, gap);
+            self.receive_gap(client, gap);
             return true;
         }
         if batch.is_empty() {
@@ -399,14 +399,14 @@ impl World {
     /// Asserts that everything up to `sequence` was received or is in a gap.
     fn check_seen(&self, client: &mut Client, sequence: Sequence) {
         for missing in self.wanted(&client.filter, client.seen).range(..=sequence) {
-            let is_told = client.told.iter().any(|(from, to, topics)| {
+            let is_in_gap = client.gaps.iter().any(|(from, to, topics)| {
                 (from + 1..=*to).contains(missing) && self.is_about(topics.as_deref(), &client.filter, *missing)
             });
-            assert!(is_told, "{missing} was neither received nor in a gap");
+            assert!(is_in_gap, "{missing} was neither received nor in a gap");
         }
     }
 
-    fn tell(&self, client: &mut Client, gap: Gap) {
+    fn receive_gap(&self, client: &mut Client, gap: Gap) {
         let resumed_from = client.last_id;
         let from = match gap.reason {
             GapReason::Evicted | GapReason::Lagged => {
@@ -435,8 +435,9 @@ impl World {
         wanted.retain(|wanted| !client.counted.contains(wanted));
         let is_restart = matches!(gap.reason, GapReason::Epoch | GapReason::UnknownId);
         // Losses of other filters, or behind its end, are the next gap.
-        let is_told = |lost: &&Sequence| **lost <= to && self.is_about(gap.topics.as_deref(), &client.filter, **lost);
-        let lost: BTreeSet<_> = wanted.difference(&retained).filter(is_told).copied().collect();
+        let is_named_in_gap =
+            |lost: &&Sequence| **lost <= to && self.is_about(gap.topics.as_deref(), &client.filter, **lost);
+        let lost: BTreeSet<_> = wanted.difference(&retained).filter(is_named_in_gap).copied().collect();
         if let Some(topics) = &gap.topics {
             let count = client.filter.topics.len() + usize::from(Self::is_pattern(&client.filter));
             assert!(!topics.is_empty() && count > 1, "{gap:?}");
@@ -473,7 +474,7 @@ impl World {
             client.opened = (self.head(), self.retained(&client.filter, to));
         }
         client.counted.extend(lost);
-        client.told.push((from, to, gap.topics));
+        client.gaps.push((from, to, gap.topics));
         client.last_id = Some(gap.resume);
     }
 
