@@ -229,7 +229,7 @@ fn lines_are_published_before_the_body_ends() {
 fn one_request_publishes_a_hundred_thousand_lines() {
     const LINES: u64 = 100_000;
     run(async {
-        let server = Server::start();
+        let server = Server::with(HubOptions { history: 1000, ..Server::hub_options() }, |builder| builder);
         let mut stream = server.follow("/stream?topics=last&on_lag=skip").await;
         let mut lines: String = (1..LINES).map(|n| format!("{{\"topic\":\"t\",\"data\":{n}}}\n")).collect();
         lines += &format!("{{\"topic\":\"last\",\"data\":{LINES}}}");
