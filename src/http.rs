@@ -21,6 +21,7 @@ mod publish;
 mod query;
 mod stream;
 mod topics;
+mod viewer;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -187,8 +188,7 @@ impl Routes {
             let detail = format!("the query has {length} bytes, and the limit is {max} (setting max_query_bytes)");
             return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
         }
-        let not_found = || format!("no endpoint {path:?}; GET / lists the endpoints");
-        let endpoint = Endpoint::of(path).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, not_found()))?;
+        let endpoint = Endpoint::of(path).ok_or_else(|| not_found(path))?;
         let is_allowed = endpoint.methods().split(", ").any(|allowed| allowed == method.as_str());
         if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
     }
@@ -213,8 +213,11 @@ impl Routes {
             }
             Endpoint::Index => documents::index(self, request.headers()),
             Endpoint::OpenApi => documents::openapi(),
-            Endpoint::Dashboard => documents::dashboard(),
-            Endpoint::BrowserClient => documents::client(request.headers()),
+            Endpoint::Docs => viewer::page(),
+            Endpoint::DocsFile(name) => viewer::file(name, request.headers()).ok_or_else(|| not_found(path))?,
+            Endpoint::Console => documents::console(),
+            Endpoint::ConsoleFile(file) => file.response(request.headers()),
+            Endpoint::BrowserClient => documents::CLIENT.response(request.headers()),
             Endpoint::Health => health::health(self),
             Endpoint::Live => health::live(),
             Endpoint::Ready => health::ready(self)?,
@@ -241,7 +244,11 @@ impl Routes {
 enum Endpoint<'a> {
     Index,
     OpenApi,
-    Dashboard,
+    Docs,
+    /// With the file's name.
+    DocsFile(&'a str),
+    Console,
+    ConsoleFile(&'static documents::File),
     BrowserClient,
     Stream,
     /// With the topic from the path, if any.
@@ -262,7 +269,8 @@ impl<'a> Endpoint<'a> {
         Some(match path {
             "/" => Self::Index,
             "/openapi.json" => Self::OpenApi,
-            "/demo" => Self::Dashboard,
+            "/docs" => Self::Docs,
+            "/demo" => Self::Console,
             "/fanline.js" => Self::BrowserClient,
             "/stream" | "/events" => Self::Stream,
             "/publish" => Self::Publish(None),
@@ -274,11 +282,20 @@ impl<'a> Endpoint<'a> {
             "/metrics/json" => Self::Metrics(Some(metrics::Format::Json)),
             "/clients" => Self::Clients,
             "/topics" => Self::Topics,
-            _ => match path.strip_prefix("/clients/") {
-                Some(id) => Self::Client(id),
-                None => Self::Publish(Some(path.strip_prefix("/publish/").filter(|topic| !topic.is_empty())?)),
-            },
+            _ => return Self::below(path),
         })
+    }
+
+    /// The endpoint of a path that has a parameter.
+    fn below(path: &'a str) -> Option<Self> {
+        let (collection, item) = path.strip_prefix('/')?.split_once('/')?;
+        match collection {
+            "clients" => Some(Self::Client(item)),
+            "demo" => documents::File::of_console(item).map(Self::ConsoleFile),
+            "docs" => Some(Self::DocsFile(item)),
+            "publish" if !item.is_empty() => Some(Self::Publish(Some(item))),
+            _ => None,
+        }
     }
 
     /// The allowed methods, as in the header `Allow`.
@@ -305,6 +322,10 @@ impl<'a> Endpoint<'a> {
     fn is_for_monitoring(self) -> bool {
         matches!(self, Self::Health | Self::Live | Self::Ready | Self::Metrics(_))
     }
+}
+
+fn not_found(path: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("no endpoint {path:?}; GET / lists the endpoints"))
 }
 
 fn json_response(body: &Value) -> Response<Full<Bytes>> {

@@ -138,6 +138,8 @@ pub struct TopicStats {
     pub topic: Topic,
     /// Subscriptions that name the topic, without those of patterns and of everything.
     pub subscribers: usize,
+    /// Events that it has had since this server created it, retained or not.
+    pub published_events: u64,
     /// Events that can be replayed.
     pub retained_events: u64,
     /// Their memory in the topic's ring.
@@ -309,6 +311,7 @@ impl Hub {
         let stats = |(topic, channel): (Topic, Arc<Channel>)| TopicStats {
             topic,
             subscribers: channel.listeners.count(),
+            published_events: channel.appended(),
             retained_events: channel.retained(),
             retained_bytes: channel.weight() as u64,
             last: Some(channel.newest()).filter(|&last| last > 0).map(|last| self.0.history.position(last)),

@@ -39,6 +39,7 @@ fn describe(topic: &TopicStats) -> Value {
     json!({
         "topic": topic.topic.as_str(),
         "subscribers": topic.subscribers,
+        "published_events": topic.published_events,
         "retained_events": topic.retained_events,
         "retained_bytes": topic.retained_bytes,
         "last_position": topic.last.map(|last| last.to_string()),

@@ -1,9 +1,9 @@
 // Launches Debian's Chromium, or the one in the environment variable CHROMIUM.
 import { chromium } from "playwright-core";
 
-export const launch = () =>
+export const launch = (args = []) =>
   chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     // Containers have no user namespaces and little shared memory. The tests connect to the server under test only.
-    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--disable-component-update", ...args],
   });

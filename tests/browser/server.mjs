@@ -39,13 +39,18 @@ export class Server {
     return Server.start(this.args, new URL(this.url).host);
   }
 
-  async publish(topic, data) {
+  /** Publishes `{ topic, event?, data }` or `{ topic, event?, text }`, and returns the id. */
+  async send(event) {
     const answer = await fetch(`${this.url}/publish`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ topic, data }),
+      body: JSON.stringify(event),
     });
     if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
     return (await answer.json()).id;
+  }
+
+  publish(topic, data) {
+    return this.send({ topic, data });
   }
 }

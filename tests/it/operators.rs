@@ -183,17 +183,18 @@ fn topic_list_shows_subscribers_and_history() {
         for (topic, holds) in topics.as_array_mut().unwrap().iter_mut().zip([true, true, false]) {
             assert_eq!(topic["retained_bytes"].take().as_u64().unwrap() > 0, holds);
         }
-        let topic = |name: &str, subscribers: u64, retained: u64, last: Option<String>| {
+        let topic = |name: &str, subscribers: u64, published: u64, retained: u64, last: Option<String>| {
             json!({
                 "topic": name,
                 "subscribers": subscribers,
+                "published_events": published,
                 "retained_events": retained,
                 "retained_bytes": null,
                 "last_position": last,
             })
         };
         let expected =
-            json!([topic("a", 2, 2, Some(at(3))), topic("b", 0, 1, Some(at(4))), topic("quiet", 1, 0, None)]);
+            json!([topic("a", 2, 3, 2, Some(at(3))), topic("b", 0, 1, 1, Some(at(4))), topic("quiet", 1, 0, 0, None)]);
         assert_eq!((topics, &page["count"], &page["next"]), (expected, &json!(3), &Value::Null));
 
         let first = server.get("/topics?limit=2").await.ok();

@@ -1,0 +1,61 @@
+// The stream of this tab: fanline.js, within the browser's limit of connections.
+
+import { connect } from "../fanline.js";
+import { secret } from "./credentials.js";
+import { releaseSlot, takeSlot } from "./slots.js";
+
+const STREAM = "stream?client_name=console&on_lag=skip";
+const IS_LATE = 5000;
+
+export class Live {
+  #stream = null;
+  #late = null;
+  /** Changes with each call of `open` and `close`, so that an older one stops waiting. */
+  #turn = 0;
+
+  /** `handlers`: `onEvent(event)`, `onGap(gap)`, and `onState(state, text)`. */
+  constructor(handlers) {
+    this.handlers = handlers;
+  }
+
+  /** Follows the events of `topics`; none means all. Replaces an earlier stream. */
+  async open(topics) {
+    this.close();
+    const turn = this.#turn;
+    this.#show("connecting", "Connecting");
+    while (!(await takeSlot(JSON.stringify([topics, secret()])))) {
+      if (turn !== this.#turn) return;
+      this.#show("full", "Waiting for a connection");
+      await new Promise((done) => setTimeout(done, 1000 + 2000 * Math.random()));
+    }
+    if (turn !== this.#turn) return;
+    this.#late = setTimeout(() => this.#show("late", "No answer yet"), IS_LATE);
+    this.#stream = connect(STREAM, {
+      topics,
+      token: secret(),
+      onEvent: (event) => turn === this.#turn && this.handlers.onEvent(event),
+      onGap: (gap) => turn === this.#turn && this.handlers.onGap(gap),
+      onState: (state, detail) => turn === this.#turn && this.#change(state, detail),
+    });
+  }
+
+  close() {
+    this.#turn++;
+    clearTimeout(this.#late);
+    this.#stream?.close();
+    this.#stream = null;
+    releaseSlot();
+  }
+
+  #change(state, detail) {
+    clearTimeout(this.#late);
+    if (state === "connecting") this.#show(state, "Connecting");
+    if (state === "open") this.#show(state, "Live");
+    if (state === "waiting") this.#show(state, "Reconnecting", detail?.reason);
+    if (state === "closed") this.#show(state, "Not connected", detail?.reason ?? detail);
+  }
+
+  #show(state, text, reason) {
+    this.handlers.onState(state, text, reason);
+  }
+}

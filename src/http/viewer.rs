@@ -1,0 +1,92 @@
+//! `GET /docs`: the OpenAPI document in Swagger UI, which the binary contains.
+//!
+//! Without the feature `cli` there is no viewer, and `/docs` redirects to the document.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+
+#[cfg(feature = "cli")]
+pub(super) use embedded::{file, page};
+
+#[cfg(not(feature = "cli"))]
+pub(super) fn page() -> Response<Full<Bytes>> {
+    use hyper::StatusCode;
+    use hyper::header::{HeaderValue, LOCATION};
+
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("openapi.json"));
+    response
+}
+
+#[cfg(not(feature = "cli"))]
+pub(super) fn file(_: &str, _: &hyper::header::HeaderMap) -> Option<Response<Full<Bytes>>> {
+    None
+}
+
+#[cfg(feature = "cli")]
+mod embedded {
+    use std::collections::HashMap;
+    use std::io::{Cursor, Read};
+    use std::sync::LazyLock;
+
+    use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+    use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+    use zip::read::ZipFile;
+    use zip::{CompressionMethod, ZipArchive};
+
+    use super::super::documents::{self, File};
+    use super::{Bytes, Full, Response};
+
+    static SCRIPT: File = File { name: "docs.js", body: include_str!("docs/docs.js") };
+
+    /// Swagger UI has images in its style sheet.
+    const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self' data:; script-src 'self'; \
+                          style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+    /// The served files of the archive, below its only directory.
+    const FILES: [&str; 3] = ["dist/swagger-ui-bundle.js", "dist/swagger-ui.css", "LICENSE"];
+
+    /// The files by name, in gzip's format.
+    static SWAGGER_UI: LazyLock<HashMap<&str, Bytes>> = LazyLock::new(|| {
+        let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate contains an archive");
+        let mut files = HashMap::new();
+        for index in 0..archive.len() {
+            let entry = archive.by_index_raw(index).expect("the archive is complete");
+            let name = entry.name().expect("names are UTF-8");
+            let path = name.split_once('/').map_or("", |(_, path)| path);
+            let wanted = FILES.into_iter().find(|&file| file == path);
+            drop(name);
+            if let Some(path) = wanted {
+                files.insert(path.rsplit_once('/').map_or(path, |(_, name)| name), gzip(entry));
+            }
+        }
+        files
+    });
+
+    /// Wraps the compressed bytes of an entry as gzip (RFC 1952), which browsers decompress.
+    fn gzip(mut entry: ZipFile<'_, Cursor<&[u8]>>) -> Bytes {
+        assert_eq!(entry.compression(), CompressionMethod::DEFLATE);
+        let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+        entry.read_to_end(&mut bytes).expect("memory can be read");
+        bytes.extend_from_slice(&entry.crc32().to_le_bytes());
+        bytes.extend_from_slice(&(entry.size() as u32).to_le_bytes());
+        bytes.into()
+    }
+
+    /// `GET /docs`: the page.
+    pub(crate) fn page() -> Response<Full<Bytes>> {
+        documents::page(POLICY, include_str!("docs/docs.html"))
+    }
+
+    /// `GET /docs/{name}`: a file of the page.
+    pub(crate) fn file(name: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+        if name == SCRIPT.name {
+            return Some(SCRIPT.response(headers));
+        }
+        let mut response = documents::cached(headers, documents::content_type(name), SWAGGER_UI.get(name)?.clone());
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        Some(response)
+    }
+}
