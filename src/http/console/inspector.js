@@ -93,7 +93,7 @@ export class Inspector {
   /** Moves new events to the list. */
   #update() {
     this.#timer = clearTimeout(this.#timer) ?? null;
-    say(byId("received"), events(this.#received));
+    say(byId("received"), `${count(this.#received)} received`);
     if (this.#isPaused || this.#from) return this.#describe();
     const items = this.#new;
     this.#new = [];

@@ -34,7 +34,7 @@ export class Overview {
     say(byId("streams"), count(connections.streams));
     say(byId("connections"), `${count(connections.current)} connections`);
     say(byId("latency"), duration(latency.socket.p99));
-    say(byId("latency-publish"), `to the socket; p50 ${duration(latency.socket.p50)}`);
+    say(byId("latency-half"), `p50 ${duration(latency.socket.p50)}`);
     say(byId("retained"), count(history.events));
     say(byId("retained-bytes"), `${bytes(history.bytes)} in ${count(history.topics)} topics`);
     say(byId("gaps"), count(gaps));

@@ -81,7 +81,7 @@ function make(client) {
   const name = element("th", { scope: "row" }, nameOf(client), element("small", {}, client.client_name ? client.client_id : ""));
   const topics = element("td", { className: "topics" }, ...(client.topics.length ? client.topics : ["everything"]).map((topic) => element("span", { className: "chip" }, topic)));
   const from = element("td", {}, client.remote_addr, element("small", {}, [client.user, ...client.tags].filter(Boolean).join(", ")));
-  const button = element("button", { type: "button", onclick: () => askBeforeDisconnecting(client) }, "Disconnect");
+  const button = element("button", { type: "button", className: "small", onclick: () => askBeforeDisconnecting(client) }, "Disconnect");
   button.setAttribute("aria-label", `Disconnect ${nameOf(client)}`);
   const row = element("tr", {}, name, topics, ...cells, from, element("td", {}, button));
   const update = ({ queue_size, rate: perSecond, bytes_sent, connected_at }) => {
