@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::target::ServerUrl;
+use super::target::{ServerUrl, TOKEN_HINT};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -163,7 +163,7 @@ impl fmt::Display for Refusal {
             write!(f, ": {detail}")?;
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            f.write_str(" (--token or FANLINE_TOKEN sets the API key or token of this command)")?;
+            write!(f, " ({TOKEN_HINT})")?;
         }
         Ok(())
     }

@@ -10,6 +10,9 @@ use hyper::{Request, Uri};
 
 use super::hidden::Hidden;
 
+/// The remedy for a response with the status 401.
+pub const TOKEN_HINT: &str = "--token or FANLINE_TOKEN sets the API key or token of this command";
+
 /// The flags of every client command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {

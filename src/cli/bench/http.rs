@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 use memchr::memchr;
 
+use crate::cli::target::TOKEN_HINT;
+
 /// A response head.
 pub struct Head<'a> {
     pub status: u16,
@@ -93,7 +95,8 @@ impl<'a> Head<'a> {
             let first = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
             String::from_utf8_lossy(&first[..first.len().min(200)]).trim().to_owned()
         });
-        if text.is_empty() { status } else { format!("{status}: {text}") }
+        let refusal = if text.is_empty() { status } else { format!("{status}: {text}") };
+        if self.status == 401 { format!("{refusal} ({TOKEN_HINT})") } else { refusal }
     }
 }
 
@@ -273,5 +276,7 @@ mod tests {
         assert_eq!(refusal(r#"{"title":"t","detail":"wait a little"}"#), "429 Too Many Requests: wait a little");
         assert_eq!(refusal("slow down\nplease"), "429 Too Many Requests: slow down");
         assert_eq!(refusal(""), "429 Too Many Requests");
+        let unauthenticated = Head::parse(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap().unwrap().refusal();
+        assert!(unauthenticated.starts_with("401 Unauthorized (--token"), "{unauthenticated}");
     }
 }

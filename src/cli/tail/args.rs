@@ -8,6 +8,7 @@ use fanline::topic::TopicFilter;
 
 use super::printer::Format;
 use crate::cli::target::ServerArgs;
+use crate::config::parse_span;
 
 /// More than two heartbeats of a server with default settings.
 const IDLE_TIMEOUT: u64 = 90;
@@ -45,12 +46,12 @@ pub struct TailArgs {
     #[arg(long, value_name = "close|skip", value_parser = ["close", "skip"])]
     on_lag: Option<String>,
 
-    /// Ask for a heartbeat after this many seconds without an event
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Request a heartbeat after this time without an event, in seconds or with a unit
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     heartbeat: Option<u64>,
 
-    /// Reconnect after this many seconds of silence [default: 90, or 2.5 times --heartbeat]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    /// Reconnect after this time of silence [default: 90s, or 2.5 times --heartbeat]
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     idle_timeout: Option<u64>,
 
     /// How events are written [default: log on a terminal, otherwise data]
@@ -80,6 +81,12 @@ fn from(text: &str) -> Result<String, InvalidStart> {
         Err(error) if text != "earliest" => Err(InvalidStart(error)),
         _ => Ok(text.to_owned()),
     }
+}
+
+fn whole_seconds(text: &str) -> Result<u64, &'static str> {
+    let span = parse_span(text)?;
+    let is_allowed = span.subsec_nanos() == 0 && (1..=604_800).contains(&span.as_secs());
+    if is_allowed { Ok(span.as_secs()) } else { Err("expected whole seconds, from 1s to 7days") }
 }
 
 impl TailArgs {
