@@ -32,22 +32,18 @@ mod timeline;
 mod topics;
 mod warnings;
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::ExitCode;
-use std::task::{Context, Waker};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::complain;
 use super::target::ServerUrl;
-use super::{complain, signal};
 pub use args::BenchArgs;
 use engine::Engine;
 use plan::{Endpoint, Plan};
-use progress::Progress;
 use report::Report;
 
 /// Open files besides subscribers and publishers.
@@ -101,17 +97,10 @@ fn measure(args: BenchArgs) -> Result<bool, Error> {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let resolve =
         |endpoint: &Endpoint| endpoint.resolve().map_err(|error| Error::Connect(endpoint.server.clone(), error));
-    let addresses = (resolve(&plan.sse)?, resolve(&plan.publish)?);
-
-    let mut stop = pin!(signal::interrupted());
-    let mut is_interrupted = || stop.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
-    let progress = Progress::new(!plan.args.quiet);
-    let mut engine = Engine::new(&plan, addresses, &mut is_interrupted, &progress).map_err(Error::Epoll)?;
+    let mut engine = Engine::new(&plan, resolve(&plan.sse)?, resolve(&plan.publish)?).map_err(Error::Epoll)?;
     if let Err(error) = engine.run() {
-        let hint = match error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error()) {
-            true => "; give more --sources, which have more ports",
-            false => "",
-        };
+        let has_no_port = error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error());
+        let hint = if has_no_port { "; give more --sources, which have more ports" } else { "" };
         return Err(Error::Run { connected: engine.crowd.opened, error, hint });
     }
     if plan.args.clients > 0 && engine.crowd.opened == 0 && !engine.was_interrupted {

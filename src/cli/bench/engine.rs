@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -20,8 +22,9 @@ use super::progress::Progress;
 use super::schedule::{NEVER, Schedule};
 use super::stream::{Checker, Tally};
 use super::timeline::{Snapshot, Timeline};
+use crate::cli::signal;
 
-/// What a socket may hold after a burst.
+/// As much as a socket may hold after a burst.
 const READ_BUFFER: usize = 512 * 1024;
 /// Few enough that the end of a phase is noticed within a millisecond.
 const READY: usize = 256;
@@ -67,18 +70,13 @@ pub struct Engine<'a> {
     pub replay: Option<(Duration, u64)>,
     pub was_interrupted: bool,
     next_due: u64,
-    interrupted: &'a mut dyn FnMut() -> bool,
-    progress: &'a Progress,
+    interrupted: Pin<Box<dyn Future<Output = ()>>>,
+    progress: Progress,
 }
 
 impl<'a> Engine<'a> {
     /// Prepares a run whose subscribers connect to `sse`, and its publishers to `publish`.
-    pub fn new(
-        plan: &'a Plan,
-        (sse, publish): (SocketAddr, SocketAddr),
-        interrupted: &'a mut dyn FnMut() -> bool,
-        progress: &'a Progress,
-    ) -> io::Result<Self> {
+    pub fn new(plan: &'a Plan, sse: SocketAddr, publish: SocketAddr) -> io::Result<Self> {
         let run = fastrand::u32(..);
         let sample = if plan.args.rate == Rate::Max { SATURATED_SAMPLE } else { 1 };
         let checker = Checker {
@@ -108,8 +106,8 @@ impl<'a> Engine<'a> {
             replay: None,
             was_interrupted: false,
             next_due: NEVER,
-            interrupted,
-            progress,
+            interrupted: Box::pin(signal::interrupted()),
+            progress: Progress::new(!plan.args.quiet),
         })
     }
 
@@ -169,7 +167,7 @@ impl<'a> Engine<'a> {
             run.progress.show("connect", opened as u64, clients as u64, || format!("{opened} of {clients} streams"));
             Ok(crowd.started() == clients && crowd.pending == 0)
         })?;
-        if args.prefill > 0 && self.turn_until(deadline, |run| Ok(run.has_all()))? {
+        if args.prefill > 0 && !self.was_interrupted && self.turn_until(deadline, |run| Ok(run.has_all()))? {
             let time = Duration::from_nanos(self.now() - began);
             self.replay = Some((time, self.crowd.checker.tally.deliveries));
         }
@@ -202,7 +200,7 @@ impl<'a> Engine<'a> {
             run.show_publish("warm up", start, to);
             Ok(run.is_hopeless())
         })?;
-        if self.now() >= from {
+        if !self.was_interrupted && self.now() >= from {
             self.timeline.begin(self.snapshot(), to - from);
             self.turn_until(to, |run| {
                 // The last interval ends with the window.
@@ -273,7 +271,11 @@ impl<'a> Engine<'a> {
         self.crowd.has_all(&self.press.issued)
     }
 
-    /// Serves the sockets until `is_done`, the deadline or an interrupt. Returns whether it is done.
+    fn is_interrupted(&mut self) -> bool {
+        self.interrupted.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Serves the sockets until `is_done`, the deadline or the first interrupt. Returns whether it is done.
     fn turn_until(
         &mut self,
         deadline: u64,
@@ -287,7 +289,7 @@ impl<'a> Engine<'a> {
             if left == 0 {
                 return Ok(false);
             }
-            if !self.was_interrupted && (self.interrupted)() {
+            if !self.was_interrupted && self.is_interrupted() {
                 self.was_interrupted = true;
                 return Ok(false);
             }

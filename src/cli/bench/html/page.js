@@ -217,7 +217,7 @@ function latencies() {
   plot.line("two", points.map((point, index) => [middle[index], has(point) ? level(point.p99_us) : null]));
   plot.line("three", points.map((point, index) => [middle[index], has(point) ? level(point.max_us) : null]));
   const late = points.some((point) => point.late_send_p99_us > 0);
-  if (late) plot.line("four", points.map((point, index) => [middle[index], level(point.late_send_p99_us)]));
+  if (late) plot.line("four", points.map((point, index) => [middle[index], point.late_send_p99_us > 0 ? level(point.late_send_p99_us) : null]));
   plot.key([["p99", "two"], ["longest", "three"], ...(late ? [["sent late by, p99", "four"]] : [])]);
   seconds(plot);
   plot.hover(middle, (index) => {
