@@ -1,7 +1,7 @@
 //! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream and measures the cost.
 //!
 //! It works with any server of SSE over HTTP/1.1, because it recognizes events by a [marker] in their payload. One
-//! thread ([`engine`]) serves all subscribers ([`crowd`]) and publishers ([`press`]). A [`ledger`] of each stream has
+//! thread ([`engine`]) serves all subscribers ([`subscribers`]) and publishers ([`publishers`]). A [`ledger`] of each stream has
 //! the numbers received for each topic of each publisher. Blocks that another subscriber received before are compared
 //! instead of parsed ([`journal`], [`stream`]).
 //!
@@ -9,7 +9,6 @@
 //! cannot hide it.
 
 mod args;
-mod crowd;
 mod engine;
 mod html;
 mod http;
@@ -18,15 +17,16 @@ mod latency;
 mod ledger;
 mod marker;
 mod plan;
-mod press;
 mod probe;
 mod problems;
 mod progress;
 mod publisher;
+mod publishers;
 mod report;
 mod schedule;
 mod stream;
 mod subscriber;
+mod subscribers;
 mod text;
 mod timeline;
 mod topics;
@@ -101,9 +101,9 @@ fn measure(args: BenchArgs) -> Result<bool, Error> {
     if let Err(error) = engine.run() {
         let has_no_port = error.raw_os_error() == Some(rustix::io::Errno::ADDRNOTAVAIL.raw_os_error());
         let hint = if has_no_port { "; give more --sources, which have more ports" } else { "" };
-        return Err(Error::Run { connected: engine.crowd.opened, error, hint });
+        return Err(Error::Run { connected: engine.subscribers.opened, error, hint });
     }
-    if plan.args.clients > 0 && engine.crowd.opened == 0 && !engine.was_interrupted {
+    if plan.args.clients > 0 && engine.subscribers.opened == 0 && !engine.was_interrupted {
         let problems = engine.shared.problems.list();
         let why = problems.first().map_or("no answer in time", |problem| &problem.what);
         return Err(Error::NoSubscriber(why.to_owned()));

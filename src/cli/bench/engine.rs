@@ -11,16 +11,16 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::args::Rate;
-use super::crowd::Crowd;
 use super::latency::Latency;
 use super::marker::Marker;
 use super::plan::Plan;
-use super::press::{PUBLISHER, Press};
 use super::probe::Sample;
 use super::problems::Problems;
 use super::progress::Progress;
+use super::publishers::{PUBLISHER, Publishers};
 use super::schedule::{NEVER, Schedule};
 use super::stream::{Checker, Tally};
+use super::subscribers::Subscribers;
 use super::timeline::{Snapshot, Timeline};
 use crate::cli::signal;
 
@@ -58,8 +58,8 @@ impl Shared<'_> {
 /// A run, and afterwards its results.
 pub struct Engine<'a> {
     pub shared: Shared<'a>,
-    pub crowd: Crowd,
-    pub press: Press,
+    pub subscribers: Subscribers,
+    pub publishers: Publishers,
     pub timeline: Timeline,
     pub before: Sample,
     /// When the subscribers are connected.
@@ -95,8 +95,8 @@ impl<'a> Engine<'a> {
             clock: Instant::now(),
         };
         Ok(Self {
-            crowd: Crowd::new(&shared, sse, checker),
-            press: Press::new(plan, publish, Marker::new(run, plan.args.payload)),
+            subscribers: Subscribers::new(&shared, sse, checker),
+            publishers: Publishers::new(plan, publish, Marker::new(run, plan.args.payload)),
             shared,
             timeline: Timeline::default(),
             before,
@@ -140,13 +140,13 @@ impl<'a> Engine<'a> {
     fn prefill(&mut self) -> io::Result<()> {
         let events = self.shared.plan.args.prefill;
         if events > 0 {
-            self.press.connect(&self.shared)?;
-            self.press.schedule = Schedule::at_once(events);
+            self.publishers.connect(&self.shared)?;
+            self.publishers.schedule = Schedule::at_once(events);
             self.send_due(self.now());
-            self.turn_until(self.after(self.shared.plan.args.patience), |run| {
-                let published = run.press.published;
+            self.serve_until(self.after(self.shared.plan.args.patience), |run| {
+                let published = run.publishers.published;
                 run.progress.show("prefill", published, events, || format!("{published} of {events} events"));
-                Ok(run.press.is_done())
+                Ok(run.publishers.is_done())
             })?;
         }
         Ok(())
@@ -157,59 +157,63 @@ impl<'a> Engine<'a> {
         let args = &self.shared.plan.args;
         let began = self.now();
         let deadline = self.after(args.patience);
-        self.turn_until(deadline, |run| {
-            let crowd = &mut run.crowd;
-            while crowd.started() < args.clients && crowd.pending < CONNECT_WINDOW {
-                crowd.start(&mut run.shared)?;
+        self.serve_until(deadline, |run| {
+            let subscribers = &mut run.subscribers;
+            while subscribers.started() < args.clients && subscribers.pending < CONNECT_WINDOW {
+                subscribers.start(&mut run.shared)?;
             }
             run.connect_time = Duration::from_nanos(run.shared.now() - began);
-            let (opened, clients) = (crowd.opened, args.clients);
+            let (opened, clients) = (subscribers.opened, args.clients);
             run.progress.show("connect", opened as u64, clients as u64, || format!("{opened} of {clients} streams"));
-            Ok(crowd.started() == clients && crowd.pending == 0)
+            Ok(subscribers.started() == clients && subscribers.pending == 0)
         })?;
-        if args.prefill > 0 && !self.was_interrupted && self.turn_until(deadline, |run| Ok(run.has_all()))? {
+        if args.prefill > 0 && !self.was_interrupted && self.serve_until(deadline, |run| Ok(run.has_all()))? {
             let time = Duration::from_nanos(self.now() - began);
-            self.replay = Some((time, self.crowd.checker.tally.deliveries));
+            self.replay = Some((time, self.subscribers.checker.tally.deliveries));
         }
         self.connected = self.sample();
         Ok(())
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        self.turn_until(self.after(self.shared.plan.args.settle), |run| Ok(run.is_hopeless())).map(drop)
+        self.serve_until(self.after(self.shared.plan.args.settle), |run| Ok(run.is_abandoned())).map(drop)
     }
 
     /// Publishes for the warm-up and the measured window.
     fn publish(&mut self) -> io::Result<()> {
         let args = &self.shared.plan.args;
-        if self.is_hopeless() {
+        if self.is_abandoned() {
             return Ok(());
         }
         if args.rate != Rate::PerSecond(0.0) {
-            self.press.connect(&self.shared)?;
+            self.publishers.connect(&self.shared)?;
         }
         let start = self.now();
         let from = start + args.warmup.as_nanos() as u64;
         let to = from + args.duration.as_nanos() as u64;
-        self.press.schedule = Schedule::between(args.rate, start, to);
-        for latency in [&mut self.crowd.checker.latency, &mut self.crowd.checker.last_client, &mut self.press.late] {
+        self.publishers.schedule = Schedule::between(args.rate, start, to);
+        for latency in [
+            &mut self.subscribers.checker.latency,
+            &mut self.subscribers.checker.last_client,
+            &mut self.publishers.late,
+        ] {
             latency.measure(from, to);
         }
         self.send_due(start);
-        self.turn_until(from, |run| {
+        self.serve_until(from, |run| {
             run.show_publish("warm up", start, to);
-            Ok(run.is_hopeless())
+            Ok(run.is_abandoned())
         })?;
         if !self.was_interrupted && self.now() >= from {
             self.timeline.begin(self.snapshot(), to - from);
-            self.turn_until(to, |run| {
+            self.serve_until(to, |run| {
                 // The last interval ends with the window.
                 let next = run.timeline.next();
                 if next < to && run.now() >= next {
                     run.end_interval();
                 }
                 run.show_publish("measure", start, to);
-                Ok(run.is_hopeless())
+                Ok(run.is_abandoned())
             })?;
             self.end_interval();
         }
@@ -219,7 +223,7 @@ impl<'a> Engine<'a> {
     fn show_publish(&self, phase: &'static str, start: u64, end: u64) {
         let at = self.now() - start;
         self.progress.show(phase, at, end - start, || {
-            let Crowd { checker, closed, .. } = &self.crowd;
+            let Subscribers { checker, closed, .. } = &self.subscribers;
             let tally = &checker.tally;
             let seconds = Duration::from_nanos(at).as_secs_f64();
             let faults = tally.duplicated + tally.out_of_order + tally.gaps + tally.corrupted + tally.malformed;
@@ -231,44 +235,45 @@ impl<'a> Engine<'a> {
     }
 
     /// Whether no publisher or no subscriber is left.
-    fn is_hopeless(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         let args = &self.shared.plan.args;
-        (args.rate != Rate::PerSecond(0.0) && self.press.is_gone()) || (args.clients > 0 && self.crowd.open() == 0)
+        (args.rate != Rate::PerSecond(0.0) && self.publishers.is_gone())
+            || (args.clients > 0 && self.subscribers.open() == 0)
     }
 
     fn snapshot(&self) -> Snapshot {
-        let (deliveries, published) = (self.crowd.checker.tally.deliveries, self.press.published);
+        let (deliveries, published) = (self.subscribers.checker.tally.deliveries, self.publishers.published);
         Snapshot { at: self.now(), deliveries, published, sample: self.sample() }
     }
 
     fn end_interval(&mut self) {
-        self.timeline.end_interval(self.snapshot(), &mut self.crowd.checker.latency, &mut self.press.late);
+        self.timeline.end_interval(self.snapshot(), &mut self.subscribers.checker.latency, &mut self.publishers.late);
     }
 
     /// Waits until every publish is answered and every open stream received all events, or patience ends.
     fn drain(&mut self) -> io::Result<()> {
         let patience = self.shared.plan.args.patience;
         let patience = if self.was_interrupted { patience.min(INTERRUPTED_PATIENCE) } else { patience };
-        self.press.schedule.stop(self.now());
-        let (mut next_check, mut bytes, mut since) = (0, self.crowd.bytes, self.now());
-        self.turn_until(self.after(patience), |run| {
+        self.publishers.schedule.stop(self.now());
+        let (mut next_check, mut bytes, mut since) = (0, self.subscribers.bytes, self.now());
+        self.serve_until(self.after(patience), |run| {
             let now = run.now();
             if now < next_check {
                 return Ok(false);
             }
             next_check = now + CHECK_INTERVAL;
             run.progress.show("drain", 1, 1, || "events in flight".into());
-            if std::mem::replace(&mut bytes, run.crowd.bytes) != run.crowd.bytes {
+            if std::mem::replace(&mut bytes, run.subscribers.bytes) != run.subscribers.bytes {
                 since = now;
             }
-            let is_silent = run.press.sent > run.press.published && now - since > SILENCE;
-            Ok(run.press.is_done() && (is_silent || run.has_all()))
+            let is_silent = run.publishers.sent > run.publishers.published && now - since > SILENCE;
+            Ok(run.publishers.is_done() && (is_silent || run.has_all()))
         })?;
         Ok(())
     }
 
     fn has_all(&self) -> bool {
-        self.crowd.has_all(&self.press.issued)
+        self.subscribers.has_all(&self.publishers.issued)
     }
 
     fn is_interrupted(&mut self) -> bool {
@@ -276,7 +281,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Serves the sockets until `is_done`, the deadline or the first interrupt. Returns whether it is done.
-    fn turn_until(
+    fn serve_until(
         &mut self,
         deadline: u64,
         mut is_done: impl FnMut(&mut Self) -> io::Result<bool>,
@@ -293,12 +298,12 @@ impl<'a> Engine<'a> {
                 self.was_interrupted = true;
                 return Ok(false);
             }
-            self.turn(left.min(CHECK_INTERVAL))?;
+            self.serve(left.min(CHECK_INTERVAL))?;
         }
     }
 
     /// Serves the sockets that are ready, or waits up to `nanoseconds` for one.
-    fn turn(&mut self, nanoseconds: u64) -> io::Result<()> {
+    fn serve(&mut self, nanoseconds: u64) -> io::Result<()> {
         let nanoseconds = nanoseconds.min(self.next_due.saturating_sub(self.now()));
         let timeout =
             Timespec { tv_sec: (nanoseconds / 1_000_000_000) as i64, tv_nsec: (nanoseconds % 1_000_000_000) as i64 };
@@ -311,10 +316,10 @@ impl<'a> Engine<'a> {
         for event in &ready[..count] {
             let token = event.data.u64();
             if token & PUBLISHER != 0 {
-                self.press.ready((token ^ PUBLISHER) as u32, &mut self.shared);
+                self.publishers.ready((token ^ PUBLISHER) as u32, &mut self.shared);
                 self.send_due(self.now());
             } else {
-                self.crowd.ready(token as usize, &mut self.shared)?;
+                self.subscribers.ready(token as usize, &mut self.shared)?;
                 if self.next_due != NEVER && self.now() >= self.next_due {
                     self.send_due(self.now());
                 }
@@ -327,7 +332,7 @@ impl<'a> Engine<'a> {
     }
 
     fn send_due(&mut self, now: u64) {
-        self.press.send_due(now, &mut self.shared);
-        self.next_due = self.press.next(now);
+        self.publishers.send_due(now, &mut self.shared);
+        self.next_due = self.publishers.next(now);
     }
 }

@@ -1,7 +1,7 @@
 //! The blocks of events as the first of several subscribers with the same topics received them.
 //!
 //! The other subscribers usually receive the same bytes, which then need only be compared, not parsed. The journal
-//! knows which event a block is. Whether that event is due is up to the [ledger](super::ledger) of each stream.
+//! knows which event a block is. The [ledger](super::ledger) of each stream knows whether that event comes next.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ pub type EventId = Option<(u64, u64)>;
 /// What is known of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The line of the ledgers of this group.
-    pub line: u32,
+    /// The lane of the ledgers of this group.
+    pub lane: u32,
     pub number: u32,
     pub due: u64,
     pub id: EventId,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn known(number: u32) -> Known {
-        Known { line: 0, number, due: 0, id: None }
+        Known { lane: 0, number, due: 0, id: None }
     }
 
     fn note(journal: &mut Journal, index: u64, number: u32) -> u64 {

@@ -15,10 +15,10 @@ pub enum Arrival {
     Again,
 }
 
-/// The numbers received by one stream. A line stands for one of its topics and a publisher.
+/// The numbers received by one stream. A lane is the events of one publisher for one of its topics.
 #[derive(Default)]
 pub struct Ledger {
-    /// The number that comes next on each line.
+    /// The number that comes next on each lane.
     next: Box<[u32]>,
     holes: Vec<Hole>,
     given_up: u64,
@@ -26,40 +26,40 @@ pub struct Ledger {
 
 #[derive(Clone, Copy)]
 struct Hole {
-    line: u32,
+    lane: u32,
     from: u32,
     to: u32,
 }
 
 impl Ledger {
-    pub fn new(lines: usize) -> Self {
-        Self { next: vec![0; lines].into(), ..Self::default() }
+    pub fn new(lanes: usize) -> Self {
+        Self { next: vec![0; lanes].into(), ..Self::default() }
     }
 
     /// Notes an event.
     #[inline]
-    pub fn receive(&mut self, line: usize, number: u32) -> Arrival {
-        let next = self.next[line];
+    pub fn receive(&mut self, lane: usize, number: u32) -> Arrival {
+        let next = self.next[lane];
         if number == next {
-            self.next[line] = next + 1;
+            self.next[lane] = next + 1;
             return Arrival::Forward;
         }
-        self.receive_out_of_turn(line, number)
+        self.receive_out_of_turn(lane, number)
     }
 
     #[cold]
-    fn receive_out_of_turn(&mut self, line: usize, number: u32) -> Arrival {
-        let next = self.next[line];
+    fn receive_out_of_turn(&mut self, lane: usize, number: u32) -> Arrival {
+        let next = self.next[lane];
         if number > next {
             if self.holes.len() == MAX_HOLES {
                 let oldest = self.holes.remove(0);
                 self.given_up += u64::from(oldest.to - oldest.from);
             }
-            self.holes.push(Hole { line: line as u32, from: next, to: number });
-            self.next[line] = number + 1;
+            self.holes.push(Hole { lane: lane as u32, from: next, to: number });
+            self.next[lane] = number + 1;
             return Arrival::Forward;
         }
-        let is_in = |hole: &Hole| hole.line as usize == line && (hole.from..hole.to).contains(&number);
+        let is_in = |hole: &Hole| hole.lane as usize == lane && (hole.from..hole.to).contains(&number);
         let Some(index) = self.holes.iter().position(is_in) else { return Arrival::Again };
         let hole = self.holes[index];
         let parts = [Hole { to: number, ..hole }, Hole { from: number + 1, ..hole }];
@@ -67,20 +67,20 @@ impl Ledger {
         Arrival::Late
     }
 
-    /// Whether each line reached the number in `issued`.
+    /// Whether each lane reached the number in `issued`.
     pub fn has_all(&self, issued: impl Iterator<Item = u32>) -> bool {
         self.next.iter().zip(issued).all(|(next, issued)| *next >= issued)
     }
 
     /// How many events are missing between received ones, and with `issued`, after the last one. Events that may not
-    /// have been published are `excused`, given line and number.
+    /// have been published are `excused`, given lane and number.
     pub fn missing(&self, issued: Option<&[u32]>, excused: impl Fn(usize, u32) -> bool) -> u64 {
         let count =
-            |line: usize, from: u32, to: u32| (from..to).filter(|number| !excused(line, *number)).count() as u64;
-        let holes: u64 = self.holes.iter().map(|hole| count(hole.line as usize, hole.from, hole.to)).sum();
+            |lane: usize, from: u32, to: u32| (from..to).filter(|number| !excused(lane, *number)).count() as u64;
+        let holes: u64 = self.holes.iter().map(|hole| count(hole.lane as usize, hole.from, hole.to)).sum();
         let tail: u64 = issued.map_or(0, |issued| {
-            let lines = self.next.iter().zip(issued).enumerate();
-            lines.map(|(line, (next, issued))| count(line, *next, *issued)).sum()
+            let lanes = self.next.iter().zip(issued).enumerate();
+            lanes.map(|(lane, (next, issued))| count(lane, *next, *issued)).sum()
         });
         self.given_up + holes + tail
     }
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn possibly_unpublished_event_is_excused() {
         let (ledger, _) = received(&[0, 2]);
-        assert_eq!(ledger.missing(Some(&[0, 5]), |line, number| line == 1 && [1, 4].contains(&number)), 1);
+        assert_eq!(ledger.missing(Some(&[0, 5]), |lane, number| lane == 1 && [1, 4].contains(&number)), 1);
     }
 
     #[test]

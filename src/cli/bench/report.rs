@@ -70,32 +70,32 @@ pub struct Memory {
 
 impl Report {
     pub fn new(run: &Engine<'_>) -> Self {
-        let (plan, crowd, press) = (run.shared.plan, &run.crowd, &run.press);
+        let (plan, subscribers, publishers) = (run.shared.plan, &run.subscribers, &run.publishers);
         let grown = |before: Option<u64>, end: Option<u64>| Some(end? - before?);
-        let latency = &crowd.checker.latency;
+        let latency = &subscribers.checker.latency;
         // Each of several groups has a last client of its own.
-        let last_client = (crowd.groups.len() == 1).then_some(&crowd.checker.last_client);
+        let last_client = (subscribers.groups.len() == 1).then_some(&subscribers.checker.last_client);
         let window = run.timeline.window();
         let mut report = Self {
             ok: false,
             interrupted: run.was_interrupted,
             clients: plan.args.clients,
-            connected: crowd.opened,
-            refused: crowd.refused,
-            unconnected: plan.args.clients - crowd.opened - crowd.refused,
-            closed: crowd.closed,
+            connected: subscribers.opened,
+            refused: subscribers.refused,
+            unconnected: plan.args.clients - subscribers.opened - subscribers.refused,
+            closed: subscribers.closed,
             connect_seconds: run.connect_time.as_secs_f64(),
             replay_seconds: run.replay.map(|(time, _)| time.as_secs_f64()),
             replay_deliveries: run.replay.map(|(_, deliveries)| deliveries),
             listen_overflows: grown(run.before.listen_overflows, run.end.listen_overflows),
             listen_drops: grown(run.before.listen_drops, run.end.listen_drops),
-            events_sent: press.sent,
-            events_published: press.published,
-            events_unsent: press.schedule.left(),
-            publish_failures: press.sent - press.published,
-            lost: crowd.lost(press),
-            tally: crowd.checker.tally,
-            bytes_received: crowd.bytes,
+            events_sent: publishers.sent,
+            events_published: publishers.published,
+            events_unsent: publishers.schedule.left(),
+            publish_failures: publishers.sent - publishers.published,
+            lost: subscribers.lost(publishers),
+            tally: subscribers.checker.tally,
+            bytes_received: subscribers.bytes,
             latency_mean_us: latency.mean(),
             latency: Quantiles::new(
                 "latency",
@@ -103,9 +103,9 @@ impl Report {
                 &[("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)],
             ),
             last_client: Quantiles::new("last_client", last_client, &[("p50", 0.5), ("p99", 0.99), ("max", 1.0)]),
-            late_send: Quantiles::new("late_send", Some(&press.late), &[("p99", 0.99), ("max", 1.0)]),
+            late_send: Quantiles::new("late_send", Some(&publishers.late), &[("p99", 0.99), ("max", 1.0)]),
             memory: Memory::new(run),
-            warnings: warnings(&plan.args, &window, &press.late),
+            warnings: warnings(&plan.args, &window, &publishers.late),
             window,
             problems: run.shared.problems.list().to_vec(),
             options: options(plan),
@@ -139,7 +139,7 @@ impl Memory {
     fn new(run: &Engine<'_>) -> Self {
         let (before, connected) = (&run.before, &run.connected);
         let per_client = |before: Option<u64>, after: Option<u64>| {
-            ratio((after? as f64 - before? as f64) * 1024.0, run.crowd.opened as f64)
+            ratio((after? as f64 - before? as f64) * 1024.0, run.subscribers.opened as f64)
         };
         Self {
             rss_before_kb: before.rss_kb,

@@ -79,9 +79,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream that receives the numbers of `lines`.
-    pub fn new(body: Body, lines: usize) -> Self {
-        Self { body, text: Vec::new(), next: 0, ledger: Ledger::new(lines), last_id: None }
+    /// A stream that receives events of this many lanes.
+    pub fn new(body: Body, lanes: usize) -> Self {
+        Self { body, text: Vec::new(), next: 0, ledger: Ledger::new(lanes), last_id: None }
     }
 
     /// Checks the next `bytes` of the body. The error is the reason why the stream ended.
@@ -167,12 +167,12 @@ impl Stream {
 
     /// Checks one payload; `block` is the block that has no other.
     fn payload(&mut self, mark: Option<Mark>, id: EventId, block: Option<&[u8]>, cx: &mut Context<'_>) {
-        let line = mark.and_then(|mark| Some((mark, cx.group.line(mark, cx.checker.publishers)?)));
-        let Some((mark, line)) = line else {
+        let lane = mark.and_then(|mark| Some((mark, cx.group.lane(mark, cx.checker.publishers)?)));
+        let Some((mark, lane)) = lane else {
             cx.checker.tally.corrupted += 1;
             return;
         };
-        let known = Known { line, number: mark.number, due: mark.due, id };
+        let known = Known { lane, number: mark.number, due: mark.due, id };
         if let Some(journal) = &mut cx.group.journal {
             let (next, entry) = journal.note(self.next, known, block);
             self.next = next;
@@ -186,7 +186,7 @@ impl Stream {
     #[inline]
     fn deliver(&mut self, known: Known, now: u64, checker: &mut Checker) {
         let tally = &mut checker.tally;
-        match self.ledger.receive(known.line as usize, known.number) {
+        match self.ledger.receive(known.lane as usize, known.number) {
             Arrival::Forward if known.id.is_none() => {}
             Arrival::Forward => {
                 tally.ids_out_of_order += u64::from(known.id <= self.last_id);

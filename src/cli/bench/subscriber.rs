@@ -59,15 +59,15 @@ impl Subscriber {
         self.socket.is_some() && self.stream.is_some()
     }
 
-    /// Takes the next bytes of the response. `lines` is the number of lines of the group's ledgers.
-    pub fn receive(&mut self, bytes: &[u8], lines: usize, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Takes the next bytes of the response. `lanes` is the number of lanes of the group's ledgers.
+    pub fn receive(&mut self, bytes: &[u8], lanes: usize, cx: &mut Context<'_>) -> Result<(), End> {
         let closed = |why: &str| End::Closed(why.to_owned());
         if let Some(stream) = &mut self.stream {
             return stream.receive(bytes, cx).map_err(closed);
         }
         self.head.extend_from_slice(bytes);
         let Some(head) = stream_head(&self.head)? else { return Ok(()) };
-        let stream = self.stream.insert(Stream::new(head.body(), lines));
+        let stream = self.stream.insert(Stream::new(head.body(), lanes));
         let received = stream.receive(head.rest, cx).map_err(closed);
         self.head = Vec::new();
         received

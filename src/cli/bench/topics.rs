@@ -22,8 +22,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// The line of a mark in the ledgers of this group, unless the mark belongs elsewhere.
-    pub fn line(&self, mark: Mark, publishers: usize) -> Option<u32> {
+    /// The lane of a mark in the ledgers of this group, unless the mark belongs elsewhere.
+    pub fn lane(&self, mark: Mark, publishers: usize) -> Option<u32> {
         let place = self.topics.binary_search(&mark.topic).ok()?;
         ((mark.publisher as usize) < publishers).then(|| (place * publishers) as u32 + mark.publisher)
     }

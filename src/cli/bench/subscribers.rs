@@ -7,13 +7,13 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::engine::Shared;
-use super::press::Press;
+use super::publishers::Publishers;
 use super::stream::{Checker, Context};
 use super::subscriber::{End, Subscriber, connect};
 use super::topics::{self, Group};
 
-pub struct Crowd {
-    subscribers: Vec<Subscriber>,
+pub struct Subscribers {
+    all: Vec<Subscriber>,
     pub groups: Vec<Group>,
     group_of_client: Vec<u32>,
     pub checker: Checker,
@@ -29,11 +29,11 @@ pub struct Crowd {
     server: SocketAddr,
 }
 
-impl Crowd {
+impl Subscribers {
     pub fn new(shared: &Shared<'_>, server: SocketAddr, checker: Checker) -> Self {
         let (groups, group_of_client) = topics::subscribe(&shared.plan.args);
         Self {
-            subscribers: Vec::with_capacity(group_of_client.len()),
+            all: Vec::with_capacity(group_of_client.len()),
             groups,
             group_of_client,
             checker,
@@ -48,7 +48,7 @@ impl Crowd {
 
     /// Subscribers that were started.
     pub fn started(&self) -> usize {
-        self.subscribers.len()
+        self.all.len()
     }
 
     pub fn open(&self) -> usize {
@@ -57,14 +57,14 @@ impl Crowd {
 
     /// Starts the next subscriber. Fails when the system has no socket or port left, for this one or any other.
     pub fn start(&mut self, shared: &mut Shared<'_>) -> io::Result<()> {
-        let index = self.subscribers.len();
+        let index = self.all.len();
         let connected = connect(self.server, shared.plan.source(index, self.server.ip()));
-        self.subscribers.push(Subscriber::new(self.group_of_client[index]));
+        self.all.push(Subscriber::new(self.group_of_client[index]));
         self.pending += 1;
         match connected {
             Ok(socket) => {
                 epoll::add(&shared.epoll, &socket, EventData::new_u64(index as u64), EventFlags::OUT)?;
-                self.subscribers[index].socket = Some(socket);
+                self.all[index].socket = Some(socket);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.end(index, End::Closed(error.to_string()), shared);
@@ -76,7 +76,7 @@ impl Crowd {
 
     /// Serves a subscriber whose socket is ready.
     pub fn ready(&mut self, index: usize, shared: &mut Shared<'_>) -> io::Result<()> {
-        let subscriber = &mut self.subscribers[index];
+        let subscriber = &mut self.all[index];
         if !subscriber.is_requested {
             return self.request(index, shared);
         }
@@ -87,9 +87,9 @@ impl Crowd {
             Ok(0) => Err(subscriber.end("the server closed the connection")),
             Ok(length) => {
                 self.bytes += length as u64;
-                let lines = group.topics.len() * self.checker.publishers;
+                let lanes = group.topics.len() * self.checker.publishers;
                 let mut cx = Context { now: shared.now(), group, checker: &mut self.checker };
-                subscriber.receive(&shared.buffer[..length], lines, &mut cx)
+                subscriber.receive(&shared.buffer[..length], lanes, &mut cx)
             }
             Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(subscriber.end(&io::Error::from(error).to_string())),
@@ -106,7 +106,7 @@ impl Crowd {
 
     /// Sends the request of a subscriber, once its socket is connected.
     fn request(&mut self, index: usize, shared: &mut Shared<'_>) -> io::Result<()> {
-        let subscriber = &mut self.subscribers[index];
+        let subscriber = &mut self.all[index];
         let Some(socket) = &subscriber.socket else { return Ok(()) };
         let request = shared.plan.subscribe_request(index, &self.groups[subscriber.group as usize].topics);
         let failure = match rustix::io::write(socket, request.as_bytes()) {
@@ -124,7 +124,7 @@ impl Crowd {
     }
 
     fn end(&mut self, index: usize, end: End, shared: &mut Shared<'_>) {
-        let subscriber = &mut self.subscribers[index];
+        let subscriber = &mut self.all[index];
         if subscriber.stream.is_some() {
             self.closed += 1;
         } else {
@@ -145,28 +145,28 @@ impl Crowd {
 
     /// Whether each open stream received all published events. `issued` has the next number of each topic's publishers.
     pub fn has_all(&self, issued: &[u32]) -> bool {
-        self.subscribers.iter().filter(|subscriber| subscriber.is_streaming()).all(|subscriber| {
-            let lines = self.lines(&self.groups[subscriber.group as usize].topics);
-            let issued = lines.map(|line| issued[line]);
+        self.all.iter().filter(|subscriber| subscriber.is_streaming()).all(|subscriber| {
+            let lanes = self.lanes(&self.groups[subscriber.group as usize].topics);
+            let issued = lanes.map(|lane| issued[lane]);
             subscriber.stream.as_ref().is_none_or(|stream| stream.ledger.has_all(issued))
         })
     }
 
     /// Events that open streams did not receive, and closed ones not before their last event, without those that may
     /// not have been published.
-    pub fn lost(&self, press: &Press) -> u64 {
+    pub fn lost(&self, publishers: &Publishers) -> u64 {
         let of_subscriber = |subscriber: &Subscriber| {
             let Some(stream) = &subscriber.stream else { return 0 };
-            let lines: Vec<usize> = self.lines(&self.groups[subscriber.group as usize].topics).collect();
-            let issued: Vec<u32> = lines.iter().map(|line| press.issued[*line]).collect();
+            let lanes: Vec<usize> = self.lanes(&self.groups[subscriber.group as usize].topics).collect();
+            let issued: Vec<u32> = lanes.iter().map(|lane| publishers.issued[*lane]).collect();
             let expected = subscriber.is_streaming().then_some(&issued[..]);
-            stream.ledger.missing(expected, |line, number| press.is_uncertain(lines[line], number))
+            stream.ledger.missing(expected, |lane, number| publishers.is_uncertain(lanes[lane], number))
         };
-        self.subscribers.iter().map(of_subscriber).sum()
+        self.all.iter().map(of_subscriber).sum()
     }
 
-    /// The lines of a ledger for these topics, as [`Press`] numbers those of all topics.
-    fn lines(&self, topics: &[u32]) -> impl Iterator<Item = usize> {
+    /// The lanes of a ledger for these topics, as indices into [`Publishers::issued`].
+    fn lanes(&self, topics: &[u32]) -> impl Iterator<Item = usize> {
         let publishers = self.checker.publishers;
         topics.iter().flat_map(move |topic| (*topic as usize * publishers..).take(publishers))
     }

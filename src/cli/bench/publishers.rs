@@ -15,9 +15,9 @@ use super::topics::Draw;
 /// Marks the epoll tokens of publishers.
 pub const PUBLISHER: u64 = 1 << 40;
 
-pub struct Press {
-    publishers: Vec<Publisher>,
-    /// The newest event of each publisher: its line and number.
+pub struct Publishers {
+    all: Vec<Publisher>,
+    /// The newest event of each publisher: its lane and number.
     newest: Vec<(usize, u32)>,
     /// Publishers that wait for an event, the longest waiting first.
     idle: VecDeque<u32>,
@@ -26,7 +26,7 @@ pub struct Press {
     pub schedule: Schedule,
     draw: Draw,
     marker: Marker,
-    /// The next number on each line. A line stands for a topic and a publisher.
+    /// The next number of each lane: of each publisher for each topic.
     pub issued: Vec<u32>,
     /// Lines and numbers of events that may or may not have been published.
     uncertain: HashSet<(usize, u32)>,
@@ -36,11 +36,11 @@ pub struct Press {
     pub late: Latency,
 }
 
-impl Press {
+impl Publishers {
     pub fn new(plan: &Plan, server: SocketAddr, marker: Marker) -> Self {
         let count = plan.args.publishers;
         Self {
-            publishers: (0..count as u64).map(|index| Publisher::new(PUBLISHER | index, server)).collect(),
+            all: (0..count as u64).map(|index| Publisher::new(PUBLISHER | index, server)).collect(),
             newest: vec![(0, 0); count],
             idle: (0..count as u32).collect(),
             gone: 0,
@@ -57,7 +57,7 @@ impl Press {
 
     /// Connects all publishers, so that connecting does not delay the first events.
     pub fn connect(&mut self, shared: &Shared<'_>) -> io::Result<()> {
-        self.publishers.iter_mut().try_for_each(|publisher| publisher.connect(&shared.epoll))
+        self.all.iter_mut().try_for_each(|publisher| publisher.connect(&shared.epoll))
     }
 
     /// When the next event is due, if a publisher is idle.
@@ -72,16 +72,16 @@ impl Press {
             && let Some(publisher) = self.idle.pop_front()
         {
             let (topic, index) = (self.draw.next(), publisher as usize);
-            let line = topic as usize * self.publishers.len() + index;
-            let number = self.issued[line];
-            self.newest[index] = (line, number);
+            let lane = topic as usize * self.all.len() + index;
+            let number = self.issued[lane];
+            self.newest[index] = (lane, number);
             // It counts from now on: a stream may receive it before the publisher has the answer.
-            self.issued[line] = number + 1;
+            self.issued[lane] = number + 1;
             self.sent += 1;
             self.late.record(due, now);
             let payload = self.marker.payload(Mark { topic, publisher, number, due });
             let request = shared.plan.publish_request(topic, &payload);
-            if let Some(failed) = self.publishers[index].send(request, &shared.epoll) {
+            if let Some(failed) = self.all[index].send(request, &shared.epoll) {
                 self.settle(publisher, failed, shared);
             }
         }
@@ -89,7 +89,7 @@ impl Press {
 
     /// Serves a publisher whose socket is ready.
     pub fn ready(&mut self, publisher: u32, shared: &mut Shared<'_>) {
-        if let Some(answer) = self.publishers[publisher as usize].ready(&mut shared.buffer) {
+        if let Some(answer) = self.all[publisher as usize].ready(&mut shared.buffer) {
             self.settle(publisher, answer, shared);
         }
     }
@@ -100,23 +100,23 @@ impl Press {
         } else {
             self.idle.push_back(publisher);
         }
-        let (line, number) = self.newest[publisher as usize];
+        let (lane, number) = self.newest[publisher as usize];
         shared.problems.note(match answer {
             Answer::Published => {
                 self.published += 1;
                 return;
             }
             Answer::Unknown(why) => {
-                self.uncertain.insert((line, number));
+                self.uncertain.insert((lane, number));
                 format!("a publish failed: {why}")
             }
             // The event does not exist, and the next one takes its number.
             Answer::Refused(why) => {
-                self.issued[line] = number;
+                self.issued[lane] = number;
                 format!("a publish was refused: {why}")
             }
             Answer::NotSent(why) => {
-                self.issued[line] = number;
+                self.issued[lane] = number;
                 format!("a publisher could not connect: {why}")
             }
         });
@@ -124,16 +124,16 @@ impl Press {
 
     /// Whether no publisher is left.
     pub fn is_gone(&self) -> bool {
-        self.gone == self.publishers.len()
+        self.gone == self.all.len()
     }
 
     /// Whether all events have been sent and answered, or no publisher is left.
     pub fn is_done(&self) -> bool {
-        self.is_gone() || (self.schedule.left() == 0 && self.idle.len() + self.gone == self.publishers.len())
+        self.is_gone() || (self.schedule.left() == 0 && self.idle.len() + self.gone == self.all.len())
     }
 
     /// Whether this event may or may not have been published.
-    pub fn is_uncertain(&self, line: usize, number: u32) -> bool {
-        !self.uncertain.is_empty() && self.uncertain.contains(&(line, number))
+    pub fn is_uncertain(&self, lane: usize, number: u32) -> bool {
+        !self.uncertain.is_empty() && self.uncertain.contains(&(lane, number))
     }
 }
