@@ -373,7 +373,7 @@ fn invalid_flags_are_rejected_with_remedy() {
         (&["--topic", "a b"], "ASCII letters"),
         (&["--body", "nothing"], "--body has no {data}"),
         (&["--topics-per-client", "2"], "more than --topics 1"),
-        (&["--sse-url", "https://h/"], "https is not supported"),
+        (&["--sse-url", "https://h/"], "the load generator has no TLS"),
         (&["--header", "host: x"], "set by the load generator"),
     ] {
         let (code, report, stderr) = bench(args);
