@@ -52,6 +52,9 @@ const isAfter = (a, b) => {
 /** Whether events after `position` are missing up to `gapEnd`, for some of the topics. */
 const isInGap = (position, gapEnd) => gapEnd !== undefined && isAfter(gapEnd, position);
 
+/** The end of all gaps, after one more `gap`. */
+const endOfGaps = (gapEnd, gap) => (gap && isInGap(gapEnd, gap.to) ? gap.to : gapEnd);
+
 /**
  * Reads a stream, and reconnects until it is stopped. It resumes from `tab.position`, and passes lists of items to `tab.take`:
  *
@@ -217,11 +220,15 @@ class Reader {
  * - An item ends at its position or before it: it has the item, and the leader resumed at an earlier position.
  * - Otherwise the item is the next one.
  *
- * Therefore two tabs may lead at the same time, because one of them was frozen and replaced.
+ * Two tabs may therefore lead at the same time, which happens when one was frozen and replaced. A gap of some topics ends after
+ * the position of the list that reports it. A follower joins inside of it only if it has this list: the lists are numbered.
  */
 class Tab {
   /** How many questions the leader has left unanswered. */
   unanswered = 0;
+  /** The number of lists that this tab has posted, and its name in them. */
+  posted = 0;
+  id = Math.random();
   /** The state that was last reported. */
   status = {};
 
@@ -287,7 +294,7 @@ class Tab {
     if (this.isClosed) return;
     const { onEvent, onGap, onState } = this.options;
     this.position = id ?? this.position;
-    this.gapEnd = gap?.to ?? this.gapEnd;
+    this.gapEnd = endOfGaps(this.gapEnd, gap);
     const isNews = state && (state !== this.status.state || detail?.retryIn !== this.status.detail?.retryIn);
     if (isNews) this.status = { state, detail };
     if (state === "closed") this.close();
@@ -321,13 +328,17 @@ class Tab {
   lead() {
     if (this.isClosed) return;
     this.leads = true;
+    // What the last leader posts from now on continues nothing here.
+    this.seen = undefined;
     this.read();
     this.answer({});
     return new Promise((release) => (this.release = release));
   }
 
   post(items) {
-    if (items.length) this.channel.postMessage({ items, from: this.position, gapEnd: this.gapEnd });
+    if (!items.length) return;
+    const { id: leader, position: from, gapEnd } = this;
+    this.channel.postMessage({ items, from, gapEnd, leader, number: ++this.posted });
   }
 
   /** Asks the leader for its position and state. */
@@ -342,30 +353,32 @@ class Tab {
     this.post([this.status]);
   }
 
-  /** Takes items from the leader, `from` a position. */
-  follow({ items, from, gapEnd }) {
+  /** Takes a list of items from the leader, `from` a position. */
+  follow({ items, from, gapEnd, leader, number }) {
     this.unanswered = 0;
     this.position ??= from;
-    // The position that the page has passed may be one that the server never gave: only the server can compare it.
-    const isBehind = this.hasJoined ? isAfter(from, this.position) : from !== this.position || isInGap(from, gapEnd);
-    this.hasJoined = true;
-    if (isBehind) this.read();
+    const { position, seen } = this;
+    if (seen?.leader !== leader || seen.number + 1 !== number) {
+      // The page may have resumed from an id that was never given, which only the server can tell.
+      const isBehind = seen ? isAfter(from, position) : from !== position;
+      if (isBehind || isInGap(position, gapEnd)) this.read();
+    }
     for (const item of items) {
       const isNext = !item.id || isAfter(item.gap?.to ?? item.id, this.position);
-      // Only the server knows which part of a gap from another position is missing here.
+      // Which part of a gap from another position is missing here?
       if (isNext && item.gap && from !== this.position) this.read();
       if (isNext && !this.reader) this.deliver(item);
       from = item.id ?? from;
-      gapEnd = item.gap?.to ?? gapEnd;
+      gapEnd = endOfGaps(gapEnd, item.gap);
     }
-    this.leader = { position: from, gapEnd };
+    this.seen = { leader, number, position: from, gapEnd };
     this.meet();
   }
 
   /** Stops this tab's own reader when it is level with the leader. */
   meet() {
-    if (!this.reader?.isOpen || this.leads || !this.leader) return;
-    const { position, gapEnd } = this.leader;
+    if (!this.reader?.isOpen || this.leads || !this.seen) return;
+    const { position, gapEnd } = this.seen;
     if (isAfter(position, this.position) || isInGap(position, gapEnd)) return;
     this.unread();
     this.ask();
