@@ -20,7 +20,7 @@ while :; do
             event='' data=''
             ;;
         esac
-    done < <(curl --silent --no-buffer ${last:+--header "Last-Event-ID: $last"} "$url")
+    done < <(curl --silent --show-error --fail --no-buffer ${last:+--header "Last-Event-ID: $last"} "$url")
     # The server sends an incomplete event again.
     id='' event='' data=''
     sleep "$retry"

@@ -1,15 +1,12 @@
-// Follows a stream. The package reconnects with the last id: node follow.mjs 'http://localhost:8000/stream?topics=log'
-import { EventSource } from "eventsource";
+// Follows a stream, and resumes it: node follow.mjs 'http://localhost:8000/stream?topics=log'
+import { connect } from "fanline";
 
-const events = new EventSource(process.argv[2]);
-const print = (event) => console.log(`${event.lastEventId} ${event.data}`);
-events.addEventListener("data", print);
-// Events without a name of their own.
-events.addEventListener("message", print);
-events.addEventListener("system", (event) => console.error("connected:", event.data));
-events.addEventListener("gap", (event) => console.error("missed events:", event.data));
-events.addEventListener("error", (event) => {
-  console.error("connection lost:", event.message);
-  // Any status other than 200 ends an EventSource permanently.
-  if (events.readyState === EventSource.CLOSED) process.exit(1);
+connect(process.argv[2], {
+  onEvent: ({ id, data }) => console.log(id, typeof data === "string" ? data : JSON.stringify(data)),
+  onGap: (gap) => console.error("missed events:", gap),
+  onState: (state, detail) => {
+    console.error(state, detail ?? "");
+    // The server refuses the stream for good.
+    if (state === "closed") process.exitCode = 1;
+  },
 });

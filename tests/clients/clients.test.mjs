@@ -1,4 +1,4 @@
-// Each client of examples/ loses its connection once and still receives each event once, in order.
+// Each client of examples/ loses its connection, is refused with a 503, and still receives each event once, in order.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
@@ -45,7 +45,9 @@ async function receivesEachEventOnce(name, start) {
     await until(() => lines.length > 10, () => `${lines.length} events`);
     proxy.cut();
     await publish(50);
-    [proxy.connections, proxy.received, proxy.isDown] = [0, "", false];
+    [proxy.connections, proxy.received, proxy.isFull, proxy.isDown] = [0, "", true, false];
+    await until(() => proxy.refusals >= 2, () => `${proxy.refusals} requests after a 503`);
+    proxy.isFull = false;
     await publish(50);
     await all();
     assert.ok(proxy.connections > 0, "the client did not reconnect");

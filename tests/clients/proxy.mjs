@@ -1,10 +1,14 @@
-// A TCP proxy that can close every connection, to force clients to reconnect while the server keeps running.
+// A TCP proxy that can close or refuse every connection, to force clients to reconnect while the server keeps running.
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 export class Proxy {
   sockets = new Set();
   isDown = false;
+  /** Whether requests get a 503, as from a server that is full. */
+  isFull = false;
+  /** Number of requests that got a 503. */
+  refusals = 0;
   /** Number of accepted connections. */
   connections = 0;
   /** Bytes from the server since this was last cleared. */
@@ -16,6 +20,10 @@ export class Proxy {
     proxy.server = createServer((client) => {
       client.on("error", () => {});
       if (proxy.isDown) return client.destroy();
+      if (proxy.isFull) {
+        client.once("data", () => client.end(`HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`));
+        return proxy.refusals++;
+      }
       proxy.connections++;
       const server = connect(Number(port), hostname);
       for (const socket of [client, server]) {

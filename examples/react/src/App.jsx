@@ -1,13 +1,13 @@
 import { useEventStream } from "./useEventStream.js";
 
 export function App({ url = "/stream", ...options }) {
-  const { status, events, missed } = useEventStream(url, options);
+  const { state, events, missed } = useEventStream(url, options);
   return (
     <main>
       <h1>Events</h1>
-      <p role="status">{status}</p>
+      <p role="status">{state}</p>
       {missed !== 0 && <p role="alert">Missed {missed ?? "some"} events</p>}
-      <ol>{events.map(({ id, data }) => <li key={id}>{id} {data}</li>)}</ol>
+      <ol>{events.map(({ id, data }) => <li key={id}>{id} {typeof data === "string" ? data : JSON.stringify(data)}</li>)}</ol>
     </main>
   );
 }

@@ -1,27 +1,25 @@
+import { connect } from "fanline";
 import { useEffect, useState } from "react";
 
-const NOTHING = { status: "connecting", events: [], missed: 0 };
+const NOTHING = { state: "connecting", events: [], missed: 0 };
 
 /**
- * Follows a stream for as long as the component is there: the newest `keep` events, oldest first, how the connection
- * is, and how many events the server said are missed (null when it cannot know). The browser reconnects by itself.
+ * Follows a stream while the component is mounted. Returns the state of the connection, the newest `keep` events, oldest
+ * first, and the number of events that are known to be missing, or null if it is unknown.
  */
-export function useEventStream(url, { keep = 100, EventSource = globalThis.EventSource } = {}) {
+export function useEventStream(url, { keep = 100, ...options } = {}) {
   const [stream, setStream] = useState(NOTHING);
+  // The options are compared by value: a component may create them each time it renders.
+  const key = JSON.stringify(options);
   useEffect(() => {
     setStream(NOTHING);
-    const source = new EventSource(url);
-    const change = (more) => setStream((stream) => ({ ...stream, ...more(stream) }));
-    const take = ({ lastEventId, data }) => change(({ events }) => ({ events: [...events, { id: lastEventId, data }].slice(-keep) }));
-    source.addEventListener("data", take);
-    source.addEventListener("message", take);
-    source.addEventListener("open", () => change(() => ({ status: "open" })));
-    source.addEventListener("error", () => change(() => ({ status: source.readyState === EventSource.CLOSED ? "refused" : "reconnecting" })));
-    source.addEventListener("gap", ({ data }) => {
-      const lost = JSON.parse(data).missed;
-      change(({ missed }) => ({ missed: lost === null || missed === null ? null : missed + lost }));
+    const { close } = connect(url, {
+      ...JSON.parse(key),
+      onEvent: (event) => setStream((stream) => ({ ...stream, events: [...stream.events, event].slice(-keep) })),
+      onGap: ({ missed }) => setStream((stream) => ({ ...stream, missed: missed === null || stream.missed === null ? null : stream.missed + missed })),
+      onState: (state) => setStream((stream) => ({ ...stream, state })),
     });
-    return () => source.close();
-  }, [url, keep, EventSource]);
+    return close;
+  }, [url, keep, key]);
   return stream;
 }

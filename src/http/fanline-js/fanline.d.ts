@@ -62,8 +62,8 @@ export interface Gap {
 
 /** The state, and what is known about it. */
 export type StateChange =
-  | [state: "connecting"]
-  | [state: "open"]
+  | [state: "connecting", detail: undefined]
+  | [state: "open", detail: undefined]
   /** The connection was lost or refused. The next one is tried in `retryIn` milliseconds. */
   | [state: "waiting", detail: { reason: string; retryIn: number }]
   /** The server refuses the stream for good: the detail says why. */

@@ -1,0 +1,50 @@
+// An HTTP proxy in front of a server that can refuse streams, cut them, and keep them silent.
+import { once } from "node:events";
+import { createServer, request } from "node:http";
+
+export class Front {
+  /** The status of each answer to a request for a stream; undefined passes the request on. */
+  refusal;
+  streams = new Set();
+  /** The number of requests for a stream. */
+  requests = 0;
+  /** Whether bytes of the server are dropped. */
+  isSilent = false;
+
+  static async before(server) {
+    const front = new Front();
+    front.server = server;
+    front.http = createServer((incoming, response) => front.answer(incoming, response)).listen(0, "127.0.0.1");
+    await once(front.http, "listening");
+    front.url = `http://127.0.0.1:${front.http.address().port}`;
+    return front;
+  }
+
+  answer(incoming, response) {
+    const isStream = incoming.url.startsWith("/stream");
+    if (isStream) {
+      this.requests++;
+      if (this.refusal) return response.writeHead(this.refusal).end();
+      this.streams.add(response);
+      response.on("close", () => this.streams.delete(response));
+    }
+    const outgoing = request(this.server.url + incoming.url, { method: incoming.method, headers: incoming.headers });
+    outgoing.on("response", (answer) => {
+      response.writeHead(answer.statusCode, answer.headers).flushHeaders();
+      answer.on("data", (bytes) => this.isSilent || response.write(bytes));
+      answer.on("end", () => response.end()).on("error", () => response.destroy());
+    });
+    outgoing.on("error", () => (response.headersSent ? response.destroy() : response.writeHead(502).end()));
+    response.on("close", () => outgoing.destroy());
+    incoming.pipe(outgoing);
+  }
+
+  cut() {
+    for (const response of this.streams) response.destroy();
+  }
+
+  close() {
+    this.http.closeAllConnections();
+    this.http.close();
+  }
+}
