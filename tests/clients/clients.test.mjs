@@ -73,7 +73,7 @@ const program = (command, ...args) => async (proxy, path, lines) => {
 };
 
 test("curl", () => receivesEachEventOnce("curl", program("bash", example("curl.sh"), "URL")));
-test("Node and eventsource", () => receivesEachEventOnce("node", program("node", example("node/follow.mjs"), "URL")));
+test("Node and fanline.js", () => receivesEachEventOnce("node", program("node", example("node/follow.mjs"), "URL")));
 test("Python and httpx-sse", () => receivesEachEventOnce("httpx", program(python, example("python/follow_httpx.py"), "URL")));
 test("Python and sseclient-py", () => receivesEachEventOnce("sseclient", program(python, example("python/follow_sseclient.py"), "URL")));
 test("Rust", () => receivesEachEventOnce("rust", program(process.env.FOLLOW ?? example("../target/debug/examples/follow"), "ADDRESS", "PATH")));
