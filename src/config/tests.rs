@@ -42,7 +42,7 @@ fn addresses(settings: &Settings) -> Vec<String> {
 fn every_default_is_a_valid_value() {
     let settings = settings(&[], &[], "");
     assert_eq!(addresses(&settings), ["127.0.0.1:8000"]);
-    assert_eq!(settings.hub.history, 1000);
+    assert_eq!(settings.hub.history, 20_000);
     assert_eq!(settings.hub.history_bytes, 64 << 20);
     assert_eq!(settings.hub.topic_ttl, Duration::from_secs(3600));
     assert_eq!(settings.stdin(), None);
@@ -164,6 +164,11 @@ fn unknown_name_is_rejected_with_the_nearest_one() {
     );
     assert!(error(&[], &[], "max-topics = 5").contains("did you mean `max_topics`?"));
     assert!(error(&[], &[], "zzz = 5").contains("fanline serve --help"));
+    assert_eq!(
+        error(&[], &[], "[server]\nport = 1"),
+        "[server] (file fanline.toml, line 1): settings are keys outside of tables, such as port = 8000; only [[keys]] are \
+         tables"
+    );
     assert!(error(&["--histroy", "5"], &[], "").contains("--history"));
 }
 
