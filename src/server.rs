@@ -191,7 +191,7 @@ impl Builder {
         }
         let bind = |&address: &SocketAddr| {
             accept::bind(address, self.send_buffer, self.streams.write_timeout)
-                .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
         };
         let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
         let metrics = Arc::new(Metrics::new(self.shards, EndReason::ALL.len()));

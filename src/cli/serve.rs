@@ -144,11 +144,18 @@ fn server(
         builder = builder.producer("stdin_producer", status);
     }
     let builder = settings.listen.iter().fold(builder, |builder, &address| builder.listen(address));
-    builder.bind().map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => io::Error::other(format!(
-            "{error}: another process listens there; choose another port with --port, or another address with --listen"
-        )),
-        _ => error,
+    builder.bind().map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another process listens there; choose another port with --port, or another address with --listen"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have the address; 0.0.0.0 stands for all that it has"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another one with --port",
+            _ => return error,
+        };
+        io::Error::new(error.kind(), format!("{error}: {remedy}"))
     })
 }
 

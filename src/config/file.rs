@@ -46,6 +46,9 @@ pub fn parse(text: &str, path: &Path, values: &mut Values, problems: &mut Vec<Pr
                 Ok(text) => values.add(setting.name, text, source),
                 Err(rule) => problems.push(invalid(setting.name, source, rule)),
             }
+        } else if value.get_ref().is_table() {
+            let (name, rule) = (key.get_ref(), "settings are keys outside of tables, such as port = 8000");
+            problems.push(Problem::Conflict(format!("[{name}] ({source}): {rule}; only [[keys]] are tables")));
         } else {
             problems.push(Problem::Unknown {
                 nearest: catalog::nearest(key.get_ref()).map(str::to_owned),

@@ -84,6 +84,9 @@ fn address_in_use_is_named_with_its_remedy_and_exit_code_1() {
     let (code, _, stderr) = Process::run(serve(&["--listen", &address]));
     assert!(code == Some(1) && stderr.contains(&address), "{code:?} {stderr}");
     assert!(stderr.contains("--port") && stderr.contains("--listen"), "{stderr}");
+    // An address for documentation (RFC 5737), which no machine has.
+    let (code, _, stderr) = Process::run(serve(&["--listen", "192.0.2.1:0"]));
+    assert!(code == Some(1) && stderr.contains("does not have the address"), "{code:?} {stderr}");
 }
 
 #[test]
