@@ -71,17 +71,23 @@ impl Tail {
             let base = self.first_base(redis).await?;
             self.begin_after(base, GapReason::Epoch);
         }
-        while is_before(self.place(), end) {
-            let after = format!("({}", self.place());
-            let mut read = cmd("XRANGE");
-            read.arg(&self.context.keys.stream).arg(after).arg("+").arg("COUNT").arg(COUNT);
-            let entries: Vec<Entry> = redis.query(&read).await?;
-            if entries.is_empty() {
-                break;
-            }
-            self.append(entries);
-        }
+        while is_before(self.place(), end) && self.read(redis, None).await? {}
         Ok(())
+    }
+
+    /// Reads and appends the next entries, for which Redis waits up to `wait`. Returns whether there are any.
+    async fn read(&mut self, redis: &mut Connection, wait: Option<Duration>) -> Result<bool, Error> {
+        let mut read = cmd("XREAD");
+        read.arg("COUNT").arg(COUNT);
+        if let Some(wait) = wait {
+            read.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        read.arg("STREAMS").arg(&self.context.keys.stream).arg(self.place().to_string());
+        let streams: Streams = redis.query_blocking(&read, wait.unwrap_or_default()).await?;
+        let entries: Vec<Entry> = streams.into_iter().flat_map(|(_, entries)| entries).collect();
+        let has_entries = !entries.is_empty();
+        self.append(entries);
+        Ok(has_entries)
     }
 
     /// Makes this Redis the stream's owner. If it may have lost writes, begins a new epoch. Returns the stream's end, or
@@ -146,12 +152,7 @@ impl Tail {
         control: &mut Connection,
     ) -> Result<Infallible, Error> {
         loop {
-            let mut read = cmd("XREAD");
-            read.arg("COUNT").arg(COUNT).arg("BLOCK").arg(QUIET.as_millis() as u64);
-            read.arg("STREAMS").arg(&self.context.keys.stream).arg(self.place().to_string());
-            let streams: Streams = redis.query_blocking(&read, QUIET).await?;
-            let entries: Vec<Entry> = streams.into_iter().flat_map(|(_, entries)| entries).collect();
-            if entries.is_empty() {
+            if !self.read(redis, Some(QUIET)).await? {
                 // Nothing is published, or the stream that this server follows is gone.
                 match script::look(control, &self.context).await?.state {
                     State::Same(last) if !self.is_beyond(last, None) => {}
@@ -159,7 +160,6 @@ impl Tail {
                     state => return Err(Error::Unavailable(format!("the stream has changed: {state:?}"))),
                 }
             }
-            self.append(entries);
         }
     }
 
