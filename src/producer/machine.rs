@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sysinfo::{
-    CpuRefreshKind, Disk, DiskRefreshKind, Disks, MemoryRefreshKind, Networks, Pid, Process, ProcessRefreshKind,
+    CpuRefreshKind, Disk, DiskRefreshKind, Disks, MemoryRefreshKind, Networks, Pid, ProcessRefreshKind,
     ProcessesToUpdate, System, get_current_pid,
 };
 
@@ -27,8 +27,6 @@ pub struct Machine {
     networks: Networks,
     disks: Disks,
     own: Option<Pid>,
-    /// Processor time of this process at the last sample, in milliseconds.
-    own_busy: u64,
     sampled_at: Instant,
 }
 
@@ -40,11 +38,9 @@ impl Machine {
             networks: Networks::new_with_refreshed_list()?,
             disks: Disks::new_with_refreshed_list_specifics(disk_readings())?,
             own: get_current_pid().ok(),
-            own_busy: 0,
             sampled_at: Instant::now(),
         };
         machine.refresh();
-        machine.own_busy = machine.own_process().map_or(0, Process::accumulated_cpu_time);
         Ok(machine)
     }
 
@@ -57,7 +53,7 @@ impl Machine {
         self.add_memory(&mut metrics);
         self.add_networks(&mut metrics, elapsed);
         self.add_disks(&mut metrics, elapsed);
-        self.add_own_process(&mut metrics, elapsed);
+        self.add_own_process(&mut metrics);
         metrics
     }
 
@@ -125,18 +121,11 @@ impl Machine {
         }
     }
 
-    fn add_own_process(&mut self, metrics: &mut Vec<Metric>, elapsed: f64) {
-        let Some(process) = self.own_process() else { return };
-        let (busy, memory) = (process.accumulated_cpu_time(), process.memory());
-        let busy_before = std::mem::replace(&mut self.own_busy, busy);
+    fn add_own_process(&self, metrics: &mut Vec<Metric>) {
+        let Some(process) = self.own.and_then(|own| self.system.process(own)) else { return };
         // Percent of one core: a server on four busy cores uses 400 percent.
-        let milliseconds = busy.saturating_sub(busy_before);
-        metrics.push(Metric::rate("process_cpu_usage", milliseconds, elapsed * 10.0, "percent"));
-        metrics.push(Metric::whole("process_memory", memory, "bytes"));
-    }
-
-    fn own_process(&self) -> Option<&Process> {
-        self.own.and_then(|own| self.system.process(own))
+        metrics.push(Metric::real("process_cpu_usage", process.cpu_usage().into(), "percent"));
+        metrics.push(Metric::whole("process_memory", process.memory(), "bytes"));
     }
 }
 
