@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn each_line_is_the_payload_of_an_event() {
         let (batches, warnings, totals) = feed(&lines(), 100, &b"one\r\n\n{\"two\":2}\nthree"[..]);
-        assert_eq!(batches.concat(), ["log data one", "log data ", "log data {\"two\":2}", "log data three"]);
+        assert_eq!(batches.concat(), ["log message one", "log message ", "log message {\"two\":2}", "log message three"]);
         assert!(warnings.is_empty());
         assert_eq!(totals.published, 4);
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn line_over_the_limit_is_refused_with_its_number_and_the_setting() {
         let (batches, warnings, totals) = feed(&lines(), 3, &b"one\nthree\ntwo\n"[..]);
-        assert_eq!(batches.concat(), ["log data one", "log data two"]);
+        assert_eq!(batches.concat(), ["log message one", "log message two"]);
         assert_eq!(warnings, ["2: line refused, it has more than 3 bytes (setting max_event_bytes)"]);
         assert_eq!(totals, Totals { published: 2, refused: 1, ..Totals::default() });
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn invalid_utf8_is_replaced_and_logged_once() {
         let (batches, warnings, totals) = feed(&lines(), 6, &b"ok\na\xffb\n\xfe\n\xff\xff\xff\n"[..]);
-        assert_eq!(batches.concat(), ["log data ok", "log data a\u{fffd}b", "log data \u{fffd}"]);
+        assert_eq!(batches.concat(), ["log message ok", "log message a\u{fffd}b", "log message \u{fffd}"]);
         assert_eq!(warnings.len(), 2);
         assert!(warnings[0].starts_with("2: the line is not valid UTF-8"), "{warnings:?}");
         assert_eq!(warnings[1], "4: line refused, it has more than 6 bytes (setting max_event_bytes)");
@@ -235,7 +235,7 @@ mod tests {
     fn ndjson_line_has_its_own_topic() {
         let input = b"{\"topic\":\"a\",\"data\":{\"x\": 1}}\n\n{\"topic\":\"b\",\"event\":\"e\",\"text\":\"t\\n\"}\r\n";
         let (batches, warnings, _) = feed(&Format::Ndjson, 100, &input[..]);
-        assert_eq!(batches.concat(), ["a data {\"x\": 1}", "b e t\n"]);
+        assert_eq!(batches.concat(), ["a message {\"x\": 1}", "b e t\n"]);
         assert!(warnings.is_empty());
     }
 
@@ -243,7 +243,7 @@ mod tests {
     fn invalid_ndjson_line_is_refused_and_later_lines_are_published() {
         let input = b"{\"topic\":\"a\",\"data\":1}\nnonsense\n\xff\n{\"topic\":\"a\",\"data\":2}\n";
         let (batches, warnings, totals) = feed(&Format::Ndjson, 100, &input[..]);
-        assert_eq!(batches.concat(), ["a data 1", "a data 2"]);
+        assert_eq!(batches.concat(), ["a message 1", "a message 2"]);
         assert!(
             warnings[0].starts_with("2: line refused, ") && warnings[1].starts_with("3: line refused, "),
             "{warnings:?}"
@@ -257,7 +257,7 @@ mod tests {
             .chain(io::repeat(b'x').take(1 << 20))
             .chain(&b"\"}\n{\"topic\":\"a\",\"data\":2}"[..]);
         let (batches, warnings, _) = feed(&Format::Ndjson, 100, input);
-        assert_eq!(batches.concat(), ["a data 2"]);
+        assert_eq!(batches.concat(), ["a message 2"]);
         assert_eq!(warnings, ["1: line refused, it has more than 4296 bytes (setting max_event_bytes)"]);
     }
 

@@ -117,6 +117,7 @@ fn violations<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<St
         let allows = |list: &str, name: &str| list.split_whitespace().any(|allowed| allowed == name);
         let start = path.iter().take_while(|segment| ["crate", "self", "super"].contains(&segment.as_str())).count();
         let ups = path.iter().filter(|segment| *segment == "super").count();
+        // As many `super`s as the module is deep lead to the crate's root.
         let is_of_crate = path[0] == "crate" || ups == module.len();
         if is_of_crate && path.get(start).is_some_and(|used| used != name && !allows(may_use, used)) {
             found.push(format!("{file}:{line}: `{name}` uses `{}`, which is not below it", path[start]));
