@@ -183,7 +183,10 @@ mod tests {
     #[test]
     fn each_line_is_the_payload_of_an_event() {
         let (batches, warnings, totals) = feed(&lines(), 100, &b"one\r\n\n{\"two\":2}\nthree"[..]);
-        assert_eq!(batches.concat(), ["log message one", "log message ", "log message {\"two\":2}", "log message three"]);
+        assert_eq!(
+            batches.concat(),
+            ["log message one", "log message ", "log message {\"two\":2}", "log message three"]
+        );
         assert!(warnings.is_empty());
         assert_eq!(totals.published, 4);
     }

@@ -54,7 +54,10 @@ fn health_of_a_server_that_is_not_ready_gives_the_reason() {
     let (code, stdout, stderr) = run(&["health", "--url", &url]);
     assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 1));
     assert!(stderr.contains(&format!("{url} is not ready: the server answered 503")), "{stderr}");
-    assert!(stderr.contains("the backbone (redis) is connecting: Redis at 127.0.0.1:1: Connection refused"), "{stderr}");
+    assert!(
+        stderr.contains("the backbone (redis) is connecting: Redis at 127.0.0.1:1: Connection refused"),
+        "{stderr}"
+    );
 }
 
 #[test]
