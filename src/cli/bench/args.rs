@@ -26,7 +26,8 @@ Examples:
       fanline bench --sse-url 'http://127.0.0.1:9000/sub/{topic}' \\
           --publish-url 'http://127.0.0.1:9000/pub?id={topic}' --content-type text/plain --body '{data}'
 
-Exit code: 0 when every stream was complete, 1 when one was not or the run failed, 2 for a wrong command line.";
+Exit code: 0 when every stream was complete, 1 when one was not or the run failed, 2 for a wrong command line.
+A warning in the report does not change it: the rate was not reached, or processors were busy.";
 
 /// The flags of `fanline bench`.
 #[derive(clap::Args, Clone, Debug)]

@@ -48,7 +48,7 @@ pub struct Report {
     pub late_send: Quantiles,
     #[serde(flatten)]
     pub memory: Memory,
-    /// Why the results describe the load generator or the machine rather than the server.
+    /// Why the results do not describe the server alone.
     pub warnings: Vec<String>,
     pub problems: Vec<Problem>,
     pub options: Value,

@@ -1,4 +1,4 @@
-//! Whether the load generator and the machine could keep up.
+//! Whether the run was as asked, and whether the load generator and the machine could keep up.
 
 use indicatif::HumanCount as Count;
 
@@ -9,13 +9,11 @@ use super::timeline::Window;
 /// The share of the events that a run may publish after its window.
 const SHORTFALL: f64 = 0.02;
 const LATE_MICROSECONDS: u64 = 10_000;
-/// The load generator has one thread.
 const LOAD_PERCENT: f64 = 90.0;
 const OTHERS_PERCENT: f64 = 10.0;
 const MACHINE_PERCENT: f64 = 95.0;
 
-/// Why the results describe the load generator or the machine rather than the server. `late` is from when events were
-/// due until they were sent.
+/// Why the results do not describe the server alone. `late` is from when events were due until they were sent.
 pub fn warnings(args: &BenchArgs, window: &Window, late: &Latency) -> Vec<String> {
     let cpu = &window.cpu;
     let is_load_busy = cpu.load_cpu_percent >= LOAD_PERCENT;
@@ -41,7 +39,7 @@ pub fn warnings(args: &BenchArgs, window: &Window, late: &Latency) -> Vec<String
     }
     if is_load_busy {
         let percent = cpu.load_cpu_percent;
-        warnings.push(format!("the load generator used {percent:.0} % of the one processor that it can use"));
+        warnings.push(format!("the load generator used {percent:.0} % of a processor, and has one thread"));
     }
     match (cpu.other_cpu_percent, cpu.machine_cpu_percent) {
         (Some(others), _) if others > OTHERS_PERCENT => {
@@ -109,7 +107,7 @@ mod tests {
     #[test]
     fn busy_processors_are_named() {
         let load = Cpu { load_cpu_percent: 97.2, ..QUIET };
-        assert_eq!(of(10_000, 0, load), ["the load generator used 97 % of the one processor that it can use"]);
+        assert_eq!(of(10_000, 0, load), ["the load generator used 97 % of a processor, and has one thread"]);
         assert_eq!(of(9_000, 0, load)[0], "900 of 1,000 events a second were reached");
         let others = Cpu { other_cpu_percent: Some(120.0), machine_cpu_percent: Some(99.0), ..QUIET };
         assert_eq!(of(10_000, 0, others), ["other programs used 120 % of one processor"]);
