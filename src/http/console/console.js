@@ -9,19 +9,18 @@ import { Inspector } from "./inspector.js";
 import { Live } from "./live.js";
 import { Overview } from "./overview.js";
 import { setUpPublisher } from "./publisher.js";
-import { ask, showRefusal } from "./server.js";
-import { canShare } from "./slots.js";
+import { Refusal, ask, showRefusal } from "./server.js";
+import { LIMIT, canShare, isLimited } from "./slots.js";
 import { Subscribers } from "./subscribers.js";
 import { Topics } from "./topics.js";
 import { Values } from "./values.js";
 
 const REFRESH = 2000;
 const VIEWS = ["overview", "events", "subscribers"];
-const SIX = "Over HTTP/1.1 a browser opens at most six connections to one server.";
 const EXPLANATIONS = {
-  full: `${SIX} Streams in its other tabs use five of them, and the sixth is for requests. This tab goes live when one of those is closed. ${
+  full: `${LIMIT} Streams in its other tabs use five of them, and the sixth is for requests. This tab goes live when one of those is closed. ${
     canShare ? "Tabs that follow the same topics share a stream." : "On localhost and over HTTPS tabs share a stream."}`,
-  late: `The server has not answered for 5 s. If other tabs of this browser have streams of this server open, they are the reason: ${SIX.toLowerCase()}`,
+  late: `The server has not answered for 5 s. ${isLimited ? `${LIMIT} Other tabs may use them all.` : ""}`,
 };
 
 setUpCredentials();
@@ -51,7 +50,8 @@ function onEvent(event) {
 function onState(state, text, reason) {
   byId("state").dataset.state = state;
   say(byId("state-text"), text);
-  say(byId("explanation"), EXPLANATIONS[state] ?? (reason ? `${text}: ${reason}` : ""));
+  if (state === "closed") showRefusal(byId("explanation"), new Refusal(0, reason));
+  else say(byId("explanation"), EXPLANATIONS[state] ?? (reason ? `${text}: ${reason}` : ""));
   if (state === "open" && isNew) {
     isNew = false;
     inspector.addRecent();
@@ -94,23 +94,27 @@ async function refreshFigures() {
     overview.show(metrics, Date.now());
     say(byId("overview-note"), "");
     byId("view-overview").classList.remove("refused");
-    byId("first-event").hidden = metrics.history.events > 0;
+    inviteToPublish(metrics.history.events === 0);
   } catch (refusal) {
     byId("view-overview").classList.add("refused");
     showRefusal(byId("overview-note"), refusal);
+    inviteToPublish(false);
     if (!refusal.needsRights) return;
     // What everyone may see.
     const index = await ask("./").catch(() => null);
     if (!index) return;
     say(byId("streams"), count(index.clients));
     say(byId("retained"), count(index.history_size));
-    byId("first-event").hidden = index.history_size > 0;
   }
 }
 
-const command = curl('{"topic":"hello","data":{"text":"world"}}');
-byId("first-command").textContent = command;
-byId("first-event").append(copyButton("Copy", () => command));
+/** Shows how to publish the first event. */
+function inviteToPublish(isEmpty) {
+  byId("first-event").hidden = !isEmpty;
+  say(byId("first-command"), curl('{"topic":"hello","data":{"text":"world"}}'));
+}
+
+byId("first-event").append(copyButton("Copy", () => byId("first-command").textContent));
 byId("server").textContent = new URL(".", location.href).href.replace(/^https?:\/\/|\/$/g, "");
 byId("follow-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -2,6 +2,7 @@
 
 import { askForSecret, secret } from "./credentials.js";
 import { element } from "./dom.js";
+import { LIMIT, isLimited } from "./slots.js";
 
 /** A request that the server refused or did not answer. */
 export class Refusal extends Error {
@@ -30,19 +31,23 @@ export async function ask(path, { method = "GET", body } = {}) {
   try {
     response = await fetch(path, { method, body, headers: sent, cache: "no-store", signal: AbortSignal.timeout(10_000) });
   } catch (error) {
-    const isLate = error.name === "TimeoutError";
-    throw new Refusal(0, isLate ? "The server did not answer within 10 s." : "The server cannot be reached.");
+    if (error.name !== "TimeoutError") throw new Refusal(0, "The server cannot be reached.");
+    throw new Refusal(0, `The server did not answer within 10 s. ${isLimited ? `${LIMIT} Streams of other tabs may use them all.` : ""}`);
   }
   if (!response.ok) throw await refusalOf(response);
   return response.json();
 }
 
+/** The ways to send credentials, in the server's words. The page has a field for them instead. */
+const WAYS = /: Authorization: Bearer.*$/s;
+
 /** Shows a refusal in `place`, with a way to enter credentials if these could help. */
-export function showRefusal(place, refusal) {
-  const text = `${refusal.message[0].toUpperCase()}${refusal.message.slice(1)}`;
+export function showRefusal(place, { message, needsRights }) {
+  const [first, ...rest] = message.replace(WAYS, ".");
+  const text = [first.toUpperCase(), ...rest].join("");
   if (place.firstChild?.textContent === text) return;
   place.replaceChildren(element("span", {}, text));
-  if (refusal.needsRights) {
+  if (needsRights || WAYS.test(message)) {
     place.append(" ", element("button", { type: "button", onclick: () => askForSecret(text) }, "Enter a key or token"));
   }
 }

@@ -4,8 +4,10 @@
 const STREAMS = 5;
 const ANSWERS_WITHIN = 250;
 
+/** What a page says when it waits for a connection. */
+export const LIMIT = "Over HTTP/1.1 a browser opens at most six connections to one server.";
 /** HTTP/2 has one connection for all requests. */
-const isLimited = performance.getEntriesByType("navigation")[0]?.nextHopProtocol === "http/1.1";
+export const isLimited = performance.getEntriesByType("navigation")[0]?.nextHopProtocol === "http/1.1";
 /** Whether fanline.js can share a stream among tabs: in secure contexts, which localhost is. */
 export const canShare = "locks" in navigator && "BroadcastChannel" in window;
 
