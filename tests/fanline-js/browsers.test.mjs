@@ -46,20 +46,25 @@ for (const [name, options] of Object.entries(BROWSERS)) {
     };
 
     /** A tab with an open stream. `window.log` has its events and gaps. */
-    const open = async (options = {}, { isOpen = true } = {}) => {
+    const open = async (options = {}, { path = "/stream", isOpen = true, hurry = 1 } = {}) => {
       const page = await browser.newPage();
       await page.goto(`${front.url}/health/live`);
-      await page.evaluate(async (options, path) => {
-        const { connect } = await import(path);
+      // The client's regular checks are faster.
+      await page.evaluate((hurry) => {
+        const { setInterval } = window;
+        window.setInterval = (run, delay) => setInterval(run, delay / hurry);
+      }, hurry);
+      await page.evaluate(async (options, path, module) => {
+        const { connect } = await import(module);
         Object.assign(window, { log: [], states: [], tokens: [...(options.tokens ?? [])], connect });
         if (options.tokens) options.token = async () => window.tokens.shift();
-        window.stream = connect("/stream", {
+        window.stream = connect(path, {
           ...options,
           onEvent: ({ data }) => window.log.push(data),
           onGap: ({ reason }) => window.log.push(reason),
           onState: (...state) => window.states.push(state),
         });
-      }, options, `${front.url}/fanline.js`);
+      }, options, path, `${front.url}/fanline.js`);
       if (isOpen) await state(page, "open");
       return page;
     };
@@ -67,6 +72,9 @@ for (const [name, options] of Object.entries(BROWSERS)) {
     const has = async (page, count) => {
       await page.waitForFunction((count) => window.log.length >= count, { polling: 20, timeout: 60_000 }, count);
       return page.evaluate(() => window.log);
+    };
+    const until = async (condition) => {
+      while (!(await condition())) await new Promise(setImmediate);
     };
     let published;
     const publish = async (count, topic = "t") => {
@@ -159,14 +167,7 @@ for (const [name, options] of Object.entries(BROWSERS)) {
 
     test("notices by itself that a connection is silent", withServer([], async () => {
       published = 0;
-      const page = await browser.newPage();
-      await page.goto(`${front.url}/health/live`);
-      await page.evaluate(async (path) => {
-        const { connect } = await import(path);
-        Object.assign(window, { log: [], states: [] });
-        connect("/stream?heartbeat=1", { onEvent: ({ data }) => window.log.push(data), onState: (...state) => window.states.push(state) });
-      }, `${front.url}/fanline.js`);
-      await state(page, "open");
+      const page = await open({}, { path: "/stream?heartbeat=1", hurry: 20 });
       front.isSilent = true;
       await publish(3);
       const { requests } = front;
@@ -195,6 +196,32 @@ for (const [name, options] of Object.entries(BROWSERS)) {
         for (const page of pages) assert.deepEqual(await has(page, published), upTo(published));
       }
       assert.equal(await streams(), 1);
+    }));
+
+    // Firefox runs tabs of one origin in one process, which would hang as a whole.
+    test("a leader that hangs is replaced, and follows when it is back", { skip: name === "firefox" }, withServer([], async () => {
+      published = 0;
+      const [leader, other] = [await open({}, { hurry: 20 }), await open({}, { hurry: 20 })];
+      await publish(3);
+      await has(leader, 3);
+      const hanging = leader.evaluate(() => {
+        const request = new XMLHttpRequest();
+        request.open("GET", "/hold", false);
+        request.send();
+      });
+      await publish(3);
+      assert.deepEqual(await has(other, 6), upTo(6));
+      await until(() => front.release);
+      // The second connection is that of the new leader.
+      await until(() => front.requests === 2);
+      await state(other, "open");
+      await publish(3);
+      assert.deepEqual(await has(other, 9), upTo(9));
+      front.release();
+      await hanging;
+      await until(async () => (await streams()) === 1);
+      await publish(3);
+      for (const page of [leader, other]) assert.deepEqual(await has(page, 12), upTo(12));
     }));
 
     test("all tabs survive a cut, and a tab that resumes joins them", withServer([], async () => {

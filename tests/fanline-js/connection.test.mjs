@@ -290,6 +290,27 @@ test("a page in place of the stream is a failure that passes", async () => {
   assert.equal(tab.state, "open");
 });
 
+test("closes a connection that sends what it does not understand, and connects again", async () => {
+  for (const text of ["data: {\n\n", 'id: 1-9\nevent: data\ndata: {"n":1}\n\n']) {
+    const { world, tab } = await open();
+    const [connection] = world.connections;
+    connection.send(text);
+    await world.run();
+    assert.equal(tab.state, "waiting");
+    assert.deepEqual([world.connections.size, tab.stream.lastEventId], [0, "1-0"]);
+    await world.pass(2000);
+    assert.equal(tab.state, "open");
+  }
+});
+
+test("a Retry-After of months does not end at once", async () => {
+  const { world, tab, server } = await open();
+  server.refusals.push({ status: 503, headers: { "retry-after": "9999999" } });
+  [...world.connections][0].cut();
+  await world.pass(2000);
+  assert.equal(tab.states.at(-1)[1].retryIn, 2 ** 31 - 1);
+});
+
 test("reports the reason of a farewell", async () => {
   const { world, tab } = await open();
   const [connection] = world.connections;

@@ -10,6 +10,8 @@ export class Front {
   requests = 0;
   /** Whether bytes of the server are dropped. */
   isSilent = false;
+  /** Ends the response to a request for /hold, which blocks the page that asks for it synchronously. */
+  release;
 
   static async before(server) {
     const front = new Front();
@@ -21,6 +23,7 @@ export class Front {
   }
 
   answer(incoming, response) {
+    if (incoming.url === "/hold") return (this.release = () => response.end());
     const isStream = incoming.url.startsWith("/stream");
     if (isStream) {
       this.requests++;

@@ -160,6 +160,18 @@ test("a tab that resumes at the position of the others needs no connection", asy
   assert.deepEqual([tab.sequences, world.requests.length], [[4], 1]);
 });
 
+test("each tab that asks for the history gets it", async () => {
+  const world = new World();
+  await publish(world, 5);
+  const tabs = [];
+  for (let count = 0; count < 3; count++) {
+    tabs.push(world.tab({ path: "/stream?history=3" }));
+    await publish(world, 1);
+  }
+  assert.deepEqual(tabs.map((tab) => tab.sequences), [upTo(8, 4), upTo(8, 5), upTo(8, 6)]);
+  assert.equal(world.connections.size, 1);
+});
+
 test("a tab with an id that was never given gets its gap from the server", async () => {
   const { world } = await open(1);
   await publish(world, 3);

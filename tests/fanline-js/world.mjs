@@ -54,10 +54,13 @@ class Server {
   }
 
   /** The blocks that a new stream begins with. */
-  open(asked) {
+  open(asked, newest) {
     const hello = (id, position) => block({ retry: 1000, id, event: "system", data: { message: "connected", position } });
     const gap = (id, data) => block({ id, event: "gap", data: { missed: null, ...data } });
-    if (!asked) return [hello(this.position, this.position)];
+    if (!asked) {
+      const start = Math.max(this.sequence - newest, 0);
+      return [hello(`${this.epoch}-${start}`, this.position), ...this.replay(start)];
+    }
     const known = asked === "earliest" ? [this.epoch, 0] : asked.split("-").map(Number);
     const [epoch, after] = known;
     if (!(epoch <= this.epoch) || (epoch === this.epoch && !(after <= this.sequence))) {
@@ -136,7 +139,8 @@ class Connection {
     const body = new ReadableStream({ start: (controller) => (this.controller = controller) });
     this.resolve(new Response(body, { headers: { "content-type": "text/event-stream" } }));
     this.isOpen = true;
-    this.blocks.push(...server.open(this.url.searchParams.get("last_event_id")));
+    const query = this.url.searchParams;
+    this.blocks.push(...server.open(query.get("last_event_id"), Number(query.get("history"))));
   }
 
   send(...blocks) {
@@ -221,7 +225,7 @@ class Tab {
   isGone = false;
   listeners = [];
 
-  constructor(world, options, origin) {
+  constructor(world, { path = "/stream", ...options } = {}, origin) {
     this.world = world;
     const { locks } = world;
     this.document = { hidden: false };
@@ -274,6 +278,7 @@ class Tab {
       fetch: (url, init) => new Connection(world, this, url, init).response,
     });
     context.random = world.random;
+    context.path = path;
     context.options = {
       share: "group",
       onEvent: (event) => this.log.push({ event: structuredClone(event), at: this.stream?.lastEventId }),
@@ -281,7 +286,7 @@ class Tab {
       onState: (state, detail) => this.states.push(detail ? [state, structuredClone(detail)] : [state]),
       ...options,
     };
-    this.stream = runInContext(`Math.random = random;\n${SOURCE}\nconnect("/stream", options)`, context);
+    this.stream = runInContext(`Math.random = random;\n${SOURCE}\nconnect(path, options)`, context);
   }
 
   get state() {

@@ -34,7 +34,7 @@ export interface Options {
 export interface Stream {
   /** Ends the stream. No handler is called afterwards. */
   close(): void;
-  /** The position of the stream: everything up to it was delivered. Undefined until the first connection. */
+  /** The position: everything up to it was delivered. Before the first connection it is the option of this name. */
   readonly lastEventId: string | undefined;
 }
 

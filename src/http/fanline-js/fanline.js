@@ -16,6 +16,8 @@ const HEARTBEAT = "20";
 const RETRY = 1000;
 /** The longest delay that repeated failures lead to, in milliseconds. The server may ask for more. */
 const MAX_RETRY = 30_000;
+/** The longest timeout of browsers, in milliseconds. A longer one would end at once. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
 /** Milliseconds between two checks for silence. */
 const TICK = 5000;
 /** How many questions the leading tab may leave unanswered before a visible tab replaces it. */
@@ -80,8 +82,10 @@ class Reader {
       /** What is known about the end of this connection. */
       this.end = {};
       await this.read(attempt.signal).catch((error) => (this.end.reason ??= error.message));
-      // Aborted: to connect again at once.
-      if (!attempt.signal.aborted) await this.pause(this.end);
+      const isReplaced = attempt.signal.aborted;
+      // A body that was not read to its end would keep its connection.
+      attempt.abort();
+      if (!isReplaced) await this.pause(this.end);
     }
   }
 
@@ -92,13 +96,16 @@ class Reader {
     this.waiting?.wake();
   }
 
-  /** Connects again if the connection is silent, or if the wait for the next one is over although its timer is late. */
+  /**
+   * Replaces a silent connection, and ends a wait whose timer is late. `reason` is the event that woke the page, if any: it ends
+   * a wait as soon as the server allows.
+   */
   check(reason) {
     const now = Date.now();
     if (this.waiting) {
       if (now >= (reason ? this.waiting.earliest : this.waiting.due)) this.waiting.wake();
     } else if (reason === "online" || now - this.heard > this.silence) {
-      // The network is another one, or the connection is dead although no error says so.
+      // The network may be another one, or the connection dead although no error says so.
       this.attempt.abort();
     }
   }
@@ -148,7 +155,7 @@ class Reader {
     if (isFinal) return this.tab.take([{ state: "closed", detail: reason }]);
     if (isImmediate) return;
     const own = Math.min(this.retry * 2 ** this.failures++, Math.max(this.retry, MAX_RETRY));
-    const retryIn = Math.round(Math.max(own, least) * (1 + Math.random() / 2));
+    const retryIn = Math.min(Math.round(Math.max(own, least) * (1 + Math.random() / 2)), MAX_TIMEOUT);
     this.tab.take([{ state: "waiting", detail: { reason, retryIn } }]);
     if (this.isStopped) return;
     const now = Date.now();
@@ -356,7 +363,8 @@ class Tab {
   /** Takes a list of items from the leader, `from` a position. */
   follow({ items, from, gapEnd, leader, number }) {
     this.unanswered = 0;
-    this.position ??= from;
+    // A tab that wants the newest events of the history gets them from the server.
+    if (!this.url.searchParams.has("history")) this.position ??= from;
     const { position, seen } = this;
     if (seen?.leader !== leader || seen.number + 1 !== number) {
       // The page may have resumed from an id that was never given, which only the server can tell.
