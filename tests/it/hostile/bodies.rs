@@ -44,7 +44,8 @@ fn nesting_of_payloads_is_limited_only_by_their_size() {
 #[test]
 fn one_byte_chunks_use_no_more_memory_than_their_bytes() {
     const BYTES: usize = 512 << 10;
-    let server = process::Server::start(&["--max-event-bytes", "512KiB", "--max-body-bytes", "1MiB"]);
+    let limits = ["--max-event-bytes=512KiB", "--max-body-bytes=1MiB", "--body-timeout=5m"];
+    let server = process::Server::start(&limits);
     let mut stream = server.stream("topics=t");
     let before = process::peak_resident_bytes(server.pid());
     let mut socket = TcpStream::connect(server.address()).unwrap();
