@@ -150,7 +150,7 @@ fn server(
                 "another process listens there; choose another port with --port, or another address with --listen"
             }
             io::ErrorKind::AddrNotAvailable => {
-                "this machine does not have the address; 0.0.0.0 stands for all that it has"
+                "this machine does not have the address; 0.0.0.0 listens on all that it has"
             }
             io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another one with --port",
             _ => return error,

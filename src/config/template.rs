@@ -9,7 +9,8 @@ const INTRODUCTION: &str = "\
 # Settings of `fanline serve`. Each line shows a default: remove the # in front of it to change it.
 #
 # A flag or an environment variable overrides this file: the setting max_topics is the flag --max-topics and the
-# variable FANLINE_MAX_TOPICS. Sizes have the units KiB, MiB, GiB and TiB, durations ms, s, m, h and d.
+# variable FANLINE_MAX_TOPICS. Sizes are bytes or have one of the units KiB, MiB, GiB and TiB. Durations are seconds or
+# have one of the units ms, s, m, h and d.
 # Check the file with `fanline serve --config FILE --check`.
 ";
 
