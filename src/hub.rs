@@ -126,7 +126,7 @@ pub struct HubStats {
     pub topics: usize,
     /// Events that can be replayed, over all topics.
     pub retained_events: u64,
-    /// Their memory.
+    /// Their memory, as [`HubOptions::history_bytes`] counts it.
     pub retained_bytes: u64,
 }
 

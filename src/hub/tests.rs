@@ -24,7 +24,6 @@ use super::merge::Batch;
 use super::*;
 use crate::event::Payload;
 use crate::topic::TopicFilter;
-use crate::wire::sse::Format;
 
 const EPOCH: Epoch = Epoch(1000);
 

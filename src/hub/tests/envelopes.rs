@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 
 use super::*;
+use crate::wire::sse::Format;
 
 /// All frames that `filters` match, from the oldest on.
 fn frames(hub: &Hub, filters: &[&str]) -> Vec<Frame> {

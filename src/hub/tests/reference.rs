@@ -24,6 +24,7 @@ use crate::hub::channel::Channel;
 use crate::position::Sequence;
 use crate::ring::Read;
 use crate::sync::read;
+use crate::wire::sse::Format;
 
 const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "d"];
 /// Named topics with and without others, patterns that overlap them, and everything.

@@ -16,8 +16,8 @@
 //!
 //! **Mutations that were tried, each of which fails a model:** `head` stored relaxed, or loaded relaxed; `head` stored
 //! before the cell is set, or before the segment is in its slot; `oldest` stored relaxed, or after the slots changed;
-//! the base, or the cell, not checked by the reader; no slot beyond what the capacity needs; the open segment not
-//! replaced when all of it is evicted; `retained` loading the head first.
+//! the base, or the cell, not checked by the reader; the slots loaded before the head; the open segment not replaced when
+//! all of it is evicted; `retained` loading the head first.
 
 use loom::thread;
 
@@ -144,6 +144,18 @@ fn each_value_is_read_or_missed_while_the_open_segment_is_evicted() {
         beside_a_writer(1, 4, 3, |ring, writer| {
             ring.evict(writer, 3);
             push(ring, writer);
+        });
+    });
+}
+
+#[test]
+fn each_value_is_read_or_missed_while_the_slots_are_replaced_by_fewer_and_by_more() {
+    check(3, || {
+        beside_a_writer(1, 4, 4, |ring, writer| {
+            ring.evict(writer, 4);
+            for _ in 0..3 {
+                push(ring, writer);
+            }
         });
     });
 }
