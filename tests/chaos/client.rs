@@ -353,3 +353,30 @@ fn open(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Result<T
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelope_must_repeat_the_fields_of_its_block() {
+        let text = |data: &str| {
+            let (last_id, name) = ("7-1".to_owned(), "a:1".to_owned());
+            text_in_envelope(&Block { last_id, has_id: true, name, data: data.to_owned() })
+        };
+        let envelope = r#"{"type":"event","id":"7-1","topic":"a:1","event":"a:1","text":"x\n"}"#;
+        assert_eq!(text(envelope).as_deref(), Some("x\n"));
+        for (part, other) in [
+            ("\"event\",\"id", "\"gap\",\"id"),
+            ("7-1", "7-2"),
+            ("topic\":\"a:1", "topic\":\"a:2"),
+            ("event\":\"a:1", "event\":\"message"),
+            ("text", "data"),
+            ("}", ",\"more\":1}"),
+            (",\"text", ",\n\"text"),
+        ] {
+            assert!(envelope.contains(part), "{part}");
+            assert_eq!(text(&envelope.replace(part, other)), None, "{part}");
+        }
+    }
+}
