@@ -172,6 +172,10 @@ test("history begins after a position and ends with what is retained", async () 
   await page.keyboard.press("Enter");
   await shows(page, "events-note", /3 events after \d+-27, oldest first/);
   assert.deepEqual(await rows(page).locator("code").allTextContents(), ["number 28 of 30", "number 29 of 30", "number 30 of 30"]);
+  await page.locator("#contains").fill("29 of");
+  await rows(page, "28 of").waitFor({ state: "detached" });
+  assert.equal(await rows(page).count(), 1);
+  await page.locator("#contains").fill("");
   // 20 events are retained: what is missing is said.
   await page.getByLabel("History from").fill(ids[0]);
   await page.keyboard.press("Enter");
@@ -184,6 +188,13 @@ test("history begins after a position and ends with what is retained", async () 
   await page.getByRole("button", { name: "Back to live" }).click();
   await shows(page, "events-note", /Live/);
   await rows(page, "number 12 of 30").waitFor();
+  // Other topics are shown live.
+  await page.getByLabel("History from").fill("earliest");
+  await page.keyboard.press("Enter");
+  await shows(page, "events-note", /20 events from the earliest on/);
+  await page.getByLabel("Topics", { exact: true }).fill("b");
+  await page.getByRole("button", { name: "Follow" }).click();
+  await shows(page, "events-note", /No event yet/);
 });
 
 test("the form publishes JSON and text, and explains what is wrong", async () => {

@@ -26,19 +26,17 @@ const EXPLANATIONS = {
 setUpCredentials();
 setUpPublisher();
 const [overview, topics, subscribers, values] = [new Overview(), new Topics(), new Subscribers(), new Values()];
-const inspector = new Inspector(followed);
+const inspector = new Inspector(() => followed);
 const live = new Live({ onEvent, onGap: (gap) => inspector.add({ gap }), onState });
 
-/** The filters in the form; none means all topics. */
-function followed() {
-  return byId("follow-topics").value.split(",").map((topic) => topic.trim()).filter(Boolean);
-}
-
+/** The filters of the stream; none means all topics. */
+let followed = [];
 let isNew = true;
 function follow() {
+  followed = byId("follow-topics").value.split(",").map((topic) => topic.trim()).filter(Boolean);
   isNew = true;
   inspector.clear();
-  live.open(followed());
+  live.open(followed);
 }
 
 function onEvent(event) {

@@ -11,15 +11,17 @@ const KEPT = 2000;
 const ROWS = 300;
 /** Milliseconds between two updates of the list. */
 const PAUSE = 200;
+/** Events of a part of the history, and those that a new list begins with. */
 const PAGE = 100;
+const RECENT = 50;
 
 export class Inspector {
   #kept = [];
   #new = [];
   #timer = null;
   #isPaused = false;
-  /** The position that the shown part of the history follows. `null` while the list is live. */
-  #from = null;
+  /** The shown part of the history, and the position that the next one follows. `null` while the list is live. */
+  #history = null;
   #received = 0;
 
   /** `topicsOf()` returns the filters that the page follows. */
@@ -32,8 +34,8 @@ export class Inspector {
       event.preventDefault();
       this.showHistory(byId("history-from").value.trim() || "earliest");
     });
-    byId("history-next").addEventListener("click", () => this.showHistory(this.#from));
-    byId("history-end").addEventListener("click", () => this.#backToLive());
+    byId("history-next").addEventListener("click", () => this.showHistory(this.#history.next));
+    byId("history-end").addEventListener("click", () => this.#show(null));
     this.#pause(false);
   }
 
@@ -47,7 +49,10 @@ export class Inspector {
 
   /** Puts the newest retained events below those that came meanwhile. */
   async addRecent() {
-    const recent = await readHistory(this.topicsOf(), { limit: 50 }).catch(() => []);
+    const kept = this.#kept;
+    const recent = await readHistory(this.topicsOf(), { limit: RECENT }).catch(() => []);
+    // The list was cleared meanwhile, perhaps for other topics.
+    if (kept !== this.#kept) return;
     this.#update();
     const known = new Set(this.#kept.map(({ id }) => id));
     this.#kept.unshift(...recent.filter(({ id }) => id && !known.has(id)));
@@ -56,29 +61,24 @@ export class Inspector {
 
   clear() {
     [this.#kept, this.#new] = [[], []];
-    this.#rebuild();
+    this.#show(null);
   }
 
   async showHistory(from) {
-    let items;
     try {
-      items = await readHistory(this.topicsOf(), { from, limit: PAGE });
+      const items = await readHistory(this.topicsOf(), { from, limit: PAGE });
+      byId("history-from").value = from;
+      this.#show({ from, items, next: items.findLast(({ id }) => id)?.id });
     } catch (refusal) {
-      return showRefusal(byId("events-note"), refusal);
+      showRefusal(byId("events-note"), refusal);
     }
-    const last = items.findLast(({ id }) => id)?.id;
-    this.#from = last ?? from;
-    this.#timer = clearTimeout(this.#timer) ?? null;
-    byId("history-from").value = from;
-    byId("history-next").hidden = !last;
-    byId("history-end").hidden = false;
-    byId("events").replaceChildren(...this.#rowsOf(items.filter((item) => this.#contains(item))));
-    say(byId("events-note"), `History: ${events(items.filter(({ id }) => id).length)} after ${from}, oldest first.`);
   }
 
-  #backToLive() {
-    this.#from = null;
-    byId("history-next").hidden = byId("history-end").hidden = true;
+  /** Shows a part of the history, or the live list for `null`. */
+  #show(history) {
+    this.#history = history;
+    byId("history-next").hidden = !history?.next;
+    byId("history-end").hidden = history === null;
     this.#rebuild();
     this.#pause(false);
   }
@@ -94,7 +94,7 @@ export class Inspector {
   #update() {
     this.#timer = clearTimeout(this.#timer) ?? null;
     say(byId("received"), `${count(this.#received)} received`);
-    if (this.#isPaused || this.#from) return this.#describe();
+    if (this.#isPaused || this.#history) return this.#describe();
     const items = this.#new;
     this.#new = [];
     this.#kept.push(...items);
@@ -106,19 +106,25 @@ export class Inspector {
   }
 
   #rebuild() {
-    if (this.#from) return this.#describe();
-    const items = this.#kept.filter((item) => this.#contains(item)).slice(-ROWS);
-    byId("events").replaceChildren(...this.#rowsOf(items).reverse());
+    const items = (this.#history?.items ?? this.#kept).filter((item) => this.#contains(item)).slice(-ROWS);
+    const shown = this.#rowsOf(items);
+    byId("events").replaceChildren(...(this.#history ? shown : shown.reverse()));
     this.#describe();
   }
 
   #describe() {
-    if (this.#from) return;
-    const isEmpty = !byId("events").childElementCount;
-    const isFiltered = byId("contains").value && this.#kept.length;
-    const shown = isFiltered ? "No event of this page contains the text." : "No event yet.";
-    const paused = `Paused. ${count(this.#new.length)} new.`;
-    say(byId("events-note"), this.#isPaused ? paused : isEmpty ? shown : "Live, newest first.");
+    say(byId("events-note"), this.#history ? this.#describeHistory(this.#history) : this.#describeLive());
+  }
+
+  #describeHistory({ from, items }) {
+    const found = events(items.filter(({ id }) => id).length);
+    return `History: ${found} ${from === "earliest" ? "from the earliest on" : `after ${from}`}, oldest first.`;
+  }
+
+  #describeLive() {
+    if (this.#isPaused) return `Paused. ${count(this.#new.length)} new.`;
+    if (byId("events").childElementCount) return "Live, newest first.";
+    return byId("contains").value && this.#kept.length ? "No event of this page contains the text." : "No event yet.";
   }
 
   #contains(item) {
@@ -128,7 +134,7 @@ export class Inspector {
   }
 
   #rowsOf(items) {
-    const onOpen = () => this.#from || this.#pause(true);
+    const onOpen = () => this.#history || this.#pause(true);
     const onHistory = (id) => this.showHistory(id);
     return items.map((item) => eventRow(item, { onOpen, onHistory }));
   }
