@@ -89,9 +89,7 @@ impl Connection {
 async fn within<T>(peer: &str, limit: Duration, answer: impl Future<Output = RedisResult<T>>) -> Result<T, Error> {
     match timeout(limit, answer).await {
         Ok(answer) => answer.map_err(|error| Error::of(peer, &error)),
-        Err(_) => {
-            Err(Error::Unavailable(format!("{peer} did not answer within {}", humantime::format_duration(limit))))
-        }
+        Err(_) => Err(Error::no_answer(peer, limit)),
     }
 }
 
@@ -116,6 +114,10 @@ pub enum Error {
 impl Error {
     pub(super) fn unavailable(text: impl Into<String>) -> Self {
         Self::Unavailable(text.into())
+    }
+
+    pub(super) fn no_answer(peer: &str, limit: Duration) -> Self {
+        Self::Unavailable(format!("{peer} did not answer within {}", humantime::format_duration(limit)))
     }
 
     /// Classifies an error of the Redis client.

@@ -54,9 +54,13 @@ impl Endpoint {
                     // A server that is down leaves time for the others.
                     match slot_owner(client, key, limit / clients.len() as u32).await {
                         Ok(owner) => return Ok((owner, None)),
-                        Err(error) => failures.push(error.to_string()),
+                        Err(error) => failures.push(error),
                     }
                 }
+                if let Some(place) = failures.iter().position(|error| matches!(error, Error::Unusable(_))) {
+                    return Err(failures.swap_remove(place));
+                }
+                let failures: Vec<_> = failures.iter().map(ToString::to_string).collect();
                 Err(Error::Unavailable(failures.join("; ")))
             }
         }
@@ -92,19 +96,10 @@ async fn slot_owner(asked: &Client, key: &str, limit: Duration) -> Result<Client
 mod tests {
     use super::*;
 
-    /// The error of a server that cannot be used.
-    async fn error(url: &str) -> String {
+    async fn connect(url: &str) -> Result<String, Error> {
         let limit = Duration::from_millis(300);
-        let client = Endpoint::new(url, "key").unwrap().client(limit).await.map(|(client, _)| client);
-        let connection = match client {
-            Ok(client) => Connection::open("Redis", &client, limit).await,
-            Err(error) => Err(error),
-        };
-        let outcome = match connection {
-            Ok(mut connection) => connection.check().await.map(|_| ()),
-            Err(error) => Err(error),
-        };
-        outcome.unwrap_err().to_string()
+        let (client, _) = Endpoint::new(url, "key")?.client(limit).await?;
+        Connection::open("Redis", &client, limit).await?.check().await
     }
 
     #[tokio::test]
@@ -119,16 +114,18 @@ mod tests {
                 &["the Sentinel at 127.0.0.1:1: ", "the Sentinel at 127.0.0.1:2: "],
             ),
         ] {
-            let error = error(url).await;
+            let error = connect(url).await.unwrap_err().to_string();
             assert!(names.iter().all(|name| error.contains(name)), "{url}: {error}");
         }
     }
 
     #[tokio::test]
-    async fn redis_that_does_not_answer_is_named() {
+    async fn servers_that_do_not_answer_are_named() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
-        let error = error(&format!("redis://{address}/")).await;
-        assert_eq!(error, format!("Redis at {address} did not answer within 300ms"));
+        for (url, name) in [("redis://{}/", "Redis"), ("redis+sentinel://{}/m", "the Sentinel")] {
+            let error = connect(&url.replace("{}", &address.to_string())).await.unwrap_err().to_string();
+            assert!(error.ends_with(&format!("{name} at {address} did not answer within 300ms")), "{error}");
+        }
     }
 }

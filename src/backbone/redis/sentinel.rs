@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{Client, ConnectionAddr, RedisConnectionInfo, cmd};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, Error};
 use super::endpoint::client;
@@ -77,9 +77,10 @@ impl Sentinels {
     /// [`Error::Unavailable`] when no majority names one within `limit`.
     pub(super) async fn master(&self, limit: Duration) -> Result<Master, Error> {
         let majority = self.sentinels.len() / 2 + 1;
-        let mut deadline = Instant::now() + limit;
+        // Each Sentinel has answered or failed before this.
+        let mut deadline = Instant::now() + limit + GRACE;
         let mut asked: FuturesUnordered<_> =
-            self.sentinels.iter().map(|sentinel| sentinel.ask(&self.name, limit)).collect();
+            self.sentinels.iter().map(|sentinel| sentinel.ask_within(limit, &self.name)).collect();
         let mut named: Vec<Master> = Vec::with_capacity(self.sentinels.len());
         let mut failures = Vec::new();
         while let Ok(Some(answer)) = timeout_at(deadline, asked.next()).await {
@@ -92,10 +93,6 @@ impl Sentinels {
             }
         }
         let (count, all) = (named.len(), self.sentinels.len());
-        let silent = all - count - failures.len();
-        if silent > 0 {
-            failures.push(format!("{silent} did not answer in time"));
-        }
         match named.into_iter().max_by_key(|master| master.configuration) {
             Some(master) if count >= majority => Ok(master),
             _ => Err(Error::Unavailable(format!(
@@ -121,6 +118,16 @@ impl Sentinels {
 }
 
 impl Sentinel {
+    async fn ask_within(&self, limit: Duration, name: &str) -> Result<Master, Error> {
+        match timeout(limit, self.ask(name, limit)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let peer = format!("the Sentinel at {}", self.client.get_connection_info().addr());
+                Err(Error::no_answer(&peer, limit))
+            }
+        }
+    }
+
     async fn ask(&self, name: &str, limit: Duration) -> Result<Master, Error> {
         let known = lock(&self.connection).take();
         let mut connection = match known {
