@@ -18,7 +18,6 @@ use fanline::event::EventName;
 use fanline::topic::Topic;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::{Full, StreamBody};
-use hyper::Request;
 use hyper::body::{Body, Frame};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
@@ -93,17 +92,17 @@ pub enum Error {
     NotJson(JsonError),
     #[error("{0}")]
     Connect(client::Error),
-    #[error("{0}; how much of it was published is unknown")]
+    #[error("{0}; events may have been published")]
     Unanswered(client::Error),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("{0}; what was read before it has been published")]
+    #[error("{0}; the lines before it have been published")]
     Input(InputError),
     #[error("{0}; nothing was published")]
     InputAtOnce(InputError),
-    #[error("no answer from the server for {} s; whether the event was published is unknown", ANSWER_TIMEOUT.as_secs())]
+    #[error("no answer from the server for {} s; the event may have been published", ANSWER_TIMEOUT.as_secs())]
     NoAnswer,
-    #[error("unexpected answer to /publish; whether the events were published is unknown: {0}")]
+    #[error("unexpected answer to /publish: {0}; events may have been published")]
     Answer(#[from] client::BodyError),
     #[error("invalid request: {0}")]
     Request(#[from] hyper::http::Error),
@@ -186,15 +185,9 @@ impl PublishArgs {
     }
 }
 
-fn request<B>(server: &ServerArgs, content_type: &str, body: B) -> Result<Request<B>, Error> {
-    let request = server.request("/publish").method("POST").header(CONTENT_TYPE, content_type);
-    Ok(request.header(ACCEPT, "application/json").body(body)?)
-}
-
 async fn publish_one(args: &PublishArgs, data: &str) -> Result<PublishAnswer, Error> {
     let body = Full::new(Bytes::from(args.one_event(data)?));
-    let request = request(&args.server, "application/json", body)?;
-    timeout(ANSWER_TIMEOUT, exchange(&args.server, request)).await.unwrap_or(Err(Error::NoAnswer))
+    timeout(ANSWER_TIMEOUT, post(&args.server, "application/json", body)).await.unwrap_or(Err(Error::NoAnswer))
 }
 
 /// Publishes the lines of `input` until it ends, a line is invalid, the server answers or `stop` completes. Returns the
@@ -221,20 +214,19 @@ async fn publish_lines(
     let mut frames = frames.map(|events| Ok::<_, Infallible>(Frame::data(events))).peekable();
     let published = match Pin::new(&mut frames).peek().await {
         None => None,
-        Some(_) => {
-            let request = request(server, "application/x-ndjson", StreamBody::new(frames))?;
-            Some(exchange(server, request).await?)
-        }
+        Some(_) => Some(post(server, "application/x-ndjson", StreamBody::new(frames)).await?),
     };
     let fault = input_ended.try_recv().ok().and_then(Result::err);
     Ok((published, fault))
 }
 
-/// Sends `request` and reads the ids in the answer.
-async fn exchange<B>(server: &ServerArgs, request: Request<B>) -> Result<PublishAnswer, Error>
+/// Posts events and reads the ids in the answer.
+async fn post<B>(server: &ServerArgs, content_type: &str, body: B) -> Result<PublishAnswer, Error>
 where
     B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
+    let request = server.request("/publish").method("POST").header(CONTENT_TYPE, content_type);
+    let request = request.header(ACCEPT, "application/json").body(body)?;
     let response = client::send(&server.url, request).await?;
     if !response.status().is_success() {
         return Err(Error::Refused(Refusal::of(response).await));

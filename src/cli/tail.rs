@@ -40,7 +40,7 @@ pub enum Error {
     Refused(Refusal),
     #[error("the server answered {status} and points to {location:?}; give that server's address as --url")]
     Redirected { status: StatusCode, location: String },
-    #[error("this is no event stream: the server answered with content type {0:?} instead of text/event-stream")]
+    #[error("not an event stream: the server answered with content type {0:?} instead of text/event-stream")]
     NotAStream(String),
     /// A failure that is retried without `--once`.
     #[error("{0}")]
@@ -130,7 +130,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
                     }
                 }
                 Err(OpenError::NoContent) => {
-                    self.printer.note("the server says that there is nothing more to follow (204)");
+                    self.printer.note("the server ended the subscription (204 No Content)");
                     return Ok(());
                 }
                 Err(OpenError::Fatal(error)) => return Err(error),

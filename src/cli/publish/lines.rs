@@ -88,13 +88,13 @@ pub enum InputError {
 /// A fault of a line.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    #[error("it is not valid UTF-8 from byte {0} on")]
+    #[error("not valid UTF-8 from byte {0} on")]
     NotUtf8(usize),
-    #[error("it is longer than {MAX_LINE_BYTES} bytes")]
+    #[error("longer than {MAX_LINE_BYTES} bytes")]
     TooLong(#[from] LineTooLong),
-    #[error("it is not one JSON value: {0}")]
+    #[error("not one JSON value: {0}")]
     NotJson(#[from] JsonError),
-    #[error("it is not an event like {{\"topic\":\"t\",\"data\":1}}: {0}; for bare JSON values give --topic")]
+    #[error("not an event like {{\"topic\":\"t\",\"data\":1}}: {0}; for bare JSON values give --topic")]
     NotAnEvent(JsonError),
     #[error("{0}")]
     Invalid(InvalidPublication),
@@ -197,7 +197,7 @@ mod tests {
     fn lines_before_invalid_utf8_are_handed_on() {
         let (sent, error) = read(&InputFormat::Text(head()), &[b"one\nab\xffc\nthree\n"]);
         assert_eq!(sent, ["{\"topic\":\"t\\\"\",\"text\":\"one\"}\n"]);
-        assert_eq!(error.as_deref(), Some("line 2: it is not valid UTF-8 from byte 3 on"));
+        assert_eq!(error.as_deref(), Some("line 2: not valid UTF-8 from byte 3 on"));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             ["{\"topic\":\"t\",\"event\":\"update\",\"data\":{\"b\": 1.0, \"a\":1e3}}\n\n\
               {\"topic\":\"t\",\"event\":\"update\",\"data\":null}\n"]
         );
-        assert_eq!(error.as_deref(), Some("line 4: it is not one JSON value: expected value at column 4"));
+        assert_eq!(error.as_deref(), Some("line 4: not one JSON value: expected value at column 4"));
     }
 
     #[test]
@@ -234,12 +234,12 @@ mod tests {
             ("{\"topic\":\"t\",\"data\":1,\"text\":\"x\"}", "an event has one payload: either \"data\" or \"text\""),
             (
                 "{\"topic\":\"t\",\"dta\":1}",
-                "it is not an event like {\"topic\":\"t\",\"data\":1}: unknown field `dta`, expected one of `topic`, \
+                "not an event like {\"topic\":\"t\",\"data\":1}: unknown field `dta`, expected one of `topic`, \
                  `event`, `data`, `text` at column 18; for bare JSON values give --topic",
             ),
             (
                 "{\"data\":1}",
-                "it is not an event like {\"topic\":\"t\",\"data\":1}: missing field `topic` at column 10; \
+                "not an event like {\"topic\":\"t\",\"data\":1}: missing field `topic` at column 10; \
                  for bare JSON values give --topic",
             ),
         ] {
@@ -254,6 +254,6 @@ mod tests {
             Ok(()) => panic!("an endless line was read to its end"),
             Err(error) => (0, error.to_string()),
         };
-        assert_eq!((sent, error.as_str()), (0, "line 1: it is longer than 16777216 bytes"));
+        assert_eq!((sent, error.as_str()), (0, "line 1: longer than 16777216 bytes"));
     }
 }

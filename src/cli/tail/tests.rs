@@ -302,7 +302,7 @@ async fn no_content_ends_the_tail() {
     let mut tail = tail(&server, &[]);
     server.accept().await.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     tail.ended.await.unwrap().unwrap();
-    assert_eq!(tail.notices.text(), "the server says that there is nothing more to follow (204)\n");
+    assert_eq!(tail.notices.text(), "the server ended the subscription (204 No Content)\n");
 }
 
 #[tokio::test]
@@ -316,7 +316,7 @@ async fn fatal_answer_ends_the_tail_with_its_reason() {
         ("404 Not Found\r\ncontent-type: text/plain\r\n\r\nnope", "the server answered 404 Not Found"),
         (
             "200 OK\r\ncontent-type: text/html; charset=utf-8\r\n\r\n<p>",
-            "this is no event stream: the server answered with content type \"text/html\" instead of text/event-stream",
+            "not an event stream: the server answered with content type \"text/html\" instead of text/event-stream",
         ),
         (
             "301 Moved Permanently\r\nlocation: http://other/stream\r\n\r\n",
