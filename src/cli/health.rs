@@ -35,7 +35,7 @@ pub enum Error {
     #[error("no answer from {0} for {seconds} s", seconds = ANSWER_TIMEOUT.as_secs())]
     Silent(ServerUrl),
     #[error("{0} is not ready: {1}")]
-    NotReady(ServerUrl, Refusal),
+    NotReady(ServerUrl, Box<Refusal>),
     #[error("invalid request: {0}")]
     Request(#[from] hyper::http::Error),
     #[error("standard output: {0}")]
@@ -54,7 +54,7 @@ pub async fn run(args: HealthArgs) -> Result<(), Error> {
         let response = client::send(&server.url, request).await?;
         match response.status().is_success() {
             true => Ok(()),
-            false => Err(Error::NotReady(server.url.clone(), Refusal::of(response).await)),
+            false => Err(Error::NotReady(server.url.clone(), Box::new(Refusal::of(response).await))),
         }
     };
     timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(Error::Silent(server.url.clone())))?;

@@ -24,8 +24,10 @@ const RECONNECTS: usize = 200;
 const END: &str = "the end";
 const END_TOPIC: &str = "a:0";
 
+type IsWanted = fn(&str) -> bool;
+
 /// The query of each reader, and the topics that it subscribes to.
-const READERS: [(&str, fn(&str) -> bool); 3] = [
+const READERS: [(&str, IsWanted); 3] = [
     ("", |_| true),
     ("topics=a:0,a:3,b.11,c/17/x,c/18/x", |topic| ["a:0", "a:3", "b.11", "c/17/x", "c/18/x"].contains(&topic)),
     ("topics=a:*,c/**", |topic| topic.starts_with("a:") || topic.starts_with("c/")),
