@@ -34,6 +34,7 @@ for (const [name, page] of pages) {
   const take = (view) => page.screenshot({ path: `${directory}/${name}-${view}.png`, fullPage });
   await take("overview");
   await page.locator("nav a", { hasText: "Events" }).click();
+  await page.getByRole("button", { name: "Pause" }).click();
   await page.locator("#events > li summary", { hasText: "orders" }).first().click();
   await page.evaluate(() => scrollTo(0, 0));
   await take("events");

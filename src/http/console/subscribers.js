@@ -83,7 +83,7 @@ function make(client) {
   const from = element("td", {}, client.remote_addr, element("small", {}, [client.user, ...client.tags].filter(Boolean).join(", ")));
   const button = element("button", { type: "button", className: "small", onclick: () => askBeforeDisconnecting(client) }, "Disconnect");
   button.setAttribute("aria-label", `Disconnect ${nameOf(client)}`);
-  const row = element("tr", {}, name, topics, ...cells, from, element("td", {}, button));
+  const row = element("tr", {}, name, cells[0], topics, ...cells.slice(1), from, element("td", {}, button));
   const update = ({ queue_size, rate: perSecond, bytes_sent, connected_at }) => {
     const texts = [count(queue_size), rate(perSecond), bytes(bytes_sent), duration((Date.now() - Date.parse(connected_at)) / 1000)];
     texts.forEach((text, index) => say(cells[index], text));
