@@ -91,17 +91,16 @@ struct Tally {
 impl Tally {
     fn line(&mut self, line: &str) {
         let line: Value = serde_json::from_str(line).expect("each line is JSON");
-        let data = line["data"].as_str().expect("data is a string");
-        match line["event"].as_str().expect("an event has a name") {
-            "message" => {
-                let number: u64 = data.parse().expect("a number");
+        match line["type"].as_str().expect("a line has a type") {
+            "event" => {
+                let number: u64 = line["text"].as_str().expect("a text").parse().expect("a number");
                 assert!(number > self.newest, "{number} came after {}", self.newest);
                 // Gaps before the second event counted all events between the two.
                 assert_eq!(self.received + self.missed + 1, number, "after {self:?}");
                 (self.received, self.newest) = (self.received + 1, number);
             }
             "gap" => {
-                let gap: Value = serde_json::from_str(data).expect("a gap is JSON");
+                let gap = &line["data"];
                 assert!(matches!(gap["reason"].as_str(), Some("evicted" | "lagged")), "{gap}");
                 self.missed += gap["missed"].as_u64().unwrap_or_else(|| panic!("not counted: {gap}"));
                 self.gaps += 1;
