@@ -50,12 +50,13 @@ pub(crate) struct Writer<T> {
     capacity: u64,
     head: u64,
     oldest: u64,
-    /// Those of the ring.
+    /// The ring's slots.
     slots: Arc<Slots<T>>,
     /// The segment that is being filled: the one of `head - 1`, or of `head` once it was evicted.
     open: Option<Arc<Segment<T>>>,
 }
 
+/// The places of the segments.
 struct Slots<T>(Box<[Slot<Segment<T>>]>);
 
 pub(crate) struct Segment<T> {

@@ -3,9 +3,10 @@
 //! A reader of the topic's ring or of the firehose writes a run as one slice. In return the block is freed only when its
 //! last event has left both rings, and is counted until then; so runs are short compared to what a ring retains.
 //!
-//! **Envelopes.** A run is encoded in the plain format. The first reader that wants one of its envelopes makes all of them, in a
-//! block of their own, for every ring and page that holds the run. Readers of the plain format never look there; one of
-//! envelopes finds them with one load.
+//! **Envelopes.** A run is encoded in the plain format. The first reader that wants one of its envelopes makes all of them, in
+//! a block of their own, for every ring and page that holds the run. Later readers of envelopes find them with one load.
+//! Those that come meanwhile wait, for the time that it takes to encode 16 KiB or one event. Readers of the plain format never
+//! look there.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

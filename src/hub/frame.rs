@@ -87,10 +87,12 @@ impl Frame {
         }
     }
 
-    /// The memory that leaves the history with this frame, approximately: its cell in a segment, and the block that it
-    /// ends. Its envelope is counted by [`EnvelopeBytes`](super::encoder::EnvelopeBytes).
+    /// The memory that leaves the history with this frame, approximately: its cell in a segment, and the block and the run
+    /// that it ends. Its envelope is counted by [`EnvelopeBytes`](super::encoder::EnvelopeBytes).
     pub(crate) fn weight(&self) -> usize {
-        self.chunk.weight() + size_of::<Self>()
+        let block = self.chunk.weight();
+        let run = if block > 0 { size_of::<EncodedRun>() } else { 0 };
+        block + run + size_of::<Self>()
     }
 }
 
