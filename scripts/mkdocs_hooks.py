@@ -11,14 +11,21 @@ LINK = re.compile(r"(!?)\[([^]]*)\]\((?!\w+:|#)([^)]+)\)")
 log = logging.getLogger("mkdocs.hooks")
 
 
-def check(source, base, target):
-    if not (base / target.split("#")[0]).exists():
-        log.warning("%s: there is no %s", source, target)
+def check(source, target):
+    """Warns if there is no such file or heading; --strict makes that an error."""
+    path, _, anchor = target.partition("#")
+    file = REPOSITORY / path
+    if not file.exists():
+        log.warning("%s: there is no %s", source, path)
+    elif anchor:
+        headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+        if anchor not in (re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings):
+            log.warning("%s: %s has no heading #%s", source, path, anchor)
 
 
 def on_pre_build(config):
     for _, _, target in LINK.findall((REPOSITORY / "README.md").read_text()):
-        check("README.md", REPOSITORY, target)
+        check("README.md", target)
 
 
 def on_page_markdown(markdown, page, config, files):
@@ -26,12 +33,13 @@ def on_page_markdown(markdown, page, config, files):
         image, text, target = match.groups()
         if not target.startswith("../"):
             return match.group()
-        path = target.removeprefix("../")
-        check(page.file.src_uri, REPOSITORY, path)
+        check(page.file.src_uri, target.removeprefix("../"))
+        path = target.removeprefix("../").split("#")[0]
         if not image:
             return text
         if files.get_file_from_path(path) is None:
             files.append(File.generated(config, path, abs_src_path=str(REPOSITORY / path)))
         return f"![{text}]({path})"
 
-    return LINK.sub(outside, markdown)
+    # rustdoc's attributes of a fence are not part of the language.
+    return LINK.sub(outside, markdown).replace("```rust,no_run", "```rust")
