@@ -245,6 +245,51 @@ test("a tab that joins inside of the leader's gap gets the rest of the gap", asy
   assert.deepEqual(tab.log.map(({ gap, event }) => gap?.topics ?? event.id), [["b"], "1-2"]);
 });
 
+test("a tab that joins between the ends of two gaps gets the rest of the longer one", async () => {
+  const { world, server } = await open(1);
+  [...world.connections][0].cut();
+  await world.run();
+  for (const topic of ["b", "c", "c", "a"]) server.publish(topic);
+  server.evict("a");
+  server.evict("b");
+  await world.pass(2000, settle);
+  const [connection] = world.connections;
+  connection.answer();
+  // The hello, the gap of a up to 4, the gap of b up to 1, and event 2.
+  connection.deliver(4);
+  await settle();
+  connection.isSilent = true;
+  const tab = world.tab();
+  await world.run();
+  assert.deepEqual(tab.log.map(({ gap, event }) => gap?.topics ?? event.id), [["a"], "1-3"]);
+});
+
+test("a list of an earlier leader does not continue what a tab read as the leader", async () => {
+  const { world, tabs, server } = await open(3);
+  const [first, second, third] = tabs;
+  await publish(world, 1);
+  server.publish();
+  await settle();
+  [...world.connections][0].deliver();
+  await settle();
+  const late = world.messages.filter(({ to }) => to.tab === second);
+  world.messages = world.messages.filter(({ to }) => to.tab !== second);
+  first.crash();
+  await world.run();
+  server.restart();
+  await world.pass(2000);
+  await publish(world, 2);
+  // The third tab takes the lock.
+  second.freeze();
+  await world.pass(30_000);
+  second.thaw();
+  await settle();
+  world.messages.unshift(...late);
+  await publish(world, 1);
+  for (const tab of [second, third]) assert.deepEqual(tab.sequences, [1, 2, 1, 2, 3]);
+  assert.equal(world.connections.size, 1);
+});
+
 test("a leader that is frozen is replaced by a visible tab, and follows after it has thawed", async () => {
   const { world, tabs, server } = await open(3);
   await publish(world, 1);
@@ -260,6 +305,9 @@ test("a leader that is frozen is replaced by a visible tab, and follows after it
   await publish(world, 1);
   for (const tab of tabs) assert.deepEqual(tab.sequences, upTo(4));
   assert.equal(world.connections.size, 1);
+  for (const tab of tabs.slice(1)) tab.stream.close();
+  await publish(world, 1);
+  assert.deepEqual(tabs[0].sequences, upTo(5), "it leads again");
 });
 
 test("hidden tabs leave a frozen leader alone until one is shown", async () => {
