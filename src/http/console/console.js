@@ -98,7 +98,7 @@ async function refreshFigures() {
     showRefusal(byId("overview-note"), refusal);
     inviteToPublish(false);
     if (!refusal.needsRights) return;
-    // What everyone may see.
+    // These figures need no rights.
     const index = await ask("./").catch(() => null);
     if (!index) return;
     say(byId("streams"), count(index.clients));
