@@ -49,6 +49,10 @@ test("what needs rights asks for a key, and keeps it for the tab", async () => {
   await page.reload();
   await live(page);
   assert.equal(await page.evaluate(() => localStorage.length + document.cookie.length), 0);
+  // Other pages of the origin see the names of locks.
+  const locks = await page.evaluate(async () => JSON.stringify(await navigator.locks.query()));
+  assert.match(locks, /fanline/);
+  assert.ok(!locks.includes(keys.admin), locks);
   const other = await consoles.open(`${server.url}/demo`);
   await shows(other, "explanation", /[Kk]ey or token/);
   await page.getByRole("button", { name: /^Access/ }).click();

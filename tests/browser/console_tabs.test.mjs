@@ -49,3 +49,11 @@ test("a tab that gets no connection says that the browser's limit is the reason"
   await tabs.pop().close();
   await Promise.all([live(late), live(later)]);
 });
+
+test("a stream without an answer is explained", async () => {
+  const page = await consoles.open(server.url);
+  await page.route(/\/stream\?/, () => {});
+  await page.goto(`${server.url}/demo`);
+  await shows(page, "explanation", /has not answered for 5 s.*at most six connections/);
+  await page.unrouteAll();
+});
