@@ -310,6 +310,25 @@ test("a leader that is frozen is replaced by a visible tab, and follows after it
   assert.deepEqual(tabs[0].sequences, upTo(5), "it leads again");
 });
 
+test("a tab that loses the lock before its first hello follows the new leader from its position", async () => {
+  const { world, tabs, server } = await open(1);
+  const [first] = tabs;
+  await publish(world, 3);
+  first.freeze();
+  const second = world.tab();
+  // No message and no answer arrives: the second tab takes the lock, then the first one again.
+  await world.pass(25_000, settle);
+  assert.equal(second.connections.length, 1);
+  second.freeze();
+  first.thaw();
+  await world.pass(25_000, settle);
+  second.thaw();
+  server.publish();
+  await publish(world, 1);
+  assert.deepEqual([first.sequences, second.sequences], [upTo(5), [4, 5]]);
+  assert.equal(world.connections.size, 1);
+});
+
 test("hidden tabs leave a frozen leader alone until one is shown", async () => {
   const { world, tabs, server } = await open(2);
   tabs[1].document.hidden = true;
