@@ -88,8 +88,11 @@ for (const [name, options] of Object.entries(BROWSERS)) {
     test("delivers each event once across cuts", withServer([], async () => {
       published = 0;
       const page = await open({ topics: ["t"] });
-      for (let round = 0; round < 3; round++) {
-        await publish(20);
+      for (let round = 1; round <= 3; round++) {
+        await publish(10);
+        // The connection is open again, so that there is one to cut.
+        await has(page, 40 * round - 30);
+        await publish(10);
         front.cut();
         await publish(20);
       }

@@ -8,7 +8,7 @@ export class Front {
   streams = new Set();
   /** The number of requests for a stream. */
   requests = 0;
-  /** Whether bytes of the server are dropped. */
+  /** Whether bytes of the server are dropped. A stream that has lost some gets no more: it would have a hole. */
   isSilent = false;
   /** Ends the response to a request for /hold, which blocks the page that asks for it synchronously. */
   release;
@@ -34,7 +34,8 @@ export class Front {
     const outgoing = request(this.server.url + incoming.url, { method: incoming.method, headers: incoming.headers });
     outgoing.on("response", (answer) => {
       response.writeHead(answer.statusCode, answer.headers).flushHeaders();
-      answer.on("data", (bytes) => this.isSilent || response.write(bytes));
+      let isSilent = false;
+      answer.on("data", (bytes) => (isSilent ||= this.isSilent) || response.write(bytes));
       answer.on("end", () => response.end()).on("error", () => response.destroy());
     });
     outgoing.on("error", () => (response.headersSent ? response.destroy() : response.writeHead(502).end()));
