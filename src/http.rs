@@ -6,6 +6,7 @@
 
 mod accept;
 mod admit;
+mod body;
 mod clients;
 mod cluster;
 pub(crate) mod cors;
@@ -30,13 +31,14 @@ use std::time::Duration;
 
 use admit::auth_request;
 use arc_swap::ArcSwap;
+use body::RequestBody;
 use bytes::Bytes;
 pub(crate) use cluster::local_lists;
 use cors::Origins;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
 use problem::Problem;
@@ -128,6 +130,24 @@ pub(crate) struct Routes {
 
 impl Handler for Routes {
     async fn handle(&self, request: Request<Incoming>, remote: SocketAddr, exceeded: Option<&LimitExceeded>) -> Reply {
+        let (request, end) = body::watch(request);
+        let mut reply = self.reply(request, remote, exceeded).await;
+        if let Reply::Ordinary(response) = &mut reply
+            && !end.is_certain()
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
+    }
+}
+
+impl Routes {
+    async fn reply(
+        &self,
+        request: Request<RequestBody>,
+        remote: SocketAddr,
+        exceeded: Option<&LimitExceeded>,
+    ) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), remote);
         }
@@ -138,9 +158,7 @@ impl Handler for Routes {
             _ => self.route_or_refuse(request, remote, exceeded).await,
         }
     }
-}
 
-impl Routes {
     /// Whether the CORS rules apply to `path`. A browser on the server's own machine sends requests for every page that it
     /// shows: if any origin may read, the operators' endpoints are excluded.
     fn is_readable_by_pages(&self, path: &str) -> bool {
@@ -153,7 +171,7 @@ impl Routes {
 
     async fn route_or_refuse(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         remote: SocketAddr,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
@@ -193,7 +211,7 @@ impl Routes {
         if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
     }
 
-    async fn route(&self, request: Request<Incoming>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
+    async fn route(&self, request: Request<RequestBody>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
         let query = request.uri().query().unwrap_or("");
         let endpoint = self.endpoint(request.method(), path, query)?;
         if let Some(action) = endpoint.operator_action() {

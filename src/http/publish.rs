@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::admit::Permit;
+use super::body::RequestBody;
 use super::{Routes, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
@@ -34,7 +35,7 @@ pub(super) async fn publish(
     routes: &Routes,
     mut permit: Permit<'_>,
     quota: &PublishQuota<'_>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Value, Problem> {
     let (shard, options) = (&*routes.shard, &routes.options);
     match media_type(request.headers()) {
@@ -60,7 +61,7 @@ pub(super) async fn publish_to(
     mut permit: Permit<'_>,
     quota: &PublishQuota<'_>,
     topic: &str,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Value, Problem> {
     let (shard, options) = (&*routes.shard, &routes.options);
     let topic = percent_decode_str(topic)
@@ -110,7 +111,7 @@ fn receipt(published: Option<Published>, count: u64) -> Value {
     })
 }
 
-async fn collect(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
+async fn collect(body: RequestBody, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -133,7 +134,7 @@ async fn collect(body: Incoming, max_bytes: usize, timeout: Duration) -> Result<
 }
 
 /// Collects a body into one buffer. Keeping its frames would cost far more memory than bytes if each has one byte.
-async fn concat(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+async fn concat(mut body: Limited<RequestBody>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
     // Most bodies have one frame and are not copied.
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {

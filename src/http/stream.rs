@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
 use super::admit::auth_request;
+use super::body::RequestBody;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::{Routes, accept};
@@ -21,7 +22,7 @@ const EVENT_STREAM: &str = "text/event-stream";
 
 pub(super) async fn subscribe(
     routes: &Routes,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     remote: SocketAddr,
 ) -> Result<StreamReply, Problem> {
     check(routes, &request)?;
@@ -60,7 +61,7 @@ pub(super) async fn subscribe(
 }
 
 /// Checks what needs neither the query nor the access rules.
-fn check(routes: &Routes, request: &Request<Incoming>) -> Result<(), Problem> {
+fn check(routes: &Routes, request: &Request<RequestBody>) -> Result<(), Problem> {
     if accept::preferred(request.headers(), &[EVENT_STREAM]).is_none() {
         let detail = format!("this endpoint returns {EVENT_STREAM}, which the Accept header excludes");
         return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail));

@@ -7,6 +7,7 @@ mod fields;
 mod framing;
 mod log;
 mod streams;
+mod trailers;
 
 use crate::support::{Client, Response, Server, Stream};
 

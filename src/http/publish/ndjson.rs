@@ -9,12 +9,12 @@ use std::ops::RangeInclusive;
 
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::Options;
 use super::super::admit::Permit;
+use super::super::body::RequestBody;
 use super::super::problem::Problem;
 use super::{receipt, timed};
 use crate::conn::Shard;
@@ -33,7 +33,7 @@ pub(super) async fn publish(
     options: &Options,
     permit: Permit<'_>,
     quota: &PublishQuota<'_>,
-    mut body: Incoming,
+    mut body: RequestBody,
 ) -> Result<Value, Problem> {
     // An escaped character takes up to six times its bytes, and the other keys need room.
     let max_line_bytes = options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048);

@@ -247,7 +247,7 @@ fn malformed_chunk_closes_the_connection_and_publishes_nothing() {
 }
 
 #[test]
-fn chunk_extensions_and_trailers_are_ignored() {
+fn chunk_extensions_are_ignored_and_trailers_end_the_connection() {
     run(async {
         let chunked = |body: String| publish("transfer-encoding: chunked\r\n", &body);
         check(vec![
@@ -260,7 +260,7 @@ fn chunk_extensions_and_trailers_are_ignored() {
                     HIDDEN.len()
                 )),
                 &[200],
-                Open,
+                Closed,
                 &["x"],
             ),
             case(

@@ -1,0 +1,66 @@
+//! The body of a request, and whether the connection may carry another request after it.
+//!
+//! **Contract.** A connection is kept after a chunked body only if the body was read to its end and had no trailers.
+//!
+//! hyper finds the end of a trailer section by an empty line with CRLF, and parses the section with `httparse`, which also ends
+//! at an empty line with a bare LF and leaves the rest unread. Bytes that one implementation takes for trailers are then a
+//! request for another one, and the next bytes on the connection belong to either. A body that was not read may have such
+//! trailers too: hyper discards them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::TRANSFER_ENCODING;
+use hyper::{Request, Version};
+
+/// The body of a request as it arrives.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    end: Option<Arc<AtomicBool>>,
+    has_trailers: bool,
+}
+
+/// Tells whether the end of a body is certain. `None` if its length was declared: it is certain then.
+pub(super) struct BodyEnd(Option<Arc<AtomicBool>>);
+
+impl BodyEnd {
+    /// Whether the next request on the connection begins where the client meant it to.
+    pub(super) fn is_certain(&self) -> bool {
+        self.0.as_ref().is_none_or(|end| end.load(Ordering::Relaxed))
+    }
+}
+
+/// Watches for the end of a request's body.
+pub(super) fn watch(request: Request<Incoming>) -> (Request<RequestBody>, BodyEnd) {
+    let is_chunked = request.version() <= Version::HTTP_11 && request.headers().contains_key(TRANSFER_ENCODING);
+    let end = is_chunked.then(Arc::<AtomicBool>::default);
+    let request = request.map(|incoming| RequestBody { incoming, end: end.clone(), has_trailers: false });
+    (request, BodyEnd(end))
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match (&frame, &self.end) {
+            (Some(Ok(frame)), _) if frame.is_trailers() => self.has_trailers = true,
+            (None, Some(end)) if !self.has_trailers => end.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
