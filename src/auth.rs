@@ -55,6 +55,8 @@ pub use service::{Service, ServiceOptions};
 #[cfg(feature = "auth")]
 pub use tokens::{Claims, Permissions, SignError, TokenRules, Tokens};
 
+pub use crate::peer::{Peer, PeerAddress};
+
 /// The future of [`Authorize::authorize`].
 pub type Decision<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>> + Send + 'a>>;
 

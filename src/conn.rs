@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! http1            the HTTP/1 exchange: head timeout, request, response, keep-alive; hands a stream's socket over
+//! socket           a connection's socket: TCP or Unix
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but I/O and the cursor
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
@@ -19,6 +20,7 @@ mod end;
 pub(crate) mod http1;
 mod linger;
 mod shard;
+mod socket;
 mod stream;
 mod transport;
 mod wheel;
@@ -28,6 +30,7 @@ pub(crate) use drain::Drain;
 pub(crate) use end::EndReason;
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
+pub(crate) use socket::Unregistered;
 pub(crate) use stream::StreamRequest;
 
 use crate::presence;

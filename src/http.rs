@@ -24,7 +24,6 @@ mod stream;
 mod topics;
 mod viewer;
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +49,7 @@ use crate::backbone::Backbone;
 use crate::conn::http1::{Handler, Reply};
 use crate::conn::{Clients, Shard};
 use crate::limit::{LimitExceeded, Limiter};
+use crate::peer::Peer;
 use crate::presence::ClientIds;
 
 /// Bounds on requests, in bytes, numbers and times.
@@ -129,9 +129,9 @@ pub(crate) struct Routes {
 }
 
 impl Handler for Routes {
-    async fn handle(&self, request: Request<Incoming>, remote: SocketAddr, exceeded: Option<&LimitExceeded>) -> Reply {
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
         let (request, end) = body::watch(request);
-        let mut reply = self.reply(request, remote, exceeded).await;
+        let mut reply = self.reply(request, peer, exceeded).await;
         if let Reply::Ordinary(response) = &mut reply
             && !end.is_certain()
         {
@@ -145,17 +145,17 @@ impl Routes {
     async fn reply(
         &self,
         request: Request<RequestBody>,
-        remote: SocketAddr,
+        peer: &Peer,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         if let Err(problem) = framing::check(&request) {
-            return self.refuse(problem, request.method(), request.uri().path(), remote);
+            return self.refuse(problem, request.method(), request.uri().path(), peer);
         }
         match &self.cors {
             Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
-                cors::apply(layer, request, |request| self.route_or_refuse(request, remote, exceeded)).await
+                cors::apply(layer, request, |request| self.route_or_refuse(request, peer, exceeded)).await
             }
-            _ => self.route_or_refuse(request, remote, exceeded).await,
+            _ => self.route_or_refuse(request, peer, exceeded).await,
         }
     }
 
@@ -172,7 +172,7 @@ impl Routes {
     async fn route_or_refuse(
         &self,
         request: Request<RequestBody>,
-        remote: SocketAddr,
+        peer: &Peer,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -181,17 +181,17 @@ impl Routes {
                 Err(exceeded.clone().into())
             }
             // Unwind safe: handlers share only atomics, and locks whose data is consistent after each statement.
-            _ => AssertUnwindSafe(self.route(request, &path, remote)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(%remote, %method, path, "a handler panicked: this is a bug in fanline");
+            _ => AssertUnwindSafe(self.route(request, &path, peer)).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(remote = %peer, %method, path, "a handler panicked: this is a bug in fanline");
                 let detail = "internal error: the server failed to handle this request, and logged the reason";
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }),
         };
-        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, remote))
+        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, peer))
     }
 
-    fn refuse(&self, problem: Problem, method: &Method, path: &str, remote: SocketAddr) -> Reply {
-        tracing::debug!(%remote, %method, path, ?problem, "refused");
+    fn refuse(&self, problem: Problem, method: &Method, path: &str, peer: &Peer) -> Reply {
+        tracing::debug!(remote = %peer, %method, path, ?problem, "refused");
         self.shard.metrics.refusals.add((problem.status().as_u16(), problem.reason()));
         if path == "/publish" || path.starts_with("/publish/") {
             self.shard.metrics.publish_errors.add(problem.reason());
@@ -211,19 +211,19 @@ impl Routes {
         if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
     }
 
-    async fn route(&self, request: Request<RequestBody>, path: &str, remote: SocketAddr) -> Result<Reply, Problem> {
+    async fn route(&self, request: Request<RequestBody>, path: &str, peer: &Peer) -> Result<Reply, Problem> {
         let query = request.uri().query().unwrap_or("");
         let endpoint = self.endpoint(request.method(), path, query)?;
         if let Some(action) = endpoint.operator_action() {
-            self.admit(&auth_request(&request, remote, action)).await?;
+            self.admit(&auth_request(&request, peer, action)).await?;
         }
         let response = match endpoint {
             Endpoint::Stream => {
-                return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, remote).await?)));
+                return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, peer).await?)));
             }
             Endpoint::Publish(topic) => {
-                let permit = self.admit(&auth_request(&request, remote, Action::Publish)).await?;
-                let quota = self.limiter.publish_quota(remote.ip(), || permit.grant.identity());
+                let permit = self.admit(&auth_request(&request, peer, Action::Publish)).await?;
+                let quota = self.limiter.publish_quota(peer.address, || permit.grant.identity());
                 json_response(&match topic {
                     None => publish::publish(self, permit, &quota, request).await?,
                     Some(topic) => publish::publish_to(self, permit, &quota, topic, request).await?,

@@ -90,6 +90,7 @@ mod http;
 pub mod hub;
 mod limit;
 mod metrics;
+mod peer;
 pub mod position;
 mod presence;
 mod ring;

@@ -3,7 +3,8 @@
 //! **Contract.** A limit of a hundred admits exactly a hundred, over all shards and concurrent callers. A permit is
 //! released on drop. Rates use GCRA (`governor`), keyed by address or by API key.
 //!
-//! **Limit key.** An IPv4 address or an IPv6 /64, which is what one customer usually gets ([`Peer`]).
+//! **Limit key.** An IPv4 address or an IPv6 /64, which is what one customer usually gets, or the user of a peer on a
+//! Unix socket ([`LimitKey`]).
 //!
 //! **Bounds.** A rate tracks at most [`rate::MAX_KEYS`] active keys. Further keys share one allowance.
 //!
@@ -11,17 +12,16 @@
 //! nothing in this module.
 
 mod connections;
-mod peer;
+mod key;
 mod publish_quota;
 mod rate;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(crate) use connections::{ConnectionPermit, Connections};
-use peer::Peer;
+pub(crate) use key::LimitKey;
 pub(crate) use publish_quota::{PublishQuota, QuotaTimeout};
 use rate::{Denied, Meter};
 pub use rate::{InvalidRate, Rate};
@@ -105,10 +105,10 @@ pub(crate) struct LimitExceeded {
 /// The state of all limits of a server.
 pub(crate) struct Limiter {
     pub(crate) connections: Connections,
-    connect_rate: Option<Meter<Peer>>,
+    connect_rate: Option<Meter<LimitKey>>,
     firehose: Option<Arc<Semaphore>>,
     max_silent_topics: Option<usize>,
-    publish_rate: Option<Meter<Peer>>,
+    publish_rate: Option<Meter<LimitKey>>,
     publish_rate_per_key: Option<Meter<[u8; 32]>>,
     /// Refusals by reason since the last summary.
     refused: [AtomicU64; Reason::NAMES.len()],
@@ -131,15 +131,15 @@ impl Limiter {
         }
     }
 
-    /// Admits a connection from `address`.
-    pub(crate) fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, LimitExceeded> {
-        let peer = Peer::from(address);
-        if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.charge(&peer, 1)) {
-            let detail = format!("{peer} opens connections too fast (setting connect_rate)");
+    /// Admits a connection that counts for `key`.
+    pub(crate) fn connect(&self, key: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
+        let key = key.into();
+        if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.charge(&key, 1)) {
+            let detail = format!("{key} opens connections too fast (setting connect_rate)");
             return Err(self.refuse(Reason::ConnectRate, detail, Some(wait)));
         }
         let refuse = |(reason, detail)| self.refuse(reason, detail, Some(connections::RETRY_AFTER));
-        self.connections.admit(peer).map_err(refuse)
+        self.connections.admit(key).map_err(refuse)
     }
 
     /// Refuses a connection because no file descriptor is left.
@@ -238,6 +238,8 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn limiter(limits: &Limits) -> Limiter {
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn without_limits_everything_is_admitted() {
         let limiter = limiter(&Limits { max_silent_topics: None, ..Limits::default() });
-        let address = [127, 0, 0, 1].into();
+        let address = IpAddr::from([127, 0, 0, 1]);
         let permits: Vec<_> = (0..1000).map(|_| limiter.connect(address).unwrap()).collect();
         assert!(!limiter.connections.is_full() && limiter.connections.max().is_none() && permits.len() == 1000);
         assert!(limiter.admit_firehose().is_ok() && limiter.max_silent_topics() == usize::MAX);
@@ -285,7 +287,7 @@ mod tests {
         let rate = |text: &str| Some(text.parse().unwrap());
         let limits = Limits { publish_rate: rate("1:10"), publish_rate_per_key: rate("2:4"), ..Limits::default() };
         let limiter = limiter(&limits);
-        let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
+        let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let charge = |address, key: Option<u8>, events| {
             let outcome = limiter.publish_quota(address, || key.map(|key| [key; 32])).charge(events);
             outcome.map_err(|exceeded| (exceeded.reason, exceeded.retry_after.is_some()))

@@ -184,7 +184,7 @@ mod tests {
     fn connection_is_counted_while_its_guard_lives() {
         let metrics = Arc::new(Metrics::new(2, 0));
         let limiter = Limiter::new(&Limits::default(), Connections::new(Some(2), "setting", 1, None));
-        let permit = || limiter.connect([127, 0, 0, 1].into()).unwrap();
+        let permit = || limiter.connect(std::net::IpAddr::from([127, 0, 0, 1])).unwrap();
         let mut first = ConnectionGuard::new(metrics.clone(), permit(), 0);
         let second = ConnectionGuard::new(metrics.clone(), permit(), 1);
         assert!(limiter.connections.is_full());

@@ -14,6 +14,7 @@ use slab::Slab;
 
 use crate::auth::Grant;
 use crate::metrics::Count;
+use crate::peer::PeerAddress;
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
 
 /// A client's id: unique during a server's life, and most likely among servers.
@@ -65,26 +66,39 @@ impl ClientIds {
     }
 }
 
-/// The address that a client connects from, in half the size of a [`SocketAddr`].
+/// The address that a client connects from, in half the size of a [`PeerAddress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Remote {
-    ip: Ipv6Addr,
-    port: u16,
+pub(crate) enum Remote {
+    Ip { ip: Ipv6Addr, port: u16 },
+    Unix { uid: u32 },
 }
 
-impl From<SocketAddr> for Remote {
-    fn from(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
+impl From<PeerAddress> for Remote {
+    fn from(address: PeerAddress) -> Self {
+        let (ip, port) = match address {
+            PeerAddress::Ip(address) => (address.ip(), address.port()),
+            PeerAddress::Unix { uid } => return Self::Unix { uid },
+        };
+        let ip = match ip {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        Self { ip, port: address.port() }
+        Self::Ip { ip, port }
+    }
+}
+
+impl From<Remote> for PeerAddress {
+    fn from(remote: Remote) -> Self {
+        match remote {
+            Remote::Ip { ip, port } => Self::Ip(SocketAddr::new(ip.to_canonical(), port)),
+            Remote::Unix { uid } => Self::Unix { uid },
+        }
     }
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.ip.to_canonical(), self.port).fmt(f)
+        PeerAddress::from(*self).fmt(f)
     }
 }
 

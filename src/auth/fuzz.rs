@@ -2,6 +2,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
 
 use super::{Action, AuthRequest, Patterns};
+use crate::peer::Peer;
 use crate::topic::TopicFilter;
 
 #[cfg(feature = "auth")]
@@ -20,13 +21,9 @@ pub(crate) fn credentials(data: &[u8]) {
         }
     }
     let query = uri.query().unwrap_or("");
-    let request = |method| AuthRequest {
-        action: Action::Publish,
-        method,
-        headers: &headers,
-        query,
-        remote: ([127, 0, 0, 1], 1).into(),
-    };
+    let loopback = ([127, 0, 0, 1], 1).into();
+    let peer = Peer::tcp(loopback, loopback);
+    let request = |method| AuthRequest { action: Action::Publish, method, headers: &headers, query, peer: &peer };
     let (get, post) = (request(&Method::GET), request(&Method::POST));
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 use hyper::{Method, Uri};
 
 use super::Refusal;
+use crate::peer::{Peer, PeerAddress};
 use crate::topic::TopicFilter;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -55,16 +56,13 @@ pub struct AuthRequest<'a> {
     /// The query of the request, without the question mark.
     pub query: &'a str,
     /// The peer of the connection.
-    pub remote: SocketAddr,
+    pub peer: &'a Peer,
 }
 
 impl fmt::Debug for AuthRequest<'_> {
     /// Omits the headers and the query, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthRequest")
-            .field("action", &self.action)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
+        f.debug_struct("AuthRequest").field("action", &self.action).field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -143,12 +141,18 @@ impl<'a> AuthRequest<'a> {
             (Some(name), _) => format!("the header {name} says that a proxy forwarded this request"),
             (None, Some(host)) => format!("the host {host:?} is a public name"),
             (None, None) if self.has_loopback_peer() => "a page of another origin sent this request".to_owned(),
-            (None, None) => format!("this request comes from {}", self.remote.ip().to_canonical()),
+            (None, None) => match self.peer.address {
+                PeerAddress::Ip(address) => format!("this request comes from {}", address.ip().to_canonical()),
+                PeerAddress::Unix { uid } => format!("this request comes from a process of the user {uid}"),
+            },
         }
     }
 
     fn has_loopback_peer(&self) -> bool {
-        self.remote.ip().to_canonical().is_loopback()
+        match self.peer.address {
+            PeerAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
+            PeerAddress::Unix { uid } => uid == rustix::process::geteuid().as_raw(),
+        }
     }
 
     /// Returns the name of a header that only a proxy adds.
@@ -201,10 +205,14 @@ mod tests {
         headers
     }
 
+    fn peer(remote: &str) -> Peer {
+        Peer::tcp(remote.parse().unwrap(), ([127, 0, 0, 1], 8000).into())
+    }
+
     fn secret(method: &Method, pairs: &[(&str, &str)], query: &str) -> Result<Option<String>, Refusal> {
         let headers = headers(pairs);
-        let remote = ([127, 0, 0, 1], 1).into();
-        let request = AuthRequest { action: Action::Publish, method, headers: &headers, query, remote };
+        let peer = peer("127.0.0.1:1");
+        let request = AuthRequest { action: Action::Publish, method, headers: &headers, query, peer: &peer };
         Ok(request.secret()?.map(Cow::into_owned))
     }
 
@@ -250,8 +258,8 @@ mod tests {
     #[test]
     fn only_direct_requests_from_loopback_are_local() {
         let is_local = |remote: &str, method: &Method, pairs: &[(&str, &str)]| {
-            let (headers, remote) = (headers(pairs), remote.parse().unwrap());
-            AuthRequest { action: Action::Administer, method, headers: &headers, query: "", remote }.is_local()
+            let (headers, peer) = (headers(pairs), peer(remote));
+            AuthRequest { action: Action::Administer, method, headers: &headers, query: "", peer: &peer }.is_local()
         };
         for (remote, expected) in [
             ("127.0.0.1:1", true),

@@ -15,6 +15,7 @@ use super::grant::Grant;
 use super::patterns::Patterns;
 use super::request::{Action, AuthRequest, ambiguous};
 use super::{Authorize, Decision, Refusal};
+use crate::peer::PeerAddress;
 use crate::sync::{Mutex, lock};
 use crate::topic::TopicFilter;
 
@@ -134,7 +135,10 @@ struct Question {
 
 impl Question {
     fn new(request: &AuthRequest<'_>, wanted: &Patterns) -> Result<Self, Refusal> {
-        let remote = request.remote.ip().to_canonical().to_string();
+        let remote = match request.peer.address {
+            PeerAddress::Ip(address) => address.ip().to_canonical().to_string(),
+            address => address.to_string(),
+        };
         let topics: Vec<_> = wanted.iter().map(TopicFilter::as_str).collect();
         let body = json!({"action": "subscribe", "topics": topics, "remote_addr": remote}).to_string();
         let mut headers = HeaderMap::new();

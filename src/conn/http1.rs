@@ -14,7 +14,6 @@
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -28,13 +27,14 @@ use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::socket::Socket;
 use super::stream::StreamTask;
 use super::{Shard, StreamRequest, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
+use crate::peer::Peer;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
 
 /// The smallest buffer that hyper accepts.
@@ -102,7 +102,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
         request: Request<Incoming>,
-        remote: SocketAddr,
+        peer: &Peer,
         exceeded: Option<&LimitExceeded>,
     ) -> impl Future<Output = Reply> + Send;
 }
@@ -112,8 +112,8 @@ impl<H: Handler> Http1<H> {
     /// the connection is closed.
     pub(crate) async fn serve(
         self: Arc<Self>,
-        socket: TcpStream,
-        remote: SocketAddr,
+        socket: Socket,
+        peer: Peer,
         guard: ConnectionGuard,
         exceeded: Option<Box<LimitExceeded>>,
     ) {
@@ -121,14 +121,14 @@ impl<H: Handler> Http1<H> {
         // hyper's buffers are many times the size of a stream, therefore they are allocated when the first bytes arrive.
         let Some(exceeded) = exceeded else {
             if self.has_bytes(&socket, deadline).await {
-                Box::pin(self.exchange(socket, remote, guard, None, &Arc::default(), deadline)).await;
+                Box::pin(self.exchange(socket, &peer, guard, None, &Arc::default(), deadline)).await;
             }
             return;
         };
         let exchange = Arc::<Exchange>::default();
         let rejected = async {
             if self.has_bytes(&socket, deadline).await {
-                self.exchange(socket, remote, guard, Some(&exceeded), &exchange, deadline).await;
+                self.exchange(socket, &peer, guard, Some(&exceeded), &exchange, deadline).await;
             }
         };
         let _ = tokio::time::timeout(REJECT_TIMEOUT, Box::pin(rejected)).await;
@@ -138,7 +138,7 @@ impl<H: Handler> Http1<H> {
     }
 
     /// Waits for the first bytes. Returns false when they do not arrive before the deadline or before the drain begins.
-    async fn has_bytes(&self, socket: &TcpStream, deadline: Instant) -> bool {
+    async fn has_bytes(&self, socket: &Socket, deadline: Instant) -> bool {
         let drain = &self.shard.drain;
         let arrived = async {
             if drain.has_begun() {
@@ -156,8 +156,8 @@ impl<H: Handler> Http1<H> {
     /// Lets hyper serve requests until the connection ends or becomes a stream.
     async fn exchange(
         &self,
-        socket: TcpStream,
-        remote: SocketAddr,
+        socket: Socket,
+        peer: &Peer,
         guard: ConnectionGuard,
         exceeded: Option<&LimitExceeded>,
         exchange: &Arc<Exchange>,
@@ -166,7 +166,7 @@ impl<H: Handler> Http1<H> {
         let service = service_fn(|request: Request<Incoming>| {
             exchange.has_request.store(true, Ordering::Relaxed);
             // Boxed, because hyper needs a future that can be moved.
-            Box::pin(self.handle(request, remote, exceeded, exchange))
+            Box::pin(self.handle(request, peer, exceeded, exchange))
         });
         let socket = FlushWatch { socket: TokioIo::new(socket), exchange: exchange.clone() };
         // During a drain a new connection gets one response: hyper's graceful shutdown would close a connection that has
@@ -184,7 +184,7 @@ impl<H: Handler> Http1<H> {
             Outcome::Done => {}
             Outcome::HeadTimeout => return self.rejected("head_timeout", exceeded),
             Outcome::Failed(error) => {
-                tracing::debug!(%remote, %error, "connection failed");
+                tracing::debug!(remote = %peer, %error, "connection failed");
                 if let Some(reason) = rejection(&error, unread > 0) {
                     self.rejected(reason, exceeded);
                 }
@@ -203,11 +203,11 @@ impl<H: Handler> Http1<H> {
     async fn handle(
         &self,
         request: Request<Incoming>,
-        remote: SocketAddr,
+        peer: &Peer,
         exceeded: Option<&LimitExceeded>,
         exchange: &Exchange,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
-        match self.handler.handle(request, remote, exceeded).await {
+        match self.handler.handle(request, peer, exceeded).await {
             Reply::Ordinary(response) => Ok(response),
             Reply::Stream(reply) => {
                 *lock(&exchange.stream) = Some(reply);
@@ -275,7 +275,7 @@ impl<H: Handler> Http1<H> {
     }
 
     /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
-    fn start_stream(&self, socket: TcpStream, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
+    fn start_stream(&self, socket: Socket, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
         if early_bytes > 0 {
             tracing::debug!(early_bytes, "ignoring bytes that a client sent after its request for a stream");
         }
@@ -320,7 +320,7 @@ fn head(parts: &Parts, version: Version) -> BytesMut {
 
 /// A socket that records whether everything written to it was flushed.
 struct FlushWatch {
-    socket: TokioIo<TcpStream>,
+    socket: TokioIo<Socket>,
     exchange: Arc<Exchange>,
 }
 

@@ -11,7 +11,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
+
+use super::socket::Socket;
 
 /// The longest time without bytes from the peer.
 const QUIET: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 const READS_PER_TURN: usize = 32;
 
 /// Closes `socket` when its peer does, when one of the times is over, or when `hurry` completes.
-pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>) {
+pub(super) async fn close(mut socket: Socket, hurry: impl Future<Output = ()>) {
     if poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await.is_err() {
         return;
     }
@@ -45,7 +46,7 @@ pub(super) async fn close(mut socket: TcpStream, hurry: impl Future<Output = ()>
 
 /// Discards what the peer sent, with a limited number of reads. The buffer is on the stack, so that a waiting connection
 /// has none.
-fn discard(socket: &TcpStream) -> io::Result<usize> {
+fn discard(socket: &Socket) -> io::Result<usize> {
     let mut scratch = [0; 16 << 10];
     for _ in 1..READS_PER_TURN {
         if socket.try_read(&mut scratch)? == 0 {
@@ -60,15 +61,15 @@ mod tests {
     use std::future::pending;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::{Instant, sleep};
 
     use super::*;
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, peer)
+        (Socket::Tcp(listener.accept().await.unwrap().0), peer)
     }
 
     #[tokio::test]

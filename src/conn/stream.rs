@@ -18,7 +18,6 @@ use std::time::UNIX_EPOCH;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::coop;
 
 use super::Registration;
@@ -26,6 +25,7 @@ use super::control::{Lifecycle, OnLag, Requests, Situation, Step};
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::shard::{Shard, StreamOptions};
+use super::socket::Socket;
 use super::transport::Sse;
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, MAX_FRAMES, Offer, Opening, Sample, Subscription};
@@ -61,7 +61,7 @@ pub(crate) struct StreamRequest {
 
 /// The future that serves one stream until it ends.
 pub(super) struct StreamTask {
-    socket: TcpStream,
+    socket: Socket,
     shard: Arc<Shard>,
     /// Boxed: tasks are allocated in steps of 128 bytes, and this would take one more.
     subscription: Box<Subscription>,
@@ -99,7 +99,7 @@ impl StreamTask {
     /// A stream on `socket` that begins with `head`, the response's head. The client has sent `early_bytes` after its
     /// request.
     pub(super) fn new(
-        socket: TcpStream,
+        socket: Socket,
         shard: Arc<Shard>,
         guard: ConnectionGuard,
         head: BytesMut,

@@ -1,6 +1,5 @@
 //! Authorization of requests, and of their streams and uploads while the access rules change.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,6 +8,7 @@ use hyper::{Request, StatusCode};
 use super::Routes;
 use super::problem::Problem;
 use crate::auth::{Access, Action, AuthRequest, Grant, Refusal};
+use crate::peer::Peer;
 use crate::topic::{Topic, TopicFilter};
 
 /// A grant, with the access rules that it is based on.
@@ -19,9 +19,9 @@ pub(super) struct Permit<'a> {
 }
 
 /// Returns what authorization needs of `request`.
-pub(super) fn auth_request<'a, B>(request: &'a Request<B>, remote: SocketAddr, action: Action<'a>) -> AuthRequest<'a> {
+pub(super) fn auth_request<'a, B>(request: &'a Request<B>, peer: &'a Peer, action: Action<'a>) -> AuthRequest<'a> {
     let query = request.uri().query().unwrap_or("");
-    AuthRequest { action, method: request.method(), headers: request.headers(), query, remote }
+    AuthRequest { action, method: request.method(), headers: request.headers(), query, peer }
 }
 
 impl Routes {

@@ -1,6 +1,5 @@
 //! `GET /stream`: subscribes, and replies with a stream.
 
-use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Body;
@@ -16,6 +15,7 @@ use crate::auth::Action;
 use crate::backbone::State;
 use crate::conn::StreamRequest;
 use crate::conn::http1::StreamReply;
+use crate::peer::Peer;
 use crate::presence::{Identity, Labels};
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -23,12 +23,12 @@ const EVENT_STREAM: &str = "text/event-stream";
 pub(super) async fn subscribe(
     routes: &Routes,
     request: Request<RequestBody>,
-    remote: SocketAddr,
+    peer: &Peer,
 ) -> Result<StreamReply, Problem> {
     check(routes, &request)?;
     let (shard, version) = (&routes.shard, request.version());
     let query = StreamQuery::parse(request.uri().query().unwrap_or(""), request.headers(), &routes.options)?;
-    let permit = routes.admit(&auth_request(&request, remote, Action::Subscribe(&query.filters))).await?;
+    let permit = routes.admit(&auth_request(&request, peer, Action::Subscribe(&query.filters))).await?;
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     let filter = query.filter();
@@ -41,12 +41,12 @@ pub(super) async fn subscribe(
     let identity = Identity {
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
-        remote: remote.into(),
+        remote: peer.address.into(),
         grant: (!permit.grant.is_anonymous()).then(|| Box::new(permit.grant.clone())),
         connected_at: unix_milliseconds(),
     };
     tracing::debug!(
-        client = %identity.id, name = query.name, %remote, tags = ?identity.labels.tags().collect::<Vec<_>>(),
+        client = %identity.id, name = query.name, remote = %peer, tags = ?identity.labels.tags().collect::<Vec<_>>(),
         topics = ?identity.labels.topics().collect::<Vec<_>>(),
         "client connects"
     );

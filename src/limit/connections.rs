@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::peer::Peer;
-use super::{Permit, Reason, Semaphore};
+use super::{LimitKey, Permit, Reason, Semaphore};
 use crate::sync::{Mutex, lock};
 
 /// When a refused client may retry: soon enough to notice a free permit, and rarely enough that waiting clients are no load.
@@ -27,7 +25,7 @@ pub(crate) struct Connections {
 /// limit.
 struct Addresses {
     max: usize,
-    open: Mutex<HashMap<Peer, usize>>,
+    open: Mutex<HashMap<LimitKey, usize>>,
 }
 
 /// The right to be connected, released on drop.
@@ -41,7 +39,7 @@ pub(crate) struct ConnectionPermit {
 
 struct AddressPermit {
     addresses: Arc<Addresses>,
-    peer: Peer,
+    key: LimitKey,
 }
 
 impl Connections {
@@ -63,12 +61,12 @@ impl Connections {
         }
     }
 
-    pub(super) fn admit(&self, peer: Peer) -> Result<ConnectionPermit, (Reason, String)> {
+    pub(super) fn admit(&self, key: LimitKey) -> Result<ConnectionPermit, (Reason, String)> {
         let of_address = match &self.of_address {
-            Some(addresses) => Some(Box::new(addresses.acquire(peer).ok_or_else(|| {
+            Some(addresses) => Some(Box::new(addresses.acquire(key).ok_or_else(|| {
                 let max = addresses.max;
                 let detail = format!(
-                    "{peer} has reached the limit of {max} connections for one address (setting \
+                    "{key} has reached the limit of {max} connections for one address (setting \
                      max_connections_per_address)"
                 );
                 (Reason::ConnectionsPerAddress, detail)
@@ -84,8 +82,8 @@ impl Connections {
 
     /// Returns a permit for a rejected connection, held until its error response is sent. These permits are few, and one
     /// address gets at most a quarter of them.
-    pub(crate) fn admit_rejected(&self, address: IpAddr) -> Option<ConnectionPermit> {
-        let of_address = self.rejected_of_address.acquire(address.into())?;
+    pub(crate) fn admit_rejected(&self, key: impl Into<LimitKey>) -> Option<ConnectionPermit> {
+        let of_address = self.rejected_of_address.acquire(key.into())?;
         let total = self.rejected.acquire()?;
         Some(ConnectionPermit { total, of_address: Some(Box::new(of_address)) })
     }
@@ -107,15 +105,15 @@ impl Connections {
 }
 
 impl Addresses {
-    fn acquire(self: &Arc<Self>, peer: Peer) -> Option<AddressPermit> {
+    fn acquire(self: &Arc<Self>, key: LimitKey) -> Option<AddressPermit> {
         let mut open = lock(&self.open);
-        let count = open.get(&peer).copied().unwrap_or(0);
+        let count = open.get(&key).copied().unwrap_or(0);
         if count >= self.max {
             return None;
         }
-        open.insert(peer, count + 1);
+        open.insert(key, count + 1);
         drop(open);
-        Some(AddressPermit { addresses: self.clone(), peer })
+        Some(AddressPermit { addresses: self.clone(), key })
     }
 
     #[cfg(test)]
@@ -126,7 +124,7 @@ impl Addresses {
 
 impl Drop for AddressPermit {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = lock(&self.addresses.open).entry(self.peer) {
+        if let Entry::Occupied(mut count) = lock(&self.addresses.open).entry(self.key) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -141,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn peer(address: &str) -> Peer {
+    fn key(address: &str) -> LimitKey {
         address.parse::<IpAddr>().unwrap().into()
     }
 
@@ -152,15 +150,15 @@ mod tests {
     #[test]
     fn each_address_has_its_own_limit_within_the_total() {
         let connections = Connections::new(Some(3), "setting", 1, Some(2));
-        let mut one: Vec<_> = ["::ffff:10.0.0.1", "10.0.0.1"].map(|a| connections.admit(peer(a)).unwrap()).into();
-        assert_eq!(reason(connections.admit(peer("10.0.0.1"))), Some(Reason::ConnectionsPerAddress));
-        let other = connections.admit(peer("2001:db8::1")).unwrap();
+        let mut one: Vec<_> = ["::ffff:10.0.0.1", "10.0.0.1"].map(|a| connections.admit(key(a)).unwrap()).into();
+        assert_eq!(reason(connections.admit(key("10.0.0.1"))), Some(Reason::ConnectionsPerAddress));
+        let other = connections.admit(key("2001:db8::1")).unwrap();
         assert!(connections.is_full());
-        assert_eq!(reason(connections.admit(peer("2001:db8::2"))), Some(Reason::Connections));
+        assert_eq!(reason(connections.admit(key("2001:db8::2"))), Some(Reason::Connections));
         // A connection that the total refused does not count for its address.
         one.pop();
-        let again = connections.admit(peer("2001:db8::3")).unwrap();
-        assert_eq!(reason(connections.admit(peer("2001:db8::4"))), Some(Reason::ConnectionsPerAddress));
+        let again = connections.admit(key("2001:db8::3")).unwrap();
+        assert_eq!(reason(connections.admit(key("2001:db8::4"))), Some(Reason::ConnectionsPerAddress));
         drop((one, other, again));
         let addresses = connections.of_address.as_ref().unwrap();
         assert!(addresses.is_empty(), "closed connections leave no entry");
@@ -170,12 +168,12 @@ mod tests {
     fn rejected_connections_have_limits_of_their_own() {
         let connections = Connections::new(Some(1), "setting", 24, None);
         let admit_rejected = |last: u8| {
-            let address = [10, 0, 0, last].into();
+            let address = IpAddr::from([10, 0, 0, last]);
             std::iter::from_fn(|| connections.admit_rejected(address)).collect::<Vec<_>>()
         };
         let rejected: Vec<_> = (0..10).map(admit_rejected).collect();
         assert_eq!(rejected.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6, 6, 0, 0, 0, 0, 0, 0]);
-        assert!(connections.admit(peer("10.0.0.1")).is_ok());
+        assert!(connections.admit(key("10.0.0.1")).is_ok());
         drop(rejected);
         assert!(connections.rejected_of_address.is_empty());
         assert_eq!(admit_rejected(9).len(), 6);

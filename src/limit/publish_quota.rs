@@ -1,9 +1,8 @@
 //! A publisher's share of `publish_rate` and `publish_rate_per_key`.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Denied, LimitExceeded, Limiter, Meter, Peer, Rate, Reason};
+use super::{Denied, LimitExceeded, LimitKey, Limiter, Meter, Rate, Reason};
 
 /// The least patience of [`PublishQuota::charge_when_available`]. Without competition it waits at most two seconds: one for
 /// the key and one for the address.
@@ -12,7 +11,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 /// The address and key that the events of one request are charged to.
 pub(crate) struct PublishQuota<'a> {
     limiter: &'a Limiter,
-    address: Peer,
+    address: LimitKey,
     key: Option<[u8; 32]>,
 }
 
@@ -26,7 +25,11 @@ pub(crate) struct QuotaTimeout(Duration);
 
 impl Limiter {
     /// The quota of a publisher at `address`. `key` is called only if publishing is limited.
-    pub(crate) fn publish_quota(&self, address: IpAddr, key: impl FnOnce() -> Option<[u8; 32]>) -> PublishQuota<'_> {
+    pub(crate) fn publish_quota(
+        &self,
+        address: impl Into<LimitKey>,
+        key: impl FnOnce() -> Option<[u8; 32]>,
+    ) -> PublishQuota<'_> {
         let key = self.publish_rate_per_key.as_ref().and_then(|_| key());
         PublishQuota { limiter: self, address: address.into(), key }
     }

@@ -4,7 +4,7 @@
 //! runtime of its own, where its connections begin and end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::files::Reserve;
+use crate::conn::Unregistered;
 use crate::conn::http1::Http1;
 use crate::http::Routes;
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::{ConnectionGuard, Metrics};
+use crate::peer::Peer;
 
 /// The number of connections that the kernel queues until they are accepted. With tokio's 1024, many clients that reconnect
 /// at once overflow the queue, and each dropped SYN delays its client by at least a second.
@@ -37,8 +40,8 @@ const EVENT_INTERVAL: u32 = 256;
 
 /// A connection that is handed to a shard.
 pub(super) struct Accepted {
-    socket: TcpStream,
-    remote: SocketAddr,
+    socket: Unregistered,
+    peer: Peer,
     guard: ConnectionGuard,
     /// The limit that the connection exceeds.
     exceeded: Option<LimitExceeded>,
@@ -74,19 +77,19 @@ pub(super) struct Dispatcher {
 
 impl Dispatcher {
     /// Hands the connection to a shard if no limit is exceeded, or turns it away.
-    fn dispatch(&self, socket: TcpStream, remote: SocketAddr) {
-        match self.limiter.connect(remote.ip()) {
-            Ok(permit) => self.hand_over(socket, remote, permit, None),
-            Err(exceeded) => self.turn_away(socket, remote, exceeded),
+    fn dispatch(&self, socket: Unregistered, peer: Peer) {
+        match self.limiter.connect(peer.address) {
+            Ok(permit) => self.hand_over(socket, peer, permit, None),
+            Err(exceeded) => self.turn_away(socket, peer, exceeded),
         }
     }
 
     /// Hands over a connection that gets the limit's error, or health and metrics. With too many such connections, closes it.
-    fn turn_away(&self, socket: TcpStream, remote: SocketAddr, exceeded: LimitExceeded) {
-        match self.limiter.connections.admit_rejected(remote.ip()) {
-            Some(permit) => self.hand_over(socket, remote, permit, Some(exceeded)),
+    fn turn_away(&self, socket: Unregistered, peer: Peer, exceeded: LimitExceeded) {
+        match self.limiter.connections.admit_rejected(peer.address) {
+            Some(permit) => self.hand_over(socket, peer, permit, Some(exceeded)),
             None => {
-                tracing::debug!(%remote, reason = exceeded.reason.as_str(), "connection closed without a response");
+                tracing::debug!(remote = %peer, reason = exceeded.reason.as_str(), "connection closed without a response");
                 self.metrics.accepted.add_shared(1);
                 self.metrics.rejections.add(exceeded.reason.as_str());
             }
@@ -117,20 +120,14 @@ impl Dispatcher {
         !reserve.is_released()
     }
 
-    fn hand_over(
-        &self,
-        socket: TcpStream,
-        remote: SocketAddr,
-        permit: ConnectionPermit,
-        exceeded: Option<LimitExceeded>,
-    ) {
+    fn hand_over(&self, socket: Unregistered, peer: Peer, permit: ConnectionPermit, exceeded: Option<LimitExceeded>) {
         let count = |&shard: &usize| self.metrics.shard(shard).connections.get();
         let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
         // Counted after the guard exists and before a request is served: an accepted connection is open or has ended.
         self.metrics.accepted.add_shared(1);
         // The send fails only after the shard has ended, which closes the connection.
-        let _ = self.inboxes[shard].send(Accepted { socket, remote, guard, exceeded });
+        let _ = self.inboxes[shard].send(Accepted { socket, peer, guard, exceeded });
     }
 }
 
@@ -148,9 +145,9 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
             }
         };
         // Deregistered from this thread's reactor, because the shard registers it with its own.
-        match accepted.and_then(|(socket, remote)| Ok((socket.into_std()?, remote))) {
-            Ok((socket, remote)) if shards.take_back(&mut reserve) => shards.dispatch(socket, remote),
-            Ok((socket, remote)) => shards.turn_away(socket, remote, shards.limiter.refuse_without_files()),
+        match accepted.and_then(|(socket, remote)| with_peer(socket, remote)) {
+            Ok((socket, peer)) if shards.take_back(&mut reserve) => shards.dispatch(socket, peer),
+            Ok((socket, peer)) => shards.turn_away(socket, peer, shards.limiter.refuse_without_files()),
             Err(error) if is_out_of_files(&error) => {
                 if reserve.is_released() {
                     tokio::time::sleep(PAUSE).await;
@@ -165,6 +162,12 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
             }
         }
     }
+}
+
+/// The accepted socket for a shard, with its peer.
+fn with_peer(socket: TcpStream, remote: SocketAddr) -> io::Result<(Unregistered, Peer)> {
+    let peer = Peer::tcp(remote, socket.local_addr()?);
+    Ok((socket.try_into()?, peer))
 }
 
 fn is_out_of_files(error: &io::Error) -> bool {
@@ -208,9 +211,9 @@ async fn run_shard(http: Arc<Http1<Routes>>, inbox: mpsc::UnboundedReceiver<Acce
 }
 
 async fn serve_all(http: &Arc<Http1<Routes>>, mut inbox: mpsc::UnboundedReceiver<Accepted>) {
-    while let Some(Accepted { socket, remote, guard, exceeded }) = inbox.recv().await {
-        match tokio::net::TcpStream::from_std(socket) {
-            Ok(socket) => drop(tokio::spawn(http.clone().serve(socket, remote, guard, exceeded.map(Box::new)))),
+    while let Some(Accepted { socket, peer, guard, exceeded }) = inbox.recv().await {
+        match socket.register() {
+            Ok(socket) => drop(tokio::spawn(http.clone().serve(socket, peer, guard, exceeded.map(Box::new)))),
             Err(error) => tracing::warn!(%error, "cannot register a connection"),
         }
     }

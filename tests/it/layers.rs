@@ -11,19 +11,20 @@ const RULES: &str = "
 event: topic position sync | bytes serde_json thiserror
 topic: event position sync | bytes serde_json thiserror
 position: event topic sync | bytes serde_json thiserror
+peer:
 sync: event topic position | bytes arc_swap crossbeam_queue loom
 wire: event topic position sync
 ring: event topic position sync
 hub: event topic position sync wire ring
 metrics: event topic position sync hub presence auth limit
-presence: event topic position sync hub metrics auth limit
-auth: topic sync
-limit: sync | governor thiserror tokio tracing
-conn: event topic position sync wire ring hub metrics presence auth limit
+presence: event topic position sync hub metrics auth limit peer
+auth: topic sync peer
+limit: sync peer | governor thiserror tokio tracing
+conn: event topic position sync wire ring hub metrics presence auth limit peer
 backbone: event topic position sync hub metrics
-http: event topic position sync wire ring hub metrics presence auth limit conn backbone
-server: event topic position sync wire ring hub metrics presence auth limit conn backbone http
-fuzz: event topic position sync wire ring hub metrics presence auth limit conn backbone http
+http: event topic position sync wire ring hub metrics presence auth limit conn backbone peer
+server: event topic position sync wire ring hub metrics presence auth limit conn backbone http peer
+fuzz: event topic position sync wire ring hub metrics presence auth limit conn backbone http peer
 producer:
 config: producer
 cli: producer config";
