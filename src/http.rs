@@ -142,12 +142,7 @@ impl Handler for Routes {
 }
 
 impl Routes {
-    async fn reply(
-        &self,
-        request: Request<RequestBody>,
-        peer: &Peer,
-        exceeded: Option<&LimitExceeded>,
-    ) -> Reply {
+    async fn reply(&self, request: Request<RequestBody>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
         if let Err(problem) = framing::check(&request) {
             return self.refuse(problem, request.method(), request.uri().path(), peer);
         }
