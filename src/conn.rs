@@ -26,6 +26,7 @@ mod transport;
 mod wheel;
 
 pub(crate) use control::{Control, OnLag, Request};
+pub(crate) use control_events::unavailable;
 pub(crate) use drain::Drain;
 pub(crate) use end::EndReason;
 pub(crate) use shard::Shard;

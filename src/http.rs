@@ -20,6 +20,7 @@ mod page;
 mod problem;
 mod publish;
 mod query;
+pub(crate) mod refusal;
 mod stream;
 mod topics;
 mod viewer;
@@ -41,6 +42,7 @@ use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
 use problem::Problem;
+use refusal::StreamRefusals;
 use serde_json::Value;
 use tower_http::cors::CorsLayer;
 
@@ -85,6 +87,8 @@ pub struct Options {
     pub resume_wait: Duration,
     /// The longest time for a request head, and the longest idle time between requests. Default: 10 s.
     pub head_timeout: Duration,
+    /// How streams are refused when the reason is likely to pass. Default: in band.
+    pub stream_refusals: StreamRefusals,
 }
 
 impl Default for Options {
@@ -104,6 +108,7 @@ impl Default for Options {
             max_headers: 100,
             origins: Origins::Own,
             head_timeout: Duration::from_secs(10),
+            stream_refusals: StreamRefusals::default(),
         }
     }
 }
@@ -144,7 +149,7 @@ impl Handler for Routes {
 impl Routes {
     async fn reply(&self, request: Request<RequestBody>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
         if let Err(problem) = framing::check(&request) {
-            return self.refuse(problem, request.method(), request.uri().path(), peer);
+            return self.refuse(problem, request.method(), request.uri().path(), peer, false);
         }
         match &self.cors {
             Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
@@ -171,6 +176,7 @@ impl Routes {
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let reads_refusals = refusal::reads_refusals(request.headers());
         let outcome = match exceeded {
             Some(exceeded) if !Endpoint::of(&path).is_some_and(|endpoint| endpoint.is_for_monitoring()) => {
                 Err(exceeded.clone().into())
@@ -182,16 +188,19 @@ impl Routes {
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }),
         };
-        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, peer))
+        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, peer, reads_refusals))
     }
 
-    fn refuse(&self, problem: Problem, method: &Method, path: &str, peer: &Peer) -> Reply {
+    /// Logs and counts a refusal. A stream's is sent in band if the client `reads_refusals` of this form.
+    fn refuse(&self, problem: Problem, method: &Method, path: &str, peer: &Peer, reads_refusals: bool) -> Reply {
         tracing::debug!(remote = %peer, %method, path, ?problem, "refused");
         self.shard.metrics.refusals.add((problem.status().as_u16(), problem.reason()));
         if path == "/publish" || path.starts_with("/publish/") {
             self.shard.metrics.publish_errors.add(problem.reason());
         }
-        Reply::Ordinary(problem.into_response())
+        let is_stream = method == Method::GET && matches!(Endpoint::of(path), Some(Endpoint::Stream));
+        let in_band = (is_stream && reads_refusals).then(|| self.refusal_in_band(&problem)).flatten();
+        Reply::Ordinary(in_band.unwrap_or_else(|| problem.into_response()))
     }
 
     /// Returns the endpoint at `path` if it allows the method.

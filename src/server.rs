@@ -28,6 +28,7 @@ use crate::conn::http1::{HeadLimits, Http1};
 use crate::conn::{Clients, Drain, EndReason, Request, Shard};
 pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
+pub use crate::http::refusal::StreamRefusals;
 use crate::http::{self, ProducerStatus, Routes, cors};
 use crate::hub::Hub;
 use crate::limit::{Connections, Limiter};

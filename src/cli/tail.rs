@@ -18,12 +18,13 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
-use sse_core::{SseDecoder, SseEvent};
+use serde::Deserialize;
+use sse_core::{MessageEvent, SseDecoder, SseEvent};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::client::{self, Refusal, content_type};
-use super::{has_colours, signal};
+use super::{has_colours, printable, signal};
 pub use args::TailArgs;
 use pace::Pace;
 use printer::{Format, Printer, Style};
@@ -96,6 +97,8 @@ enum OpenError {
 enum StreamEnd {
     CountReached,
     Closed,
+    /// The server refused it in band.
+    Refused(String),
     Broken(String),
 }
 
@@ -106,6 +109,8 @@ struct Follower<'a, O: Write, N: Write> {
     path: String,
     /// Keeps the last id across connections.
     decoder: SseDecoder,
+    /// Why the server refuses the current stream, if it does.
+    refusal: Option<String>,
     pace: Pace,
     printer: Printer<O, N>,
 }
@@ -114,21 +119,21 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
     fn new(args: &'a TailArgs, format: Format, printer: Printer<O, N>) -> Self {
         let mut decoder = SseDecoder::with_limit(MAX_EVENT_BYTES);
         decoder.reconnect_with_id(args.from.clone().map(Into::into));
-        Self { args, path: args.stream_path(format), decoder, pace: Pace::new(), printer }
+        Self { args, path: args.stream_path(format), decoder, refusal: None, pace: Pace::new(), printer }
     }
 
     async fn follow(&mut self) -> Result<(), Error> {
         loop {
             let (why, wait) = match self.open().await {
-                Ok(response) => {
-                    self.pace.connected();
-                    match self.read(response.into_body()).await? {
-                        StreamEnd::CountReached => return Ok(()),
-                        StreamEnd::Closed if self.args.once => return Ok(()),
-                        StreamEnd::Closed => ("the server ended the stream".to_string(), self.pace.after_stream()),
-                        StreamEnd::Broken(why) => (why, self.pace.after_stream()),
+                Ok(response) => match self.read(response.into_body()).await? {
+                    StreamEnd::CountReached => return Ok(()),
+                    StreamEnd::Closed if self.args.once => return Ok(()),
+                    StreamEnd::Closed => ("the server ended the stream".to_string(), self.pace.after_stream()),
+                    StreamEnd::Refused(why) => {
+                        (format!("the server refused the stream: {why}"), self.pace.after_refusal_in_band())
                     }
-                }
+                    StreamEnd::Broken(why) => (why, self.pace.after_stream()),
+                },
                 Err(OpenError::NoContent) => {
                     self.printer.note("the server ended the subscription (204 No Content)");
                     return Ok(());
@@ -202,6 +207,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
     /// Prints the events of a stream until it ends or is silent for too long.
     async fn read(&mut self, mut body: Incoming) -> Result<StreamEnd, Error> {
         self.decoder.reconnect();
+        self.refusal = None;
         self.printer.forget_block();
         let patience = self.args.idle_timeout();
         loop {
@@ -225,7 +231,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
                 Ok(Some(Err(error))) => {
                     return Ok(StreamEnd::Broken(format!("the stream broke off: {}", client::with_causes(&error))));
                 }
-                Ok(None) => return Ok(StreamEnd::Closed),
+                Ok(None) => return Ok(self.refusal.take().map_or(StreamEnd::Closed, StreamEnd::Refused)),
                 Err(_) => return Ok(StreamEnd::Broken(format!("silent for {} s", patience.as_secs()))),
             }
         }
@@ -242,6 +248,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
             match event {
                 Some(Ok(SseEvent::Message(event))) => {
                     self.printer.event(&event)?;
+                    self.refusal = refusal(&event);
                     if self.args.count == Some(self.printer.received()) {
                         return Ok(true);
                     }
@@ -255,6 +262,22 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
             }
         }
     }
+}
+
+/// Why the server refuses a stream for now, if `event` is such a refusal. The stream ends after it.
+fn refusal(event: &MessageEvent) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Unavailable {
+        message: String,
+        reason: Option<String>,
+        detail: Option<String>,
+    }
+    if event.event != "system" {
+        return None;
+    }
+    let Unavailable { message, reason, detail } = serde_json::from_str(&event.data).ok()?;
+    let why = || detail.or(reason).map_or_else(String::new, |why| printable::escape(&why).into_owned());
+    (message == "unavailable").then(why)
 }
 
 #[cfg(test)]

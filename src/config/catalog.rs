@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use fanline::server::StreamRefusals;
+
 use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size, span, switch};
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
@@ -156,6 +158,15 @@ fn times() -> Vec<Setting> {
             .help("Time without traffic after which a stream gets a heartbeat"),
         setting("retry", span(100 * MILLISECOND..=HOUR), |s| &mut s.streams.retry)
             .help("Reconnection delay that clients are given, spread by 20 %"),
+        setting(
+            "stream_refusals",
+            choice("WORD", &[("retry", StreamRefusals::Retry), ("status", StreamRefusals::Status)]),
+            |s| &mut s.http.stream_refusals,
+        )
+        .help(
+            "How a stream is refused while the server is full or unavailable: as a 200 with the time to reconnect, \
+             because an EventSource gives up after any other status, or with the status",
+        ),
         setting("write_timeout", span(SECOND..=HOUR), |s| &mut s.streams.write_timeout)
             .help("Closes the stream of a client that accepts no bytes for this long while some are pending"),
         setting("drain", span(Duration::ZERO..=10 * MINUTE), |s| &mut s.drain)

@@ -1,7 +1,8 @@
 //! The server's own messages on a stream: hello, gaps, keep-alives, warnings, farewells.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::end::EndReason;
@@ -108,6 +109,19 @@ fn system(id: Option<StreamPosition>, message: &'static str, expires_in: Option<
     block(None, id, b"system", &Message { message, expires_in })
 }
 
+/// The only event of a stream that the server refuses for now, without an id: the client keeps its last one.
+pub(crate) fn unavailable(reason: &str, detail: &str, retry: Duration) -> Bytes {
+    #[derive(Serialize)]
+    struct Unavailable<'a> {
+        message: &'static str,
+        reason: &'a str,
+        detail: &'a str,
+        retry: u64,
+    }
+    let retry = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+    block(Some(retry), None, b"system", &Unavailable { message: "unavailable", reason, detail, retry }).to_body()
+}
+
 fn block(retry: Option<u64>, id: Option<StreamPosition>, event: &[u8], data: &impl Serialize) -> Chunk {
     let data = serde_json::to_vec(data).expect("texts and numbers are JSON");
     Block { retry, id, event, data: &data }.encode()
@@ -118,6 +132,13 @@ mod tests {
     use super::*;
     use crate::hub::GapReason;
     use crate::position::Epoch;
+
+    #[test]
+    fn refusal_states_its_reason_and_when_to_retry_without_an_id() {
+        let refusal = unavailable("connections", "the server is full", Duration::from_millis(5123));
+        let data = r#"{"message":"unavailable","reason":"connections","detail":"the server is full","retry":5123}"#;
+        assert_eq!(refusal, format!("retry: 5123\nevent: system\ndata: {data}\n\n"));
+    }
 
     #[test]
     fn gap_names_what_is_missing_and_where_the_stream_resumes() {

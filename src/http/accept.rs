@@ -24,6 +24,12 @@ pub(super) fn preferred(headers: &HeaderMap, offers: &[&'static str]) -> Option<
     acceptable.max_by_key(|(quality, _)| *quality).map(|(_, offer)| offer)
 }
 
+/// Whether the client accepts `media_type` by name, and not by a wildcard alone.
+pub(super) fn names(headers: &HeaderMap, media_type: &str) -> bool {
+    let ranges = headers.get_all(ACCEPT).iter().flat_map(ranges);
+    ranges.into_iter().any(|(range, quality)| range.eq_ignore_ascii_case(media_type) && quality > 0)
+}
+
 /// Returns the ranges of a header value, with their quality in thousandths.
 fn ranges(value: &HeaderValue) -> impl Iterator<Item = (&str, u16)> {
     value.to_str().unwrap_or("").split(',').map(|range| {
@@ -65,6 +71,21 @@ mod tests {
         ] {
             assert_eq!(preferred_of(accept, &["text/event-stream"]).is_some(), expected, "{accept:?}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_names_no_type() {
+        for (accept, expected) in [
+            ("text/event-stream", true),
+            ("text/html, Text/Event-Stream;q=0.1", true),
+            ("text/event-stream;q=0", false),
+            ("text/*, */*", false),
+            ("", false),
+        ] {
+            let headers = [(ACCEPT, accept.parse().unwrap())].into_iter().collect();
+            assert_eq!(names(&headers, "text/event-stream"), expected, "{accept:?}");
+        }
+        assert!(!names(&HeaderMap::new(), "text/event-stream"));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// When a retry may succeed; `None` if waiting does not help.
+    retry_after: Option<Duration>,
     /// The limit that was reached, because several limits share a status.
     limit: Option<Reason>,
     /// Additional members of the problem object.
@@ -30,7 +32,7 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let (headers, members) = (Vec::new(), Map::new());
-        Self { status, detail: printable(detail.into()), headers, limit: None, members }
+        Self { status, detail: printable(detail.into()), headers, retry_after: None, limit: None, members }
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
@@ -45,7 +47,7 @@ impl Problem {
 
     /// A condition that is likely to pass soon.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(Duration::from_secs(1))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retried_after(Duration::from_secs(1))
     }
 
     /// Closes the connection after the response.
@@ -58,7 +60,16 @@ impl Problem {
         self.status
     }
 
-    /// The reason in metrics.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When a retry may succeed; `None` if waiting does not help.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The reason in metrics and in refusals in band.
     pub(crate) fn reason(&self) -> &'static str {
         if let Some(limit) = self.limit {
             return limit.as_str();
@@ -93,9 +104,8 @@ impl Problem {
 
     /// Removes `Retry-After`, because a retry of the whole request would repeat what was done.
     #[must_use]
-    pub(crate) fn without_retry(mut self) -> Self {
-        self.headers.retain(|(name, _)| name != RETRY_AFTER);
-        self
+    pub(crate) fn without_retry(self) -> Self {
+        Self { retry_after: None, ..self }
     }
 
     /// Prefixes the detail with the place of the error.
@@ -104,10 +114,8 @@ impl Problem {
         Self { detail: format!("{place}: {}", self.detail), ..self }
     }
 
-    /// Rounds up to whole seconds: a client that retries then must not be too early.
-    fn retry_after(self, wait: Duration) -> Self {
-        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-        self.header(RETRY_AFTER, seconds.into())
+    fn retried_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -126,6 +134,11 @@ impl Problem {
         let mut response = Response::new(Full::from(body.to_string()));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
+        if let Some(wait) = self.retry_after {
+            // Rounded up: a client that retries then must not be too early.
+            let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
@@ -152,11 +165,8 @@ impl From<LimitExceeded> for Problem {
             _ if exceeded.retry_after.is_none() => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::TOO_MANY_REQUESTS,
         };
-        let problem = Self { limit: Some(exceeded.reason), ..Self::new(status, exceeded.detail) };
-        match exceeded.retry_after {
-            Some(wait) => problem.retry_after(wait),
-            None => problem,
-        }
+        let (limit, retry_after) = (Some(exceeded.reason), exceeded.retry_after);
+        Self { limit, retry_after, ..Self::new(status, exceeded.detail) }
     }
 }
 
@@ -175,7 +185,7 @@ impl From<Refusal> for Problem {
                 Self::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, challenge)
             }
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
-            Refusal::Unavailable(_, wait) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(wait),
+            Refusal::Unavailable(_, wait) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retried_after(wait),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::conn::http1::StreamReply;
 use crate::peer::Peer;
 use crate::presence::{Identity, Labels};
 
-const EVENT_STREAM: &str = "text/event-stream";
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 pub(super) async fn subscribe(
     routes: &Routes,
@@ -57,7 +57,7 @@ pub(super) async fn subscribe(
     let (on_lag, format) = (query.on_lag, query.format);
     let stream =
         StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, format, firehose };
-    Ok(StreamReply { head: head(), version, request: stream })
+    Ok(StreamReply { head: response(()).into_parts().0, version, request: stream })
 }
 
 /// Checks what needs neither the query nor the access rules.
@@ -75,14 +75,15 @@ fn check(routes: &Routes, request: &Request<RequestBody>) -> Result<(), Problem>
     Ok(())
 }
 
-fn head() -> hyper::http::response::Parts {
-    let mut response = Response::new(());
+/// A response with `body` as its stream.
+pub(super) fn response<B>(body: B) -> Response<B> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     // Disables the response buffering of nginx.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response.into_parts().0
+    response
 }
 
 fn unix_milliseconds() -> u64 {

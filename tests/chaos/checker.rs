@@ -29,7 +29,7 @@ mod gap;
 use crate::filter::{belongs_to, matches_any};
 use crate::id::Id;
 use crate::order::Order;
-use crate::recording::{Content, End, Line, Recording, Start};
+use crate::recording::{Content, End, Line, Recording, Refusal, Start};
 use crate::violation::Violation;
 
 /// Checks all clients.
@@ -104,11 +104,7 @@ impl<'a> Checker<'a> {
             match line {
                 Line::Begin { filters, start, closes_on_lag, .. } => self.begin(filters, start, *closes_on_lag),
                 Line::Connect { sent, .. } => self.connect(sent.as_deref()),
-                Line::Refused { status } => {
-                    if *status != 503 {
-                        self.report("refused", None, format!("the response has status {status}"));
-                    }
-                }
+                Line::Refused { why } => self.refused(why),
                 Line::Hello { id, position } => self.hello(*id, *position),
                 Line::Event { id, content } => self.event(*id, *content),
                 Line::Gap(gap) => self.gap(gap),
@@ -126,6 +122,17 @@ impl<'a> Checker<'a> {
 
     fn report(&mut self, rule: &'static str, id: Option<Id>, text: String) {
         self.violations.push(Violation::of_client(rule, self.client, self.line, id, text));
+    }
+
+    /// Accepts only the refusals of a server without its backbone. One in band comes instead of a stream.
+    fn refused(&mut self, why: &Refusal) {
+        let is_expected = match why {
+            Refusal::Status(status) => *status == 503,
+            Refusal::InBand(reason) => reason == "unavailable" && !self.has_hello,
+        };
+        if !is_expected {
+            self.report("refused", None, format!("the client was refused: {why:?}"));
+        }
     }
 
     fn begin(&mut self, filters: &'a [String], start: &'a Start, closes_on_lag: bool) {

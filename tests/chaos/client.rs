@@ -14,7 +14,7 @@ use crate::id::Id;
 use crate::parser::{Block, Dispatch, Parser};
 use crate::plan::{Plan, Speed, Subscription};
 use crate::random::Random;
-use crate::recording::{End, Gap, Line, Millis, Start};
+use crate::recording::{End, Gap, Line, Millis, Refusal, Start};
 use crate::shared::Shared;
 
 /// The most bytes per read.
@@ -221,7 +221,7 @@ impl Client {
         // After a complete response the server closes the connection, which ends it with `End::Closed`.
         *cut_after = cut_after.filter(|_| !is_complete).map(|left| left.saturating_sub(bytes.len()));
         if let Some(status) = response.status.filter(|&status| status != 200) {
-            self.log(shared, Line::Refused { status });
+            self.log(shared, Line::Refused { why: Refusal::Status(status) });
             return false;
         }
         for one in dispatched {
@@ -231,11 +231,18 @@ impl Client {
             self.log(shared, Line::Malformed(error));
             return false;
         }
+        if self.was_refused() {
+            return false;
+        }
         is_complete || !is_cut
     }
 
+    fn was_refused(&self) -> bool {
+        matches!(self.lines.last(), Some((_, Line::Refused { .. })))
+    }
+
     fn disconnect(&mut self, shared: &Shared, plan: &Plan, end: End) {
-        let was_refused = matches!(self.lines.last(), Some((_, Line::Refused { .. })));
+        let was_refused = self.was_refused();
         let is_cut = end == End::Cut;
         self.log(shared, Line::End(end));
         self.connection = None;
@@ -320,6 +327,9 @@ fn system_line(block: &Block, id: Option<Id>) -> Line {
     };
     match data["message"].as_str() {
         Some("connected") => Line::Hello { id, position: data["position"].as_str().and_then(Id::parse) },
+        Some("unavailable") if id.is_none() => {
+            Line::Refused { why: Refusal::InBand(data["reason"].as_str().unwrap_or("?").to_owned()) }
+        }
         text => Line::System { id, text: text.unwrap_or("?").to_owned() },
     }
 }

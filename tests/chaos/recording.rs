@@ -99,9 +99,9 @@ pub enum Line {
         server: usize,
         sent: Option<String>,
     },
-    /// The response had another status than 200.
+    /// The response had another status than 200, or was a stream that only refuses the client.
     Refused {
-        status: u16,
+        why: Refusal,
     },
     /// The server's first event.
     Hello {
@@ -121,6 +121,14 @@ pub enum Line {
     /// Data that violates the protocol.
     Malformed(String),
     End(End),
+}
+
+/// How a server refused a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Status(u16),
+    /// In band, for this reason.
+    InBand(String),
 }
 
 /// Where a subscription begins.
@@ -222,7 +230,7 @@ impl Line {
                 format!("== subscribes: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
             }
             Self::Connect { server, sent } => format!("connects to server {server}, last id {}", OrNone(sent)),
-            Self::Refused { status } => format!("refused: {status}"),
+            Self::Refused { why } => format!("refused: {why:?}"),
             Self::Hello { id, position } => format!("hello id={} position={}", OrNone(id), OrNone(position)),
             Self::Event { id, content } => format!("event {id} {}", contents.summary(*content)),
             Self::Gap(gap) => format!(

@@ -1,4 +1,4 @@
-// Each client of examples/ loses its connection, is refused with a 503, and still receives each event once, in order.
+// Each client of examples/ loses its connection, is refused in band and with a 503, and still receives each event once, in order.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
@@ -47,7 +47,7 @@ async function receivesEachEventOnce(name, start) {
     proxy.cut();
     await publish(50);
     [proxy.connections, proxy.received, proxy.isFull, proxy.isDown] = [0, "", true, false];
-    await until(() => proxy.refusals >= 2, () => `${proxy.refusals} requests after a 503`);
+    await until(() => proxy.refusals >= 2, () => `${proxy.refusals} refused requests`);
     proxy.isFull = false;
     await publish(50);
     await all();

@@ -2,12 +2,17 @@
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
+const UNAVAILABLE = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const IN_BAND =
+  "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" +
+  'retry: 1000\nevent: system\ndata: {"message":"unavailable","reason":"connections","detail":"full","retry":1000}\n\n';
+
 export class Proxy {
   sockets = new Set();
   isDown = false;
-  /** Whether requests get a 503, as from a server that is full. */
+  /** Whether requests are refused, as by a server that is full: in band, then with a 503, and so on. */
   isFull = false;
-  /** Number of requests that got a 503. */
+  /** Number of refused requests. */
   refusals = 0;
   /** Number of accepted connections. */
   connections = 0;
@@ -21,8 +26,8 @@ export class Proxy {
       client.on("error", () => {});
       if (proxy.isDown) return client.destroy();
       if (proxy.isFull) {
-        client.once("data", () => client.end(`HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`));
-        return proxy.refusals++;
+        const refusal = proxy.refusals++ % 2 ? UNAVAILABLE : IN_BAND;
+        return client.once("data", () => client.end(refusal));
       }
       proxy.connections++;
       const server = connect(Number(port), hostname);

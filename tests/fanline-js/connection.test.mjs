@@ -123,13 +123,13 @@ test("never connects before Retry-After, not even when the page is shown", async
 
 test("a refusal inside of a stream is a refusal: the delay grows", async () => {
   const { world, tab, server } = await open({}, new World(() => 0));
-  server.open = () => [block({ retry: 700, event: "system", data: { message: "unavailable", reason: "connections", retry: 700 } })];
+  server.open = () => [block({ retry: 700, event: "system", data: { message: "unavailable", reason: "connections", detail: "full", retry: 700 } })];
   for (const delay of [1000, 0]) {
     [...world.connections][0].finish();
     await world.pass(delay);
   }
   const waits = tab.states.filter(([state]) => state === "waiting").map(([, detail]) => detail);
-  assert.deepEqual(waits[1], { reason: "connections", retryIn: 1400 });
+  assert.deepEqual(waits[1], { reason: "full", retryIn: 1400 });
   assert.ok(!tab.states.slice(2).some(([state]) => state === "open"));
 });
 

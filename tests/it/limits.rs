@@ -1,6 +1,7 @@
 //! Limits on connections, streams, requests and publish rates.
 
 mod connections;
+mod in_band;
 mod permits;
 mod program;
 mod rates;

@@ -85,11 +85,12 @@ impl<'a> Head<'a> {
             && self.body().state != State::UntilClosed
     }
 
-    /// The status line, and the detail of a problem (RFC 9457) or else the first line of the body.
+    /// The status line, and the detail of a problem (RFC 9457) or of an event, or else the first line of the body.
     pub fn refusal(&self) -> String {
         let status = format!("{} {}", self.status, self.reason);
         let (body, _) = self.content(true);
-        let problem = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let event = body.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data: "));
+        let problem = serde_json::from_slice::<serde_json::Value>(event.unwrap_or(&body)).ok();
         let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str().map(str::to_owned));
         let text = detail.unwrap_or_else(|| {
             let first = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -276,6 +277,8 @@ mod tests {
         assert_eq!(refusal(r#"{"title":"t","detail":"wait a little"}"#), "429 Too Many Requests: wait a little");
         assert_eq!(refusal("slow down\nplease"), "429 Too Many Requests: slow down");
         assert_eq!(refusal(""), "429 Too Many Requests");
+        let in_band = "retry: 5000\nevent: system\ndata: {\"message\":\"unavailable\",\"detail\":\"full\"}\n\n";
+        assert_eq!(refusal(in_band), "429 Too Many Requests: full");
         let unauthenticated = Head::parse(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap().unwrap().refusal();
         assert!(unauthenticated.starts_with("401 Unauthorized (--token"), "{unauthenticated}");
     }

@@ -90,7 +90,9 @@ fn stream_head(received: &[u8]) -> Result<Option<Head<'_>>, End> {
         Ok(None) => return Err(End::Refused("the answer has no end of its HTTP head".into())),
         Err(error) => return Err(End::Refused(format!("the answer is not HTTP: {error}"))),
     };
-    if head.status != 200 || !head.begins("content-type", "text/event-stream") {
+    // An event stream of known length is a refusal: fanline sends those so that an `EventSource` reconnects.
+    let is_stream = head.status == 200 && head.begins("content-type", "text/event-stream");
+    if !is_stream || head.header("content-length").is_some() {
         let is_enough = head.content(false).1 || received.len() > MAX_REFUSAL;
         return if is_enough { Err(refused(&head)) } else { Ok(None) };
     }
@@ -103,7 +105,8 @@ fn stream_head(received: &[u8]) -> Result<Option<Head<'_>>, End> {
 
 fn refused(head: &Head<'_>) -> End {
     let header = |name| head.header(name).map(String::from_utf8_lossy);
-    End::Refused(if head.status == 200 {
+    let is_stream = head.begins("content-type", "text/event-stream");
+    End::Refused(if head.status == 200 && !is_stream {
         let kind = header("content-type").unwrap_or("none".into());
         format!("no event stream but a 200 with content type {kind}")
     } else if let Some(location) = header("location") {

@@ -5,6 +5,7 @@
 //! | a stream that ended | the last `retry:` |
 //! | n failed attempts in a row | random, from `retry` to `retry` × 2ⁿ, at most a minute unless `retry` is longer |
 //! | an answer with `Retry-After` | that, plus up to a fifth at random |
+//! | a stream that only refuses the client | the `retry:` in it, plus up to a fifth at random |
 
 use std::time::{Duration, SystemTime};
 
@@ -34,14 +35,15 @@ impl Pace {
         self.retry = Duration::from_millis(milliseconds.into()).max(MIN_WAIT);
     }
 
-    /// Notes that the stream is open.
-    pub fn connected(&mut self) {
+    /// The wait after a stream that was open.
+    pub fn after_stream(&mut self) -> Duration {
         self.failures = 0;
+        self.retry
     }
 
-    /// The wait after a stream that was open.
-    pub fn after_stream(&self) -> Duration {
-        self.retry
+    /// The wait after a stream whose only event was a refusal.
+    pub fn after_refusal_in_band(&mut self) -> Duration {
+        self.after_refusal(self.retry)
     }
 
     /// The wait after an attempt that opened no stream.
@@ -96,7 +98,7 @@ mod tests {
         for _ in 0..100 {
             assert!(pace.after_failure() <= MAX_WAIT);
         }
-        pace.connected();
+        pace.after_stream();
         assert!(pace.after_failure() <= Duration::from_secs(2));
     }
 

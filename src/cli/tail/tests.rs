@@ -62,6 +62,10 @@ fn taken(flags: &[&str], longest_event: usize, parts: &[&[u8]]) -> (String, Stri
     (events.text().to_string(), notices.text().to_string())
 }
 
+/// A refusal whose detail would change the terminal.
+const UNAVAILABLE: &str = "retry: 100000\nevent: system\ndata: {\"message\":\"unavailable\",\"reason\":\"connections\",\
+                           \"detail\":\"the server is full\\u001b\",\"retry\":100000}\n\n";
+
 const HELLO: &str = "id: 7-1\nevent: system\nretry: 5000\ndata: {\"message\":\"connected\"}\n\n";
 
 #[tokio::test]
@@ -294,6 +298,31 @@ async fn retry_after_is_respected() {
         "{}",
         tail.notices.text()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusal_in_band_is_repeated_when_the_server_asks_for_it() {
+    let server = ScriptedServer::start().await;
+    let mut tail = tail(&server, &["--from=7-1"]);
+    for _ in 0..2 {
+        let mut peer = server.accept_stream().await;
+        assert_eq!(peer.header("last-event-id"), Some("7-1"));
+        peer.send(UNAVAILABLE).await;
+        drop(peer);
+        let begin = Instant::now();
+        tail.notices.until("the server refused the stream: the server is full\\u{1b}; next attempt in ").await;
+        server.accept_stream().await.send("retry: 1\n\n").await;
+        assert!(begin.elapsed().as_secs() >= 100 && begin.elapsed().as_secs() <= 120, "{:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn refusal_in_band_fails_a_tail_of_one_stream() {
+    let server = ScriptedServer::start().await;
+    let tail = tail(&server, &["--once"]);
+    server.accept_stream().await.send(UNAVAILABLE).await;
+    let error = tail.ended.await.unwrap().unwrap_err().to_string();
+    assert_eq!(error, "the server refused the stream: the server is full\\u{1b}");
 }
 
 #[tokio::test]

@@ -189,13 +189,13 @@ class Reader {
     throw Error("the server does not know format=envelope");
   }
 
-  system({ message, reason = message, retry, expires_in }) {
+  system({ message, reason = message, detail = reason, retry, expires_in }) {
     if (message === "connected") {
       [this.failures, this.isRefused, this.isOpen] = [0, false, true];
       return [{ state: "open" }];
     }
     if (expires_in !== undefined) this.renew(expires_in);
-    else this.end = { reason, least: retry, isImmediate: message === "token expired" };
+    else this.end = { reason: detail, least: retry, isImmediate: message === "token expired" };
     if (message === "token expired") this.secret = undefined;
     return [];
   }

@@ -5,15 +5,14 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::process::{
-    Crowd, Http, Process, Response, Server, TIMEOUT, Update, cpu_time, limit_open_files, lower_open_file_limit,
-    request_stream, serve,
+    Crowd, Http, Process, Response, Server, TIMEOUT, Update, cpu_time, limit_open_files, lower_open_file_limit, serve,
 };
 
-/// The status of a subscription, and its connection.
+/// The status of a subscription without `Accept`, whose refusals have a status, and its connection.
 fn subscribe(server: &Server) -> (u16, TcpStream) {
     let mut socket = TcpStream::connect(server.address()).expect("the kernel accepts");
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-    socket.write_all(request_stream("", None).as_bytes()).unwrap();
+    socket.write_all(b"GET /stream HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
     let mut line = [0; 12];
     socket.read_exact(&mut line).expect("the server responds");
     (std::str::from_utf8(&line[9..]).unwrap().parse().unwrap(), socket)
