@@ -1,9 +1,9 @@
 //! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream and measures the cost.
 //!
-//! It works with any server of SSE over HTTP/1.1, because it recognizes events by a [marker] in their payload. One
-//! thread ([`engine`]) serves all subscribers ([`subscribers`]) and publishers ([`publishers`]). A [`ledger`] of each stream has
-//! the numbers received for each topic of each publisher. Blocks that another subscriber received before are compared
-//! instead of parsed ([`journal`], [`stream`]).
+//! It works with any server of SSE over HTTP/1.1, or over HTTP/2 with prior knowledge ([`http2`]), because it recognizes
+//! events by a [marker] in their payload. One thread ([`engine`]) serves all subscribers ([`subscribers`]) and publishers
+//! ([`publishers`]). A [`ledger`] of each stream has the numbers received for each topic of each publisher. Blocks that
+//! another subscriber received before are compared instead of parsed ([`journal`], [`stream`]).
 //!
 //! Latency counts from when an event was due ([`schedule`]), so that a server or load generator that falls behind
 //! cannot hide it.
@@ -12,6 +12,7 @@ mod args;
 mod engine;
 mod html;
 mod http;
+mod http2;
 mod journal;
 mod latency;
 mod ledger;

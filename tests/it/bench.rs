@@ -1,8 +1,11 @@
 //! `fanline bench` against fanline, and against another server that can be made to misbehave.
 
+mod gateway;
+mod http2;
 mod page;
 mod peer;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -21,8 +24,13 @@ fn bench(args: &[&str]) -> (Option<i32>, Value, String) {
 
 /// Runs it against `peer`, with custom URLs and bodies.
 fn bench_peer(peer: &Peer, args: &[&str]) -> (Option<i32>, Value, String) {
-    let sse = format!("http://{}/sub/{{topic}}", peer.address);
-    let publish = format!("http://{}/pub?channel={{topic}}", peer.address);
+    bench_peer_at(peer.address, peer.address, args)
+}
+
+/// Runs it with subscribers at one address of a peer and publishers at another.
+fn bench_peer_at(sse: SocketAddr, publish: SocketAddr, args: &[&str]) -> (Option<i32>, Value, String) {
+    let sse = format!("http://{sse}/sub/{{topic}}");
+    let publish = format!("http://{publish}/pub?channel={{topic}}");
     let to_peer = ["--sse-url", &sse, "--publish-url", &publish, "--method", "put", "--body", "<m>{data}</m>"];
     let form = ["--content-type", "text/xml", "--warmup", "0", "--patience", "2"];
     bench(&[&to_peer, &form[..], args].concat())

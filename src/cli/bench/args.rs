@@ -16,6 +16,9 @@ use crate::config::parse_span;
 /// Bytes of a payload.
 const PAYLOAD: RangeInclusive<u64> = marker::LENGTH as u64..=16 << 20;
 
+/// Streams of an HTTP/2 connection: a client has no more numbers for them.
+const MAX_STREAMS: u64 = 1 << 30;
+
 const EXAMPLES: &str = "\
 Examples:
   A thousand subscribers, a hundred events a second:
@@ -80,6 +83,22 @@ pub struct BenchArgs {
     /// Source addresses of subscribers, in turn [default: on loopback a 127.0.0.x for each 20,000]
     #[arg(long, value_name = "IP,…", value_delimiter = ',', help_heading = "Subscribers")]
     pub sources: Vec<IpAddr>,
+
+    /// Subscribe over HTTP/2 with prior knowledge, with up to N streams on a connection; publishers use HTTP/1.1
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100",
+        value_parser = whole(1..=MAX_STREAMS),
+        help_heading = "Subscribers"
+    )]
+    pub http2: Option<usize>,
+
+    /// More streams of the first subscriber's topics, on the first HTTP/2 connections, that are never read
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "http2", help_heading = "Subscribers")]
+    pub stalled: usize,
 
     /// Number of topics
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=MAX_TOPICS), help_heading = "Topics")]

@@ -157,7 +157,7 @@ impl<'a> Engine<'a> {
         let args = &self.shared.plan.args;
         let began = self.now();
         let deadline = self.after(args.patience);
-        self.serve_until(deadline, |run| {
+        let are_connected = self.serve_until(deadline, |run| {
             let subscribers = &mut run.subscribers;
             while subscribers.started() < args.clients && subscribers.pending < CONNECT_WINDOW {
                 subscribers.start(&mut run.shared)?;
@@ -167,6 +167,9 @@ impl<'a> Engine<'a> {
             run.progress.show("connect", opened as u64, clients as u64, || format!("{opened} of {clients} streams"));
             Ok(subscribers.started() == clients && subscribers.pending == 0)
         })?;
+        if !are_connected {
+            self.subscribers.note_limit(&mut self.shared);
+        }
         if args.prefill > 0 && !self.was_interrupted && self.serve_until(deadline, |run| Ok(run.has_all()))? {
             let time = Duration::from_nanos(self.now() - began);
             self.replay = Some((time, self.subscribers.checker.tally.deliveries));

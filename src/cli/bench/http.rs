@@ -1,8 +1,9 @@
-//! The part of HTTP/1.1 that a load generator reads: response heads and bodies, from the bytes of a socket.
+//! The part of HTTP that a load generator reads: response heads, and the bodies of HTTP/1.1 from the bytes of a socket.
 
 use std::borrow::Cow;
 
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
+use hyper::http::response::Parts;
 use memchr::memchr;
 
 use crate::cli::target::TOKEN_HINT;
@@ -39,6 +40,21 @@ impl<'a> Head<'a> {
             headers: response.headers.to_vec(),
             rest,
         }))
+    }
+
+    /// The head of an HTTP/2 response, with the body received so far.
+    pub fn of_http2(parts: &'a Parts, body: &'a [u8]) -> Self {
+        Self {
+            status: parts.status.as_u16(),
+            reason: parts.status.canonical_reason().unwrap_or_default(),
+            is_http_11: false,
+            headers: parts
+                .headers
+                .iter()
+                .map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() })
+                .collect(),
+            rest: body,
+        }
     }
 
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
@@ -135,6 +151,11 @@ pub struct Malformed;
 impl Body {
     /// The longest framing line, such as a chunk's size with extensions.
     const MAX_LINE: usize = 4096;
+
+    /// A body without framing of its own, whose end is reported elsewhere.
+    pub const fn unframed() -> Self {
+        Self { state: State::UntilClosed, pending: Vec::new() }
+    }
 
     pub fn is_ended(&self) -> bool {
         self.state == State::Ended

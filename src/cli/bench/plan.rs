@@ -1,8 +1,11 @@
 //! The validated flags: URLs parsed, topics named, contradictions refused.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
+
+use hyper::{Request, Version};
 
 use super::args::{BenchArgs, Distribution, Rate};
 use crate::cli::target::{InvalidUrl, ServerUrl};
@@ -60,6 +63,10 @@ pub enum Error {
     TooMuch { clients: usize, topics: usize, publishers: usize },
     #[error("--prefill requires subscribers, and there are none with --clients 0")]
     PrefillWithoutClients,
+    #[error("--stalled requires subscribers, and there are none with --clients 0")]
+    StalledWithoutClients,
+    #[error("--sse-url or a header cannot be sent over HTTP/2: {0}")]
+    Http2(hyper::http::Error),
     #[error("--clients 0 and --rate 0 leave nothing to do")]
     Nothing,
 }
@@ -110,21 +117,46 @@ impl Plan {
         if args.prefill > 0 && clients == 0 {
             return Err(Error::PrefillWithoutClients);
         }
+        if args.stalled > 0 && clients == 0 {
+            return Err(Error::StalledWithoutClients);
+        }
+        if args.http2.is_some() {
+            self.subscribe_http2(0, &[0]).map_err(Error::Http2)?;
+        }
         if clients == 0 && args.rate == Rate::PerSecond(0.0) {
             return Err(Error::Nothing);
         }
         Ok(())
     }
 
-    /// The request of one subscriber for its topics.
+    /// The request of one subscriber for its topics, over HTTP/1.1.
     pub fn subscribe_request(&self, client: usize, topics: &[u32]) -> String {
+        let (path, host, headers) =
+            (self.stream_path(client, topics), self.sse.server.authority(), self.stream_headers());
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n")
+    }
+
+    /// The same request over HTTP/2.
+    pub fn subscribe_http2(&self, client: usize, topics: &[u32]) -> Result<Request<()>, hyper::http::Error> {
+        let url = format!("http://{}{}", self.sse.server.authority(), self.stream_path(client, topics));
+        let headers = self.stream_headers();
+        let fields = headers.lines().filter_map(|line| line.split_once(": "));
+        fields
+            .fold(Request::get(url).version(Version::HTTP_2), |request, (name, value)| request.header(name, value))
+            .body(())
+    }
+
+    fn stream_path(&self, client: usize, topics: &[u32]) -> String {
         let names: Vec<&str> = topics.iter().map(|topic| self.topics[*topic as usize].as_str()).collect();
         let path = self.sse.path.replace("{topics}", &names.join(",")).replace("{topic}", names[0]);
-        let path = path.replace("{client}", &client.to_string());
-        let (host, headers) = (self.sse.server.authority(), &self.sse_headers);
+        path.replace("{client}", &client.to_string())
+    }
+
+    /// The headers of subscribers, as lines.
+    fn stream_headers(&self) -> Cow<'_, str> {
+        let headers = &self.sse_headers;
         let has_accept = headers.lines().any(|line| line.starts_with("accept:"));
-        let accept = if has_accept { "" } else { "accept: text/event-stream\r\n" };
-        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{accept}{headers}\r\n")
+        if has_accept { headers.into() } else { format!("accept: text/event-stream\r\n{headers}").into() }
     }
 
     /// The request that publishes `payload`.

@@ -1,4 +1,4 @@
-//! The connection of one subscriber, from connect to the end of its stream.
+//! One subscriber, and its connection if it has one of its own.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,8 @@ pub enum End {
 pub struct Subscriber {
     /// Index of its group.
     pub group: u32,
-    /// From connect to the end of the connection.
+    pub has_ended: bool,
+    /// From connect to the end of the connection. Over HTTP/2, [`Connection`](super::http2::Connection) has it.
     pub socket: Option<OwnedFd>,
     pub is_requested: bool,
     /// A response whose head, or whose refusal, is incomplete.
@@ -52,11 +53,11 @@ pub fn connect(server: SocketAddr, source: Option<IpAddr>) -> io::Result<OwnedFd
 
 impl Subscriber {
     pub fn new(group: u32) -> Self {
-        Self { group, socket: None, is_requested: false, head: Vec::new(), stream: None }
+        Self { group, has_ended: false, socket: None, is_requested: false, head: Vec::new(), stream: None }
     }
 
     pub fn is_streaming(&self) -> bool {
-        self.socket.is_some() && self.stream.is_some()
+        self.stream.is_some() && !self.has_ended
     }
 
     /// Takes the next bytes of the response. `lanes` is the number of lanes of the group's ledgers.
@@ -90,10 +91,15 @@ fn stream_head(received: &[u8]) -> Result<Option<Head<'_>>, End> {
         Ok(None) => return Err(End::Refused("the answer has no end of its HTTP head".into())),
         Err(error) => return Err(End::Refused(format!("the answer is not HTTP: {error}"))),
     };
+    accept(head)
+}
+
+/// Accepts the head of an event stream. Returns `None` while the body of a refusal is incomplete.
+pub fn accept(head: Head<'_>) -> Result<Option<Head<'_>>, End> {
     // An event stream of known length is a refusal: fanline sends those so that an `EventSource` reconnects.
     let is_stream = head.status == 200 && head.begins("content-type", "text/event-stream");
     if !is_stream || head.header("content-length").is_some() {
-        let is_enough = head.content(false).1 || received.len() > MAX_REFUSAL;
+        let is_enough = head.content(false).1 || head.rest.len() > MAX_REFUSAL;
         return if is_enough { Err(refused(&head)) } else { Ok(None) };
     }
     if let Some(encoding) = head.header("content-encoding").filter(|encoding| *encoding != b"identity") {
@@ -103,7 +109,8 @@ fn stream_head(received: &[u8]) -> Result<Option<Head<'_>>, End> {
     Ok(Some(head))
 }
 
-fn refused(head: &Head<'_>) -> End {
+/// Why a response is not an event stream.
+pub fn refused(head: &Head<'_>) -> End {
     let header = |name| head.header(name).map(String::from_utf8_lossy);
     let is_stream = head.begins("content-type", "text/event-stream");
     End::Refused(if head.status == 200 && !is_stream {

@@ -7,8 +7,10 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::engine::Shared;
+use super::http::Body;
+use super::http2::{Connection, Received};
 use super::publishers::Publishers;
-use super::stream::{Checker, Context};
+use super::stream::{Checker, Context, Stream};
 use super::subscriber::{End, Subscriber, connect};
 use super::topics::{self, Group};
 
@@ -26,6 +28,10 @@ pub struct Subscribers {
     /// Streams that ended.
     pub closed: usize,
     pub bytes: u64,
+    /// Streams that are not read.
+    pub stalled: usize,
+    /// The HTTP/2 connections that have not ended.
+    connections: Vec<Option<Connection>>,
     server: SocketAddr,
 }
 
@@ -42,6 +48,8 @@ impl Subscribers {
             refused: 0,
             closed: 0,
             bytes: 0,
+            stalled: 0,
+            connections: Vec::new(),
             server,
         }
     }
@@ -57,6 +65,9 @@ impl Subscribers {
 
     /// Starts the next subscriber. Fails when the system has no socket or port left, for this one or any other.
     pub fn start(&mut self, shared: &mut Shared<'_>) -> io::Result<()> {
+        if let Some(streams) = shared.plan.args.http2 {
+            return self.start_http2(streams, shared);
+        }
         let index = self.all.len();
         let connected = connect(self.server, shared.plan.source(index, self.server.ip()));
         self.all.push(Subscriber::new(self.group_of_client[index]));
@@ -74,8 +85,12 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Serves a subscriber whose socket is ready.
+    /// Serves the subscriber, or the HTTP/2 connection, whose socket is ready.
     pub fn ready(&mut self, index: usize, shared: &mut Shared<'_>) -> io::Result<()> {
+        if let Some(streams) = shared.plan.args.http2 {
+            self.serve_connection(index, streams, shared);
+            return Ok(());
+        }
         let subscriber = &mut self.all[index];
         if !subscriber.is_requested {
             return self.request(index, shared);
@@ -123,8 +138,113 @@ impl Subscribers {
         Ok(())
     }
 
+    /// Starts the next subscriber on an HTTP/2 connection of so many `streams`. The stalled streams come before the first.
+    fn start_http2(&mut self, streams: usize, shared: &mut Shared<'_>) -> io::Result<()> {
+        let (index, stalled) = (self.all.len(), shared.plan.args.stalled);
+        if index == 0 {
+            for place in 0..stalled {
+                self.request_http2(place, streams, shared)?;
+            }
+        }
+        self.all.push(Subscriber::new(self.group_of_client[index]));
+        self.pending += 1;
+        self.request_http2(stalled + index, streams, shared)
+    }
+
+    /// Requests the stream with this place among all streams, on its connection.
+    fn request_http2(&mut self, place: usize, streams: usize, shared: &mut Shared<'_>) -> io::Result<()> {
+        let (number, stalled) = (place / streams, shared.plan.args.stalled);
+        if number == self.connections.len() {
+            let source = shared.plan.source(number, self.server.ip());
+            self.connections.push(Some(Connection::open(self.server, source, &shared.epoll, number as u64)?));
+        }
+        let client = place.saturating_sub(stalled);
+        let topics = &self.groups[self.group_of_client[client] as usize].topics;
+        let request = shared.plan.subscribe_http2(client, topics).map_err(io::Error::other)?;
+        match &mut self.connections[number] {
+            Some(connection) => connection.request(request, place < stalled),
+            None => self.received(place, Received::End(End::Closed("its connection has ended".into())), shared),
+        }
+        self.serve_connection(number, streams, shared);
+        Ok(())
+    }
+
+    /// Names the server's limit of streams if subscribers wait because of it.
+    pub fn note_limit(&self, shared: &mut Shared<'_>) {
+        if let Some(limit) = self.connections.iter().flatten().find_map(Connection::exceeded_limit) {
+            let text = "the server allows {limit} streams on an HTTP/2 connection; give --http2={limit}";
+            shared.problems.note(text.replace("{limit}", &limit.to_string()));
+        }
+    }
+
+    /// Takes what arrived on a connection.
+    fn serve_connection(&mut self, number: usize, streams: usize, shared: &mut Shared<'_>) {
+        let Some(mut connection) = self.connections[number].take() else { return };
+        connection.wake();
+        let end = loop {
+            match connection.next() {
+                Ok(Some((stream, received))) => self.received(number * streams + stream, received, shared),
+                Ok(None) => break None,
+                Err(why) => break Some(why),
+            }
+        };
+        self.bytes += connection.take_bytes();
+        let Some(mut why) = end else {
+            self.connections[number] = Some(connection);
+            return;
+        };
+        if self.opened == 0 {
+            why += "; does the server speak HTTP/2 with prior knowledge?";
+        }
+        for stream in 0..connection.streams() {
+            self.received(number * streams + stream, Received::End(End::Closed(why.clone())), shared);
+        }
+    }
+
+    /// Takes what arrived for the stream with this place.
+    fn received(&mut self, place: usize, received: Received, shared: &mut Shared<'_>) {
+        let Some(index) = place.checked_sub(shared.plan.args.stalled) else {
+            return self.received_by_stalled(&received, shared);
+        };
+        let subscriber = &mut self.all[index];
+        let group = &mut self.groups[subscriber.group as usize];
+        let ended = match (received, &mut subscriber.stream) {
+            _ if subscriber.has_ended => return,
+            (Received::Head, _) => {
+                let lanes = group.topics.len() * self.checker.publishers;
+                subscriber.stream = Some(Stream::new(Body::unframed(), lanes));
+                self.opened += 1;
+                self.pending -= 1;
+                return;
+            }
+            (Received::Data(bytes), Some(stream)) => {
+                let mut cx = Context { now: shared.now(), group, checker: &mut self.checker };
+                stream.receive(&bytes, &mut cx).map_err(|why| End::Closed(why.to_owned()))
+            }
+            (Received::Data(_), None) => return,
+            (Received::End(end), _) => Err(end),
+        };
+        if let Err(end) = ended {
+            self.end(index, end, shared);
+        }
+    }
+
+    fn received_by_stalled(&mut self, received: &Received, shared: &mut Shared<'_>) {
+        match received {
+            Received::Head => self.stalled += 1,
+            Received::Data(_) => {}
+            Received::End(End::Refused(why) | End::Closed(why)) => {
+                self.stalled = self.stalled.saturating_sub(1);
+                shared.problems.note(format!("a stalled stream ended: {why}"));
+            }
+        }
+    }
+
     fn end(&mut self, index: usize, end: End, shared: &mut Shared<'_>) {
         let subscriber = &mut self.all[index];
+        if std::mem::replace(&mut subscriber.has_ended, true) {
+            return;
+        }
         if subscriber.stream.is_some() {
             self.closed += 1;
         } else {
