@@ -210,7 +210,7 @@ impl Subscription {
         }
     }
 
-    /// Has `waker` woken by whatever is published from now on. Returns whether that is new.
+    /// Registers `waker`: the next publish to a channel of this subscription wakes it. Returns whether that changed the waker.
     pub(crate) fn wake(&mut self, waker: &Waker) -> bool {
         if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             return false;
@@ -344,7 +344,7 @@ impl Subscription {
         if self.filter.is_some() { &self.cursors[self.cursors.len() - 1..] } else { &self.cursors }
     }
 
-    /// What is wanted of the channel; `None` for everything.
+    /// The filter to apply to the events of the channel; `None` accepts all of them.
     fn filter_of(&self, channel: &Channel) -> Option<&SubscriptionFilter> {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
     }

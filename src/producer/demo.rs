@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn unpublished_samples_are_dropped_and_sampling_goes_on() {
+    async fn unpublished_samples_are_dropped_and_sampling_continues() {
         let (log, _guard) = Log::begin();
         let (hub, mut backbone) = Backbone::new();
         let demo = Demo { hub: hub.clone(), stats: Stats::default(), status: Status::default() };

@@ -144,7 +144,7 @@ async fn invalid_first_line_makes_no_connection() {
 }
 
 #[tokio::test]
-async fn server_error_is_reported_while_the_input_goes_on() {
+async fn server_error_is_reported_while_input_continues() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t"]);
     let (keyboard, typed) = blocking::channel();

@@ -147,35 +147,35 @@ impl Nodes {
     }
 
     /// Reads everything that the subscription delivers before it waits.
-    fn drain(&mut self, subscription: &mut Subscription) -> Vec<Told> {
-        let mut told = Vec::new();
+    fn drain(&mut self, subscription: &mut Subscription) -> Vec<Delivered> {
+        let mut delivered = Vec::new();
         loop {
             match subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Delivery::Event(frame)) => {
                     let text = String::from_utf8(frame.sse().to_vec()).unwrap();
                     let id = text.lines().next().unwrap().strip_prefix("id: ").unwrap().parse().unwrap();
-                    told.push(Told::Event(id));
+                    delivered.push(Delivered::Event(id));
                 }
-                Poll::Ready(Delivery::Gap(gap)) => told.push(Told::Gap(gap)),
+                Poll::Ready(Delivery::Gap(gap)) => delivered.push(Delivered::Gap(gap)),
                 Poll::Pending if self.replay() => {}
-                Poll::Pending => return told,
+                Poll::Pending => return delivered,
             }
         }
     }
 }
 
 #[derive(Debug, PartialEq)]
-enum Told {
+enum Delivered {
     Event(StreamPosition),
     Gap(Gap),
 }
 
-fn ids(told: &[Told]) -> Vec<u64> {
-    let id = |told: &Told| match told {
-        Told::Event(id) => id.sequence,
-        Told::Gap(gap) => panic!("{gap:?}"),
+fn ids(delivered: &[Delivered]) -> Vec<u64> {
+    let id = |delivered: &Delivered| match delivered {
+        Delivered::Event(id) => id.sequence,
+        Delivered::Gap(gap) => panic!("{gap:?}"),
     };
-    told.iter().map(id).collect()
+    delivered.iter().map(id).collect()
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn trimmed_events_are_a_gap_and_the_rest_follows() {
     nodes.relay();
     nodes.trimmed = 33;
     let mut everything = nodes.subscribe(&[], Start::After(at(7, 20)));
-    let told = nodes.drain(&mut everything);
+    let delivered = nodes.drain(&mut everything);
     let gap = Gap {
         reason: GapReason::Evicted,
         from: Some(at(7, 20)),
@@ -221,8 +221,8 @@ fn trimmed_events_are_a_gap_and_the_rest_follows() {
         topics: None,
         resume: at(7, 33),
     };
-    assert_eq!(told[0], Told::Gap(gap));
-    assert_eq!(ids(&told[1..]), (34..=100).collect::<Vec<_>>());
+    assert_eq!(delivered[0], Delivered::Gap(gap));
+    assert_eq!(ids(&delivered[1..]), (34..=100).collect::<Vec<_>>());
 }
 
 #[test]
@@ -239,8 +239,8 @@ fn new_epoch_is_one_gap_for_each_reader() {
     nodes.publish(&["b", "a"]);
     nodes.relay();
     for (filters, reader) in &mut readers {
-        let told = nodes.drain(reader);
-        let Told::Gap(gap) = &told[0] else { panic!("{filters:?}: {told:?}") };
+        let delivered = nodes.drain(reader);
+        let Delivered::Gap(gap) = &delivered[0] else { panic!("{filters:?}: {delivered:?}") };
         assert_eq!((gap.reason, gap.to, gap.resume, gap.missed), (GapReason::Epoch, at(8, 0), at(8, 0), None));
         assert_eq!(gap.from.unwrap().epoch, Epoch(7));
         let expected: &[u64] = match *filters {
@@ -249,10 +249,12 @@ fn new_epoch_is_one_gap_for_each_reader() {
             ["b"] => &[1],
             _ => &[],
         };
-        assert_eq!(ids(&told[1..]), expected, "{filters:?}");
+        assert_eq!(ids(&delivered[1..]), expected, "{filters:?}");
     }
     let mut late = nodes.subscribe(&["a"], Start::After(at(7, 3)));
-    assert!(matches!(&nodes.drain(&mut late)[..], [Told::Gap(gap), Told::Event(_)] if gap.reason == GapReason::Epoch));
+    assert!(
+        matches!(&nodes.drain(&mut late)[..], [Delivered::Gap(gap), Delivered::Event(_)] if gap.reason == GapReason::Epoch)
+    );
 }
 
 #[test]
@@ -319,7 +321,7 @@ struct Client {
     subscription: Subscription,
     seen: StreamPosition,
     /// The end of its last gap: with several topics the stream may continue before that.
-    told: u64,
+    gap_end: u64,
 }
 
 proptest! {
@@ -350,7 +352,7 @@ proptest! {
                     if clients.len() < 8 {
                         let seen = at(nodes.epoch, (nodes.relayed as u64).saturating_sub(back as u64));
                         let subscription = nodes.subscribe(FILTERS[filters], Start::After(seen));
-                        clients.push(Client { filters: FILTERS[filters], subscription, seen, told: 0 });
+                        clients.push(Client { filters: FILTERS[filters], subscription, seen, gap_end: 0 });
                     }
                 }
                 Step::Read(number) => {
@@ -361,7 +363,7 @@ proptest! {
                 Step::Come(number) => {
                     if let Some(client) = clients.get_mut(number) {
                         client.subscription = nodes.subscribe(client.filters, Start::After(client.seen));
-                        client.told = 0;
+                        client.gap_end = 0;
                     }
                 }
             }
@@ -384,17 +386,17 @@ impl Client {
             let within = topics.range((epoch, range.start)..(epoch, range.end.max(range.start)));
             within.filter(|(_, topic)| wants(topic)).map(|(&(_, sequence), _)| sequence).collect::<Vec<_>>()
         };
-        for told in nodes.drain(&mut self.subscription) {
-            match told {
-                Told::Event(id) => {
+        for delivered in nodes.drain(&mut self.subscription) {
+            match delivered {
+                Delivered::Event(id) => {
                     prop_assert_eq!(id.epoch, self.seen.epoch, "a new epoch begins with a gap");
                     prop_assert!(id.sequence > self.seen.sequence, "{} came after {}", id, self.seen);
-                    let skipped = wanted(id.epoch.0, self.seen.sequence.max(self.told) + 1..id.sequence);
+                    let skipped = wanted(id.epoch.0, self.seen.sequence.max(self.gap_end) + 1..id.sequence);
                     prop_assert!(skipped.is_empty(), "{:?} lacks {:?}", self.filters, skipped);
                     prop_assert!(wants(topics[&(id.epoch.0, id.sequence)]));
                     self.seen = id;
                 }
-                Told::Gap(gap) => {
+                Delivered::Gap(gap) => {
                     if gap.reason != GapReason::Epoch {
                         prop_assert_eq!(gap.resume.epoch, self.seen.epoch);
                         let missing = wanted(gap.to.epoch.0, self.seen.sequence + 1..gap.to.sequence + 1).len() as u64;
@@ -404,13 +406,13 @@ impl Client {
                     }
                     let newest = nodes.hub.position();
                     prop_assert!(gap.resume.epoch != newest.epoch || gap.resume.sequence <= newest.sequence);
-                    let told = if gap.resume.epoch == self.seen.epoch { self.told } else { 0 };
-                    (self.seen, self.told) = (gap.resume, told.max(gap.to.sequence));
+                    let gap_end = if gap.resume.epoch == self.seen.epoch { self.gap_end } else { 0 };
+                    (self.seen, self.gap_end) = (gap.resume, gap_end.max(gap.to.sequence));
                 }
             }
         }
         if self.seen.epoch.0 == nodes.epoch {
-            let missing = wanted(nodes.epoch, self.seen.sequence.max(self.told) + 1..nodes.relayed as u64 + 1);
+            let missing = wanted(nodes.epoch, self.seen.sequence.max(self.gap_end) + 1..nodes.relayed as u64 + 1);
             prop_assert!(missing.is_empty(), "{:?} waits at {} and lacks {:?}", self.filters, self.seen, missing);
         } else {
             prop_assert!(false, "it got no gap for epoch {}", nodes.epoch);

@@ -2,7 +2,7 @@
 //! many preemptions as each model says, and with every value that the memory model lets a load return.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg fanline_loom" cargo test --release --lib model
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/rustc-loom cargo test --release --lib model
 //! ```
 //!
 //! tokio's `oneshot` and `Notify` are the real ones, and loom does not see into them: what they do is one step of a
@@ -15,7 +15,7 @@
 //! 3. a subscription that delivers out of order or twice, or an event that is neither delivered nor in a gap;
 //! 4. a gap with a position that the stream has not issued yet: a client that resumed from it would be rejected;
 //! 5. a count of missed events that is not exact;
-//! 6. two gaps over the same events for a reader of one channel: it goes on where its gap ends;
+//! 6. two gaps over the same events for a reader of one channel: it continues where its gap ends;
 //! 7. a gap in which nothing is missing: one that ends where it begins, or whose events were all delivered before;
 //! 8. a gap that names a filter of which nothing is missing, or that leaves out one of which something is.
 //!
@@ -38,7 +38,7 @@ use crate::hub::ledger::{Ledger, Tally};
 use crate::position::Sequence;
 use crate::sync::{AtomicBool, Ordering};
 
-/// Explores with up to `preemptions` switches away from a thread that could have gone on.
+/// Explores with up to `preemptions` switches away from a thread that could have continued.
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
@@ -271,13 +271,13 @@ struct SlowSocket {
     taken: Sequence,
     received: Vec<Sequence>,
     /// The ranges of the pattern's gaps.
-    told: Vec<(Sequence, Sequence)>,
+    gaps: Vec<(Sequence, Sequence)>,
 }
 
 impl SlowSocket {
     fn new(hub: &Hub) -> Self {
         let (subscription, _) = hub.subscribe(filter(&["a", "zz:*"]), Start::Live);
-        Self { subscription, taken: 0, received: Vec::new(), told: Vec::new() }
+        Self { subscription, taken: 0, received: Vec::new(), gaps: Vec::new() }
     }
 
     /// Fills a batch, and takes one of its frames. Returns false when there was nothing.
@@ -296,7 +296,7 @@ impl SlowSocket {
                 assert!(from == self.taken && to <= hub.position().sequence, "forbidden 4");
                 assert!(from < to, "forbidden 7");
                 assert_eq!(gap.topics, Some(vec![TopicFilter::new("zz:*").unwrap()]), "forbidden 8");
-                self.told.push((from, to));
+                self.gaps.push((from, to));
                 self.taken = gap.resume.sequence;
             }
         }
@@ -305,7 +305,7 @@ impl SlowSocket {
 
     /// Whether the event was delivered, or is in a gap.
     fn knows(&self, sequence: Sequence) -> bool {
-        self.received.contains(&sequence) || self.told.iter().any(|(from, to)| (from + 1..=*to).contains(&sequence))
+        self.received.contains(&sequence) || self.gaps.iter().any(|(from, to)| (from + 1..=*to).contains(&sequence))
     }
 }
 
@@ -322,7 +322,7 @@ fn partial_writes_cause_no_gap_of_a_pattern() {
         publisher.join().unwrap();
         while socket.write(&hub) {}
         assert_eq!(socket.received, [1, 2, 3, 4], "forbidden 3");
-        assert_eq!(socket.told, [], "forbidden 7");
+        assert_eq!(socket.gaps, [], "forbidden 7");
     });
 }
 

@@ -2,7 +2,7 @@
 //! that the memory model lets a load return.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg fanline_loom" cargo test --release --lib model
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/rustc-loom cargo test --release --lib model
 //! ```
 //!
 //! **Forbidden:**
@@ -23,7 +23,7 @@ use loom::thread;
 
 use super::*;
 
-/// Explores with up to `preemptions` switches away from a thread that could have gone on.
+/// Explores with up to `preemptions` switches away from a thread that could have continued.
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);

@@ -101,15 +101,15 @@ impl World {
 
     fn read(&mut self, client: &mut Client) -> Result<(), TestCaseError> {
         let mut has_begun_epoch = false;
-        for told in self.nodes[client.hub].drain(&mut client.subscription) {
-            match told {
-                Told::Event(id) => {
+        for delivered in self.nodes[client.hub].drain(&mut client.subscription) {
+            match delivered {
+                Delivered::Event(id) => {
                     prop_assert_eq!(id.epoch, client.seen.epoch, "a new epoch begins with a gap");
                     let next = self.wanted(client).next();
                     prop_assert_eq!(next, Some(id), "after {}", client.seen);
                     client.seen = id;
                 }
-                Told::Gap(gap) => {
+                Delivered::Gap(gap) => {
                     let from = gap.from.expect("its position is known");
                     let next = self.wanted(client).next();
                     prop_assert_eq!((from.epoch, gap.to), (client.seen.epoch, gap.resume));
