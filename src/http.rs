@@ -6,6 +6,7 @@
 
 mod accept;
 mod admit;
+mod asset;
 mod body;
 mod clients;
 mod cluster;
@@ -38,7 +39,7 @@ use cors::Origins;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
 use problem::Problem;
@@ -234,10 +235,10 @@ impl Routes {
                 })
             }
             Endpoint::Index => documents::index(self, request.headers()),
-            Endpoint::OpenApi => documents::openapi(),
-            Endpoint::Docs => viewer::page(),
+            Endpoint::OpenApi => documents::openapi(request.headers()),
+            Endpoint::Docs => viewer::page(request.headers()),
             Endpoint::DocsFile(name) => viewer::file(name, request.headers()).ok_or_else(|| not_found(path))?,
-            Endpoint::Console => documents::console(),
+            Endpoint::Console => documents::console(request.headers()),
             Endpoint::ConsoleFile(file) => file.response(request.headers()),
             Endpoint::BrowserClient => documents::CLIENT.response(request.headers()),
             Endpoint::Health => health::health(self),
@@ -359,5 +360,6 @@ fn json_bytes(body: Bytes) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

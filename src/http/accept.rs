@@ -1,8 +1,8 @@
-//! The `Accept` header (RFC 9110, section 12.5.1).
+//! The headers `Accept` and `Accept-Encoding` (RFC 9110, sections 12.5.1 and 12.5.3).
 
 use std::cmp::Reverse;
 
-use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue};
 
 /// Returns the offered media type that the client prefers, or `None` if it accepts none of them.
 ///
@@ -28,6 +28,14 @@ pub(super) fn preferred(headers: &HeaderMap, offers: &[&'static str]) -> Option<
 pub(super) fn names(headers: &HeaderMap, media_type: &str) -> bool {
     let ranges = headers.get_all(ACCEPT).iter().flat_map(ranges);
     ranges.into_iter().any(|(range, quality)| range.eq_ignore_ascii_case(media_type) && quality > 0)
+}
+
+/// Whether the client accepts gzip. One that does not say so gets no coding.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let codings: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().flat_map(ranges).collect();
+    let quality_of = |name: &str| codings.iter().find(|(coding, _)| coding.eq_ignore_ascii_case(name));
+    let gzip = ["gzip", "x-gzip", "*"].into_iter().find_map(quality_of);
+    gzip.is_some_and(|(_, quality)| *quality > 0)
 }
 
 /// Returns the ranges of a header value, with their quality in thousandths.
@@ -86,6 +94,24 @@ mod tests {
             assert_eq!(names(&headers, "text/event-stream"), expected, "{accept:?}");
         }
         assert!(!names(&HeaderMap::new(), "text/event-stream"));
+    }
+
+    #[test]
+    fn gzip_is_accepted_if_it_is_named_or_any_coding_is() {
+        for (codings, expected) in [
+            (&[][..], false),
+            (&[""], false),
+            (&["identity"], false),
+            (&["br, GZip;q=0.5, deflate"], true),
+            (&["br", "x-gzip"], true),
+            (&["*"], true),
+            (&["gzip;q=0, *"], false),
+            (&["*;q=0"], false),
+            (&["*;q=0, gzip"], true),
+        ] {
+            let headers = codings.iter().map(|codings| (ACCEPT_ENCODING, codings.parse().unwrap())).collect();
+            assert_eq!(accepts_gzip(&headers), expected, "{codings:?}");
+        }
     }
 
     #[test]

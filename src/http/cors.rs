@@ -145,7 +145,10 @@ pub(crate) async fn apply<B, F: Future<Output = Reply>>(
         Reply::Ordinary(response) => response.headers_mut(),
         Reply::Stream(stream) => &mut stream.head.headers,
     };
-    headers.extend(cors.into_parts().0.headers);
+    for (name, value) in &cors.into_parts().0.headers {
+        // The reply may have a Vary of its own.
+        headers.append(name, value.clone());
+    }
     reply
 }
 

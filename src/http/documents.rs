@@ -3,20 +3,17 @@
 //! Pages load files of this server only, by relative addresses, so that they work offline and under a path prefix. The
 //! console is a client of the other endpoints. Its charts are uPlot, under the MIT licence of `console/uPlot.LICENSE`.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use hyper::{Response, StatusCode};
+use hyper::Response;
+use hyper::header::{HeaderMap, HeaderValue, VARY};
 use serde_json::json;
 
+use super::asset::{self, Asset};
 use super::{Routes, accept, json_response};
 
-pub(super) const HTML: &str = "text/html; charset=utf-8";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Restricts pages to files and requests of their own server, whatever an event contains.
@@ -24,16 +21,16 @@ const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; sc
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 /// The browser client: a package of npm, which this server serves as well.
-pub(super) static CLIENT: File = File { name: "fanline.js", body: include_str!("fanline-js/fanline.js") };
+pub(super) static CLIENT: File = File::new("fanline.js", include_str!("fanline-js/fanline.js"));
 
 /// The charts, with their licence.
-static UPLOT: File = File {
-    name: "uPlot.iife.min.js",
-    body: concat!("/*\n", include_str!("console/uPlot.LICENSE"), "*/\n", include_str!("console/uPlot.iife.min.js")),
-};
+static UPLOT: File = File::new(
+    "uPlot.iife.min.js",
+    concat!("/*\n", include_str!("console/uPlot.LICENSE"), "*/\n", include_str!("console/uPlot.iife.min.js")),
+);
 
 macro_rules! files {
-    ($($name:literal)*) => { [$(File { name: $name, body: include_str!(concat!("console/", $name)) }),*] };
+    ($($name:literal)*) => { [$(File::new($name, include_str!(concat!("console/", $name)))),*] };
 }
 
 static CONSOLE: [File; 26] = files! {
@@ -46,10 +43,15 @@ static CONSOLE: [File; 26] = files! {
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) name: &'static str,
-    pub(super) body: &'static str,
+    body: &'static str,
+    asset: OnceLock<Asset>,
 }
 
 impl File {
+    pub(super) const fn new(name: &'static str, body: &'static str) -> Self {
+        Self { name, body, asset: OnceLock::new() }
+    }
+
     /// Finds a file of the console by its name.
     pub(super) fn of_console(name: &str) -> Option<&'static Self> {
         CONSOLE.iter().chain([&UPLOT]).find(|file| file.name == name)
@@ -57,7 +59,7 @@ impl File {
 
     /// Returns the file, or 304 if the browser has it.
     pub(super) fn response(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        cached(headers, content_type(self.name), self.body.into())
+        self.asset.get_or_init(|| Asset::new(content_type(self.name), self.body)).response(headers)
     }
 }
 
@@ -65,7 +67,7 @@ impl File {
 pub(super) fn content_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("css") => "text/css; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
+        Some("js") => asset::SCRIPT,
         Some("svg") => "image/svg+xml",
         _ => "text/plain; charset=utf-8",
     }
@@ -73,9 +75,20 @@ pub(super) fn content_type(name: &str) -> &'static str {
 
 /// `GET /`: the index, as a page for browsers and as JSON for other clients.
 pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    static PAGE: LazyLock<Asset> = LazyLock::new(|| {
+        let page = include_str!("console/index.html").replace("{version}", VERSION);
+        Asset::page(POLICY, page).chosen_by_accept()
+    });
     if accept::preferred(headers, &["application/json", "text/html"]) == Some("text/html") {
-        return page(POLICY, include_str!("console/index.html").replace("{version}", VERSION));
+        return PAGE.response(headers);
     }
+    let mut response = overview(routes);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    asset::confine(response.headers_mut(), Some(asset::NOTHING));
+    response
+}
+
+fn overview(routes: &Routes) -> Response<Full<Bytes>> {
     json_response(&json!({
         "status": "running",
         "name": "fanline",
@@ -101,50 +114,18 @@ pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes
 }
 
 /// `GET /openapi.json`: the API as OpenAPI 3.1.
-pub(super) fn openapi() -> Response<Full<Bytes>> {
-    document("application/json", include_str!("openapi.json").replace("{version}", VERSION))
+pub(super) fn openapi(headers: &HeaderMap) -> Response<Full<Bytes>> {
+    static DOCUMENT: LazyLock<Asset> = LazyLock::new(|| {
+        let document = include_str!("openapi.json").replace("{version}", VERSION);
+        Asset::new("application/json", document)
+    });
+    DOCUMENT.response(headers)
 }
 
 /// `GET /demo`: the console.
-pub(super) fn console() -> Response<Full<Bytes>> {
-    page(POLICY, include_str!("console/console.html"))
-}
-
-/// A page with what its content security policy allows.
-pub(super) fn page(policy: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = document(HTML, body);
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    // A cached page of another version may not understand this server.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
-/// A file that browsers keep, and ask before each use whether it is current. Its tag is a hash of its content, so that
-/// equal servers have equal tags.
-pub(super) fn cached(headers: &HeaderMap, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&body);
-    let current = format!("\"{:016x}\"", hasher.finish());
-    let mut tags = headers.get_all(IF_NONE_MATCH).iter().flat_map(|tags| tags.as_bytes().split(|&byte| byte == b','));
-    let is_current = tags.any(|tag| {
-        let tag = tag.trim_ascii();
-        tag.strip_prefix(b"W/").unwrap_or(tag) == current.as_bytes()
-    });
-    let mut response = document(content_type, if is_current { Bytes::new() } else { body });
-    if is_current {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    let headers = response.headers_mut();
-    headers.insert(ETAG, HeaderValue::from_str(&current).expect("hexadecimal digits"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
-fn document(content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.into()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+pub(super) fn console(headers: &HeaderMap) -> Response<Full<Bytes>> {
+    static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::page(POLICY, include_str!("console/console.html")));
+    PAGE.response(headers)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
 use prometheus_client::metrics::histogram::Histogram;
 use serde_json::{Value, json};
 
@@ -88,16 +88,23 @@ impl Process {
 
 pub(super) async fn metrics(routes: &Routes, format: Format) -> Response<Full<Bytes>> {
     let snapshot = Snapshot::take(routes).await;
-    let content_type = match format {
-        Format::Json => return json_response(&snapshot.to_json()),
-        Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+    let mut response = match format {
+        Format::Json => json_response(&snapshot.to_json()),
+        Format::OpenMetrics => {
+            text_response("application/openmetrics-text; version=1.0.0; charset=utf-8", snapshot.to_text(true))
+        }
+        Format::Prometheus => text_response("text/plain; version=0.0.4; charset=utf-8", snapshot.to_text(false)),
     };
-    let body = snapshot.to_text(format == Format::OpenMetrics);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+fn text_response(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -43,6 +46,12 @@ impl Problem {
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
         problem.header(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// The body has a content coding other than `supported`.
+    pub(crate) fn unsupported_coding(detail: &str, supported: &'static str) -> Self {
+        let problem = Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+        problem.header(ACCEPT_ENCODING, HeaderValue::from_static(supported))
     }
 
     /// A condition that is likely to pass soon.
@@ -140,6 +149,7 @@ impl Problem {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 }

@@ -10,7 +10,7 @@ use hyper::Response;
 pub(super) use embedded::{file, page};
 
 #[cfg(not(feature = "cli"))]
-pub(super) fn page() -> Response<Full<Bytes>> {
+pub(super) fn page(_: &hyper::header::HeaderMap) -> Response<Full<Bytes>> {
     use hyper::StatusCode;
     use hyper::header::{HeaderValue, LOCATION};
 
@@ -31,15 +31,16 @@ mod embedded {
     use std::io::{Cursor, Read};
     use std::sync::LazyLock;
 
-    use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+    use hyper::header::HeaderMap;
     use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
     use zip::read::ZipFile;
     use zip::{CompressionMethod, ZipArchive};
 
+    use super::super::asset::Asset;
     use super::super::documents::{self, File};
     use super::{Bytes, Full, Response};
 
-    static SCRIPT: File = File { name: "docs.js", body: include_str!("docs/docs.js") };
+    static SCRIPT: File = File::new("docs.js", include_str!("docs/docs.js"));
 
     /// Swagger UI has images in its style sheet.
     const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self' data:; script-src 'self'; \
@@ -48,8 +49,8 @@ mod embedded {
     /// The served files of the archive, below its only directory.
     const FILES: [&str; 3] = ["dist/swagger-ui-bundle.js", "dist/swagger-ui.css", "LICENSE"];
 
-    /// The files by name, in gzip's format.
-    static SWAGGER_UI: LazyLock<HashMap<&str, Bytes>> = LazyLock::new(|| {
+    /// The files by name.
+    static SWAGGER_UI: LazyLock<HashMap<&str, Asset>> = LazyLock::new(|| {
         let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate contains an archive");
         let mut files = HashMap::new();
         for index in 0..archive.len() {
@@ -59,7 +60,8 @@ mod embedded {
             let wanted = FILES.into_iter().find(|&file| file == path);
             drop(name);
             if let Some(path) = wanted {
-                files.insert(path.rsplit_once('/').map_or(path, |(_, name)| name), gzip(entry));
+                let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+                files.insert(name, Asset::of_gzip(documents::content_type(name), gzip(entry)));
             }
         }
         files
@@ -76,8 +78,9 @@ mod embedded {
     }
 
     /// `GET /docs`: the page.
-    pub(crate) fn page() -> Response<Full<Bytes>> {
-        documents::page(POLICY, include_str!("docs/docs.html"))
+    pub(crate) fn page(headers: &HeaderMap) -> Response<Full<Bytes>> {
+        static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::page(POLICY, include_str!("docs/docs.html")));
+        PAGE.response(headers)
     }
 
     /// `GET /docs/{name}`: a file of the page.
@@ -85,8 +88,6 @@ mod embedded {
         if name == SCRIPT.name {
             return Some(SCRIPT.response(headers));
         }
-        let mut response = documents::cached(headers, documents::content_type(name), SWAGGER_UI.get(name)?.clone());
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        Some(response)
+        SWAGGER_UI.get(name).map(|asset| asset.response(headers))
     }
 }

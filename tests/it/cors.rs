@@ -67,6 +67,17 @@ fn listed_origin_may_read_streams_responses_and_problems() {
 }
 
 #[test]
+fn documents_vary_by_coding_and_origin() {
+    run(async {
+        let server = with(listed(false));
+        let answer = server.ask(request("GET", "/openapi.json", &[("origin", PAGE)], b"")).await;
+        let vary: Vec<_> = answer.head.headers.iter().filter(|(name, _)| name == "vary").collect();
+        let names = |field| vary.iter().any(|(_, value)| value.contains(field));
+        assert!(names("origin") && names("accept-encoding"), "{vary:?}");
+    });
+}
+
+#[test]
 fn unlisted_origin_is_denied_and_responses_vary_by_origin() {
     run(async {
         let server = with(listed(true));

@@ -11,6 +11,7 @@ mod commands;
 mod cors;
 mod curl;
 mod demo;
+mod documents;
 mod drain;
 mod envelope;
 mod health;
