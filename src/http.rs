@@ -10,6 +10,7 @@ mod asset;
 mod body;
 mod clients;
 mod cluster;
+mod content_encoding;
 pub(crate) mod cors;
 mod documents;
 mod framing;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::admit::Permit;
 use super::body::RequestBody;
+use super::content_encoding::{self, DecodedBody};
 use super::{Routes, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
@@ -38,6 +39,7 @@ pub(super) async fn publish(
     request: Request<RequestBody>,
 ) -> Result<Value, Problem> {
     let (shard, options) = (&*routes.shard, &routes.options);
+    let request = content_encoding::decode(request)?;
     match media_type(request.headers()) {
         Some(MediaType::Json) => {
             let body = collect(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
@@ -78,6 +80,7 @@ pub(super) async fn publish_to(
         Some(MediaType::Text) => false,
         _ => return Err(unsupported("application/json (a value) or text/plain (raw text)")),
     };
+    let request = content_encoding::decode(request)?;
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
     let body = collect(request.into_body(), max_bytes, options.body_timeout).await?;
     let event = Event::new(topic, parse_payload(body, is_json, options.max_event_bytes)?);
@@ -111,7 +114,7 @@ fn receipt(published: Option<Published>, count: u64) -> Value {
     })
 }
 
-async fn collect(body: RequestBody, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
+async fn collect(body: DecodedBody, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -134,7 +137,7 @@ async fn collect(body: RequestBody, max_bytes: usize, timeout: Duration) -> Resu
 }
 
 /// Collects a body into one buffer. Keeping its frames would cost far more memory than bytes if each has one byte.
-async fn concat(mut body: Limited<RequestBody>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+async fn concat(mut body: Limited<DecodedBody>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
     // Most bodies have one frame and are not copied.
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {

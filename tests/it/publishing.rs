@@ -1,5 +1,6 @@
 //! Publishing over HTTP: requests, responses, and the events that subscribers receive.
 
+mod coded;
 mod rejections;
 mod unacknowledged;
 

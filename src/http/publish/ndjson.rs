@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::Options;
 use super::super::admit::Permit;
-use super::super::body::RequestBody;
+use super::super::content_encoding::DecodedBody;
 use super::super::problem::Problem;
 use super::{receipt, timed};
 use crate::conn::Shard;
@@ -33,7 +33,7 @@ pub(super) async fn publish(
     options: &Options,
     permit: Permit<'_>,
     quota: &PublishQuota<'_>,
-    mut body: RequestBody,
+    mut body: DecodedBody,
 ) -> Result<Value, Problem> {
     // An escaped character takes up to six times its bytes, and the other keys need room.
     let max_line_bytes = options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048);
