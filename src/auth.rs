@@ -22,6 +22,7 @@ mod fetch;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod grant;
+mod host;
 #[cfg(feature = "auth")]
 mod jwks;
 #[cfg(feature = "auth")]
@@ -44,6 +45,7 @@ pub use crypto::random_key;
 #[cfg(feature = "auth")]
 pub use fetch::{InvalidUrl, Url};
 pub use grant::Grant;
+pub(crate) use host::Host;
 #[cfg(feature = "auth")]
 pub use jwks::Jwks;
 #[cfg(feature = "auth")]
@@ -101,9 +103,12 @@ pub trait Authorize: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Credentials are missing or invalid: status 401.
+    /// Credentials are required, and the request has none: status 401.
     #[error("{0}")]
     Unauthenticated(String),
+    /// The credentials of the request are invalid, or no longer valid: status 401.
+    #[error("{0}")]
+    InvalidCredentials(String),
     /// The credentials, or the lack of them, do not allow this: status 403.
     #[error("{0}")]
     Forbidden(String),
@@ -114,6 +119,6 @@ pub enum Refusal {
 
 impl Refusal {
     pub(crate) fn expired() -> Self {
-        Self::Unauthenticated("the token has expired (exp)".into())
+        Self::InvalidCredentials("the token has expired (exp)".into())
     }
 }

@@ -148,7 +148,7 @@ impl Access {
             "this server accepts no API keys and tokens, and the request has one: send it without, or configure [[keys]], \
              jwt_secret, jwt_public_key or jwks"
         };
-        Err(Refusal::Unauthenticated(detail.into()))
+        Err(Refusal::InvalidCredentials(detail.into()))
     }
 
     fn anonymous(&self, is_local: bool) -> Grant {

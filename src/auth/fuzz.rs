@@ -1,5 +1,5 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Uri};
+use hyper::{Method, Uri, Version};
 
 use super::{Action, AuthRequest, Patterns};
 use crate::peer::Peer;
@@ -23,7 +23,8 @@ pub(crate) fn credentials(data: &[u8]) {
     let query = uri.query().unwrap_or("");
     let loopback = ([127, 0, 0, 1], 1).into();
     let peer = Peer::tcp(loopback, loopback);
-    let request = |method| AuthRequest { action: Action::Publish, method, headers: &headers, query, peer: &peer };
+    let (action, version) = (Action::Publish, Version::HTTP_11);
+    let request = |method| AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer };
     let (get, post) = (request(&Method::GET), request(&Method::POST));
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {

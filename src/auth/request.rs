@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
-use hyper::{Method, Uri};
+use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HeaderMap, HeaderName, ORIGIN, VIA};
+use hyper::{Method, Uri, Version};
 
 use super::Refusal;
+use super::host::Host;
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::TopicFilter;
 
@@ -18,15 +19,20 @@ const COOKIE_NAME: &str = "fanline_token";
 const PARAMETER: &str = "access_token";
 
 /// Headers that proxies add, besides those that begin with `x-forwarded-`.
-const PROXY_HEADERS: [HeaderName; 8] = [
+const PROXY_HEADERS: [HeaderName; 13] = [
     FORWARDED,
     VIA,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-client-ip"),
     HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-original-forwarded-for"),
+    HeaderName::from_static("x-envoy-external-address"),
+    HeaderName::from_static("x-azure-clientip"),
     HeaderName::from_static("true-client-ip"),
     HeaderName::from_static("cf-connecting-ip"),
     HeaderName::from_static("fastly-client-ip"),
+    HeaderName::from_static("fly-client-ip"),
+    HeaderName::from_static("cdn-loop"),
 ];
 
 /// What a request wants to do.
@@ -51,16 +57,18 @@ pub struct AuthRequest<'a> {
     pub action: Action<'a>,
     /// The method of the request.
     pub method: &'a Method,
+    /// The version of the request.
+    pub version: Version,
+    /// The target of the request.
+    pub uri: &'a Uri,
     /// The headers of the request.
     pub headers: &'a HeaderMap,
-    /// The query of the request, without the question mark.
-    pub query: &'a str,
     /// The peer of the connection.
     pub peer: &'a Peer,
 }
 
 impl fmt::Debug for AuthRequest<'_> {
-    /// Omits the headers and the query, which may hold secrets.
+    /// Omits the headers and the target, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthRequest").field("action", &self.action).field("peer", &self.peer).finish_non_exhaustive()
     }
@@ -86,7 +94,7 @@ impl<'a> AuthRequest<'a> {
     /// any page.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`] if one of these is repeated, empty or not text.
+    /// [`Refusal::InvalidCredentials`] if one of these is repeated, empty or not text.
     pub fn secret(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
         if let Some(value) = self.single_header(&AUTHORIZATION)? {
             // Other schemes belong to a proxy in front of this server.
@@ -109,7 +117,8 @@ impl<'a> AuthRequest<'a> {
             let not_text = |_| ambiguous(&format!("the cookie {COOKIE_NAME} is not text"));
             return std::str::from_utf8(value).map(|value| Some(value.into())).map_err(not_text);
         }
-        let mut values = form_urlencoded::parse(self.query.as_bytes()).filter(|(key, _)| key == PARAMETER);
+        let query = self.uri.query().unwrap_or("");
+        let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == PARAMETER);
         match (values.next(), values.next()) {
             (first, None) => Ok(first.map(|(_, value)| value)),
             _ => Err(ambiguous(&format!("the parameter {PARAMETER} is repeated"))),
@@ -131,20 +140,25 @@ impl<'a> AuthRequest<'a> {
     pub(crate) fn is_local(&self) -> bool {
         self.has_loopback_peer()
             && self.proxy_header().is_none()
-            && self.public_host().is_none()
+            && self.has_private_host()
             && (self.method.is_safe() || !self.has_foreign_origin())
     }
 
     /// Returns why [`AuthRequest::is_local`] is false, as a clause for an error.
     pub(super) fn reason_not_local(&self) -> String {
-        match (self.proxy_header(), self.public_host()) {
-            (Some(name), _) => format!("the header {name} says that a proxy forwarded this request"),
-            (None, Some(host)) => format!("the host {host:?} is a public name"),
-            (None, None) if self.has_loopback_peer() => "a page of another origin sent this request".to_owned(),
-            (None, None) => match self.peer.address {
+        if let Some(name) = self.proxy_header() {
+            return format!("the header {name} says that a proxy forwarded this request");
+        }
+        if !self.has_loopback_peer() {
+            return match self.peer.address {
                 PeerAddress::Ip(address) => format!("this request comes from {}", address.ip().to_canonical()),
                 PeerAddress::Unix { uid } => format!("this request comes from a process of the user {uid}"),
-            },
+            };
+        }
+        match self.host() {
+            Some(host) if host.is_private() => "a page of another origin sent this request".to_owned(),
+            Some(host) => format!("the host {:?} is not a name of this machine", host.name()),
+            None => "this request names no host".to_owned(),
         }
     }
 
@@ -162,19 +176,13 @@ impl<'a> AuthRequest<'a> {
         self.headers.keys().find(is_of_proxy).map(HeaderName::as_str)
     }
 
-    /// Returns the host of the request if it is a public DNS name. A local proxy that adds no headers passes such a name on,
-    /// and a page that uses DNS rebinding sends one.
-    fn public_host(&self) -> Option<&'a str> {
-        self.headers.get_all(HOST).iter().find_map(|host| {
-            let Ok(host) = host.to_str() else { return Some("(not text)") };
-            let name = match host.rsplit_once(':') {
-                Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-                _ => host,
-            };
-            let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-            let is_private = is_address || !name.contains('.') || name.to_ascii_lowercase().ends_with(".localhost");
-            (!is_private).then_some(name)
-        })
+    /// Returns the host that the request names. An invalid one counts as none here: such a request is refused earlier.
+    fn host(&self) -> Option<Host<'a>> {
+        Host::of(self.version, self.uri, self.headers).unwrap_or_default()
+    }
+
+    fn has_private_host(&self) -> bool {
+        self.host().is_some_and(Host::is_private)
     }
 
     fn has_foreign_origin(&self) -> bool {
@@ -188,7 +196,7 @@ impl<'a> AuthRequest<'a> {
 }
 
 pub(super) fn ambiguous(what: &str) -> Refusal {
-    Refusal::Unauthenticated(format!("{what}: send one API key or token"))
+    Refusal::InvalidCredentials(format!("{what}: send one API key or token"))
 }
 
 #[cfg(test)]
@@ -211,8 +219,9 @@ mod tests {
 
     fn secret(method: &Method, pairs: &[(&str, &str)], query: &str) -> Result<Option<String>, Refusal> {
         let headers = headers(pairs);
-        let peer = peer("127.0.0.1:1");
-        let request = AuthRequest { action: Action::Publish, method, headers: &headers, query, peer: &peer };
+        let uri = format!("/publish?{query}").parse().unwrap();
+        let (action, version, peer) = (Action::Publish, Version::HTTP_11, peer("127.0.0.1:1"));
+        let request = AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer };
         Ok(request.secret()?.map(Cow::into_owned))
     }
 
@@ -233,10 +242,10 @@ mod tests {
     #[test]
     fn a_repeated_secret_is_refused() {
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
-        assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::Unauthenticated(_))));
-        assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::Unauthenticated(_))));
+        assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::InvalidCredentials(_))));
+        assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::InvalidCredentials(_))));
         let cookies = |text| secret(&Method::GET, &[("cookie", text)], "");
-        assert!(matches!(cookies("fanline_token=a; fanline_token=b"), Err(Refusal::Unauthenticated(_))));
+        assert!(matches!(cookies("fanline_token=a; fanline_token=b"), Err(Refusal::InvalidCredentials(_))));
         assert_eq!(cookies("fanline_token=a; fanline_token=\"a\"").unwrap().as_deref(), Some("a"));
     }
 
@@ -247,7 +256,7 @@ mod tests {
         assert_eq!(secret(&Method::GET, &[("authorization", "Bearer\ta")], "").unwrap().as_deref(), Some("a"));
         for value in ["Bearer", "bearer ", "Bearer\t"] {
             let empty = [("authorization", value), ("x-api-key", "b")];
-            assert!(matches!(secret(&Method::GET, &empty, ""), Err(Refusal::Unauthenticated(_))), "{value:?}");
+            assert!(matches!(secret(&Method::GET, &empty, ""), Err(Refusal::InvalidCredentials(_))), "{value:?}");
         }
         assert_eq!(
             secret(&Method::GET, &[("cookie", "fanline_token=")], "access_token=d").unwrap().as_deref(),
@@ -257,10 +266,15 @@ mod tests {
 
     #[test]
     fn only_direct_requests_from_loopback_are_local() {
-        let is_local = |remote: &str, method: &Method, pairs: &[(&str, &str)]| {
-            let (headers, peer) = (headers(pairs), peer(remote));
-            AuthRequest { action: Action::Administer, method, headers: &headers, query: "", peer: &peer }.is_local()
+        let is_local_at = |remote: &str, method: &Method, target: &str, pairs: &[(&str, &str)]| {
+            let has_host = pairs.iter().any(|(name, _)| *name == "host");
+            let host: &[_] = if has_host { &[] } else { &[("host", "localhost")] };
+            let (headers, uri, peer) = (headers(&[host, pairs].concat()), target.parse().unwrap(), peer(remote));
+            let (action, version) = (Action::Administer, Version::HTTP_11);
+            AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer }.is_local()
         };
+        let is_local =
+            |remote: &str, method: &Method, pairs: &[(&str, &str)]| is_local_at(remote, method, "/clients", pairs);
         for (remote, expected) in [
             ("127.0.0.1:1", true),
             ("127.9.9.9:1", true),
@@ -273,24 +287,19 @@ mod tests {
             assert_eq!(is_local(remote, &Method::POST, &[]), expected, "{remote}");
         }
         let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "X-Forwarded-Prefix", "forwarded"];
-        for name in forwarded.into_iter().chain(["via", "x-real-ip", "true-client-ip"]) {
+        for name in forwarded.into_iter().chain(PROXY_HEADERS.iter().map(HeaderName::as_str)) {
             assert!(!is_local("127.0.0.1:1", &Method::GET, &[(name, "127.0.0.1")]), "{name}");
         }
-        for (host, expected) in [
-            ("localhost", true),
-            ("localhost:8000", true),
-            ("a.localhost:8000", true),
-            ("127.0.0.1:8000", true),
-            ("[::1]:8000", true),
-            ("[::1]", true),
-            ("10.0.0.7", true),
-            ("workstation:8000", true),
-            ("app.example", false),
-            ("app.example:8000", false),
-            ("127.0.0.1.evil.example", false),
-            ("evil.example.:80", false),
+        for (target, host, expected) in [
+            ("/clients", "localhost:8000", true),
+            ("/clients", "app.example", false),
+            ("/clients", "", false),
+            ("/clients", "a b", false),
+            ("http://localhost/clients", "app.example", true),
+            ("http://app.example/clients", "localhost", false),
         ] {
-            assert_eq!(is_local("127.0.0.1:1", &Method::GET, &[("host", host)]), expected, "{host}");
+            let found = is_local_at("127.0.0.1:1", &Method::GET, target, &[("host", host)]);
+            assert_eq!(found, expected, "{target} {host}");
         }
         for (origin, expected) in [
             ("http://localhost:3000", true),

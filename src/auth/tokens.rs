@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::grant::{Credential, Grant};
 use super::jwks::Jwks;
@@ -114,11 +114,11 @@ impl Tokens {
 
     pub(super) async fn verify(&self, token: &str) -> Result<Grant, Refusal> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| {
-            Refusal::Unauthenticated("the token is malformed, or its algorithm is not supported".into())
+            Refusal::InvalidCredentials("the token is malformed, or its algorithm is not supported".into())
         })?;
         if header.crit.is_some() {
             let detail = "the token has critical header parameters (crit), which are not supported";
-            return Err(Refusal::Unauthenticated(detail.into()));
+            return Err(Refusal::InvalidCredentials(detail.into()));
         }
         let mut has_candidates = false;
         let mut verify_with_one_of = |keys: &KeySet| {
@@ -144,7 +144,7 @@ impl Tokens {
                 return outcome;
             }
         }
-        Err(Refusal::Unauthenticated(match has_candidates {
+        Err(Refusal::InvalidCredentials(match has_candidates {
             true => "the token's signature is invalid".into(),
             false => "no key matches the token's algorithm and key id (alg, kid)".into(),
         }))
@@ -168,15 +168,14 @@ impl Tokens {
             Err(error) => error,
         };
         // The claims are validated after the signature.
-        Some(Err(Refusal::Unauthenticated(match error.kind() {
+        Some(Err(Refusal::InvalidCredentials(match error.kind() {
             ErrorKind::ExpiredSignature => return Some(Err(Refusal::expired())),
             ErrorKind::ImmatureSignature => "the token is not valid yet (nbf)".to_owned(),
             ErrorKind::InvalidAudience => "the token is not for this server (aud; setting jwt_audience)".to_owned(),
             ErrorKind::InvalidIssuer => "the token's issuer is not accepted (iss; setting jwt_issuer)".to_owned(),
-            ErrorKind::MissingRequiredClaim(claim) => format!("the token has no claim {claim}"),
-            // The text of the error would reveal the claim.
-            ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
-                "a claim of the token has the wrong type (exp, nbf, sub, aud, iss, fanline)".to_owned()
+            // For the library, a claim of the wrong type is missing, and the other way round.
+            ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
+                claim_error(token, &validation)
             }
             ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => "the token is malformed".to_owned(),
             _ => return None,
@@ -187,7 +186,7 @@ impl Tokens {
         let subject = claims.sub.as_deref();
         let parse = |claim: &str, patterns: &[String]| {
             let patterns = Patterns::of_subject(patterns, subject);
-            patterns.map_err(|error| Refusal::Unauthenticated(format!("the token's claim fanline.{claim}: {error}")))
+            patterns.map_err(|error| Refusal::InvalidCredentials(format!("the token's claim fanline.{claim}: {error}")))
         };
         let ends = claims.exp.saturating_add(self.rules.leeway.as_secs()).min(LAST_SECOND);
         let printable = |subject: &&str| !subject.chars().any(char::is_control);
@@ -211,6 +210,38 @@ impl Tokens {
         };
         is_for_us && (rules.issuer.is_empty() || issuer.is_some_and(|issuer| rules.issuer.contains(issuer)))
     }
+}
+
+/// Describes the first claim that is missing or has the wrong type, of a token whose signature is valid. The text does not
+/// quote the claim.
+fn claim_error(token: &str, validation: &Validation) -> String {
+    type Check = fn(&Value) -> bool;
+    let checks: [(&str, &str, Check); 6] = [
+        ("exp", "a time in Unix seconds", is_time),
+        ("nbf", "a time in Unix seconds", is_time),
+        ("sub", "a string", Value::is_string),
+        ("aud", "a string or an array of strings", |aud| match aud {
+            Value::Array(names) => names.iter().all(Value::is_string),
+            name => name.is_string(),
+        }),
+        ("iss", "a string", Value::is_string),
+        ("fanline", "an object with subscribe, publish and admin", |_| false),
+    ];
+    let Ok(claims) = jsonwebtoken::dangerous::insecure_decode_claims::<Map<String, Value>>(token) else {
+        return "the token's claims are not a JSON object".to_owned();
+    };
+    for (name, expected, has_type) in checks {
+        match claims.get(name).filter(|claim| !claim.is_null() || name == "fanline") {
+            None if validation.required_spec_claims.contains(name) => return format!("the token has no claim {name}"),
+            Some(value) if !has_type(value) => return format!("the token's claim {name} must be {expected}"),
+            _ => {}
+        }
+    }
+    "the token is malformed".to_owned()
+}
+
+fn is_time(claim: &Value) -> bool {
+    claim.as_f64().is_some_and(|seconds| (0.0..u64::MAX as f64).contains(&seconds))
 }
 
 /// Reads a number, which may have a fraction (RFC 7519, section 2, NumericDate).

@@ -20,8 +20,8 @@ pub(super) struct Permit<'a> {
 
 /// Returns what authorization needs of `request`.
 pub(super) fn auth_request<'a, B>(request: &'a Request<B>, peer: &'a Peer, action: Action<'a>) -> AuthRequest<'a> {
-    let query = request.uri().query().unwrap_or("");
-    AuthRequest { action, method: request.method(), headers: request.headers(), query, peer }
+    let (method, version, uri, headers) = (request.method(), request.version(), request.uri(), request.headers());
+    AuthRequest { action, method, version, uri, headers, peer }
 }
 
 impl Routes {
@@ -40,7 +40,7 @@ impl Permit<'_> {
         if Arc::ptr_eq(&current, &self.rules) || current.still_holds(&self.grant, filters) {
             return Ok(());
         }
-        Err(Refusal::Unauthenticated("the access rules changed, and do not allow this subscription".into()).into())
+        Err(Refusal::InvalidCredentials("the access rules changed, and do not allow this subscription".into()).into())
     }
 
     /// Checks that an upload may continue: its grant has not expired, and the current rules still allow it.
@@ -51,7 +51,7 @@ impl Permit<'_> {
         let current = self.current.load();
         if !Arc::ptr_eq(&current, &self.rules) {
             let detail = "the access rules changed: publish the rest in a new request";
-            self.grant = current.renew(&self.grant).ok_or_else(|| Refusal::Unauthenticated(detail.into()))?;
+            self.grant = current.renew(&self.grant).ok_or_else(|| Refusal::InvalidCredentials(detail.into()))?;
             self.rules = current.clone();
         }
         Ok(())

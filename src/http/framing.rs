@@ -5,20 +5,17 @@
 //! lengths that differ, codings that do not end with `chunked`, white space before a colon, folded lines. It closes the
 //! connection after a request that has both a length and a coding.
 
-use hyper::header::{HOST, HeaderMap, TRANSFER_ENCODING};
-use hyper::{Request, StatusCode, Version};
+use hyper::header::{HeaderMap, TRANSFER_ENCODING};
+use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
+use crate::auth::Host;
 
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     check_coding(request.headers())?;
-    // RFC 9112, section 3.2. Two proxies may go by two different names.
-    let hosts = request.headers().get_all(HOST).iter().count();
-    if request.version() == Version::HTTP_11 && hosts != 1 {
-        let detail = format!("an HTTP/1.1 request must have one Host header, and this one has {hosts}");
-        return Err(Problem::bad_request(detail).closing());
-    }
+    Host::of(request.version(), request.uri(), request.headers())
+        .map_err(|error| Problem::bad_request(error.to_string()).closing())?;
     check_query(request.uri().query().unwrap_or(""))
 }
 

@@ -189,11 +189,14 @@ impl From<QuotaTimeout> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
+        // RFC 6750, section 3.1: without credentials in the request, there is no error code.
+        let unauthenticated = |challenge| {
+            Self::new(StatusCode::UNAUTHORIZED, detail.clone())
+                .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+        };
         match refusal {
-            Refusal::Unauthenticated(_) => {
-                let challenge = HeaderValue::from_static("Bearer realm=\"fanline\"");
-                Self::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, challenge)
-            }
+            Refusal::Unauthenticated(_) => unauthenticated("Bearer realm=\"fanline\""),
+            Refusal::InvalidCredentials(_) => unauthenticated("Bearer realm=\"fanline\", error=\"invalid_token\""),
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
             Refusal::Unavailable(_, wait) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retried_after(wait),
         }

@@ -169,6 +169,58 @@ fn token_claims_are_validated() {
 }
 
 #[test]
+fn an_invalid_claim_is_named_with_its_error() {
+    run(async {
+        let server = serve(guarded());
+        let good = json!({"sub": "anna", "exp": now() + 60, "aud": AUDIENCE});
+        for (claim, value, expected) in [
+            ("exp", Value::Null, "the token has no claim exp"),
+            ("exp", json!(-1), "the token's claim exp must be a time in Unix seconds"),
+            ("exp", json!("soon"), "the token's claim exp must be a time in Unix seconds"),
+            ("exp", json!(1e300), "the token's claim exp must be a time in Unix seconds"),
+            ("nbf", json!("soon"), "the token's claim nbf must be a time in Unix seconds"),
+            ("sub", json!(7), "the token's claim sub must be a string"),
+            ("aud", Value::Null, "the token has no claim aud"),
+            ("aud", json!([7]), "the token's claim aud must be a string or an array of strings"),
+            ("iss", json!(["login"]), "the token's claim iss must be a string"),
+            ("fanline", json!("x"), "the token's claim fanline must be an object with subscribe, publish and admin"),
+        ] {
+            let mut claims = good.clone();
+            match &value {
+                Value::Null => drop(claims.as_object_mut().unwrap().remove(claim)),
+                value => claims[claim] = value.clone(),
+            }
+            let bearer = format!("Bearer {}", forged(&json!({"alg": "HS256"}), &claims, SECRET));
+            let refused = server.ask(request("GET", "/stream", &[("authorization", &bearer)], b"")).await;
+            assert_eq!(assert_problem(&refused, 401, &[])["detail"], expected, "{claim} = {value}");
+        }
+    });
+}
+
+/// RFC 6750, section 3.1.
+#[test]
+fn only_invalid_credentials_are_challenged_with_an_error_code() {
+    run(async {
+        let (server, open) = (serve(guarded()), Server::start());
+        let expired = format!("Bearer {}", signed(&Claims { exp: 1, ..claims() }));
+        let invalid = Some("Bearer realm=\"fanline\", error=\"invalid_token\"");
+        for (server, headers, expected) in [
+            (&server, &[][..], Some("Bearer realm=\"fanline\"")),
+            (&server, &[("authorization", "Basic dTpw")], Some("Bearer realm=\"fanline\"")),
+            (&server, &[("authorization", &expired)], invalid),
+            (&server, &[("authorization", "Bearer x.y.z")], invalid),
+            (&server, &[("x-api-key", "unknown")], invalid),
+            (&server, &[("x-api-key", OPERATOR), ("x-api-key", OPERATOR)], invalid),
+            (&open, &[("x-api-key", "unknown")], invalid),
+        ] {
+            let refused = server.ask(request("GET", "/clients", headers, b"")).await;
+            assert_eq!(refused.head.status, 401, "{headers:?}");
+            assert_eq!(refused.head.header("www-authenticate"), expected, "{headers:?}");
+        }
+    });
+}
+
+#[test]
 fn each_key_verifies_only_its_own_tokens() {
     const KEYS: [(&str, &str); 4] = [
         (include_str!("../keys/rsa.pem"), include_str!("../keys/rsa.pub.pem")),

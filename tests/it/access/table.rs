@@ -81,7 +81,16 @@ fn permissions_without_configured_credentials() {
     run(async {
         let server = Server::start();
         check(&server, "this machine", &[], ALL).await;
-        for header in [("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1"), ("via", "1.1 proxy")] {
+        for header in [
+            ("x-forwarded-for", "127.0.0.1"),
+            ("forwarded", "for=127.0.0.1"),
+            ("via", "1.1 proxy"),
+            ("x-original-forwarded-for", "127.0.0.1"),
+            ("x-envoy-external-address", "127.0.0.1"),
+            ("x-azure-clientip", "127.0.0.1"),
+            ("fly-client-ip", "127.0.0.1"),
+            ("cdn-loop", "cdn.example"),
+        ] {
             check(&server, &format!("through a proxy that says {}", header.0), &[header], SUBSCRIBE_ONLY).await;
         }
         check(&server, "through a proxy that says nothing", &[("host", "app.example")], SUBSCRIBE_ONLY).await;
