@@ -103,8 +103,33 @@ mod tests {
             assert_eq!(Host::parse(text).unwrap().name(), name, "{text}");
         }
         for text in [
-            "a b", "a/b@c", "a, b", "a@b", "@", "a@", ":80", "a:b", "a:80:80", "a:65536", "a:+1", "a:-1", "[::1", "::1",
-            "[::1]x", "[::1]8000", "[127.0.0.1]", "[]", "[a]", "a]", "a/", "http://a", "a?b", "a#b", "\u{fc}", "a\\b", "a\"",
+            "a b",
+            "a/b@c",
+            "a, b",
+            "a@b",
+            "@",
+            "a@",
+            ":80",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "a:+1",
+            "a:-1",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]8000",
+            "[127.0.0.1]",
+            "[]",
+            "[a]",
+            "a]",
+            "a/",
+            "http://a",
+            "a?b",
+            "a#b",
+            "\u{fc}",
+            "a\\b",
+            "a\"",
         ] {
             assert_eq!(Host::parse(text), Err(InvalidHost::Malformed(text.to_owned())), "{text}");
         }

@@ -243,7 +243,10 @@ mod tests {
     fn a_repeated_secret_is_refused() {
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
         assert!(matches!(secret(&Method::GET, &twice, ""), Err(Refusal::InvalidCredentials(_))));
-        assert!(matches!(secret(&Method::GET, &[], "access_token=a&access_token=b"), Err(Refusal::InvalidCredentials(_))));
+        assert!(matches!(
+            secret(&Method::GET, &[], "access_token=a&access_token=b"),
+            Err(Refusal::InvalidCredentials(_))
+        ));
         let cookies = |text| secret(&Method::GET, &[("cookie", text)], "");
         assert!(matches!(cookies("fanline_token=a; fanline_token=b"), Err(Refusal::InvalidCredentials(_))));
         assert_eq!(cookies("fanline_token=a; fanline_token=\"a\"").unwrap().as_deref(), Some("a"));

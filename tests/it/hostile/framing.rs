@@ -434,11 +434,12 @@ fn http_1_1_requests_need_exactly_one_host() {
 #[test]
 fn a_host_that_proxies_could_read_differently_is_rejected() {
     run(async {
-        let cases = ["a b", "a/b@c", "a, b", "a,b", "user@a", "a:b", "a:80:80", "a:65536", "[::1", "[127.0.0.1]", "\u{fc}"]
-            .map(|host| {
-                let bytes = format!("GET /health/live HTTP/1.1\r\nhost: {host}\r\n\r\n{HIDDEN}");
-                case("a host", bytes, &[400], Closed, &[])
-            });
+        let cases =
+            ["a b", "a/b@c", "a, b", "a,b", "user@a", "a:b", "a:80:80", "a:65536", "[::1", "[127.0.0.1]", "\u{fc}"]
+                .map(|host| {
+                    let bytes = format!("GET /health/live HTTP/1.1\r\nhost: {host}\r\n\r\n{HIDDEN}");
+                    case("a host", bytes, &[400], Closed, &[])
+                });
         check(cases.into()).await;
         let target = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n{HIDDEN}");
         check(vec![case("user information", target("http://u:p@localhost/health/live"), &[400], Closed, &[])]).await;
@@ -450,13 +451,17 @@ fn a_host_that_proxies_could_read_differently_is_rejected() {
 fn a_target_with_a_public_host_is_not_local() {
     run(async {
         let publish = |target: &str, host: &str| {
-            format!(
-                "POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: text/plain\r\ncontent-length: 1\r\n\r\nx"
-            )
+            format!("POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: text/plain\r\ncontent-length: 1\r\n\r\nx")
         };
         check(vec![
             case("a local target", publish("http://localhost/publish/t", "localhost"), &[200], Open, &["x"]),
-            case("a local target, another header", publish("http://[::1]/publish/t", "evil.example"), &[200], Open, &["x"]),
+            case(
+                "a local target, another header",
+                publish("http://[::1]/publish/t", "evil.example"),
+                &[200],
+                Open,
+                &["x"],
+            ),
             case("a public target", publish("http://evil.example/publish/t", "localhost"), &[403], Open, &[]),
             case("a public header", publish("/publish/t", "evil.example"), &[403], Open, &[]),
             case("an empty header", publish("/publish/t", ""), &[403], Open, &[]),
