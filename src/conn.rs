@@ -1,13 +1,17 @@
 //! A connection, from the accepted socket to its end.
 //!
 //! ```text
+//! http             the wait for the first bytes, and the choice of the protocol
 //! http1            the HTTP/1 exchange: head timeout, request, response, keep-alive; hands a stream's socket over
+//! http2            an HTTP/2 connection: its requests, limits, timers and end
+//! incoming         a request's body, over either protocol
 //! socket           a connection's socket: TCP or Unix
 //! linger           closes a connection so that its last response arrives
-//! stream           a stream's task: nothing but I/O and the cursor
+//! stream           a stream's task: nothing but the cursor and its output
+//! output           where a stream's bytes go: a socket, or a stream of an HTTP/2 connection
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
 //! control_events   hello, gap, keep-alive, farewells
-//! transport        how events and control events are laid out on the socket
+//! transport        how events and control events are laid out on the wire
 //! end              why a stream ended
 //! shard, wheel     what the connections of one thread share: clock, deadlines, counts
 //! drain            whether the server drains
@@ -17,8 +21,12 @@ mod control;
 mod control_events;
 mod drain;
 mod end;
-pub(crate) mod http1;
+pub(crate) mod http;
+mod http1;
+mod http2;
+mod incoming;
 mod linger;
+mod output;
 mod shard;
 mod socket;
 mod stream;
@@ -29,6 +37,7 @@ pub(crate) use control::{Control, OnLag, Request};
 pub(crate) use control_events::unavailable;
 pub(crate) use drain::Drain;
 pub(crate) use end::EndReason;
+pub(crate) use incoming::{BodyError, Incoming};
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 pub(crate) use socket::Unregistered;

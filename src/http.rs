@@ -2,7 +2,7 @@
 //!
 //! [`Routes`] handles each request: it checks the framing, applies CORS, finds the [`Endpoint`], authorizes the request, and
 //! calls a handler. A handler returns a response or a [`problem::Problem`]. The response of `GET /stream` is a stream,
-//! which [`http1`](crate::conn::http1) moves to a task of its own.
+//! which [`conn`](crate::conn) moves to a task of its own.
 
 mod accept;
 mod admit;
@@ -39,7 +39,6 @@ pub(crate) use cluster::local_lists;
 use cors::Origins;
 use futures_util::FutureExt;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
@@ -50,8 +49,8 @@ use tower_http::cors::CorsLayer;
 
 use crate::auth::{Access, Action};
 use crate::backbone::Backbone;
-use crate::conn::http1::{Handler, Reply};
-use crate::conn::{Clients, Shard};
+use crate::conn::http::{Handler, Reply};
+use crate::conn::{Clients, Incoming, Shard};
 use crate::limit::{LimitExceeded, Limiter};
 use crate::peer::Peer;
 use crate::presence::ClientIds;
@@ -82,6 +81,8 @@ pub struct Options {
     pub max_head_bytes: usize,
     /// The number of header fields. Default: 100.
     pub max_headers: usize,
+    /// The number of concurrent requests on one HTTP/2 connection, each stream of events included. Default: 100.
+    pub max_streams_per_connection: u32,
     /// The origins whose pages may read responses (CORS). Default: only the server's own.
     pub origins: Origins,
     /// How long a client waits that resumes with an id that the backbone has and this server does not have yet.
@@ -108,6 +109,7 @@ impl Default for Options {
             max_query_bytes: 16 << 10,
             max_head_bytes: 64 << 10,
             max_headers: 100,
+            max_streams_per_connection: 100,
             origins: Origins::Own,
             head_timeout: Duration::from_secs(10),
             stream_refusals: StreamRefusals::default(),

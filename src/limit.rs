@@ -105,6 +105,9 @@ pub(crate) struct LimitExceeded {
 /// The state of all limits of a server.
 pub(crate) struct Limiter {
     pub(crate) connections: Connections,
+    /// Whether a stream that shares its connection counts as one of `connections` too: if their number is set, rather than given
+    /// by the limit on open files.
+    counts_streams: bool,
     connect_rate: Option<Meter<LimitKey>>,
     firehose: Option<Arc<Semaphore>>,
     max_silent_topics: Option<usize>,
@@ -121,6 +124,7 @@ impl Limiter {
     pub(crate) fn new(limits: &Limits, connections: Connections) -> Self {
         Self {
             connections,
+            counts_streams: limits.max_connections.is_some(),
             connect_rate: limits.connect_rate.map(Meter::new),
             firehose: limits.max_firehose.map(Semaphore::new),
             max_silent_topics: limits.max_silent_topics,
@@ -133,13 +137,22 @@ impl Limiter {
 
     /// Admits a connection that counts for `key`.
     pub(crate) fn connect(&self, key: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
-        let key = key.into();
+        self.admit(key.into(), true)
+    }
+
+    /// Admits a stream that shares its connection with others. A client with such a stream is limited as if it had a connection
+    /// of its own.
+    pub(crate) fn connect_stream(&self, key: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
+        self.admit(key.into(), self.counts_streams)
+    }
+
+    fn admit(&self, key: LimitKey, counts: bool) -> Result<ConnectionPermit, LimitExceeded> {
         if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.charge(&key, 1)) {
             let detail = format!("{key} opens connections too fast (setting connect_rate)");
             return Err(self.refuse(Reason::ConnectRate, detail, Some(wait)));
         }
         let refuse = |(reason, detail)| self.refuse(reason, detail, Some(connections::RETRY_AFTER));
-        self.connections.admit(key).map_err(refuse)
+        self.connections.admit(key, counts).map_err(refuse)
     }
 
     /// Refuses a connection because no file descriptor is left.

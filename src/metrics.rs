@@ -49,6 +49,10 @@ pub(crate) struct ShardCounts {
     /// Open connections, including those on their way to the shard.
     pub(crate) connections: Count,
     pub(crate) streams: Count,
+    /// Those of the connections that speak HTTP/2.
+    pub(crate) http2_connections: Count,
+    /// Those of the streams that share an HTTP/2 connection.
+    pub(crate) http2_streams: Count,
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
     /// By [`GapReason`].
@@ -59,6 +63,13 @@ pub(crate) struct ShardCounts {
     pub(crate) socket_latency: Latencies,
     /// From reading the events of a request to their positions.
     pub(crate) publish_latency: Latencies,
+}
+
+impl ShardCounts {
+    /// The number of connections, and of streams that share one.
+    pub(crate) fn load(&self) -> u64 {
+        self.connections.get() + self.http2_streams.get()
+    }
 }
 
 /// Counters of rare events, by a label with few values.
@@ -95,6 +106,8 @@ pub(crate) struct Metrics {
     pub(crate) refusals: Tally<(u16, &'static str)>,
     /// Connections that ended before a handler answered, by reason.
     pub(crate) rejections: Tally<&'static str>,
+    /// HTTP/2 connections that the server ended because of an error, by its code.
+    pub(crate) http2_errors: Tally<&'static str>,
     /// Publish requests that were refused or broke off, by reason.
     pub(crate) publish_errors: Tally<&'static str>,
 }
@@ -110,6 +123,7 @@ impl Metrics {
             is_accepting_paused: false.into(),
             refusals: Tally::with([]),
             rejections: Tally::with(REJECTIONS),
+            http2_errors: Tally::with([]),
             publish_errors: Tally::with([]),
         }
     }
@@ -141,26 +155,67 @@ impl Metrics {
     }
 }
 
-/// One open connection, which is counted and holds its permit until this is dropped.
+/// An open connection, or a stream of an HTTP/2 connection, which is counted and holds its permit until this is dropped.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
     #[expect(dead_code, reason = "released on drop")]
-    permit: ConnectionPermit,
+    permit: Option<ConnectionPermit>,
     shard: u32,
-    is_stream: bool,
+    counted: Counted,
+}
+
+/// What a guard stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    Connection,
+    /// A connection that has become a stream.
+    Stream,
+    Http2Connection,
+    Http2Stream,
+}
+
+impl Counted {
+    /// The counts that the guard is part of.
+    fn counts(self, shard: &ShardCounts) -> impl Iterator<Item = &Count> {
+        let counts = match self {
+            Self::Connection => [Some(&shard.connections), None],
+            Self::Stream => [Some(&shard.connections), Some(&shard.streams)],
+            Self::Http2Connection => [Some(&shard.connections), Some(&shard.http2_connections)],
+            Self::Http2Stream => [Some(&shard.streams), Some(&shard.http2_streams)],
+        };
+        counts.into_iter().flatten()
+    }
 }
 
 impl ConnectionGuard {
     pub(crate) fn new(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize) -> Self {
-        metrics.shard(shard).connections.add_shared(1);
+        Self::counted(metrics, Some(permit), shard, Counted::Connection)
+    }
+
+    /// The guard of a stream that shares its connection with others.
+    pub(crate) fn of_stream(metrics: Arc<Metrics>, permit: Option<ConnectionPermit>, shard: usize) -> Self {
+        Self::counted(metrics, permit, shard, Counted::Http2Stream)
+    }
+
+    fn counted(metrics: Arc<Metrics>, permit: Option<ConnectionPermit>, shard: usize, counted: Counted) -> Self {
+        counted.counts(metrics.shard(shard)).for_each(|count| count.add_shared(1));
         let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
-        Self { metrics, permit, shard, is_stream: false }
+        Self { metrics, permit, shard, counted }
     }
 
     /// Notes that the connection has become a stream.
     pub(crate) fn streams(&mut self) {
-        if !std::mem::replace(&mut self.is_stream, true) {
+        if self.counted == Counted::Connection {
+            self.counted = Counted::Stream;
             self.metrics.shard(self.shard as usize).streams.add_shared(1);
+        }
+    }
+
+    /// Notes that the connection speaks HTTP/2.
+    pub(crate) fn multiplexes(&mut self) {
+        if self.counted == Counted::Connection {
+            self.counted = Counted::Http2Connection;
+            self.metrics.shard(self.shard as usize).http2_connections.add_shared(1);
         }
     }
 }
@@ -168,10 +223,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let shard = self.metrics.shard(self.shard as usize);
-        if self.is_stream {
-            shard.streams.subtract_shared(1);
-        }
-        shard.connections.subtract_shared(1);
+        self.counted.counts(shard).for_each(|count| count.subtract_shared(1));
     }
 }
 

@@ -102,11 +102,30 @@ impl fmt::Display for Remote {
     }
 }
 
+/// The protocol of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Protocol {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
 /// A client's own labels, and the facts of its connection.
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
     pub(crate) labels: Labels,
     pub(crate) remote: Remote,
+    pub(crate) protocol: Protocol,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
     /// The grant of the stream, unless it is the anonymous one. Boxed: most clients of most servers have none.

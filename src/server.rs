@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::auth::{Access, Grant};
 use crate::backbone::Backbone;
 pub use crate::conn::StreamOptions;
-use crate::conn::http1::{HeadLimits, Http1};
+use crate::conn::http::{Http, RequestLimits};
 use crate::conn::{Clients, Drain, EndReason, Request, Shard};
 pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
@@ -211,7 +211,9 @@ impl Builder {
         let shards: Vec<_> = (0..self.shards).map(new_shard).collect();
         let clients: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
         let ids = Arc::new(ClientIds::new());
-        let HttpOptions { head_timeout: timeout, max_head_bytes: max_bytes, max_headers, .. } = self.http;
+        let HttpOptions { head_timeout, max_head_bytes, max_headers, max_streams_per_connection, .. } = self.http;
+        let limits =
+            RequestLimits { head_timeout, max_head_bytes, max_headers, max_streams: max_streams_per_connection };
         let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
             let handler = Routes {
@@ -225,7 +227,7 @@ impl Builder {
                 producers: self.producers.clone(),
                 backbone: self.backbone.clone(),
             };
-            let http = Http1 { handler, shard, head: HeadLimits { timeout, max_bytes, max_headers } };
+            let http = Http { handler, shard, limits };
             let (inbox, thread) = accept::spawn_shard(number, http, self.drain)?;
             inboxes.push(inbox);
             threads.push(thread);

@@ -140,6 +140,8 @@ fn limits() -> Vec<Setting> {
             .help("Largest request head: request line and header fields"),
         setting("max_headers", count(8..=1000, "fields"), |s| &mut s.http.max_headers)
             .help("Header fields of a request"),
+        setting("max_streams_per_connection", count(1..=10_000, "streams"), |s| &mut s.http.max_streams_per_connection)
+            .help("Concurrent requests of one HTTP/2 connection, each stream of events included"),
         setting("max_line_bytes", optional(size(KIB..=128 * MIB)), |s| &mut s.http.max_line_bytes).help(
             "Largest line of an NDJSON body; by default 6 times max_event_bytes plus 2 KiB, for an event of escapes",
         ),

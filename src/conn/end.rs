@@ -1,5 +1,7 @@
 //! Why a stream ended.
 
+use std::io;
+
 /// Why a stream ended. The names are those of logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndReason {
@@ -44,6 +46,12 @@ impl EndReason {
             Self::TokenExpired => "token_expired",
             Self::Revoked => "revoked",
         }
+    }
+
+    /// The end of a stream whose socket failed. The kernel reports a timeout if the peer acknowledged nothing for the write
+    /// timeout.
+    pub(super) fn of_socket(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::Stalled } else { Self::Closed }
     }
 
     /// Whether the client is at fault. Such ends are logged as warnings.

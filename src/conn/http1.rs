@@ -11,6 +11,8 @@
 //! **Bytes after the request are counted.** No request can follow a stream, so the bytes that a client sends after it are
 //! not parsed. The stream's task counts them together with later ones.
 
+mod output;
+
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::io::{self, IoSlice};
@@ -20,18 +22,20 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body;
 use hyper::http::response::Parts;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use output::SocketOutput;
 use tokio::time::Instant;
 
+use super::http::{Handler, Http, Reply, StreamReply};
 use super::socket::Socket;
 use super::stream::StreamTask;
-use super::{Shard, StreamRequest, linger};
+use super::{Incoming, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 use crate::peer::Peer;
@@ -43,45 +47,13 @@ const MIN_BUFFER: usize = 8 << 10;
 /// hyper's own limit on header fields, which costs less than a limit that is set.
 const DEFAULT_HEADERS: usize = 100;
 
-/// The longest time that a connection over a limit stays open.
-const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The longest time that a connection over a limit stays after its error response.
-const REJECTED_LINGER: Duration = Duration::from_secs(1);
-
-/// A handler's reply.
-pub(crate) enum Reply {
-    Ordinary(Response<Full<Bytes>>),
-    Stream(Box<StreamReply>),
-}
-
-/// The head of a response, and the stream that is its body.
-pub(crate) struct StreamReply {
-    pub(crate) head: Parts,
-    pub(crate) version: Version,
-    pub(crate) request: StreamRequest,
-}
-
-/// Bounds on a request's head.
-#[derive(Clone, Copy)]
-pub(crate) struct HeadLimits {
-    /// The longest time for a head, and the longest idle time between requests.
-    pub(crate) timeout: Duration,
-    pub(crate) max_bytes: usize,
-    pub(crate) max_headers: usize,
-}
-
-/// Serves the HTTP/1 connections of one shard.
-pub(crate) struct Http1<H> {
-    pub(crate) handler: H,
-    pub(crate) shard: Arc<Shard>,
-    pub(crate) head: HeadLimits,
-}
+pub(super) const REJECTED_LINGER: Duration = Duration::from_secs(1);
 
 /// State that the driver of a connection shares with its service and its socket.
 #[derive(Default)]
-struct Exchange {
-    has_request: AtomicBool,
+pub(super) struct Exchange {
+    pub(super) has_request: AtomicBool,
     /// Set from a write to the socket until its flush.
     is_unflushed: AtomicBool,
     stream: Mutex<Option<Box<StreamReply>>>,
@@ -96,65 +68,9 @@ enum Outcome {
     Stream(Box<StreamReply>),
 }
 
-/// Handles the requests of connections.
-pub(crate) trait Handler: Send + Sync + 'static {
-    /// Handles one request. On a connection over a limit, the response is the error `exceeded`.
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-        exceeded: Option<&LimitExceeded>,
-    ) -> impl Future<Output = Reply> + Send;
-}
-
-impl<H: Handler> Http1<H> {
-    /// Serves one connection until it ends or becomes a stream. If it exceeds a limit, its first request gets that error, and
-    /// the connection is closed.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        socket: Socket,
-        peer: Peer,
-        guard: ConnectionGuard,
-        exceeded: Option<Box<LimitExceeded>>,
-    ) {
-        let deadline = Instant::now() + self.head.timeout;
-        // hyper's buffers are many times the size of a stream, therefore they are allocated when the first bytes arrive.
-        let Some(exceeded) = exceeded else {
-            if self.has_bytes(&socket, deadline).await {
-                Box::pin(self.exchange(socket, &peer, guard, None, &Arc::default(), deadline)).await;
-            }
-            return;
-        };
-        let exchange = Arc::<Exchange>::default();
-        let rejected = async {
-            if self.has_bytes(&socket, deadline).await {
-                self.exchange(socket, &peer, guard, Some(&exceeded), &exchange, deadline).await;
-            }
-        };
-        let _ = tokio::time::timeout(REJECT_TIMEOUT, Box::pin(rejected)).await;
-        if !exchange.has_request.load(Ordering::Relaxed) {
-            self.shard.metrics.rejections.add(exceeded.reason.as_str());
-        }
-    }
-
-    /// Waits for the first bytes. Returns false when they do not arrive before the deadline or before the drain begins.
-    async fn has_bytes(&self, socket: &Socket, deadline: Instant) -> bool {
-        let drain = &self.shard.drain;
-        let arrived = async {
-            if drain.has_begun() {
-                return socket.readable().await.is_ok();
-            }
-            tokio::select! {
-                biased;
-                readable = socket.readable() => readable.is_ok(),
-                () = drain.begun() => false,
-            }
-        };
-        tokio::time::timeout_at(deadline, arrived).await == Ok(true)
-    }
-
+impl<H: Handler> Http<H> {
     /// Lets hyper serve requests until the connection ends or becomes a stream.
-    async fn exchange(
+    pub(super) async fn serve_http1(
         &self,
         socket: Socket,
         peer: &Peer,
@@ -163,10 +79,10 @@ impl<H: Handler> Http1<H> {
         exchange: &Arc<Exchange>,
         deadline: Instant,
     ) {
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|request: Request<body::Incoming>| {
             exchange.has_request.store(true, Ordering::Relaxed);
             // Boxed, because hyper needs a future that can be moved.
-            Box::pin(self.handle(request, peer, exceeded, exchange))
+            Box::pin(self.handle(request.map(Incoming::Http1), peer, exceeded, exchange))
         });
         let socket = FlushWatch { socket: TokioIo::new(socket), exchange: exchange.clone() };
         // During a drain a new connection gets one response: hyper's graceful shutdown would close a connection that has
@@ -223,12 +139,12 @@ impl<H: Handler> Http1<H> {
             // A client may close its sending side and still wait for the response: `nc -N` does.
             .half_close(true)
             .timer(TokioTimer::new())
-            .header_read_timeout(self.head.timeout)
+            .header_read_timeout(self.limits.head_timeout)
             // The buffer alone is no limit: a longer head that arrives in one piece would be accepted.
-            .max_header_size(self.head.max_bytes)
-            .max_buf_size(self.head.max_bytes.max(MIN_BUFFER));
-        if self.head.max_headers != DEFAULT_HEADERS {
-            builder.max_headers(self.head.max_headers);
+            .max_header_size(self.limits.max_head_bytes)
+            .max_buf_size(self.limits.max_head_bytes.max(MIN_BUFFER));
+        if self.limits.max_headers != DEFAULT_HEADERS {
+            builder.max_headers(self.limits.max_headers);
         }
         builder
     }
@@ -242,7 +158,7 @@ impl<H: Handler> Http1<H> {
         deadline: Instant,
     ) -> Outcome
     where
-        S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible, Future: Unpin> + Unpin,
+        S: HttpService<body::Incoming, ResBody = Full<Bytes>, Error = Infallible, Future: Unpin> + Unpin,
     {
         let mut head_timeout = pin!(tokio::time::sleep_until(deadline));
         let mut drain = pin!(self.shard.drain.begun());
@@ -267,23 +183,14 @@ impl<H: Handler> Http1<H> {
         .await
     }
 
-    /// Counts a connection that ended before a handler was called. One over a limit is counted elsewhere.
-    fn rejected(&self, reason: &'static str, exceeded: Option<&LimitExceeded>) {
-        if exceeded.is_none() {
-            self.shard.metrics.rejections.add(reason);
-        }
-    }
-
     /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
     fn start_stream(&self, socket: Socket, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
-        if early_bytes > 0 {
-            tracing::debug!(early_bytes, "ignoring bytes that a client sent after its request for a stream");
-        }
         let is_chunked = reply.version >= Version::HTTP_11;
         let head = head(&reply.head, reply.version);
         guard.streams();
         let shard = self.shard.clone();
-        tokio::spawn(StreamTask::new(socket, shard, guard, head, is_chunked, early_bytes, reply.request));
+        let output = SocketOutput::new(socket, early_bytes);
+        tokio::spawn(StreamTask::new(output, shard, guard, head, is_chunked, reply.request));
     }
 }
 

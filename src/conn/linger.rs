@@ -56,6 +56,19 @@ fn discard(socket: &Socket) -> io::Result<usize> {
     socket.try_read(&mut scratch)
 }
 
+/// Discards the rest of a request's body over HTTP/2, until one of the times is over. The request's stream is reset then, if it
+/// has not ended.
+pub(super) async fn discard_body(mut body: h2::RecvStream) {
+    let discarded = async {
+        while let Ok(Some(Ok(data))) = tokio::time::timeout(QUIET, body.data()).await {
+            if body.flow_control().release_capacity(data.len()).is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, discarded).await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;

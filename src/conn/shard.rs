@@ -45,7 +45,7 @@ pub(crate) struct Shard {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) drain: Arc<Drain>,
-    number: usize,
+    pub(super) number: usize,
     /// Wakes subscriptions on this shard's thread.
     pub(crate) group: Arc<WakeGroup>,
     wheel: Mutex<Wheel>,

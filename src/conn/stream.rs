@@ -1,4 +1,4 @@
-//! One stream's task: writes the events of its subscription to its socket.
+//! One stream's task: writes the events of its subscription to its [output](super::output).
 //!
 //! **Contract.** The response head and the hello come first, then frames in the order of the subscription. A frame that
 //! was begun is finished before anything else is written, even if it has left the history: the task keeps the memory of
@@ -6,30 +6,28 @@
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores. Only the
-//! sampled event, one a second, is timed on its way to each socket.
+//! sampled event, one a second, is timed on its way to each output. The task is compiled for each kind of output.
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::UNIX_EPOCH;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::Interest;
-use tokio::task::coop;
 
 use super::Registration;
 use super::control::{Lifecycle, OnLag, Requests, Situation, Step};
 use super::control_events::ControlEvent;
 use super::end::EndReason;
+use super::output::Output;
 use super::shard::{Shard, StreamOptions};
-use super::socket::Socket;
 use super::transport::Sse;
 use super::wheel::{NEVER, Second};
-use crate::hub::{Batch, MAX_FRAMES, Offer, Opening, Sample, Subscription};
-use crate::limit::Permit;
+use crate::hub::{Batch, Offer, Opening, Sample, Subscription};
+use crate::limit::{ConnectionPermit, Permit};
 use crate::metrics::ConnectionGuard;
 use crate::presence::ClientId;
 use crate::wire::sse::Format;
@@ -40,9 +38,6 @@ const WRITES_PER_TURN: usize = 8;
 /// The longest time, in seconds, for which a task schedules its wake-up. The wheel keeps an entry until its time, even if the
 /// client has disconnected.
 const MAX_WAIT: Second = 60;
-
-/// The number of bytes that a client may send on its stream. They are ignored.
-const MAX_EARLY_BYTES: usize = 16 << 10;
 
 /// An authorized subscription, with the parameters of its stream.
 pub(crate) struct StreamRequest {
@@ -57,11 +52,13 @@ pub(crate) struct StreamRequest {
     pub(crate) format: Format,
     /// The permit of a client that reads every event of the hub.
     pub(crate) firehose: Option<Permit>,
+    /// The permit of a client whose connection has none for it, because other clients share it.
+    pub(crate) permit: Option<ConnectionPermit>,
 }
 
 /// The future that serves one stream until it ends.
-pub(super) struct StreamTask {
-    socket: Socket,
+pub(super) struct StreamTask<O> {
+    output: O,
     shard: Arc<Shard>,
     /// Boxed: tasks are allocated in steps of 128 bytes, and this would take one more.
     subscription: Box<Subscription>,
@@ -73,9 +70,6 @@ pub(super) struct StreamTask {
     lifecycle: Lifecycle,
     /// The second in which the wheel wakes this next; [`NEVER`] before the first poll.
     next_wake: Second,
-    early_bytes: u16,
-    /// Whether the reactor wakes this when there is something to read.
-    awaits_read: bool,
     takes_heartbeats: bool,
     transport: Sse,
 }
@@ -87,7 +81,7 @@ enum Progress {
     More,
     /// Nothing is left to write.
     Idle,
-    /// The socket accepts no more bytes now.
+    /// The output accepts no more bytes now.
     Blocked,
 }
 
@@ -95,16 +89,14 @@ thread_local! {
     static BATCH: RefCell<Batch> = RefCell::default();
 }
 
-impl StreamTask {
-    /// A stream on `socket` that begins with `head`, the response's head. The client has sent `early_bytes` after its
-    /// request.
+impl<O: Output> StreamTask<O> {
+    /// A stream that begins with `head`: the response's head, unless the output has sent it.
     pub(super) fn new(
-        socket: Socket,
+        output: O,
         shard: Arc<Shard>,
         guard: ConnectionGuard,
         head: BytesMut,
         is_chunked: bool,
-        early_bytes: usize,
         request: StreamRequest,
     ) -> Self {
         let StreamRequest {
@@ -116,6 +108,7 @@ impl StreamTask {
             takes_heartbeats,
             format,
             firehose,
+            permit: _,
         } = request;
         let (identity, transport) = (&registration.client.identity, Sse { is_chunked, format });
         let expires = identity.grant.as_ref().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
@@ -123,29 +116,27 @@ impl StreamTask {
         let mut pending = head;
         pending.extend_from_slice(&transport.encode(&hello));
         Self {
-            socket,
+            output,
             subscription: Box::new(subscription),
             registration,
             _permits: Box::new((guard, firehose)),
             pending: pending.freeze(),
             lifecycle: Lifecycle::new(shard.now(), on_lag, heartbeat, expires),
             next_wake: NEVER,
-            early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX),
-            awaits_read: false,
             takes_heartbeats,
             transport,
             shard,
         }
     }
 
-    /// Reads, writes, and arranges to be woken again.
+    /// Checks the client, writes, and arranges to be woken again.
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
         if self.next_wake == NEVER {
             self.registration.client.control.attach(cx.waker());
             // From the start, not only when no event is ready: a client that never accepts a byte lags too.
             self.subscription.wake(cx.waker());
         }
-        self.read(cx)?;
+        self.output.check_client(cx)?;
         match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
             Progress::Idle => {}
             Progress::More => cx.waker().wake_by_ref(),
@@ -162,7 +153,7 @@ impl StreamTask {
         Ok(())
     }
 
-    /// Writes until nothing is left, the socket is blocked, or the turn is over.
+    /// Writes until nothing is left, the output is blocked, or the turn is over.
     fn write(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         for _ in 0..WRITES_PER_TURN {
             let progress = if self.pending.is_empty() { self.write_next(cx, batch)? } else { self.write_pending(cx)? };
@@ -174,7 +165,8 @@ impl StreamTask {
     }
 
     fn write_pending(&mut self, cx: &mut Context<'_>) -> Result<Progress, EndReason> {
-        let Some(bytes) = self.written(self.socket.try_write(&self.pending), cx)? else { return Ok(Progress::Blocked) };
+        let result = self.output.write(&self.pending);
+        let Some(bytes) = self.written(result, cx)? else { return Ok(Progress::Blocked) };
         if bytes == self.pending.len() {
             // Replaced, because an empty slice would keep the memory.
             self.pending = Bytes::new();
@@ -188,6 +180,10 @@ impl StreamTask {
     fn write_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         let situation = self.situation();
         let step = match self.lifecycle.before_events(&situation) {
+            Some(Step::End(reason)) => {
+                self.output.finish();
+                return Err(reason);
+            }
             Some(step) => step,
             None => match self.subscription.poll_fill(cx, batch) {
                 Poll::Ready(Ok(())) => return self.write_events(cx, batch),
@@ -208,7 +204,7 @@ impl StreamTask {
     }
 
     fn write_events(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
-        let (result, offer) = self.write_batch(batch);
+        let (result, offer) = self.output.write_batch(batch, self.transport);
         let written = self.written(result, cx);
         if let Ok(Some(bytes)) = written {
             self.advance(batch, &offer, bytes);
@@ -224,26 +220,7 @@ impl StreamTask {
         })
     }
 
-    fn write_batch(&self, batch: &Batch) -> (io::Result<usize>, Offer) {
-        // Most batches need one or two slices, and initialising `MAX_FRAMES` of them has a cost.
-        let mut few = [IoSlice::new(&[]); 16];
-        let offer = self.transport.offer(batch, &mut few);
-        if offer.frames == batch.len() {
-            return (self.write_slices(&few[..offer.slices]), offer);
-        }
-        let mut many = [IoSlice::new(&[]); MAX_FRAMES];
-        let offer = self.transport.offer(batch, &mut many);
-        (self.write_slices(&many[..offer.slices]), offer)
-    }
-
-    fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [slice] => self.socket.try_write(slice),
-            slices => self.socket.try_write_vectored(slices),
-        }
-    }
-
-    /// Counts the bytes of a write. Returns `None` if the socket accepts no bytes now; the task is woken when it does.
+    /// Counts the bytes of a write. Returns `None` if the output accepts no bytes now; the task is woken when it does.
     fn written(&mut self, result: io::Result<usize>, cx: &mut Context<'_>) -> Result<Option<usize>, EndReason> {
         match result {
             Ok(0) => Err(EndReason::Closed),
@@ -254,14 +231,14 @@ impl StreamTask {
                 Ok(Some(bytes))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if let Poll::Ready(readiness) = self.socket.poll_write_ready(cx) {
-                    readiness.map_err(end_of_socket)?;
+                if let Poll::Ready(readiness) = self.output.poll_writable(cx) {
+                    readiness.map_err(|error| EndReason::of_socket(&error))?;
                     // It became writable in between.
                     cx.waker().wake_by_ref();
                 }
                 Ok(None)
             }
-            Err(error) => Err(end_of_socket(error)),
+            Err(error) => Err(EndReason::of_socket(&error)),
         }
     }
 
@@ -302,47 +279,6 @@ impl StreamTask {
         if u128::from(self.registration.client.identity.connected_at) <= published_at.as_millis() {
             self.shard.counts().socket_latency.observe(sample.published.elapsed());
         }
-    }
-
-    /// Reads and ignores what the client sends, to detect when it disconnects.
-    ///
-    /// Each poll calls this. Checking the reactor's readiness is one load. Registering with the reactor takes a lock: it is
-    /// done at first, and each time after the reactor has woken the task.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
-        if usize::from(self.early_bytes) > MAX_EARLY_BYTES {
-            return Err(EndReason::Misused);
-        }
-        loop {
-            let (socket, awaits_read) = (&self.socket, &mut self.awaits_read);
-            let read = socket.try_io(Interest::READABLE, || {
-                *awaits_read = false;
-                Ok(rustix::io::read(socket, &mut [0; 1024])?)
-            });
-            match read {
-                Ok(0) => return Err(EndReason::Closed),
-                Ok(bytes) => self.note_early_bytes(bytes)?,
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(end_of_socket(error)),
-                Err(_) if self.awaits_read => return Ok(()),
-                Err(_) => match self.socket.poll_read_ready(cx) {
-                    Poll::Ready(readiness) => readiness.map_err(end_of_socket)?,
-                    Poll::Pending => {
-                        // Without budget the task is woken again instead of registered.
-                        self.awaits_read = coop::has_budget_remaining();
-                        return Ok(());
-                    }
-                },
-            }
-        }
-    }
-
-    fn note_early_bytes(&mut self, bytes: usize) -> Result<(), EndReason> {
-        if self.early_bytes == 0 {
-            let client = self.registration.client.identity.id;
-            tracing::debug!(%client, bytes, "ignoring bytes that a client sent on its stream");
-        }
-        let total = usize::from(self.early_bytes) + bytes;
-        self.early_bytes = u16::try_from(total).unwrap_or(u16::MAX);
-        if total > MAX_EARLY_BYTES { Err(EndReason::Misused) } else { Ok(()) }
     }
 
     fn situation(&self) -> Situation {
@@ -395,7 +331,7 @@ impl StreamTask {
     }
 }
 
-impl Future for StreamTask {
+impl<O: Output> Future for StreamTask<O> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -403,6 +339,7 @@ impl Future for StreamTask {
         match this.serve(cx) {
             Ok(()) => Poll::Pending,
             Err(reason) => {
+                this.output.abort();
                 this.ended(reason);
                 Poll::Ready(())
             }
@@ -413,10 +350,4 @@ impl Future for StreamTask {
 /// Milliseconds after which `client` should reconnect, spread so that many clients do not return at once.
 fn retry(client: ClientId, options: &StreamOptions) -> u64 {
     (options.retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
-}
-
-/// The end of a stream whose socket failed. The kernel reports a timeout if the peer acknowledged nothing for the write
-/// timeout.
-fn end_of_socket(error: io::Error) -> EndReason {
-    if error.kind() == io::ErrorKind::TimedOut { EndReason::Stalled } else { EndReason::Closed }
 }

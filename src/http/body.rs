@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::TRANSFER_ENCODING;
 use hyper::{Request, Version};
+
+use crate::conn::{BodyError, Incoming};
 
 /// The body of a request as it arrives.
 pub(super) struct RequestBody {
@@ -44,9 +46,9 @@ pub(super) fn watch(request: Request<Incoming>) -> (Request<RequestBody>, BodyEn
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match (&frame, &self.end) {
             (Some(Ok(frame)), _) if frame.is_trailers() => self.has_trailers = true,

@@ -106,6 +106,7 @@ pub(super) struct Description<'a> {
     bytes_sent: u64,
     remote_addr: String,
     transport: &'static str,
+    protocol: &'static str,
     user: Option<&'a str>,
 }
 
@@ -123,6 +124,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         bytes_sent: client.bytes.get(),
         remote_addr: identity.remote.to_string(),
         transport: "sse",
+        protocol: identity.protocol.as_str(),
         user: identity.grant.as_ref().and_then(|grant| grant.subject.as_deref()),
     }
 }

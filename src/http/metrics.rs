@@ -155,6 +155,11 @@ impl Snapshot {
                 "current": counts.connections(),
                 "max": self.max_connections,
                 "streams": counts.streams(),
+                "http2": {
+                    "connections": counts.sum(|shard| &shard.http2_connections),
+                    "streams": counts.sum(|shard| &shard.http2_streams),
+                    "errors": sums(counts.http2_errors.read()),
+                },
                 "accepted": counts.accepted.get(),
                 "ended": sums(self.ended.iter().copied()),
                 "rejected": sums(counts.rejections.read()),

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 
 use super::admit::auth_request;
 use super::body::RequestBody;
@@ -14,9 +14,9 @@ use super::{Routes, accept};
 use crate::auth::Action;
 use crate::backbone::State;
 use crate::conn::StreamRequest;
-use crate::conn::http1::StreamReply;
+use crate::conn::http::StreamReply;
 use crate::peer::Peer;
-use crate::presence::{Identity, Labels};
+use crate::presence::{Identity, Labels, Protocol};
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
@@ -31,6 +31,9 @@ pub(super) async fn subscribe(
     let permit = routes.admit(&auth_request(&request, peer, Action::Subscribe(&query.filters))).await?;
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
+    // Over HTTP/1 the connection has the permit of its only stream.
+    let is_shared = version == Version::HTTP_2;
+    let shared = is_shared.then(|| routes.limiter.connect_stream(peer.address)).transpose()?;
     let filter = query.filter();
     let firehose = if filter.reads_firehose() { routes.limiter.admit_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&filter);
@@ -42,6 +45,7 @@ pub(super) async fn subscribe(
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
         remote: peer.address.into(),
+        protocol: protocol_of(version),
         grant: (!permit.grant.is_anonymous()).then(|| Box::new(permit.grant.clone())),
         connected_at: unix_milliseconds(),
     };
@@ -55,9 +59,18 @@ pub(super) async fn subscribe(
     permit.check_subscription(&query.filters)?;
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let (on_lag, format) = (query.on_lag, query.format);
-    let stream =
-        StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, format, firehose };
-    Ok(StreamReply { head: response(()).into_parts().0, version, request: stream })
+    let request = StreamRequest {
+        subscription,
+        opening,
+        registration,
+        on_lag,
+        heartbeat,
+        takes_heartbeats,
+        format,
+        firehose,
+        permit: shared,
+    };
+    Ok(StreamReply { head: response(()).into_parts().0, version, request })
 }
 
 /// Checks what needs neither the query nor the access rules.
@@ -84,6 +97,14 @@ pub(super) fn response<B>(body: B) -> Response<B> {
     // Disables the response buffering of nginx.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
+}
+
+fn protocol_of(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_11 => Protocol::Http11,
+        _ => Protocol::Http10,
+    }
 }
 
 fn unix_milliseconds() -> u64 {

@@ -31,7 +31,7 @@ struct Addresses {
 /// The right to be connected, released on drop.
 pub(crate) struct ConnectionPermit {
     #[expect(dead_code, reason = "held for its drop")]
-    total: Permit,
+    total: Option<Permit>,
     /// Boxed, because most servers have no such limit, and each connection holds this field.
     #[expect(dead_code, reason = "held for its drop")]
     of_address: Option<Box<AddressPermit>>,
@@ -61,7 +61,8 @@ impl Connections {
         }
     }
 
-    pub(super) fn admit(&self, key: LimitKey) -> Result<ConnectionPermit, (Reason, String)> {
+    /// Admits a connection or, unless it `counts` in total, a stream that needs no open file.
+    pub(super) fn admit(&self, key: LimitKey, counts: bool) -> Result<ConnectionPermit, (Reason, String)> {
         let of_address = match &self.of_address {
             Some(addresses) => Some(Box::new(addresses.acquire(key).ok_or_else(|| {
                 let max = addresses.max;
@@ -73,18 +74,22 @@ impl Connections {
             })?)),
             None => None,
         };
-        let total = self.total.acquire().ok_or_else(|| {
+        let total = if counts { Some(self.acquire()?) } else { None };
+        Ok(ConnectionPermit { total, of_address })
+    }
+
+    fn acquire(&self) -> Result<Permit, (Reason, String)> {
+        self.total.acquire().ok_or_else(|| {
             let (max, set_by) = (self.total.max, self.set_by);
             (Reason::Connections, format!("the server has reached its limit of {max} connections ({set_by})"))
-        })?;
-        Ok(ConnectionPermit { total, of_address })
+        })
     }
 
     /// Returns a permit for a rejected connection, held until its error response is sent. These permits are few, and one
     /// address gets at most a quarter of them.
     pub(crate) fn admit_rejected(&self, key: impl Into<LimitKey>) -> Option<ConnectionPermit> {
         let of_address = self.rejected_of_address.acquire(key.into())?;
-        let total = self.rejected.acquire()?;
+        let total = Some(self.rejected.acquire()?);
         Some(ConnectionPermit { total, of_address: Some(Box::new(of_address)) })
     }
 
@@ -150,15 +155,15 @@ mod tests {
     #[test]
     fn each_address_has_its_own_limit_within_the_total() {
         let connections = Connections::new(Some(3), "setting", 1, Some(2));
-        let mut one: Vec<_> = ["::ffff:10.0.0.1", "10.0.0.1"].map(|a| connections.admit(key(a)).unwrap()).into();
-        assert_eq!(reason(connections.admit(key("10.0.0.1"))), Some(Reason::ConnectionsPerAddress));
-        let other = connections.admit(key("2001:db8::1")).unwrap();
+        let mut one: Vec<_> = ["::ffff:10.0.0.1", "10.0.0.1"].map(|a| connections.admit(key(a), true).unwrap()).into();
+        assert_eq!(reason(connections.admit(key("10.0.0.1"), true)), Some(Reason::ConnectionsPerAddress));
+        let other = connections.admit(key("2001:db8::1"), true).unwrap();
         assert!(connections.is_full());
-        assert_eq!(reason(connections.admit(key("2001:db8::2"))), Some(Reason::Connections));
+        assert_eq!(reason(connections.admit(key("2001:db8::2"), true)), Some(Reason::Connections));
         // A connection that the total refused does not count for its address.
         one.pop();
-        let again = connections.admit(key("2001:db8::3")).unwrap();
-        assert_eq!(reason(connections.admit(key("2001:db8::4"))), Some(Reason::ConnectionsPerAddress));
+        let again = connections.admit(key("2001:db8::3"), true).unwrap();
+        assert_eq!(reason(connections.admit(key("2001:db8::4"), true)), Some(Reason::ConnectionsPerAddress));
         drop((one, other, again));
         let addresses = connections.of_address.as_ref().unwrap();
         assert!(addresses.is_empty(), "closed connections leave no entry");
@@ -173,7 +178,7 @@ mod tests {
         };
         let rejected: Vec<_> = (0..10).map(admit_rejected).collect();
         assert_eq!(rejected.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6, 6, 0, 0, 0, 0, 0, 0]);
-        assert!(connections.admit(key("10.0.0.1")).is_ok());
+        assert!(connections.admit(key("10.0.0.1"), true).is_ok());
         drop(rejected);
         assert!(connections.rejected_of_address.is_empty());
         assert_eq!(admit_rejected(9).len(), 6);

@@ -1,6 +1,6 @@
 //! From the listening socket to the shard that serves the connection.
 //!
-//! Connections are accepted on the caller's thread and go to the shard with the fewest. Each shard is a thread with a
+//! Connections are accepted on the caller's thread and go to the shard with the fewest, HTTP/2 streams included. Each shard is a thread with a
 //! runtime of its own, where its connections begin and end.
 
 use std::io;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::files::Reserve;
 use crate::conn::Unregistered;
-use crate::conn::http1::Http1;
+use crate::conn::http::Http;
 use crate::http::Routes;
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::{ConnectionGuard, Metrics};
@@ -121,8 +121,8 @@ impl Dispatcher {
     }
 
     fn hand_over(&self, socket: Unregistered, peer: Peer, permit: ConnectionPermit, exceeded: Option<LimitExceeded>) {
-        let count = |&shard: &usize| self.metrics.shard(shard).connections.get();
-        let shard = (0..self.inboxes.len()).min_by_key(count).unwrap_or(0);
+        let load = |&shard: &usize| self.metrics.shard(shard).load();
+        let shard = (0..self.inboxes.len()).min_by_key(load).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
         // Counted after the guard exists and before a request is served: an accepted connection is open or has ended.
         self.metrics.accepted.add_shared(1);
@@ -177,7 +177,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
 
 /// Starts the thread of a shard. It serves the connections of its inbox until the drain begins, closes them over `window`,
 /// and ends.
-pub(super) fn spawn_shard(number: usize, http: Http1<Routes>, window: Duration) -> io::Result<(Inbox, JoinHandle<()>)> {
+pub(super) fn spawn_shard(number: usize, http: Http<Routes>, window: Duration) -> io::Result<(Inbox, JoinHandle<()>)> {
     let (inbox, accepted) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     // Dropping the runtime ends whatever is left.
@@ -187,7 +187,7 @@ pub(super) fn spawn_shard(number: usize, http: Http1<Routes>, window: Duration) 
     Ok((inbox, thread))
 }
 
-async fn run_shard(http: Arc<Http1<Routes>>, inbox: mpsc::UnboundedReceiver<Accepted>, window: Duration) {
+async fn run_shard(http: Arc<Http<Routes>>, inbox: mpsc::UnboundedReceiver<Accepted>, window: Duration) {
     let shard = &http.shard;
     let drained = async {
         shard.drain.begun().await;
@@ -210,7 +210,7 @@ async fn run_shard(http: Arc<Http1<Routes>>, inbox: mpsc::UnboundedReceiver<Acce
     }
 }
 
-async fn serve_all(http: &Arc<Http1<Routes>>, mut inbox: mpsc::UnboundedReceiver<Accepted>) {
+async fn serve_all(http: &Arc<Http<Routes>>, mut inbox: mpsc::UnboundedReceiver<Accepted>) {
     while let Some(Accepted { socket, peer, guard, exceeded }) = inbox.recv().await {
         match socket.register() {
             Ok(socket) => drop(tokio::spawn(http.clone().serve(socket, peer, guard, exceeded.map(Box::new)))),

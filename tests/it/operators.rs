@@ -49,6 +49,7 @@ fn client_list_shows_labels_and_counts() {
                 "bytes_sent": null,
                 "remote_addr": null,
                 "transport": "sse",
+                "protocol": "HTTP/1.1",
                 "user": null,
             })
         );

@@ -131,7 +131,13 @@ impl Snapshot {
         if let Some(max) = self.max_connections {
             page.gauge("fanline_max_connections", "The limit on open connections", max as u64);
         }
-        page.gauge("fanline_streams", "Connections that are streams", counts.streams());
+        page.gauge("fanline_streams", "Open streams of events", counts.streams());
+        let help = "Open connections that speak HTTP/2";
+        page.gauge("fanline_http2_connections", help, counts.sum(|shard| &shard.http2_connections));
+        let help = "Open streams of events over HTTP/2";
+        page.gauge("fanline_http2_streams", help, counts.sum(|shard| &shard.http2_streams));
+        let help = "HTTP/2 connections that the server closed because of an error of the client, by error code";
+        page.counters("fanline_http2_errors", help, "code", &counts.http2_errors.read());
         page.counter("fanline_connections_accepted", "Connections accepted", counts.accepted.get());
         page.counters("fanline_streams_ended", "Streams that ended, by reason", "reason", &self.ended);
         let help = "Connections that ended before a handler answered, by reason";

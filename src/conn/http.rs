@@ -1,0 +1,190 @@
+//! The HTTP connections of one shard: the wait for the first bytes, and the choice of the protocol.
+//!
+//! HTTP/2 is spoken with prior knowledge, on the same port as HTTP/1.1: a connection that begins with the preface of
+//! RFC 9113, section 3.4, is HTTP/2, and any other is HTTP/1. The first bytes are looked at and stay in the socket, so that
+//! the part that speaks the protocol reads all of them.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::http::response::Parts;
+use hyper::{Request, Response, Version};
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::time::Instant;
+
+use super::http1::Exchange;
+use super::socket::Socket;
+use super::{Incoming, Shard, StreamRequest};
+use crate::limit::LimitExceeded;
+use crate::metrics::ConnectionGuard;
+use crate::peer::Peer;
+use crate::sync::{Arc, Ordering};
+
+/// The bytes that an HTTP/2 connection begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The longest time that a connection over a limit stays open.
+const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Handles the requests of connections.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Handles one request. On a connection over a limit, the response is the error `exceeded`.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+        exceeded: Option<&LimitExceeded>,
+    ) -> impl Future<Output = Reply> + Send;
+}
+
+/// A handler's reply.
+pub(crate) enum Reply {
+    Ordinary(Response<Full<Bytes>>),
+    Stream(Box<StreamReply>),
+}
+
+/// The head of a response, and the stream that is its body.
+pub(crate) struct StreamReply {
+    pub(crate) head: Parts,
+    pub(crate) version: Version,
+    pub(crate) request: StreamRequest,
+}
+
+/// Bounds on the requests of a connection.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestLimits {
+    /// The longest time for a head, and the longest idle time between requests.
+    pub(crate) head_timeout: Duration,
+    pub(crate) max_head_bytes: usize,
+    pub(crate) max_headers: usize,
+    /// The number of concurrent requests of an HTTP/2 connection.
+    pub(crate) max_streams: u32,
+}
+
+/// Serves the HTTP connections of one shard.
+pub(crate) struct Http<H> {
+    pub(crate) handler: H,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) limits: RequestLimits,
+}
+
+/// A protocol, by the first bytes of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// Returns the protocol of a connection that begins with `bytes`. `None` if more bytes decide.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(PREFACE) {
+            Some(Self::Http2)
+        } else {
+            (!PREFACE.starts_with(bytes)).then_some(Self::Http1)
+        }
+    }
+}
+
+impl<H: Handler> Http<H> {
+    /// Serves one connection until it ends or becomes a stream. If it exceeds a limit, its first request gets that error, and
+    /// the connection is closed.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        socket: Socket,
+        peer: Peer,
+        guard: ConnectionGuard,
+        exceeded: Option<Box<LimitExceeded>>,
+    ) {
+        let deadline = Instant::now() + self.limits.head_timeout;
+        let exchange = Arc::<Exchange>::default();
+        let Some(exceeded) = exceeded else {
+            let Some(protocol) = self.protocol(&socket, deadline).await else { return };
+            // The buffers of a connection are many times the size of a stream, therefore they are allocated only now.
+            return match protocol {
+                Protocol::Http1 => Box::pin(self.serve_http1(socket, &peer, guard, None, &exchange, deadline)).await,
+                Protocol::Http2 => Box::pin(self.serve_http2(socket, peer, guard, None, &exchange, deadline)).await,
+            };
+        };
+        let reason = exceeded.reason.as_str();
+        let rejected = async {
+            match self.protocol(&socket, deadline).await {
+                Some(Protocol::Http1) => {
+                    self.serve_http1(socket, &peer, guard, Some(&exceeded), &exchange, deadline).await;
+                }
+                Some(Protocol::Http2) => {
+                    self.serve_http2(socket, peer, guard, Some(exceeded), &exchange, deadline).await;
+                }
+                None => {}
+            }
+        };
+        let _ = tokio::time::timeout(REJECT_TIMEOUT, Box::pin(rejected)).await;
+        if !exchange.has_request.load(Ordering::Relaxed) {
+            self.shard.metrics.rejections.add(reason);
+        }
+    }
+
+    /// Waits for the first bytes. Returns `None` when they do not arrive before the deadline or before the drain begins.
+    async fn protocol(&self, socket: &Socket, deadline: Instant) -> Option<Protocol> {
+        let drain = &self.shard.drain;
+        let arrived = async {
+            if drain.has_begun() {
+                return peek(socket).await.ok();
+            }
+            tokio::select! {
+                biased;
+                protocol = peek(socket) => protocol.ok(),
+                () = drain.begun() => None,
+            }
+        };
+        tokio::time::timeout_at(deadline, arrived).await.ok().flatten()
+    }
+
+    /// Counts a connection that ended before a handler was called. One over a limit is counted elsewhere.
+    pub(super) fn rejected(&self, reason: &'static str, exceeded: Option<&LimitExceeded>) {
+        if exceeded.is_none() {
+            self.shard.metrics.rejections.add(reason);
+        }
+    }
+}
+
+/// Returns the protocol as soon as the first bytes decide it. They stay in the socket.
+async fn peek(socket: &Socket) -> io::Result<Protocol> {
+    loop {
+        let is_closed = socket.ready(Interest::READABLE).await?.is_read_closed();
+        let protocol = socket.try_io(Interest::READABLE, || {
+            let mut first = [0; PREFACE.len()];
+            let length = rustix::net::recv(socket, &mut first, RecvFlags::PEEK)?.0;
+            // A part of the preface, and nothing will follow: HTTP/1 has an error for it.
+            let protocol = Protocol::of(&first[..length]).or((is_closed || length == 0).then_some(Protocol::Http1));
+            // The reactor waits for more.
+            protocol.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        });
+        match protocol {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            protocol => return protocol,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preface_decides_the_protocol_at_its_last_byte() {
+        for length in 0..PREFACE.len() {
+            assert_eq!(Protocol::of(&PREFACE[..length]), None, "{length}");
+            let mut other = PREFACE[..=length].to_vec();
+            other[length] ^= 1;
+            assert_eq!(Protocol::of(&other), Some(Protocol::Http1), "{length}");
+        }
+        assert_eq!(Protocol::of(PREFACE), Some(Protocol::Http2));
+        assert_eq!(Protocol::of(b"GET / HTTP/1.1\r\n"), Some(Protocol::Http1));
+        assert_eq!(Protocol::of(b"P"), None);
+        assert_eq!(Protocol::of(b"PO"), Some(Protocol::Http1));
+    }
+}

@@ -1,0 +1,104 @@
+//! The socket of a stream that was taken over from HTTP/1.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::Interest;
+use tokio::task::coop;
+
+use crate::conn::end::EndReason;
+use crate::conn::output::Output;
+use crate::conn::socket::Socket;
+use crate::conn::transport::Sse;
+use crate::hub::{Batch, MAX_FRAMES, Offer};
+
+/// The number of bytes that a client may send on its stream. They are ignored.
+const MAX_EARLY_BYTES: usize = 16 << 10;
+
+/// The socket of one stream. Closing it ends a body without chunks, and aborts a chunked one.
+pub(super) struct SocketOutput {
+    socket: Socket,
+    early_bytes: u16,
+    /// Whether the reactor wakes the task when there is something to read.
+    awaits_read: bool,
+}
+
+impl SocketOutput {
+    /// The client has sent `early_bytes` after its request.
+    pub(super) fn new(socket: Socket, early_bytes: usize) -> Self {
+        if early_bytes > 0 {
+            tracing::debug!(early_bytes, "ignoring bytes that a client sent after its request for a stream");
+        }
+        Self { socket, early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX), awaits_read: false }
+    }
+
+    fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            [slice] => self.socket.try_write(slice),
+            slices => self.socket.try_write_vectored(slices),
+        }
+    }
+
+    fn note_early_bytes(&mut self, bytes: usize) -> Result<(), EndReason> {
+        if self.early_bytes == 0 {
+            tracing::debug!(bytes, "ignoring bytes that a client sent on its stream");
+        }
+        let total = usize::from(self.early_bytes) + bytes;
+        self.early_bytes = u16::try_from(total).unwrap_or(u16::MAX);
+        if total > MAX_EARLY_BYTES { Err(EndReason::Misused) } else { Ok(()) }
+    }
+}
+
+impl Output for SocketOutput {
+    fn write(&mut self, bytes: &Bytes) -> io::Result<usize> {
+        self.socket.try_write(bytes)
+    }
+
+    fn write_batch(&mut self, batch: &Batch, transport: Sse) -> (io::Result<usize>, Offer) {
+        // Most batches need one or two slices, and initialising `MAX_FRAMES` of them has a cost.
+        let mut few = [IoSlice::new(&[]); 16];
+        let offer = transport.offer(batch, &mut few);
+        if offer.frames == batch.len() {
+            return (self.write_slices(&few[..offer.slices]), offer);
+        }
+        let mut many = [IoSlice::new(&[]); MAX_FRAMES];
+        let offer = transport.offer(batch, &mut many);
+        (self.write_slices(&many[..offer.slices]), offer)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_write_ready(cx)
+    }
+
+    /// Reads and ignores what the client sends, to detect when it disconnects.
+    ///
+    /// Checking the reactor's readiness is one load. Registering with the reactor takes a lock: it is done at first, and each
+    /// time after the reactor has woken the task.
+    fn check_client(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
+        if usize::from(self.early_bytes) > MAX_EARLY_BYTES {
+            return Err(EndReason::Misused);
+        }
+        loop {
+            let (socket, awaits_read) = (&self.socket, &mut self.awaits_read);
+            let read = socket.try_io(Interest::READABLE, || {
+                *awaits_read = false;
+                Ok(rustix::io::read(socket, &mut [0; 1024])?)
+            });
+            match read {
+                Ok(0) => return Err(EndReason::Closed),
+                Ok(bytes) => self.note_early_bytes(bytes)?,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(EndReason::of_socket(&error)),
+                Err(_) if self.awaits_read => return Ok(()),
+                Err(_) => match self.socket.poll_read_ready(cx) {
+                    Poll::Ready(readiness) => readiness.map_err(|error| EndReason::of_socket(&error))?,
+                    Poll::Pending => {
+                        // Without budget the task is woken again instead of registered.
+                        self.awaits_read = coop::has_budget_remaining();
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! An HTTP/2 connection (RFC 9113), with prior knowledge of the protocol.
+//!
+//! h2 parses frames, keeps the windows of flow control, and refuses what exceeds a limit. The driver here accepts requests, each
+//! of which gets a [task](request) of its own, and ends the connection. A stream of events is the same [task](super::stream) as
+//! over HTTP/1.1, with another [output].
+//!
+//! **Bounds.** At most `max_streams` requests of a connection are open; h2 refuses more. Requests that the client has reset but
+//! that are still handled count too: at twice that number the connection is closed. Bodies wait in windows of [`STREAM_WINDOW`]
+//! bytes, responses in at most [`MAX_BUFFERED`] bytes each and what the [socket] collects. A request's head is bounded as over
+//! HTTP/1.1; h2 answers a longer one with 431, and closes the connection if its CONTINUATION frames do not end.
+//!
+//! **Ends.** A connection is closed when it has had no request for the head timeout, when it does not answer a ping for the write
+//! timeout, and when the server drains: a GOAWAY announces it, new requests are refused, and it ends with its last stream.
+
+mod output;
+mod request;
+mod socket;
+mod watch;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::Connection;
+use output::MAX_BUFFERED;
+use request::Requests;
+use socket::{Collecting, Shared};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use watch::{Expired, Watch};
+
+use super::http::{Handler, Http, RequestLimits};
+use super::http1::{Exchange, REJECTED_LINGER};
+use super::linger;
+use super::socket::Socket;
+use crate::limit::LimitExceeded;
+use crate::metrics::ConnectionGuard;
+use crate::peer::Peer;
+use crate::sync::{Arc, Ordering};
+
+/// The window of each request's body, in bytes. The connection's window has room for all of them, so that a body that is not read
+/// does not delay the others.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// The largest window that HTTP/2 allows (RFC 9113, section 6.9.1).
+const MAX_WINDOW: u32 = i32::MAX as u32;
+
+/// The longest time to write what is left when a connection has ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How h2's part of a connection ended.
+enum Outcome {
+    Done,
+    /// The first request did not come in time.
+    HeadTimeout,
+    /// The client did not answer a ping.
+    Unresponsive,
+    Failed(h2::Error),
+    /// The socket could not be written.
+    Broken(io::Error),
+}
+
+impl<H: Handler> Http<H> {
+    /// Lets h2 serve requests until the connection ends.
+    pub(super) async fn serve_http2(
+        self: &Arc<Self>,
+        socket: Socket,
+        peer: Peer,
+        mut guard: ConnectionGuard,
+        exceeded: Option<Box<LimitExceeded>>,
+        exchange: &Exchange,
+        deadline: Instant,
+    ) {
+        guard.multiplexes();
+        let socket = Shared::new(socket);
+        let requests = Requests::new(self.clone(), peer, exceeded, guard);
+        let outcome = self.drive_http2(&socket, &requests, exchange, deadline).await;
+        let (remote, exceeded) = (&requests.peer, requests.exceeded.as_deref());
+        match outcome {
+            Outcome::Done => {}
+            Outcome::HeadTimeout => self.rejected("head_timeout", exceeded),
+            Outcome::Unresponsive => {
+                return tracing::debug!(%remote, "closed: the client did not answer a ping in time");
+            }
+            Outcome::Broken(error) => return tracing::debug!(%remote, %error, "connection failed"),
+            Outcome::Failed(error) => {
+                tracing::debug!(%remote, %error, "connection failed");
+                if error.is_io() {
+                    return;
+                }
+                if let Some(reason) = error.reason().filter(|_| error.is_library()) {
+                    self.shard.metrics.http2_errors.add(name_of(reason));
+                }
+            }
+        }
+        let written = poll_fn(|cx| socket.poll_flush(cx));
+        if let Ok(Ok(())) = timeout(CLOSE_TIMEOUT, written).await
+            && let Some(Shared { socket, .. }) = Arc::into_inner(socket)
+        {
+            match exceeded {
+                Some(_) => linger::close(socket, sleep(REJECTED_LINGER)).await,
+                None => linger::close(socket, self.shard.drain.begun()).await,
+            }
+        }
+    }
+
+    async fn handshake(&self, socket: &Arc<Shared>) -> Result<Connection<Collecting, Bytes>, h2::Error> {
+        let RequestLimits { max_streams, max_head_bytes, .. } = self.limits;
+        let connection_window = STREAM_WINDOW.saturating_mul(max_streams).clamp(STREAM_WINDOW, MAX_WINDOW);
+        h2::server::Builder::new()
+            .max_concurrent_streams(max_streams)
+            .max_header_list_size(u32::try_from(max_head_bytes).unwrap_or(u32::MAX))
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(connection_window)
+            .max_send_buffer_size(MAX_BUFFERED)
+            .handshake(Collecting(socket.clone()))
+            .await
+    }
+
+    /// Polls h2's connection until it ends.
+    async fn drive_http2(
+        &self,
+        socket: &Arc<Shared>,
+        requests: &Arc<Requests<H>>,
+        exchange: &Exchange,
+        deadline: Instant,
+    ) -> Outcome {
+        let mut connection = match timeout_at(deadline, self.handshake(socket)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Outcome::Failed(error),
+            Err(_) => return Outcome::HeadTimeout,
+        };
+        let pings = connection.ping_pong().expect("taken once");
+        let mut watch = Watch::new(pings, self.shard.options.write_timeout, self.limits.head_timeout, deadline);
+        let mut drain = pin!(self.shard.drain.begun());
+        let (mut is_closing, mut has_expired) = (false, false);
+        poll_fn(|cx| {
+            socket.begin_turn();
+            if !is_closing && drain.as_mut().poll(cx).is_ready() {
+                is_closing = true;
+                connection.graceful_shutdown();
+            }
+            loop {
+                // Again after a time is over: h2 then writes the last frame.
+                while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                    match accepted {
+                        Some(Ok((request, respond))) => {
+                            exchange.has_request.store(true, Ordering::Relaxed);
+                            requests.start(request, respond);
+                        }
+                        Some(Err(error)) => return Poll::Ready(Outcome::Failed(error)),
+                        None if has_expired && !exchange.has_request.load(Ordering::Relaxed) => {
+                            return Poll::Ready(Outcome::HeadTimeout);
+                        }
+                        None => return Poll::Ready(Outcome::Done),
+                    }
+                    if requests.open() > 2 * self.limits.max_streams {
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    } else if requests.exceeded.is_some() && !is_closing {
+                        is_closing = true;
+                        connection.graceful_shutdown();
+                    }
+                }
+                if let Poll::Ready(Err(error)) = socket.poll_flush(cx) {
+                    return Poll::Ready(Outcome::Broken(error));
+                }
+                match watch.poll(cx, !connection.has_streams()) {
+                    _ if has_expired => return Poll::Pending,
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Expired::Unresponsive) => return Poll::Ready(Outcome::Unresponsive),
+                    Poll::Ready(Expired::Idle) => {
+                        has_expired = true;
+                        connection.abrupt_shutdown(Reason::NO_ERROR);
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The name of an error code (RFC 9113, section 7) in metrics.
+fn name_of(code: Reason) -> &'static str {
+    match code {
+        Reason::PROTOCOL_ERROR => "protocol_error",
+        Reason::FLOW_CONTROL_ERROR => "flow_control_error",
+        Reason::FRAME_SIZE_ERROR => "frame_size_error",
+        Reason::STREAM_CLOSED => "stream_closed",
+        Reason::COMPRESSION_ERROR => "compression_error",
+        Reason::ENHANCE_YOUR_CALM => "enhance_your_calm",
+        _ => "other",
+    }
+}

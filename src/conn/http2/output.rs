@@ -1,0 +1,118 @@
+//! A stream of an HTTP/2 connection as the output of events.
+//!
+//! Bytes are accepted as far as the windows of the stream and of its connection allow, and only while less than
+//! [`MAX_BUFFERED`] bytes wait for the socket. A stream whose client does not read accepts nothing, and its task treats it as it
+//! treats a blocked socket. The other streams of the connection are independent of it.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use h2::{Reason, SendStream};
+
+use crate::conn::end::EndReason;
+use crate::conn::output::Output;
+use crate::conn::transport::Sse;
+use crate::hub::{Batch, Offer};
+
+/// The number of bytes of one stream that wait for the socket.
+pub(super) const MAX_BUFFERED: usize = 16 << 10;
+
+/// The body of one response.
+pub(super) struct Http2Output {
+    stream: SendStream<Bytes>,
+    is_finished: bool,
+}
+
+impl Http2Output {
+    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
+        Self { stream, is_finished: false }
+    }
+
+    /// Returns how many of the next `wanted` bytes are accepted now.
+    fn room(&mut self, wanted: usize) -> io::Result<usize> {
+        self.stream.reserve_capacity(wanted.min(MAX_BUFFERED));
+        match self.stream.capacity().min(wanted) {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            room => Ok(room),
+        }
+    }
+
+    fn send(&mut self, bytes: Bytes, is_end: bool) -> io::Result<()> {
+        self.is_finished |= is_end;
+        self.stream.send_data(bytes, is_end).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Writes the first bytes of `bytes`, and ends the body if these are all.
+    pub(super) fn write_last(&mut self, bytes: &Bytes) -> io::Result<usize> {
+        let room = self.room(bytes.len())?;
+        self.send(bytes.slice(..room), room == bytes.len())?;
+        Ok(room)
+    }
+}
+
+impl Output for Http2Output {
+    fn write(&mut self, bytes: &Bytes) -> io::Result<usize> {
+        let room = self.room(bytes.len())?;
+        self.send(bytes.slice(..room), false)?;
+        Ok(room)
+    }
+
+    /// A single frame is sent as the memory that all readers share. Several are copied into one frame of HTTP/2, which costs
+    /// less than a frame for each.
+    fn write_batch(&mut self, batch: &Batch, transport: Sse) -> (io::Result<usize>, Offer) {
+        let mut offer = Offer::default();
+        for frame in batch.frames() {
+            if offer.bytes >= MAX_BUFFERED {
+                break;
+            }
+            offer.frames += 1;
+            offer.bytes += transport.length(frame);
+        }
+        let written = self.room(offer.bytes).and_then(|room| {
+            let bodies = batch.frames().map(|frame| transport.chunk(frame));
+            self.send(first_bytes(bodies.take(offer.frames).map(|chunk| chunk.to_body()), room), false)?;
+            Ok(room)
+        });
+        (written, offer)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(0)) => {}
+                Some(Ok(_)) => return Poll::Ready(Ok(())),
+                Some(Err(_)) | None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    fn check_client(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
+        if self.stream.poll_reset(cx).is_ready() { Err(EndReason::Closed) } else { Ok(()) }
+    }
+
+    fn finish(&mut self) {
+        let _ = self.send(Bytes::new(), true);
+    }
+
+    fn abort(&mut self) {
+        if !self.is_finished {
+            self.stream.send_reset(Reason::CANCEL);
+        }
+    }
+}
+
+/// The first `length` bytes of `parts`. Copied unless one part has all of them.
+fn first_bytes(mut parts: impl Iterator<Item = Bytes>, length: usize) -> Bytes {
+    let first = parts.next().unwrap_or_default();
+    if length <= first.len() {
+        return first.slice(..length);
+    }
+    let mut bytes = BytesMut::with_capacity(length);
+    bytes.extend_from_slice(&first);
+    for part in parts {
+        let room = length - bytes.len();
+        bytes.extend_from_slice(&part[..part.len().min(room)]);
+    }
+    bytes.freeze()
+}

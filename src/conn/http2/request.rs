@@ -1,0 +1,173 @@
+//! The requests of one HTTP/2 connection, each in a task of its own.
+//!
+//! **Ends.** A request without a body is dropped when the client resets it. One with a body ends by itself: the body breaks off,
+//! and what was read of an upload is published. A response whose client accepts no bytes for the write timeout is reset.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::SystemTime;
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderValue};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
+
+use super::output::Http2Output;
+use crate::conn::Incoming;
+use crate::conn::http::{Handler, Http, Reply, StreamReply};
+use crate::conn::output::Output;
+use crate::conn::stream::StreamTask;
+use crate::limit::LimitExceeded;
+use crate::metrics::ConnectionGuard;
+use crate::peer::Peer;
+use crate::sync::{Arc, AtomicU32, Ordering};
+
+/// The requests of one connection, and what they share.
+pub(super) struct Requests<H> {
+    http: Arc<Http<H>>,
+    pub(super) peer: Peer,
+    /// The limit that the connection exceeds.
+    pub(super) exceeded: Option<Box<LimitExceeded>>,
+    _guard: ConnectionGuard,
+    /// Requests that are handled and have not become a stream of events.
+    open: AtomicU32,
+}
+
+/// A request that is handled, counted until this is dropped.
+struct OpenRequest<H>(Arc<Requests<H>>);
+
+impl<H> Drop for OpenRequest<H> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<H: Handler> Requests<H> {
+    pub(super) fn new(
+        http: Arc<Http<H>>,
+        peer: Peer,
+        exceeded: Option<Box<LimitExceeded>>,
+        guard: ConnectionGuard,
+    ) -> Arc<Self> {
+        Arc::new(Self { http, peer, exceeded, _guard: guard, open: AtomicU32::new(0) })
+    }
+
+    /// The number of requests that are handled now.
+    pub(super) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Spawns the task of a request.
+    pub(super) fn start(self: &Arc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let open = OpenRequest(self.clone());
+        tokio::spawn(async move {
+            if let Err(error) = open.0.serve(request, respond).await {
+                tracing::debug!(remote = %open.0.peer, %error, "HTTP/2 response broke off");
+            }
+        });
+    }
+
+    async fn serve(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> io::Result<()> {
+        if request.headers().len() > self.http.limits.max_headers {
+            self.http.rejected("head_too_large", self.exceeded.as_deref());
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return self.respond(respond, response, false).await;
+        }
+        let is_head = request.method() == Method::HEAD;
+        let request = with_host(with_body(request));
+        let is_upload = !request.body().is_end_stream();
+        let reply = {
+            let mut handling = pin!(self.http.handler.handle(request, &self.peer, self.exceeded.as_deref()));
+            poll_fn(|cx| match handling.as_mut().poll(cx) {
+                Poll::Pending if !is_upload && respond.poll_reset(cx).is_ready() => Poll::Ready(None),
+                reply => reply.map(Some),
+            })
+            .await
+        };
+        match reply {
+            Some(Reply::Ordinary(response)) => self.respond(respond, response, is_head).await,
+            Some(Reply::Stream(reply)) => self.start_stream(respond, *reply),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a response, without its body if the request's method is HEAD.
+    async fn respond(
+        &self,
+        respond: SendResponse<Bytes>,
+        response: Response<Full<Bytes>>,
+        is_head: bool,
+    ) -> io::Result<()> {
+        let (mut head, body) = response.into_parts();
+        let body = body.collect().await.unwrap_or_else(|never| match never {}).to_bytes();
+        if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            head.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
+        }
+        let is_end = is_head || body.is_empty();
+        let stream = send_head(respond, head, is_end)?;
+        if is_end { Ok(()) } else { self.send_body(Http2Output::new(stream), body).await }
+    }
+
+    async fn send_body(&self, mut output: Http2Output, mut body: Bytes) -> io::Result<()> {
+        loop {
+            match output.write_last(&body) {
+                Ok(bytes) if bytes == body.len() => return Ok(()),
+                Ok(bytes) => body.advance(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let writable = poll_fn(|cx| output.poll_writable(cx));
+                    let Ok(writable) = timeout(self.http.shard.options.write_timeout, writable).await else {
+                        output.abort();
+                        return Err(io::ErrorKind::TimedOut.into());
+                    };
+                    writable?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Spawns the stream's own task. The request's task ends, and its memory is freed.
+    fn start_stream(&self, respond: SendResponse<Bytes>, reply: StreamReply) -> io::Result<()> {
+        let StreamReply { head, mut request, .. } = reply;
+        let output = Http2Output::new(send_head(respond, head, false)?);
+        let shard = self.http.shard.clone();
+        let guard = ConnectionGuard::of_stream(shard.metrics.clone(), request.permit.take(), shard.number);
+        tokio::spawn(StreamTask::new(output, shard, guard, BytesMut::new(), false, request));
+        Ok(())
+    }
+}
+
+/// Sends the head of a response, without the fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
+fn send_head(mut respond: SendResponse<Bytes>, mut head: Parts, is_end: bool) -> io::Result<SendStream<Bytes>> {
+    head.headers.remove(CONNECTION);
+    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
+        head.headers.insert(DATE, date);
+    }
+    respond.send_response(Response::from_parts(head, ()), is_end).map_err(io::Error::other)
+}
+
+fn with_body(request: Request<RecvStream>) -> Request<Incoming> {
+    let length = |headers: &HeaderMap| headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    let length = length(request.headers());
+    request.map(|stream| Incoming::http2(stream, length))
+}
+
+/// Adds the authority of a request as its `Host`, where the handlers look for it, unless it has one (RFC 9113, section 8.3.1).
+fn with_host(mut request: Request<Incoming>) -> Request<Incoming> {
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(authority) = authority
+        && !request.headers().contains_key(HOST)
+    {
+        request.headers_mut().insert(HOST, authority);
+    }
+    request
+}
