@@ -1,0 +1,98 @@
+// Requests through a proxy, over HTTP/2 or HTTP/1.1 with TLS, of which a test reads or writes each byte as it comes.
+import { EventEmitter } from "node:events";
+import { connect } from "node:http2";
+import http from "node:http";
+import https from "node:https";
+
+import { certificate } from "./proxy.mjs";
+
+const PATIENCE = 15_000;
+
+// Enough for all that a test looks for, and little to search again with each piece of a large body.
+const KEPT = 64 * 1024;
+
+/** A response: its status, and the last text of the body so far. */
+export class Exchange {
+  text = "";
+  changed = new EventEmitter().setMaxListeners(0);
+
+  /** Follows a stream of a request; `response` is the event with its status. */
+  constructor(incoming) {
+    incoming.setEncoding("utf8");
+    incoming.on("data", (text) => this.change(() => (this.text = (this.text + text).slice(-KEPT))));
+    // A close without an end is a lost connection, as for EventSource.
+    incoming.on("close", () => this.change(() => (this.ended = true)));
+    incoming.on("error", () => {});
+  }
+
+  change(make) {
+    make();
+    this.changed.emit("change");
+  }
+
+  /** Waits until `condition` of this response is true. */
+  async until(condition, what = condition) {
+    const signal = AbortSignal.timeout(PATIENCE);
+    return new Promise((done, failed) => {
+      const look = () => {
+        const value = condition(this);
+        if (value || signal.aborted || this.ended) this.changed.off("change", look);
+        if (value) done(value);
+        else if (signal.aborted || this.ended) failed(new Error(`${this.ended ? "ended" : "timed out"} before ${what}; ${this.status} ${this.text.slice(-500)}`));
+      };
+      signal.addEventListener("abort", look);
+      this.changed.on("change", look);
+      look();
+    });
+  }
+
+  /** Waits until the body contains `text`. */
+  has(text) {
+    return this.until(() => this.text.includes(text), text);
+  }
+
+  /** Waits for `count` keep-alive comments. */
+  keptAlive(count) {
+    return this.until(() => (this.text.match(/^:/gm)?.length ?? 0) >= count, `${count} comments`);
+  }
+
+  /** Waits for the end of the response. */
+  async end() {
+    await this.until(() => this.ended, "the end");
+    return this;
+  }
+}
+
+/** A connection with HTTP/2. `from` is the client's address. */
+export class Http2 {
+  constructor(url, { from } = {}) {
+    this.session = connect(url, { ca: certificate, ...(from && { localAddress: from }) });
+    this.session.on("error", () => {});
+  }
+
+  /** Sends a request. Without a `body` it has none; the caller of `open` writes to `stream` and ends it. */
+  open(path, { method = "GET", headers = {}, body } = {}) {
+    const stream = this.session.request({ ":method": method, ":path": path, ...headers }, { endStream: method === "GET" });
+    const exchange = new Exchange(stream);
+    exchange.stream = stream;
+    stream.on("response", (fields) => exchange.change(() => ([exchange.status, exchange.headers] = [fields[":status"], fields])));
+    if (body !== undefined) stream.end(body);
+    return exchange;
+  }
+
+  close() {
+    this.session.destroy();
+  }
+}
+
+/** Sends a GET over a connection of its own with HTTP/1.1, and waits for the head of the response. */
+export async function openHttp1(url, path, { from, headers = {} } = {}) {
+  const { request } = url.startsWith("https:") ? https : http;
+  const outgoing = request(new URL(path, url), { ca: certificate, agent: false, ALPNProtocols: ["http/1.1"], headers, ...(from && { localAddress: from }) });
+  const response = await new Promise((done, failed) => outgoing.on("response", done).on("error", failed).end());
+  outgoing.on("error", () => {});
+  const exchange = new Exchange(response);
+  exchange.change(() => ([exchange.status, exchange.headers] = [response.statusCode, response.headers]));
+  exchange.close = () => outgoing.destroy();
+  return exchange;
+}

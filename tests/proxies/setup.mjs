@@ -1,0 +1,39 @@
+// A server and a proxy in front of it, for one test.
+import { describe } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+
+import { Server } from "../browser/server.mjs";
+import { programs } from "./programs.mjs";
+import { Proxy } from "./proxy.mjs";
+
+/** Defines the tests of each proxy. Three proxies are tested at a time, because tests wait more than they compute. */
+export function throughEach(define) {
+  describe("through", { concurrency: 3 }, () => {
+    for (const program of programs) describe(program.name, { concurrency: 1, timeout: 120_000 }, () => define(program));
+  });
+}
+
+/** Starts both. They end with the test. `changes` are [old, new] texts of the proxy's configuration. */
+export async function behind(t, program, { args = [], changes = [] } = {}) {
+  const server = await Server.start(args);
+  t.after(() => server.stop());
+  const proxy = await Proxy.start(program, new URL(server.url).host, changes);
+  t.after(() => proxy.stop());
+  return { server, proxy };
+}
+
+export const read = async (server, path) => (await fetch(server.url + path)).json();
+
+export const clients = async (server) => (await read(server, "/clients")).clients;
+
+/** Returns the milliseconds until the server has `count` streams. */
+export async function streams(server, count) {
+  const begin = performance.now();
+  for (;;) {
+    const { connections } = await read(server, "/metrics/json");
+    const elapsed = performance.now() - begin;
+    if (connections.streams === count) return elapsed;
+    if (elapsed > 10_000) throw new Error(`${connections.streams} streams, not ${count}`);
+    await pause(10);
+  }
+}

@@ -1,0 +1,150 @@
+// What streams and publishes through each proxy must do. Runs the real programs with the configurations of examples/deploy.
+import assert from "node:assert/strict";
+import { constants } from "node:http2";
+import { test } from "node:test";
+
+import { ClosingServer } from "./closing_server.mjs";
+import { Proxy, memory } from "./proxy.mjs";
+import { Http2, openHttp1 } from "./reader.mjs";
+import { behind, streams, throughEach } from "./setup.mjs";
+
+const { NGHTTP2_REFUSED_STREAM } = constants;
+const SECOND = 1000;
+const MIB = 1024 * 1024;
+
+/** A connection with HTTP/2 that ends with the test. */
+function http2(t, proxy, options) {
+  const connection = new Http2(proxy.url, options);
+  t.after(() => connection.close());
+  return connection;
+}
+
+const http1 = async (t, proxy, path, options) => {
+  const stream = await openHttp1(proxy.url, path, options);
+  t.after(() => stream.close());
+  return stream;
+};
+
+throughEach((program) => {
+  test("the first event arrives at once, compressed or not, over HTTP/1.1 and HTTP/2", async (t) => {
+    const { server, proxy } = await behind(t, program);
+    // What browsers send.
+    const headers = { "accept-encoding": "gzip, deflate, br", accept: "text/event-stream" };
+    const readers = [http2(t, proxy).open("/stream?topics=t", { headers }), await http1(t, proxy, "/events?topics=t", { headers })];
+    for (const reader of readers) {
+      await reader.has('"message":"connected"');
+      assert.equal(reader.status, 200);
+      assert.equal(reader.headers["content-encoding"], undefined);
+    }
+    const begin = performance.now();
+    await server.publish("t", "first");
+    for (const reader of readers) await reader.has('data: "first"\n\n');
+    assert.ok(performance.now() - begin < SECOND);
+  });
+
+  test("a quiet stream with keep-alives outlives the timeouts", async (t) => {
+    // 2 s in place of 90 s, and heartbeats each second in place of 30 s.
+    const changes = program.quiet ? [[program.quiet, program.quiet.replace("90s", "2s")]] : [];
+    const { server, proxy } = await behind(t, program, { changes });
+    const connection = http2(t, proxy);
+    const alive = connection.open("/stream?topics=t&heartbeat=1");
+    const silent = connection.open("/stream?topics=t&heartbeat=60");
+    await alive.has("connected");
+    await silent.has("connected");
+    if (program.quiet) await silent.end();
+    await alive.keptAlive(4);
+    await server.publish("t", "late");
+    await alive.has("late");
+  });
+
+  test("the server notices within a second that a client is gone", async (t) => {
+    const { server, proxy } = await behind(t, program);
+    const path = "/stream?topics=t&heartbeat=3600";
+    const connection = http2(t, proxy);
+    const [reset, kept] = [connection.open(path), connection.open(path)];
+    const separate = await http1(t, proxy, path);
+    const vanished = http2(t, proxy).open(path);
+    for (const stream of [reset, kept, separate, vanished]) await stream.has("connected");
+    await streams(server, 4);
+    // One stream of a connection that stays, a connection with HTTP/1.1, and one with HTTP/2.
+    reset.stream.close();
+    assert.ok((await streams(server, 3)) < SECOND, "after a reset");
+    separate.close();
+    assert.ok((await streams(server, 2)) < SECOND, "after the end of HTTP/1.1");
+    vanished.stream.session.destroy();
+    assert.ok((await streams(server, 1)) < SECOND, "after the end of HTTP/2");
+    await server.publish("t", "stays");
+    await kept.has("stays");
+  });
+
+  test("a client that does not read takes bounded memory in the proxy and in the server", async (t) => {
+    const { server, proxy } = await behind(t, program, { args: ["--history", "64", "--history-bytes", "8MiB", "--write-timeout", "1s"] });
+    const connection = http2(t, proxy);
+    const stuck = connection.open("/stream?topics=t");
+    await stuck.has("connected");
+    stuck.stream.pause();
+    const watch = http2(t, proxy).open("/stream?topics=t");
+    await watch.has("connected");
+    const before = [memory(server.child.pid), proxy.memory()];
+    const line = `${JSON.stringify({ topic: "t", text: "x".repeat(60_000) })}\n`;
+    // 46 MB in pieces that a client which reads can follow.
+    for (let piece = 0; piece < 48; piece++) {
+      const body = line.repeat(16) + `${JSON.stringify({ topic: "t", data: { piece } })}\n`;
+      const answer = await fetch(`${server.url}/publish`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body });
+      assert.equal(answer.status, 200);
+      await watch.has(`{"piece":${piece}}`);
+    }
+    const after = [memory(server.child.pid), proxy.memory()];
+    const grown = after.map((bytes, index) => (bytes - before[index]) / MIB);
+    t.diagnostic(`grown by ${grown.map((size) => size.toFixed(1))} MiB (server, proxy)`);
+    assert.ok(grown[0] < 16, `the server has grown by ${grown[0]} MiB`);
+    assert.ok(grown[1] < 16, `the proxy has grown by ${grown[1]} MiB`);
+    // The server ends that stream. The other one goes on.
+    await streams(server, 1);
+    await server.publish("t", "end");
+    await watch.has("end");
+  });
+
+  test("lines of an upload are published as they arrive", async (t) => {
+    const { proxy } = await behind(t, program, { args: ["--anonymous-publish", "t"] });
+    const connection = http2(t, proxy);
+    const reader = connection.open("/stream?topics=t");
+    await reader.has("connected");
+    const upload = connection.open("/publish", { method: "POST", headers: { "content-type": "application/x-ndjson" } });
+    upload.stream.write('{"topic":"t","data":1}\n');
+    await reader.has("data: 1\n");
+    upload.stream.write('{"topic":"t","data":2}\n');
+    await reader.has("data: 2\n");
+    upload.stream.end();
+    await upload.end();
+    assert.equal(JSON.parse(upload.text).published, 2);
+  });
+
+  test("clients of the proxy are not local to the server", async (t) => {
+    const { proxy } = await behind(t, program);
+    const connection = http2(t, proxy);
+    for (const [method, path, body] of [["POST", "/publish/t", "x"], ["GET", "/clients"], ["GET", "/metrics"]]) {
+      const refused = await connection.open(path, { method, body, headers: { "content-type": "text/plain" } }).end();
+      assert.equal(refused.status, 403, path);
+    }
+  });
+
+  test("no publish is sent twice, and its failure reaches the publisher", async (t) => {
+    const upstream = await ClosingServer.start();
+    t.after(() => upstream.close());
+    const proxy = await Proxy.start(program, upstream.address);
+    t.after(() => proxy.stop());
+    const connection = http2(t, proxy);
+    const publish = (body) => connection.open("/publish", { method: "POST", body, headers: { "content-type": "application/json" } }).end();
+    const fails = async (body) => {
+      const { status, stream } = await publish(body);
+      assert.ok(status >= 500 || (program.refusesStreams && stream.rstCode === NGHTTP2_REFUSED_STREAM), `${status}, ${stream.rstCode}`);
+    };
+    // On a new connection, and on one that the proxy has kept.
+    await fails("1");
+    upstream.answers = 1;
+    assert.equal((await publish("2")).status, 200);
+    await fails("3");
+    assert.deepEqual(upstream.bodies, ["1", "2", "3"]);
+  });
+});
