@@ -29,6 +29,7 @@ export class Server {
   }
 
   async stop(signal = "SIGKILL") {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const ended = once(this.child, "exit");
     this.child.kill(signal);
     await ended;

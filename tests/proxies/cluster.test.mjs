@@ -1,0 +1,28 @@
+// The configuration of HAProxy for several servers, in examples/deploy/cluster.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { cluster } from "./programs.mjs";
+import { openHttp1 } from "./reader.mjs";
+import { behind, streams } from "./setup.mjs";
+
+test("a server of a cluster notices within a second that a client is gone", async (t) => {
+  const { server, proxy } = await behind(t, cluster);
+  const stream = await openHttp1(proxy.url, "/stream?topics=t&heartbeat=3600");
+  await stream.has("connected");
+  await streams(server, 1);
+  stream.close();
+  assert.ok((await streams(server, 0)) < 1000);
+});
+
+test("streams get a 200 with a delay while no server of a cluster is ready, and publishers an error", async (t) => {
+  const { server, proxy } = await behind(t, cluster);
+  await server.stop();
+  const stream = await (await openHttp1(proxy.url, "/stream?topics=t")).end();
+  assert.equal(stream.status, 200);
+  assert.equal(stream.headers["content-type"], "text/event-stream");
+  const [, retry, data] = stream.text.match(/^retry: (\d+)\nevent: system\ndata: (.*)\n\n$/);
+  assert.deepEqual(JSON.parse(data), { message: "unavailable", reason: "unreachable", detail: "no server is ready", retry: Number(retry) });
+  const other = await (await openHttp1(proxy.url, "/health")).end();
+  assert.equal(other.status, 503);
+});
