@@ -21,8 +21,8 @@ const BROWSERS = {
 const SECRET = "a secret of the tests that has 32 bytes or more";
 const token = (lifetime) => execFileSync(program, ["token", "--secret", SECRET, "--subscribe", "**", "--expires-in", lifetime], { encoding: "utf8" }).trim();
 
-for (const [name, options] of Object.entries(BROWSERS)) {
-  describe(name, () => {
+const suite = (name, options) =>
+  describe(name, { concurrency: false }, () => {
     let browser, server, front;
     before(async () => (browser = await puppeteer.launch({ browser: name, headless: true, timeout: 120_000, protocolTimeout: 120_000, ...options })));
     after(() => browser?.close());
@@ -256,4 +256,7 @@ for (const [name, options] of Object.entries(BROWSERS)) {
       for (const page of [one, two]) assert.deepEqual(await has(page, 1), [1]);
     }));
   });
-}
+
+describe("fanline.js", { concurrency: true }, () => {
+  for (const [name, options] of Object.entries(BROWSERS)) suite(name, options);
+});
