@@ -5,6 +5,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { Server } from "../browser/server.mjs";
 import { programs } from "./programs.mjs";
 import { Proxy } from "./proxy.mjs";
+import { Http2 } from "./reader.mjs";
 
 /** Defines the tests of each proxy. Three proxies are tested at a time, because tests wait more than they compute. */
 export function throughEach(define) {
@@ -36,4 +37,11 @@ export async function streams(server, count) {
     if (elapsed > 10_000) throw new Error(`${connections.streams} streams, not ${count}`);
     await pause(10);
   }
+}
+
+/** A connection with HTTP/2 that ends with the test. */
+export function http2(t, proxy, options) {
+  const connection = new Http2(proxy.url, options);
+  t.after(() => connection.close());
+  return connection;
 }

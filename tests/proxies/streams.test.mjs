@@ -4,20 +4,13 @@ import { constants } from "node:http2";
 import { test } from "node:test";
 
 import { ClosingServer } from "./closing_server.mjs";
-import { Proxy, memory } from "./proxy.mjs";
-import { Http2, openHttp1 } from "./reader.mjs";
-import { behind, streams, throughEach } from "./setup.mjs";
+import { Proxy } from "./proxy.mjs";
+import { openHttp1 } from "./reader.mjs";
+import { behind, http2, streams, throughEach } from "./setup.mjs";
+import { STUCK_ARGS, stuckClient } from "./stuck_client.mjs";
 
 const { NGHTTP2_REFUSED_STREAM } = constants;
 const SECOND = 1000;
-const MIB = 1024 * 1024;
-
-/** A connection with HTTP/2 that ends with the test. */
-function http2(t, proxy, options) {
-  const connection = new Http2(proxy.url, options);
-  t.after(() => connection.close());
-  return connection;
-}
 
 const http1 = async (t, proxy, path, options) => {
   const stream = await openHttp1(proxy.url, path, options);
@@ -78,31 +71,7 @@ throughEach((program) => {
   });
 
   test("a client that does not read takes bounded memory in the proxy and in the server", async (t) => {
-    const { server, proxy } = await behind(t, program, { args: ["--history", "64", "--history-bytes", "8MiB", "--write-timeout", "1s"] });
-    const connection = http2(t, proxy);
-    const stuck = connection.open("/stream?topics=t");
-    await stuck.has("connected");
-    stuck.stream.pause();
-    const watch = http2(t, proxy).open("/stream?topics=t");
-    await watch.has("connected");
-    const before = [memory(server.child.pid), proxy.memory()];
-    const line = `${JSON.stringify({ topic: "t", text: "x".repeat(60_000) })}\n`;
-    // 46 MB in pieces that a client which reads can follow.
-    for (let piece = 0; piece < 48; piece++) {
-      const body = line.repeat(16) + `${JSON.stringify({ topic: "t", data: { piece } })}\n`;
-      const answer = await fetch(`${server.url}/publish`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body });
-      assert.equal(answer.status, 200);
-      await watch.has(`{"piece":${piece}}`);
-    }
-    const after = [memory(server.child.pid), proxy.memory()];
-    const grown = after.map((bytes, index) => (bytes - before[index]) / MIB);
-    t.diagnostic(`grown by ${grown.map((size) => size.toFixed(1))} MiB (server, proxy)`);
-    assert.ok(grown[0] < 16, `the server has grown by ${grown[0]} MiB`);
-    assert.ok(grown[1] < 16, `the proxy has grown by ${grown[1]} MiB`);
-    // The server ends that stream. The other one goes on.
-    await streams(server, 1);
-    await server.publish("t", "end");
-    await watch.has("end");
+    await stuckClient(t, await behind(t, program, { args: STUCK_ARGS }));
   });
 
   test("lines of an upload are published as they arrive", async (t) => {

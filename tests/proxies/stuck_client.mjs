@@ -1,0 +1,37 @@
+// A client that opens a stream and never reads it, beside one that reads, while many events are published.
+import assert from "node:assert/strict";
+
+import { memory } from "./proxy.mjs";
+import { http2, streams } from "./setup.mjs";
+
+const MIB = 1024 * 1024;
+
+/** What the server is started with: much less history than what is published. */
+export const STUCK_ARGS = ["--history", "64", "--history-bytes", "8MiB", "--write-timeout", "1s"];
+
+/** Checks that the stuck client costs the server and the proxy a bounded amount of memory, and the other client nothing. */
+export async function stuckClient(t, { server, proxy }) {
+  const stuck = http2(t, proxy).open("/stream?topics=t");
+  await stuck.has("connected");
+  stuck.stream.pause();
+  const reader = http2(t, proxy).open("/stream?topics=t");
+  await reader.has("connected");
+  const before = [memory(server.child.pid), proxy.memory()];
+  const line = `${JSON.stringify({ topic: "t", text: "x".repeat(60_000) })}\n`;
+  // 23 MB in pieces that the reader can follow.
+  for (let piece = 0; piece < 24; piece++) {
+    const body = line.repeat(16) + `${JSON.stringify({ topic: "t", data: { piece } })}\n`;
+    const answer = await fetch(`${server.url}/publish`, { method: "POST", headers: { "content-type": "application/x-ndjson" }, body });
+    assert.equal(answer.status, 200);
+    await reader.has(`{"piece":${piece}}`);
+  }
+  const after = [memory(server.child.pid), proxy.memory()];
+  const grown = after.map((bytes, index) => (bytes - before[index]) / MIB);
+  t.diagnostic(`grown by ${grown.map((size) => size.toFixed(1))} MiB (server, proxy)`);
+  assert.ok(grown[0] < 12, `the server has grown by ${grown[0]} MiB`);
+  assert.ok(grown[1] < 12, `the proxy has grown by ${grown[1]} MiB`);
+  // The server ends the stuck stream. The other one goes on.
+  await streams(server, 1);
+  await server.publish("t", "end");
+  await reader.has("end");
+}

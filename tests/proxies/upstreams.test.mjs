@@ -1,0 +1,42 @@
+// Other ways from a proxy to the server than HTTP/1.1 over TCP: the lines of docs/proxies.md.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { behind, http2, read, streams, throughEach } from "./setup.mjs";
+import { STUCK_ARGS, stuckClient } from "./stuck_client.mjs";
+
+// What to change in the files of examples/deploy for HTTP/2 with prior knowledge to the server. nginx 1.22 cannot.
+const H2C = {
+  HAProxy: [["server one 127.0.0.1:8000", "http-reuse always\n    server one 127.0.0.1:8000 proto h2"]],
+  Caddy: [["127.0.0.1:8000", "h2c://127.0.0.1:8000"]],
+  Traefik: [["http://127.0.0.1:8000", "h2c://127.0.0.1:8000"]],
+  Envoy: [["      connect_timeout: 2s\n", `      connect_timeout: 2s
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: { http2_protocol_options: { initial_stream_window_size: 65536 } }
+`]],
+};
+
+throughEach((program) => {
+  const h2c = H2C[program.name];
+  if (!h2c) return;
+
+  test("with HTTP/2 to the server, streams share its connections and end one by one", async (t) => {
+    const { server, proxy } = await behind(t, program, { changes: h2c });
+    const connection = http2(t, proxy);
+    const readers = Array.from({ length: 50 }, () => connection.open("/stream?topics=t&heartbeat=3600"));
+    for (const reader of readers) await reader.has("connected");
+    await streams(server, 50);
+    const { connections } = await read(server, "/metrics/json");
+    assert.ok(connections.current < 10, `${connections.current} connections`);
+    readers.pop().stream.close();
+    assert.ok((await streams(server, 49)) < 1000);
+    await server.publish("t", "to all");
+    for (const reader of readers) await reader.has("to all");
+  });
+
+  test("with HTTP/2 to the server, a client that does not read does not hold up the others", async (t) => {
+    await stuckClient(t, await behind(t, program, { args: STUCK_ARGS, changes: h2c }));
+  });
+});
