@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{self, Body, Frame, SizeHint};
 
-use super::linger;
+use super::{Drain, linger};
+use crate::sync::Arc;
 
 /// The body of a request.
 pub(crate) enum Incoming {
@@ -23,6 +24,7 @@ pub(crate) struct Http2Body {
     stream: Option<h2::RecvStream>,
     /// The rest of the declared length.
     remaining: Option<u64>,
+    drain: Arc<Drain>,
 }
 
 /// Why a body could not be read.
@@ -35,8 +37,8 @@ pub(crate) enum BodyError {
 
 impl Incoming {
     /// The body of an HTTP/2 request that declares this length. h2 refuses a body of any other.
-    pub(super) fn http2(stream: h2::RecvStream, length: Option<u64>) -> Self {
-        Self::Http2(Http2Body { stream: Some(stream), remaining: length })
+    pub(super) fn http2(stream: h2::RecvStream, length: Option<u64>, drain: Arc<Drain>) -> Self {
+        Self::Http2(Http2Body { stream: Some(stream), remaining: length, drain })
     }
 }
 
@@ -55,7 +57,8 @@ impl Http2Body {
 impl Drop for Http2Body {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) {
-            tokio::spawn(linger::discard_body(stream));
+            let drain = self.drain.clone();
+            tokio::spawn(async move { linger::discard_body(stream, drain.begun()).await });
         }
     }
 }

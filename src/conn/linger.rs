@@ -56,9 +56,9 @@ fn discard(socket: &Socket) -> io::Result<usize> {
     socket.try_read(&mut scratch)
 }
 
-/// Discards the rest of a request's body over HTTP/2, until one of the times is over. The request's stream is reset then, if it
-/// has not ended.
-pub(super) async fn discard_body(mut body: h2::RecvStream) {
+/// Discards the rest of a request's body over HTTP/2 until one of the times is over, or `hurry` completes. The request's stream is
+/// reset then, if it has not ended.
+pub(super) async fn discard_body(mut body: h2::RecvStream, hurry: impl Future<Output = ()>) {
     let discarded = async {
         while let Ok(Some(Ok(data))) = tokio::time::timeout(QUIET, body.data()).await {
             if body.flow_control().release_capacity(data.len()).is_err() {
@@ -66,7 +66,11 @@ pub(super) async fn discard_body(mut body: h2::RecvStream) {
             }
         }
     };
-    let _ = tokio::time::timeout(LONGEST, discarded).await;
+    tokio::select! {
+        () = discarded => {}
+        () = hurry => {}
+        () = tokio::time::sleep(LONGEST) => {}
+    }
 }
 
 #[cfg(test)]
