@@ -14,7 +14,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
@@ -83,8 +83,13 @@ impl<H: Handler> Requests<H> {
             return self.respond(respond, response, false).await;
         }
         let is_head = request.method() == Method::HEAD;
-        let request = with_host(with_body(request));
+        let request = self.with_body(request);
         let is_upload = !request.body().is_end_stream();
+        if is_upload && request.headers().get(EXPECT).is_some_and(|expected| expected == "100-continue") {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            respond.send_informational(go_on).map_err(io::Error::other)?;
+        }
         let reply = {
             let mut handling = pin!(self.http.handler.handle(request, &self.peer, self.exceeded.as_deref()));
             poll_fn(|cx| match handling.as_mut().poll(cx) {
@@ -98,6 +103,12 @@ impl<H: Handler> Requests<H> {
             Some(Reply::Stream(reply)) => self.start_stream(respond, *reply),
             None => Ok(()),
         }
+    }
+
+    fn with_body(&self, request: Request<RecvStream>) -> Request<Incoming> {
+        let length = |headers: &HeaderMap| headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let length = length(request.headers());
+        request.map(|stream| Incoming::http2(stream, length, self.http.shard.drain.clone()))
     }
 
     /// Sends a response, without its body if the request's method is HEAD.
@@ -153,21 +164,4 @@ fn send_head(mut respond: SendResponse<Bytes>, mut head: Parts, is_end: bool) ->
         head.headers.insert(DATE, date);
     }
     respond.send_response(Response::from_parts(head, ()), is_end).map_err(io::Error::other)
-}
-
-fn with_body(request: Request<RecvStream>) -> Request<Incoming> {
-    let length = |headers: &HeaderMap| headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-    let length = length(request.headers());
-    request.map(|stream| Incoming::http2(stream, length))
-}
-
-/// Adds the authority of a request as its `Host`, where the handlers look for it, unless it has one (RFC 9113, section 8.3.1).
-fn with_host(mut request: Request<Incoming>) -> Request<Incoming> {
-    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    if let Some(authority) = authority
-        && !request.headers().contains_key(HOST)
-    {
-        request.headers_mut().insert(HOST, authority);
-    }
-    request
 }
