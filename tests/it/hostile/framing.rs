@@ -341,9 +341,9 @@ fn malformed_head_is_rejected() {
         ]
         .map(|bytes| case("a head", format!("{bytes}{HIDDEN}"), &[400], Closed, &[]));
         check(cases.into()).await;
-        // This one has no response in HTTP/1.1.
-        let preface = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{HIDDEN}");
-        check(vec![case("the preface of HTTP/2", preface, &[], Closed, &[])]).await;
+        // A whole preface is another protocol.
+        let preface = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r{HIDDEN}");
+        check(vec![case("the preface of HTTP/2 but for its last byte", preface, &[400], Closed, &[])]).await;
     });
 }
 
