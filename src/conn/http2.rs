@@ -21,7 +21,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -30,7 +29,7 @@ use output::MAX_BUFFERED;
 use request::Requests;
 use socket::{Collecting, Shared};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use watch::{Expired, Watch};
+use watch::{CLOSE_TIMEOUT, Expired, Watch};
 
 use super::http::{Handler, Http, RequestLimits};
 use super::http1::{Exchange, REJECTED_LINGER};
@@ -47,9 +46,6 @@ const STREAM_WINDOW: u32 = 64 << 10;
 
 /// The largest window that HTTP/2 allows (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = i32::MAX as u32;
-
-/// The longest time to write what is left when a connection has ended.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How h2's part of a connection ended.
 enum Outcome {
@@ -159,6 +155,7 @@ impl<H: Handler> Http<H> {
                     }
                     if requests.open() > 2 * self.limits.max_streams {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        watch.close();
                     } else if requests.exceeded.is_some() && !is_closing {
                         is_closing = true;
                         connection.graceful_shutdown();
@@ -168,12 +165,12 @@ impl<H: Handler> Http<H> {
                     return Poll::Ready(Outcome::Broken(error));
                 }
                 match watch.poll(cx, !connection.has_streams()) {
-                    _ if has_expired => return Poll::Pending,
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Expired::Unresponsive) => return Poll::Ready(Outcome::Unresponsive),
                     Poll::Ready(Expired::Idle) => {
                         has_expired = true;
                         connection.abrupt_shutdown(Reason::NO_ERROR);
+                        watch.close();
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Times out an HTTP/2 connection: one without requests, and one whose client does not answer pings.
+//! Times out an HTTP/2 connection: one without requests, one whose client does not answer pings, and one that is being closed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) enum Expired {
     /// It had no request for the head timeout.
     Idle,
-    /// A ping was not answered for the write timeout.
+    /// A ping was not answered for the write timeout, or the last frames could not be written.
     Unresponsive,
 }
 
@@ -27,7 +27,11 @@ pub(super) struct Watch {
     head_timeout: Duration,
     /// When the connection without requests is closed; `None` while it has some.
     idle_until: Option<Instant>,
+    is_closing: bool,
 }
+
+/// The longest time to write the last frames of a connection.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Watch {
     /// A connection whose first request must arrive before `deadline`.
@@ -41,12 +45,22 @@ impl Watch {
             awaits_pong: false,
             head_timeout,
             idle_until: Some(deadline),
+            is_closing: false,
         }
+    }
+
+    /// Notes that the connection is being closed: only the time to write the last frames is left.
+    pub(super) fn close(&mut self) {
+        self.is_closing = true;
+        self.timer.as_mut().reset(Instant::now() + CLOSE_TIMEOUT);
     }
 
     /// Completes when one of the times is over. The clock is read only when the connection becomes idle or busy, and when the
     /// timer has run out.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, is_idle: bool) -> Poll<Expired> {
+        if self.is_closing {
+            return self.timer.as_mut().poll(cx).map(|()| Expired::Unresponsive);
+        }
         if self.awaits_pong && self.pings.poll_pong(cx).is_ready() {
             self.awaits_pong = false;
         }
