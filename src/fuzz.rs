@@ -16,6 +16,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lines", crate::wire::fuzz::lines),
     ("sse", crate::wire::fuzz::sse),
     ("query", crate::http::fuzz::query),
+    ("history", crate::hub::fuzz::history),
     #[cfg(feature = "redis")]
     ("entry", crate::backbone::fuzz::entry),
     #[cfg(feature = "auth")]

@@ -1,13 +1,15 @@
 //! The hub: publishers append events, and each subscription reads them with a cursor of its own.
 //!
 //! `sequencer` puts events into one order, `history` retains them in `channel`s (a ring for each topic, and the firehose),
-//! `subscription` reads them, and `wake` wakes subscriptions that wait.
+//! `subscription` reads them, and `wake` wakes subscriptions that wait. `snapshot` saves the history, for a hub that continues it.
 
 pub mod archive;
 mod channel;
 mod encoder;
 mod filter;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gap;
 mod history;
 mod ledger;
@@ -17,6 +19,7 @@ mod publish_error;
 pub mod relay;
 mod sampler;
 mod sequencer;
+mod snapshot;
 mod subscription;
 mod topics;
 mod wake;
@@ -34,11 +37,13 @@ pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
+use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
 pub use publish_error::{Outcome, PublishError, Published};
 use relay::{PublishRequest, Relay, Upstream};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
+pub use snapshot::InvalidHistory;
 pub use subscription::{Delivery, Opening, Start, Subscription};
 pub(crate) use wake::WakeGroup;
 
@@ -74,6 +79,19 @@ struct Inner {
     sequencer: Sequencer,
     /// The subscriptions that publishers wake.
     inline: Arc<WakeGroup>,
+    /// The number of events that the hub began with.
+    restored: u64,
+}
+
+impl Inner {
+    fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
+        Self {
+            history: Arc::new(History::new(options, upstream, key)),
+            sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
+            inline: WakeGroup::inline(),
+            restored: 0,
+        }
+    }
 }
 
 /// How many topics [`Hub::evict_expired`] looks at under one lock, and how many it drops under one.
@@ -120,8 +138,10 @@ impl Default for HubOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
-    /// Events published since the hub was created. On a [relayed](Hub::relayed) hub: appended by the relay.
+    /// Events published since the hub was created, without those that it began with. On a [relayed](Hub::relayed) hub: appended by the relay.
     pub published: u64,
+    /// Events that the hub began with: those of the hub that it [continues](Hub::continued).
+    pub restored: u64,
     /// Topics that have a history or a subscriber.
     pub topics: usize,
     /// Events that can be replayed, over all topics.
@@ -204,11 +224,7 @@ impl Hub {
     }
 
     fn with(options: &HubOptions, upstream: Option<Upstream>) -> Self {
-        Self(Arc::new(Inner {
-            history: Arc::new(History::new(options, upstream)),
-            sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
-            inline: WakeGroup::inline(),
-        }))
+        Self(Arc::new(Inner::new(options, upstream, LedgerKey::new())))
     }
 
     /// Publishes one event and returns its position. Waits while the queue is full.
@@ -268,7 +284,8 @@ impl Hub {
         let history = &self.0.history;
         HubStats {
             // Not the head: breaks leave sequences out.
-            published: history.firehose.appended(),
+            published: history.firehose.appended() - self.0.restored,
+            restored: self.0.restored,
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),

@@ -169,6 +169,7 @@ replays! {
     line_splitter_agrees_with_a_simple_one, "lines", 1000;
     encoded_event_is_parsed_back_unchanged, "sse", 1000;
     parsed_query_is_within_its_limits, "query", 2000;
+    saved_history_is_invalid_or_read_completely, "history", 200;
     #[cfg(feature = "redis")]
     stream_entry_is_a_valid_event_or_none, "entry", 2000;
     #[cfg(feature = "auth")]

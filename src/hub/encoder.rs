@@ -98,6 +98,10 @@ impl EncodedRun {
         &self.topic
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     pub(crate) fn first(&self) -> Sequence {
         self.first
     }

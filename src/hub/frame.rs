@@ -37,6 +37,10 @@ impl Frame {
         self.run.topic()
     }
 
+    pub(super) fn is_json(&self) -> bool {
+        self.run.is_json()
+    }
+
     /// The event's id, to resume after it with [`Start::After`](super::Start::After).
     pub fn id(&self) -> StreamPosition {
         self.fields().id()

@@ -13,8 +13,9 @@ use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
 use super::encoder::{Encoder, EnvelopeBytes};
+use super::frame::Frame;
 use super::gap::GapReason;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, LedgerKey};
 use super::numbering::{Break, Breaks, Numbering};
 use super::relay::Upstream;
 use super::sampler::Sampler;
@@ -24,8 +25,10 @@ use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
 
 /// For how many events the topic is remembered, to count gaps: 8 bytes for each.
-#[cfg(not(fanline_loom))]
+#[cfg(not(any(test, fuzzing, fanline_loom)))]
 const LEDGER: usize = 1 << 20;
+#[cfg(all(any(test, fuzzing), not(fanline_loom)))]
+const LEDGER: usize = 1 << 16;
 #[cfg(fanline_loom)]
 const LEDGER: usize = 4;
 
@@ -55,12 +58,20 @@ pub(crate) struct History {
     ttl_ticks: u32,
 }
 
+/// Which rings have an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rings {
+    /// That of its topic.
+    pub(crate) topic: bool,
+    pub(crate) firehose: bool,
+}
+
 /// A subscription would create more topics without events than are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooManyTopics;
 
 impl History {
-    pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>) -> Self {
+    pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
         Self {
             head: AtomicU64::new(0),
             break_count: AtomicU32::new(1),
@@ -68,7 +79,7 @@ impl History {
             upstream,
             firehose: Arc::new(Channel::new(usize::MAX, 0, None, options.firehose_history, 0)),
             topics: RwLock::new(Topics::new(options.history)),
-            ledger: Ledger::new(LEDGER),
+            ledger: Ledger::new(LEDGER, key),
             sampler: Sampler::new(),
             channel_bytes: AtomicU64::new(0),
             envelope_bytes: EnvelopeBytes::default(),
@@ -153,16 +164,38 @@ impl History {
             let sequence = frame.sequence();
             self.ledger.record(sequence, channel.hash);
             for channel in [&channel, &self.firehose] {
-                let before_evicting = |evicted| {
-                    if evicted > self.head.load(Ordering::Relaxed) {
-                        self.publish(sequence - 1);
-                    }
-                };
-                let (grown, freed) = self.changing(channel, || channel.append(frame.clone(), before_evicting));
-                self.account(grown, freed);
+                self.put(channel, frame.clone());
             }
         }
         Some(channel)
+    }
+
+    /// Puts the encoded events of a hub that this one continues into the rings that they were in. For the sequencer.
+    pub(crate) fn restore(&self, encoder: &mut Encoder, rings: Rings) {
+        let Some((run, frames)) = encoder.finish(&self.envelope_bytes) else { return };
+        let channel = rings.topic.then(|| self.channel(run.topic(), run.first()));
+        let hash = channel.as_ref().map_or_else(|| self.ledger.hash(run.topic()), |channel| channel.hash);
+        for frame in frames {
+            if let Some(channel) = &channel {
+                self.put(channel, frame.clone());
+            }
+            if rings.firehose {
+                self.ledger.record(frame.sequence(), hash);
+                self.put(&self.firehose, frame);
+            }
+        }
+        self.trim();
+    }
+
+    fn put(&self, channel: &Channel, frame: Frame) {
+        let before = frame.sequence() - 1;
+        let before_evicting = |evicted| {
+            if evicted > self.head.load(Ordering::Relaxed) {
+                self.publish(before);
+            }
+        };
+        let (grown, freed) = self.changing(channel, || channel.append(frame, before_evicting));
+        self.account(grown, freed);
     }
 
     /// Lets readers take everything up to `head`. For the sequencer.

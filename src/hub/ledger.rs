@@ -5,10 +5,14 @@
 //! reader checks the bounds again at the end, and returns no count if its range was overwritten.
 //!
 //! **Exactness.** An entry is a keyed hash of the topic's name, so it stays valid when a topic is dropped and created
-//! again. A count is wrong only if two names of one hub have the same 64 bits: for a million names the probability is less
-//! than 1 in 10^7, and the key is secret, so that such names cannot be constructed.
+//! again, and in the hub that continues this one, which has the same key. A count is wrong only if two names of one hub have
+//! the same 64 bits: for a million names the probability is less than 1 in 10^7, and the key is secret, so that such names
+//! cannot be constructed.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::RangeInclusive;
+
+use sha2::{Digest, Sha256};
 
 use crate::position::Sequence;
 use crate::sync::{AtomicU64, Ordering};
@@ -17,8 +21,20 @@ use crate::topic::Topic;
 /// A topic's name in the ledger.
 pub(crate) type TopicHash = u64;
 
+/// The key of the hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LedgerKey(pub(crate) [u64; 2]);
+
+impl LedgerKey {
+    /// A random key.
+    pub(crate) fn new() -> Self {
+        // From the system, by way of the keys of a hash table.
+        Self([(); 2].map(|()| RandomState::new().build_hasher().finish()))
+    }
+}
+
 pub(crate) struct Ledger {
-    key: RandomState,
+    pub(crate) key: LedgerKey,
     topics: Box<[AtomicU64]>,
     newest: AtomicU64,
     /// The entries up to this sequence are not known.
@@ -44,14 +60,29 @@ impl Tally {
 
 impl Ledger {
     /// A ledger of the newest `capacity` sequences, a power of two.
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize, key: LedgerKey) -> Self {
         assert!(capacity.is_power_of_two());
         let topics = (0..capacity).map(|_| AtomicU64::new(0)).collect();
-        Self { key: RandomState::new(), topics, newest: AtomicU64::new(0), begin: AtomicU64::new(0) }
+        Self { key, topics, newest: AtomicU64::new(0), begin: AtomicU64::new(0) }
     }
 
     pub(crate) fn hash(&self, topic: &Topic) -> TopicHash {
-        self.key.hash_one(topic)
+        let LedgerKey([first, second]) = self.key;
+        let digest = Sha256::new().chain_update(first.to_le_bytes()).chain_update(second.to_le_bytes());
+        let digest = digest.chain_update(topic.as_str()).finalize();
+        digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+    }
+
+    /// The sequences whose topics are known, if nothing is recorded meanwhile.
+    pub(crate) fn known(&self) -> RangeInclusive<Sequence> {
+        let newest = self.newest.load(Ordering::Acquire);
+        let oldest = (newest + 1).saturating_sub(self.topics.len() as u64);
+        oldest.max(self.begin.load(Ordering::Acquire) + 1)..=newest
+    }
+
+    /// The topic of a known sequence.
+    pub(crate) fn topic(&self, sequence: Sequence) -> TopicHash {
+        self.entry(sequence).load(Ordering::Acquire)
     }
 
     /// Records the topic of `sequence`, the one after the last.
@@ -122,7 +153,7 @@ mod tests {
 
     #[test]
     fn known_range_is_counted_exactly() {
-        let ledger = Ledger::new(8);
+        let ledger = Ledger::new(8, LedgerKey::new());
         for sequence in 1..=10 {
             ledger.record(sequence, sequence % 2);
         }
@@ -141,7 +172,7 @@ mod tests {
 
     #[test]
     fn range_before_a_break_is_not_known() {
-        let ledger = Ledger::new(8);
+        let ledger = Ledger::new(8, LedgerKey::new());
         (1..=3).for_each(|sequence| ledger.record(sequence, 7));
         ledger.skip_to(5);
         (6..=7).for_each(|sequence| ledger.record(sequence, 7));
@@ -151,7 +182,7 @@ mod tests {
 
     #[test]
     fn unknown_range_is_not_scanned() {
-        let ledger = Ledger::new(8);
+        let ledger = Ledger::new(8, LedgerKey::new());
         ledger.skip_to(u64::MAX - 1);
         assert_eq!(count(&ledger, 0, [(1, u64::MAX - 1)]), None, "it would take years");
     }

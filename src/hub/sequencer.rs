@@ -85,6 +85,11 @@ impl Sequencer {
         Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
     }
 
+    /// Gives the next event the sequence after `newest`. For a hub that was just created.
+    pub(crate) fn continue_after(&self, newest: Sequence) {
+        lock(&self.role).newest = newest;
+    }
+
     /// Publishes `events`, at least one, and returns their positions. `with_others` lets the other tasks of this thread that
     /// are ready push first, so that one batch is numbered, encoded and announced. Once this was polled the events may be
     /// published even if the future is dropped.

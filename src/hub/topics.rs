@@ -138,6 +138,23 @@ impl Topics {
         self.gone = Gone { forgotten: sequence, ..Gone::default() };
     }
 
+    /// The dropped topics that are remembered by name, with the newest sequence of each.
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&Topic, Sequence)> {
+        let Gone { newest, order, .. } = &self.gone;
+        // Some exist again.
+        order.iter().filter(|(topic, sequence)| newest.get(topic) == Some(sequence)).map(|(topic, newest)| (topic, *newest))
+    }
+
+    /// The newest sequence of the dropped topics that are no longer remembered.
+    pub(crate) fn forgotten(&self) -> Sequence {
+        self.gone.forgotten
+    }
+
+    /// Remembers a topic that was dropped after its event `newest`.
+    pub(crate) fn remember_dropped(&mut self, topic: &Topic, newest: Sequence) {
+        self.gone.remember(topic, newest);
+    }
+
     /// Returns the idle topics at the `count` places from `begin` on, and the next place; see [`Channel::is_idle`].
     pub(crate) fn idle(&self, begin: usize, count: usize, recent: &RangeInclusive<u32>) -> (Vec<Topic>, Option<usize>) {
         let end = begin.saturating_add(count);

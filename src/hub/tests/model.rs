@@ -34,7 +34,7 @@ use loom::sync::Notify;
 use loom::thread;
 
 use super::*;
-use crate::hub::ledger::{Ledger, Tally};
+use crate::hub::ledger::{Ledger, LedgerKey, Tally};
 use crate::position::Sequence;
 use crate::sync::{AtomicBool, Ordering};
 
@@ -386,7 +386,7 @@ fn gap_of_a_break_precedes_events_after_it() {
 #[test]
 fn overwritten_ledger_counts_exactly_or_not_at_all() {
     check(3, || {
-        let ledger = Shared::new(Ledger::new(2));
+        let ledger = Shared::new(Ledger::new(2, LedgerKey::new()));
         for sequence in 1..=2 {
             ledger.record(sequence, 7);
         }

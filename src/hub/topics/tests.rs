@@ -26,7 +26,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { topics: Topics::new(1), ledger: Ledger::new(8), newest: 0 }
+        Self { topics: Topics::new(1), ledger: Ledger::new(8, LedgerKey::new()), newest: 0 }
     }
 
     /// Publishes to a topic, and returns the topics that were dropped to make room.

@@ -1,0 +1,291 @@
+//! Saves what a hub retains, and begins a hub with what another one has saved.
+//!
+//! **Contract.** The new hub continues the saved one: with the same epoch and the next sequence. A subscription that resumes
+//! after a position of the saved hub gets the events and gaps that it would have got there.
+//!
+//! **A history is continued once.** Two hubs that continue the same history would give one id to two events. Saving therefore
+//! closes the hub, and a program must delete the file before the new hub publishes.
+//!
+//! **What is saved.** The firehose retains every event after one sequence. The rings of topics retain older ones too, and may
+//! lack newer ones. The file has for each topic the sequence that it has evicted up to and the events that only its ring has,
+//! then the ledger up to the firehose, and the events of the firehose. This says which rings an event was in, and limits that
+//! have become smaller evict as usual.
+
+mod lines;
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufWriter, Write};
+
+pub use lines::InvalidHistory;
+#[cfg(any(test, fuzzing))]
+pub(super) use lines::with_checksum;
+use lines::{FORMAT, Header, Line, Reader, Writer};
+
+use super::channel::Channel;
+use super::encoder::Encoder;
+use super::frame::Frame;
+use super::history::{History, Rings};
+use super::ledger::{Ledger, LedgerKey, TopicHash};
+use super::numbering::Numbering;
+use super::{Hub, HubOptions, Inner};
+use crate::event::{Event, EventName, Payload};
+use crate::position::{Epoch, Sequence};
+use crate::ring::Read;
+use crate::sync::{Arc, read, write};
+use crate::topic::Topic;
+
+/// The number of events of the ledger in one line.
+const LEDGER_LINE: usize = 1024;
+
+/// The largest sequence of a file: far from an overflow.
+const MAX_SEQUENCE: Sequence = Sequence::MAX / 2;
+
+impl Hub {
+    /// Closes the hub, and writes what it retains for [`Hub::continued`]. Returns the number of events.
+    ///
+    /// # Errors
+    /// When writing fails, and for a [relayed](Hub::relayed) hub, whose history is in its backbone.
+    pub fn save(&self, out: impl Write) -> io::Result<u64> {
+        let history = &self.0.history;
+        if history.upstream().is_some() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the history of a relayed hub is in its backbone"));
+        }
+        self.close();
+        let mut saved = Ok(0);
+        self.0.sequencer.exclusively(history, || saved = save(history, BufWriter::new(out)));
+        saved
+    }
+
+    /// A hub that continues the history that [`Hub::save`] has written, within the limits of `options`. The epoch is that of
+    /// the saved hub.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanline::event::{Event, Payload};
+    /// use fanline::hub::{Delivery, Hub, HubOptions, Start, SubscriptionFilter};
+    /// use fanline::topic::Topic;
+    ///
+    /// let event = |text| Event::new(Topic::new("metric").unwrap(), Payload::text(text));
+    /// let before = Hub::default();
+    /// let first = before.publish(event("1")).await?;
+    /// before.publish(event("2")).await?;
+    /// let mut file = Vec::new();
+    /// before.save(&mut file)?;
+    ///
+    /// let after = Hub::continued(&HubOptions::default(), &file[..])?;
+    /// let (mut subscription, _) = after.subscribe(SubscriptionFilter::everything(), Start::After(first));
+    /// let Delivery::Event(second) = subscription.next().await else { panic!("nothing is missing") };
+    /// assert_eq!((second.payload(), second.id().sequence), ("2".into(), 2));
+    /// assert_eq!(after.publish(event("3")).await?.sequence, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidHistory`] if the file is damaged, incomplete or of another format.
+    pub fn continued(options: &HubOptions, file: impl BufRead) -> Result<Self, InvalidHistory> {
+        let (mut lines, header) = Reader::begin(file)?;
+        if header.head > MAX_SEQUENCE || header.firehose_evicted.max(header.forgotten) > header.head {
+            return Err(lines.invalid("its sequences contradict each other"));
+        }
+        let options = HubOptions { epoch: Epoch(header.epoch), ..options.clone() };
+        let mut inner = Inner::new(&options, None, LedgerKey(header.key));
+        let mut restoration = Restoration::new(&inner.history, &options, &header);
+        while let Some(line) = lines.next()? {
+            if let Err(reason) = restoration.take(line) {
+                return Err(lines.invalid(reason));
+            }
+        }
+        restoration.finish().map_err(|reason| lines.invalid(reason))?;
+        inner.sequencer.continue_after(header.head);
+        inner.restored = inner.history.firehose.appended();
+        Ok(Self(Arc::new(inner)))
+    }
+}
+
+fn save(history: &History, out: impl Write) -> io::Result<u64> {
+    let topics = read(&history.topics);
+    let (_, firehose_evicted) = history.firehose.oldest_place();
+    let head = history.head();
+    let epoch = history.position(head).epoch.0;
+    let (forgotten, LedgerKey(key)) = (topics.forgotten(), history.ledger.key);
+    let header = Header { fanline_history: FORMAT, epoch, head, firehose_evicted, forgotten, key };
+    let mut out = Writer::begin(out, &header)?;
+    for (topic, newest) in topics.dropped() {
+        out.write(&Line::Dropped { topic: topic.as_str().into(), newest })?;
+    }
+    let mut events = 0;
+    for (topic, channel) in topics.named() {
+        let topic = topic.as_str().into();
+        if channel.retained() > 0 {
+            out.write(&Line::Topic { topic, evicted: channel.oldest_place().1 })?;
+            events += save_events(channel, firehose_evicted, &mut out)?;
+        } else if channel.newest() > 0 {
+            out.write(&Line::Dropped { topic, newest: channel.newest() })?;
+        }
+    }
+    save_ledger(&history.ledger, firehose_evicted, &mut out)?;
+    events += save_events(&history.firehose, head, &mut out)?;
+    out.end()?;
+    Ok(events)
+}
+
+/// Writes the retained events of the channel up to `last`, the oldest first, and returns their number.
+fn save_events(channel: &Channel, last: Sequence, out: &mut Writer<impl Write>) -> io::Result<u64> {
+    let begin = channel.ring.retained().start;
+    let mut index = begin;
+    while let Read::Run(run) = channel.ring.read(index)
+        && run.get(index).sequence() <= last
+    {
+        out.write(&line(run.get(index)))?;
+        index += 1;
+    }
+    Ok(index - begin)
+}
+
+/// Writes what the ledger knows up to `last`.
+fn save_ledger(ledger: &Ledger, last: Sequence, out: &mut Writer<impl Write>) -> io::Result<()> {
+    for first in (*ledger.known().start()..=last).step_by(LEDGER_LINE) {
+        let sequences = first..=last.min(first + LEDGER_LINE as u64 - 1);
+        let topics = sequences.map(|sequence| ledger.topic(sequence)).collect();
+        out.write(&Line::Ledger { first, topics })?;
+    }
+    Ok(())
+}
+
+fn line(frame: &Frame) -> Line<'_> {
+    Line::Event {
+        sequence: frame.sequence(),
+        topic: frame.topic().as_str().into(),
+        name: frame.name().into(),
+        is_json: frame.is_json(),
+        payload: frame.payload(),
+    }
+}
+
+/// A history that gets its events back.
+struct Restoration<'a> {
+    history: &'a History,
+    encoder: Encoder,
+    /// The rings of the events in the encoder.
+    rings: Rings,
+    firehose_evicted: Sequence,
+    head: Sequence,
+    /// The last event of the ledger that was taken. Without its lines, the ledger begins with the firehose.
+    ledger: Option<Sequence>,
+    /// The last event that was taken.
+    last: Sequence,
+    /// The newest sequence of each topic that its ring has had so far.
+    topics: HashMap<Topic, Sequence>,
+}
+
+impl<'a> Restoration<'a> {
+    fn new(history: &'a History, options: &HubOptions, header: &Header) -> Self {
+        let numbering = Numbering { epoch: options.epoch, offset: 0 };
+        let encoder = Encoder::new(numbering, options.history.min(options.firehose_history));
+        let &Header { head, firehose_evicted, forgotten, .. } = header;
+        history.firehose.break_off(firehose_evicted);
+        history.ledger.skip_to(firehose_evicted);
+        write(&history.topics).forget(forgotten);
+        let (rings, topics) = (Rings::default(), HashMap::new());
+        Self { history, encoder, rings, firehose_evicted, head, ledger: None, last: 0, topics }
+    }
+
+    /// Takes one line. The error is a rule that it breaks.
+    fn take(&mut self, line: Line<'_>) -> Result<(), String> {
+        let topic = |text: &str| Topic::new(text).map_err(|error| format!("the topic {text:?}: {error}"));
+        match line {
+            Line::Topic { evicted: last, .. } | Line::Dropped { newest: last, .. } if last > self.head => {
+                return Err(format!("{last} is after the newest event"));
+            }
+            Line::Topic { topic: text, evicted } => {
+                let topic = topic(&text)?;
+                write(&self.history.topics).get_or_create(&topic, &self.history.ledger).break_off(evicted);
+                self.topics.insert(topic, evicted);
+            }
+            Line::Dropped { topic: text, newest } => {
+                write(&self.history.topics).remember_dropped(&topic(&text)?, newest);
+            }
+            Line::Ledger { first, topics } => self.ledger(first, &topics)?,
+            Line::Event { sequence, topic: text, name, is_json, payload } => {
+                let payload = match is_json {
+                    true => Payload::json(payload).map_err(|error| error.to_string())?,
+                    false => Payload::text(payload),
+                };
+                let name = EventName::new(&name).map_err(|error| error.to_string())?;
+                self.event(sequence, &Event::new(topic(&text)?, payload).named(name))?;
+            }
+            Line::End { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn ledger(&mut self, first: Sequence, topics: &[TopicHash]) -> Result<(), String> {
+        let ledger = &self.history.ledger;
+        let before = first.checked_sub(1).filter(|before| self.ledger.is_none_or(|last| last == *before));
+        let before = before.ok_or_else(|| format!("the ledger cannot continue with event {first}"))?;
+        if self.ledger.replace(before).is_none() {
+            ledger.skip_to(before);
+        }
+        for (sequence, &topic) in (first..).zip(topics) {
+            if sequence.max(self.last) > self.firehose_evicted {
+                return Err(format!("event {sequence} of the ledger belongs to the firehose"));
+            }
+            ledger.record(sequence, topic);
+            self.ledger = Some(sequence);
+        }
+        Ok(())
+    }
+
+    fn check_ledger(&self) -> Result<(), String> {
+        match self.ledger {
+            Some(last) if last != self.firehose_evicted => Err(format!("the ledger ends with event {last}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn event(&mut self, sequence: Sequence, event: &Event) -> Result<(), String> {
+        let newest = self.topics.get_mut(event.topic()).filter(|newest| sequence > **newest);
+        let rings = Rings { topic: newest.is_some(), firehose: sequence > self.firehose_evicted };
+        if rings.firehose {
+            self.check_ledger()?;
+        }
+        let is_in_order = if rings.firehose {
+            sequence == self.last.max(self.firehose_evicted) + 1
+        } else {
+            rings.topic && self.last <= self.firehose_evicted
+        };
+        if !is_in_order || sequence > self.head {
+            return Err(format!("event {sequence} cannot follow event {}", self.last));
+        }
+        if let Some(newest) = newest {
+            *newest = sequence;
+        }
+        let is_of_run = sequence == self.last + 1 && rings == self.rings && self.encoder.has_room_for(event);
+        if !is_of_run {
+            self.flush();
+        }
+        (self.last, self.rings) = (sequence, rings);
+        self.encoder.push(sequence, event);
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.history.restore(&mut self.encoder, self.rings);
+    }
+
+    /// Lets readers take everything.
+    fn finish(mut self) -> Result<(), String> {
+        self.check_ledger()?;
+        self.flush();
+        let last = self.last.max(self.firehose_evicted);
+        if last < self.head {
+            return Err(format!("event {} is missing", last + 1));
+        }
+        self.history.publish(self.head);
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(fanline_loom)))]
+mod tests;
