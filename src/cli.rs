@@ -7,6 +7,7 @@ mod client;
 mod generated;
 mod health;
 mod hidden;
+mod history_file;
 mod init;
 mod key;
 mod printable;

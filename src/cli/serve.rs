@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::access::Rules;
+use super::history_file::HistoryFile;
 use super::printable::{Printable, Syntax};
 use super::reload::Reload;
 use super::{complain, has_colours, signal};
@@ -56,11 +57,18 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
         Ok(limit) => tracing::debug!(limit, "open files"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
     }
-    let (hub, backbone) = hub(&settings).await?;
+    let history_file = settings.history_file.as_deref().map(HistoryFile::new).transpose()?;
+    let (hub, backbone, loaded) = match &history_file {
+        Some(file) => file.load(&settings.hub).map(|(hub, loaded)| (hub, None, loaded))?,
+        None => hub(&settings).await.map(|(hub, backbone)| (hub, backbone, None))?,
+    };
     let (demo_status, stdin_status) = (Status::default(), Status::default());
     let rules = Rules::read(&settings.access).map_err(io::Error::other)?;
     let access = rules.access.clone();
     let server = server(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status)?;
+    if let Some(loaded) = loaded {
+        loaded.delete()?;
+    }
     // A signal that arrives after the announcement starts a drain.
     let interrupted = signal::interrupted();
     let reload = Reload::new(args.clone(), settings.clone(), rules, server.access())?;
@@ -76,11 +84,12 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
         producers.spawn(demo.run(shutdown.clone()));
     }
     if let Some(format) = settings.stdin() {
-        let stdin = Stdin { hub, format, max_event_bytes: settings.http.max_event_bytes, status: stdin_status };
+        let (hub, max_event_bytes) = (hub.clone(), settings.http.max_event_bytes);
+        let stdin = Stdin { hub, format, max_event_bytes, status: stdin_status };
         stdin.start(io::stdin(), Handle::current(), shutdown)?;
     }
     let stats = server.stats();
-    server
+    let outcome = server
         .run(async {
             tokio::select! {
                 () = interrupted => {}
@@ -90,9 +99,13 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
             let clients = stats.read().streams;
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
         })
-        .await?;
+        .await;
     drop(stop);
     producers.join_all().await;
+    if let Some(file) = &history_file {
+        file.save(&hub)?;
+    }
+    outcome?;
     let counts = stats.read();
     tracing::info!(delivered = counts.delivered, accepted = counts.accepted, "stopped");
     Ok(())

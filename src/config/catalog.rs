@@ -9,8 +9,8 @@ use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
 use super::values::{
-    addresses, claims, host, key_set_place, log_filter, name, origins, paths, patterns, port, rate, redis_url, secrets,
-    service_url, topic,
+    addresses, claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, rate, redis_url,
+    secrets, service_url, topic,
 };
 
 /// The heading of credentials and grants.
@@ -103,6 +103,10 @@ fn history() -> Vec<Setting> {
             .help("Events retained for subscribers of all topics or of a pattern"),
         setting("topic_ttl", span(SECOND..=TEN_YEARS), |s| &mut s.hub.topic_ttl)
             .help("How long a topic without subscribers and without new events is retained"),
+        setting("history_file", optional(path()), |s| &mut s.history_file).help(
+            "File that keeps the history between a stop and the next start, so that clients resume without a gap; \
+             it exists only in between, and after a crash a new epoch begins",
+        ),
     ]
 }
 

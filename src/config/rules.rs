@@ -48,6 +48,12 @@ pub fn check(settings: &Settings, values: &Values) -> Vec<Problem> {
             ));
         }
     }
+    if settings.history_file.is_some() && settings.redis_url.is_some() {
+        conflict(
+            "history_file is for a server without redis: with it, the history is in Redis, and clients resume on any server"
+                .to_owned(),
+        );
+    }
     let restricts_tokens = !access.tokens.audience.is_empty() || !access.tokens.issuer.is_empty();
     if restricts_tokens && !access.has_tokens() {
         conflict(

@@ -1,6 +1,7 @@
 //! The settings as plain values, grouped as the library takes them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fanline::backbone::RedisOptions;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub cors_credentials: bool,
     /// What the hub retains.
     pub hub: HubOptions,
+    /// The file that keeps the history between a stop and the next start.
+    pub history_file: Option<PathBuf>,
     /// What is accepted over HTTP.
     pub http: HttpOptions,
     /// Limits over all shards.
@@ -98,6 +101,7 @@ impl Default for Settings {
             send_buffer: DEFAULT_SEND_BUFFER,
             cors_credentials: false,
             hub: HubOptions::default(),
+            history_file: None,
             http: HttpOptions::default(),
             limits: Limits::default(),
             streams: StreamOptions::default(),

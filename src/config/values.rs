@@ -117,7 +117,12 @@ pub fn secrets() -> Kind<Vec<Secret>> {
 
 /// Paths of files.
 pub fn paths() -> Kind<Vec<PathBuf>> {
-    list(Kind::new("FILE", "", |text| Ok(text.into()), |path: &PathBuf| path.display().to_string()))
+    list(path())
+}
+
+/// The path of a file.
+pub fn path() -> Kind<PathBuf> {
+    Kind::new("FILE", "", |text| Ok(text.into()), |path: &PathBuf| path.display().to_string())
 }
 
 /// Names that must match a claim of a token.

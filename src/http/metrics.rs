@@ -176,7 +176,7 @@ impl Snapshot {
             "refusals": sums(refusals.iter().map(|&((status, _), count)| (status, count))),
             "refusals_by_reason": sums(refusals.iter().map(|&((_, reason), count)| (reason, count))),
             "lag": {"worst": worst.collect::<Vec<_>>()},
-            "history": {"topics": hub.topics, "events": hub.retained_events, "bytes": hub.retained_bytes},
+            "history": {"topics": hub.topics, "events": hub.retained_events, "restored": hub.restored, "bytes": hub.retained_bytes},
             "process": {
                 "cpu_seconds": process.cpu_seconds,
                 "resident_bytes": process.resident_bytes,

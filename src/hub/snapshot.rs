@@ -245,12 +245,13 @@ impl<'a> Restoration<'a> {
     }
 
     fn event(&mut self, sequence: Sequence, event: &Event) -> Result<(), String> {
-        let newest = self.topics.get_mut(event.topic()).filter(|newest| sequence > **newest);
-        let rings = Rings { topic: newest.is_some(), firehose: sequence > self.firehose_evicted };
-        if rings.firehose {
+        let in_firehose = sequence > self.firehose_evicted;
+        if in_firehose {
             self.check_ledger()?;
         }
-        let is_in_order = if rings.firehose {
+        let newest = self.topics.get_mut(event.topic()).filter(|newest| sequence > **newest);
+        let rings = Rings { topic: newest.is_some(), firehose: in_firehose };
+        let is_in_order = if in_firehose {
             sequence == self.last.max(self.firehose_evicted) + 1
         } else {
             rings.topic && self.last <= self.firehose_evicted

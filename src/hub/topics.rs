@@ -142,7 +142,10 @@ impl Topics {
     pub(crate) fn dropped(&self) -> impl Iterator<Item = (&Topic, Sequence)> {
         let Gone { newest, order, .. } = &self.gone;
         // Some exist again.
-        order.iter().filter(|(topic, sequence)| newest.get(topic) == Some(sequence)).map(|(topic, newest)| (topic, *newest))
+        order
+            .iter()
+            .filter(|(topic, sequence)| newest.get(topic) == Some(sequence))
+            .map(|(topic, newest)| (topic, *newest))
     }
 
     /// The newest sequence of the dropped topics that are no longer remembered.

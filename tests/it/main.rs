@@ -15,6 +15,7 @@ mod documents;
 mod drain;
 mod envelope;
 mod health;
+mod history_file;
 mod hostile;
 mod lag;
 mod layers;

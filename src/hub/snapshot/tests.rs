@@ -144,7 +144,14 @@ fn evicted_events_are_a_gap_as_before() {
     publish_all(&before, &["a", "b", "a", "a", "a", "c"]);
     let after = continued(&options(2, 4), &before);
     for filters in [&["a"][..], &["**"], &["a", "b"], &["c"], &["new"]] {
-        for start in [Start::Earliest, Start::Newest(3), Start::After(at(0)), Start::After(at(2)), Start::After(at(6)), Start::UnknownId] {
+        for start in [
+            Start::Earliest,
+            Start::Newest(3),
+            Start::After(at(0)),
+            Start::After(at(2)),
+            Start::After(at(6)),
+            Start::UnknownId,
+        ] {
             assert_eq!(read(&after, filters, start), read(&before, filters, start), "{filters:?} {start:?}");
         }
     }

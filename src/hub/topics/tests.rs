@@ -4,6 +4,7 @@ use super::*;
 use crate::event::{Event, Payload};
 use crate::hub::encoder::Encoder;
 use crate::hub::frame::Frame;
+use crate::hub::ledger::LedgerKey;
 use crate::hub::numbering::Numbering;
 use crate::position::Epoch;
 

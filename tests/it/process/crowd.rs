@@ -1,7 +1,6 @@
 //! Thousands of streams on one thread.
 
-use std::io::Read;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -44,14 +43,19 @@ impl Crowd {
 
     /// Adds a client that resumes after `last_id`.
     pub fn resume(&mut self, address: SocketAddr, query: &str, last_id: Option<&str>) -> usize {
-        let mut socket = TcpStream::connect(address).expect("the kernel accepts");
-        socket.write_all(request_stream(query, last_id).as_bytes()).expect("a request fits in the buffer");
+        self.try_resume(address, query, last_id).expect("the kernel accepts")
+    }
+
+    /// Adds a client that resumes after `last_id`, unless the server is not there.
+    pub fn try_resume(&mut self, address: SocketAddr, query: &str, last_id: Option<&str>) -> io::Result<usize> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.write_all(request_stream(query, last_id).as_bytes())?;
         socket.set_nonblocking(true).unwrap();
         let number = self.clients.len();
         let data = epoll::EventData::new_u64(number as u64);
         epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).expect("room in the interest list");
         self.clients.push(Some(Client { socket, decoder: Decoder::default() }));
-        number
+        Ok(number)
     }
 
     /// The number of open streams.
