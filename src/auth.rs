@@ -27,6 +27,7 @@ mod host;
 mod jwks;
 #[cfg(feature = "auth")]
 mod key_set;
+mod locality;
 mod patterns;
 mod request;
 #[cfg(feature = "auth")]
@@ -50,6 +51,7 @@ pub(crate) use host::Host;
 pub use jwks::Jwks;
 #[cfg(feature = "auth")]
 pub use key_set::{KeyError, KeySet, SigningKey};
+pub use locality::LoopbackTrust;
 pub use patterns::{InvalidPatterns, Patterns};
 pub use request::{Action, AuthRequest};
 #[cfg(feature = "auth")]

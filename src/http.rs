@@ -13,6 +13,7 @@ mod cluster;
 mod content_encoding;
 pub(crate) mod cors;
 mod documents;
+mod forwarded;
 mod framing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -31,7 +32,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admit::auth_request;
+use admit::{Source, auth_request};
 use arc_swap::ArcSwap;
 use body::RequestBody;
 use bytes::Bytes;
@@ -52,7 +53,7 @@ use crate::backbone::Backbone;
 use crate::conn::http::{Handler, Reply};
 use crate::conn::{Clients, Incoming, Shard};
 use crate::limit::{LimitExceeded, Limiter};
-use crate::peer::Peer;
+use crate::peer::{Peer, TrustedProxy};
 use crate::presence::ClientIds;
 
 /// Bounds on requests, in bytes, numbers and times.
@@ -85,6 +86,8 @@ pub struct Options {
     pub max_streams_per_connection: u32,
     /// The origins whose pages may read responses (CORS). Default: only the server's own.
     pub origins: Origins,
+    /// Proxies whose `Forwarded` or `X-Forwarded-For` names the client. Default: none.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// How long a client waits that resumes with an id that the backbone has and this server does not have yet.
     /// Default: 2 s.
     pub resume_wait: Duration,
@@ -111,6 +114,7 @@ impl Default for Options {
             max_headers: 100,
             max_streams_per_connection: 100,
             origins: Origins::Own,
+            trusted_proxies: Vec::new(),
             head_timeout: Duration::from_secs(10),
             stream_refusals: StreamRefusals::default(),
         }
@@ -152,14 +156,17 @@ impl Handler for Routes {
 
 impl Routes {
     async fn reply(&self, request: Request<RequestBody>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
-        if let Err(problem) = framing::check(&request) {
-            return self.refuse(problem, request.method(), request.uri().path(), peer, false);
+        let client = forwarded::client(peer.address, request.headers(), &self.options.trusted_proxies);
+        let source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address) };
+        let checked = client.map_err(Problem::from).and_then(|_| framing::check(&request));
+        if let Err(problem) = checked {
+            return self.refuse(problem, request.method(), request.uri().path(), source, false);
         }
         match &self.cors {
             Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
-                cors::apply(layer, request, |request| self.route_or_refuse(request, peer, exceeded)).await
+                cors::apply(layer, request, |request| self.route_or_refuse(request, source, exceeded)).await
             }
-            _ => self.route_or_refuse(request, peer, exceeded).await,
+            _ => self.route_or_refuse(request, source, exceeded).await,
         }
     }
 
@@ -176,7 +183,7 @@ impl Routes {
     async fn route_or_refuse(
         &self,
         request: Request<RequestBody>,
-        peer: &Peer,
+        source: Source<'_>,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -186,18 +193,18 @@ impl Routes {
                 Err(exceeded.clone().into())
             }
             // Unwind safe: handlers share only atomics, and locks whose data is consistent after each statement.
-            _ => AssertUnwindSafe(self.route(request, &path, peer)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(remote = %peer, %method, path, "a handler panicked: this is a bug in fanline");
+            _ => AssertUnwindSafe(self.route(request, &path, source)).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(remote = %source.client, %method, path, "a handler panicked: this is a bug in fanline");
                 let detail = "internal error: the server failed to handle this request, and logged the reason";
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }),
         };
-        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, peer, reads_refusals))
+        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, source, reads_refusals))
     }
 
     /// Logs and counts a refusal. A stream's is sent in band if the client `reads_refusals` of this form.
-    fn refuse(&self, problem: Problem, method: &Method, path: &str, peer: &Peer, reads_refusals: bool) -> Reply {
-        tracing::debug!(remote = %peer, %method, path, ?problem, "refused");
+    fn refuse(&self, problem: Problem, method: &Method, path: &str, source: Source<'_>, reads_refusals: bool) -> Reply {
+        tracing::debug!(remote = %source.client, %method, path, ?problem, "refused");
         self.shard.metrics.refusals.add((problem.status().as_u16(), problem.reason()));
         if path == "/publish" || path.starts_with("/publish/") {
             self.shard.metrics.publish_errors.add(problem.reason());
@@ -219,19 +226,19 @@ impl Routes {
         if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
     }
 
-    async fn route(&self, request: Request<RequestBody>, path: &str, peer: &Peer) -> Result<Reply, Problem> {
+    async fn route(&self, request: Request<RequestBody>, path: &str, source: Source<'_>) -> Result<Reply, Problem> {
         let query = request.uri().query().unwrap_or("");
         let endpoint = self.endpoint(request.method(), path, query)?;
         if let Some(action) = endpoint.operator_action() {
-            self.admit(&auth_request(&request, peer, action)).await?;
+            self.admit(&auth_request(&request, source, action)).await?;
         }
         let response = match endpoint {
             Endpoint::Stream => {
-                return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, peer).await?)));
+                return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, source).await?)));
             }
             Endpoint::Publish(topic) => {
-                let permit = self.admit(&auth_request(&request, peer, Action::Publish)).await?;
-                let quota = self.limiter.publish_quota(peer.address, || permit.grant.identity());
+                let permit = self.admit(&auth_request(&request, source, Action::Publish)).await?;
+                let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
                 json_response(&match topic {
                     None => publish::publish(self, permit, &quota, request).await?,
                     Some(topic) => publish::publish_to(self, permit, &quota, topic, request).await?,

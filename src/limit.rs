@@ -137,17 +137,30 @@ impl Limiter {
 
     /// Admits a connection that counts for `key`.
     pub(crate) fn connect(&self, key: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
-        self.admit(key.into(), true)
+        self.admit(Some(key.into()), true)
+    }
+
+    /// Admits a connection of a trusted proxy. It counts for no address, because many clients share it.
+    pub(crate) fn connect_proxy(&self) -> Result<ConnectionPermit, LimitExceeded> {
+        self.admit(None, true)
     }
 
     /// Admits a stream that shares its connection with others. A client with such a stream is limited as if it had a connection
     /// of its own.
     pub(crate) fn connect_stream(&self, key: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
-        self.admit(key.into(), self.counts_streams)
+        self.admit(Some(key.into()), self.counts_streams)
     }
 
-    fn admit(&self, key: LimitKey, counts: bool) -> Result<ConnectionPermit, LimitExceeded> {
-        if let Some(Err(Denied::NotYet(wait))) = self.connect_rate.as_ref().map(|meter| meter.charge(&key, 1)) {
+    /// Admits the only stream of a connection of a trusted proxy: the connection counts in total, and the stream for its
+    /// client.
+    pub(crate) fn connect_forwarded(&self, client: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
+        self.admit(Some(client.into()), false)
+    }
+
+    fn admit(&self, key: Option<LimitKey>, counts: bool) -> Result<ConnectionPermit, LimitExceeded> {
+        if let (Some(key), Some(rate)) = (key, &self.connect_rate)
+            && let Err(Denied::NotYet(wait)) = rate.charge(&key, 1)
+        {
             let detail = format!("{key} opens connections too fast (setting connect_rate)");
             return Err(self.refuse(Reason::ConnectRate, detail, Some(wait)));
         }

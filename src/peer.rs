@@ -3,8 +3,14 @@
 //! **Contract.** A [`Peer`] belongs to a connection from accept to its end. It holds facts that the connection's client cannot
 //! choose: what the kernel says about the socket, and the listener that accepted it.
 
+mod owner;
+mod proxies;
+
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
+
+pub use proxies::{InvalidProxy, TrustedProxy};
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
@@ -14,6 +20,8 @@ pub struct Peer {
     pub address: PeerAddress,
     /// The server's end of a TCP connection.
     pub local: Option<SocketAddr>,
+    /// The result of [`Peer::owner`], which is looked up once.
+    owner: OnceLock<Option<u32>>,
 }
 
 /// Where a connection comes from.
@@ -33,18 +41,47 @@ pub enum PeerAddress {
 impl Peer {
     /// The peer of a TCP connection between `remote` and the server's own address `local`.
     pub fn tcp(remote: SocketAddr, local: SocketAddr) -> Self {
-        Self { address: PeerAddress::Ip(remote), local: Some(local) }
+        Self { address: PeerAddress::Ip(remote), local: Some(local), owner: OnceLock::new() }
     }
 
     /// The peer of a connection through a Unix socket, a process of the user `uid`.
     pub fn unix(uid: u32) -> Self {
-        Self { address: PeerAddress::Unix { uid }, local: None }
+        Self { address: PeerAddress::Unix { uid }, local: None, owner: OnceLock::new() }
+    }
+
+    /// Whether the other end is a process of this machine.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        match self.address {
+            PeerAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
+            PeerAddress::Unix { .. } => true,
+        }
+    }
+
+    /// Returns the user that owns the other end, if it is on this machine and the kernel says so.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        match (self.address, self.local) {
+            (PeerAddress::Unix { uid }, _) => Some(uid),
+            (PeerAddress::Ip(remote), Some(local)) if self.is_on_this_machine() => {
+                *self.owner.get_or_init(|| owner::owner(remote, local))
+            }
+            _ => None,
+        }
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
+    }
+}
+
+impl PeerAddress {
+    /// The IP address, if it has one.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip().to_canonical()),
+            Self::Unix { .. } => None,
+        }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::hub::Hub;
 use crate::limit::{Connections, Limiter};
 pub use crate::limit::{InvalidRate, Limits, Rate};
 use crate::metrics::Metrics;
+pub use crate::peer::{InvalidProxy, TrustedProxy};
 use crate::presence::{ClientIds, each_client};
 use crate::topic::TopicFilter;
 
@@ -310,7 +311,8 @@ impl Server {
         if let Some(backbone) = &builder.backbone {
             backbone.share_lists(http::local_lists(clients.clone(), builder.hub.clone()));
         }
-        let dispatcher = Dispatcher { inboxes: inboxes.into(), metrics, limiter: limiter.clone() };
+        let trusted_proxies = builder.http.trusted_proxies.clone().into();
+        let dispatcher = Dispatcher { inboxes: inboxes.into(), metrics, limiter: limiter.clone(), trusted_proxies };
         let mut acceptors = JoinSet::new();
         for listener in listeners {
             acceptors.spawn(accept::accept(listener, dispatcher.clone(), reserved_files));

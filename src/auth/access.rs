@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::grant::{Credential, Grant};
+use super::locality::LoopbackTrust;
 use super::patterns::Patterns;
 use super::request::{Action, AuthRequest};
 use super::{Authorize, Refusal};
@@ -11,7 +12,8 @@ use crate::topic::TopicFilter;
 
 /// The access rules of a server.
 ///
-/// By default, every client may subscribe, and only loopback clients may publish, read metrics and use the admin endpoints.
+/// By default, every client may subscribe, and only local clients of the server's own user may publish, read metrics and use
+/// the admin endpoints.
 /// Once the rules [accept](Access::accept) credentials, loopback is not trusted, and anonymous clients may do only what
 /// the `anonymous_*` rules allow.
 #[derive(Clone, Default)]
@@ -23,6 +25,7 @@ pub struct Access {
     anonymous_subscribe: Option<Patterns>,
     anonymous_publish: Patterns,
     anonymous_metrics: bool,
+    loopback_trust: LoopbackTrust,
 }
 
 impl fmt::Debug for Access {
@@ -33,6 +36,7 @@ impl fmt::Debug for Access {
             .field("anonymous_subscribe", &self.anonymous_subscribe)
             .field("anonymous_publish", &self.anonymous_publish)
             .field("anonymous_metrics", &self.anonymous_metrics)
+            .field("loopback_trust", &self.loopback_trust)
             .finish()
     }
 }
@@ -76,6 +80,12 @@ impl Access {
         Self { anonymous_metrics: is_open, ..self }
     }
 
+    /// Sets which processes of this machine may do everything as long as no credentials are accepted.
+    #[must_use]
+    pub fn loopback_trust(self, trust: LoopbackTrust) -> Self {
+        Self { loopback_trust: trust, ..self }
+    }
+
     pub(crate) fn has_open_metrics(&self) -> bool {
         self.anonymous_metrics
     }
@@ -88,7 +98,7 @@ impl Access {
     pub(crate) async fn admit(&self, request: &AuthRequest<'_>) -> Result<Grant, Refusal> {
         let authenticated = self.authenticate(request).await?;
         let is_authenticated = authenticated.is_some();
-        let mut grant = authenticated.unwrap_or_else(|| self.anonymous(request.is_local()));
+        let mut grant = authenticated.unwrap_or_else(|| self.anonymous(self.is_local(request)));
         let (is_covered, what) = match request.action {
             Action::Subscribe(filters) => match grant.subscribe.first_missing(filters) {
                 None => (true, String::new()),
@@ -151,6 +161,16 @@ impl Access {
         Err(Refusal::InvalidCredentials(detail.into()))
     }
 
+    /// Whether the request is local, if that matters: the answer may take a call of the kernel.
+    fn is_local(&self, request: &AuthRequest<'_>) -> bool {
+        let matters = match request.action {
+            Action::Subscribe(_) => false,
+            Action::Measure => !self.anonymous_metrics,
+            Action::Publish | Action::Administer => true,
+        };
+        matters && !self.has_credentials() && request.check_locality(self.loopback_trust).is_ok()
+    }
+
     fn anonymous(&self, is_local: bool) -> Grant {
         let subscribe = match &self.anonymous_subscribe {
             Some(patterns) => patterns.clone(),
@@ -159,7 +179,7 @@ impl Access {
         };
         let grant = Grant { subscribe, ..Grant::anonymous(is_local) };
         // Once credentials are configured, loopback is not trusted: a local proxy that adds no headers looks the same.
-        if is_local && !self.has_credentials() {
+        if is_local && !self.has_credentials() && self.loopback_trust != LoopbackTrust::None {
             return Grant { publish: Patterns::everything(), admin: true, ..grant };
         }
         Grant { publish: self.anonymous_publish.clone(), ..grant }
@@ -185,7 +205,8 @@ impl Access {
             Action::Administer => "configure credentials, such as [[keys]] with admin = true",
             Action::Measure => "set anonymous_metrics, or configure [[keys]], jwt_secret, jwt_public_key or jwks",
         };
-        let reason = request.reason_not_local();
+        let reason = request.check_locality(self.loopback_trust).err();
+        let reason = reason.map_or_else(|| "this request was not".to_owned(), |reason| reason.to_string());
         Refusal::Forbidden(format!(
             "without credentials configured, {what} is allowed from loopback only, and {reason}; to allow it, {setting}"
         ))

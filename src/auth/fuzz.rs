@@ -1,7 +1,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri, Version};
 
-use super::{Action, AuthRequest, Patterns};
+use super::{Action, AuthRequest, LoopbackTrust, Patterns};
 use crate::peer::Peer;
 use crate::topic::TopicFilter;
 
@@ -23,8 +23,8 @@ pub(crate) fn credentials(data: &[u8]) {
     let query = uri.query().unwrap_or("");
     let loopback = ([127, 0, 0, 1], 1).into();
     let peer = Peer::tcp(loopback, loopback);
-    let (action, version) = (Action::Publish, Version::HTTP_11);
-    let request = |method| AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer };
+    let (action, version, client) = (Action::Publish, Version::HTTP_11, peer.address);
+    let request = |method| AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client };
     let (get, post) = (request(&Method::GET), request(&Method::POST));
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {
@@ -37,8 +37,9 @@ pub(crate) fn credentials(data: &[u8]) {
         _ => {}
     }
     let is_forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].into_iter().any(has);
-    assert!(!is_forwarded || (!get.is_local() && !post.is_local()));
-    assert!(get.is_local() || !post.is_local());
+    let is_local = |request: &AuthRequest<'_>| request.check_locality(LoopbackTrust::Any).is_ok();
+    assert!(!is_forwarded || (!is_local(&get) && !is_local(&post)));
+    assert!(is_local(&get) || !is_local(&post));
 }
 
 /// Input: a pattern, and a subject on the next line.

@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
 
-use hyper::header::{AUTHORIZATION, COOKIE, FORWARDED, HeaderMap, HeaderName, ORIGIN, VIA};
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
 
 use super::Refusal;
-use super::host::Host;
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::TopicFilter;
 
@@ -17,23 +15,6 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const COOKIE_NAME: &str = "fanline_token";
 /// The query parameter with a key or token.
 const PARAMETER: &str = "access_token";
-
-/// Headers that proxies add, besides those that begin with `x-forwarded-`.
-const PROXY_HEADERS: [HeaderName; 13] = [
-    FORWARDED,
-    VIA,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-client-ip"),
-    HeaderName::from_static("x-cluster-client-ip"),
-    HeaderName::from_static("x-original-forwarded-for"),
-    HeaderName::from_static("x-envoy-external-address"),
-    HeaderName::from_static("x-azure-clientip"),
-    HeaderName::from_static("true-client-ip"),
-    HeaderName::from_static("cf-connecting-ip"),
-    HeaderName::from_static("fastly-client-ip"),
-    HeaderName::from_static("fly-client-ip"),
-    HeaderName::from_static("cdn-loop"),
-];
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +46,14 @@ pub struct AuthRequest<'a> {
     pub headers: &'a HeaderMap,
     /// The peer of the connection.
     pub peer: &'a Peer,
+    /// The address of the client: that of the peer, or the one that a trusted proxy forwarded.
+    pub client: PeerAddress,
 }
 
 impl fmt::Debug for AuthRequest<'_> {
     /// Omits the headers and the target, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthRequest").field("action", &self.action).field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("AuthRequest").field("action", &self.action).field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -135,64 +118,6 @@ impl<'a> AuthRequest<'a> {
             _ => Err(ambiguous(&format!("the header {name} is repeated"))),
         }
     }
-
-    /// Whether the request comes from the server's own machine, and neither a proxy nor a page of another origin sent it.
-    pub(crate) fn is_local(&self) -> bool {
-        self.has_loopback_peer()
-            && self.proxy_header().is_none()
-            && self.has_private_host()
-            && (self.method.is_safe() || !self.has_foreign_origin())
-    }
-
-    /// Returns why [`AuthRequest::is_local`] is false, as a clause for an error.
-    pub(super) fn reason_not_local(&self) -> String {
-        if let Some(name) = self.proxy_header() {
-            return format!("the header {name} says that a proxy forwarded this request");
-        }
-        if !self.has_loopback_peer() {
-            return match self.peer.address {
-                PeerAddress::Ip(address) => format!("this request comes from {}", address.ip().to_canonical()),
-                PeerAddress::Unix { uid } => format!("this request comes from a process of the user {uid}"),
-            };
-        }
-        match self.host() {
-            Some(host) if host.is_private() => "a page of another origin sent this request".to_owned(),
-            Some(host) => format!("the host {:?} is not a name of this machine", host.name()),
-            None => "this request names no host".to_owned(),
-        }
-    }
-
-    fn has_loopback_peer(&self) -> bool {
-        match self.peer.address {
-            PeerAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
-            PeerAddress::Unix { uid } => uid == rustix::process::geteuid().as_raw(),
-        }
-    }
-
-    /// Returns the name of a header that only a proxy adds.
-    fn proxy_header(&self) -> Option<&'a str> {
-        let is_of_proxy =
-            |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || PROXY_HEADERS.contains(*name);
-        self.headers.keys().find(is_of_proxy).map(HeaderName::as_str)
-    }
-
-    /// Returns the host that the request names. An invalid one counts as none here: such a request is refused earlier.
-    fn host(&self) -> Option<Host<'a>> {
-        Host::of(self.version, self.uri, self.headers).unwrap_or_default()
-    }
-
-    fn has_private_host(&self) -> bool {
-        self.host().is_some_and(Host::is_private)
-    }
-
-    fn has_foreign_origin(&self) -> bool {
-        let Some(origin) = self.headers.get(ORIGIN) else { return false };
-        let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
-        let host = uri.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
-        !host.is_some_and(|host| {
-            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        })
-    }
 }
 
 pub(super) fn ambiguous(what: &str) -> Refusal {
@@ -221,7 +146,8 @@ mod tests {
         let headers = headers(pairs);
         let uri = format!("/publish?{query}").parse().unwrap();
         let (action, version, peer) = (Action::Publish, Version::HTTP_11, peer("127.0.0.1:1"));
-        let request = AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer };
+        let client = peer.address;
+        let request = AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client };
         Ok(request.secret()?.map(Cow::into_owned))
     }
 
@@ -265,56 +191,5 @@ mod tests {
             secret(&Method::GET, &[("cookie", "fanline_token=")], "access_token=d").unwrap().as_deref(),
             Some("d")
         );
-    }
-
-    #[test]
-    fn only_direct_requests_from_loopback_are_local() {
-        let is_local_at = |remote: &str, method: &Method, target: &str, pairs: &[(&str, &str)]| {
-            let has_host = pairs.iter().any(|(name, _)| *name == "host");
-            let host: &[_] = if has_host { &[] } else { &[("host", "localhost")] };
-            let (headers, uri, peer) = (headers(&[host, pairs].concat()), target.parse().unwrap(), peer(remote));
-            let (action, version) = (Action::Administer, Version::HTTP_11);
-            AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer }.is_local()
-        };
-        let is_local =
-            |remote: &str, method: &Method, pairs: &[(&str, &str)]| is_local_at(remote, method, "/clients", pairs);
-        for (remote, expected) in [
-            ("127.0.0.1:1", true),
-            ("127.9.9.9:1", true),
-            ("[::1]:1", true),
-            ("[::ffff:127.0.0.1]:1", true),
-            ("10.0.0.1:1", false),
-            ("[::ffff:10.0.0.1]:1", false),
-            ("[2001:db8::1]:1", false),
-        ] {
-            assert_eq!(is_local(remote, &Method::POST, &[]), expected, "{remote}");
-        }
-        let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "X-Forwarded-Prefix", "forwarded"];
-        for name in forwarded.into_iter().chain(PROXY_HEADERS.iter().map(HeaderName::as_str)) {
-            assert!(!is_local("127.0.0.1:1", &Method::GET, &[(name, "127.0.0.1")]), "{name}");
-        }
-        for (target, host, expected) in [
-            ("/clients", "localhost:8000", true),
-            ("/clients", "app.example", false),
-            ("/clients", "", false),
-            ("/clients", "a b", false),
-            ("http://localhost/clients", "app.example", true),
-            ("http://app.example/clients", "localhost", false),
-        ] {
-            let found = is_local_at("127.0.0.1:1", &Method::GET, target, &[("host", host)]);
-            assert_eq!(found, expected, "{target} {host}");
-        }
-        for (origin, expected) in [
-            ("http://localhost:3000", true),
-            ("http://127.0.0.1:8000", true),
-            ("http://[::1]:8000", true),
-            ("https://evil.example", false),
-            ("http://localhost.evil.example", false),
-            ("null", false),
-        ] {
-            assert_eq!(is_local("127.0.0.1:1", &Method::POST, &[("origin", origin)]), expected, "{origin}");
-            // Reads are left to the same-origin policy of browsers.
-            assert!(is_local("127.0.0.1:1", &Method::GET, &[("origin", origin)]));
-        }
     }
 }

@@ -135,7 +135,7 @@ struct Question {
 
 impl Question {
     fn new(request: &AuthRequest<'_>, wanted: &Patterns) -> Result<Self, Refusal> {
-        let remote = match request.peer.address {
+        let remote = match request.client {
             PeerAddress::Ip(address) => address.ip().to_canonical().to_string(),
             address => address.to_string(),
         };

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fanline::auth::{ApiKey, KeySet, Patterns, ServiceOptions, TokenRules, Url};
+use fanline::auth::{ApiKey, KeySet, LoopbackTrust, Patterns, ServiceOptions, TokenRules, Url};
 
 use super::kind::Invalid;
 
@@ -27,6 +27,8 @@ pub struct AccessSettings {
     pub anonymous_publish: Option<Patterns>,
     /// Whether metrics need no credentials.
     pub anonymous_metrics: bool,
+    /// Which processes of this machine need no credentials while none are configured.
+    pub loopback_trust: LoopbackTrust,
     /// The service that authorizes each subscription.
     pub authorize_url: Option<Url>,
     /// How that service is called.
@@ -53,6 +55,9 @@ impl AccessSettings {
         }
         if before.authorize_url.is_some() && self.authorize_url.is_none() {
             return Some("authorize_url");
+        }
+        if before.loopback_trust == LoopbackTrust::None && self.loopback_trust != LoopbackTrust::None {
+            return Some("loopback_trust");
         }
         (before.anonymous_subscribe.is_some() && self.anonymous_subscribe.is_none()).then_some("anonymous_subscribe")
     }

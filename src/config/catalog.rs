@@ -3,14 +3,16 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use fanline::auth::LoopbackTrust;
+
 use fanline::server::StreamRefusals;
 
 use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size, span, switch};
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
 use super::values::{
-    addresses, claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, rate, redis_url,
-    secrets, service_url, topic,
+    addresses, claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, proxies, rate,
+    redis_url, secrets, service_url, topic,
 };
 
 /// The heading of credentials and grants.
@@ -80,6 +82,10 @@ fn network() -> Vec<Setting> {
             .help("Threads that serve connections, each with its own subscribers; auto is one for each core"),
         setting("send_buffer", size(4 * KIB..=16 * MIB), |s| &mut s.send_buffer)
             .help("Kernel send buffer of a connection: how much memory a stalled client can occupy"),
+        setting("trusted_proxy", proxies(), |s| &mut s.http.trusted_proxies).help(
+            "Proxies whose Forwarded or X-Forwarded-For names the client, for limits, lists and logs; \
+             repeatable, or separated by commas",
+        ),
         setting("cors_origin", origins(), |s| &mut s.http.origins).help(
             "Origins whose pages may read responses: * for any, or each by name; repeatable, or separated by commas",
         ),
@@ -123,7 +129,8 @@ fn limits() -> Vec<Setting> {
         setting("max_connections_per_address", limit(MANY, "connections"), |s| {
             &mut s.limits.max_connections_per_address
         })
-        .help("Open connections from one address (IPv6: one /64 network); keep it unlimited behind a proxy"),
+        .help("Open connections from one address (IPv6: one /64 network), and streams through trusted proxies; \
+               keep it unlimited behind another proxy"),
         setting("connect_rate", optional(rate()), |s| &mut s.limits.connect_rate)
             .help("New connections per second from one address (IPv6: one /64 network)"),
         setting("publish_rate", optional(rate()), |s| &mut s.limits.publish_rate)
@@ -216,10 +223,22 @@ fn access() -> Vec<Setting> {
         ),
         setting("anonymous_publish", optional(patterns()), |s| &mut s.access.anonymous_publish).help(
             "Topics that anyone may publish to without credentials; \
-             by default all for loopback clients if no keys and tokens are configured, otherwise none",
+             by default all for local clients (loopback_trust) if no keys and tokens are configured, otherwise none",
         ),
         setting("anonymous_metrics", switch(), |s| &mut s.access.anonymous_metrics)
             .help("Lets anyone read metrics without credentials"),
+        setting(
+            "loopback_trust",
+            choice(
+                "WORD",
+                &[("same-user", LoopbackTrust::SameUser), ("any", LoopbackTrust::Any), ("none", LoopbackTrust::None)],
+            ),
+            |s| &mut s.access.loopback_trust,
+        )
+        .help(
+            "Processes of this machine that may publish, administer and read metrics if no keys and tokens are \
+             configured: those of the server's own user, any, or none",
+        ),
         setting("authorize_url", optional(service_url()), |s| &mut s.access.authorize_url)
             .help("HTTP service that authorizes each subscription: 200 allows it, 401 and 403 deny it"),
         setting("authorize_timeout", span(10 * MILLISECOND..=MINUTE), |s| &mut s.access.authorize.time_limit)

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use fanline::auth::{Patterns, Url};
-use fanline::server::{Origins, Rate};
+use fanline::server::{Origins, Rate, TrustedProxy};
 use fanline::topic::Topic;
 use tracing_subscriber::EnvFilter;
 
@@ -84,6 +84,14 @@ pub fn origins() -> Kind<Origins> {
         Origins::Listed { origins, .. } => Some(origins.iter().map(ToString::to_string).collect::<Vec<_>>().into()),
     };
     Kind::new("ORIGIN", "* or scheme://host[:port]", parse, |_| String::new()).written(write).repeatable()
+}
+
+/// Proxies: addresses, networks, or `unix`.
+pub fn proxies() -> Kind<Vec<TrustedProxy>> {
+    let parse = |text: &str| {
+        text.parse().map_err(|error| Invalid(format!("has {text:?}: {error}")))
+    };
+    list(Kind::new("PROXY", "an address, a network such as 10.0.0.0/8, or unix", parse, TrustedProxy::to_string))
 }
 
 /// Events or connections per second, with a burst.
@@ -232,6 +240,23 @@ mod tests {
         }
         assert!(error(parse("unix:/run/fanline.sock")).starts_with("Unix sockets are not supported yet"));
         assert_eq!(error(parse("1.1.1.1:1,1.1.1.1:1")), "has 1.1.1.1:1 twice");
+    }
+
+    #[test]
+    fn proxies_are_addresses_networks_or_unix() {
+        let kind = proxies();
+        let listed = (kind.parse)("10.0.0.0/8, 192.0.2.1,unix").unwrap();
+        assert_eq!(
+            (kind.write)(&listed),
+            Some(vec!["10.0.0.0/8".to_owned(), "192.0.2.1".to_owned(), "unix".to_owned()].into())
+        );
+        for (text, reason) in [
+            ("10.0.0.1/8", "has \"10.0.0.1/8\": the network has bits after its prefix: did you mean 10.0.0.0/8?"),
+            ("localhost", "has \"localhost\": expected an IP address, a network such as 10.0.0.0/8, or unix"),
+        ] {
+            let error = error((kind.parse)(text));
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

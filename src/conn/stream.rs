@@ -64,7 +64,7 @@ pub(super) struct StreamTask<O> {
     subscription: Box<Subscription>,
     registration: Registration,
     /// Boxed like the subscription.
-    _permits: Box<(ConnectionGuard, Option<Permit>)>,
+    _permits: Box<(ConnectionGuard, Option<ConnectionPermit>, Option<Permit>)>,
     /// Bytes to write before the next frame: the rest of the frame before, or a control event.
     pending: Bytes,
     lifecycle: Lifecycle,
@@ -108,7 +108,7 @@ impl<O: Output> StreamTask<O> {
             takes_heartbeats,
             format,
             firehose,
-            permit: _,
+            permit,
         } = request;
         let (identity, transport) = (&registration.client.identity, Sse { is_chunked, format });
         let expires = identity.grant.as_ref().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
@@ -119,7 +119,7 @@ impl<O: Output> StreamTask<O> {
             output,
             subscription: Box::new(subscription),
             registration,
-            _permits: Box::new((guard, firehose)),
+            _permits: Box::new((guard, permit, firehose)),
             pending: pending.freeze(),
             lifecycle: Lifecycle::new(shard.now(), on_lag, heartbeat, expires),
             next_wake: NEVER,

@@ -8,7 +8,7 @@ use hyper::{Request, StatusCode};
 use super::Routes;
 use super::problem::Problem;
 use crate::auth::{Access, Action, AuthRequest, Grant, Refusal};
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerAddress};
 use crate::topic::{Topic, TopicFilter};
 
 /// A grant, with the access rules that it is based on.
@@ -18,10 +18,30 @@ pub(super) struct Permit<'a> {
     current: &'a ArcSwap<Access>,
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The other end of the connection.
+    pub(super) peer: &'a Peer,
+    /// The address of the client: that of the peer, or the one that a trusted proxy forwarded.
+    pub(super) client: PeerAddress,
+}
+
+impl Source<'_> {
+    /// Whether a trusted proxy forwarded the request of this client.
+    pub(super) fn is_forwarded(self) -> bool {
+        self.client != self.peer.address
+    }
+}
+
 /// Returns what authorization needs of `request`.
-pub(super) fn auth_request<'a, B>(request: &'a Request<B>, peer: &'a Peer, action: Action<'a>) -> AuthRequest<'a> {
+pub(super) fn auth_request<'a, B>(
+    request: &'a Request<B>,
+    source: Source<'a>,
+    action: Action<'a>,
+) -> AuthRequest<'a> {
     let (method, version, uri, headers) = (request.method(), request.version(), request.uri(), request.headers());
-    AuthRequest { action, method, version, uri, headers, peer }
+    AuthRequest { action, method, version, uri, headers, peer: source.peer, client: source.client }
 }
 
 impl Routes {

@@ -11,6 +11,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::forwarded::Contradiction;
 use crate::auth::Refusal;
 use crate::hub::relay::NotCaughtUp;
 use crate::hub::{Outcome, PublishError};
@@ -177,6 +178,12 @@ impl From<LimitExceeded> for Problem {
         };
         let (limit, retry_after) = (Some(exceeded.reason), exceeded.retry_after);
         Self { limit, retry_after, ..Self::new(status, exceeded.detail) }
+    }
+}
+
+impl From<Contradiction> for Problem {
+    fn from(error: Contradiction) -> Self {
+        Self::bad_request(error.to_string())
     }
 }
 

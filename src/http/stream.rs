@@ -6,7 +6,7 @@ use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 
-use super::admit::auth_request;
+use super::admit::{Source, auth_request};
 use super::body::RequestBody;
 use super::problem::Problem;
 use super::query::StreamQuery;
@@ -15,7 +15,6 @@ use crate::auth::Action;
 use crate::backbone::State;
 use crate::conn::StreamRequest;
 use crate::conn::http::StreamReply;
-use crate::peer::Peer;
 use crate::presence::{Identity, Labels, Protocol};
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -23,17 +22,20 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) async fn subscribe(
     routes: &Routes,
     request: Request<RequestBody>,
-    peer: &Peer,
+    source: Source<'_>,
 ) -> Result<StreamReply, Problem> {
     check(routes, &request)?;
     let (shard, version) = (&routes.shard, request.version());
     let query = StreamQuery::parse(request.uri().query().unwrap_or(""), request.headers(), &routes.options)?;
-    let permit = routes.admit(&auth_request(&request, peer, Action::Subscribe(&query.filters))).await?;
+    let permit = routes.admit(&auth_request(&request, source, Action::Subscribe(&query.filters))).await?;
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
-    // Over HTTP/1 the connection has the permit of its only stream.
-    let is_shared = version == Version::HTTP_2;
-    let shared = is_shared.then(|| routes.limiter.connect_stream(peer.address)).transpose()?;
+    // Over HTTP/1 a direct connection has the permit of its only stream.
+    let address_permit = match version {
+        Version::HTTP_2 => Some(routes.limiter.connect_stream(source.client)?),
+        _ if source.is_forwarded() => Some(routes.limiter.connect_forwarded(source.client)?),
+        _ => None,
+    };
     let filter = query.filter();
     let firehose = if filter.reads_firehose() { routes.limiter.admit_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&filter);
@@ -44,13 +46,13 @@ pub(super) async fn subscribe(
     let identity = Identity {
         id: routes.ids.next(),
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
-        remote: peer.address.into(),
+        remote: source.client.into(),
         protocol: protocol_of(version),
         grant: (!permit.grant.is_anonymous()).then(|| Box::new(permit.grant.clone())),
         connected_at: unix_milliseconds(),
     };
     tracing::debug!(
-        client = %identity.id, name = query.name, remote = %peer, tags = ?identity.labels.tags().collect::<Vec<_>>(),
+        client = %identity.id, name = query.name, remote = %source.client, tags = ?identity.labels.tags().collect::<Vec<_>>(),
         topics = ?identity.labels.topics().collect::<Vec<_>>(),
         "client connects"
     );
@@ -68,7 +70,7 @@ pub(super) async fn subscribe(
         takes_heartbeats,
         format,
         firehose,
-        permit: shared,
+        permit: address_permit,
     };
     Ok(StreamReply { head: response(()).into_parts().0, version, request })
 }

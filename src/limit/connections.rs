@@ -61,10 +61,11 @@ impl Connections {
         }
     }
 
-    /// Admits a connection or, unless it `counts` in total, a stream that needs no open file.
-    pub(super) fn admit(&self, key: LimitKey, counts: bool) -> Result<ConnectionPermit, (Reason, String)> {
-        let of_address = match &self.of_address {
-            Some(addresses) => Some(Box::new(addresses.acquire(key).ok_or_else(|| {
+    /// Admits a connection or, unless it `counts` in total, a stream that needs no open file. Without a `key` it counts for no
+    /// address.
+    pub(super) fn admit(&self, key: Option<LimitKey>, counts: bool) -> Result<ConnectionPermit, (Reason, String)> {
+        let of_address = match (&self.of_address, key) {
+            (Some(addresses), Some(key)) => Some(Box::new(addresses.acquire(key).ok_or_else(|| {
                 let max = addresses.max;
                 let detail = format!(
                     "{key} has reached the limit of {max} connections for one address (setting \
@@ -72,7 +73,7 @@ impl Connections {
                 );
                 (Reason::ConnectionsPerAddress, detail)
             })?)),
-            None => None,
+            _ => None,
         };
         let total = if counts { Some(self.acquire()?) } else { None };
         Ok(ConnectionPermit { total, of_address })
@@ -144,8 +145,8 @@ mod tests {
 
     use super::*;
 
-    fn key(address: &str) -> LimitKey {
-        address.parse::<IpAddr>().unwrap().into()
+    fn key(address: &str) -> Option<LimitKey> {
+        Some(address.parse::<IpAddr>().unwrap().into())
     }
 
     fn reason(outcome: Result<ConnectionPermit, (Reason, String)>) -> Option<Reason> {

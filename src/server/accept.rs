@@ -21,7 +21,7 @@ use crate::conn::http::Http;
 use crate::http::Routes;
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::{ConnectionGuard, Metrics};
-use crate::peer::Peer;
+use crate::peer::{Peer, TrustedProxy};
 
 /// The number of connections that the kernel queues until they are accepted. With tokio's 1024, many clients that reconnect
 /// at once overflow the queue, and each dropped SYN delays its client by at least a second.
@@ -73,12 +73,15 @@ pub(super) struct Dispatcher {
     pub(super) inboxes: Arc<[Inbox]>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limiter: Arc<Limiter>,
+    pub(super) trusted_proxies: Arc<[TrustedProxy]>,
 }
 
 impl Dispatcher {
     /// Hands the connection to a shard if no limit is exceeded, or turns it away.
     fn dispatch(&self, socket: Unregistered, peer: Peer) {
-        match self.limiter.connect(peer.address) {
+        let is_proxy = self.trusted_proxies.iter().any(|proxy| proxy.is_at(peer.address));
+        let admitted = if is_proxy { self.limiter.connect_proxy() } else { self.limiter.connect(peer.address) };
+        match admitted {
             Ok(permit) => self.hand_over(socket, peer, permit, None),
             Err(exceeded) => self.turn_away(socket, peer, exceeded),
         }

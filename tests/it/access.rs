@@ -5,6 +5,7 @@ mod credentials;
 mod expiry;
 mod grants;
 mod jwks;
+mod local;
 mod reload;
 mod secrets;
 mod service;

@@ -14,6 +14,7 @@ mod demo;
 mod documents;
 mod drain;
 mod envelope;
+mod forwarded;
 mod health;
 mod history_file;
 mod hostile;
