@@ -53,7 +53,10 @@ pub struct AuthRequest<'a> {
 impl fmt::Debug for AuthRequest<'_> {
     /// Omits the headers and the target, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthRequest").field("action", &self.action).field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("AuthRequest")
+            .field("action", &self.action)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
     }
 }
 

@@ -65,9 +65,8 @@ impl Rules {
 
     /// Builds the rules. `known` is the key set of the rules before, whose keys are reused for the same URL.
     fn with(settings: &AccessSettings, known: Option<&Jwks>) -> Result<Self, InvalidRules> {
-        let mut access = Access::new()
-            .anonymous_metrics(settings.anonymous_metrics)
-            .loopback_trust(settings.loopback_trust);
+        let mut access =
+            Access::new().anonymous_metrics(settings.anonymous_metrics).loopback_trust(settings.loopback_trust);
         if let Some(patterns) = &settings.anonymous_subscribe {
             access = access.anonymous_subscribe(patterns.clone());
         }

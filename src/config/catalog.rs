@@ -129,8 +129,10 @@ fn limits() -> Vec<Setting> {
         setting("max_connections_per_address", limit(MANY, "connections"), |s| {
             &mut s.limits.max_connections_per_address
         })
-        .help("Open connections from one address (IPv6: one /64 network), and streams through trusted proxies; \
-               keep it unlimited behind another proxy"),
+        .help(
+            "Open connections from one address (IPv6: one /64 network), and streams through trusted proxies; \
+               keep it unlimited behind another proxy",
+        ),
         setting("connect_rate", optional(rate()), |s| &mut s.limits.connect_rate)
             .help("New connections per second from one address (IPv6: one /64 network)"),
         setting("publish_rate", optional(rate()), |s| &mut s.limits.publish_rate)

@@ -88,9 +88,7 @@ pub fn origins() -> Kind<Origins> {
 
 /// Proxies: addresses, networks, or `unix`.
 pub fn proxies() -> Kind<Vec<TrustedProxy>> {
-    let parse = |text: &str| {
-        text.parse().map_err(|error| Invalid(format!("has {text:?}: {error}")))
-    };
+    let parse = |text: &str| text.parse().map_err(|error| Invalid(format!("has {text:?}: {error}")));
     list(Kind::new("PROXY", "an address, a network such as 10.0.0.0/8, or unix", parse, TrustedProxy::to_string))
 }
 

@@ -6,31 +6,31 @@
 //!
 //! **Earlier responses are written first.** Responses to earlier requests on the same connection may still be in hyper's
 //! buffer when the next request is parsed. hyper flushes its socket only when that buffer is empty. The socket is wrapped
-//! in [`FlushWatch`], which records whether the last operation was a flush; until then hyper continues.
+//! in [`Watched`], which records whether the last operation was a flush; until then hyper continues.
 //!
 //! **Bytes after the request are counted.** No request can follow a stream, so the bytes that a client sends after it are
 //! not parsed. The stream's task counts them together with later ones.
 
 mod output;
+mod watched;
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body;
 use hyper::http::response::Parts;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use output::SocketOutput;
 use tokio::time::Instant;
+use watched::Watched;
 
 use super::http::{Handler, Http, Reply, StreamReply};
 use super::socket::Socket;
@@ -54,6 +54,8 @@ pub(super) const REJECTED_LINGER: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Exchange {
     pub(super) has_request: AtomicBool,
+    /// Set while a handler is called, which reads the body of its request.
+    is_handling: AtomicBool,
     /// Set from a write to the socket until its flush.
     is_unflushed: AtomicBool,
     stream: Mutex<Option<Box<StreamReply>>>,
@@ -84,7 +86,7 @@ impl<H: Handler> Http<H> {
             // Boxed, because hyper needs a future that can be moved.
             Box::pin(self.handle(request.map(Incoming::Http1), peer, exceeded, exchange))
         });
-        let socket = FlushWatch { socket: TokioIo::new(socket), exchange: exchange.clone() };
+        let socket = TokioIo::new(Watched { socket, exchange: exchange.clone() });
         // During a drain a new connection gets one response: hyper's graceful shutdown would close a connection that has
         // received nothing yet.
         let is_draining = self.shard.drain.has_begun();
@@ -92,7 +94,7 @@ impl<H: Handler> Http<H> {
         let mut connection = self.builder(keeps_alive).serve_connection(socket, service);
         let outcome = self.drive(&mut connection, exchange, is_draining, deadline).await;
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
-        let (socket, unread) = (io.socket.into_inner(), read_buf.len());
+        let (socket, unread) = (io.into_inner().socket, read_buf.len());
         // hyper's memory is freed before the connection lingers.
         drop(read_buf);
         match outcome {
@@ -123,7 +125,10 @@ impl<H: Handler> Http<H> {
         exceeded: Option<&LimitExceeded>,
         exchange: &Exchange,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
-        match self.handler.handle(request, peer, exceeded).await {
+        exchange.is_handling.store(true, Ordering::Relaxed);
+        let reply = self.handler.handle(request, peer, exceeded).await;
+        exchange.is_handling.store(false, Ordering::Relaxed);
+        match reply {
             Reply::Ordinary(response) => Ok(response),
             Reply::Stream(reply) => {
                 *lock(&exchange.stream) = Some(reply);
@@ -152,7 +157,7 @@ impl<H: Handler> Http<H> {
     /// Polls hyper's connection until it ends or a stream can take its socket.
     async fn drive<S>(
         &self,
-        connection: &mut http1::Connection<FlushWatch, S>,
+        connection: &mut http1::Connection<TokioIo<Watched>, S>,
         exchange: &Exchange,
         mut is_draining: bool,
         deadline: Instant,
@@ -223,46 +228,4 @@ fn head(parts: &Parts, version: Version) -> BytesMut {
     }
     head.extend_from_slice(b"\r\n");
     head
-}
-
-/// A socket that records whether everything written to it was flushed.
-struct FlushWatch {
-    socket: TokioIo<Socket>,
-    exchange: Arc<Exchange>,
-}
-
-impl Read for FlushWatch {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
-    }
-}
-
-impl Write for FlushWatch {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.exchange.is_unflushed.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        self.exchange.is_unflushed.store(flushed.is_pending(), Ordering::Relaxed);
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.exchange.is_unflushed.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
 }

@@ -35,11 +35,7 @@ impl Source<'_> {
 }
 
 /// Returns what authorization needs of `request`.
-pub(super) fn auth_request<'a, B>(
-    request: &'a Request<B>,
-    source: Source<'a>,
-    action: Action<'a>,
-) -> AuthRequest<'a> {
+pub(super) fn auth_request<'a, B>(request: &'a Request<B>, source: Source<'a>, action: Action<'a>) -> AuthRequest<'a> {
     let (method, version, uri, headers) = (request.method(), request.version(), request.uri(), request.headers());
     AuthRequest { action, method, version, uri, headers, peer: source.peer, client: source.client }
 }

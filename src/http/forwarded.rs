@@ -86,7 +86,8 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let peer = if peer == "unix" { crate::peer::Peer::unix(7).address } else { PeerAddress::Ip(peer.parse().unwrap()) };
+        let peer =
+            if peer == "unix" { crate::peer::Peer::unix(7).address } else { PeerAddress::Ip(peer.parse().unwrap()) };
         client(peer, &headers, &proxies).map_or_else(|error| error.to_string(), |client| client.to_string())
     }
 

@@ -74,8 +74,7 @@ fn rates_are_those_of_the_forwarded_client() {
         let limits = Limits { publish_rate: rate("1:2"), connect_rate: rate("1:2"), ..Limits::default() };
         let http = HttpOptions { trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()], ..HttpOptions::default() };
         let access = fanline::auth::Access::new().anonymous_publish("t".parse().unwrap());
-        let server =
-            Server::with(Server::hub_options(), |builder| builder.http(http).limits(limits).access(access));
+        let server = Server::with(Server::hub_options(), |builder| builder.http(http).limits(limits).access(access));
         for client in ["192.0.2.1", "192.0.2.2"] {
             for _ in 0..2 {
                 send(&server, PROXY, ["POST", "/publish/t"], client).await.response().await.ok();

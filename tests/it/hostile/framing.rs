@@ -147,8 +147,6 @@ fn ambiguous_content_length_is_rejected() {
             let bytes = publish(&format!("content-length: {length}\r\n"), &format!("x{HIDDEN}"));
             cases.push(case("an invalid length", bytes, &[400], Closed, &[]));
         }
-        let largest = publish("content-length: 18446744073709551615\r\n", HIDDEN);
-        cases.push(case("a length that hyper reserves", largest, &[431], Closed, &[]));
         check(cases).await;
     });
 }
@@ -157,7 +155,8 @@ fn ambiguous_content_length_is_rejected() {
 fn excessive_content_length_is_rejected_before_the_body() {
     run(async {
         check(
-            ["1048577", "9223372036854775807", "18446744073709551613"]
+            // hyper reserves the last two.
+            ["1048577", "9223372036854775807", "18446744073709551613", "18446744073709551614", "18446744073709551615"]
                 .map(|length| {
                     let bytes = publish(&format!("content-length: {length}\r\n"), HIDDEN);
                     case("a huge body", bytes, &[413], Closed, &[])
