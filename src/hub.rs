@@ -12,6 +12,7 @@ mod frame;
 pub(crate) mod fuzz;
 mod gap;
 mod history;
+mod idempotency;
 mod ledger;
 mod merge;
 mod numbering;
@@ -37,6 +38,7 @@ pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
+pub use idempotency::{IdempotencyKey, PublishedOnce};
 use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
 pub use publish_error::{Outcome, PublishError, Published};
@@ -87,7 +89,7 @@ impl Inner {
     fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
         Self {
             history: Arc::new(History::new(options, upstream, key)),
-            sequencer: Sequencer::new(options.epoch, options.history.min(options.firehose_history)),
+            sequencer: Sequencer::new(options),
             inline: WakeGroup::inline(),
             restored: 0,
         }
@@ -119,6 +121,11 @@ pub struct HubOptions {
     /// How long a topic without subscribers and without events keeps its history when a [`Server`](crate::Server) runs
     /// the hub. A hub on its own keeps it until `history_topics` or `history_bytes` require room.
     pub topic_ttl: Duration,
+    /// How long an [`IdempotencyKey`] is remembered.
+    pub idempotency_window: Duration,
+    /// The number of keys that are remembered, about 150 bytes each. Beyond it a new key is an error. A
+    /// [relayed](Hub::relayed) hub leaves its keys to the backbone.
+    pub idempotency_keys: usize,
 }
 
 impl Default for HubOptions {
@@ -130,6 +137,8 @@ impl Default for HubOptions {
             history_topics: 100_000,
             firehose_history: 50_000,
             topic_ttl: Duration::from_secs(3600),
+            idempotency_window: Duration::from_secs(120),
+            idempotency_keys: 100_000,
         }
     }
 }
@@ -148,6 +157,8 @@ pub struct HubStats {
     pub retained_events: u64,
     /// Their memory, as [`HubOptions::history_bytes`] counts it.
     pub retained_bytes: u64,
+    /// The keys that are remembered, see [`IdempotencyKey`].
+    pub idempotency_keys: usize,
 }
 
 /// A topic of a hub.
@@ -232,7 +243,7 @@ impl Hub {
     /// # Errors
     /// [`PublishError::Closed`] after [`Hub::close`]. Other errors come from the backbone of a [relayed](Hub::relayed) hub.
     pub async fn publish(&self, event: Event) -> Result<StreamPosition, PublishError> {
-        Ok(self.publish_some(vec![event], false).await?.last)
+        Ok(self.publish_some(vec![event], false, None).await?.published.last)
     }
 
     /// Publishes `events` at consecutive positions, all or none. Returns `None` when there are none.
@@ -240,21 +251,57 @@ impl Hub {
     /// # Errors
     /// As [`Hub::publish`].
     pub async fn publish_all(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
-        if events.is_empty() { Ok(None) } else { self.publish_some(events, false).await.map(Some) }
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.publish_some(events, false, None).await.map(|once| Some(once.published))
+    }
+
+    /// Publishes `events`, at least one, at consecutive positions, unless an earlier publication with the same key has done
+    /// so. A publisher that does not know whether its events were published repeats the call.
+    ///
+    /// # Errors
+    /// As [`Hub::publish`], and [`PublishError::KeyReused`] and [`PublishError::TooManyKeys`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use fanline::event::{Event, Payload};
+    /// use fanline::hub::{Hub, IdempotencyKey};
+    /// use fanline::topic::Topic;
+    ///
+    /// let hub = Hub::default();
+    /// let events = [Event::new(Topic::new("orders").unwrap(), Payload::text("order 17"))];
+    /// let key = IdempotencyKey::new(b"shop", "order-17", &events);
+    /// let first = hub.publish_once(events.to_vec(), key).await.unwrap();
+    /// let again = hub.publish_once(events.to_vec(), key).await.unwrap();
+    /// assert_eq!((first.published, again.is_repeat), (again.published, true));
+    /// # }
+    /// ```
+    pub async fn publish_once(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<PublishedOnce, PublishError> {
+        assert!(!events.is_empty(), "a key is for at least one event");
+        self.publish_some(events, true, Some(Box::new(key))).await
     }
 
     /// Like [`Hub::publish_all`], in one batch with what the other tasks of this thread have to publish now.
     pub(crate) async fn publish_with_others(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
-        if events.is_empty() { Ok(None) } else { self.publish_some(events, true).await.map(Some) }
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.publish_some(events, true, None).await.map(|once| Some(once.published))
     }
 
-    async fn publish_some(&self, events: Vec<Event>, with_others: bool) -> Result<Published, PublishError> {
+    async fn publish_some(
+        &self,
+        events: Vec<Event>,
+        with_others: bool,
+        key: Option<Box<IdempotencyKey>>,
+    ) -> Result<PublishedOnce, PublishError> {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
         match history.upstream() {
-            None => sequencer.publish(history, events, with_others).await,
+            None => sequencer.publish(history, events, with_others, key).await,
             Some(_) if sequencer.is_closed() => Err(PublishError::Closed),
             // The backbone's side forms batches while it waits.
-            Some(upstream) => upstream.publish(events).await,
+            Some(upstream) => upstream.publish(events, key).await,
         }
     }
 
@@ -289,6 +336,7 @@ impl Hub {
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),
+            idempotency_keys: self.0.sequencer.keys(),
         }
     }
 
@@ -336,9 +384,12 @@ impl Hub {
         (first.into_iter().map(stats).collect(), count)
     }
 
-    /// Drops topics that have outlived [`HubOptions::topic_ttl`]. A [`Server`](crate::Server) calls this once a second.
+    /// Drops topics that have outlived [`HubOptions::topic_ttl`], and keys that have outlived
+    /// [`HubOptions::idempotency_window`]. A [`Server`](crate::Server) calls this once a second.
     pub(crate) fn evict_expired(&self) {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
+        // Publishers proceed in between.
+        while sequencer.forget_expired_keys(history, DROPS_AT_A_TIME) {}
         history.tick();
         if history.is_too_large() {
             // With envelopes: nothing was published that would have made room.

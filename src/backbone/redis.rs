@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep_until};
 pub use connection::Error;
 
 use super::{Backbone, Inner, Status};
-use crate::hub::{Hub, HubOptions};
+use crate::hub::{Hub, HubOptions, IdempotencyKey};
 use archive::RedisArchive;
 use roster::Roster;
 use worker::Worker;
@@ -94,7 +94,7 @@ impl Backbone {
         // The process may have chosen its cryptography already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let patience = options.publish_timeout.max(options.timeout);
-        let context = Arc::new(Context::new(options));
+        let context = Arc::new(Context::new(options, hub.idempotency_window));
         let warm = hub.firehose_history;
         let (archive, archive_requests) = RedisArchive::new();
         let (hub, relay, requests) = Hub::relayed(hub, patience, Some(Arc::new(archive)));
@@ -120,16 +120,18 @@ struct Context {
     options: RedisOptions,
     status: Arc<Status>,
     keys: Keys,
+    /// How long an idempotency key is remembered.
+    idempotency_window: Duration,
     /// The unique name of this run of the server: batches are numbered within it.
     instance: String,
 }
 
 impl Context {
-    fn new(options: RedisOptions) -> Self {
+    fn new(options: RedisOptions, idempotency_window: Duration) -> Self {
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         let instance = format!("{}:{:x}", options.node, nanoseconds ^ u64::from(std::process::id()) << 40);
         let status = Arc::new(Status::new("redis", options.node.clone()));
-        Self { status, keys: Keys::new(&options.key, &instance), instance, options }
+        Self { status, keys: Keys::new(&options.key, &instance), idempotency_window, instance, options }
     }
 }
 
@@ -160,10 +162,19 @@ impl Keys {
         }
     }
 
+    /// What an idempotency key was used for. It expires with its window.
+    fn once(&self, key: &IdempotencyKey) -> String {
+        format!("{}:once:{}", self.prefix, hex(&key.id))
+    }
+
     /// The report of `instance` on its `clients` or its `topics`.
     fn report(&self, list: &str, instance: &str) -> String {
         format!("{}:{list}:{instance}", self.prefix)
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs the worker on a thread until `stopped` or its sender is dropped.

@@ -1,5 +1,7 @@
 //! The result of publishing.
 
+use std::time::Duration;
+
 use crate::position::StreamPosition;
 
 /// The positions of events that were published together. They are consecutive.
@@ -33,6 +35,15 @@ pub enum PublishError {
     /// The backbone rejected the events. Its operator has to fix the reason.
     #[error("{}: nothing was published; the server's log says why", self.cause())]
     Refused,
+    /// The [key](super::IdempotencyKey) was used for other events.
+    #[error("{}: nothing was published; a key is for one publication and its repetitions", self.cause())]
+    KeyReused,
+    /// The hub remembers as many [keys](super::IdempotencyKey) as it may.
+    #[error("{}: nothing was published; a key is free in {} s (setting idempotency_keys)", self.cause(), retry_after.as_secs_f64().ceil())]
+    TooManyKeys {
+        /// When the oldest key will be forgotten.
+        retry_after: Duration,
+    },
     /// The events were published, but too few replicas acknowledged them in time.
     #[error(
         "published up to {}, but only {acknowledged} of {wanted} replicas have it: a failover may lose it; publishing \
@@ -64,7 +75,12 @@ impl PublishError {
     /// Returns whether the events were published.
     pub fn outcome(self) -> Outcome {
         match self {
-            Self::Closed | Self::Unavailable | Self::OutOfMemory | Self::Refused => Outcome::NotPublished,
+            Self::Closed
+            | Self::Unavailable
+            | Self::OutOfMemory
+            | Self::Refused
+            | Self::KeyReused
+            | Self::TooManyKeys { .. } => Outcome::NotPublished,
             Self::Unknown => Outcome::Unknown,
             Self::NotReplicated { published, .. } => Outcome::Published(published),
         }
@@ -78,6 +94,8 @@ impl PublishError {
             Self::Unknown => "the backbone did not answer",
             Self::OutOfMemory => "the backbone is out of memory",
             Self::Refused => "the backbone refused",
+            Self::KeyReused => "the Idempotency-Key was used for other events",
+            Self::TooManyKeys { .. } => "the server cannot remember another Idempotency-Key now",
             Self::NotReplicated { .. } => "too few replicas have the events",
         }
     }

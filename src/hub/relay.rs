@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::archive::{Archive, ArchiveFuture, Page};
 use super::encoder::{Encoder, EnvelopeBytes};
 use super::gap::GapReason;
-use super::{Hub, PublishError, Published, Start};
+use super::{Hub, IdempotencyKey, PublishError, Published, PublishedOnce, Start};
 use crate::event::Event;
 use crate::position::StreamPosition;
 use crate::ring::Ring;
@@ -33,12 +33,19 @@ pub struct Relay(Hub);
 pub struct PublishRequest {
     /// At least one.
     pub events: Vec<Event>,
-    reply: oneshot::Sender<Result<Published, PublishError>>,
+    /// The publisher's key, if it has one: a backbone that ignores it publishes repetitions again.
+    pub key: Option<Box<IdempotencyKey>>,
+    reply: oneshot::Sender<Result<PublishedOnce, PublishError>>,
 }
 
 impl PublishRequest {
     /// Sends the result to the publisher.
     pub fn answer(self, answer: Result<Published, PublishError>) {
+        self.answer_once(answer.map(PublishedOnce::from));
+    }
+
+    /// Sends the result of a publication with a key.
+    pub fn answer_once(self, answer: Result<PublishedOnce, PublishError>) {
         // The publisher may have given up waiting.
         let _ = self.reply.send(answer);
     }
@@ -70,14 +77,18 @@ impl Upstream {
         (Self { requests, progress: Notify::new(), patience, archive }, receiver)
     }
 
-    pub(super) async fn publish(&self, events: Vec<Event>) -> Result<Published, PublishError> {
+    pub(super) async fn publish(
+        &self,
+        events: Vec<Event>,
+        key: Option<Box<IdempotencyKey>>,
+    ) -> Result<PublishedOnce, PublishError> {
         let permit = match timeout(self.patience, self.requests.reserve()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(PublishError::Closed),
             Err(_) => return Err(PublishError::Unavailable),
         };
         let (reply, answer) = oneshot::channel();
-        permit.send(PublishRequest { events, reply });
+        permit.send(PublishRequest { events, key, reply });
         // The relay may have ended after it had sent the events.
         answer.await.unwrap_or(Err(PublishError::Unknown))
     }

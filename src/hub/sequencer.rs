@@ -13,6 +13,7 @@
 //! are in their rings, and readers take nothing beyond the head that they loaded first.
 
 use std::pin::pin;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::{Notify, oneshot};
@@ -21,10 +22,11 @@ use super::channel::Channel;
 use super::encoder::Encoder;
 use super::gap::GapReason;
 use super::history::History;
+use super::idempotency::Keys;
 use super::numbering::Numbering;
-use super::{PublishError, Published};
+use super::{HubOptions, IdempotencyKey, PublishError, Published, PublishedOnce};
 use crate::event::Event;
-use crate::position::{Epoch, Sequence, StreamPosition};
+use crate::position::{Sequence, StreamPosition};
 use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, fence, lock, try_lock};
 
 /// How many publications can wait. A publisher that finds the queue full waits for room.
@@ -41,14 +43,17 @@ pub(crate) struct Sequencer {
     /// Notified when the queue was drained, for publishers that found it full.
     room: Notify,
     role: Mutex<Role>,
+    /// The number of keys that the role remembers, for statistics: no part of the loom model.
+    keys: AtomicUsize,
 }
 
 /// A publisher's result.
-type Answer = Result<Published, PublishError>;
+type Answer = Result<PublishedOnce, PublishError>;
 
 /// Events that get consecutive sequences.
 struct Pending {
     events: Vec<Event>,
+    key: Option<Box<IdempotencyKey>>,
     reply: oneshot::Sender<Answer>,
     /// When it was pushed, if it is the one to be timed.
     sampled: Option<(Instant, SystemTime)>,
@@ -75,14 +80,21 @@ struct Role {
     /// Channels that were published to since the last announcement.
     touched: Vec<Arc<Channel>>,
     replies: Vec<(oneshot::Sender<Answer>, Answer)>,
+    keys: Keys,
 }
 
 impl Sequencer {
-    /// A sequencer for a history of this epoch whose topics retain `history` events.
-    pub(crate) fn new(epoch: Epoch, history: usize) -> Self {
-        let encoder = Encoder::new(Numbering { epoch, offset: 0 }, history);
-        let role = Role { newest: 0, is_closed: false, encoder, touched: Vec::new(), replies: Vec::new() };
-        Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role) }
+    pub(crate) fn new(options: &HubOptions) -> Self {
+        let numbering = Numbering { epoch: options.epoch, offset: 0 };
+        let role = Role {
+            newest: 0,
+            is_closed: false,
+            encoder: Encoder::new(numbering, options.history.min(options.firehose_history)),
+            touched: Vec::new(),
+            replies: Vec::new(),
+            keys: Keys::new(options.idempotency_window, options.idempotency_keys),
+        };
+        Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role), keys: AtomicUsize::new(0) }
     }
 
     /// Gives the next event the sequence after `newest`. For a hub that was just created.
@@ -93,8 +105,14 @@ impl Sequencer {
     /// Publishes `events`, at least one, and returns their positions. `with_others` lets the other tasks of this thread that
     /// are ready push first, so that one batch is numbered, encoded and announced. Once this was polled the events may be
     /// published even if the future is dropped.
-    pub(crate) async fn publish(&self, history: &History, events: Vec<Event>, with_others: bool) -> Answer {
-        let answer = self.push(history, events).await;
+    pub(crate) async fn publish(
+        &self,
+        history: &History,
+        events: Vec<Event>,
+        with_others: bool,
+        key: Option<Box<IdempotencyKey>>,
+    ) -> Answer {
+        let answer = self.push(history, events, key).await;
         let turn = Turn { sequencer: self, history };
         if with_others {
             tokio::task::yield_now().await;
@@ -104,9 +122,14 @@ impl Sequencer {
     }
 
     /// Pushes a publication; the caller combines. Waits while the queue is full.
-    async fn push(&self, history: &History, events: Vec<Event>) -> oneshot::Receiver<Answer> {
+    async fn push(
+        &self,
+        history: &History,
+        events: Vec<Event>,
+        key: Option<Box<IdempotencyKey>>,
+    ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let mut pending = Pending { events, reply, sampled: history.sampler.begin() };
+        let mut pending = Pending { events, key, reply, sampled: history.sampler.begin() };
         while let Err(back) = self.queue.push(pending) {
             pending = back;
             // Enabled before the next try, so that a drain between the two is not missed.
@@ -130,6 +153,24 @@ impl Sequencer {
 
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.role).is_closed
+    }
+
+    /// The number of keys that are remembered.
+    pub(crate) fn keys(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Forgets up to `limit` expired keys. Returns whether there may be more.
+    pub(crate) fn forget_expired_keys(&self, history: &History, limit: usize) -> bool {
+        if self.keys() == 0 {
+            return false;
+        }
+        let mut role = lock(&self.role);
+        let may_have_more = role.keys.forget_expired(limit, Instant::now());
+        self.keys.store(role.keys.len(), Ordering::Relaxed);
+        drop(role);
+        self.combine(history);
+        may_have_more
     }
 
     /// Appends events that were numbered elsewhere: consecutive ones, behind the newest.
@@ -184,6 +225,7 @@ impl Sequencer {
             }
             let Some(mut role) = try_lock(&self.role) else { return };
             while role.drain(&self.queue, history) {
+                self.keys.store(role.keys.len(), Ordering::Relaxed);
                 self.room.notify_waiters();
             }
         }
@@ -195,10 +237,13 @@ impl Role {
     fn drain(&mut self, queue: &ArrayQueue<Pending>, history: &History) -> bool {
         for _ in 0..BATCH {
             let Some(pending) = queue.pop() else { break };
-            if let Some(moment) = pending.sampled {
-                history.sampler.note(self.newest + 1, moment);
+            let before = self.newest;
+            let answer = self.append(history, &pending.events, pending.key.as_deref());
+            if let Some(moment) = pending.sampled
+                && self.newest > before
+            {
+                history.sampler.note(before + 1, moment);
             }
-            let answer = self.append(history, &pending.events);
             self.replies.push((pending.reply, answer));
         }
         if self.replies.is_empty() {
@@ -212,15 +257,27 @@ impl Role {
         true
     }
 
-    fn append(&mut self, history: &History, events: &[Event]) -> Answer {
+    fn append(&mut self, history: &History, events: &[Event], key: Option<&IdempotencyKey>) -> Answer {
         if self.is_closed {
             return Err(PublishError::Closed);
         }
+        let Some(key) = key else { return Ok(self.number_all(history, events).into()) };
+        let now = Instant::now();
+        if let Some(published) = self.keys.find(key, now)? {
+            return Ok(PublishedOnce { published, is_repeat: true });
+        }
+        let published = self.number_all(history, events);
+        self.keys.remember(key, published, now);
+        Ok(published.into())
+    }
+
+    /// Gives `events`, at least one, the next sequences.
+    fn number_all(&mut self, history: &History, events: &[Event]) -> Published {
         let first = self.newest + 1;
         for event in events {
             self.number(history, event);
         }
-        Ok(Published { first: history.position(first), last: history.position(self.newest) })
+        Published { first: history.position(first), last: history.position(self.newest) }
     }
 
     /// Gives `event` the next sequence.

@@ -27,11 +27,11 @@ use super::confirmation::Confirmed;
 use super::connection::Error;
 use super::entry;
 use super::replication::Unconfirmed;
-use super::script::{Outcome, Publisher};
+use super::script::{Outcome, Part, PartResult, Publisher};
 use super::wait_until;
 use crate::event::Event;
 use crate::hub::relay::PublishRequest;
-use crate::hub::{PublishError, Published};
+use crate::hub::{PublishError, Published, PublishedOnce};
 use crate::position::{Epoch, StreamPosition};
 
 /// The most events in a batch, unless one publication has more.
@@ -153,11 +153,12 @@ impl Outbox {
                 self.refuse(PublishError::Unknown);
                 continue;
             }
-            let outcome = publisher.publish(&self.context, epoch, batch.number, &batch.events).await?;
+            let parts = parts(&batch.publications);
+            let outcome = publisher.publish(&self.context, epoch, batch.number, &batch.events, &parts).await?;
             // Redis has answered: this send, at least, is not in doubt.
             batch.unanswered = before;
             match outcome {
-                Outcome::Published(first) => self.published(first),
+                Outcome::Published(first, results) => self.published(first, results),
                 // An earlier send, which the server gave up, may have been published.
                 Outcome::Stale => self.refuse(PublishError::Unknown),
                 Outcome::Gone => return Err(Error::unavailable("the stream is gone")),
@@ -194,26 +195,38 @@ impl Outbox {
         self.batch = Some(Batch { number: self.last_number, events, publications, deadline, unanswered: None });
     }
 
-    /// Answers the publishers of a batch that is in the stream from `first` on.
-    fn published(&mut self, first: StreamPosition) {
+    /// Answers the publishers of a batch whose new events are in the stream from `first` on. `results` are those of the
+    /// publications with a key.
+    fn published(&mut self, first: StreamPosition, results: Vec<PartResult>) {
         let Some(batch) = self.batch.take() else { return };
-        let events = batch.events.len() as u64;
-        self.context.status.counts.batches.add(1);
-        self.context.status.counts.published.add(events);
-        self.acknowledged = Some(StreamPosition::new(first.epoch, first.sequence + events - 1));
         self.has_complained = false;
-        let mut next = first.sequence;
+        let at = |sequence| StreamPosition::new(first.epoch, sequence);
+        let (mut next, mut results) = (first.sequence, results.into_iter());
         for (publication, events) in batch.publications {
-            let at = |sequence| StreamPosition::new(first.epoch, sequence);
-            let end = next + events as u64;
-            let published = Published { first: at(next), last: at(end - 1) };
-            next = end;
+            let result = publication.key.as_ref().and_then(|_| results.next()).unwrap_or(PartResult::New);
+            let once = match result {
+                PartResult::New => {
+                    let published = Published { first: at(next), last: at(next + events as u64 - 1) };
+                    next += events as u64;
+                    PublishedOnce::from(published)
+                }
+                PartResult::Repeat(published) => PublishedOnce { published, is_repeat: true },
+                PartResult::Reused => {
+                    publication.answer(Err(PublishError::KeyReused));
+                    continue;
+                }
+            };
             if self.context.options.wait == 0 {
-                publication.answer(Ok(published));
+                publication.answer_once(Ok(once));
             } else {
                 // The replication lives as long as the outbox.
-                let _ = self.unconfirmed.send((publication, published));
+                let _ = self.unconfirmed.send((publication, once));
             }
+        }
+        self.context.status.counts.batches.add(1);
+        self.context.status.counts.published.add(next - first.sequence);
+        if next > first.sequence {
+            self.acknowledged = Some(at(next - 1));
         }
     }
 
@@ -237,6 +250,18 @@ impl Outbox {
             publication.answer(Err(error));
         }
     }
+}
+
+/// The parts of a batch: neighbours without a key are one.
+fn parts(publications: &[(PublishRequest, usize)]) -> Vec<Part<'_>> {
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    for (publication, events) in publications {
+        match (publication.key.as_deref(), parts.last_mut()) {
+            (None, Some(last)) if last.key.is_none() => last.events += events,
+            (key, _) => parts.push(Part { events: *events, key }),
+        }
+    }
+    parts
 }
 
 /// Whether this Redis takes no writes now. Another one may, or this one later.

@@ -17,7 +17,7 @@ use super::Context;
 use super::connection::{Connection, Error};
 use super::wait_until;
 use crate::hub::relay::PublishRequest;
-use crate::hub::{PublishError, Published};
+use crate::hub::{PublishError, PublishedOnce};
 
 /// How often to count the replicas while there are too few.
 const PROBE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const PROBE: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// A publication in the stream that replicas have not confirmed.
-pub(super) type Unconfirmed = (PublishRequest, Published);
+pub(super) type Unconfirmed = (PublishRequest, PublishedOnce);
 
 pub(super) struct Replication {
     context: Arc<Context>,
@@ -88,11 +88,11 @@ struct Round {
 impl Drop for Round {
     fn drop(&mut self) {
         let (wanted, acknowledged) = (self.wanted, self.confirmed);
-        for (publication, published) in self.publications.drain(..) {
-            publication.answer(if acknowledged >= wanted {
-                Ok(published)
+        for (publication, once) in self.publications.drain(..) {
+            publication.answer_once(if acknowledged >= wanted {
+                Ok(once)
             } else {
-                Err(PublishError::NotReplicated { published, acknowledged, wanted })
+                Err(PublishError::NotReplicated { published: once.published, acknowledged, wanted })
             });
         }
     }

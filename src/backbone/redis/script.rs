@@ -2,10 +2,11 @@
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, cmd};
 
-use super::Context;
 use super::connection::{Connection, Error};
 use super::entry;
+use super::{Context, hex};
 use crate::event::Event;
+use crate::hub::{IdempotencyKey, Published};
 use crate::position::{Epoch, StreamPosition};
 
 /// Returns the newest position of the stream. KEYS: stream.
@@ -66,8 +67,13 @@ if not first then return {last, '', ''} end
 return {last, first[1], first[2][1] == 'fanline' and 'mark' or 'event'}
 ";
 
-/// Publishes a batch once, however often it is sent. KEYS: stream, this server's last batch. ARGV: epoch, number of events
-/// to retain, number of the batch, then four arguments for each event.
+/// Publishes a batch once, however often it is sent. KEYS: stream, this server's last batch, then a key for each part of the
+/// batch that has an idempotency key. ARGV: epoch, number of events to retain, number of the batch, milliseconds that an
+/// idempotency key is remembered; then for each part the number of its events and a digest of them (empty without an
+/// idempotency key), and four arguments for each event.
+///
+/// The result of a part with an idempotency key is `new`, `reused`, or the first and the last position of the events that an
+/// earlier publication with that key has published.
 ///
 /// The number is checked first: a batch whose answer was lost is sent again, and a batch that was delayed on its way may
 /// arrive even after its successor. Then the epoch is checked: in a stream of another epoch, which readers do not follow,
@@ -75,32 +81,56 @@ return {last, first[1], first[2][1] == 'fanline' and 'mark' or 'event'}
 const PUBLISH: &str = r"
 local known = redis.call('GET', KEYS[2])
 if known then
-  local number, epoch, first = string.match(known, '^(%d+) (%d+) (%d+)$')
-  if tonumber(number) == tonumber(ARGV[3]) then return {'ok', epoch, first} end
-  if tonumber(number) > tonumber(ARGV[3]) then return {'stale', '0', '0'} end
+  local number, epoch, first, results = string.match(known, '^(%d+) (%d+) (%d+) (.*)$')
+  if tonumber(number) == tonumber(ARGV[3]) then return {'ok', epoch, first, results} end
+  if tonumber(number) > tonumber(ARGV[3]) then return {'stale', '0', '0', ''} end
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', '0', '0'} end
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', '0', '0', ''} end
 local epoch = string.match(newest(), '^%d+')
-if epoch ~= ARGV[1] then return {'epoch', epoch, '0'} end
+if epoch ~= ARGV[1] then return {'epoch', epoch, '0', ''} end
 local id = ARGV[1] .. '-*'
-local first
-for i = 4, #ARGV, 4 do
+local function add(i)
   local given
   if ARGV[i + 1] == '' then
     given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ARGV[i], ARGV[i + 2], ARGV[i + 3])
   else
     given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ARGV[i], 'e', ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
   end
-  first = first or string.match(given, '%-(%d+)$')
+  return string.match(given, '%-(%d+)$')
 end
-redis.call('SET', KEYS[2], ARGV[3] .. ' ' .. epoch .. ' ' .. first, 'PX', 3600000)
-return {'ok', epoch, first}
+local first, results, part = '0', {}, 5
+while part <= #ARGV do
+  local digest, from, to = ARGV[part + 1], part + 2, part + 2 + 4 * ARGV[part]
+  local key = digest ~= '' and KEYS[#results + 3]
+  local used = key and redis.call('GET', key)
+  if used then
+    local content, positions = string.match(used, '^(%S+) (.+)$')
+    table.insert(results, content == digest and positions or 'reused')
+  else
+    local oldest, latest
+    for i = from, to - 1, 4 do
+      latest = add(i)
+      oldest = oldest or latest
+    end
+    if first == '0' then first = oldest end
+    if key then
+      local positions = epoch .. '-' .. oldest .. ' ' .. epoch .. '-' .. latest
+      redis.call('SET', key, digest .. ' ' .. positions, 'PX', ARGV[4])
+      table.insert(results, 'new')
+    end
+  end
+  part = to
+end
+local all = table.concat(results, ',')
+redis.call('SET', KEYS[2], ARGV[3] .. ' ' .. epoch .. ' ' .. first .. ' ' .. all, 'PX', 3600000)
+return {'ok', epoch, first, all}
 ";
 
 /// The result of sending a batch, as Redis answered it.
 pub(super) enum Outcome {
-    /// The batch is in the stream, from this position on.
-    Published(StreamPosition),
+    /// The batch is in the stream. Its new events have consecutive positions from this one on. The parts with an idempotency
+    /// key have a result each, in order.
+    Published(StreamPosition, Vec<PartResult>),
     /// Not published: there is no stream.
     Gone,
     /// Not published: the stream is in another epoch.
@@ -109,6 +139,35 @@ pub(super) enum Outcome {
     Stale,
     /// Not published: Redis answered with an error.
     Refused(RedisError),
+}
+
+/// What became of a part of a batch that has an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PartResult {
+    New,
+    /// An earlier publication with the key has published the events.
+    Repeat(Published),
+    /// The key was used for other events.
+    Reused,
+}
+
+impl PartResult {
+    fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "new" => Ok(Self::New),
+            "reused" => Ok(Self::Reused),
+            positions => {
+                let (first, last) = positions.split_once(' ').unwrap_or((positions, positions));
+                Ok(Self::Repeat(Published { first: entry::position(first)?, last: entry::position(last)? }))
+            }
+        }
+    }
+}
+
+/// Consecutive events of a batch: those of one publication with an idempotency key, or those of any number without.
+pub(super) struct Part<'a> {
+    pub(super) events: usize,
+    pub(super) key: Option<&'a IdempotencyKey>,
 }
 
 /// The stream as [`look`] found it.
@@ -210,30 +269,51 @@ impl Publisher {
         epoch: Epoch,
         number: u64,
         events: &[Event],
+        parts: &[Part<'_>],
     ) -> Result<Outcome, Error> {
-        let mut evaluate = cmd("EVALSHA");
-        evaluate.arg(&self.digest).arg(2).arg(&context.keys.stream).arg(&context.keys.last_batch);
-        evaluate.arg(epoch.0).arg(context.options.history).arg(number);
-        for argument in events.iter().flat_map(entry::arguments) {
-            evaluate.arg(argument);
-        }
+        let evaluate = self.command(context, epoch, number, events, parts);
         let mut answer = self.redis.try_query(&evaluate).await?;
         if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
             // The scripts were flushed, and nothing was published. A script's digest is always the same.
             load(&mut self.redis).await?;
             answer = self.redis.try_query(&evaluate).await?;
         }
-        let (word, epoch, first): (String, String, String) = match answer {
+        let (word, epoch, first, results): (String, String, String, String) = match answer {
             Ok(answer) => answer,
             Err(error) => return Ok(Outcome::Refused(error)),
         };
         match word.as_str() {
-            "ok" => Ok(Outcome::Published(entry::position(&format!("{epoch}-{first}"))?)),
+            "ok" => {
+                let results = results.split(',').filter(|result| !result.is_empty()).map(PartResult::parse);
+                let first = entry::position(&format!("{epoch}-{first}"))?;
+                Ok(Outcome::Published(first, results.collect::<Result<_, _>>()?))
+            }
             "stale" => Ok(Outcome::Stale),
             "gone" => Ok(Outcome::Gone),
             "epoch" => Ok(Outcome::OtherEpoch),
             _ => Err(Error::Unavailable(format!("unexpected answer of the publishing script: {word:?}"))),
         }
+    }
+
+    fn command(&self, context: &Context, epoch: Epoch, number: u64, events: &[Event], parts: &[Part<'_>]) -> Cmd {
+        let keys: Vec<_> = parts.iter().filter_map(|part| part.key).map(|key| context.keys.once(key)).collect();
+        let mut evaluate = cmd("EVALSHA");
+        evaluate
+            .arg(&self.digest)
+            .arg(2 + keys.len())
+            .arg(&context.keys.stream)
+            .arg(&context.keys.last_batch)
+            .arg(keys);
+        let window = u64::try_from(context.idempotency_window.as_millis()).unwrap_or(u64::MAX);
+        evaluate.arg(epoch.0).arg(context.options.history).arg(number).arg(window);
+        let mut events = events.iter();
+        for part in parts {
+            evaluate.arg(part.events).arg(part.key.map_or(String::new(), |key| hex(&key.content)));
+            for argument in events.by_ref().take(part.events).flat_map(entry::arguments) {
+                evaluate.arg(argument);
+            }
+        }
+        evaluate
     }
 }
 
