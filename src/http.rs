@@ -239,10 +239,10 @@ impl Routes {
             Endpoint::Publish(topic) => {
                 let permit = self.admit(&auth_request(&request, source, Action::Publish)).await?;
                 let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
-                json_response(&match topic {
+                match topic {
                     None => publish::publish(self, permit, &quota, request).await?,
                     Some(topic) => publish::publish_to(self, permit, &quota, topic, request).await?,
-                })
+                }
             }
             Endpoint::Index => documents::index(self, request.headers()),
             Endpoint::OpenApi => documents::openapi(request.headers()),

@@ -72,11 +72,13 @@ pub(crate) enum Reason {
     SilentTopics,
     PublishRate,
     PublishRatePerKey,
+    /// The hub reports it.
+    IdempotencyKeys,
 }
 
 impl Reason {
     /// In the order of the variants.
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "connections",
         "connections_per_address",
         "connect_rate",
@@ -84,6 +86,7 @@ impl Reason {
         "silent_topics",
         "publish_rate",
         "publish_rate_per_key",
+        "idempotency_keys",
     ];
 
     /// The name in logs and metrics.

@@ -19,7 +19,7 @@ use fanline::topic::Topic;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::{Full, StreamBody};
 use hyper::body::{Body, Frame};
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -70,6 +70,11 @@ pub struct PublishArgs {
     /// DATA is one JSON value; it is validated and sent byte for byte
     #[arg(long, requires = "data")]
     json: bool,
+
+    /// Publishes DATA once, however often the command is repeated with this key and the same DATA within the server's
+    /// idempotency_window; see `Idempotency-Key` in the documentation
+    #[arg(long, value_name = "KEY", requires = "data", value_parser = idempotency_key)]
+    idempotency_key: Option<HeaderValue>,
 
     /// The payload of one event; without it, each line of standard input is an event
     data: Option<String>,
@@ -185,9 +190,15 @@ impl PublishArgs {
     }
 }
 
+/// The server checks the rest.
+fn idempotency_key(text: &str) -> Result<HeaderValue, &'static str> {
+    HeaderValue::from_str(text).map_err(|_| "expected 1 to 255 visible ASCII characters")
+}
+
 async fn publish_one(args: &PublishArgs, data: &str) -> Result<PublishAnswer, Error> {
     let body = Full::new(Bytes::from(args.one_event(data)?));
-    timeout(ANSWER_TIMEOUT, post(&args.server, "application/json", body)).await.unwrap_or(Err(Error::NoAnswer))
+    let key = args.idempotency_key.as_ref();
+    timeout(ANSWER_TIMEOUT, post(&args.server, "application/json", key, body)).await.unwrap_or(Err(Error::NoAnswer))
 }
 
 /// Publishes the lines of `input` until it ends, a line is invalid, the server answers or `stop` completes. Returns the
@@ -214,18 +225,26 @@ async fn publish_lines(
     let mut frames = frames.map(|events| Ok::<_, Infallible>(Frame::data(events))).peekable();
     let published = match Pin::new(&mut frames).peek().await {
         None => None,
-        Some(_) => Some(post(server, "application/x-ndjson", StreamBody::new(frames)).await?),
+        Some(_) => Some(post(server, "application/x-ndjson", None, StreamBody::new(frames)).await?),
     };
     let fault = input_ended.try_recv().ok().and_then(Result::err);
     Ok((published, fault))
 }
 
 /// Posts events and reads the ids in the answer.
-async fn post<B>(server: &ServerArgs, content_type: &str, body: B) -> Result<PublishAnswer, Error>
+async fn post<B>(
+    server: &ServerArgs,
+    content_type: &str,
+    key: Option<&HeaderValue>,
+    body: B,
+) -> Result<PublishAnswer, Error>
 where
     B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
 {
-    let request = server.request("/publish").method("POST").header(CONTENT_TYPE, content_type);
+    let mut request = server.request("/publish").method("POST").header(CONTENT_TYPE, content_type);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
     let request = request.header(ACCEPT, "application/json").body(body)?;
     let response = client::send(&server.url, request).await?;
     if !response.status().is_success() {

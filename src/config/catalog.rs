@@ -124,6 +124,11 @@ fn limits() -> Vec<Setting> {
             .help("Largest JSON or text body; an NDJSON body may have any length"),
         setting("max_topics", count(1..=1000, "topics"), |s| &mut s.http.max_topics)
             .help("Topics and patterns in one subscription"),
+        setting("idempotency_window", span(SECOND..=24 * HOUR), |s| &mut s.hub.idempotency_window).help(
+            "How long an Idempotency-Key is remembered: a publication that is repeated within it is published once",
+        ),
+        setting("idempotency_keys", count(1..=MANY, "keys"), |s| &mut s.hub.idempotency_keys)
+            .help("Idempotency keys remembered, about 150 bytes each; with --redis, Redis remembers any number"),
         setting("max_connections", auto(count(0..=MANY, "connections")), |s| &mut s.limits.max_connections)
             .help("Open connections; auto, like 0, is as many as the limit on open files allows"),
         setting("max_connections_per_address", limit(MANY, "connections"), |s| {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::header::{
-    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
+    HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, Uri};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -113,11 +113,13 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
         .allow_headers([
             AUTHORIZATION,
             CACHE_CONTROL,
+            CONTENT_ENCODING,
             CONTENT_TYPE,
             last_event_id,
+            HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("x-api-key"),
         ])
-        .expose_headers([ALLOW, RETRY_AFTER, WWW_AUTHENTICATE])
+        .expose_headers([ALLOW, RETRY_AFTER, WWW_AUTHENTICATE, HeaderName::from_static("idempotent-replayed")])
         .max_age(MAX_AGE);
     Some(layer)
 }

@@ -171,6 +171,8 @@ impl Snapshot {
                 "delivered_bytes": counts.sum(|shard| &shard.delivered_bytes),
                 "gaps": sums(self.gaps.iter().copied()),
                 "publish_errors": sums(counts.publish_errors.read()),
+                "publishes_repeated": counts.publishes_repeated.get(),
+                "idempotency_keys": hub.idempotency_keys,
             },
             "latency": {"publish": quantiles(&publish_latency), "socket": quantiles(&socket_latency)},
             "refusals": sums(refusals.iter().map(|&((status, _), count)| (status, count))),

@@ -93,6 +93,7 @@ impl Problem {
             413 => "too_large",
             414 => "query_too_long",
             415 => "media_type",
+            422 => "key_reused",
             500 => "panic",
             502.. => "unavailable",
             _ => "invalid",
@@ -171,7 +172,9 @@ impl From<LimitExceeded> for Problem {
     fn from(exceeded: LimitExceeded) -> Self {
         let status = match exceeded.reason {
             // Not the fault of this client.
-            Reason::Connections | Reason::Firehose | Reason::SilentTopics => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Connections | Reason::Firehose | Reason::SilentTopics | Reason::IdempotencyKeys => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             // Only a smaller request would succeed.
             _ if exceeded.retry_after.is_none() => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::TOO_MANY_REQUESTS,
@@ -225,7 +228,14 @@ impl From<InvalidPublication> for Problem {
 
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
-        let problem = Self::unavailable(error.to_string());
+        let detail = error.to_string();
+        let problem = match error {
+            PublishError::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail),
+            PublishError::TooManyKeys { retry_after } => {
+                LimitExceeded { reason: Reason::IdempotencyKeys, detail, retry_after: Some(retry_after) }.into()
+            }
+            _ => Self::unavailable(detail),
+        };
         let id = |position: StreamPosition| Some(position.to_string());
         let (published, first, last) = match error.outcome() {
             Outcome::NotPublished => (Some(0), None, None),

@@ -1,22 +1,22 @@
 //! `POST /publish` and `POST /publish/{topic}`.
 
+mod collect;
+mod idempotency;
 mod ndjson;
 
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body;
+use bytes::Bytes;
+use collect::collect;
+use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
+use idempotency::publish_together;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::admit::Permit;
 use super::body::RequestBody;
-use super::content_encoding::{self, DecodedBody};
-use super::{Routes, problem::Problem};
+use super::{Routes, content_encoding, json_response, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
 use crate::hub::{PublishError, Published};
@@ -31,28 +31,34 @@ enum MediaType {
     Text,
 }
 
-/// Publishes one event, an array of events, or a stream of lines.
+/// Publishes one event, an array of events, or lines.
 pub(super) async fn publish(
     routes: &Routes,
     mut permit: Permit<'_>,
     quota: &PublishQuota<'_>,
     request: Request<RequestBody>,
-) -> Result<Value, Problem> {
+) -> Result<Response<Full<Bytes>>, Problem> {
     let (shard, options) = (&*routes.shard, &routes.options);
-    let request = content_encoding::decode(request)?;
-    match media_type(request.headers()) {
+    let (head, body) = content_encoding::decode(request)?.into_parts();
+    let key = idempotency::key(&head.headers)?;
+    match media_type(&head.headers) {
         Some(MediaType::Json) => {
-            let body = collect(request.into_body(), options.max_body_bytes, options.body_timeout).await?;
+            let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
             let is_array = body.trim_ascii_start().first() == Some(&b'[');
             let events = parse_events(&body, options.max_event_bytes)?;
-            permit.check_upload()?;
-            events.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
-            let count = events.len();
-            quota.charge(count)?;
-            let published = timed(shard, shard.hub.publish_with_others(events)).await?;
-            Ok(if is_array { receipt(published, count as u64) } else { receipt_of_one(published) })
+            let count = events.len() as u64;
+            let once = publish_together(shard, &mut permit, quota, key, events).await?;
+            Ok(once.response(|published| if is_array { receipt(published, count) } else { receipt_of_one(published) }))
         }
-        Some(MediaType::Ndjson) => ndjson::publish(shard, options, permit, quota, request.into_body()).await,
+        // A key is for events that are known as a whole before the first one is published.
+        Some(MediaType::Ndjson) if key.is_some() => {
+            let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
+            let events = ndjson::parse(&body, options.max_event_bytes)?;
+            let count = events.len() as u64;
+            let once = publish_together(shard, &mut permit, quota, key, events).await?;
+            Ok(once.response(|published| receipt(published, count)))
+        }
+        Some(MediaType::Ndjson) => Ok(json_response(&ndjson::publish(shard, options, permit, quota, body).await?)),
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
@@ -64,7 +70,7 @@ pub(super) async fn publish_to(
     quota: &PublishQuota<'_>,
     topic: &str,
     request: Request<RequestBody>,
-) -> Result<Value, Problem> {
+) -> Result<Response<Full<Bytes>>, Problem> {
     let (shard, options) = (&*routes.shard, &routes.options);
     let topic = percent_decode_str(topic)
         .decode_utf8()
@@ -80,18 +86,17 @@ pub(super) async fn publish_to(
         Some(MediaType::Text) => false,
         _ => return Err(unsupported("application/json (a value) or text/plain (raw text)")),
     };
-    let request = content_encoding::decode(request)?;
+    let (head, body) = content_encoding::decode(request)?.into_parts();
+    let key = idempotency::key(&head.headers)?;
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
-    let body = collect(request.into_body(), max_bytes, options.body_timeout).await?;
+    let body = collect(body, max_bytes, options.body_timeout).await?;
     let event = Event::new(topic, parse_payload(body, is_json, options.max_event_bytes)?);
     let event = match name {
         Some(name) => event.named(name),
         None => event,
     };
-    permit.check_upload()?;
-    permit.check_topic(event.topic())?;
-    quota.charge(1)?;
-    Ok(receipt_of_one(timed(shard, shard.hub.publish_with_others(vec![event])).await?))
+    let once = publish_together(shard, &mut permit, quota, key, vec![event]).await?;
+    Ok(once.response(receipt_of_one))
 }
 
 /// Observes the time until the events have their positions, which is the server's part of the response time.
@@ -112,46 +117,6 @@ fn receipt(published: Option<Published>, count: u64) -> Value {
         "last_id": published.map(|published| published.last.to_string()),
         "published": count,
     })
-}
-
-async fn collect(body: DecodedBody, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    };
-    // Before the first read, so that a client that waits for 100 Continue does not send the body.
-    if body.size_hint().lower() > max_bytes as u64 {
-        return Err(too_large());
-    }
-    let body = tokio::time::timeout(timeout, concat(Limited::new(body, max_bytes))).await.map_err(|_| {
-        let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-    })?;
-    body.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            too_large()
-        } else {
-            Problem::bad_request(format!("the body could not be read: {error}"))
-        }
-    })
-}
-
-/// Collects a body into one buffer. Keeping its frames would cost far more memory than bytes if each has one byte.
-async fn concat(mut body: Limited<DecodedBody>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-    // Most bodies have one frame and are not copied.
-    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if first.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            all.extend_from_slice(&first);
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {

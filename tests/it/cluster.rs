@@ -3,6 +3,7 @@
 mod example;
 mod failures;
 mod fleet;
+mod idempotency;
 mod losses;
 mod masters;
 mod ndjson;

@@ -1,6 +1,7 @@
 //! Publishing over HTTP: requests, responses, and the events that subscribers receive.
 
 mod coded;
+mod idempotency;
 mod rejections;
 mod unacknowledged;
 

@@ -54,6 +54,19 @@ fn publish_sends_one_event_and_prints_its_id() {
 }
 
 #[test]
+fn publish_repeated_with_a_key_prints_the_first_id() {
+    let server = Server::start(&[]);
+    let mut stream = server.stream("topics=orders");
+    let command = || publish(&server, &["-t", "orders", "--idempotency-key", "order-17", "order 17"]);
+    let (code, first, _) = Process::run(command());
+    assert_eq!((code, Process::run(command()).1), (Some(0), first));
+    let (code, _, stderr) = Process::run(publish(&server, &["-t", "orders", "--idempotency-key", "order-17", "18"]));
+    assert!(code == Some(1) && stderr.contains("used for other events"), "{stderr}");
+    server.publish("orders", "end");
+    assert_eq!(data(&mut stream), ["order 17", "end"]);
+}
+
+#[test]
 fn publish_rejects_invalid_arguments_before_connecting() {
     let server = Server::start(&[]);
     for args in [&["hello"][..], &["-t", "a*", "x"], &["-t", "t", "--json", "{"], &["-t", "t", "-e", "a\nb", "x"]] {

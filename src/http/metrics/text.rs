@@ -156,6 +156,10 @@ impl Snapshot {
         page.counter("fanline_events_published", "Events published", hub.published);
         let help = "Publish requests that were refused or broke off, by reason";
         page.counters("fanline_publish_errors", help, "reason", &counts.publish_errors.read());
+        let help = "Publications that repeated one with the same Idempotency-Key";
+        page.counter("fanline_publishes_repeated", help, counts.publishes_repeated.get());
+        let help = "Idempotency keys that this server remembers; with a backbone, these are there";
+        page.gauge("fanline_idempotency_keys", help, hub.idempotency_keys as u64);
         let help = "Time from reading a request's events to their positions";
         page.seconds("fanline_publish_latency", help, "", counts.latencies(|shard| &shard.publish_latency));
         let help = "Time from the publication of an event to each socket that took it, for one event a second";

@@ -7,6 +7,7 @@
 
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use serde_json::Value;
@@ -70,6 +71,18 @@ pub(super) async fn publish(
     upload.lines.finish();
     upload.publish_lines().await?;
     Ok(receipt(upload.published, upload.count))
+}
+
+/// Parses a whole body, which is published all or none.
+pub(super) fn parse(body: &Bytes, max_event_bytes: usize) -> Result<Vec<Event>, Problem> {
+    let lines = (1..).zip(body.split(|&byte| byte == b'\n')).filter(|(_, line)| !line.trim_ascii().is_empty());
+    let events = lines.map(|(number, line)| {
+        let event = parse_event(&body.slice_ref(line), max_event_bytes);
+        event.map_err(|error| {
+            Problem::from(error).at(&format!("line {number}")).with("line", number).with("published", 0)
+        })
+    });
+    events.collect()
 }
 
 /// An upload and its progress.

@@ -109,6 +109,7 @@ fn options() -> impl Strategy<Value = HubOptions> {
             history_bytes,
             history_topics,
             topic_ttl: Duration::from_secs(ttl),
+            ..HubOptions::default()
         },
     )
 }

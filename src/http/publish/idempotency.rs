@@ -1,0 +1,111 @@
+//! Publishing events together, all or none: under an `Idempotency-Key`, once.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use super::super::admit::Permit;
+use super::super::json_response;
+use super::super::problem::Problem;
+use super::timed;
+use crate::conn::Shard;
+use crate::event::Event;
+use crate::hub::{IdempotencyKey, Published, PublishedOnce};
+use crate::limit::PublishQuota;
+
+/// The longest key, in bytes.
+const MAX_BYTES: usize = 255;
+
+/// Returns the key of a request, if it has one. A key may be quoted, as the draft of the header
+/// (draft-ietf-httpapi-idempotency-key-header) has it, or not, as most services have it.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let value = value.as_bytes();
+    let key = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+    let is_valid =
+        (1..=MAX_BYTES).contains(&key.len()) && key.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'"');
+    match std::str::from_utf8(key) {
+        Ok(key) if is_valid && values.next().is_none() => Ok(Some(key)),
+        _ => {
+            let detail =
+                format!("one Idempotency-Key has 1 to {MAX_BYTES} visible ASCII characters, without quotes inside");
+            Err(Problem::bad_request(detail))
+        }
+    }
+}
+
+/// Events that were published together, if there were any.
+pub(super) struct Together(Option<PublishedOnce>);
+
+impl Together {
+    /// The response with this body. It is the same for a repetition, apart from a header that says so.
+    pub(super) fn response(self, body: impl FnOnce(Option<Published>) -> Value) -> Response<Full<Bytes>> {
+        let mut response = json_response(&body(self.0.map(|once| once.published)));
+        if self.0.is_some_and(|once| once.is_repeat) {
+            let name = HeaderName::from_static("idempotent-replayed");
+            response.headers_mut().insert(name, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+/// Publishes `events` if they are permitted, all or none. A repetition counts towards the rate as well: it may be as much
+/// work.
+pub(super) async fn publish_together(
+    shard: &Shard,
+    permit: &mut Permit<'_>,
+    quota: &PublishQuota<'_>,
+    key: Option<&str>,
+    events: Vec<Event>,
+) -> Result<Together, Problem> {
+    permit.check_upload()?;
+    events.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
+    quota.charge(events.len())?;
+    let Some(key) = key.filter(|_| !events.is_empty()) else {
+        let published = timed(shard, shard.hub.publish_with_others(events)).await?;
+        return Ok(Together(published.map(PublishedOnce::from)));
+    };
+    // Publishers without credentials share their keys.
+    let publisher = permit.grant.identity().unwrap_or_default();
+    let key = IdempotencyKey::new(&publisher, key, &events);
+    let once = timed(shard, shard.hub.publish_once(events, key)).await?;
+    if once.is_repeat {
+        shard.metrics.publishes_repeated.add_shared(1);
+    }
+    Ok(Together(Some(once)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_of(values: &[&[u8]]) -> Result<Option<String>, ()> {
+        let name = HeaderName::from_static("idempotency-key");
+        let headers = values.iter().map(|value| (name.clone(), HeaderValue::from_bytes(value).unwrap())).collect();
+        key(&headers).map(|key| key.map(str::to_owned)).map_err(|_| ())
+    }
+
+    #[test]
+    fn key_is_visible_ascii_with_or_without_quotes() {
+        assert_eq!(key_of(&[]), Ok(None));
+        for (value, expected) in [
+            (&b"8e03978e-40d5"[..], Ok(Some("8e03978e-40d5".to_owned()))),
+            (b"\"8e03978e-40d5\"", Ok(Some("8e03978e-40d5".to_owned()))),
+            (&[b'x'; 255], Ok(Some("x".repeat(255)))),
+            (&[b'x'; 256], Err(())),
+            (b"", Err(())),
+            (b"\"\"", Err(())),
+            (b"\"", Err(())),
+            (b"a b", Err(())),
+            (b"a\"b", Err(())),
+            ("ü".as_bytes(), Err(())),
+            (b"\xff", Err(())),
+        ] {
+            assert_eq!(key_of(&[value]), expected, "{value:?}");
+        }
+        assert_eq!(key_of(&[b"a", b"a"]), Err(()));
+    }
+}
