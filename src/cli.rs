@@ -8,6 +8,7 @@ mod generated;
 mod health;
 mod hidden;
 mod history_file;
+mod inherited;
 mod init;
 mod key;
 mod printable;

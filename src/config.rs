@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `catalog` | every setting |
 //! | `setting` | what a declaration consists of |
-//! | `kind`, `values` | kinds of values: numbers, sizes, durations; addresses, URLs, filters |
+//! | `kind`, `values`, `listen` | kinds of values: numbers, sizes, durations; URLs, filters; addresses |
 //! | `settings`, `access` | the settings as plain values, with the program's own defaults |
 //! | `args`, `environment`, `file`, `api_keys` | the sources |
 //! | `source` | where a value came from, and the precedence |
@@ -36,6 +36,7 @@ mod environment;
 mod error;
 mod file;
 mod kind;
+mod listen;
 mod report;
 mod rules;
 mod setting;
@@ -54,6 +55,7 @@ pub use args::ServeArgs;
 pub use catalog::changed;
 pub use error::ConfigError;
 pub use kind::{Invalid, parse_span};
+pub use listen::Listen;
 pub use report::Report;
 pub use settings::{LogFormat, RedisStart, Settings};
 pub use template::template;

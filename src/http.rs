@@ -230,6 +230,9 @@ impl Routes {
         let query = request.uri().query().unwrap_or("");
         let endpoint = self.endpoint(request.method(), path, query)?;
         if let Some(action) = endpoint.operator_action() {
+            if !source.peer.serves_operators {
+                return Err(only_for_operators(path));
+            }
             self.admit(&auth_request(&request, source, action)).await?;
         }
         let response = match endpoint {
@@ -355,6 +358,11 @@ impl<'a> Endpoint<'a> {
     fn is_for_monitoring(self) -> bool {
         matches!(self, Self::Health | Self::Live | Self::Ready | Self::Metrics(_))
     }
+}
+
+fn only_for_operators(path: &str) -> Problem {
+    let detail = format!("{path:?} is served on the admin listener only (setting admin_listen)");
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 fn not_found(path: &str) -> Problem {

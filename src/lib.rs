@@ -38,8 +38,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let hub = Hub::default();
-//! let server = Server::builder(hub.clone()).listen("127.0.0.1:0".parse()?).bind()?;
-//! println!("curl -N http://{}/stream", server.local_addresses()?[0]);
+//! let server = Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0)).bind()?;
+//! println!("curl -N http://{}/stream", server.local_addresses()[0]);
 //!
 //! hub.publish(Event::new(Topic::new("greeting")?, Payload::text("hello"))).await?;
 //! # let stop = async {};

@@ -22,6 +22,8 @@ pub struct Peer {
     pub local: Option<SocketAddr>,
     /// The result of [`Peer::owner`], which is looked up once.
     owner: OnceLock<Option<u32>>,
+    /// Whether the listener serves the admin endpoints and metrics.
+    pub(crate) serves_operators: bool,
 }
 
 /// Where a connection comes from.
@@ -41,12 +43,16 @@ pub enum PeerAddress {
 impl Peer {
     /// The peer of a TCP connection between `remote` and the server's own address `local`.
     pub fn tcp(remote: SocketAddr, local: SocketAddr) -> Self {
-        Self { address: PeerAddress::Ip(remote), local: Some(local), owner: OnceLock::new() }
+        Self::new(PeerAddress::Ip(remote), Some(local))
     }
 
     /// The peer of a connection through a Unix socket, a process of the user `uid`.
     pub fn unix(uid: u32) -> Self {
-        Self { address: PeerAddress::Unix { uid }, local: None, owner: OnceLock::new() }
+        Self::new(PeerAddress::Unix { uid }, None)
+    }
+
+    fn new(address: PeerAddress, local: Option<SocketAddr>) -> Self {
+        Self { address, local, owner: OnceLock::new(), serves_operators: true }
     }
 
     /// Whether the other end is a process of this machine.

@@ -5,21 +5,26 @@
 //! over the drain time, so that their clients do not all reconnect at once, and the threads end.
 
 mod accept;
+mod acceptor;
 mod files;
+mod listen;
 mod stats;
+mod unix;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use accept::{Dispatcher, Inbox};
+use acceptor::{Acceptor, SocketOptions};
 use arc_swap::ArcSwap;
 pub use files::raise_open_file_limit;
+pub use listen::{InvalidListenAddress, ListenAddress, Listener};
 pub use stats::{ServerStats, Stats};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+pub use unix::UnixSocketOptions;
 
 use crate::auth::{Access, Grant};
 use crate::backbone::Backbone;
@@ -45,13 +50,13 @@ use crate::topic::TopicFilter;
 /// use fanline::{Hub, Server};
 ///
 /// let hub = Hub::default();
-/// let server = Server::builder(hub.clone()).listen(([127, 0, 0, 1], 8000).into()).bind()?;
+/// let server = Server::builder(hub.clone()).listen(([127, 0, 0, 1], 8000)).bind()?;
 /// server.run(std::future::pending()).await
 /// # }
 /// ```
 pub struct Server {
     builder: Builder,
-    listeners: Vec<TcpListener>,
+    acceptors: Vec<Acceptor>,
     metrics: Arc<Metrics>,
     limiter: Arc<Limiter>,
     /// The size of each listener's reserve of open files.
@@ -66,7 +71,8 @@ pub const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
 /// The settings and parts of a [`Server`].
 pub struct Builder {
     hub: Hub,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<Listener>,
+    unix: UnixSocketOptions,
     shards: usize,
     send_buffer: usize,
     drain: Duration,
@@ -114,11 +120,18 @@ impl AccessHandle {
 }
 
 impl Builder {
-    /// Adds an address to listen on. Port 0 takes a free port. The default is 127.0.0.1:8000.
+    /// Adds a listener: a TCP address, a [`ListenAddress`], or a socket that listens already. Port 0 takes a free port. The
+    /// default is 127.0.0.1:8000.
     #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.addresses.push(address);
+    pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
+        self.listeners.push(listener.into());
         self
+    }
+
+    /// Sets the access to the Unix sockets that the server binds.
+    #[must_use]
+    pub fn unix_sockets(self, unix: UnixSocketOptions) -> Self {
+        Self { unix, ..self }
     }
 
     /// Sets how many threads serve connections. The default is one for each core.
@@ -185,23 +198,23 @@ impl Builder {
     /// Binds the addresses. Clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
-    /// When an address cannot be bound; the error names it. When the limit on open files does not allow the wanted number of
+    /// When a listener cannot be bound; the error names it. When the limit on open files does not allow the wanted number of
     /// connections.
     pub fn bind(mut self) -> io::Result<Server> {
-        if self.addresses.is_empty() {
-            self.addresses.push(([127, 0, 0, 1], 8000).into());
+        let mut listeners = std::mem::take(&mut self.listeners);
+        if listeners.is_empty() {
+            listeners.push(([127, 0, 0, 1], 8000).into());
         }
-        let bind = |&address: &SocketAddr| {
-            accept::bind(address, self.send_buffer, self.streams.write_timeout)
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
-        };
-        let listeners = self.addresses.iter().map(bind).collect::<io::Result<_>>()?;
+        let (send_buffer, write_timeout, unix) = (self.send_buffer, self.streams.write_timeout, self.unix);
+        let options = SocketOptions { send_buffer, write_timeout, unix };
+        let bind = |listener| Acceptor::bind(listener, &options);
+        let acceptors = listeners.into_iter().map(bind).collect::<io::Result<_>>()?;
         let metrics = Arc::new(Metrics::new(self.shards, EndReason::ALL.len()));
         let room = files::room(self.limits.max_connections, self.shards)?;
         let max_per_address = self.limits.max_connections_per_address;
         let connections = Connections::new(room.connections, room.set_by, room.turned_away, max_per_address);
         let limiter = Arc::new(Limiter::new(&self.limits, connections));
-        Ok(Server { builder: self, listeners, metrics, limiter, reserved_files: room.reserved })
+        Ok(Server { builder: self, acceptors, metrics, limiter, reserved_files: room.reserved })
     }
 
     /// Starts the shards' threads.
@@ -263,7 +276,8 @@ impl Server {
     pub fn builder(hub: Hub) -> Builder {
         Builder {
             hub,
-            addresses: Vec::new(),
+            listeners: Vec::new(),
+            unix: UnixSocketOptions::default(),
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             send_buffer: DEFAULT_SEND_BUFFER,
             drain: DEFAULT_DRAIN,
@@ -276,12 +290,19 @@ impl Server {
         }
     }
 
-    /// Returns the addresses that the server listens on, with the actual ports.
-    ///
-    /// # Errors
-    /// When the system call fails.
-    pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.listeners.iter().map(TcpListener::local_addr).collect()
+    /// Returns the addresses that the server listens on, with the actual ports, apart from those of admin listeners.
+    pub fn local_addresses(&self) -> Vec<ListenAddress> {
+        self.addresses(false)
+    }
+
+    /// Returns the addresses of the admin listeners.
+    pub fn admin_addresses(&self) -> Vec<ListenAddress> {
+        self.addresses(true)
+    }
+
+    fn addresses(&self, of_admin: bool) -> Vec<ListenAddress> {
+        let acceptors = self.acceptors.iter().filter(|acceptor| acceptor.is_admin == of_admin);
+        acceptors.map(|acceptor| acceptor.address.clone()).collect()
     }
 
     /// Returns the number of threads that serve connections.
@@ -305,7 +326,7 @@ impl Server {
     /// # Errors
     /// When a thread cannot be started, or accepting fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { builder, listeners, metrics, limiter, reserved_files } = self;
+        let Self { builder, acceptors, metrics, limiter, reserved_files } = self;
         let drain = Arc::<Drain>::default();
         let Shards { clients, inboxes, threads } = builder.spawn_shards(&metrics, &limiter, &drain)?;
         if let Some(backbone) = &builder.backbone {
@@ -313,14 +334,17 @@ impl Server {
         }
         let trusted_proxies = builder.http.trusted_proxies.clone().into();
         let dispatcher = Dispatcher { inboxes: inboxes.into(), metrics, limiter: limiter.clone(), trusted_proxies };
-        let mut acceptors = JoinSet::new();
-        for listener in listeners {
-            acceptors.spawn(accept::accept(listener, dispatcher.clone(), reserved_files));
+        let has_admin = acceptors.iter().any(|acceptor| acceptor.is_admin);
+        let mut accepting = JoinSet::new();
+        for acceptor in acceptors {
+            let serves_operators = !has_admin || acceptor.is_admin;
+            let listener = acceptor.register(serves_operators)?;
+            accepting.spawn(accept::accept(listener, dispatcher.clone(), reserved_files));
         }
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             () = builder.maintain(&clients, &limiter) => Ok(()),
-            Some(ended) = acceptors.join_next() => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
+            Some(ended) = accepting.join_next() => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         };
         drain.begin();
         // The server accepts while the shards drain, so that readiness checks are answered.

@@ -1,4 +1,4 @@
-//! One request to a fanline server over HTTP/1.1, with TLS for an `https://` URL.
+//! One request to a fanline server over HTTP/1.1: over TCP, with TLS for an `https://` URL, or through a Unix socket.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -6,23 +6,26 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::server::ListenAddress;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::uri::Scheme;
+use hyper::rt::{Read, Write};
 use hyper::{Request, Response, StatusCode};
-use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use rustls::crypto::ring;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::target::{ServerUrl, TOKEN_HINT};
+use super::target::{Location, ServerUrl, TOKEN_HINT};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -84,19 +87,35 @@ where
     exchange.await.map_err(|error| Error::Exchange(url.clone(), error))
 }
 
-async fn connect(url: &ServerUrl) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+async fn connect(url: &ServerUrl) -> Result<Box<dyn Io>, BoxError> {
+    let url = match url.location() {
+        Location::Http(url) => url,
+        Location::Unix(address) => return Ok(Box::new(TokioIo::new(connect_unix(address).await?))),
+    };
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    if !url.is_https() {
+    if url.scheme() != Some(&Scheme::HTTPS) {
         poll_fn(|cx| tcp.poll_ready(cx)).await?;
-        return Ok(MaybeHttpsStream::Http(tcp.call(url.uri().clone()).await?));
+        return Ok(Box::new(tcp.call(url.clone()).await?));
     }
     let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring::default_provider())?;
     let mut tls = tls.https_only().enable_http1().wrap_connector(tcp);
     poll_fn(|cx| tls.poll_ready(cx)).await?;
-    tls.call(url.uri().clone()).await
+    Ok(Box::new(tls.call(url.clone()).await?))
 }
+
+async fn connect_unix(address: &ListenAddress) -> io::Result<UnixStream> {
+    match address {
+        ListenAddress::Unix(path) => UnixStream::connect(path).await,
+        // tokio takes a leading zero for an abstract name.
+        name => UnixStream::connect(name.to_string().replacen("unix:@", "\0", 1)).await,
+    }
+}
+
+/// A connection to a server.
+trait Io: Read + Write + Send + Unpin {}
+impl<T: Read + Write + Send + Unpin> Io for T {}
 
 /// The content type without its parameters, in lower case.
 pub fn content_type(headers: &HeaderMap) -> String {

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::server::ListenAddress;
 use http_body_util::Empty;
 use tokio::time::timeout;
 
 use super::client::{self, Refusal};
 use super::target::{ServerArgs, ServerUrl};
-use crate::config::{self, ConfigError};
+use crate::config::{self, ConfigError, Listen, Settings};
 
 /// Longer than a busy server takes, and shorter than the interval of common health checks.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,8 +29,10 @@ pub struct HealthArgs {
 pub enum Error {
     #[error("{0}")]
     Settings(#[from] ConfigError),
-    #[error("the settings choose port 0, which is any free port; give the server's address with --url")]
-    AnyPort,
+    #[error(
+        "the settings name no address (port 0 is any free port, systemd is any socket); give the server's with --url"
+    )]
+    NoAddress,
     #[error("{0}")]
     Unreachable(#[from] client::Error),
     #[error("no answer from {0} for {seconds} s", seconds = ANSWER_TIMEOUT.as_secs())]
@@ -46,7 +49,7 @@ pub enum Error {
 pub async fn run(args: HealthArgs) -> Result<(), Error> {
     let url = match args.url {
         Some(url) => url,
-        None => own_url(config::load(None, std::env::vars_os())?.settings.listen[0])?,
+        None => own_url(&config::load(None, std::env::vars_os())?.settings)?,
     };
     let server = ServerArgs { url, token: None };
     let request = server.request("/health/ready").body(Empty::<Bytes>::new())?;
@@ -61,33 +64,51 @@ pub async fn run(args: HealthArgs) -> Result<(), Error> {
     Ok(writeln!(io::stdout(), "{} is ready", server.url)?)
 }
 
-/// The URL at which a server on this machine that listens on `address` is reached.
-fn own_url(mut address: SocketAddr) -> Result<ServerUrl, Error> {
-    if address.port() == 0 {
-        return Err(Error::AnyPort);
-    }
+/// The URL of a server on this machine with these settings.
+fn own_url(settings: &Settings) -> Result<ServerUrl, Error> {
+    let reachable = |listen: &Listen| match listen {
+        Listen::Address(ListenAddress::Tcp(address)) => (address.port() != 0).then(|| over_loopback(*address).into()),
+        Listen::Address(unix) => Some(unix.clone()),
+        Listen::Systemd(_) => None,
+    };
+    let address: Option<ListenAddress> = settings.listen.iter().chain(&settings.admin_listen).find_map(reachable);
+    address.map(|address| ServerUrl::from(&address)).ok_or(Error::NoAddress)
+}
+
+/// The address at which a server on this machine that listens on `address` is reached.
+fn over_loopback(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         });
     }
-    Ok(format!("http://{address}").parse().expect("an address and a port are a URL"))
+    address
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn url(listen: &[&str]) -> Result<String, Error> {
+        let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+        own_url(&Settings { listen, ..Settings::default() }).map(|url| url.to_string())
+    }
+
     #[test]
     fn unspecified_address_is_reached_over_loopback() {
-        for (listen, url) in [
+        for (listen, expected) in [
             ("0.0.0.0:9000", "http://127.0.0.1:9000"),
             ("[::]:80", "http://[::1]:80"),
             ("10.0.0.1:8000", "http://10.0.0.1:8000"),
         ] {
-            assert_eq!(own_url(listen.parse().unwrap()).unwrap().to_string(), url);
+            assert_eq!(url(&[listen]).unwrap(), expected);
         }
-        assert!(matches!(own_url("127.0.0.1:0".parse().unwrap()), Err(Error::AnyPort)));
+    }
+
+    #[test]
+    fn the_first_known_address_is_the_servers() {
+        assert_eq!(url(&["systemd", "127.0.0.1:0", "unix:@fanline", "127.0.0.1:1"]).unwrap(), "unix:@fanline");
+        assert!(matches!(url(&["127.0.0.1:0", "systemd"]), Err(Error::NoAddress)));
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use fanline::auth::Access;
 use fanline::backbone::{Backbone, RedisOptions};
 use fanline::hub::Hub;
-use fanline::server::{Server, raise_open_file_limit};
+use fanline::server::{Builder, ListenAddress, Server, UnixSocketOptions, raise_open_file_limit};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -18,8 +18,10 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::access::Rules;
 use super::history_file::HistoryFile;
+use super::inherited::Inherited;
 use super::printable::{Printable, Syntax};
 use super::reload::Reload;
+use super::target::ServerUrl;
 use super::{complain, has_colours, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
 use crate::producer::demo::Demo;
@@ -38,11 +40,15 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         let printed = write!(io::stdout(), "{}", loaded.report);
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let inherited = match Inherited::from_env(&loaded.settings) {
+        Ok(inherited) => inherited,
+        Err(error) => return complain(&error.to_string(), 1),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start the runtime: {error}"), 1),
     };
-    let outcome = runtime.block_on(serve(args, loaded.settings));
+    let outcome = runtime.block_on(serve(args, loaded.settings, inherited));
     // A thread that is blocked in a read of standard input must not delay the exit.
     runtime.shutdown_background();
     match outcome {
@@ -51,7 +57,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
-async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
+async fn serve(args: &ServeArgs, settings: Settings, inherited: Inherited) -> io::Result<()> {
     let log_lines = start_log(&settings);
     match raise_open_file_limit() {
         Ok(limit) => tracing::debug!(limit, "open files"),
@@ -65,14 +71,15 @@ async fn serve(args: &ServeArgs, settings: Settings) -> io::Result<()> {
     let (demo_status, stdin_status) = (Status::default(), Status::default());
     let rules = Rules::read(&settings.access).map_err(io::Error::other)?;
     let access = rules.access.clone();
-    let server = server(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status)?;
+    let builder = builder(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status);
+    let server = bind(builder, &settings, inherited)?;
     if let Some(loaded) = loaded {
         loaded.delete()?;
     }
     // A signal that arrives after the announcement starts a drain.
     let interrupted = signal::interrupted();
     let reload = Reload::new(args.clone(), settings.clone(), rules, server.access())?;
-    announce(&settings, &server)?;
+    announce(&settings, &server);
     notify_supervisor(&[NotifyState::Ready]);
 
     let shutdown = CancellationToken::new();
@@ -127,15 +134,15 @@ async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
     }
 }
 
-/// Binds the server's addresses.
-fn server(
+/// The server without its listeners.
+fn builder(
     settings: &Settings,
     hub: Hub,
     backbone: Option<&Backbone>,
     access: Access,
     demo: &Status,
     stdin: &Status,
-) -> io::Result<Server> {
+) -> Builder {
     let (demo, stdin) = (demo.clone(), stdin.clone());
     let mut builder = Server::builder(hub)
         .send_buffer(settings.send_buffer)
@@ -156,7 +163,24 @@ fn server(
         let status = move || if stdin.as_str() == "running" { "running" } else { "ended" };
         builder = builder.producer("stdin_producer", status);
     }
-    let builder = settings.listen.iter().fold(builder, |builder, &address| builder.listen(address));
+    builder
+}
+
+/// Binds the server's addresses.
+fn bind(mut builder: Builder, settings: &Settings, mut inherited: Inherited) -> io::Result<Server> {
+    let unix = UnixSocketOptions {
+        mode: settings.unix_mode,
+        uid: settings.unix_owner.as_ref().map(|owner| owner.id),
+        gid: settings.unix_group.as_ref().map(|group| group.id),
+    };
+    builder = builder.unix_sockets(unix);
+    for listener in inherited.listeners(&settings.listen)? {
+        builder = builder.listen(listener);
+    }
+    for listener in inherited.listeners(&settings.admin_listen)? {
+        builder = builder.listen(listener.admin());
+    }
+    inherited.check_empty()?;
     builder.bind().map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -173,15 +197,20 @@ fn server(
 }
 
 /// Logs the addresses.
-fn announce(settings: &Settings, server: &Server) -> io::Result<()> {
-    let addresses = server.local_addresses()?;
-    let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
-    let (listening, version) = (urls.join(" "), env!("CARGO_PKG_VERSION"));
-    tracing::info!(version, shards = server.shards(), "listening on {listening}");
-    if settings.demo {
-        tracing::info!("the demo: {0}/demo in a browser, or curl -N {0}/stream", urls[0]);
+fn announce(settings: &Settings, server: &Server) {
+    let url = |address: &ListenAddress| ServerUrl::from(address).to_string();
+    let urls = |addresses: Vec<ListenAddress>| addresses.iter().map(url).collect::<Vec<_>>().join(" ");
+    let admin = urls(server.admin_addresses());
+    if !admin.is_empty() {
+        tracing::info!("metrics and the lists of clients and topics are on {admin} only");
     }
-    Ok(())
+    let (listening, version) = (urls(server.local_addresses()), env!("CARGO_PKG_VERSION"));
+    tracing::info!(version, shards = server.shards(), "listening on {listening}");
+    if settings.demo
+        && let Some(url) = server.local_addresses().iter().find(|address| address.tcp().is_some()).map(url)
+    {
+        tracing::info!("the demo: {url}/demo in a browser, or curl -N {url}/stream");
+    }
 }
 
 /// Notifies systemd if it started this process with `Type=notify`.

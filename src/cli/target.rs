@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fanline::server::{InvalidListenAddress, ListenAddress};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, USER_AGENT};
 use hyper::http::request;
 use hyper::http::uri::Scheme;
@@ -16,7 +17,7 @@ pub const TOKEN_HINT: &str = "--token or FANLINE_TOKEN sets the API key or token
 /// The flags of every client command.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Where the server is: http:// or https://host:port, with a path if a proxy adds one
+    /// Where the server is: http:// or https://host:port, with a path if a proxy adds one, or unix:/path of its socket
     #[arg(long, env = "FANLINE_URL", default_value = "http://127.0.0.1:8000", value_name = "URL")]
     pub url: ServerUrl,
 
@@ -69,35 +70,62 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The base URL of a server, whose endpoints are below its path.
+/// The base URL of a server, whose endpoints are below its path, or the server's Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerUrl(Uri);
+pub struct ServerUrl(Location);
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A URL with an authority.
+    Http(Uri),
+    /// A Unix socket.
+    Unix(ListenAddress),
+}
 
 impl ServerUrl {
-    /// The URL itself, for connectors.
-    pub fn uri(&self) -> &Uri {
+    /// Where to connect to.
+    pub fn location(&self) -> &Location {
         &self.0
     }
 
     pub fn is_https(&self) -> bool {
-        self.0.scheme() == Some(&Scheme::HTTPS)
+        matches!(&self.0, Location::Http(url) if url.scheme() == Some(&Scheme::HTTPS))
     }
 
     /// The host and port as in the URL, for the `Host` header.
     pub fn authority(&self) -> &str {
-        self.0.authority().expect("the parser requires an authority").as_str()
+        match &self.0 {
+            Location::Http(url) => url.authority().expect("the parser requires an authority").as_str(),
+            Location::Unix(_) => "localhost",
+        }
     }
 
-    /// The address to resolve and connect to.
-    pub fn host_and_port(&self) -> (&str, u16) {
-        let host = self.0.host().expect("the parser requires a host");
+    /// The TCP address to resolve and connect to.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        let Location::Http(url) = &self.0 else { return None };
+        let host = url.host().expect("the parser requires a host");
         let default = if self.is_https() { 443 } else { 80 };
-        (host.trim_start_matches('[').trim_end_matches(']'), self.0.port_u16().unwrap_or(default))
+        Some((host.trim_start_matches('[').trim_end_matches(']'), url.port_u16().unwrap_or(default)))
     }
 
     /// Empty, or begins with `/` and does not end with one.
     fn path(&self) -> &str {
-        self.0.path().trim_end_matches('/')
+        match &self.0 {
+            Location::Http(url) => url.path().trim_end_matches('/'),
+            Location::Unix(_) => "",
+        }
+    }
+}
+
+impl From<&ListenAddress> for ServerUrl {
+    /// The URL of a server that listens on `address`.
+    fn from(address: &ListenAddress) -> Self {
+        let url = match address {
+            ListenAddress::Tcp(address) => format!("http://{address}"),
+            unix => unix.to_string(),
+        };
+        url.parse().expect("an address is a URL")
     }
 }
 
@@ -107,7 +135,7 @@ impl FromStr for ServerUrl {
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
         match (scheme.as_str(), text.contains("://")) {
-            ("unix", _) => return Err(InvalidUrl::Unix),
+            ("unix", _) => return text.parse().map(|address| Self(Location::Unix(address))).map_err(InvalidUrl::Unix),
             ("http" | "https", true) => {}
             _ => return Err(InvalidUrl::Scheme),
         }
@@ -124,24 +152,27 @@ impl FromStr for ServerUrl {
         if !port.is_empty() && !port.parse().is_ok_and(|port: u16| port != 0) {
             return Err(InvalidUrl::Malformed);
         }
-        Ok(Self(uri))
+        Ok(Self(Location::Http(uri)))
     }
 }
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Location::Unix(address) = &self.0 {
+            return address.fmt(f);
+        }
         let scheme = if self.is_https() { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority(), self.path())
     }
 }
 
 /// Why a text is not the URL of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    #[error("it must begin with http:// or https://, as in http://127.0.0.1:8000")]
+    #[error("it must begin with http://, https:// or unix:, as in http://127.0.0.1:8000 or unix:/run/fanline.sock")]
     Scheme,
-    #[error("Unix sockets are not supported; give an http:// or https:// URL")]
-    Unix,
+    #[error("{0}")]
+    Unix(InvalidListenAddress),
     #[error("it must be http://host:port or https://host:port, as in http://127.0.0.1:8000")]
     Malformed,
     #[error("it must have no query or fragment; topics have flags of their own")]
@@ -161,17 +192,23 @@ mod tests {
     #[test]
     fn url_has_a_host_a_port_and_an_optional_path() {
         let full = url("http://Example.com:8080/live/");
-        assert_eq!((full.host_and_port(), full.path()), (("Example.com", 8080), "/live"));
+        assert_eq!((full.host_and_port(), full.path()), (Some(("Example.com", 8080)), "/live"));
         assert_eq!(full.to_string(), "http://Example.com:8080/live");
-        assert_eq!((url("http://host/").host_and_port(), url("http://host/").path()), (("host", 80), ""));
-        assert_eq!(url("HTTP://host:").host_and_port(), ("host", 80));
+        assert_eq!((url("http://host/").host_and_port(), url("http://host/").path()), (Some(("host", 80)), ""));
+        assert_eq!(url("HTTP://host:").host_and_port(), Some(("host", 80)));
         let tls = url("https://host/live");
         assert_eq!(
             (tls.host_and_port(), tls.is_https(), tls.to_string()),
-            (("host", 443), true, "https://host/live".into())
+            (Some(("host", 443)), true, "https://host/live".into())
         );
         let v6 = url("http://[::1]:8000");
-        assert_eq!((v6.host_and_port(), v6.authority()), (("::1", 8000), "[::1]:8000"));
+        assert_eq!((v6.host_and_port(), v6.authority()), (Some(("::1", 8000)), "[::1]:8000"));
+        for text in ["unix:/run/fanline.sock", "unix:@fanline"] {
+            let unix = url(text);
+            assert_eq!((unix.to_string(), unix.authority(), unix.path()), (text.into(), "localhost", ""));
+            assert_eq!(unix.host_and_port(), None);
+        }
+        assert!(matches!("unix:fanline.sock".parse::<ServerUrl>(), Err(InvalidUrl::Unix(_))));
     }
 
     #[test]
@@ -183,7 +220,6 @@ mod tests {
             ("http:host", InvalidUrl::Scheme),
             ("ftp://host", InvalidUrl::Scheme),
             ("https:host", InvalidUrl::Scheme),
-            ("unix:/run/fanline.sock", InvalidUrl::Unix),
             ("http://", InvalidUrl::Malformed),
             ("http://host:0", InvalidUrl::Malformed),
             ("http://host:65536", InvalidUrl::Malformed),

@@ -8,11 +8,12 @@ use fanline::auth::LoopbackTrust;
 use fanline::server::StreamRefusals;
 
 use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size, span, switch};
+use super::listen::{addresses, group, mode, some_addresses, user};
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
 use super::values::{
-    addresses, claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, proxies, rate,
-    redis_url, secrets, service_url, topic,
+    claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, proxies, rate, redis_url,
+    secrets, service_url, topic,
 };
 
 /// The heading of credentials and grants.
@@ -70,8 +71,17 @@ const MOST_EVENTS: usize = 1 << 24;
 
 fn network() -> Vec<Setting> {
     vec![
-        setting("listen", addresses(), |s| &mut s.listen)
+        setting("listen", some_addresses(), |s| &mut s.listen)
             .help("Address to listen on; repeatable, or separated by commas"),
+        setting("admin_listen", addresses(), |s| &mut s.admin_listen).help(
+            "Address where alone metrics and the lists of clients and topics are served, besides all else; repeatable",
+        ),
+        setting("unix_mode", mode(), |s| &mut s.unix_mode)
+            .help("Permissions of the Unix sockets that the server creates; connecting needs the permission to write"),
+        setting("unix_owner", optional(user()), |s| &mut s.unix_owner)
+            .help("Owner of these sockets; by default the server's user"),
+        setting("unix_group", optional(group()), |s| &mut s.unix_group)
+            .help("Group of these sockets; by default the server's group"),
         setting("host", optional(host()), |s| &mut s.host)
             .help("IP address that replaces the one of the first --listen")
             .or_variable("HOST"),

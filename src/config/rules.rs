@@ -1,9 +1,10 @@
 //! Rules over several settings.
 
-use fanline::server::Origins;
+use fanline::server::{ListenAddress, Origins};
 
 use super::error::Problem;
 use super::kind::{Invalid, display_size};
+use super::listen::Listen;
 use super::settings::{Settings, StdinFormat};
 use super::source::Values;
 
@@ -12,11 +13,9 @@ pub fn combine(settings: &mut Settings, values: &Values) {
     let overrides = |name| values.source(name).strength() >= values.source("listen").strength();
     settings.host = settings.host.filter(|_| overrides("host"));
     settings.port = settings.port.filter(|_| overrides("port"));
-    if let Some(host) = settings.host {
-        settings.listen[0].set_ip(host);
-    }
-    if let Some(port) = settings.port {
-        settings.listen[0].set_port(port);
+    if let Listen::Address(ListenAddress::Tcp(first)) = &mut settings.listen[0] {
+        first.set_ip(settings.host.unwrap_or(first.ip()));
+        first.set_port(settings.port.unwrap_or(first.port()));
     }
     if let Origins::Listed { credentials, .. } = &mut settings.http.origins {
         *credentials = settings.cors_credentials;
@@ -30,6 +29,16 @@ pub fn check(settings: &Settings, values: &Values) -> Vec<Problem> {
     let mut problems: Vec<_> = check_stdin(settings, values).into_iter().collect();
     let mut conflict = |rule: String| problems.push(Problem::Conflict(rule));
     let Settings { http, access, .. } = settings;
+    for (name, is_given) in [("host", settings.host.is_some()), ("port", settings.port.is_some())] {
+        let first = &settings.listen[0];
+        if is_given && !matches!(first, Listen::Address(ListenAddress::Tcp(_))) {
+            let source = values.source(name);
+            conflict(format!(
+                "{name} ({source}) replaces the one of the first address of listen, and {first} has none: \
+                 remove it, or list a TCP address first"
+            ));
+        }
+    }
     if settings.cors_credentials && !matches!(http.origins, Origins::Listed { .. }) {
         conflict(
             "cors_credentials = true needs origins by name, as in --cors-origin https://example.com: \

@@ -1,15 +1,16 @@
 //! The settings as plain values, grouped as the library takes them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use fanline::backbone::RedisOptions;
 use fanline::hub::HubOptions;
-use fanline::server::{DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, StreamOptions};
+use fanline::server::{DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, StreamOptions, UnixSocketOptions};
 use fanline::topic::Topic;
 
 use super::access::AccessSettings;
+use super::listen::{Account, Listen};
 use crate::producer::stdin::Format;
 
 /// The settings in effect. The catalog has the purpose of each. Defaults are those of the library's options;
@@ -17,7 +18,15 @@ use crate::producer::stdin::Format;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Addresses to listen on, at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
+    /// Addresses of admin listeners.
+    pub admin_listen: Vec<Listen>,
+    /// Permissions of Unix sockets.
+    pub unix_mode: u32,
+    /// Owner of Unix sockets.
+    pub unix_owner: Option<Account>,
+    /// Group of Unix sockets.
+    pub unix_group: Option<Account>,
     /// The IP address that replaced the one of the first address.
     pub host: Option<IpAddr>,
     /// The port that replaced the one of the first address.
@@ -95,6 +104,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, 8000).into()],
+            admin_listen: Vec::new(),
+            unix_mode: UnixSocketOptions::default().mode,
+            unix_owner: None,
+            unix_group: None,
             host: None,
             port: None,
             shards: None,

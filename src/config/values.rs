@@ -1,6 +1,6 @@
-//! The kinds of single settings: addresses, origins, names, URLs, log filters.
+//! The kinds of single settings: host and port, origins, names, URLs, log filters.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use fanline::auth::{Patterns, Url};
@@ -10,34 +10,6 @@ use tracing_subscriber::EnvFilter;
 
 use super::access::{KeySetPlace, Secret};
 use super::kind::{Invalid, Kind, list};
-
-/// Addresses to listen on: at least one, each once.
-pub fn addresses() -> Kind<Vec<SocketAddr>> {
-    let kind = list(Kind::new("ADDRESS", "address:port", address, SocketAddr::to_string));
-    let parse = move |text: &str| {
-        // An empty text would be an empty list.
-        let addresses = if text.is_empty() { vec![address(text)?] } else { (kind.parse)(text)? };
-        // Port 0 is any free port: given twice, it is two ports.
-        let is_repeated = |(n, address): (usize, &SocketAddr)| address.port() != 0 && addresses[..n].contains(address);
-        match addresses.iter().enumerate().position(is_repeated) {
-            Some(n) => Err(Invalid(format!("has {} twice", addresses[n]))),
-            None => Ok(addresses),
-        }
-    };
-    Kind { form: kind.form, parse: Box::new(parse), write: kind.write }
-}
-
-fn address(text: &str) -> Result<SocketAddr, Invalid> {
-    if text.starts_with("unix:") {
-        return Err("Unix sockets are not supported yet: give a TCP address such as 127.0.0.1:8000".into());
-    }
-    let named = text.strip_prefix("localhost:").map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
-    named.as_deref().unwrap_or(text).parse().map_err(|_| {
-        Invalid(format!(
-            "each must be an IP address and a port, such as 127.0.0.1:8000, 0.0.0.0:80 or [::1]:8000; {text:?} is not"
-        ))
-    })
-}
 
 /// An IP address without a port.
 pub fn host() -> Kind<IpAddr> {
@@ -221,23 +193,6 @@ mod tests {
 
     fn error<T>(parsed: Result<T, Invalid>) -> String {
         parsed.err().expect("an invalid value").0
-    }
-
-    #[test]
-    fn addresses_are_separated_by_commas() {
-        let addresses = (addresses().parse)("127.0.0.1:8000, [::1]:80,localhost:0,localhost:0").unwrap();
-        let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["127.0.0.1:8000", "[::1]:80", "127.0.0.1:0", "127.0.0.1:0"]);
-    }
-
-    #[test]
-    fn invalid_address_is_rejected_with_examples() {
-        let parse = addresses().parse;
-        for text in ["", "8000", ":8000", "example.com:80", "127.0.0.1", "127.0.0.1:70000", "1.1.1.1:1,"] {
-            assert!(error(parse(text)).contains("such as 127.0.0.1:8000"), "{text:?}");
-        }
-        assert!(error(parse("unix:/run/fanline.sock")).starts_with("Unix sockets are not supported yet"));
-        assert_eq!(error(parse("1.1.1.1:1,1.1.1.1:1")), "has 1.1.1.1:1 twice");
     }
 
     #[test]

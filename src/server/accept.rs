@@ -4,17 +4,15 @@
 //! runtime of its own, where its connections begin and end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::acceptor::Accepting;
 use super::files::Reserve;
 use crate::conn::Unregistered;
 use crate::conn::http::Http;
@@ -22,10 +20,6 @@ use crate::http::Routes;
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::{ConnectionGuard, Metrics};
 use crate::peer::{Peer, TrustedProxy};
-
-/// The number of connections that the kernel queues until they are accepted. With tokio's 1024, many clients that reconnect
-/// at once overflow the queue, and each dropped SYN delays its client by at least a second.
-const BACKLOG: i32 = 4096;
 
 /// The time between two attempts to get a file descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,23 +39,6 @@ pub(super) struct Accepted {
     guard: ConnectionGuard,
     /// The limit that the connection exceeds.
     exceeded: Option<LimitExceeded>,
-}
-
-/// Listens on `address`. Accepted connections inherit the socket options.
-pub(super) fn bind(address: SocketAddr, send_buffer: usize, write_timeout: Duration) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(send_buffer)?;
-    // The kernel closes a connection whose peer acknowledges nothing for this time.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(write_timeout))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = write_timeout;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// The queue of connections of a shard.
@@ -136,8 +113,7 @@ impl Dispatcher {
 
 /// Accepts connections until the task is dropped. If no file descriptor is left, connections use those of the reserve: they
 /// are turned away, except for health checks and metrics.
-pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_files: usize) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+pub(super) async fn accept(listener: Accepting, shards: Dispatcher, reserved_files: usize) -> io::Result<()> {
     let mut reserve = Reserve::new(reserved_files)?;
     loop {
         let accepted = tokio::select! {
@@ -147,8 +123,7 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
                 continue;
             }
         };
-        // Deregistered from this thread's reactor, because the shard registers it with its own.
-        match accepted.and_then(|(socket, remote)| with_peer(socket, remote)) {
+        match accepted {
             Ok((socket, peer)) if shards.take_back(&mut reserve) => shards.dispatch(socket, peer),
             Ok((socket, peer)) => shards.turn_away(socket, peer, shards.limiter.refuse_without_files()),
             Err(error) if is_out_of_files(&error) => {
@@ -165,12 +140,6 @@ pub(super) async fn accept(listener: TcpListener, shards: Dispatcher, reserved_f
             }
         }
     }
-}
-
-/// The accepted socket for a shard, with its peer.
-fn with_peer(socket: TcpStream, remote: SocketAddr) -> io::Result<(Unregistered, Peer)> {
-    let peer = Peer::tcp(remote, socket.local_addr()?);
-    Ok((socket.try_into()?, peer))
 }
 
 fn is_out_of_files(error: &io::Error) -> bool {

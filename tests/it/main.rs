@@ -21,6 +21,7 @@ mod hostile;
 mod lag;
 mod layers;
 mod limits;
+mod listeners;
 mod many_clients;
 mod metrics;
 mod operators;

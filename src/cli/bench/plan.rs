@@ -44,6 +44,8 @@ pub enum Error {
     Url(&'static str, InvalidUrl),
     #[error("{0}: the load generator has no TLS; give the http:// address that the TLS terminator forwards to")]
     Tls(&'static str),
+    #[error("{0}: the load generator connects over TCP; give the http:// address of a server that listens on both")]
+    Unix(&'static str),
     #[error("{0}: a URL has no spaces and no control characters; write %20 for a space")]
     Space(&'static str),
     #[error("{flag}: unknown placeholder {{{unknown}}}; expected one of {known}")]
@@ -195,6 +197,9 @@ impl Endpoint {
         if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err(Error::Space(flag));
         }
+        if text.starts_with("unix:") {
+            return Err(Error::Unix(flag));
+        }
         let host_at = text.find("://").map_or(0, |at| at + 3);
         let path_at = text[host_at..].find(['/', '?', '#']).map_or(text.len(), |at| host_at + at);
         let (server, path) = text.split_at(path_at);
@@ -211,7 +216,8 @@ impl Endpoint {
     /// The first address of the host that accepts a connection, or the error of the last one.
     pub fn resolve(&self) -> io::Result<SocketAddr> {
         let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.server.host_and_port().to_socket_addrs()? {
+        let Some(host) = self.server.host_and_port() else { return Err(error) };
+        for address in host.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
                 Ok(_) => return Ok(address),
                 Err(failed) => error = failed,

@@ -110,7 +110,7 @@ fn remote_clients_may_only_subscribe() {
         return;
     };
     run(async {
-        let server = Server::with(Server::hub_options(), |builder| builder.listen((own.ip(), 0).into()));
+        let server = Server::with(Server::hub_options(), |builder| builder.listen((own.ip(), 0)));
         let outer = server.addresses[1];
         assert_eq!(statuses(outer, &[]).await, SUBSCRIBE_ONLY);
         assert_eq!(statuses(server.address, &[]).await, ALL);

@@ -141,7 +141,7 @@ fn ipv6_network_counts_as_one_address() {
     }
     run(async {
         let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
-        let server = with(limits, |builder| builder.listen((Ipv6Addr::LOCALHOST, 0).into()));
+        let server = with(limits, |builder| builder.listen((Ipv6Addr::LOCALHOST, 0)));
         let address = server.addresses[1];
         let mut first = Client::connect_v6(address).await;
         first.get("/health").await.ok();
@@ -179,8 +179,7 @@ fn connection_rate_is_limited_per_address() {
 #[test]
 fn connection_limit_above_open_files_fails_startup() {
     let limits = at_most(usize::MAX - 1);
-    let bound =
-        fanline::Server::builder(fanline::Hub::default()).listen(([127, 0, 0, 1], 0).into()).limits(limits).bind();
+    let bound = fanline::Server::builder(fanline::Hub::default()).listen(([127, 0, 0, 1], 0)).limits(limits).bind();
     let error = bound.err().expect("the limit on open files is lower").to_string();
     assert!(error.contains("max_connections") && error.contains("ulimit -n"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
@@ -9,10 +10,13 @@ use super::TIMEOUT;
 
 /// A connection that is reused for several requests.
 pub struct Http {
-    socket: TcpStream,
+    socket: Box<dyn Socket + Send>,
     /// Bytes after the last response.
     rest: Vec<u8>,
 }
+
+trait Socket: Read + Write {}
+impl<T: Read + Write> Socket for T {}
 
 /// A response.
 #[derive(Debug)]
@@ -46,7 +50,25 @@ impl Http {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         socket.set_write_timeout(Some(TIMEOUT)).unwrap();
-        Ok(Self { socket, rest: Vec::new() })
+        Ok(Self { socket: Box::new(socket), rest: Vec::new() })
+    }
+
+    /// A connection on which a request was sent.
+    pub fn on(socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Self { socket: Box::new(socket), rest: Vec::new() }
+    }
+
+    /// The response to a request that was sent.
+    pub fn response(&mut self) -> Response {
+        self.answer().expect("the server answers in time")
+    }
+
+    /// Sends requests on a connection to a Unix socket.
+    pub fn on_unix(socket: UnixStream) -> Self {
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        socket.set_write_timeout(Some(TIMEOUT)).unwrap();
+        Self { socket: Box::new(socket), rest: Vec::new() }
     }
 
     pub fn get(&mut self, path: &str) -> Response {

@@ -14,7 +14,7 @@ use super::{Http, Process, Response, Stream, TIMEOUT, fanline, wait_until};
 /// A running server.
 pub struct Server {
     process: Process,
-    /// The addresses that it listens on.
+    /// The TCP addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -75,7 +75,7 @@ impl Server {
         let line: Value = serde_json::from_str(&line).expect("the log is JSON");
         let urls = line["fields"]["message"].as_str().and_then(|message| message.strip_prefix("listening on "));
         let urls = urls.expect("the message lists URLs").split(' ');
-        let addresses = urls.map(|url| url.strip_prefix("http://").expect("a URL").parse().expect("an address"));
+        let addresses = urls.filter_map(|url| Some(url.strip_prefix("http://")?.parse().expect("an address")));
         Ok(Self { addresses: addresses.collect(), process })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fanline::event::{self, EventName, Payload};
 use fanline::hub::{Hub, HubOptions};
 use fanline::position::Epoch;
-use fanline::server::{AccessHandle, Builder};
+use fanline::server::{AccessHandle, Builder, ListenAddress};
 use fanline::topic::Topic;
 use fanline::{ServerStats, Stats};
 use tokio::sync::oneshot;
@@ -20,8 +20,10 @@ pub const EPOCH: u64 = 7;
 /// A server on its own thread. It stops on drop.
 pub struct Server {
     pub address: SocketAddr,
-    /// The addresses that it listens on.
+    /// The TCP addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
+    /// Those of its admin listeners.
+    pub admin: Vec<SocketAddr>,
     pub hub: Hub,
     pub access: AccessHandle,
     stats: Stats,
@@ -45,17 +47,18 @@ impl Server {
     /// Starts a server of an existing hub.
     pub fn of(hub: Hub, configure: impl FnOnce(Builder) -> Builder) -> Self {
         watch_for_panics();
-        let builder =
-            fanline::Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0).into()).shards(2).drain(Duration::ZERO);
+        let builder = fanline::Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0)).shards(2).drain(Duration::ZERO);
         let server = configure(builder).bind().unwrap();
-        let (addresses, stats) = (server.local_addresses().unwrap(), server.stats());
+        let tcp = |addresses: Vec<ListenAddress>| addresses.iter().filter_map(ListenAddress::tcp).collect::<Vec<_>>();
+        let (addresses, admin) = (tcp(server.local_addresses()), tcp(server.admin_addresses()));
+        let stats = server.stats();
         let access = server.access();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(server.run(async { drop(stopped.await) }))
         });
-        Self { address: addresses[0], addresses, hub, access, stats, stop: Some(stop), thread: Some(thread) }
+        Self { address: addresses[0], addresses, admin, hub, access, stats, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn stats(&self) -> ServerStats {

@@ -1,0 +1,5 @@
+//! Listeners: Unix sockets, sockets of systemd, and the admin listener.
+
+mod admin;
+mod systemd;
+mod unix;
