@@ -67,6 +67,7 @@ fn publishes_and_streams_pass_through_a_unix_socket_and_tcp() {
     let server = launch(&listen, &["--listen", "127.0.0.1:0"]);
     let mut over_tcp = server.stream("?topics=t");
     let mut over_unix = Stream::open(&path, "?topics=t");
+    over_unix.read_until("system");
     http(&path).publish("t", "through the socket");
     assert_eq!(over_tcp.next().data, "through the socket");
     assert_eq!(over_unix.read_until("message").data, "through the socket");
@@ -75,16 +76,24 @@ fn publishes_and_streams_pass_through_a_unix_socket_and_tcp() {
 }
 
 #[test]
-fn a_client_of_a_unix_socket_is_shown_with_its_user() {
+fn connections_of_one_user_through_a_unix_socket_are_limited() {
     let (_directory, path, listen) = place("user");
-    let server = launch(&listen, &["--max-connections-per-address", "1"]);
+    let _server = launch(&listen, &["--max-connections-per-address", "1"]);
     let mut stream = Stream::open(&path, "");
     stream.read_until("system");
     let refused = http(&path).get("/clients");
     let user = rustix::process::geteuid().as_raw();
-    assert!(refused.status == 503 && refused.body.contains(&format!("the user {user} has reached")), "{refused:?}");
-    drop(stream);
-    server.log.wait_for("listening on");
+    assert!(refused.status == 429 && refused.body.contains(&format!("the user {user} has reached")), "{refused:?}");
+}
+
+#[test]
+fn the_list_of_clients_names_the_user_of_a_unix_socket() {
+    let (_directory, path, listen) = place("list");
+    let _server = launch(&listen, &[]);
+    let mut stream = Stream::open(&path, "");
+    stream.read_until("system");
+    let user = rustix::process::geteuid().as_raw();
+    assert_eq!(http(&path).get("/clients").json()["clients"][0]["remote_addr"], format!("unix:uid={user}"));
 }
 
 #[test]
