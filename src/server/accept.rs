@@ -102,7 +102,9 @@ impl Dispatcher {
 
     fn hand_over(&self, socket: Unregistered, peer: Peer, permit: ConnectionPermit, exceeded: Option<LimitExceeded>) {
         let load = |&shard: &usize| self.metrics.shard(shard).load();
-        let shard = (0..self.inboxes.len()).min_by_key(load).unwrap_or(0);
+        // During a drain, a shard without streams ends before the others.
+        let running = (0..self.inboxes.len()).filter(|&shard| !self.inboxes[shard].is_closed());
+        let shard = running.min_by_key(load).unwrap_or(0);
         let guard = ConnectionGuard::new(self.metrics.clone(), permit, shard);
         // Counted after the guard exists and before a request is served: an accepted connection is open or has ended.
         self.metrics.accepted.add_shared(1);
