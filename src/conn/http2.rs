@@ -132,10 +132,12 @@ impl<H: Handler> Http<H> {
         let pings = connection.ping_pong().expect("taken once");
         let mut watch = Watch::new(pings, self.shard.options.write_timeout, self.limits.head_timeout, deadline);
         let mut drain = pin!(self.shard.drain.begun());
+        // A connection over a limit, or one that begins during a drain, gets one response.
+        let is_last = self.shard.drain.has_begun() || requests.exceeded.is_some();
         let (mut is_closing, mut has_expired) = (false, false);
         poll_fn(|cx| {
             socket.begin_turn();
-            if !is_closing && drain.as_mut().poll(cx).is_ready() {
+            if !is_closing && !is_last && drain.as_mut().poll(cx).is_ready() {
                 is_closing = true;
                 connection.graceful_shutdown();
             }
@@ -156,7 +158,7 @@ impl<H: Handler> Http<H> {
                     if requests.open() > 2 * self.limits.max_streams {
                         connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                         watch.close();
-                    } else if requests.exceeded.is_some() && !is_closing {
+                    } else if is_last && !is_closing {
                         is_closing = true;
                         connection.graceful_shutdown();
                     }
