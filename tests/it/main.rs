@@ -18,6 +18,7 @@ mod forwarded;
 mod health;
 mod history_file;
 mod hostile;
+mod http2;
 mod lag;
 mod layers;
 mod limits;

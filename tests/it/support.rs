@@ -1,6 +1,7 @@
 //! A server in the test process, and a client that sees every byte.
 
 mod client;
+mod http2;
 mod problem;
 mod server;
 mod sse;
@@ -9,6 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use client::{Client, Head, Response, request};
+pub use http2::{Http2, MAX_WINDOW, complete, data};
 pub use problem::assert_problem;
 pub use server::{EPOCH, Server, event};
 pub use sse::{Block, Event, Stream};

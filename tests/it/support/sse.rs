@@ -1,14 +1,20 @@
 use bytes::BytesMut;
+use h2::{Reason, RecvStream};
 use serde_json::Value;
 
-use super::{Client, Head};
+use super::{Client, Head, data};
 
 /// A stream whose encoding is checked strictly.
 pub struct Stream {
     pub head: Head,
-    client: Client,
-    is_chunked: bool,
+    source: Source,
     body: BytesMut,
+}
+
+/// Where the bytes of a stream come from.
+enum Source {
+    Http1 { client: Client, is_chunked: bool },
+    Http2 { body: RecvStream, reset: Option<Reason> },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +35,27 @@ pub struct Event {
 impl Stream {
     pub fn new(client: Client, head: Head) -> Self {
         let is_chunked = head.header("transfer-encoding").is_some_and(|coding| coding == "chunked");
-        Self { head, client, is_chunked, body: BytesMut::new() }
+        Self { head, source: Source::Http1 { client, is_chunked }, body: BytesMut::new() }
     }
 
+    pub fn over_http2(head: Head, body: RecvStream) -> Self {
+        Self { head, source: Source::Http2 { body, reset: None }, body: BytesMut::new() }
+    }
+
+    /// The connection of a stream over HTTP/1.1.
     pub fn client(&mut self) -> &mut Client {
-        &mut self.client
+        match &mut self.source {
+            Source::Http1 { client, .. } => client,
+            Source::Http2 { .. } => panic!("the stream shares its connection"),
+        }
+    }
+
+    /// The reason for which the server reset a stream over HTTP/2.
+    pub fn reset(&self) -> Option<Reason> {
+        match &self.source {
+            Source::Http1 { .. } => None,
+            Source::Http2 { reset, .. } => *reset,
+        }
     }
 
     /// The next block, or none if the stream has ended, even within a block.
@@ -53,23 +75,25 @@ impl Stream {
 
     /// Reads more of the body. Returns false at its end.
     async fn fill(&mut self) -> bool {
-        if !self.is_chunked {
-            // Some of the body may have arrived with the head.
-            let is_open = !self.client.received().is_empty() || self.client.read().await;
-            self.body.extend_from_slice(&self.client.take());
-            return is_open;
-        }
-        // A chunk is read only when it is complete, since the connection may end within one.
-        loop {
-            if let Some(length) = whole_chunk(self.client.received()) {
-                let chunk = self.client.chunk().await;
-                assert!(chunk.is_some() || length == 5);
-                self.body.extend_from_slice(chunk.as_deref().unwrap_or_default());
-                return chunk.is_some();
+        match &mut self.source {
+            Source::Http1 { client, is_chunked: true } => fill_with_chunk(client, &mut self.body).await,
+            Source::Http1 { client, is_chunked: false } => {
+                // Some of the body may have arrived with the head.
+                let is_open = !client.received().is_empty() || client.read().await;
+                self.body.extend_from_slice(&client.take());
+                is_open
             }
-            if !self.client.read().await {
-                return false;
-            }
+            Source::Http2 { body, reset } => match data(body).await {
+                Some(Ok(data)) => {
+                    self.body.extend_from_slice(&data);
+                    true
+                }
+                Some(Err(error)) => {
+                    *reset = error.reason();
+                    false
+                }
+                None => false,
+            },
         }
     }
 
@@ -121,7 +145,25 @@ impl Stream {
     pub async fn end(mut self) {
         assert_eq!(self.try_block().await, None);
         assert!(self.body.is_empty(), "an incomplete block is left");
-        assert_eq!(self.client.rest().await, "");
+        match self.source {
+            Source::Http1 { client, .. } => assert_eq!(client.rest().await, ""),
+            Source::Http2 { reset, .. } => assert_eq!(reset, None),
+        }
+    }
+}
+
+/// Reads a chunk when it is complete, since the connection may end within one. Returns false at the end of the body.
+async fn fill_with_chunk(client: &mut Client, body: &mut BytesMut) -> bool {
+    loop {
+        if let Some(length) = whole_chunk(client.received()) {
+            let chunk = client.chunk().await;
+            assert!(chunk.is_some() || length == 5);
+            body.extend_from_slice(chunk.as_deref().unwrap_or_default());
+            return chunk.is_some();
+        }
+        if !client.read().await {
+            return false;
+        }
     }
 }
 
