@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde_json::Value;
 
-use crate::http::Response;
+use crate::exchange::Exchange;
 use crate::id::Id;
 use crate::parser::{Block, Dispatch, Parser};
 use crate::plan::{Plan, Speed, Subscription};
@@ -36,7 +36,7 @@ pub struct Client {
 
 struct Connection {
     pub socket: TcpStream,
-    response: Response,
+    exchange: Exchange,
     parser: Parser,
     server: usize,
     generation: u64,
@@ -152,11 +152,17 @@ impl Client {
         // A subscription may change the format when it reconnects.
         let takes_envelopes = self.random.one_in(3);
         let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);
-        self.log(shared, Line::Connect { server: self.server, sent });
+        let exchange = if plan.has_http2 && self.random.one_in(3) {
+            Exchange::over_http2(&request, self.random.one_in(2))
+        } else {
+            Exchange::over_http1(request)
+        };
+        let is_http2 = matches!(exchange, Exchange::Http2(_));
+        self.log(shared, Line::Connect { server: self.server, sent, is_http2 });
         let now = Instant::now();
         let mut connection = Connection {
             socket,
-            response: Response::default(),
+            exchange,
             parser: Parser::default(),
             server: self.server,
             generation,
@@ -170,9 +176,15 @@ impl Client {
             let cut = plan.cut(&mut self.random);
             (connection.cut_after, connection.cut_at) = (cut.0, cut.1.map(|after| now + after));
         }
-        let written = connection.socket.write_all(request.as_bytes());
         self.connection = Some(connection);
-        if let Err(error) = written {
+        self.write(shared, plan);
+    }
+
+    /// Writes what the exchange has to send.
+    fn write(&mut self, shared: &Shared, plan: &Plan) {
+        let Some(connection) = &mut self.connection else { return };
+        let pending = connection.exchange.take_pending();
+        if let Err(error) = connection.socket.write_all(&pending) {
             self.disconnect(shared, plan, End::Broken(error.to_string()));
         }
     }
@@ -188,17 +200,16 @@ impl Client {
         let outcome = connection.socket.read(&mut buffer[..limit]);
         connection.read_at = Instant::now() + pause;
         match outcome {
-            Ok(0) => {
-                let is_same = shared.place(connection.server).generation == connection.generation;
-                let status = connection.response.status;
-                let behind = self.current.filter(|_| is_same && status == Some(200));
-                let behind = behind.and_then(|current| shared.max_events_after(current));
-                self.disconnect(shared, plan, End::Closed { behind });
-            }
+            Ok(0) => self.closed(shared, plan),
             Ok(length) => {
                 let is_cut = !is_settling && connection.cut_after == Some(length);
                 if !self.receive(shared, &buffer[..length], is_cut) {
-                    self.disconnect(shared, plan, End::Cut);
+                    return self.disconnect(shared, plan, End::Cut);
+                }
+                match self.connection.as_ref().and_then(|connection| connection.exchange.end()) {
+                    None => self.write(shared, plan),
+                    Some(Ok(())) => self.closed(shared, plan),
+                    Some(Err(reset)) => self.disconnect(shared, plan, End::Broken(reset)),
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
@@ -206,21 +217,31 @@ impl Client {
         }
     }
 
+    /// The server has ended the stream.
+    fn closed(&mut self, shared: &Shared, plan: &Plan) {
+        let Some(connection) = &self.connection else { return };
+        let is_same = shared.place(connection.server).generation == connection.generation;
+        let status = connection.exchange.status();
+        let behind = self.current.filter(|_| is_same && status == Some(200));
+        let behind = behind.and_then(|current| shared.max_events_after(current));
+        self.disconnect(shared, plan, End::Closed { behind });
+    }
+
     /// Parses bytes of the response. Returns false if the client disconnects now: after bytes that end at its cut, unless the
     /// response ends there too, and after a response that is not a stream.
     fn receive(&mut self, shared: &Shared, bytes: &[u8], is_cut: bool) -> bool {
-        let Some(Connection { response, parser, cut_after, .. }) = &mut self.connection else { return true };
+        let Some(Connection { exchange, parser, cut_after, .. }) = &mut self.connection else { return true };
         let mut dispatched = Vec::new();
-        let fed = response.feed(bytes, |bytes| {
+        let fed = exchange.feed(bytes, |bytes| {
             parser.feed(bytes, |one| {
                 dispatched.push(one);
                 true
             });
         });
-        let is_complete = response.is_complete;
-        // After a complete response the server closes the connection, which ends it with `End::Closed`.
+        let (is_complete, status) = (exchange.is_complete(), exchange.status());
+        // What follows a complete response ends it with `End::Closed`.
         *cut_after = cut_after.filter(|_| !is_complete).map(|left| left.saturating_sub(bytes.len()));
-        if let Some(status) = response.status.filter(|&status| status != 200) {
+        if let Some(status) = status.filter(|&status| status != 200) {
             self.log(shared, Line::Refused { why: Refusal::Status(status) });
             return false;
         }

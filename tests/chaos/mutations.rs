@@ -56,7 +56,7 @@ impl Tape {
     }
 
     fn connect(&mut self, sent: Option<&str>, id: Id, position: Option<Id>) {
-        self.line(Line::Connect { server: 0, sent: sent.map(str::to_owned) });
+        self.line(Line::Connect { server: 0, sent: sent.map(str::to_owned), is_http2: false });
         self.line(Line::Hello { id: Some(id), position });
     }
 
@@ -321,7 +321,7 @@ fn return_to_older_epoch_is_detected() {
     let gap = Gap { id: Some(back), reason, from: Some(id), to: Some(back), missed: None, topics: None, behind: None };
     recording.clients[0].extend([
         (at, Line::End(End::Cut)),
-        (at, Line::Connect { server: 1, sent }),
+        (at, Line::Connect { server: 1, sent, is_http2: false }),
         (at, Line::Hello { id: Some(id), position: None }),
         (at, Line::Gap(Box::new(gap))),
     ]);

@@ -22,6 +22,8 @@ pub struct Plan {
     pub always_hops: bool,
     /// A client that disconnects starts a new subscription with probability 1 / this.
     pub one_restart_in: u64,
+    /// A third of the connections is HTTP/2.
+    pub has_http2: bool,
 }
 
 /// One subscription across all its connections.
@@ -58,6 +60,7 @@ impl Plan {
             lasts: 20..3000,
             always_hops: false,
             one_restart_in: 6,
+            has_http2: true,
         }
     }
 

@@ -98,6 +98,7 @@ pub enum Line {
     Connect {
         server: usize,
         sent: Option<String>,
+        is_http2: bool,
     },
     /// The response had another status than 200, or was a stream that only refuses the client.
     Refused {
@@ -229,7 +230,10 @@ impl Line {
                 let on_lag = if *closes_on_lag { "close" } else { "skip" };
                 format!("== subscribes: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
             }
-            Self::Connect { server, sent } => format!("connects to server {server}, last id {}", OrNone(sent)),
+            Self::Connect { server, sent, is_http2 } => {
+                let version = if *is_http2 { "HTTP/2" } else { "HTTP/1.1" };
+                format!("connects to server {server} over {version}, last id {}", OrNone(sent))
+            }
             Self::Refused { why } => format!("refused: {why:?}"),
             Self::Hello { id, position } => format!("hello id={} position={}", OrNone(id), OrNone(position)),
             Self::Event { id, content } => format!("event {id} {}", contents.summary(*content)),

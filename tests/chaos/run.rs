@@ -10,6 +10,7 @@ use crate::phases::Phase;
 use crate::process::{TIMEOUT, until};
 use crate::random::Random;
 use crate::recording::{Line, Millis, Recording};
+use crate::server::has_setting;
 use crate::violation::{Place, Violation};
 use crate::world::{self, World};
 use crate::{acknowledgements, checker, publisher, readers};
@@ -26,6 +27,8 @@ pub struct Totals {
     pub events: usize,
     pub deliveries: usize,
     pub connections: usize,
+    /// Those over HTTP/2.
+    pub http2: usize,
     pub gaps: usize,
     pub epochs: usize,
     /// Time of each resume on another server, from connecting to the hello, in milliseconds.
@@ -38,7 +41,8 @@ pub struct Totals {
 /// When the processes of the test itself fail.
 pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Order, Vec<Violation>), String> {
     let mut random = Random::new(seed);
-    let setup = (phase.setup)(&mut random);
+    let mut setup = (phase.setup)(&mut random);
+    setup.plan.has_http2 &= has_setting("--max-streams-per-connection");
     let directory = world::directory(&format!("{}-{seed}", phase.name))?;
     let mut world = World::start(&setup, &directory, random.fork())?;
     let shared = world.shared.clone();
@@ -135,7 +139,10 @@ impl Totals {
         for (_, line) in recording.clients.iter().flatten() {
             match line {
                 Line::Event { .. } => self.deliveries += 1,
-                Line::Connect { .. } => self.connections += 1,
+                Line::Connect { is_http2, .. } => {
+                    self.connections += 1;
+                    self.http2 += usize::from(*is_http2);
+                }
                 Line::Gap(_) => self.gaps += 1,
                 _ => {}
             }
@@ -150,7 +157,7 @@ fn hops(lines: &[(Millis, Line)]) -> Vec<u32> {
     for (at, line) in lines {
         match line {
             Line::Begin { .. } => server = None,
-            Line::Connect { server: to, sent } => {
+            Line::Connect { server: to, sent, .. } => {
                 began = server.filter(|from| from != to && sent.is_some()).map(|_| at);
                 server = Some(*to);
             }
