@@ -44,7 +44,7 @@ use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONT
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
 use problem::Problem;
-use refusal::StreamRefusals;
+use refusal::{Refusable, StreamRefusals};
 use serde_json::Value;
 use tower_http::cors::CorsLayer;
 
@@ -160,7 +160,7 @@ impl Routes {
         let source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address) };
         let checked = client.map_err(Problem::from).and_then(|_| framing::check(&request));
         if let Err(problem) = checked {
-            return self.refuse(problem, request.method(), request.uri().path(), source, false);
+            return self.refuse(problem, request.method(), request.uri().path(), source, None);
         }
         match &self.cors {
             Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
@@ -187,7 +187,8 @@ impl Routes {
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let reads_refusals = refusal::reads_refusals(request.headers());
+        let is_stream = method == Method::GET && matches!(Endpoint::of(&path), Some(Endpoint::Stream));
+        let refusable = is_stream.then(|| Refusable::of(&request)).flatten();
         let outcome = match exceeded {
             Some(exceeded) if !Endpoint::of(&path).is_some_and(|endpoint| endpoint.is_for_monitoring()) => {
                 Err(exceeded.clone().into())
@@ -199,18 +200,24 @@ impl Routes {
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }),
         };
-        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, source, reads_refusals))
+        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, source, refusable))
     }
 
-    /// Logs and counts a refusal. A stream's is sent in band if the client `reads_refusals` of this form.
-    fn refuse(&self, problem: Problem, method: &Method, path: &str, source: Source<'_>, reads_refusals: bool) -> Reply {
+    /// Logs and counts a refusal. That of a `refusable` stream is sent in band if a retry may succeed.
+    fn refuse(
+        &self,
+        problem: Problem,
+        method: &Method,
+        path: &str,
+        source: Source<'_>,
+        refusable: Option<Refusable>,
+    ) -> Reply {
         tracing::debug!(remote = %source.client, %method, path, ?problem, "refused");
         self.shard.metrics.refusals.add((problem.status().as_u16(), problem.reason()));
         if path == "/publish" || path.starts_with("/publish/") {
             self.shard.metrics.publish_errors.add(problem.reason());
         }
-        let is_stream = method == Method::GET && matches!(Endpoint::of(path), Some(Endpoint::Stream));
-        let in_band = (is_stream && reads_refusals).then(|| self.refusal_in_band(&problem)).flatten();
+        let in_band = refusable.and_then(|request| self.refusal_in_band(&request, &problem));
         Reply::Ordinary(in_band.unwrap_or_else(|| problem.into_response()))
     }
 

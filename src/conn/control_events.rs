@@ -109,8 +109,9 @@ fn system(id: Option<StreamPosition>, message: &'static str, expires_in: Option<
     block(None, id, b"system", &Message { message, expires_in })
 }
 
-/// The only event of a stream that the server refuses for now, without an id: the client keeps its last one.
-pub(crate) fn unavailable(reason: &str, detail: &str, retry: Duration) -> Bytes {
+/// The only event of a stream that the server refuses for now. It repeats the client's `last_id`: without an id it would clear
+/// that of the client, which would then resume nowhere.
+pub(crate) fn unavailable(reason: &str, detail: &str, retry: Duration, last_id: Option<&str>) -> Bytes {
     #[derive(Serialize)]
     struct Unavailable<'a> {
         message: &'static str,
@@ -119,7 +120,11 @@ pub(crate) fn unavailable(reason: &str, detail: &str, retry: Duration) -> Bytes 
         retry: u64,
     }
     let retry = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-    block(Some(retry), None, b"system", &Unavailable { message: "unavailable", reason, detail, retry }).to_body()
+    let event = block(Some(retry), None, b"system", &Unavailable { message: "unavailable", reason, detail, retry });
+    match last_id {
+        Some(id) => [b"id: ", id.as_bytes(), b"\n", event.body()].concat().into(),
+        None => event.to_body(),
+    }
 }
 
 fn block(retry: Option<u64>, id: Option<StreamPosition>, event: &[u8], data: &impl Serialize) -> Chunk {
@@ -134,10 +139,12 @@ mod tests {
     use crate::position::Epoch;
 
     #[test]
-    fn refusal_states_its_reason_and_when_to_retry_without_an_id() {
-        let refusal = unavailable("connections", "the server is full", Duration::from_millis(5123));
+    fn refusal_states_its_reason_and_when_to_retry_and_repeats_the_last_id() {
+        let refusal = |last_id| unavailable("connections", "the server is full", Duration::from_millis(5123), last_id);
         let data = r#"{"message":"unavailable","reason":"connections","detail":"the server is full","retry":5123}"#;
-        assert_eq!(refusal, format!("retry: 5123\nevent: system\ndata: {data}\n\n"));
+        let event = format!("retry: 5123\nevent: system\ndata: {data}\n\n");
+        assert_eq!(refusal(None), event);
+        assert_eq!(refusal(Some("7-1")), format!("id: 7-1\n{event}"));
     }
 
     #[test]

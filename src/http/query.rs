@@ -28,11 +28,11 @@ pub(crate) struct StreamQuery {
 }
 
 impl StreamQuery {
-    /// Parses the query and the `Last-Event-ID` header, which overrides the query. Unknown parameters are ignored, because
+    /// Parses the query and the [last event id](last_event_id). Unknown parameters are ignored, because
     /// proxies and browsers add some.
     pub(crate) fn parse(query: &str, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let (mut filters, mut tags) = (Vec::new(), Vec::new());
-        let (mut name, mut last_id, mut history, mut heartbeat) = (None, None, None, None);
+        let (mut name, mut history, mut heartbeat) = (None, None, None);
         let (mut on_lag, mut format) = (OnLag::default(), Format::default());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
@@ -48,7 +48,6 @@ impl StreamQuery {
                         tags.push(label("tags", tag)?);
                     }
                 }
-                "last_event_id" | "lastEventID" | "lastEventId" => last_id = Some(value.into_owned()),
                 "history" => {
                     let invalid = |_| invalid("history", "expected a number of events, such as history=100");
                     history = Some(value.parse().map_err(invalid)?);
@@ -67,10 +66,8 @@ impl StreamQuery {
         if tags.len() > MAX_TAGS {
             return Err(invalid("tags", &format!("the limit is {MAX_TAGS} tags, and the request has {}", tags.len())));
         }
-        // A header that is not text counts as an unknown id.
-        let header = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
-        let last_id = header.filter(|id| !id.is_empty()).or(last_id).filter(|id| !id.is_empty());
-        Ok(Self { filters, start: start(last_id.as_deref(), history), on_lag, format, heartbeat, name, tags })
+        let start = start(last_event_id(query, headers).as_deref(), history);
+        Ok(Self { filters, start, on_lag, format, heartbeat, name, tags })
     }
 
     pub(crate) fn filter(&self) -> SubscriptionFilter {
@@ -81,6 +78,17 @@ impl StreamQuery {
     pub(crate) fn takes_heartbeats(&self, filter: &SubscriptionFilter) -> bool {
         filter.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
     }
+}
+
+/// The id of the client's last event, as it was sent: in the header `Last-Event-ID`, or else in the query. An empty one is none.
+pub(super) fn last_event_id(query: &str, headers: &HeaderMap) -> Option<String> {
+    let header = headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let in_query = || {
+        let is_id = |key: &str| matches!(key, "last_event_id" | "lastEventID" | "lastEventId");
+        let ids = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| is_id(key));
+        ids.last().map(|(_, id)| id.into_owned())
+    };
+    header.filter(|id| !id.is_empty()).or_else(in_query).filter(|id| !id.is_empty())
 }
 
 /// Checks the limits on the number of `filters` and their complexity.

@@ -5,16 +5,16 @@
 //!
 //! **Contract.** A refusal is in band if a retry may succeed later, if the client's `Accept` names `text/event-stream` as that
 //! of an `EventSource` does, and unless the setting `stream_refusals` is `status`. The stream has `retry:` and one event
-//! without an id, so that the client keeps its position. Every other refusal is a status and a problem.
+//! with the id that the client sent, so that the client keeps its position. Every other refusal is a status and a problem.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Response;
-use hyper::header::HeaderMap;
+use hyper::{Request, Response};
 
 use super::problem::Problem;
+use super::query::last_event_id;
 use super::stream::{self, EVENT_STREAM};
 use super::{Routes, accept};
 use crate::conn;
@@ -31,17 +31,30 @@ pub enum StreamRefusals {
     Status,
 }
 
-/// Whether the client reads an event stream, and would read a refusal in it.
-pub(super) fn reads_refusals(headers: &HeaderMap) -> bool {
-    accept::names(headers, EVENT_STREAM)
+/// A request for a stream whose refusal can be in band.
+pub(super) struct Refusable {
+    /// The id that the client resumes with.
+    last_id: Option<String>,
+}
+
+impl Refusable {
+    /// `None` if the client of the request does not read event streams.
+    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
+        if !accept::names(request.headers(), EVENT_STREAM) {
+            return None;
+        }
+        let last_id = last_event_id(request.uri().query().unwrap_or(""), request.headers());
+        // With a control character it is none that a server has sent, and would break the stream.
+        Some(Self { last_id: last_id.filter(|id| !id.contains(char::is_control)) })
+    }
 }
 
 impl Routes {
-    /// The refusal of a stream for `problem`. `None` if a status is to be sent.
-    pub(super) fn refusal_in_band(&self, problem: &Problem) -> Option<Response<Full<Bytes>>> {
+    /// The refusal of a `request` for a stream because of `problem`. `None` if a status is to be sent.
+    pub(super) fn refusal_in_band(&self, request: &Refusable, problem: &Problem) -> Option<Response<Full<Bytes>>> {
         let wait = problem.retry_after().filter(|_| self.options.stream_refusals == StreamRefusals::Retry)?;
         let retry = retry(wait.max(self.shard.options.retry), self.ids.next());
-        let body = conn::unavailable(problem.reason(), problem.detail(), retry);
+        let body = conn::unavailable(problem.reason(), problem.detail(), retry, request.last_id.as_deref());
         Some(stream::response(Full::from(body)))
     }
 }

@@ -288,11 +288,11 @@ impl Client {
         };
         self.last_id.clone_from(&block.last_id);
         let id = if block.has_id { Id::parse(&block.last_id) } else { None };
-        if block.has_id && id.is_none() {
+        if block.has_id && id.is_none() && block.last_id != self.sent_id() {
             self.log(shared, Line::Malformed(format!("invalid id {:?}", block.last_id)));
         }
         let line = match block.name.as_str() {
-            "system" => system_line(&block, id),
+            "system" => system_line(&block, id, self.sent_id()),
             "gap" => gap_line(&block, id, self.current.and_then(|current| shared.max_events_after(current))),
             "heartbeat" => return,
             topic => match id {
@@ -306,10 +306,19 @@ impl Client {
                 None => Line::Malformed(format!("event without an id: {block:?}")),
             },
         };
-        if let Some(id) = id.filter(|id| !id.is_zero()) {
+        if let Some(id) = id.filter(|id| !id.is_zero() && !matches!(line, Line::Refused { .. })) {
             self.current = Some(id);
         }
         self.log(shared, line);
+    }
+
+    /// The id that the client sent with its last request.
+    fn sent_id(&self) -> &str {
+        let sent = self.lines.iter().rev().find_map(|(_, line)| match line {
+            Line::Connect { sent, .. } => Some(sent),
+            _ => None,
+        });
+        sent.and_then(Option::as_deref).unwrap_or_default()
     }
 
     /// Returns the payload of an event in the format of the connection. `None` if it is malformed.
@@ -342,15 +351,16 @@ fn text_in_envelope(block: &Block) -> Option<String> {
     is_same.then_some(envelope.text)
 }
 
-fn system_line(block: &Block, id: Option<Id>) -> Line {
+fn system_line(block: &Block, id: Option<Id>, sent: &str) -> Line {
     let Ok(data) = serde_json::from_str::<Value>(&block.data) else {
         return Line::Malformed(format!("not JSON: {block:?}"));
     };
     match data["message"].as_str() {
         Some("connected") => Line::Hello { id, position: data["position"].as_str().and_then(Id::parse) },
-        Some("unavailable") if id.is_none() => {
+        Some("unavailable") if block.last_id == sent => {
             Line::Refused { why: Refusal::InBand(data["reason"].as_str().unwrap_or("?").to_owned()) }
         }
+        Some("unavailable") => Line::Malformed(format!("a refusal that changes the last id {sent:?}: {block:?}")),
         text => Line::System { id, text: text.unwrap_or("?").to_owned() },
     }
 }

@@ -21,6 +21,12 @@ async fn event_source(server: &Server, target: &str) -> Response {
 /// Checks that the response is a refusal in band, for `reason`. Returns its detail and its `retry`, in milliseconds.
 #[track_caller]
 fn assert_in_band(response: &Response, reason: &str) -> (String, u64) {
+    assert_in_band_with(response, reason, None)
+}
+
+/// The same for a refusal with this id.
+#[track_caller]
+fn assert_in_band_with(response: &Response, reason: &str, id: Option<&str>) -> (String, u64) {
     assert_eq!(response.head.status, 200, "{response:?}");
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -30,7 +36,9 @@ fn assert_in_band(response: &Response, reason: &str) -> (String, u64) {
         assert_eq!(response.head.header(name), Some(value), "{response:?}");
     }
     let body = std::str::from_utf8(&response.body).unwrap();
-    let block = body.strip_suffix("\n\n").expect("one complete event");
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    let block = body.strip_prefix(&id).and_then(|rest| rest.strip_suffix("\n\n"));
+    let block = block.unwrap_or_else(|| panic!("not one complete event with {id:?}: {body:?}"));
     let lines: Vec<_> = block.split('\n').map(|line| line.split_once(": ").unwrap()).collect();
     let [("retry", retry), ("event", "system"), ("data", data)] = lines[..] else { panic!("{body:?}") };
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
@@ -49,9 +57,9 @@ fn full_server_refuses_event_sources_in_band_and_others_with_a_status() {
     run(async {
         let server = limited(Limits { max_connections: Some(1), ..Limits::default() });
         let _stream = admitted(&server, "/stream").await;
-        for target in ["/stream", "/events?topics=t&last_event_id=7-3"] {
+        for (target, id) in [("/stream", None), ("/events?topics=t&last_event_id=7-3", Some("7-3"))] {
             let refused = event_source(&server, target).await;
-            let (detail, retry) = assert_in_band(&refused, "connections");
+            let (detail, retry) = assert_in_band_with(&refused, "connections", id);
             assert!(detail.contains("limit of 1 connections") && detail.contains("max_connections"), "{detail}");
             assert!((5000..=7000).contains(&retry), "{retry}");
         }
@@ -71,6 +79,26 @@ fn full_server_refuses_event_sources_in_band_and_others_with_a_status() {
         let text = server.get("/metrics/prometheus").await.body;
         let line = "\nfanline_refusals_total{status=\"503\",reason=\"connections\"} 10\n";
         assert!(std::str::from_utf8(&text).unwrap().contains(line), "{text:?}");
+    });
+}
+
+/// An event without an id clears the last id of a client that follows WHATWG HTML, section 9.2.6: the parser of each response
+/// starts with an empty one. The client would come back without its position, and would not learn what it has missed.
+#[test]
+fn refused_client_keeps_the_id_that_it_sent() {
+    run(async {
+        let server = limited(Limits { max_firehose: Some(0), ..Limits::default() });
+        let refused_after = async |target, id: &str| {
+            let request = request("GET", target, &[EVENT_STREAM, ("last-event-id", id)], b"");
+            server.ask(request).await
+        };
+        for id in ["7-3", "garbage", "earliest"] {
+            assert_in_band_with(&refused_after("/stream", id).await, "firehose", Some(id));
+            assert_in_band_with(&refused_after("/stream?last_event_id=7-2", id).await, "firehose", Some(id));
+        }
+        assert_in_band_with(&refused_after("/stream?last_event_id=7-2", "").await, "firehose", Some("7-2"));
+        assert_in_band(&refused_after("/stream?last_event_id=7-2%0Adata:+x", "").await, "firehose");
+        assert_in_band(&refused_after("/stream?last_event_id=", "").await, "firehose");
     });
 }
 
