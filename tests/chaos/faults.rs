@@ -35,6 +35,15 @@ pub fn restart_servers(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
+pub fn restart_gracefully(world: &mut World) -> Result<(), String> {
+    while world.has_time() {
+        world.wait(200, 1200);
+        let server = world.pick_server();
+        world.restart_gracefully(server)?;
+    }
+    Ok(())
+}
+
 pub fn freeze_servers(world: &mut World) -> Result<(), String> {
     while world.has_time() {
         let server = world.pick_server();

@@ -2,6 +2,7 @@
 
 use crate::faults;
 use crate::random::Random;
+use crate::server::has_setting;
 use crate::setup::{Backbone, Setup};
 use crate::world::World;
 
@@ -18,6 +19,12 @@ pub static PHASES: &[Phase] = &[
         description: "one server without Redis: SIGTERM, SIGKILL, SIGSTOP",
         setup: alone,
         inject: faults::restart_servers,
+    },
+    Phase {
+        name: "saved",
+        description: "one server that keeps its history over restarts: SIGTERM",
+        setup: saved,
+        inject: faults::restart_gracefully,
     },
     Phase {
         name: "lag",
@@ -87,6 +94,16 @@ fn alone(random: &mut Random) -> Setup {
     let mut setup = Setup::new(1, Backbone::None);
     setup.any_rings(random);
     setup.allow(&["epoch", "evicted", "lagged"]);
+    // After a SIGKILL there is no file of the last history, and must be none of an earlier one.
+    setup.saves_history = has_setting("--history-file") && random.one_in(2);
+    setup
+}
+
+/// Every event is delivered although the server restarts.
+fn saved(_: &mut Random) -> Setup {
+    let mut setup = Setup::new(1, Backbone::None);
+    setup.saves_history = true;
+    setup.expectations.is_lossless = true;
     setup
 }
 

@@ -25,6 +25,8 @@ pub struct Setup {
     pub servers: usize,
     pub backbone: Backbone,
     pub has_pinned_clock: bool,
+    /// The servers save their history when they stop, and continue with it.
+    pub saves_history: bool,
     /// Server arguments, besides those for the backbone.
     pub args: Vec<String>,
     pub plan: Plan,
@@ -50,6 +52,7 @@ impl Setup {
             servers,
             backbone,
             has_pinned_clock: false,
+            saves_history: false,
             args,
             plan,
             workload,

@@ -43,6 +43,10 @@ impl World {
         for number in 0..setup.servers {
             let mut args = setup.args.clone();
             args.extend(world.backbone_args(setup, number));
+            if setup.saves_history {
+                let file = directory.join(format!("history-{number}"));
+                args.extend(["--history-file".to_owned(), file.display().to_string()]);
+            }
             let log = directory.join(format!("server-{number}.log"));
             world.servers.push(Server::new(args, log, setup.has_pinned_clock));
             world.start_server(number)?;
@@ -162,10 +166,16 @@ impl World {
     /// Stops or kills a server, and starts it again.
     pub fn restart_server(&mut self, number: usize) -> Result<(), String> {
         if self.random.one_in(2) {
-            self.stop_server(number)?
-        } else {
-            self.kill_server(number)
+            return self.restart_gracefully(number);
         }
+        self.kill_server(number);
+        self.wait(0, 200);
+        self.start_server(number)
+    }
+
+    /// Stops a server, and starts it again.
+    pub fn restart_gracefully(&mut self, number: usize) -> Result<(), String> {
+        self.stop_server(number)?;
         self.wait(0, 200);
         self.start_server(number)
     }
