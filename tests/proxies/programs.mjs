@@ -4,11 +4,14 @@ const CERTIFICATE = "/etc/ssl/stream.example.com/fullchain.pem";
 const KEY = "/etc/ssl/stream.example.com/privkey.pem";
 const pem = ({ folder }) => [[CERTIFICATE, `${folder}/certificate.pem`], [KEY, `${folder}/key.pem`]];
 
-// `files` are copied, with `changes` of their text: [old, new]. `upstream` is how they write the address of the server.
+// `files` are copied, with `changes` of their text: [old, new]. `upstream` is how they write the address of the server, host:port or
+// unix:path.
 // `extra` are files that only the test has. `quiet` is the timeout in the files that ends streams without traffic.
 // `refusesStreams`: if the server closes a connection instead of answering, clients with HTTP/2 get REFUSED_STREAM, not a status.
 // `waits`: requests wait for a server that is down, and are not answered in its place.
 const upstream = (address) => address;
+const path = (address) => address.replace(/^unix:/, "");
+const isUnix = (address) => address.startsWith("unix:");
 
 const nginx = {
   name: "nginx",
@@ -40,7 +43,7 @@ const haproxy = {
   name: "HAProxy",
   version: ["haproxy", "-v"],
   files: ["haproxy/haproxy.cfg"],
-  upstream,
+  upstream: (address) => (isUnix(address) ? `unix@${path(address)}` : address),
   changes: ({ folder, port }) => [
     ["    bind [::]:443 v6only ssl crt /etc/haproxy/stream.example.com.pem alpn h2,http/1.1\n", ""],
     ["bind :443", `bind 127.0.0.1:${port}`],
@@ -55,7 +58,7 @@ const caddy = {
   name: "Caddy",
   version: ["caddy", "version"],
   files: ["caddy/Caddyfile", "caddy/fanline.caddy"],
-  upstream,
+  upstream: (address) => (isUnix(address) ? `unix/${path(address)}` : address),
   // Waits for the server, but not as long as a test would have to.
   changes: () => [["lb_try_duration 5s", "lb_try_duration 500ms"]],
   // Its own options, the site's two lines, and the test's certificate in place of a fetched one.
@@ -84,7 +87,7 @@ const envoy = {
   name: "Envoy",
   version: [process.env.ENVOY ?? "envoy", "--version"],
   files: ["envoy/envoy.yaml"],
-  upstream: (address) => `address: ${address.replace(":", ", port_value: ")}`,
+  upstream: (address) => (isUnix(address) ? `pipe: { path: ${path(address)} }` : `socket_address: { address: ${address.replace(":", ", port_value: ")} }`),
   changes: (place) => [
     ...pem(place),
     ['address: "::", ipv4_compat: true, port_value: 443', `address: 127.0.0.1, port_value: ${place.port}`],

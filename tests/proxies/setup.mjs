@@ -14,11 +14,14 @@ export function throughEach(define) {
   });
 }
 
-/** Starts both. They end with the test. `changes` are [old, new] texts of the proxy's configuration. */
-export async function behind(t, program, { args = [], changes = [] } = {}) {
-  const server = await Server.start(args);
+/**
+ * Starts both. They end with the test. `changes` are [old, new] texts of the proxy's configuration. `listen` is a second address of the
+ * server, for the proxy.
+ */
+export async function behind(t, program, { args = [], changes = [], listen } = {}) {
+  const server = await Server.start(listen ? ["--listen", listen, ...args] : args);
   t.after(() => server.stop());
-  const proxy = await Proxy.start(program, new URL(server.url).host, changes);
+  const proxy = await Proxy.start(program, listen ?? new URL(server.url).host, changes);
   t.after(() => proxy.stop());
   return { server, proxy };
 }

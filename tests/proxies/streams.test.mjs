@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { ClosingServer } from "./closing_server.mjs";
 import { Proxy } from "./proxy.mjs";
 import { openHttp1 } from "./reader.mjs";
-import { behind, http2, streams, throughEach } from "./setup.mjs";
+import { behind, clients, http2, streams, throughEach } from "./setup.mjs";
 import { STUCK_ARGS, stuckClient } from "./stuck_client.mjs";
 
 const { NGHTTP2_REFUSED_STREAM } = constants;
@@ -96,6 +96,13 @@ throughEach((program) => {
       const refused = await connection.open(path, { method, body, headers: { "content-type": "text/plain" } }).end();
       assert.equal(refused.status, 403, path);
     }
+  });
+
+  test("the server knows the address of a client, whatever the client says", async (t) => {
+    const { server, proxy } = await behind(t, program, { args: ["--trusted-proxy", "127.0.0.1"] });
+    const headers = { "x-forwarded-for": "203.0.113.7", forwarded: "for=203.0.113.8" };
+    await http2(t, proxy, { from: "127.0.0.9" }).open("/stream?topics=t", { headers }).has("connected");
+    assert.match((await clients(server))[0].remote_addr, /^127\.0\.0\.9(:|$)/);
   });
 
   test("no publish is sent twice, and its failure reaches the publisher", async (t) => {

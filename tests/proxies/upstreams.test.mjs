@@ -1,8 +1,11 @@
 // Other ways from a proxy to the server than HTTP/1.1 over TCP: the lines of docs/proxies.md.
 import assert from "node:assert/strict";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
-import { behind, http2, read, streams, throughEach } from "./setup.mjs";
+import { behind, clients, http2, read, streams, throughEach } from "./setup.mjs";
 import { STUCK_ARGS, stuckClient } from "./stuck_client.mjs";
 
 // What to change in the files of examples/deploy for HTTP/2 with prior knowledge to the server. nginx 1.22 cannot.
@@ -18,7 +21,29 @@ const H2C = {
 `]],
 };
 
+/** A path for a Unix socket, in a folder that the proxies' users can read. */
+function socketPath(t) {
+  const folder = mkdtempSync(join(tmpdir(), "fanline-socket-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  chmodSync(folder, 0o755);
+  return join(folder, "fanline.sock");
+}
+
 throughEach((program) => {
+  // Traefik has no Unix sockets.
+  if (program.name !== "Traefik") test("through a Unix socket, clients have their addresses and are not local", async (t) => {
+    const listen = `unix:${socketPath(t)}`;
+    const { server, proxy } = await behind(t, program, { listen, args: ["--unix-mode", "666", "--trusted-proxy", "unix"] });
+    const connection = http2(t, proxy, { from: "127.0.0.9" });
+    const stream = connection.open("/stream?topics=t&heartbeat=3600");
+    await stream.has("connected");
+    assert.match((await clients(server))[0].remote_addr, /^127\.0\.0\.9(:|$)/);
+    const publish = connection.open("/publish/t", { method: "POST", body: "x", headers: { "content-type": "text/plain" } });
+    assert.equal((await publish.end()).status, 403);
+    stream.stream.close();
+    assert.ok((await streams(server, 0)) < 1000);
+  });
+
   const h2c = H2C[program.name];
   if (!h2c) return;
 
