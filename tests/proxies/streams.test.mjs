@@ -98,6 +98,24 @@ throughEach((program) => {
     }
   });
 
+  // Each response starts without an id for an EventSource. An event without one would make it forget its position.
+  if (!program.waits) test("while the server is down, a response keeps the id and the connection of a client", async (t) => {
+    const { server, proxy } = await behind(t, program);
+    await server.stop();
+    const connection = http2(t, proxy);
+    for (const id of ["17-4", ""]) {
+      const answer = await connection.open("/stream?topics=t", { headers: id ? { "last-event-id": id } : {} }).end();
+      assert.equal(answer.status, 200);
+      assert.equal(answer.headers["content-type"], "text/event-stream");
+      const [, retry, echoed, data] = answer.text.match(/^retry: (\d+)\nid: (.*)\nevent: system\ndata: (.*)\n\n$/);
+      assert.equal(echoed, id);
+      const detail = "the server does not answer its proxy";
+      assert.deepEqual(JSON.parse(data), { message: "unavailable", reason: "unreachable", detail, retry: Number(retry) });
+    }
+    const publish = await connection.open("/publish/t", { method: "POST", body: "x" }).end();
+    assert.ok(publish.status >= 502, publish.status);
+  });
+
   test("the server knows the address of a client, whatever the client says", async (t) => {
     const { server, proxy } = await behind(t, program, { args: ["--trusted-proxy", "127.0.0.1"] });
     const headers = { "x-forwarded-for": "203.0.113.7", forwarded: "for=203.0.113.8" };
