@@ -82,6 +82,14 @@ pub(super) struct Keys {
     ages: VecDeque<(Instant, Id)>,
 }
 
+/// A key that another hub remembered.
+pub(super) struct SavedKey {
+    pub(super) key: IdempotencyKey,
+    pub(super) published: Published,
+    /// How long it is still remembered.
+    pub(super) left: Duration,
+}
+
 /// What a key was used for.
 struct Use {
     content: Id,
@@ -115,6 +123,21 @@ impl Keys {
     pub(super) fn remember(&mut self, key: &IdempotencyKey, published: Published, now: Instant) {
         self.uses.insert(key.id, Use { content: key.content, published });
         self.ages.push_back((now, key.id));
+    }
+
+    /// Returns the keys, the oldest first, with what they were used for and how long they are still remembered.
+    pub(super) fn saved(&self, now: Instant) -> impl Iterator<Item = SavedKey> {
+        self.ages.iter().filter_map(move |(used, id)| {
+            let left = (*used + self.window).checked_duration_since(now)?;
+            let &Use { content, published } = self.uses.get(id)?;
+            Some(SavedKey { key: IdempotencyKey { id: *id, content }, published, left })
+        })
+    }
+
+    pub(super) fn restore(&mut self, saved: &SavedKey, now: Instant) {
+        // The clock of a machine that has just started may not reach back that far.
+        let used = now.checked_sub(self.window.saturating_sub(saved.left)).unwrap_or(now);
+        self.remember(&saved.key, saved.published, used);
     }
 
     /// Forgets up to `limit` expired keys. Returns whether there may be more.
@@ -190,6 +213,22 @@ mod tests {
         assert_eq!(keys.len(), 6);
         assert!(!keys.forget_expired(100, now + WINDOW));
         assert_eq!((keys.len(), keys.uses.capacity(), keys.ages.capacity()), (0, 0, 0));
+    }
+
+    #[test]
+    fn saved_key_is_remembered_for_the_rest_of_its_window() {
+        let (mut keys, now) = (Keys::new(WINDOW, 10), Instant::now() + 2 * WINDOW);
+        keys.remember(&key("expired"), at(1), now - 2 * WINDOW);
+        keys.remember(&key("a"), at(2), now - WINDOW / 4);
+        let saved: Vec<_> = keys.saved(now).collect();
+        assert_eq!(saved.len(), 1);
+        let mut continued = Keys::new(WINDOW, 10);
+        continued.restore(&saved[0], now);
+        let rest = WINDOW / 4 * 3;
+        assert!(!continued.forget_expired(10, now + rest - Duration::from_millis(1)));
+        assert_eq!(continued.find(&key("a"), now), Ok(Some(at(2))));
+        continued.forget_expired(10, now + rest);
+        assert_eq!(continued.find(&key("a"), now + rest), Ok(None));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::channel::Channel;
 use super::encoder::Encoder;
 use super::gap::GapReason;
 use super::history::History;
-use super::idempotency::Keys;
+use super::idempotency::{Keys, SavedKey};
 use super::numbering::Numbering;
 use super::{HubOptions, IdempotencyKey, PublishError, Published, PublishedOnce};
 use crate::event::Event;
@@ -158,6 +158,17 @@ impl Sequencer {
     /// The number of keys that are remembered.
     pub(crate) fn keys(&self) -> usize {
         self.keys.load(Ordering::Relaxed)
+    }
+
+    /// The keys that are remembered, the oldest first.
+    pub(super) fn saved_keys(&self) -> Vec<SavedKey> {
+        lock(&self.role).keys.saved(Instant::now()).collect()
+    }
+
+    pub(super) fn restore_keys(&self, saved: &[SavedKey]) {
+        let mut role = lock(&self.role);
+        saved.iter().for_each(|saved| role.keys.restore(saved, Instant::now()));
+        self.keys.store(role.keys.len(), Ordering::Relaxed);
     }
 
     /// Forgets up to `limit` expired keys. Returns whether there may be more.

@@ -9,12 +9,13 @@
 //! **What is saved.** The firehose retains every event after one sequence. The rings of topics retain older ones too, and may
 //! lack newer ones. The file has for each topic the sequence that it has evicted up to and the events that only its ring has,
 //! then the ledger up to the firehose, and the events of the firehose. This says which rings an event was in, and limits that
-//! have become smaller evict as usual.
+//! have become smaller evict as usual. Last come the [keys](super::idempotency) of publishers.
 
 mod lines;
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufWriter, Write};
+use std::time::Duration;
 
 pub use lines::InvalidHistory;
 #[cfg(any(test, fuzzing))]
@@ -25,9 +26,10 @@ use super::channel::Channel;
 use super::encoder::Encoder;
 use super::frame::Frame;
 use super::history::{History, Rings};
+use super::idempotency::SavedKey;
 use super::ledger::{Ledger, LedgerKey, TopicHash};
 use super::numbering::Numbering;
-use super::{Hub, HubOptions, Inner};
+use super::{Hub, HubOptions, IdempotencyKey, Inner, Published};
 use crate::event::{Event, EventName, Payload};
 use crate::position::{Epoch, Sequence};
 use crate::ring::Read;
@@ -51,8 +53,9 @@ impl Hub {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the history of a relayed hub is in its backbone"));
         }
         self.close();
+        let keys = self.0.sequencer.saved_keys();
         let mut saved = Ok(0);
-        self.0.sequencer.exclusively(history, || saved = save(history, BufWriter::new(out)));
+        self.0.sequencer.exclusively(history, || saved = save(history, &keys, BufWriter::new(out)));
         saved
     }
 
@@ -96,14 +99,15 @@ impl Hub {
                 return Err(lines.invalid(reason));
             }
         }
-        restoration.finish().map_err(|reason| lines.invalid(reason))?;
+        let keys = restoration.finish().map_err(|reason| lines.invalid(reason))?;
+        inner.sequencer.restore_keys(&keys);
         inner.sequencer.continue_after(header.head);
         inner.restored = inner.history.firehose.appended();
         Ok(Self(Arc::new(inner)))
     }
 }
 
-fn save(history: &History, out: impl Write) -> io::Result<u64> {
+fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64> {
     let topics = read(&history.topics);
     let (_, firehose_evicted) = history.firehose.oldest_place();
     let head = history.head();
@@ -126,6 +130,11 @@ fn save(history: &History, out: impl Write) -> io::Result<u64> {
     }
     save_ledger(&history.ledger, firehose_evicted, &mut out)?;
     events += save_events(&history.firehose, head, &mut out)?;
+    for SavedKey { key: IdempotencyKey { id, content }, published, left } in keys {
+        let (first, last) = (published.first.sequence, published.last.sequence);
+        let milliseconds_left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        out.write(&Line::Key { id: *id, content: *content, first, last, milliseconds_left })?;
+    }
     out.end()?;
     Ok(events)
 }
@@ -177,6 +186,7 @@ struct Restoration<'a> {
     last: Sequence,
     /// The newest sequence of each topic that its ring has had so far.
     topics: HashMap<Topic, Sequence>,
+    keys: Vec<SavedKey>,
 }
 
 impl<'a> Restoration<'a> {
@@ -188,7 +198,7 @@ impl<'a> Restoration<'a> {
         history.ledger.skip_to(firehose_evicted);
         write(&history.topics).forget(forgotten);
         let (rings, topics) = (Rings::default(), HashMap::new());
-        Self { history, encoder, rings, firehose_evicted, head, ledger: None, last: 0, topics }
+        Self { history, encoder, rings, firehose_evicted, head, ledger: None, last: 0, topics, keys: Vec::new() }
     }
 
     /// Takes one line. The error is a rule that it breaks.
@@ -214,6 +224,15 @@ impl<'a> Restoration<'a> {
                 };
                 let name = EventName::new(&name).map_err(|error| error.to_string())?;
                 self.event(sequence, &Event::new(topic(&text)?, payload).named(name))?;
+            }
+            Line::Key { first, last, .. } if first == 0 || first > last || last > self.head => {
+                return Err(format!("a key cannot be for events {first} to {last}"));
+            }
+            Line::Key { id, content, first, last, milliseconds_left } => {
+                let at = |sequence| self.history.position(sequence);
+                let published = Published { first: at(first), last: at(last) };
+                let left = Duration::from_millis(milliseconds_left);
+                self.keys.push(SavedKey { key: IdempotencyKey { id, content }, published, left });
             }
             Line::End { .. } => {}
         }
@@ -275,8 +294,8 @@ impl<'a> Restoration<'a> {
         self.history.restore(&mut self.encoder, self.rings);
     }
 
-    /// Lets readers take everything.
-    fn finish(mut self) -> Result<(), String> {
+    /// Lets readers take everything, and returns the keys.
+    fn finish(mut self) -> Result<Vec<SavedKey>, String> {
         self.check_ledger()?;
         self.flush();
         let last = self.last.max(self.firehose_evicted);
@@ -284,7 +303,7 @@ impl<'a> Restoration<'a> {
             return Err(format!("event {} is missing", last + 1));
         }
         self.history.publish(self.head);
-        Ok(())
+        Ok(self.keys)
     }
 }
 

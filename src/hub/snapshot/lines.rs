@@ -56,6 +56,8 @@ pub(super) enum Line<'a> {
         is_json: bool,
         payload: Cow<'a, str>,
     },
+    /// A publisher's key, and the events that were published under it.
+    Key { id: [u8; 16], content: [u8; 16], first: Sequence, last: Sequence, milliseconds_left: u64 },
     /// The last line.
     End { sha256: Cow<'a, str> },
 }

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::hub::{Delivery, Gap, PublishError, Start, SubscriptionFilter};
+use crate::hub::{Delivery, Gap, IdempotencyKey, PublishError, PublishedOnce, Start, SubscriptionFilter};
 use crate::position::StreamPosition;
 use crate::topic::TopicFilter;
 
@@ -68,6 +68,45 @@ fn epoch_and_numbering_continue() {
     assert_eq!(events.iter().map(|event| &event[..10]).collect::<Vec<_>>(), ["id: 1000-2", "id: 1000-3", "id: 1000-4"]);
     assert_eq!(gaps, []);
     assert_eq!((after.stats().published, after.stats().restored, after.stats().retained_events), (1, 3, 4));
+}
+
+fn publish_once(hub: &Hub, key: &str, payload: &str) -> Result<PublishedOnce, PublishError> {
+    let events = vec![Event::new(Topic::new("t").unwrap(), Payload::text(payload))];
+    let key = IdempotencyKey::new(b"publisher", key, &events);
+    let mut published = std::pin::pin!(hub.publish_once(events, key));
+    loop {
+        // Publishing yields to others first.
+        if let Poll::Ready(answer) = published.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn keys_continue() {
+    let before = Hub::new(&options(10, 20));
+    publish_all(&before, &["a", "b"]);
+    let first = publish_once(&before, "order-17", "17").unwrap();
+    let after = continued(&options(10, 20), &before);
+    let again = publish_once(&after, "order-17", "17").unwrap();
+    assert_eq!((again.published, again.published.first, again.is_repeat), (first.published, at(3), true));
+    assert_eq!(publish_once(&after, "order-17", "18"), Err(PublishError::KeyReused));
+    assert_eq!((after.position(), after.stats().idempotency_keys), (at(3), 1));
+    assert_eq!(publish_once(&after, "order-18", "18").unwrap().published.first, at(4));
+}
+
+#[test]
+fn key_of_events_that_are_not_in_the_history_is_invalid() {
+    let before = Hub::new(&options(10, 20));
+    publish_once(&before, "order-17", "17").unwrap();
+    let file = String::from_utf8(saved(&before)).unwrap();
+    let lines = &file[..file.rfind("{\"end\"").unwrap()];
+    for (from, to) in [("\"first\":1", "\"first\":0"), ("\"last\":1", "\"last\":2"), ("\"first\":1", "\"first\":2")] {
+        assert!(lines.contains(from), "{lines}");
+        let damaged = lines::with_checksum(lines.replace(from, to).as_bytes());
+        let error = Hub::continued(&options(10, 20), &damaged[..]).unwrap_err().to_string();
+        assert!(error.contains("a key cannot be for events"), "{error}");
+    }
 }
 
 #[test]
