@@ -6,6 +6,7 @@
 //! http2            an HTTP/2 connection: its requests, limits, timers and end
 //! incoming         a request's body, over either protocol
 //! socket           a connection's socket: TCP or Unix
+//! proxy_protocol   the header in which a proxy names its client
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but the cursor and its output
 //! output           where a stream's bytes go: a socket, or a stream of an HTTP/2 connection
@@ -27,6 +28,7 @@ mod http2;
 mod incoming;
 mod linger;
 mod output;
+pub(crate) mod proxy_protocol;
 mod shard;
 mod socket;
 mod stream;

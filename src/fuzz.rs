@@ -25,6 +25,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("keys", crate::auth::fuzz::keys),
     ("credentials", crate::auth::fuzz::credentials),
     ("subject", crate::auth::fuzz::subject),
+    ("proxy_protocol", crate::conn::proxy_protocol::fuzz),
 ];
 
 /// Runs the target `name`.

@@ -154,8 +154,8 @@ impl Limiter {
         self.admit(Some(key.into()), self.counts_streams)
     }
 
-    /// Admits the only stream of a connection of a trusted proxy: the connection counts in total, and the stream for its
-    /// client.
+    /// Admits the client of a proxy whose connection counts in total: that of the only stream of a trusted proxy's connection, or
+    /// the one that the PROXY protocol names.
     pub(crate) fn connect_forwarded(&self, client: impl Into<LimitKey>) -> Result<ConnectionPermit, LimitExceeded> {
         self.admit(Some(client.into()), false)
     }

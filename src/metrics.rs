@@ -91,8 +91,16 @@ impl<L: Copy + Ord> Tally<L> {
 }
 
 /// Why a connection may end before a handler answers. The last three are limits, where no answer could be sent.
-const REJECTIONS: [&str; 6] =
-    ["head_timeout", "head_too_large", "malformed", "connections", "connections_per_address", "connect_rate"];
+const REJECTIONS: [&str; 8] = [
+    "head_timeout",
+    "head_too_large",
+    "malformed",
+    "proxy_header",
+    "proxy_header_timeout",
+    "connections",
+    "connections_per_address",
+    "connect_rate",
+];
 
 /// The counts of all shards and of the listeners.
 pub(crate) struct Metrics {
@@ -161,7 +169,6 @@ impl Metrics {
 /// An open connection, or a stream of an HTTP/2 connection, which is counted and holds its permit until this is dropped.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
-    #[expect(dead_code, reason = "released on drop")]
     permit: Option<ConnectionPermit>,
     shard: u32,
     counted: Counted,
@@ -204,6 +211,13 @@ impl ConnectionGuard {
         counted.counts(metrics.shard(shard)).for_each(|count| count.add_shared(1));
         let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
         Self { metrics, permit, shard, counted }
+    }
+
+    /// Counts the connection of a proxy for the proxy's client, which has this permit.
+    pub(crate) fn count_for(&mut self, client: ConnectionPermit) {
+        if let Some(permit) = &mut self.permit {
+            permit.count_for(client);
+        }
     }
 
     /// Notes that the connection has become a stream.

@@ -18,10 +18,14 @@ pub use proxies::{InvalidProxy, TrustedProxy};
 pub struct Peer {
     /// The address of the connection's other end.
     pub address: PeerAddress,
-    /// The server's end of a TCP connection.
+    /// The server's end of a TCP connection with this address.
     pub local: Option<SocketAddr>,
     /// The result of [`Peer::owner`], which is looked up once.
     owner: OnceLock<Option<u32>>,
+    /// Whether a proxy has named its client with the PROXY protocol, or said that it does not know it.
+    pub is_proxied: bool,
+    /// Whether the connection begins with a header of the PROXY protocol.
+    pub(crate) awaits_proxy_header: bool,
     /// Whether the listener serves the admin endpoints and metrics.
     pub(crate) serves_operators: bool,
 }
@@ -52,12 +56,22 @@ impl Peer {
     }
 
     fn new(address: PeerAddress, local: Option<SocketAddr>) -> Self {
-        Self { address, local, owner: OnceLock::new(), serves_operators: true }
+        let owner = OnceLock::new();
+        Self { address, local, owner, is_proxied: false, awaits_proxy_header: false, serves_operators: true }
+    }
+
+    /// Replaces the address by that of the client of a proxy. If the proxy does not know it, the address stays that of the
+    /// proxy.
+    pub(crate) fn set_client(&mut self, client: Option<SocketAddr>) {
+        self.address = client.map_or(self.address, PeerAddress::Ip);
+        self.local = None;
+        self.is_proxied = true;
     }
 
     /// Whether the other end is a process of this machine.
     pub(crate) fn is_on_this_machine(&self) -> bool {
         match self.address {
+            _ if self.is_proxied => false,
             PeerAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
             PeerAddress::Unix { .. } => true,
         }
@@ -66,6 +80,7 @@ impl Peer {
     /// Returns the user that owns the other end, if it is on this machine and the kernel says so.
     pub(crate) fn owner(&self) -> Option<u32> {
         match (self.address, self.local) {
+            _ if self.is_proxied => None,
             (PeerAddress::Unix { uid }, _) => Some(uid),
             (PeerAddress::Ip(remote), Some(local)) if self.is_on_this_machine() => {
                 *self.owner.get_or_init(|| owner::owner(remote, local))

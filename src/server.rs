@@ -241,7 +241,8 @@ impl Builder {
                 producers: self.producers.clone(),
                 backbone: self.backbone.clone(),
             };
-            let http = Http { handler, shard, limits };
+            let (limiter, trusted_proxies) = (limiter.clone(), self.http.trusted_proxies.clone().into());
+            let http = Http { handler, shard, limits, limiter, trusted_proxies };
             let (inbox, thread) = accept::spawn_shard(number, http, self.drain)?;
             inboxes.push(inbox);
             threads.push(thread);

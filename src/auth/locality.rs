@@ -49,6 +49,8 @@ pub(super) enum NotLocal {
     NoTrust,
     #[error("the header {0} says that a proxy forwarded this request")]
     Forwarded(HeaderName),
+    #[error("this request comes through a proxy (PROXY protocol)")]
+    Proxied,
     #[error("this request comes from {0}")]
     Remote(IpAddr),
     #[error("this request names no host")]
@@ -74,6 +76,9 @@ impl AuthRequest<'_> {
         }
         if let Some(name) = self.headers.keys().find(|name| is_of_proxy(name)) {
             return Err(NotLocal::Forwarded(name.clone()));
+        }
+        if self.peer.is_proxied {
+            return Err(NotLocal::Proxied);
         }
         match self.peer.address {
             PeerAddress::Ip(address) if !self.peer.is_on_this_machine() => {

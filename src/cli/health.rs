@@ -30,7 +30,7 @@ pub enum Error {
     #[error("{0}")]
     Settings(#[from] ConfigError),
     #[error(
-        "the settings name no address (port 0 is any free port, systemd is any socket); give the server's with --url"
+        "the settings name no address without the PROXY protocol (port 0 is any free port, systemd is any socket); give the server's with --url"
     )]
     NoAddress,
     #[error("{0}")]
@@ -71,7 +71,9 @@ fn own_url(settings: &Settings) -> Result<ServerUrl, Error> {
         Listen::Address(unix) => Some(unix.clone()),
         Listen::Systemd(_) => None,
     };
-    let address: Option<ListenAddress> = settings.listen.iter().chain(&settings.admin_listen).find_map(reachable);
+    // A listener with the PROXY protocol would refuse the request.
+    let listen = settings.listeners().filter(|(_, has_proxy_protocol)| !has_proxy_protocol).map(|(listen, _)| listen);
+    let address: Option<ListenAddress> = listen.chain(&settings.admin_listen).find_map(reachable);
     address.map(|address| ServerUrl::from(&address)).ok_or(Error::NoAddress)
 }
 

@@ -44,19 +44,15 @@ impl Inherited {
         Ok(Self { sockets, reserved })
     }
 
-    /// Returns the listeners of a setting.
+    /// Returns the listeners at a place.
     ///
     /// # Errors
-    /// When systemd did not pass a socket that the setting names.
-    pub fn listeners(&mut self, setting: &[Listen]) -> io::Result<Vec<Listener>> {
-        let mut listeners = Vec::new();
-        for listen in setting {
-            match listen {
-                Listen::Address(address) => listeners.push(address.clone().into()),
-                Listen::Systemd(name) => listeners.extend(self.take(name.as_deref())?),
-            }
+    /// When systemd did not pass a socket that it names.
+    pub fn listeners(&mut self, listen: &Listen) -> io::Result<Vec<Listener>> {
+        match listen {
+            Listen::Address(address) => Ok(vec![address.clone().into()]),
+            Listen::Systemd(name) => self.take(name.as_deref()),
         }
-        Ok(listeners)
     }
 
     /// Removes the sockets that are called `name`, or those that no setting names.

@@ -174,11 +174,15 @@ fn bind(mut builder: Builder, settings: &Settings, mut inherited: Inherited) -> 
         gid: settings.unix_group.as_ref().map(|group| group.id),
     };
     builder = builder.unix_sockets(unix);
-    for listener in inherited.listeners(&settings.listen)? {
-        builder = builder.listen(listener);
+    for (listen, has_proxy_protocol) in settings.listeners() {
+        for listener in inherited.listeners(listen)? {
+            builder = builder.listen(if has_proxy_protocol { listener.proxy_protocol() } else { listener });
+        }
     }
-    for listener in inherited.listeners(&settings.admin_listen)? {
-        builder = builder.listen(listener.admin());
+    for listen in &settings.admin_listen {
+        for listener in inherited.listeners(listen)? {
+            builder = builder.listen(listener.admin());
+        }
     }
     inherited.check_empty()?;
     builder.bind().map_err(|error| {

@@ -8,7 +8,7 @@ use fanline::auth::LoopbackTrust;
 use fanline::server::StreamRefusals;
 
 use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size, span, switch};
-use super::listen::{addresses, group, mode, some_addresses, user};
+use super::listen::{addresses, group, mode, proxy_protocol, some_addresses, user};
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
 use super::values::{
@@ -73,6 +73,10 @@ fn network() -> Vec<Setting> {
     vec![
         setting("listen", some_addresses(), |s| &mut s.listen)
             .help("Address to listen on; repeatable, or separated by commas"),
+        setting("proxy_protocol", proxy_protocol(), |s| &mut s.proxy_protocol).help(
+            "Whether connections to --listen begin with a PROXY protocol header: one word for all addresses, \
+             or one for each, in their order",
+        ),
         setting("admin_listen", addresses(), |s| &mut s.admin_listen).help(
             "Address where alone metrics and the lists of clients and topics are served, besides all else; repeatable",
         ),

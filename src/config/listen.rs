@@ -6,7 +6,7 @@ use std::str::FromStr;
 use fanline::server::ListenAddress;
 use nix::unistd::{Group, User};
 
-use super::kind::{Invalid, Kind, list};
+use super::kind::{Invalid, Kind, choice, list};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +72,22 @@ pub fn some_addresses() -> Kind<Vec<Listen>> {
     Kind { form, parse: Box::new(parse), write }
 }
 
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    Off,
+    Required,
+}
+
+/// Whether the connections to each address begin with a header of the PROXY protocol: one word for all, or one for each.
+pub fn proxy_protocol() -> Kind<Vec<ProxyProtocol>> {
+    list(choice("WORD", &[("off", ProxyProtocol::Off), ("required", ProxyProtocol::Required)]))
+}
+
 /// The permissions of a file, as `chmod` takes them.
 pub fn mode() -> Kind<u32> {
     let parse = |text: &str| {
-        let is_octal = (1..=4).contains(&text.len());
+        let is_octal = text.len() <= 4 && text.bytes().all(|byte| byte.is_ascii_digit());
         let mode = u32::from_str_radix(text, 8).ok().filter(|&mode| is_octal && mode <= 0o777);
         mode.ok_or_else(|| "must be octal permissions such as 0660 or 600, at most 0777".into())
     };

@@ -29,6 +29,13 @@ pub fn check(settings: &Settings, values: &Values) -> Vec<Problem> {
     let mut problems: Vec<_> = check_stdin(settings, values).into_iter().collect();
     let mut conflict = |rule: String| problems.push(Problem::Conflict(rule));
     let Settings { http, access, .. } = settings;
+    let (words, addresses) = (settings.proxy_protocol.len(), settings.listen.len());
+    if ![1, addresses].contains(&words) {
+        conflict(format!(
+            "proxy_protocol has {words} words, and listen has {addresses} addresses: give one word for all of them, or one \
+             for each"
+        ));
+    }
     for (name, is_given) in [("host", settings.host.is_some()), ("port", settings.port.is_some())] {
         let first = &settings.listen[0];
         if is_given && !matches!(first, Listen::Address(ListenAddress::Tcp(_))) {

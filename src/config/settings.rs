@@ -10,7 +10,7 @@ use fanline::server::{DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, S
 use fanline::topic::Topic;
 
 use super::access::AccessSettings;
-use super::listen::{Account, Listen};
+use super::listen::{Account, Listen, ProxyProtocol};
 use crate::producer::stdin::Format;
 
 /// The settings in effect. The catalog has the purpose of each. Defaults are those of the library's options;
@@ -19,6 +19,8 @@ use crate::producer::stdin::Format;
 pub struct Settings {
     /// Addresses to listen on, at least one.
     pub listen: Vec<Listen>,
+    /// Whether connections begin with a header of the PROXY protocol: one for all addresses, or one for each.
+    pub proxy_protocol: Vec<ProxyProtocol>,
     /// Addresses of admin listeners.
     pub admin_listen: Vec<Listen>,
     /// Permissions of Unix sockets.
@@ -104,6 +106,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, 8000).into()],
+            proxy_protocol: vec![ProxyProtocol::Off],
             admin_listen: Vec::new(),
             unix_mode: UnixSocketOptions::default().mode,
             unix_owner: None,
@@ -135,6 +138,12 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The addresses to listen on, with whether each requires the PROXY protocol.
+    pub fn listeners(&self) -> impl Iterator<Item = (&Listen, bool)> {
+        let words = self.proxy_protocol.iter().cycle();
+        self.listen.iter().zip(words.map(|word| *word == ProxyProtocol::Required))
+    }
+
     /// The format of standard input, if it is published.
     pub fn stdin(&self) -> Option<Format> {
         match (self.stdin_format, &self.topic) {

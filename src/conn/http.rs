@@ -11,16 +11,15 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::http::response::Parts;
 use hyper::{Request, Response, Version};
-use rustix::net::RecvFlags;
-use tokio::io::Interest;
 use tokio::time::Instant;
 
 use super::http1::Exchange;
+use super::proxy_protocol::{self, ProxyHeader};
 use super::socket::Socket;
 use super::{Incoming, Shard, StreamRequest};
-use crate::limit::LimitExceeded;
+use crate::limit::{LimitExceeded, Limiter};
 use crate::metrics::ConnectionGuard;
-use crate::peer::Peer;
+use crate::peer::{Peer, TrustedProxy};
 use crate::sync::{Arc, Ordering};
 
 /// The bytes that an HTTP/2 connection begins with.
@@ -69,6 +68,8 @@ pub(crate) struct Http<H> {
     pub(crate) handler: H,
     pub(crate) shard: Arc<Shard>,
     pub(crate) limits: RequestLimits,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) trusted_proxies: Arc<[TrustedProxy]>,
 }
 
 /// A protocol, by the first bytes of its connection.
@@ -95,11 +96,23 @@ impl<H: Handler> Http<H> {
     pub(crate) async fn serve(
         self: Arc<Self>,
         socket: Socket,
-        peer: Peer,
-        guard: ConnectionGuard,
-        exceeded: Option<Box<LimitExceeded>>,
+        mut peer: Peer,
+        mut guard: ConnectionGuard,
+        mut exceeded: Option<Box<LimitExceeded>>,
     ) {
         let deadline = Instant::now() + self.limits.head_timeout;
+        if peer.awaits_proxy_header {
+            // Boxed: its buffers are not needed afterwards.
+            if !Box::pin(self.read_proxy_header(&socket, &mut peer, deadline)).await {
+                return;
+            }
+            if exceeded.is_none() && !self.trusted_proxies.iter().any(|proxy| proxy.is_at(peer.address)) {
+                match self.limiter.connect_forwarded(peer.address) {
+                    Ok(permit) => guard.count_for(permit),
+                    Err(over) => exceeded = Some(Box::new(over)),
+                }
+            }
+        }
         let exchange = Arc::<Exchange>::default();
         let Some(exceeded) = exceeded else {
             let Some(protocol) = self.protocol(&socket, deadline).await else { return };
@@ -129,18 +142,43 @@ impl<H: Handler> Http<H> {
 
     /// Waits for the first bytes. Returns `None` when they do not arrive before the deadline or before the drain begins.
     async fn protocol(&self, socket: &Socket, deadline: Instant) -> Option<Protocol> {
-        let drain = &self.shard.drain;
-        let arrived = async {
-            if drain.has_begun() {
-                return peek(socket).await.ok();
+        tokio::time::timeout_at(deadline, self.before_drain(peek(socket))).await.ok()??.ok()
+    }
+
+    /// Reads the header of the PROXY protocol. Returns whether the connection has a valid one.
+    async fn read_proxy_header(&self, socket: &Socket, peer: &mut Peer, deadline: Instant) -> bool {
+        let read = self.before_drain(proxy_protocol::read(socket));
+        let header = match tokio::time::timeout_at(deadline, read).await {
+            // The drain, or a port check: the connection ended before it began.
+            Ok(None | Some(Ok(None))) => return false,
+            Ok(Some(Ok(Some(header)))) => header,
+            Ok(Some(Err(error))) => {
+                tracing::debug!(remote = %peer, %error, "closed: no valid PROXY protocol header");
+                self.shard.metrics.rejections.add("proxy_header");
+                return false;
             }
-            tokio::select! {
-                biased;
-                protocol = peek(socket) => protocol.ok(),
-                () = drain.begun() => None,
+            Err(_) => {
+                self.shard.metrics.rejections.add("proxy_header_timeout");
+                return false;
             }
         };
-        tokio::time::timeout_at(deadline, arrived).await.ok().flatten()
+        if let ProxyHeader::Client(client) = header {
+            peer.set_client(client);
+        }
+        true
+    }
+
+    /// Returns the output of `arrival`, or `None` if the drain begins first. Once it has begun, new connections are served.
+    async fn before_drain<T>(&self, arrival: impl Future<Output = T>) -> Option<T> {
+        let drain = &self.shard.drain;
+        if drain.has_begun() {
+            return Some(arrival.await);
+        }
+        tokio::select! {
+            biased;
+            arrived = arrival => Some(arrived),
+            () = drain.begun() => None,
+        }
     }
 
     /// Counts a connection that ended before a handler was called. One over a limit is counted elsewhere.
@@ -153,21 +191,9 @@ impl<H: Handler> Http<H> {
 
 /// Returns the protocol as soon as the first bytes decide it. They stay in the socket.
 async fn peek(socket: &Socket) -> io::Result<Protocol> {
-    loop {
-        let is_closed = socket.ready(Interest::READABLE).await?.is_read_closed();
-        let protocol = socket.try_io(Interest::READABLE, || {
-            let mut first = [0; PREFACE.len()];
-            let length = rustix::net::recv(socket, &mut first, RecvFlags::PEEK)?.0;
-            // A part of the preface, and nothing will follow: HTTP/1 has an error for it.
-            let protocol = Protocol::of(&first[..length]).or((is_closed || length == 0).then_some(Protocol::Http1));
-            // The reactor waits for more.
-            protocol.ok_or_else(|| io::ErrorKind::WouldBlock.into())
-        });
-        match protocol {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            protocol => return protocol,
-        }
-    }
+    // A part of the preface, and nothing will follow: HTTP/1 has an error for it.
+    let decide = |bytes: &[u8], is_all: bool| Protocol::of(bytes).or(is_all.then_some(Protocol::Http1));
+    socket.peek::<{ PREFACE.len() }, _>(decide).await
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -61,8 +62,30 @@ impl Socket {
         either!(self, socket => socket.readable().await)
     }
 
-    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         either!(self, socket => socket.ready(interest).await)
+    }
+
+    /// Calls `decide` with the first bytes, at most `N` of them, each time that more have arrived, until it returns a result.
+    /// The bytes stay in the socket. The second argument is whether no bytes will follow.
+    pub(crate) async fn peek<const N: usize, T>(
+        &self,
+        mut decide: impl FnMut(&[u8], bool) -> Option<T>,
+    ) -> io::Result<T> {
+        loop {
+            let is_closed = self.ready(Interest::READABLE).await?.is_read_closed();
+            let decision = self.try_io(Interest::READABLE, || {
+                let mut first = [0; N];
+                let length = rustix::net::recv(self, &mut first, RecvFlags::PEEK)?.0;
+                let decision = decide(&first[..length], is_closed || length == 0);
+                // The reactor waits for more.
+                decision.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            });
+            match decision {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                decision => return decision,
+            }
+        }
     }
 
     pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {

@@ -178,4 +178,5 @@ replays! {
     key_text_is_a_usable_key_or_an_error, "keys", 300;
     credentials_are_parsed_without_panic, "credentials", 1000;
     subject_cannot_leave_its_topic_segment, "subject", 2000;
+    proxy_header_ends_where_no_shorter_one_does, "proxy_protocol", 2000;
 }

@@ -33,8 +33,14 @@ pub(crate) struct ConnectionPermit {
     #[expect(dead_code, reason = "held for its drop")]
     total: Option<Permit>,
     /// Boxed, because most servers have no such limit, and each connection holds this field.
-    #[expect(dead_code, reason = "held for its drop")]
     of_address: Option<Box<AddressPermit>>,
+}
+
+impl ConnectionPermit {
+    /// Counts for the address that `client` counts for.
+    pub(crate) fn count_for(&mut self, client: Self) {
+        self.of_address = client.of_address;
+    }
 }
 
 struct AddressPermit {

@@ -56,7 +56,8 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Hands the connection to a shard if no limit is exceeded, or turns it away.
     fn dispatch(&self, socket: Unregistered, peer: Peer) {
-        let is_proxy = self.trusted_proxies.iter().any(|proxy| proxy.is_at(peer.address));
+        let is_trusted = || self.trusted_proxies.iter().any(|proxy| proxy.is_at(peer.address));
+        let is_proxy = peer.awaits_proxy_header || is_trusted();
         let admitted = if is_proxy { self.limiter.connect_proxy() } else { self.limiter.connect(peer.address) };
         match admitted {
             Ok(permit) => self.hand_over(socket, peer, permit, None),

@@ -32,6 +32,7 @@ pub(super) struct Acceptor {
     /// With the actual port.
     pub(super) address: ListenAddress,
     pub(super) is_admin: bool,
+    has_proxy_protocol: bool,
     send_buffer: usize,
     _file: Option<SocketFile>,
 }
@@ -44,7 +45,7 @@ enum Bound {
 impl Acceptor {
     /// Binds the listener's address, or takes over its socket. Clients can connect from now on.
     pub(super) fn bind(listener: Listener, options: &SocketOptions) -> io::Result<Self> {
-        let Listener { place, is_admin } = listener;
+        let Listener { place, is_admin, has_proxy_protocol } = listener;
         let name = match &place {
             Place::Address(address) => address.to_string(),
             Place::Inherited(_) => "an inherited socket".to_owned(),
@@ -52,17 +53,17 @@ impl Acceptor {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {name}: {error}"));
         let (socket, file) = Bound::new(place, options).map_err(named)?;
         let address = socket.address()?;
-        Ok(Self { socket, address, is_admin, send_buffer: options.send_buffer, _file: file })
+        Ok(Self { socket, address, is_admin, has_proxy_protocol, send_buffer: options.send_buffer, _file: file })
     }
 
     /// Registers the socket with the reactor of this thread.
     pub(super) fn register(self, serves_operators: bool) -> io::Result<Accepting> {
-        let Self { socket, send_buffer, _file, .. } = self;
+        let Self { socket, has_proxy_protocol, send_buffer, _file, .. } = self;
         let socket = match socket {
             Bound::Tcp(socket) => Registered::Tcp(TcpListener::from_std(socket)?),
             Bound::Unix(socket) => Registered::Unix(UnixListener::from_std(socket)?),
         };
-        Ok(Accepting { socket, send_buffer, serves_operators, _file })
+        Ok(Accepting { socket, send_buffer, serves_operators, has_proxy_protocol, _file })
     }
 }
 
@@ -131,6 +132,7 @@ pub(super) struct Accepting {
     socket: Registered,
     send_buffer: usize,
     serves_operators: bool,
+    has_proxy_protocol: bool,
     _file: Option<SocketFile>,
 }
 
@@ -157,6 +159,7 @@ impl Accepting {
             }
         };
         peer.serves_operators = self.serves_operators;
+        peer.awaits_proxy_header = self.has_proxy_protocol;
         Ok((socket, peer))
     }
 }

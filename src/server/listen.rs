@@ -104,6 +104,7 @@ impl fmt::Display for ListenAddress {
 pub struct Listener {
     pub(super) place: Place,
     pub(super) is_admin: bool,
+    pub(super) has_proxy_protocol: bool,
 }
 
 /// Where a listener listens.
@@ -117,7 +118,7 @@ pub(super) enum Place {
 
 impl Listener {
     fn at(place: Place) -> Self {
-        Self { place, is_admin: false }
+        Self { place, is_admin: false, has_proxy_protocol: false }
     }
 
     /// Makes this an admin listener. Once a server has one, the admin endpoints and metrics are served on its admin listeners
@@ -125,6 +126,13 @@ impl Listener {
     #[must_use]
     pub fn admin(self) -> Self {
         Self { is_admin: true, ..self }
+    }
+
+    /// Requires each connection to begin with a header of the PROXY protocol, version 1 or 2, and takes the client's address
+    /// from it. Only the proxy may be able to connect: the header may name any address.
+    #[must_use]
+    pub fn proxy_protocol(self) -> Self {
+        Self { has_proxy_protocol: true, ..self }
     }
 }
 

@@ -230,6 +230,23 @@ fn a_port_without_a_tcp_address_is_refused() {
 }
 
 #[test]
+fn proxy_protocol_has_one_word_or_one_for_each_address() {
+    let check = |words: &str| {
+        let addresses = "127.0.0.1:0,127.0.0.1:0,unix:@x";
+        Process::run(serve(&["--check", "--listen", addresses, "--proxy-protocol", words]))
+    };
+    for words in ["off", "required", "off,required,off"] {
+        let (code, _, error) = check(words);
+        assert_eq!(code, Some(0), "{words}: {error}");
+    }
+    for (words, reason) in [("off,required", "2 words, and listen has 3 addresses"), ("on", "must be off or required")]
+    {
+        let (code, _, error) = check(words);
+        assert!(code == Some(2) && error.contains(reason), "{words}: {error}");
+    }
+}
+
+#[test]
 fn connections_to_a_unix_socket_end_with_the_drain() {
     let (_directory, path, listen) = place("drain");
     let mut server = launch(&listen, &["--drain", "200ms"]);
