@@ -132,17 +132,18 @@ fn reload_never_removes_authentication() {
         assert_eq!(server.get("/stream?topics=a&access_token=key-of-the-shop").status, 401);
     }
 
-    // An authorization service or a list of anonymous topics also counts as authentication.
-    for (guard, setting, status) in [
-        ("authorize_url = \"http://127.0.0.1:1/may\"\n", "authorize_url", 503),
-        ("anonymous_subscribe = \"news\"\n", "anonymous_subscribe", 403),
+    // An authorization service, a list of anonymous topics and distrust of loopback also count as authentication.
+    for (guard, setting, target, status) in [
+        ("authorize_url = \"http://127.0.0.1:1/may\"\n", "authorize_url", "/stream?topics=a", 503),
+        ("anonymous_subscribe = \"news\"\n", "anonymous_subscribe", "/stream?topics=a", 403),
+        ("loopback_trust = \"none\"\n", "loopback_trust", "/metrics", 403),
     ] {
         let config = directory.write("fanline.toml", guard);
         let server = process::Server::start(&["--config", &config]);
         fs::write(&config, "").unwrap();
         server.signal(Signal::HUP);
         assert!(server.log.wait_for("SIGHUP: nothing was changed").contains(setting));
-        assert_eq!(server.get("/stream?topics=a").status, status);
+        assert_eq!(server.get(target).status, status);
     }
 }
 
