@@ -1,7 +1,11 @@
 //! The addresses of clients behind trusted proxies. In these tests, the proxy has the address 127.0.0.2.
 
-use fanline::server::{HttpOptions, Limits};
+use std::os::unix::net::UnixListener;
 
+use fanline::server::{HttpOptions, Limits, TrustedProxy};
+use tokio::io::AsyncWriteExt;
+
+use crate::process::Directory;
 use crate::support::{Client, Server, TEXT, assert_problem, request, run, until};
 
 const PROXY: [u8; 4] = [127, 0, 0, 2];
@@ -38,6 +42,27 @@ fn the_list_of_clients_has_the_address_that_a_trusted_proxy_forwarded() {
             assert!(address.starts_with(expected), "{address}");
             drop(stream);
             until(|| server.stats().streams == 0).await;
+        }
+    });
+}
+
+#[test]
+fn peers_on_unix_sockets_are_trusted_by_name() {
+    run(async {
+        let directory = Directory::new("forwarded");
+        let path = directory.0.join("fanline.sock");
+        for (proxies, expected) in [(vec![TrustedProxy::Unix], "192.0.2.7"), (vec![], "unix:uid=")] {
+            let listener = UnixListener::bind(&path).unwrap();
+            let http = HttpOptions { trusted_proxies: proxies, ..HttpOptions::default() };
+            let server = Server::with(Server::hub_options(), |builder| builder.http(http).listen(listener));
+            let mut socket = tokio::net::UnixStream::connect(&path).await.unwrap();
+            let subscription = request("GET", "/stream", &[("x-forwarded-for", "192.0.2.7")], b"");
+            socket.write_all(&subscription).await.unwrap();
+            until(|| server.stats().streams == 1).await;
+            let clients = server.get("/clients").await.ok();
+            let address = clients["clients"][0]["remote_addr"].as_str().unwrap();
+            assert!(address.starts_with(expected), "{address}");
+            std::fs::remove_file(&path).unwrap();
         }
     });
 }

@@ -1,6 +1,9 @@
 //! Which processes of the server's machine may do everything while no credentials are configured.
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -21,10 +24,14 @@ fn trusting(trust: LoopbackTrust) -> Server {
 
 /// Publishes with curl as another user, and returns the status and the detail of an error.
 fn publish_as_other_user(address: SocketAddr) -> (u16, String) {
+    curl_as_other_user(&[&format!("http://{address}/publish/t")])
+}
+
+fn curl_as_other_user(args: &[&str]) -> (u16, String) {
     assert!(rustix::process::geteuid().is_root(), "only root can start a process of another user");
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--header", "content-type: text/plain"]);
-    curl.args(["--data", "x", &format!("http://{address}/publish/t")]);
+    curl.args(["--data", "x"]).args(args);
     let output = curl.uid(OTHER_USER).gid(OTHER_USER).output().expect("curl is installed");
     let output = String::from_utf8(output.stdout).unwrap();
     let (body, status) = output.rsplit_once('\n').unwrap();
@@ -54,6 +61,21 @@ fn processes_of_other_users_are_not_local() {
     assert!(detail.contains("a process of user 65534, not of the server's own user 0"), "{detail}");
     assert!(detail.contains("loopback_trust = \"any\""), "{detail}");
     assert_eq!(publish_as_other_user(trusting(LoopbackTrust::Any).address).0, 200);
+}
+
+#[test]
+#[ignore = "needs root and curl; run scripts/test"]
+fn processes_of_other_users_on_a_unix_socket_are_not_local() {
+    let directory = Directory::new("local");
+    let path = directory.0.join("fanline.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    for place in [&directory.0, &path] {
+        fs::set_permissions(place, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let _server = Server::with(Server::hub_options(), |builder| builder.listen(listener));
+    let (status, detail) = curl_as_other_user(&["--unix-socket", path.to_str().unwrap(), "http://localhost/publish/t"]);
+    assert_eq!(status, 403, "{detail}");
+    assert!(detail.contains("a process of user 65534, not of the server's own user 0"), "{detail}");
 }
 
 #[test]
