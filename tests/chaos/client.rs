@@ -1,12 +1,13 @@
 //! One subscriber on a raw socket, which reads, disconnects and reconnects at random.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::io::ioctl_fionbio;
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde_json::Value;
 
 use crate::exchange::Exchange;
@@ -14,7 +15,7 @@ use crate::id::Id;
 use crate::parser::{Block, Dispatch, Parser};
 use crate::plan::{Plan, Speed, Subscription};
 use crate::random::Random;
-use crate::recording::{End, Gap, Line, Millis, Refusal, Start};
+use crate::recording::{End, Gap, Line, Millis, Refusal, Start, Transport};
 use crate::shared::Shared;
 
 /// The most bytes per read.
@@ -35,7 +36,8 @@ pub struct Client {
 }
 
 struct Connection {
-    pub socket: TcpStream,
+    /// A TCP or Unix socket.
+    pub socket: File,
     exchange: Exchange,
     parser: Parser,
     server: usize,
@@ -79,7 +81,7 @@ impl Client {
     }
 
     /// Returns the socket if the client wants to read now.
-    pub fn readable_socket(&mut self, now: Instant, shared: &Shared) -> Option<&TcpStream> {
+    pub fn readable_socket(&mut self, now: Instant, shared: &Shared) -> Option<&File> {
         let connection = self.connection.as_mut()?;
         if shared.is_settling.load(Ordering::Relaxed) {
             return Some(&connection.socket);
@@ -118,8 +120,8 @@ impl Client {
         self.lines.push((shared.now(), line));
     }
 
-    /// Opens a socket to a server that is up, and returns it with the server's generation.
-    fn open_socket(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) -> Option<(TcpStream, u64)> {
+    /// Opens a socket to a server that is up. Returns it with the server's generation, and whether it is a Unix socket.
+    fn open_socket(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) -> Option<(File, u64, bool)> {
         let count = shared.servers.lock().unwrap().len() as u64;
         if plan.always_hops && !self.subscription.is_witness {
             self.server = (self.server + 1) % count as usize;
@@ -130,12 +132,17 @@ impl Client {
         if place.address.is_none() && (is_settling || !self.subscription.is_witness) {
             self.server = self.random.of(0..count) as usize;
         }
-        let socket = open(place.address?, self.subscription.speed.receive_buffer()).ok()?;
-        Some((socket, place.generation))
+        let (address, buffer) = (place.address?, self.subscription.speed.receive_buffer());
+        let path = shared.sockets.get(self.server).filter(|_| self.random.one_in(4));
+        let socket = match path {
+            Some(path) => open(AddressFamily::UNIX, &SocketAddrUnix::new(path).ok()?, buffer),
+            None => open(AddressFamily::INET, &address, buffer),
+        };
+        Some((socket.ok()?, place.generation, path.is_some()))
     }
 
     fn connect(&mut self, shared: &Shared, plan: &Plan, is_settling: bool) {
-        let Some((socket, generation)) = self.open_socket(shared, plan, is_settling) else {
+        let Some((socket, generation, is_unix)) = self.open_socket(shared, plan, is_settling) else {
             self.connect_at = Instant::now() + Duration::from_millis(20);
             return;
         };
@@ -157,8 +164,8 @@ impl Client {
         } else {
             Exchange::over_http1(request)
         };
-        let is_http2 = matches!(exchange, Exchange::Http2(_));
-        self.log(shared, Line::Connect { server: self.server, sent, is_http2 });
+        let transport = Transport { is_http2: matches!(exchange, Exchange::Http2(_)), is_unix };
+        self.log(shared, Line::Connect { server: self.server, sent, transport });
         let now = Instant::now();
         let mut connection = Connection {
             socket,
@@ -384,15 +391,14 @@ fn gap_line(block: &Block, id: Option<Id>, behind: Option<u64>) -> Line {
 }
 
 /// Connects a socket. The receive buffer is set before connecting, because it limits the TCP window.
-fn open(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
-    let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+fn open(family: AddressFamily, address: &impl SocketAddrArg, receive_buffer: Option<usize>) -> std::io::Result<File> {
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if let Some(bytes) = receive_buffer {
         sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
     }
-    connect(&socket, &address)?;
-    let socket = TcpStream::from(socket);
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    connect(&socket, address)?;
+    ioctl_fionbio(&socket, true)?;
+    Ok(File::from(socket))
 }
 
 #[cfg(test)]

@@ -78,9 +78,9 @@ fn no_fault_violates_the_delivery_guarantee() {
             runs += 1;
         }
     }
-    let Totals { events, deliveries, connections, http2, gaps, epochs, hops } = totals;
+    let Totals { events, deliveries, connections, http2, unix, gaps, epochs, hops } = totals;
     eprintln!(
-        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections ({http2} over HTTP/2), {} hops, {gaps} gaps",
+        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections ({http2} over HTTP/2, {unix} through Unix sockets), {} hops, {gaps} gaps",
         hops.len()
     );
 }

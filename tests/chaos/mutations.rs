@@ -2,7 +2,7 @@
 
 use crate::filter::matches_any;
 use crate::id::Id;
-use crate::recording::{Answer, Content, End, Expectations, Gap, Line, Recording, Start, Unpublished};
+use crate::recording::{Answer, Content, End, Expectations, Gap, Line, Recording, Start, Transport, Unpublished};
 use crate::run::check;
 
 const TOPICS: [&str; 4] = ["a", "b:1", "b:2", "log"];
@@ -56,7 +56,7 @@ impl Tape {
     }
 
     fn connect(&mut self, sent: Option<&str>, id: Id, position: Option<Id>) {
-        self.line(Line::Connect { server: 0, sent: sent.map(str::to_owned), is_http2: false });
+        self.line(Line::Connect { server: 0, sent: sent.map(str::to_owned), transport: Transport::default() });
         self.line(Line::Hello { id: Some(id), position });
     }
 
@@ -321,7 +321,7 @@ fn return_to_older_epoch_is_detected() {
     let gap = Gap { id: Some(back), reason, from: Some(id), to: Some(back), missed: None, topics: None, behind: None };
     recording.clients[0].extend([
         (at, Line::End(End::Cut)),
-        (at, Line::Connect { server: 1, sent, is_http2: false }),
+        (at, Line::Connect { server: 1, sent, transport: Transport::default() }),
         (at, Line::Hello { id: Some(id), position: None }),
         (at, Line::Gap(Box::new(gap))),
     ]);

@@ -98,7 +98,7 @@ pub enum Line {
     Connect {
         server: usize,
         sent: Option<String>,
-        is_http2: bool,
+        transport: Transport,
     },
     /// The response had another status than 200, or was a stream that only refuses the client.
     Refused {
@@ -122,6 +122,15 @@ pub enum Line {
     /// Data that violates the protocol.
     Malformed(String),
     End(End),
+}
+
+/// The way of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// HTTP/2 instead of HTTP/1.1.
+    pub is_http2: bool,
+    /// The Unix socket of the server instead of TCP.
+    pub is_unix: bool,
 }
 
 /// How a server refused a stream.
@@ -230,9 +239,10 @@ impl Line {
                 let on_lag = if *closes_on_lag { "close" } else { "skip" };
                 format!("== subscribes: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
             }
-            Self::Connect { server, sent, is_http2 } => {
-                let version = if *is_http2 { "HTTP/2" } else { "HTTP/1.1" };
-                format!("connects to server {server} over {version}, last id {}", OrNone(sent))
+            Self::Connect { server, sent, transport } => {
+                let version = if transport.is_http2 { "HTTP/2" } else { "HTTP/1.1" };
+                let socket = if transport.is_unix { " and its Unix socket" } else { "" };
+                format!("connects to server {server} over {version}{socket}, last id {}", OrNone(sent))
             }
             Self::Refused { why } => format!("refused: {why:?}"),
             Self::Hello { id, position } => format!("hello id={} position={}", OrNone(id), OrNone(position)),

@@ -27,8 +27,9 @@ pub struct Totals {
     pub events: usize,
     pub deliveries: usize,
     pub connections: usize,
-    /// Those over HTTP/2.
+    /// Those over HTTP/2, and those through Unix sockets.
     pub http2: usize,
+    pub unix: usize,
     pub gaps: usize,
     pub epochs: usize,
     /// Time of each resume on another server, from connecting to the hello, in milliseconds.
@@ -139,9 +140,10 @@ impl Totals {
         for (_, line) in recording.clients.iter().flatten() {
             match line {
                 Line::Event { .. } => self.deliveries += 1,
-                Line::Connect { is_http2, .. } => {
+                Line::Connect { transport, .. } => {
                     self.connections += 1;
-                    self.http2 += usize::from(*is_http2);
+                    self.http2 += usize::from(transport.is_http2);
+                    self.unix += usize::from(transport.is_unix);
                 }
                 Line::Gap(_) => self.gaps += 1,
                 _ => {}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -22,6 +23,8 @@ pub struct Shared {
     pub began: Instant,
     pub contents: Mutex<Contents>,
     pub servers: Mutex<Vec<Place>>,
+    /// The Unix socket of each server, unless the program has none.
+    pub sockets: Vec<PathBuf>,
     pub answers: Mutex<Vec<Answer>>,
     /// The largest observed sequence of each epoch.
     heads: Mutex<HashMap<u64, u64>>,
@@ -42,11 +45,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(servers: usize) -> Arc<Self> {
+    pub fn new(servers: usize, sockets: Vec<PathBuf>) -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
             contents: Mutex::default(),
             servers: Mutex::new(vec![Place::default(); servers]),
+            sockets,
             answers: Mutex::default(),
             heads: Mutex::default(),
             unacknowledged: AtomicI64::new(0),

@@ -35,7 +35,9 @@ pub struct World {
 impl World {
     /// Starts all processes, with their files in `directory`.
     pub fn start(setup: &Setup, directory: &Path, random: Random) -> Result<Self, String> {
-        let shared = Shared::new(setup.servers);
+        let with_sockets = if has_setting("--unix-mode") { setup.servers } else { 0 };
+        let sockets = (0..with_sockets).map(|number| directory.join(format!("server-{number}.sock"))).collect();
+        let shared = Shared::new(setup.servers, sockets);
         let end = Instant::now();
         let (servers, redis, sentinels, proxies, faults) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut world = Self { shared, servers, redis, sentinels, proxies, random, faults, end };
@@ -43,6 +45,9 @@ impl World {
         for number in 0..setup.servers {
             let mut args = setup.args.clone();
             args.extend(world.backbone_args(setup, number));
+            if let Some(socket) = world.shared.sockets.get(number) {
+                args.extend(["--listen".to_owned(), format!("unix:{}", socket.display())]);
+            }
             if setup.saves_history {
                 let file = directory.join(format!("history-{number}"));
                 args.extend(["--history-file".to_owned(), file.display().to_string()]);
