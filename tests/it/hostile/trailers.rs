@@ -1,7 +1,7 @@
 //! Request smuggling through the trailers of a chunked body. A request inside what the server takes for trailers must not
 //! change which bytes are executed: a body that has trailers, or that was not read, is the last on its connection.
 //!
-//! Reported to hyper (1.12.0, httparse 1.10.1) as follows.
+//! The text of a report for hyper (1.12.0, with httparse 1.10.1), which was not sent yet:
 //!
 //! > **Chunked request bodies: the trailer section is framed by CRLF CRLF but parsed as if a bare LF could end it.**
 //! >
