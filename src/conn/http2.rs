@@ -21,6 +21,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -32,7 +33,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use watch::{CLOSE_TIMEOUT, Expired, Watch};
 
 use super::http::{Handler, Http, RequestLimits};
-use super::http1::{Exchange, REJECTED_LINGER};
+use super::http1::Exchange;
 use super::linger;
 use super::socket::Socket;
 use crate::limit::LimitExceeded;
@@ -46,6 +47,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 
 /// The largest window that HTTP/2 allows (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = i32::MAX as u32;
+
+/// The longest time that a connection stays after its last response when it exceeds a limit, or when the server drains.
+const HURRIED_LINGER: Duration = Duration::from_secs(1);
 
 /// How h2's part of a connection ended.
 enum Outcome {
@@ -96,10 +100,14 @@ impl<H: Handler> Http<H> {
         if let Ok(Ok(())) = timeout(CLOSE_TIMEOUT, written).await
             && let Some(Shared { socket, .. }) = Arc::into_inner(socket)
         {
-            match exceeded {
-                Some(_) => linger::close(socket, sleep(REJECTED_LINGER)).await,
-                None => linger::close(socket, self.shard.drain.begun()).await,
-            }
+            // Also in a drain: clients send frames until they have read the last ones, and a reset could discard these.
+            let hurry = async {
+                if exceeded.is_none() {
+                    self.shard.drain.begun().await;
+                }
+                sleep(HURRIED_LINGER).await;
+            };
+            linger::close(socket, hurry).await;
         }
     }
 
@@ -131,13 +139,18 @@ impl<H: Handler> Http<H> {
         };
         let pings = connection.ping_pong().expect("taken once");
         let mut watch = Watch::new(pings, self.shard.options.write_timeout, self.limits.head_timeout, deadline);
-        let mut drain = pin!(self.shard.drain.begun());
+        let drain = &self.shard.drain;
+        let mut drain_begins = pin!(drain.begun());
         // A connection over a limit, or one that begins during a drain, gets one response.
-        let is_last = self.shard.drain.has_begun() || requests.exceeded.is_some();
-        let (mut is_closing, mut has_expired) = (false, false);
+        let is_last = drain.has_begun() || requests.exceeded.is_some();
+        let (mut awaits_drain, mut is_closing, mut has_expired) = (false, false, false);
         poll_fn(|cx| {
             socket.begin_turn();
-            if !is_closing && !is_last && drain.as_mut().poll(cx).is_ready() {
+            // Polled once, because the connections of all shards share its lock.
+            if !std::mem::replace(&mut awaits_drain, true) {
+                let _ = drain_begins.as_mut().poll(cx);
+            }
+            if !is_closing && !is_last && drain.has_begun() {
                 is_closing = true;
                 connection.graceful_shutdown();
             }
