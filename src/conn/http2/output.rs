@@ -106,7 +106,7 @@ impl Output for Http2Output {
 fn first_bytes(mut parts: impl Iterator<Item = Bytes>, length: usize) -> Bytes {
     let first = parts.next().unwrap_or_default();
     if length <= first.len() {
-        return first.slice(..length);
+        return if length == first.len() { first } else { first.slice(..length) };
     }
     let mut bytes = BytesMut::with_capacity(length);
     bytes.extend_from_slice(&first);
@@ -115,4 +115,19 @@ fn first_bytes(mut parts: impl Iterator<Item = Bytes>, length: usize) -> Bytes {
         bytes.extend_from_slice(&part[..part.len().min(room)]);
     }
     bytes.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_is_shared_and_several_are_copied() {
+        let parts = [&b"abc"[..], b"", b"defg"].map(Bytes::from_static);
+        for length in 1..=7 {
+            let bytes = first_bytes(parts.iter().cloned(), length);
+            assert_eq!(bytes, b"abcdefg"[..length]);
+            assert_eq!(bytes.as_ptr() == parts[0].as_ptr(), length <= 3, "{length}");
+        }
+    }
 }

@@ -99,3 +99,63 @@ impl AsyncWrite for Collecting {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Arc<Shared>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Shared::new(Socket::Tcp(listener.accept().await.unwrap().0)), peer)
+    }
+
+    #[tokio::test]
+    async fn small_writes_are_collected_until_the_driver_flushes() {
+        let (shared, mut peer) = pair().await;
+        let mut collecting = Collecting(shared.clone());
+        for part in [&b"one "[..], b"two ", b"three"] {
+            collecting.write_all(part).await.unwrap();
+            collecting.flush().await.unwrap();
+        }
+        assert_eq!(*lock(&shared.unwritten), b"one two three"[..]);
+        poll_fn(|cx| shared.poll_flush(cx)).await.unwrap();
+        let mut received = [0; 13];
+        peer.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"one two three");
+        assert_eq!(lock(&shared.unwritten).capacity(), 0, "an idle connection keeps no buffer");
+    }
+
+    #[tokio::test]
+    async fn writes_wait_when_the_peer_reads_nothing_and_the_buffer_is_full() {
+        let (shared, _peer) = pair().await;
+        let mut collecting = Collecting(shared.clone());
+        let mut written = 0;
+        let part = vec![b'x'; 16 << 10];
+        while poll_fn(|cx| Poll::Ready(Pin::new(&mut collecting).poll_write(cx, &part))).await.is_ready() {
+            written += part.len();
+            assert!(written < 64 << 20, "the kernel's buffers are full at some time");
+        }
+        assert!((1..MAX_COLLECTED + part.len()).contains(&lock(&shared.unwritten).len()));
+    }
+
+    #[tokio::test]
+    async fn reads_of_one_turn_are_bounded() {
+        let (shared, mut peer) = pair().await;
+        peer.write_all(&[0; 64]).await.unwrap();
+        let mut collecting = Collecting(shared.clone());
+        for turn in 0..2 {
+            shared.begin_turn();
+            for read in 0..READS_PER_TURN {
+                assert_eq!(collecting.read_u8().await.unwrap(), 0, "{turn} {read}");
+            }
+            let next = poll_fn(|cx| Poll::Ready(Pin::new(&mut collecting).poll_read(cx, &mut ReadBuf::new(&mut [0]))));
+            assert!(next.await.is_pending());
+        }
+    }
+}

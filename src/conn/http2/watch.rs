@@ -92,3 +92,60 @@ impl Watch {
         self.timer.as_mut().reset(due);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+    const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+    /// A connection and its watch. Nothing drives the connection, so that no ping is answered.
+    async fn watch() -> (Watch, impl Sized) {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let (server, client) = tokio::join!(h2::server::handshake(ours), h2::client::handshake(theirs));
+        let mut server: h2::server::Connection<_, Bytes> = server.unwrap();
+        let pings = server.ping_pong().unwrap();
+        let watch = Watch::new(pings, PING_INTERVAL, HEAD_TIMEOUT, Instant::now() + HEAD_TIMEOUT);
+        (watch, (server, client))
+    }
+
+    /// How the watch ends, and the seconds until then.
+    async fn end(watch: &mut Watch, is_idle: bool) -> (Expired, u64) {
+        let began = Instant::now();
+        let expired = poll_fn(|cx| watch.poll(cx, is_idle)).await;
+        (expired, began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_without_requests_expires_after_the_head_timeout() {
+        assert_eq!(end(&mut watch().await.0, true).await, (Expired::Idle, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_timeout_begins_again_with_the_end_of_the_last_request() {
+        let (mut watch, _connection) = watch().await;
+        let busy = tokio::time::timeout(HEAD_TIMEOUT * 2, poll_fn(|cx| watch.poll(cx, false))).await;
+        assert!(busy.is_err(), "a connection with a request is not idle");
+        assert_eq!(end(&mut watch, true).await, (Expired::Idle, 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ping_that_is_not_answered_before_the_next_one_expires() {
+        let (mut watch, _connection) = watch().await;
+        assert_eq!(end(&mut watch, false).await, (Expired::Unresponsive, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_is_being_closed_expires_whether_it_is_idle_or_not() {
+        for is_idle in [true, false] {
+            let (mut watch, _connection) = watch().await;
+            watch.close();
+            assert_eq!(end(&mut watch, is_idle).await, (Expired::Unresponsive, 5));
+        }
+    }
+}
