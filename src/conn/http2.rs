@@ -1,6 +1,6 @@
 //! An HTTP/2 connection (RFC 9113), with prior knowledge of the protocol.
 //!
-//! h2 parses frames, keeps the windows of flow control, and refuses what exceeds a limit. The driver here accepts requests, each
+//! h2 parses frames, keeps the windows of flow control, and refuses what exceeds a limit. The [driver] accepts requests, each
 //! of which gets a [task](request) of its own, and ends the connection. A stream of events is the same [task](super::stream) as
 //! over HTTP/1.1, with another [output].
 //!
@@ -12,25 +12,24 @@
 //! **Ends.** A connection is closed when it has had no request for the head timeout, when it does not answer a ping for the write
 //! timeout, and when the server drains: a GOAWAY announces it, new requests are refused, and it ends with its last stream.
 
+mod driver;
 mod output;
 mod request;
 mod socket;
 mod watch;
 
-use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::pin;
-use std::task::Poll;
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
+use driver::{Driver, Outcome};
 use h2::Reason;
 use h2::server::Connection;
 use output::MAX_BUFFERED;
 use request::Requests;
 use socket::{Collecting, Shared};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use watch::{CLOSE_TIMEOUT, Expired, Watch};
+use watch::{CLOSE_TIMEOUT, Watch};
 
 use super::http::{Handler, Http, RequestLimits};
 use super::http1::Exchange;
@@ -39,7 +38,7 @@ use super::socket::Socket;
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 use crate::peer::Peer;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// The window of each request's body, in bytes. The connection's window has room for all of them, so that a body that is not read
 /// does not delay the others.
@@ -50,18 +49,6 @@ const MAX_WINDOW: u32 = i32::MAX as u32;
 
 /// The longest time that a connection stays after its last response when it exceeds a limit, or when the server drains.
 const HURRIED_LINGER: Duration = Duration::from_secs(1);
-
-/// How h2's part of a connection ended.
-enum Outcome {
-    Done,
-    /// The first request did not come in time.
-    HeadTimeout,
-    /// The client did not answer a ping.
-    Unresponsive,
-    Failed(h2::Error),
-    /// The socket could not be written.
-    Broken(io::Error),
-}
 
 impl<H: Handler> Http<H> {
     /// Lets h2 serve requests until the connection ends.
@@ -124,7 +111,7 @@ impl<H: Handler> Http<H> {
             .await
     }
 
-    /// Polls h2's connection until it ends.
+    /// Lets h2 read and write until the connection ends.
     async fn drive_http2(
         &self,
         socket: &Arc<Shared>,
@@ -138,59 +125,20 @@ impl<H: Handler> Http<H> {
             Err(_) => return Outcome::HeadTimeout,
         };
         let pings = connection.ping_pong().expect("taken once");
-        let mut watch = Watch::new(pings, self.shard.options.write_timeout, self.limits.head_timeout, deadline);
-        let drain = &self.shard.drain;
-        let mut drain_begins = pin!(drain.begun());
-        // A connection over a limit, or one that begins during a drain, gets one response.
-        let is_last = drain.has_begun() || requests.exceeded.is_some();
-        let (mut awaits_drain, mut is_closing, mut has_expired) = (false, false, false);
-        poll_fn(|cx| {
-            socket.begin_turn();
-            // Polled once, because the connections of all shards share its lock.
-            if !std::mem::replace(&mut awaits_drain, true) {
-                let _ = drain_begins.as_mut().poll(cx);
-            }
-            if !is_closing && !is_last && drain.has_begun() {
-                is_closing = true;
-                connection.graceful_shutdown();
-            }
-            loop {
-                // Again after a time is over: h2 then writes the last frame.
-                while let Poll::Ready(accepted) = connection.poll_accept(cx) {
-                    match accepted {
-                        Some(Ok((request, respond))) => {
-                            exchange.has_request.store(true, Ordering::Relaxed);
-                            requests.start(request, respond);
-                        }
-                        Some(Err(error)) => return Poll::Ready(Outcome::Failed(error)),
-                        None if has_expired && !exchange.has_request.load(Ordering::Relaxed) => {
-                            return Poll::Ready(Outcome::HeadTimeout);
-                        }
-                        None => return Poll::Ready(Outcome::Done),
-                    }
-                    if requests.open() > 2 * self.limits.max_streams {
-                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                        watch.close();
-                    } else if is_last && !is_closing {
-                        is_closing = true;
-                        connection.graceful_shutdown();
-                    }
-                }
-                if let Poll::Ready(Err(error)) = socket.poll_flush(cx) {
-                    return Poll::Ready(Outcome::Broken(error));
-                }
-                match watch.poll(cx, !connection.has_streams()) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Expired::Unresponsive) => return Poll::Ready(Outcome::Unresponsive),
-                    Poll::Ready(Expired::Idle) => {
-                        has_expired = true;
-                        connection.abrupt_shutdown(Reason::NO_ERROR);
-                        watch.close();
-                    }
-                }
-            }
-        })
-        .await
+        let (drain, limits) = (&*self.shard.drain, &self.limits);
+        let driver = Driver {
+            connection,
+            socket,
+            requests,
+            exchange,
+            drain,
+            watch: Watch::new(pings, self.shard.options.write_timeout, limits.head_timeout, deadline),
+            max_requests: limits.max_streams.saturating_mul(2),
+            is_last: drain.has_begun() || requests.exceeded.is_some(),
+            is_closing: false,
+            has_expired: false,
+        };
+        driver.run().await
     }
 }
 
