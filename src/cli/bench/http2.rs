@@ -55,9 +55,10 @@ pub struct Connection {
 }
 
 type Driver = client::Connection<Socket, Bytes>;
+type Handshake = Pin<Box<dyn Future<Output = Result<(SendRequest<Bytes>, Driver), h2::Error>>>>;
 
 enum State {
-    Handshake(Pin<Box<dyn Future<Output = Result<(SendRequest<Bytes>, Driver), h2::Error>>>>),
+    Handshake(Handshake),
     Open(SendRequest<Bytes>, Box<Driver>),
 }
 
