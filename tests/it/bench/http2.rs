@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::gateway::Gateway;
 use super::peer::{Fault, Framing, Peer};
 use super::{bench, bench_peer_at, faults, problems};
+use crate::process::Server;
 
 const SHORT: [&str; 6] = ["--publishers", "1", "--rate", "200", "--duration", "0.5"];
 
@@ -16,6 +17,18 @@ fn bench_http2(fault: Fault, streams: u32, args: &[&str]) -> (Gateway, Option<i3
     let args = [&SHORT[..], &["--clients", "10"], args].concat();
     let (code, report, stderr) = bench_peer_at(gateway.address, peer.address, &args);
     (gateway, code, report, stderr)
+}
+
+#[test]
+fn streams_of_fanline_are_whole_over_http2() {
+    let server = Server::start(&[]);
+    let args = ["--url", &server.url(), "--clients", "25", "--http2=10", "--stalled", "5", "--warmup", "0"];
+    let (code, report, stderr) = bench(&[&args, &SHORT[..]].concat());
+    assert_eq!((code, faults(&report), stderr.as_str()), (Some(0), vec![], ""), "{report}");
+    assert_eq!(
+        (&report["connected"], &report["stalled"], &report["deliveries"]),
+        (&25.into(), &5.into(), &2500.into())
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::raw::{
     PREFACE, PRIORITY, Raw, SETTINGS, block, fields, frame, get, reset, settings, window_update,
 };
 use crate::process::{self, resident_bytes};
-use crate::support::{Server, run, until};
+use crate::support::{NDJSON, Server, run, until};
 
 /// The most that a flood may add to the server's memory, in a debug build. The floods are many times larger.
 const MAX_GROWTH: u64 = 6 << 20;
@@ -150,40 +150,43 @@ fn empty_data_frames_do_not_keep_an_upload_open() {
     });
 }
 
-/// Writes `part` until the server has not read for a second. Returns how many bytes were written.
-fn flood_without_reading(socket: &mut TcpStream, part: &[u8], most: usize) -> usize {
+/// Writes `part` again and again, until the server has not read for a second or has closed the connection, and at most this
+/// often.
+fn flood_without_reading(socket: &mut TcpStream, part: &[u8], times: usize) {
     socket.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut written = 0;
-    while written < most {
-        match socket.write(part) {
+    while written < times * part.len() {
+        match socket.write(&part[written % part.len()..]) {
             Ok(bytes) => written += bytes,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
-            // The server has closed the connection.
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => break,
             Err(error) => panic!("{error}"),
         }
     }
-    written
 }
 
 #[test]
-fn unread_answers_take_bounded_memory() {
-    const FLOOD: usize = 256 << 20;
+fn floods_take_bounded_memory_when_no_answer_is_read() {
     let server = process::Server::start(&[]);
     let mut stream = server.stream("topics=t");
     server.publish("t", "warm");
     stream.next();
-    for part in [
-        frame(PING, 0, 0, b"12345678").repeat(4000),
-        settings(&[(4, 1000)]).repeat(4000),
-        (0..500_000).step_by(2).flat_map(|number| get(number + 1, "/openapi.json")).collect(),
+    let head = frame(HEADERS, END_STREAM, 1, &block(&fields("GET", "/health/live", &[])));
+    let upload = frame(HEADERS, END_HEADERS, 1, &block(&fields("POST", "/publish", &[("content-type", NDJSON)])));
+    for (name, opening, part) in [
+        ("PING", vec![], frame(PING, 0, 0, b"12345678")),
+        ("SETTINGS", vec![], settings(&[(4, 1000)])),
+        ("CONTINUATION", head, frame(CONTINUATION, 0, 1, &block(&[("x-flood", &"x".repeat(8000))]))),
+        ("DATA of one byte", upload, frame(DATA, 0, 1, b" ")),
+        ("requests", vec![], (0..200_000).step_by(2).flat_map(|number| get(number + 1, "/openapi.json")).collect()),
     ] {
         let mut socket = TcpStream::connect(server.address()).unwrap();
         let before = resident_bytes(server.pid());
-        socket.write_all(&[PREFACE, &settings(&[])].concat()).unwrap();
-        let written = flood_without_reading(&mut socket, &part, FLOOD);
+        socket.write_all(&[PREFACE, &settings(&[]), &opening].concat()).unwrap();
+        let repeated = part.repeat((64 << 10) / part.len() + 1);
+        flood_without_reading(&mut socket, &repeated, (32 << 20) / repeated.len() + 1);
         let grown = resident_bytes(server.pid()).saturating_sub(before);
-        assert!(grown < MAX_GROWTH, "{grown} bytes after {written}");
+        assert!(grown < MAX_GROWTH, "{name}: {grown} bytes");
         server.publish("t", "meanwhile");
         assert_eq!(stream.next().data, "meanwhile");
     }
@@ -203,7 +206,7 @@ fn rapid_resets_take_bounded_memory() {
             burst.extend(get(2 * number + 1, "/stream?topics=t"));
             burst.extend(reset(2 * number + 1));
         }
-        flood_without_reading(&mut socket, &burst, burst.len());
+        flood_without_reading(&mut socket, &burst, 1);
         server.publish("t", "meanwhile");
         assert_eq!(stream.next().data, "meanwhile");
     }

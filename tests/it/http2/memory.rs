@@ -44,9 +44,8 @@ fn stream_takes_at_most_four_kilobytes() {
     });
 }
 
-/// Streams that are not read hold what their windows and the server's buffers allow, however much is published.
-#[test]
-fn unread_streams_take_bounded_memory() {
+/// Publishes events of 16 KB to a thousand streams that are not read, which hold what their buffers allow.
+fn check_unread_streams(window: u32) {
     const STREAMS: u64 = 1000;
     const ROUNDS: usize = 200;
     run(async {
@@ -58,7 +57,7 @@ fn unread_streams_take_bounded_memory() {
         let before = resident_bytes(server.pid());
         let mut unread = Vec::new();
         for _ in 0..STREAMS / 100 {
-            let mut raw = Raw::connect(server.address(), &[(INITIAL_WINDOW_SIZE, MAX_WINDOW)]).await;
+            let mut raw = Raw::connect(server.address(), &[(INITIAL_WINDOW_SIZE, window)]).await;
             raw.send(window_update(0, MAX_WINDOW - 65_535)).await;
             for number in 0..100 {
                 raw.send(get(2 * number + 1, "/stream?topics=news&on_lag=skip")).await;
@@ -73,9 +72,19 @@ fn unread_streams_take_bounded_memory() {
             reader.next();
         }
         let each = resident_bytes(server.pid()).saturating_sub(before) / STREAMS;
-        eprintln!("{each} bytes for each of {STREAMS} unread streams");
+        eprintln!("{each} bytes for each of {STREAMS} unread streams with windows of {window} bytes");
         // The buffer of a stream, and what is left of an event that was begun.
         assert!(each <= 40 << 10, "{each} bytes for each stream");
         drop(unread);
     });
+}
+
+#[test]
+fn streams_without_window_take_bounded_memory() {
+    check_unread_streams(0);
+}
+
+#[test]
+fn streams_whose_socket_is_not_read_take_bounded_memory() {
+    check_unread_streams(MAX_WINDOW);
 }
