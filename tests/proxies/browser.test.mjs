@@ -84,8 +84,9 @@ throughEach((program) => {
     let { server, proxy } = await behind(t, program, { args: RETRY });
     const at = await page(t, proxy);
     await follow(at, "/stream?topics=t", 5);
-await server.stop("SIGTERM");
-    await at.waitForFunction(() => window.all(({ system, errors }) => errors > 0 && system.some(({ message }) => message === "server restarting")));
+    await server.stop("SIGTERM");
+    const farewell = ({ system, errors }) => errors > 0 && system.some(({ message }) => message === "server restarting");
+    await at.waitForFunction(`window.all(${farewell})`);
     // An attempt to reconnect has failed or waits.
     if (!program.waits) await at.waitForFunction(() => window.all(({ system }) => system.some(({ message }) => message === "unavailable")));
     assert.ok(await at.evaluate(() => window.all(({ readyState }) => readyState !== EventSource.CLOSED)));

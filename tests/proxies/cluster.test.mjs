@@ -15,7 +15,7 @@ test("a server of a cluster notices within a second that a client is gone", asyn
   assert.ok((await streams(server, 0)) < 1000);
 });
 
-test("streams get a 200 with a delay while no server of a cluster is ready, and publishers an error", async (t) => {
+test("streams get a 200 with a delay while no server of a cluster is ready, other requests an error", async (t) => {
   const { server, proxy } = await behind(t, cluster);
   await server.stop();
   const stream = await (await openHttp1(proxy.url, "/stream?topics=t", { headers: { "last-event-id": "17-4" } })).end();

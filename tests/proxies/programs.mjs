@@ -4,20 +4,20 @@ const CERTIFICATE = "/etc/ssl/stream.example.com/fullchain.pem";
 const KEY = "/etc/ssl/stream.example.com/privkey.pem";
 const pem = ({ folder }) => [[CERTIFICATE, `${folder}/certificate.pem`], [KEY, `${folder}/key.pem`]];
 
-// `files` are copied, with `changes` of their text: [old, new]. `upstream` is how they write the address of the server, host:port or
-// unix:path.
-// `extra` are files that only the test has. `quiet` is the timeout in the files that ends streams without traffic.
-// `refusesStreams`: if the server closes a connection instead of answering, clients with HTTP/2 get REFUSED_STREAM, not a status.
-// `waits`: requests wait for a server that is down, and are not answered in its place.
-const upstream = (address) => address;
-const path = (address) => address.replace(/^unix:/, "");
-const isUnix = (address) => address.startsWith("unix:");
+// Of each proxy:
+//   files           are copied, with `changes` of their text: [old, new]
+//   upstream        returns how the files write an address of the server: host:port or unix:path
+//   extra           files that only the test has
+//   quiet           the timeout in the files that ends streams without traffic
+//   refusesStreams  clients with HTTP/2 get REFUSED_STREAM, not a status, if the server closes a connection instead of answering
+//   waits           requests wait for a server that is down, and are not answered in its place
+
+const unixPath = (address) => address.match(/^unix:(.*)/)?.[1];
 
 const nginx = {
   name: "nginx",
-  version: ["nginx", "-v"],
   files: ["nginx/fanline.conf"],
-  upstream,
+  upstream: (address) => address,
   changes: (place) => [
     ...pem(place),
     ["listen 443 ssl", `listen 127.0.0.1:${place.port} ssl`],
@@ -41,9 +41,8 @@ const nginx = {
 
 const haproxy = {
   name: "HAProxy",
-  version: ["haproxy", "-v"],
   files: ["haproxy/haproxy.cfg"],
-  upstream: (address) => (isUnix(address) ? `unix@${path(address)}` : address),
+  upstream: (address) => address.replace(/^unix:/, "unix@"),
   changes: ({ folder, port }) => [
     ["    bind [::]:443 v6only ssl crt /etc/haproxy/stream.example.com.pem alpn h2,http/1.1\n", ""],
     ["bind :443", `bind 127.0.0.1:${port}`],
@@ -56,10 +55,9 @@ const haproxy = {
 
 const caddy = {
   name: "Caddy",
-  version: ["caddy", "version"],
   files: ["caddy/Caddyfile", "caddy/fanline.caddy"],
-  upstream: (address) => (isUnix(address) ? `unix/${path(address)}` : address),
-  // Waits for the server, but not as long as a test would have to.
+  upstream: (address) => address.replace(/^unix:/, "unix/"),
+  // A test need not wait 5 s for the server.
   changes: () => [["lb_try_duration 5s", "lb_try_duration 500ms"]],
   // Its own options, the site's two lines, and the test's certificate in place of a fetched one.
   extra: ({ folder }) => ({
@@ -71,28 +69,32 @@ const caddy = {
 
 const traefik = {
   name: "Traefik",
-  waits: true,
-  version: [process.env.TRAEFIK ?? "traefik", "version"],
   files: ["traefik/traefik.yaml", "traefik/fanline.yaml"],
-  upstream,
+  upstream: (address) => address,
   changes: (place) => [
     ...pem(place),
     ['":443"', `"127.0.0.1:${place.port}"`],
     ["/etc/traefik/fanline.yaml", `${place.folder}/fanline.yaml`],
   ],
   command: ({ folder }) => [process.env.TRAEFIK ?? "traefik", `--configFile=${folder}/traefik.yaml`],
+  waits: true,
 };
 
 const envoy = {
   name: "Envoy",
-  version: [process.env.ENVOY ?? "envoy", "--version"],
   files: ["envoy/envoy.yaml"],
-  upstream: (address) => (isUnix(address) ? `pipe: { path: ${path(address)} }` : `socket_address: { address: ${address.replace(":", ", port_value: ")} }`),
+  upstream: (address) => {
+    const path = unixPath(address);
+    return path ? `pipe: { path: ${path} }` : `socket_address: { address: ${address.replace(":", ", port_value: ")} }`;
+  },
   changes: (place) => [
     ...pem(place),
     ['address: "::", ipv4_compat: true, port_value: 443', `address: 127.0.0.1, port_value: ${place.port}`],
   ],
-  command: ({ folder }) => [process.env.ENVOY ?? "envoy", "-c", `${folder}/envoy.yaml`, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
+  command: ({ folder }) => [
+    ...[process.env.ENVOY ?? "envoy", "-c", `${folder}/envoy.yaml`],
+    ...["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
+  ],
   quiet: "stream_idle_timeout: 90s",
 };
 

@@ -43,7 +43,7 @@ function edit(text, changes, used) {
 }
 
 export class Proxy {
-  /** Starts `program` in front of `upstream`, host:port. `changes` are [old, new] texts of its files. */
+  /** Starts `program` in front of `upstream`, host:port or unix:path. `changes` are [old, new] texts of its files. */
   static async start(program, upstream, changes = []) {
     const proxy = new Proxy();
     proxy.program = program;
@@ -86,7 +86,6 @@ export class Proxy {
       }
       await pause(20);
     }
-    this.log = log;
   }
 
   async accepts() {

@@ -38,7 +38,9 @@ export class Exchange {
         const value = condition(this);
         if (value || signal.aborted || this.ended) this.changed.off("change", look);
         if (value) done(value);
-        else if (signal.aborted || this.ended) failed(new Error(`${this.ended ? "ended" : "timed out"} before ${what}; ${this.status} ${this.text.slice(-500)}`));
+        else if (signal.aborted || this.ended) {
+          failed(new Error(`${this.ended ? "ended" : "timed out"} before ${what}; ${this.status} ${this.text.slice(-500)}`));
+        }
       };
       signal.addEventListener("abort", look);
       this.changed.on("change", look);
@@ -88,7 +90,8 @@ export class Http2 {
 /** Sends a GET over a connection of its own with HTTP/1.1, and waits for the head of the response. */
 export async function openHttp1(url, path, { from, headers = {} } = {}) {
   const { request } = url.startsWith("https:") ? https : http;
-  const outgoing = request(new URL(path, url), { ca: certificate, agent: false, ALPNProtocols: ["http/1.1"], headers, ...(from && { localAddress: from }) });
+  const options = { ca: certificate, agent: false, ALPNProtocols: ["http/1.1"], headers, ...(from && { localAddress: from }) };
+  const outgoing = request(new URL(path, url), options);
   const response = await new Promise((done, failed) => outgoing.on("response", done).on("error", failed).end());
   outgoing.on("error", () => {});
   const exchange = new Exchange(response);
