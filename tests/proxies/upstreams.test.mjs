@@ -44,6 +44,19 @@ throughEach((program) => {
     assert.ok((await streams(server, 0)) < 1000);
   });
 
+  // Versions 1 and 2 of the PROXY protocol.
+  const headers = program.name === "HAProxy" ? ["send-proxy", "send-proxy-v2"] : [];
+  for (const header of headers) test(`with ${header}, clients have their addresses`, async (t) => {
+    const changes = [["server one 127.0.0.1:8000", `server one 127.0.0.1:8000 ${header}`]];
+    const listen = `unix:${socketPath(t)}`;
+    const { server, proxy } = await behind(t, program, { listen, args: ["--proxy-protocol", "off,required"], changes });
+    const stream = http2(t, proxy, { from: "127.0.0.9" }).open("/stream?topics=t");
+    await stream.has("connected");
+    assert.match((await clients(server))[0].remote_addr, /^127\.0\.0\.9(:|$)/);
+    await server.publish("t", "first");
+    await stream.has("first");
+  });
+
   const h2c = H2C[program.name];
   if (!h2c) return;
 
