@@ -193,6 +193,9 @@ fn bind(mut builder: Builder, settings: &Settings, mut inherited: Inherited) -> 
             io::ErrorKind::AddrNotAvailable => {
                 "this machine does not have the address; 0.0.0.0 listens on all that it has"
             }
+            io::ErrorKind::PermissionDenied if error.to_string().contains(" unix:") => {
+                "the server's user must be allowed to create the socket there, and to give it this owner and group"
+            }
             io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another one with --port",
             _ => return error,
         };

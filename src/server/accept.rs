@@ -1,7 +1,7 @@
 //! From the listening socket to the shard that serves the connection.
 //!
-//! Connections are accepted on the caller's thread and go to the shard with the fewest, HTTP/2 streams included. Each shard is a thread with a
-//! runtime of its own, where its connections begin and end.
+//! Connections are accepted on the caller's thread and go to the shard with the fewest, HTTP/2 streams included. Each shard
+//! is a thread with a runtime of its own, where its connections begin and end.
 
 use std::io;
 use std::sync::Arc;

@@ -83,8 +83,8 @@ impl Bound {
                 socket
             }
             Place::Address(ListenAddress::Unix(path)) => {
-                let (socket, bound) = unix::bind_path(&path, &options.unix)?;
-                file = Some(bound);
+                let (socket, bound) = unix::listen_at(&path, &options.unix, BACKLOG)?;
+                (file, is_listening) = (Some(bound), true);
                 socket
             }
             Place::Address(ListenAddress::Abstract(name)) => unix::bind_abstract(&name)?,

@@ -55,9 +55,9 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// Binds a socket to `path`, not listening yet.
-pub(super) fn bind_path(path: &Path, options: &UnixSocketOptions) -> io::Result<(Socket, SocketFile)> {
-    // Held while a stale socket is replaced: two servers that start together must not remove each other's.
+/// Listens at `path`.
+pub(super) fn listen_at(path: &Path, options: &UnixSocketOptions, backlog: i32) -> io::Result<(Socket, SocketFile)> {
+    // Held until the socket listens: two servers that start together must not take each other's for a stale one.
     let _lock = path.parent().map(lock_directory).transpose()?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
@@ -78,6 +78,7 @@ pub(super) fn bind_path(path: &Path, options: &UnixSocketOptions) -> io::Result<
         chown(path, options.uid, options.gid).map_err(|error| named(error, "owner"))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(options.mode)).map_err(|error| named(error, "mode"))?;
+    socket.listen(backlog)?;
     Ok((socket, file))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::process::{Decoder, Directory, Event, Http, Process, Server, TIMEOUT, fanline, serve};
+use crate::process::{Decoder, Directory, Event, Http, Process, Server, TIMEOUT, fanline, serve, wait_until};
 
 /// A directory for a socket, and the socket's path.
 fn place(name: &str) -> (Directory, PathBuf, String) {
@@ -116,6 +116,20 @@ fn a_socket_that_a_killed_server_left_is_replaced() {
     assert!(path.exists() && UnixStream::connect(&path).is_err());
     let server = launch(&listen, &[]);
     assert_eq!(server.log.count("nothing listens on"), 1);
+    assert_eq!(http(&path).get("/health/live").status, 200);
+}
+
+/// Between binding and listening, a socket looks like one that a killed server left.
+#[test]
+fn one_of_several_servers_that_start_together_gets_the_socket() {
+    let (_directory, path, listen) = place("together");
+    drop(UnixListener::bind(&path).unwrap());
+    let servers: Vec<_> = (0..4).map(|_| Process::start(serve(&["--listen", &listen]))).collect();
+    let count = |text: &str| servers.iter().map(|server| server.log.count(text)).sum::<usize>();
+    wait_until(|| match (count("listening on"), count("another process listens there")) {
+        (1, 3) => Ok(()),
+        counts => Err(format!("listening and failed: {counts:?}")),
+    });
     assert_eq!(http(&path).get("/health/live").status, 200);
 }
 
