@@ -432,7 +432,7 @@ fn invalid_flag_is_refused_before_connecting() {
         (&["--from=42"], "a position is <epoch>-<sequence> in decimal, like 1795186660483920175-42, or earliest"),
         (&["--heartbeat=0"], "expected whole seconds, from 1s to 7days"),
         (&["--count=0"], "0 is not in 1.."),
-        (&["--url=host:8000"], "it must begin with http:// or https://"),
+        (&["--url=host:8000"], "it must begin with http://, https:// or unix:"),
         (&["--from=earliest", "--history=5"], "cannot be used with"),
     ] {
         let error = parse(flags).unwrap_err();
