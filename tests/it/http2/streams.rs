@@ -206,6 +206,8 @@ async fn read_to_end(stream: &mut Stream) -> u64 {
 
 #[test]
 fn lagging_stream_is_cut_off_and_the_others_are_not() {
+    // More bytes than the window of the stream.
+    const EVENTS: u64 = 2000;
     run(async {
         let hub = HubOptions { history: 32, firehose_history: 32, ..Server::hub_options() };
         let server = Server::with(hub, |builder| builder);
@@ -213,16 +215,16 @@ fn lagging_stream_is_cut_off_and_the_others_are_not() {
         let mut lagging = http2.subscribe("/stream?topics=t").await;
         lagging.hello().await;
         let mut kept = http2.follow("/stream?topics=other").await;
-        for number in 1..=500 {
+        for number in 1..=EVENTS {
             server.publish("t", [number]).await;
         }
         until(|| server.stats().cut_off_lagged == 1).await;
         let read = read_to_end(&mut lagging).await;
-        assert!(read < 500 - 32, "{read}");
+        assert!(read < EVENTS - 32, "{read}");
         let mut again = http2.follow(&format!("/stream?topics=t&last_event_id=7-{read}")).await;
         let (_, gap) = again.gap().await;
-        assert_eq!(gap["missed"], 500 - 32 - read);
+        assert_eq!(gap["missed"], EVENTS - 32 - read);
         server.publish("other", [1]).await;
-        kept.data_at(501).await;
+        kept.data_at(EVENTS + 1).await;
     });
 }
