@@ -177,7 +177,7 @@ fn server_behind_redis_waits_for_a_new_epoch() {
     let (a, b) = (node(&redis, &[]), node(&redis, &[]));
     let old = a.publish("t", "old");
     b.signal(Signal::STOP);
-    let mut reader = a.stream("topics=t");
+    let mut reader = Stream::open(a.address(), "topics=t", Some(&old));
     redis.cli(&["FLUSHALL"]);
     assert_gap(&reader.next(), "epoch");
     wait_until_ready(&a);
