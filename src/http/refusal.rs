@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::header::HeaderValue;
 use hyper::{Request, Response};
 
 use super::problem::Problem;
@@ -43,9 +44,12 @@ impl Refusable {
         if !accept::names(request.headers(), EVENT_STREAM) {
             return None;
         }
-        let last_id = last_event_id(request.uri().query().unwrap_or(""), request.headers());
-        // With a control character it is none that a server has sent, and would break the stream.
-        Some(Self { last_id: last_id.filter(|id| !id.contains(char::is_control)) })
+        let headers = request.headers();
+        let last_id = last_event_id(request.uri().query().unwrap_or(""), headers);
+        // With a control character it is none that a server has sent, and would break the stream. `earliest` in the query
+        // belongs to the URL, which the client uses again.
+        let is_in_url = |id: &str| id == "earliest" && headers.get("last-event-id").is_none_or(HeaderValue::is_empty);
+        Some(Self { last_id: last_id.filter(|id| !id.contains(char::is_control) && !is_in_url(id)) })
     }
 }
 

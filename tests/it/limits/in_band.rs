@@ -99,6 +99,7 @@ fn refused_client_keeps_the_id_that_it_sent() {
         assert_in_band_with(&refused_after("/stream?last_event_id=7-2", "").await, "firehose", Some("7-2"));
         assert_in_band(&refused_after("/stream?last_event_id=7-2%0Adata:+x", "").await, "firehose");
         assert_in_band(&refused_after("/stream?last_event_id=", "").await, "firehose");
+        assert_in_band(&refused_after("/stream?last_event_id=earliest", "").await, "firehose");
     });
 }
 
