@@ -70,6 +70,7 @@ test("an EventSource gets every event over restarts with --history-file", async 
       }
       await server.stop("SIGTERM");
       server = await server.restarted();
+      await logged(page, "connected", round + 1);
     }
     await logged(page, published.at(-1));
     await logged(page, "connected", 4);
