@@ -6,8 +6,8 @@ const ANSWERS_WITHIN = 250;
 
 /** What a page says when it waits for a connection. */
 export const LIMIT = "Over HTTP/1.1 a browser opens at most six connections to one server.";
-/** HTTP/2 has one connection for all requests. */
-export const isLimited = performance.getEntriesByType("navigation")[0]?.nextHopProtocol === "http/1.1";
+/** HTTP/2 and HTTP/3 have one connection for all requests. The protocol of a page from the cache is unknown. */
+export const isLimited = !["h2", "h3"].includes(performance.getEntriesByType("navigation")[0]?.nextHopProtocol);
 /** Whether fanline.js can share a stream among tabs: in secure contexts, which localhost is. */
 export const canShare = "locks" in navigator && "BroadcastChannel" in window;
 
