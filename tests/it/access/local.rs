@@ -15,7 +15,7 @@ use super::serve;
 use crate::process::Directory;
 use crate::support::{Server, TEXT, assert_problem, run};
 
-/// The user `nobody`.
+/// The uid of an account without privileges.
 const OTHER_USER: u32 = 65534;
 
 fn trusting(trust: LoopbackTrust) -> Server {
@@ -111,7 +111,7 @@ impl Nginx {
             .map(|name| format!("{name}_temp_path {name};"))
             .concat();
         let config = format!(
-            "user nobody nogroup; pid nginx.pid; events {{}} http {{ access_log off; {paths} \
+            "user www-data; pid nginx.pid; events {{}} http {{ access_log off; {paths} \
              server {{ listen {address}; location / {{ proxy_pass http://{upstream}; }} }} }}"
         );
         let config = directory.write("nginx.conf", &config);
