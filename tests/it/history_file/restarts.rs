@@ -18,8 +18,8 @@ const TOPICS: usize = 100;
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_millis(1200);
 
-/// The allowed delay of a hello in a debug build on a busy machine.
-const SLACK: Duration = Duration::from_secs(6);
+/// The allowed delay of a hello on a machine that runs other tests. Alone, the last client is back after 1.13 s.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// How long the events of one round are published before the server is stopped.
 const ROUND: Duration = Duration::from_secs(2);
