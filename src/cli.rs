@@ -19,6 +19,7 @@ mod signal;
 mod tail;
 mod target;
 mod token;
+mod transport;
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};

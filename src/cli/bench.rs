@@ -1,7 +1,7 @@
 //! `fanline bench`: holds many subscribers, publishes at a rate, checks every stream and measures the cost.
 //!
-//! It works with any server of SSE over HTTP/1.1, or over HTTP/2 with prior knowledge ([`http2`]), because it recognizes
-//! events by a [marker] in their payload. One thread ([`engine`]) serves all subscribers ([`subscribers`]) and publishers
+//! It works with any server of SSE over HTTP/1.1, or over HTTP/2 with prior knowledge ([`http2`]), and of [WebSocket](websocket),
+//! because it recognizes events by a [marker] in their payload. One thread ([`engine`]) serves all subscribers ([`subscribers`]) and publishers
 //! ([`publishers`]). A [`ledger`] of each stream has the numbers received for each topic of each publisher. Blocks that
 //! another subscriber received before are compared instead of parsed ([`journal`], [`stream`]).
 //!
@@ -10,6 +10,7 @@
 
 mod args;
 mod engine;
+mod event_stream;
 mod html;
 mod http;
 mod http2;
@@ -28,10 +29,12 @@ mod schedule;
 mod stream;
 mod subscriber;
 mod subscribers;
+mod syntax;
 mod text;
 mod timeline;
 mod topics;
 mod warnings;
+mod websocket;
 
 use std::io::{self, Write};
 use std::num::NonZeroU64;

@@ -4,6 +4,7 @@ mod gateway;
 mod http2;
 mod page;
 mod peer;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::time::Duration;

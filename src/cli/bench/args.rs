@@ -11,6 +11,7 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, T
 
 use super::marker::{self, MAX_PUBLISHERS, MAX_TOPICS};
 use crate::cli::target::ServerArgs;
+use crate::cli::transport::Transport;
 use crate::config::parse_span;
 
 /// Bytes of a payload.
@@ -25,6 +26,8 @@ Examples:
       fanline bench --clients 1000 --rate 100 --pid $(pgrep -n fanline)
   10,000 topics with a subscriber each, of which the first get most events, and a report with plots:
       fanline bench --clients 10000 --topics 10000 --distribution zipf --html report.html
+  The same over WebSocket:
+      fanline bench --transport ws --clients 1000 --rate 100 --pid $(pgrep -n fanline)
   Another server, with its own URLs and event format:
       fanline bench --sse-url 'http://127.0.0.1:9000/sub/{topic}' \\
           --publish-url 'http://127.0.0.1:9000/pub?id={topic}' --content-type text/plain --body '{data}'
@@ -40,7 +43,15 @@ pub struct BenchArgs {
     pub server: ServerArgs,
 
     /// The URL of subscribers: {url}, {topics} with commas, {topic} the first of them, {client} the subscriber's number
-    #[arg(long, value_name = "TEMPLATE", default_value = "{url}/stream?topics={topics}", help_heading = "Any server")]
+    /// [with --transport ws: {url}/ws?topics={topics}]
+    #[arg(
+        long,
+        visible_alias = "ws-url",
+        value_name = "TEMPLATE",
+        default_value = "{url}/stream?topics={topics}",
+        default_value_if("transport", "ws", "{url}/ws?topics={topics}"),
+        help_heading = "Any server"
+    )]
     pub sse_url: String,
 
     /// The URL of publishers: {url}, {topic}
@@ -83,6 +94,10 @@ pub struct BenchArgs {
     /// Source addresses of subscribers, in turn [default: on loopback a 127.0.0.x for each 20,000]
     #[arg(long, value_name = "IP,…", value_delimiter = ',', help_heading = "Subscribers")]
     pub sources: Vec<IpAddr>,
+
+    /// How subscribers receive events
+    #[arg(long, value_enum, default_value_t, value_name = "sse|ws", help_heading = "Subscribers")]
+    pub transport: Transport,
 
     /// Subscribe over HTTP/2 with prior knowledge, with up to N streams on a connection; publishers use HTTP/1.1
     #[arg(

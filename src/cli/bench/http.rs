@@ -23,14 +23,14 @@ impl<'a> Head<'a> {
     pub const MAX_BYTES: usize = 64 * 1024;
     const MAX_HEADERS: usize = 128;
 
-    /// Parses the head of the final response, after `100 Continue` and other interim ones. Returns `None` while it is
-    /// incomplete.
+    /// Parses the head of the final response, after `100 Continue` and other interim ones. `101 Switching Protocols` is final.
+    /// Returns `None` while it is incomplete.
     pub fn parse(bytes: &'a [u8]) -> Result<Option<Self>, httparse::Error> {
         let mut headers = [EMPTY_HEADER; Self::MAX_HEADERS];
         let mut response = Response::new(&mut headers);
         let Status::Complete(end) = response.parse(bytes)? else { return Ok(None) };
         let rest = &bytes[end..];
-        if let Some(100..200) = response.code {
+        if let Some(100 | 102..200) = response.code {
             return Self::parse(rest);
         }
         Ok(Some(Self {

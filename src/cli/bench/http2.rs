@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::http::Head;
 use super::subscriber::{End, accept, connect, refused};
+use crate::cli::transport::Transport;
 
 /// A stream's window: what a server may send to a subscriber that does not read.
 const STREAM_WINDOW: u32 = 65_535;
@@ -198,7 +199,7 @@ impl Stream {
                 let is_last = !matches!(data, Some(Ok(_)));
                 received.extend_from_slice(&data.and_then(Result::ok).unwrap_or_default());
                 let head = Head::of_http2(head, received);
-                let end = if is_last { Some(refused(&head)) } else { accept(head).err() };
+                let end = if is_last { Some(refused(&head, Transport::Sse)) } else { accept(head).err() };
                 if end.is_none() {
                     self.waker.wake_by_ref();
                 }

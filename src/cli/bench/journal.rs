@@ -16,6 +16,12 @@ const LOOK_AHEAD: usize = 256;
 /// The id of an event, if it has the form `<number>-<number>`.
 pub type EventId = Option<(u64, u64)>;
 
+/// Parses an id of that form, as those of fanline and of Redis streams.
+pub fn event_id(id: &[u8]) -> EventId {
+    let (first, second) = str::from_utf8(id).ok()?.split_once('-')?;
+    Some((first.parse().ok()?, second.parse().ok()?))
+}
+
 /// What is known of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use hyper::{Request, Version};
 
 use super::args::{BenchArgs, Distribution, Rate};
+use super::websocket;
 use crate::cli::target::{InvalidUrl, ServerUrl};
+use crate::cli::transport::Transport;
 
 /// How long one address of a server may take to accept before the next is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +69,8 @@ pub enum Error {
     PrefillWithoutClients,
     #[error("--stalled requires subscribers, and there are none with --clients 0")]
     StalledWithoutClients,
+    #[error("--http2 carries no WebSocket; leave out --http2 or --transport ws")]
+    WebSocketOverHttp2,
     #[error("--sse-url or a header cannot be sent over HTTP/2: {0}")]
     Http2(hyper::http::Error),
     #[error("--clients 0 and --rate 0 leave nothing to do")]
@@ -122,6 +126,9 @@ impl Plan {
         if args.stalled > 0 && clients == 0 {
             return Err(Error::StalledWithoutClients);
         }
+        if args.http2.is_some() && args.transport == Transport::Ws {
+            return Err(Error::WebSocketOverHttp2);
+        }
         if args.http2.is_some() {
             self.subscribe_http2(0, &[0]).map_err(Error::Http2)?;
         }
@@ -158,7 +165,11 @@ impl Plan {
     fn stream_headers(&self) -> Cow<'_, str> {
         let headers = &self.sse_headers;
         let has_accept = headers.lines().any(|line| line.starts_with("accept:"));
-        if has_accept { headers.into() } else { format!("accept: text/event-stream\r\n{headers}").into() }
+        match self.args.transport {
+            Transport::Ws => format!("{}{headers}", websocket::HANDSHAKE).into(),
+            Transport::Sse if has_accept => headers.into(),
+            Transport::Sse => format!("accept: text/event-stream\r\n{headers}").into(),
+        }
     }
 
     /// The request that publishes `payload`.

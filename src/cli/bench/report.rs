@@ -159,6 +159,7 @@ impl Memory {
 fn options(plan: &Plan) -> Value {
     let args = &plan.args;
     let url = args.server.url.to_string();
+    let transport = clap::ValueEnum::to_possible_value(&args.transport);
     let distribution = clap::ValueEnum::to_possible_value(&args.distribution);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -167,6 +168,7 @@ fn options(plan: &Plan) -> Value {
         "publish_url": args.publish_url.replace("{url}", &url),
         "body": args.body,
         "clients": args.clients,
+        "transport": transport.map(|value| value.get_name().to_owned()),
         "http2_streams": args.http2,
         "stalled": args.stalled,
         "topics": args.topics,

@@ -3,14 +3,16 @@
 //! Blocks and chunks that equal those of the [journal](super::journal) are only compared. All others are searched for
 //! [markers](super::marker). Neither allocates for an event that another subscriber received before.
 
-use memchr::memchr_iter;
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use super::http::{Body, Malformed};
+use super::http::Body;
 use super::journal::{Entry, EventId, Known};
 use super::latency::Latency;
 use super::ledger::{Arrival, Ledger};
 use super::marker::{Mark, Marker};
+use super::syntax::{Kind, Syntax};
 use super::topics::Group;
 
 /// The longest block of an event stream.
@@ -29,9 +31,10 @@ pub struct Tally {
     pub gaps: u64,
     /// Payloads that were changed, and events of topics without a subscription.
     pub corrupted: u64,
-    /// Invalid chunks and endless blocks.
+    /// Invalid chunks and frames, and endless blocks.
     pub malformed: u64,
     pub heartbeats: u64,
+    /// With pings and pongs of WebSocket.
     pub comments: u64,
     /// Events of other publishers or runs.
     pub foreign: u64,
@@ -69,6 +72,7 @@ impl Context<'_> {
 /// One event stream.
 pub struct Stream {
     body: Body,
+    syntax: Syntax,
     /// The beginning of an incomplete block.
     text: Vec<u8>,
     /// Index into the journal of the block that probably comes next.
@@ -76,60 +80,78 @@ pub struct Stream {
     pub ledger: Ledger,
     /// The id of the newest event.
     last_id: EventId,
+    /// What the server wants now, if it is more than to send events.
+    control: Option<Control>,
+}
+
+/// The newest control frame of a WebSocket connection that requires something.
+enum Control {
+    Ping(Vec<u8>),
+    Close(String),
 }
 
 impl Stream {
     /// A stream that receives events of this many lanes.
-    pub fn new(body: Body, lanes: usize) -> Self {
-        Self { body, text: Vec::new(), next: 0, ledger: Ledger::new(lanes), last_id: None }
+    pub fn new(body: Body, syntax: Syntax, lanes: usize) -> Self {
+        Self { body, syntax, text: Vec::new(), next: 0, ledger: Ledger::new(lanes), last_id: None, control: None }
     }
 
     /// Checks the next `bytes` of the body. The error is the reason why the stream ended.
-    pub fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), &'static str> {
-        match self.check(bytes, cx) {
-            Ok(()) if self.body.is_ended() => Err("the server ended the stream"),
-            Ok(()) => Ok(()),
-            Err(Malformed) => {
-                cx.checker.tally.malformed += 1;
-                Err("malformed chunk or endless event")
-            }
+    pub fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Cow<'static, str>> {
+        if let Err(why) = self.check(bytes, cx) {
+            cx.checker.tally.malformed += 1;
+            return Err(why.into());
+        }
+        match &self.control {
+            Some(Control::Close(why)) => Err(why.clone().into()),
+            _ if self.body.is_ended() => Err("the server ended the stream".into()),
+            _ => Ok(()),
         }
     }
 
-    fn check(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Malformed> {
+    /// The payload of the last ping, unless it was answered.
+    pub fn take_ping(&mut self) -> Option<Vec<u8>> {
+        match self.control.take_if(|control| matches!(control, Control::Ping(_)))? {
+            Control::Ping(payload) => Some(payload),
+            Control::Close(_) => None,
+        }
+    }
+
+    fn check(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), &'static str> {
         let received = self.body.resume(bytes);
         let mut bytes = &received[..];
         loop {
             if self.text.is_empty() && self.body.is_between_chunks() {
                 bytes = &bytes[self.known(bytes, Entry::chunk, cx)..];
             }
-            let Some(content) = self.body.step(&mut bytes)? else { return Ok(()) };
-            self.content(content, cx);
+            let Some(content) = self.body.step(&mut bytes).map_err(|_| "malformed chunk")? else { return Ok(()) };
+            self.content(content, cx)?;
             if self.text.len() > MAX_BLOCK {
-                return Err(Malformed);
+                return Err("an endless event");
             }
         }
     }
 
-    fn content(&mut self, content: &[u8], cx: &mut Context<'_>) {
+    fn content(&mut self, content: &[u8], cx: &mut Context<'_>) -> Result<(), &'static str> {
         if self.text.is_empty() {
-            let complete = self.complete_blocks(content, cx);
+            let complete = self.complete_blocks(content, cx)?;
             self.text.extend_from_slice(&content[complete..]);
         } else if !content.is_empty() {
             let mut text = std::mem::take(&mut self.text);
             text.extend_from_slice(content);
-            let complete = self.complete_blocks(&text, cx);
+            let complete = self.complete_blocks(&text, cx)?;
             text.drain(..complete);
             self.text = text;
         }
+        Ok(())
     }
 
     /// Checks the complete blocks at the start of `text` and returns their length.
-    fn complete_blocks(&mut self, text: &[u8], cx: &mut Context<'_>) -> usize {
+    fn complete_blocks(&mut self, text: &[u8], cx: &mut Context<'_>) -> Result<usize, &'static str> {
         let mut at = 0;
         loop {
             at += self.known(&text[at..], Entry::block, cx);
-            let Some(length) = block_end(&text[at..]) else { return at };
+            let Some(length) = self.syntax.first_block(&text[at..])? else { return Ok(at) };
             self.block(&text[at..at + length], cx);
             at += length;
         }
@@ -152,16 +174,31 @@ impl Stream {
     }
 
     fn block(&mut self, text: &[u8], cx: &mut Context<'_>) {
-        let Some((mark, end)) = cx.checker.marker.find(text) else { return cx.checker.tally.count_other(text) };
+        let Some((mark, end)) = cx.checker.marker.find(text) else { return self.other(text, &mut cx.checker.tally) };
         let mut rest = &text[end..];
         let mut following = cx.checker.marker.find(rest);
         let block = following.is_none().then_some(text);
-        self.payload(mark, event_id(text), block, cx);
+        self.payload(mark, self.syntax.event_id(text), block, cx);
         // A server may put several payloads into one event.
         while let Some((mark, end)) = following {
             self.payload(mark, None, None, cx);
             rest = &rest[end..];
             following = cx.checker.marker.find(rest);
+        }
+    }
+
+    /// Counts a block without a payload of this run.
+    fn other(&mut self, block: &[u8], tally: &mut Tally) {
+        match self.syntax.kind(block) {
+            Kind::Gap => tally.gaps += 1,
+            Kind::Heartbeat => tally.heartbeats += 1,
+            Kind::Comment => tally.comments += 1,
+            Kind::Foreign => tally.foreign += 1,
+            Kind::Ping(payload) => {
+                tally.comments += 1;
+                self.control = Some(Control::Ping(payload));
+            }
+            Kind::Close(why) => self.control = Some(Control::Close(why)),
         }
     }
 
@@ -200,35 +237,6 @@ impl Stream {
         }
         tally.deliveries += 1;
         checker.latency.record(known.due, now);
-    }
-}
-
-/// Where the first block of `text` ends, after its blank line. Lines end with LF or CRLF.
-fn block_end(text: &[u8]) -> Option<usize> {
-    memchr_iter(b'\n', text).find_map(|at| match &text[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
-}
-
-/// The id of a block, if it has the form `<number>-<number>`, as those of fanline and of Redis streams.
-fn event_id(block: &[u8]) -> EventId {
-    let id = block.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"id:"))?;
-    let (first, second) = str::from_utf8(id).ok()?.trim().split_once('-')?;
-    Some((first.parse().ok()?, second.parse().ok()?))
-}
-
-impl Tally {
-    /// Counts a block without a payload of this run.
-    fn count_other(&mut self, text: &[u8]) {
-        let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
-        match lines.clone().find_map(|line| line.strip_prefix(b"event:")).map(<[u8]>::trim_ascii_start) {
-            Some(b"gap") => self.gaps += 1,
-            Some(b"heartbeat") => self.heartbeats += 1,
-            _ if lines.any(|line| line.starts_with(b"data")) => self.foreign += 1,
-            _ => self.comments += 1,
-        }
     }
 }
 

@@ -12,7 +12,10 @@ use super::http2::{Connection, Received};
 use super::publishers::Publishers;
 use super::stream::{Checker, Context, Stream};
 use super::subscriber::{End, Subscriber, connect};
+use super::syntax::Syntax;
 use super::topics::{self, Group};
+use super::websocket;
+use crate::cli::transport::Transport;
 
 pub struct Subscribers {
     all: Vec<Subscriber>,
@@ -70,7 +73,7 @@ impl Subscribers {
         }
         let index = self.all.len();
         let connected = connect(self.server, shared.plan.source(index, self.server.ip()));
-        self.all.push(Subscriber::new(self.group_of_client[index]));
+        self.all.push(Subscriber::new(self.group_of_client[index], shared.plan.args.transport));
         self.pending += 1;
         match connected {
             Ok(socket) => {
@@ -113,6 +116,12 @@ impl Subscribers {
             self.opened += 1;
             self.pending -= 1;
         }
+        if let (Some(stream), Some(socket)) = (&mut subscriber.stream, &subscriber.socket)
+            && let Some(ping) = stream.take_ping()
+        {
+            // A socket without room for so few bytes has failed, which the next read reports.
+            let _ = rustix::io::write(socket, &websocket::pong(&ping));
+        }
         if let Err(end) = received {
             self.end(index, end, shared);
         }
@@ -146,7 +155,7 @@ impl Subscribers {
                 self.request_http2(place, streams, shared)?;
             }
         }
-        self.all.push(Subscriber::new(self.group_of_client[index]));
+        self.all.push(Subscriber::new(self.group_of_client[index], Transport::Sse));
         self.pending += 1;
         self.request_http2(stalled + index, streams, shared)
     }
@@ -212,14 +221,14 @@ impl Subscribers {
             _ if subscriber.has_ended => return,
             (Received::Head, _) => {
                 let lanes = group.topics.len() * self.checker.publishers;
-                subscriber.stream = Some(Stream::new(Body::unframed(), lanes));
+                subscriber.stream = Some(Stream::new(Body::unframed(), Syntax::EventStream, lanes));
                 self.opened += 1;
                 self.pending -= 1;
                 return;
             }
             (Received::Data(bytes), Some(stream)) => {
                 let mut cx = Context { now: shared.now(), group, checker: &mut self.checker };
-                stream.receive(&bytes, &mut cx).map_err(|why| End::Closed(why.to_owned()))
+                stream.receive(&bytes, &mut cx).map_err(|why| End::Closed(why.into_owned()))
             }
             (Received::Data(_), None) => return,
             (Received::End(end), _) => Err(end),

@@ -1,13 +1,15 @@
 //! A small event server other than fanline: `GET /sub/TOPIC` subscribes, `PUT /pub?channel=TOPIC` publishes the body.
 //!
-//! Its events have no ids, and it replays nothing. Its lines may end with CRLF and its body with the connection, and it
-//! can make one mistake.
+//! Its events have no ids, and it replays nothing. Its lines may end with CRLF and its body with the connection, or its
+//! subscribers use WebSocket. It can make one mistake.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+use super::websocket;
 
 /// How streams are framed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum Framing {
     /// Lines end with CRLF, and the body ends with the connection. The response to a publish is chunked and closes the
     /// connection.
     Plain,
+    /// Messages of WebSocket.
+    Frames,
 }
 
 /// A mistake at the event with this number, from 0, on the stream of the first subscriber.
@@ -142,6 +146,7 @@ impl State {
                 "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
             }
             (_, Framing::Plain) => "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n",
+            (_, Framing::Frames) => websocket::ACCEPTED,
         };
         self.sources.push(socket.peer_addr().unwrap().ip());
         let socket_of_stream = socket.try_clone().unwrap();
@@ -203,5 +208,6 @@ fn encode(framing: Framing, body: &[u8]) -> Vec<u8> {
             let event = format!("event: message\ndata: {text}\n\n");
             format!("{:X}\r\n{event}\r\n", event.len()).into_bytes()
         }
+        Framing::Frames => websocket::text(&text),
     }
 }

@@ -27,19 +27,19 @@ impl Run {
         Self { checker, group: Group { topics: [5].into(), members, journal } }
     }
 
-    /// A stream that got `bytes` in pieces of at most `piece` bytes.
-    fn stream(&mut self, chunked: bool, bytes: &[u8], piece: usize) -> Stream {
-        self.stream_and_end(chunked, bytes, piece).0
+    /// A stream that got bytes in pieces of at most `piece` bytes.
+    fn stream(&mut self, wire: &Wire, piece: usize) -> Stream {
+        self.stream_and_end(wire, piece).0
     }
 
     /// The stream, and why it ended.
-    fn stream_and_end(&mut self, chunked: bool, bytes: &[u8], piece: usize) -> (Stream, Option<&'static str>) {
-        let framing = if chunked { "transfer-encoding: chunked\r\n" } else { "" };
+    fn stream_and_end(&mut self, wire: &Wire, piece: usize) -> (Stream, Option<Cow<'static, str>>) {
+        let framing = if wire.is_chunked { "transfer-encoding: chunked\r\n" } else { "" };
         let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
         let body = Head::parse(head.as_bytes()).unwrap().unwrap().body();
-        let mut stream = Stream::new(body, PUBLISHERS);
+        let mut stream = Stream::new(body, wire.syntax, PUBLISHERS);
         let mut cx = Context { now: 0, group: &mut self.group, checker: &mut self.checker };
-        let end = bytes.chunks(piece).try_for_each(|part| stream.receive(part, &mut cx)).err();
+        let end = wire.bytes.chunks(piece).try_for_each(|part| stream.receive(part, &mut cx)).err();
         (stream, end)
     }
 
@@ -62,17 +62,61 @@ fn chunk(content: &[u8]) -> Vec<u8> {
 
 const HELLO: &[u8] = b"retry: 5000\nid: 9-0\nevent: system\ndata: {\"message\":\"connected\"}\n\n";
 
-/// The ways to frame the same blocks.
-fn framings(blocks: &[Vec<u8>]) -> Vec<(&'static str, bool, Vec<u8>)> {
+/// Blocks as one way to send them.
+struct Wire {
+    way: &'static str,
+    is_chunked: bool,
+    syntax: Syntax,
+    bytes: Vec<u8>,
+}
+
+impl Wire {
+    fn chunked(way: &'static str, bytes: Vec<u8>) -> Self {
+        Self { way, is_chunked: true, syntax: Syntax::EventStream, bytes }
+    }
+
+    fn plain(way: &'static str, bytes: Vec<u8>) -> Self {
+        Self { way, is_chunked: false, syntax: Syntax::EventStream, bytes }
+    }
+
+    fn of_frames(bytes: Vec<u8>) -> Self {
+        Self { way: "WebSocket", is_chunked: false, syntax: Syntax::WebSocket, bytes }
+    }
+}
+
+/// The number of ways to send blocks.
+const WAYS: usize = 6;
+
+/// All ways to send the same blocks.
+fn wires(blocks: &[Vec<u8>]) -> [Wire; WAYS] {
     let all = blocks.concat();
     let crlf = String::from_utf8(all.clone()).unwrap().replace('\n', "\r\n").into_bytes();
-    vec![
-        ("a chunk for each block", true, blocks.iter().flat_map(|block| chunk(block)).collect()),
-        ("one chunk", true, chunk(&all)),
-        ("chunks that cut blocks", true, all.chunks(37).flat_map(chunk).collect()),
-        ("no chunks", false, all),
-        ("no chunks, lines end with CRLF", false, crlf),
+    [
+        Wire::chunked("a chunk for each block", blocks.iter().flat_map(|block| chunk(block)).collect()),
+        Wire::chunked("one chunk", chunk(&all)),
+        Wire::chunked("chunks that cut blocks", all.chunks(37).flat_map(chunk).collect()),
+        Wire::plain("no chunks", all),
+        Wire::plain("no chunks, lines end with CRLF", crlf),
+        Wire::of_frames(blocks.iter().flat_map(|block| frame(block)).collect()),
     ]
+}
+
+/// A block as a frame of WebSocket: a ping in place of a comment.
+fn frame(block: &[u8]) -> Vec<u8> {
+    let block = str::from_utf8(block).unwrap();
+    let values = |name| block.lines().filter_map(move |line: &str| line.strip_prefix(name));
+    let data: Vec<&str> = values("data: ").collect();
+    let name = values("event: ").next().unwrap_or("data");
+    let kind = if name == "data" { "event" } else { name };
+    let id = values("id: ").next().map_or(String::new(), |id| format!(r#","id":"{id}""#));
+    let message = format!(r#"{{"type":"{kind}"{id},"data":{}}}"#, data.join(" "));
+    let (first, payload) = if data.is_empty() { (0x89, "") } else { (0x81, &*message) };
+    let length = match payload.len() {
+        short @ 0..126 => vec![short as u8],
+        long @ 126..65_536 => [&[126][..], &(long as u16).to_be_bytes()].concat(),
+        longer => [&[127][..], &(longer as u64).to_be_bytes()].concat(),
+    };
+    [&[first], &length[..], payload.as_bytes()].concat()
 }
 
 /// Tally and lost events of a stream with these blocks: the same in each framing and size of reads, with or without a
@@ -80,23 +124,22 @@ fn framings(blocks: &[Vec<u8>]) -> Vec<(&'static str, bool, Vec<u8>)> {
 fn judged(blocks: impl Fn(&Run) -> Vec<Vec<u8>>) -> (Tally, u64) {
     let mut verdict = None;
     for members in [1, 2] {
-        for way in 0..5 {
+        for way in 0..WAYS {
             for piece in [1, 7, 100, 4096] {
                 let mut run = Run::new(members);
                 let blocks = blocks(&run);
                 if members == 2 {
                     let whole = [vec![HELLO.to_vec()], run.events(&[0, 1, 2, 3])].concat();
-                    let (_, chunked, bytes) = framings(&whole).swap_remove(way);
-                    let leader = run.stream(chunked, &bytes, 4096);
+                    let leader = run.stream(&wires(&whole)[way], 4096);
                     assert_eq!(leader.ledger.missing(Some(&[4, 0]), |_, _| false), 0);
                     assert_eq!(run.checker.tally, Tally { deliveries: 4, foreign: 1, ..Tally::default() });
                     run.checker.tally = Tally::default();
                 }
-                let (name, chunked, bytes) = framings(&blocks).swap_remove(way);
-                let stream = run.stream(chunked, &bytes, piece);
+                let wire = &wires(&blocks)[way];
+                let stream = run.stream(wire, piece);
                 let now = (run.checker.tally, stream.ledger.missing(Some(&[4, 0]), |_, _| false));
                 let first = *verdict.get_or_insert(now);
-                assert_eq!(now, first, "{name}, in pieces of {piece}, {members} members");
+                assert_eq!(now, first, "{}, in pieces of {piece}, {members} members", wire.way);
             }
         }
     }
@@ -206,44 +249,54 @@ fn event_longer_than_any_read_is_checked() {
     let mut run = Run::new(1);
     run.checker.marker = Marker::new(7, 300_000);
     let blocks = run.events(&[0, 1]);
-    for (name, chunked, bytes) in framings(&blocks) {
+    for wire in wires(&blocks) {
         run.checker.tally = Tally::default();
-        let stream = run.stream(chunked, &bytes, 50_000);
+        let stream = run.stream(&wire, 50_000);
         let lost = stream.ledger.missing(Some(&[2, 0]), |_, _| false);
-        assert_eq!((run.checker.tally, lost), (Tally { deliveries: 2, ..Tally::default() }, 0), "{name}");
+        assert_eq!((run.checker.tally, lost), (Tally { deliveries: 2, ..Tally::default() }, 0), "{}", wire.way);
     }
 }
 
 #[test]
 fn body_ends_with_its_last_chunk_or_a_malformed_one() {
     let mut run = Run::new(1);
-    let bytes = [chunk(&run.event(0)), b"0\r\n\r\n".to_vec()].concat();
-    assert_eq!(run.stream_and_end(true, &bytes, 4096).1, Some("the server ended the stream"));
+    let wire = Wire::chunked("", [chunk(&run.event(0)), b"0\r\n\r\n".to_vec()].concat());
+    assert_eq!(run.stream_and_end(&wire, 4096).1, Some("the server ended the stream".into()));
     assert_eq!(run.checker.tally.malformed, 0);
-    assert_eq!(run.stream_and_end(true, b"nonsense", 4096).1, Some("malformed chunk or endless event"));
+    assert_eq!(run.stream_and_end(&Wire::chunked("", b"nonsense".to_vec()), 4096).1, Some("malformed chunk".into()));
     assert_eq!(run.checker.tally.malformed, 1);
 }
 
 #[test]
-fn ids_are_compared_as_numbers() {
-    assert!(event_id(b"id: 9-10\ndata: x\n\n") > event_id(b"data: x\r\nid:9-9\r\n\r\n"));
-    assert!(event_id(b"retry: 1\nid: 10-1\n\n") > event_id(b"id: 9-9\n\n"));
-}
-
-#[test]
-fn id_of_another_form_is_none() {
-    for block in [&b"data: 1-2\n\n"[..], b"id: 7\n\n", b"id: 1-2-3\n\n", b"id: a-1\n\n", b"id: -\n\n", b"id:"] {
-        assert_eq!(event_id(block), None, "{block:?}");
-    }
-}
-
-#[test]
 fn last_member_of_a_group_completes_the_journal_entry() {
-    let mut run = Run::new(3);
-    let bytes: Vec<u8> = run.events(&[0, 1]).iter().flat_map(|block| chunk(block)).collect();
-    for done in 1..=3 {
-        run.stream(true, &bytes, 4096);
-        assert_eq!(run.group.journal.as_mut().unwrap().get(1).unwrap().reached, done);
+    let run = Run::new(3);
+    let [first, .., last] = wires(&run.events(&[0, 1]));
+    for wire in [first, last] {
+        let mut run = Run::new(3);
+        for done in 1..=3 {
+            run.stream(&wire, 4096);
+            assert_eq!(run.group.journal.as_mut().unwrap().get(1).unwrap().reached, done);
+        }
+        assert_eq!(run.checker.last_client.end_interval().counts.iter().sum::<u64>(), 2);
     }
-    assert_eq!(run.checker.last_client.end_interval().counts.iter().sum::<u64>(), 2);
+}
+
+#[test]
+fn websocket_ends_with_a_close_or_a_frame_that_cannot_be_checked() {
+    let mut run = Run::new(1);
+    let mut end = |frames: &[&[u8]]| {
+        let (_, end) = run.stream_and_end(&Wire::of_frames(frames.concat()), 3);
+        (end.unwrap().into_owned(), std::mem::take(&mut run.checker.tally).malformed)
+    };
+    let close = b"\x88\x06\x0f\xa0slow";
+    assert_eq!(end(&[b"\x89\0", close]), ("the server closed it with code 4000: slow".into(), 0));
+    assert_eq!(end(&[b"\x01\x01a"]), ("a fragmented message, which cannot be checked".into(), 1));
+    assert_eq!(end(&[b"\x81\0", b"HTTP"]), ("malformed frame".into(), 1));
+}
+
+#[test]
+fn last_ping_is_to_be_answered_once() {
+    let mut run = Run::new(1);
+    let mut stream = run.stream(&Wire::of_frames(b"\x89\x01a\x89\x01b".to_vec()), 100);
+    assert_eq!((stream.take_ping(), stream.take_ping()), (Some(b"b".to_vec()), None));
 }
