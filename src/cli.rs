@@ -67,7 +67,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(&args),
             Command::Publish(args) => client_exit_code(publish::run(args), publish::Error::exit_code),
-            Command::Tail(args) => client_exit_code(tail::run(args), |_| 1),
+            Command::Tail(args) => client_exit_code(tail::run(args), tail::Error::exit_code),
             Command::Health(args) => client_exit_code(health::run(args), |_| 1),
             Command::Init(args) => local_exit_code(init::run(args)),
             Command::Key(args) => local_exit_code(key::run(&args)),

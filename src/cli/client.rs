@@ -81,7 +81,7 @@ where
     let exchange = async {
         let (mut sender, connection) = http1::handshake(socket).await?;
         // An error of the connection reaches the response or the body as well.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await
     };
     exchange.await.map_err(|error| Error::Exchange(url.clone(), error))

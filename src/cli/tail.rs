@@ -7,6 +7,7 @@ mod args;
 mod line;
 mod pace;
 mod printer;
+mod websocket;
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
@@ -14,20 +15,24 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use sse_core::{MessageEvent, SseDecoder, SseEvent};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{self, Refusal, content_type};
+use super::transport::Transport;
 use super::{has_colours, printable, signal};
 pub use args::TailArgs;
 use pace::Pace;
 use printer::{Format, Printer, Style};
+use websocket::{Handshake, Socket};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -41,6 +46,10 @@ pub enum Error {
     Refused(Refusal),
     #[error("the server answered {status} and points to {location:?}; give that server's address as --url")]
     Redirected { status: StatusCode, location: String },
+    #[error("--format sse prints Server-Sent Events; with --transport ws choose data, log or json")]
+    SseFormat,
+    #[error("no handshake of WebSocket: the server or a proxy before it answered {0}")]
+    NotAWebSocket(StatusCode),
     #[error("not an event stream: the server answered with content type {0:?} instead of text/event-stream")]
     NotAStream(String),
     /// A failure that is retried without `--once`.
@@ -52,8 +61,18 @@ pub enum Error {
     Output(#[from] io::Error),
 }
 
+impl Error {
+    /// 2 for contradicting flags, 1 for a failure.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::SseFormat) { 2 } else { 1 }
+    }
+}
+
 /// Follows the stream until `--count`, a signal or the server ends it.
 pub async fn run(args: TailArgs) -> Result<(), Error> {
+    if args.transport == Transport::Ws && args.format == Some(Format::Sse) {
+        return Err(Error::SseFormat);
+    }
     let is_terminal = io::stdout().is_terminal();
     let style = Style {
         format: args.format.unwrap_or(if is_terminal { Format::Log } else { Format::Data }),
@@ -93,10 +112,17 @@ enum OpenError {
     },
 }
 
+/// An open stream.
+enum Connection {
+    EventStream(Incoming),
+    WebSocket(Box<Socket>),
+}
+
 /// Why a stream ended.
 enum StreamEnd {
     CountReached,
-    Closed,
+    /// By the server, for this reason.
+    Closed(String),
     /// The server refused it in band.
     Refused(String),
     Broken(String),
@@ -125,10 +151,10 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
     async fn follow(&mut self) -> Result<(), Error> {
         loop {
             let (why, wait) = match self.open().await {
-                Ok(response) => match self.read(response.into_body()).await? {
+                Ok(connection) => match self.read(connection).await? {
                     StreamEnd::CountReached => return Ok(()),
-                    StreamEnd::Closed if self.args.once => return Ok(()),
-                    StreamEnd::Closed => ("the server ended the stream".to_string(), self.pace.after_stream()),
+                    StreamEnd::Closed(_) if self.args.once => return Ok(()),
+                    StreamEnd::Closed(why) => (why, self.pace.after_stream()),
                     StreamEnd::Refused(why) => {
                         (format!("the server refused the stream: {why}"), self.pace.after_refusal_in_band())
                     }
@@ -151,7 +177,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         }
     }
 
-    fn request(&self) -> Result<Request<Empty<Bytes>>, Error> {
+    fn request(&self, handshake: &Handshake) -> Result<Request<Empty<Bytes>>, Error> {
         let mut path = self.path.clone();
         let mut last_id = None;
         if let Some(id) = self.decoder.last_event_id() {
@@ -165,16 +191,20 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
                 }
             }
         }
-        let mut request = self.args.server.request(&path).header(ACCEPT, "text/event-stream");
-        request = request.header(CACHE_CONTROL, "no-store");
+        let mut request = self.args.server.request(&path).header(CACHE_CONTROL, "no-store");
+        request = match self.args.transport {
+            Transport::Sse => request.header(ACCEPT, "text/event-stream"),
+            Transport::Ws => handshake.request(request),
+        };
         if let Some(id) = last_id {
             request = request.header(LAST_EVENT_ID, id);
         }
         Ok(request.body(Empty::new())?)
     }
 
-    async fn open(&mut self) -> Result<Response<Incoming>, OpenError> {
-        let request = self.request().map_err(OpenError::Fatal)?;
+    async fn open(&mut self) -> Result<Connection, OpenError> {
+        let handshake = Handshake::new();
+        let request = self.request(&handshake).map_err(OpenError::Fatal)?;
         let patience = self.args.idle_timeout();
         let failed = |why| OpenError::Retry { why, retry_after: None };
         let response = match timeout(patience, client::send(&self.args.server.url, request)).await {
@@ -183,8 +213,17 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         };
         let headers = response.headers();
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let is_websocket = self.args.transport == Transport::Ws;
         match response.status() {
-            StatusCode::OK if content_type(headers) == "text/event-stream" => Ok(response),
+            StatusCode::SWITCHING_PROTOCOLS if is_websocket => {
+                handshake.complete(response).await.map(Box::new).map(Connection::WebSocket).map_err(failed)
+            }
+            status if is_websocket && (status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS) => {
+                Err(OpenError::Fatal(Error::NotAWebSocket(status)))
+            }
+            StatusCode::OK if content_type(headers) == "text/event-stream" => {
+                Ok(Connection::EventStream(response.into_body()))
+            }
             StatusCode::OK => Err(OpenError::Fatal(Error::NotAStream(content_type(headers)))),
             StatusCode::NO_CONTENT => Err(OpenError::NoContent),
             status if status.is_redirection() => {
@@ -205,10 +244,17 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
     }
 
     /// Prints the events of a stream until it ends or is silent for too long.
-    async fn read(&mut self, mut body: Incoming) -> Result<StreamEnd, Error> {
+    async fn read(&mut self, connection: Connection) -> Result<StreamEnd, Error> {
         self.decoder.reconnect();
         self.refusal = None;
         self.printer.forget_block();
+        match connection {
+            Connection::EventStream(body) => self.read_event_stream(body).await,
+            Connection::WebSocket(socket) => self.read_websocket(*socket).await,
+        }
+    }
+
+    async fn read_event_stream(&mut self, mut body: Incoming) -> Result<StreamEnd, Error> {
         let patience = self.args.idle_timeout();
         loop {
             let frame = tokio::select! {
@@ -231,10 +277,57 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
                 Ok(Some(Err(error))) => {
                     return Ok(StreamEnd::Broken(format!("the stream broke off: {}", client::with_causes(&error))));
                 }
-                Ok(None) => return Ok(self.refusal.take().map_or(StreamEnd::Closed, StreamEnd::Refused)),
+                Ok(None) => {
+                    let closed = || StreamEnd::Closed("the server ended the stream".to_owned());
+                    return Ok(self.refusal.take().map_or_else(closed, StreamEnd::Refused));
+                }
                 Err(_) => return Ok(StreamEnd::Broken(format!("silent for {} s", patience.as_secs()))),
             }
         }
+    }
+
+    async fn read_websocket(&mut self, mut socket: Socket) -> Result<StreamEnd, Error> {
+        let patience = self.args.idle_timeout();
+        let has_envelope = self.printer.needs_envelope();
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = socket.next() => Ok(message),
+                () = yield_now() => {
+                    self.printer.flush()?;
+                    timeout(patience, socket.next()).await
+                }
+            };
+            match message {
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    if let Some(event) = websocket::event(&text, has_envelope)
+                        && self.print_message(&event)?
+                    {
+                        return Ok(StreamEnd::CountReached);
+                    }
+                }
+                Ok(Some(Ok(Message::Close(frame)))) => {
+                    return Ok(StreamEnd::Closed(websocket::close_reason(frame.as_ref())));
+                }
+                // A ping counts as a sign that the connection is alive.
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => return Ok(StreamEnd::Broken(format!("the connection broke off: {error}"))),
+                Ok(None) => return Ok(StreamEnd::Broken("the connection broke off".to_owned())),
+                Err(_) => return Ok(StreamEnd::Broken(format!("silent for {} s", patience.as_secs()))),
+            }
+        }
+    }
+
+    /// Prints the event of a message. Returns true when `--count` is reached.
+    fn print_message(&mut self, event: &MessageEvent) -> io::Result<bool> {
+        if let Some(id) = &event.last_event_id {
+            self.decoder.reconnect_with_id(Some(id.clone()));
+        }
+        if let Some(milliseconds) = websocket::retry(event) {
+            self.pace.set_retry(milliseconds);
+        }
+        self.printer.event(event)?;
+        Ok(self.args.count == Some(self.printer.received()))
     }
 
     /// Prints the events that `bytes` complete. Returns true when `--count` is reached.

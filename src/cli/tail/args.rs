@@ -8,6 +8,7 @@ use fanline::topic::TopicFilter;
 
 use super::printer::Format;
 use crate::cli::target::ServerArgs;
+use crate::cli::transport::Transport;
 use crate::config::parse_span;
 
 /// More than two heartbeats of a server with default settings.
@@ -21,6 +22,10 @@ const MIN_DERIVED_IDLE_TIMEOUT: u64 = 15;
 pub struct TailArgs {
     #[command(flatten)]
     pub server: ServerArgs,
+
+    /// How to receive events
+    #[arg(long, value_enum, default_value_t, value_name = "sse|ws")]
+    pub transport: Transport,
 
     /// Topics and patterns, as in a,b:*,metrics.** [default: all topics]
     #[arg(long, visible_alias = "topic", value_delimiter = ',', value_name = "TOPIC,…")]
@@ -92,18 +97,22 @@ fn whole_seconds(text: &str) -> Result<u64, &'static str> {
 impl TailArgs {
     /// The path and query of the stream.
     pub fn stream_path(&self, format: Format) -> String {
+        let is_websocket = self.transport == Transport::Ws;
+        // A WebSocket without topics has none, a stream without topics has all.
+        let all = || is_websocket.then(|| "**".to_owned());
         let parameters = [
-            ("topics", comma_separated(&self.topics)),
+            ("topics", comma_separated(&self.topics).or_else(all)),
             ("client_name", self.name.clone()),
             ("tags", comma_separated(&self.tags)),
             ("history", self.history.map(|history| history.to_string())),
             ("on_lag", self.on_lag.clone()),
             ("heartbeat", self.heartbeat.map(|heartbeat| heartbeat.to_string())),
-            ("format", format.needs_envelope().then(|| "envelope".to_owned())),
+            ("format", (format.needs_envelope() && !is_websocket).then(|| "envelope".to_owned())),
         ];
         let given = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();
-        if query.is_empty() { "/stream".to_owned() } else { format!("/stream?{query}") }
+        let path = if is_websocket { "/ws" } else { "/stream" };
+        if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
     }
 
     /// How long a connection may be silent.

@@ -19,7 +19,7 @@ pub enum Format {
     Data,
     /// The time when it came, topic, name and payload of each published event on one line
     Log,
-    /// The stream byte for byte, with ids, names, heartbeats and gaps
+    /// The stream byte for byte, with ids, names, heartbeats and gaps; only with --transport sse
     Sse,
     /// Each event as {"type":"event","id","topic","event","data"} on one line, with "text" for a text, and the server's
     /// own events as {"type","id","data"}
@@ -68,6 +68,11 @@ impl<O: Write, N: Write> Printer<O, N> {
     /// Published events received.
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Whether events are to have their envelope as data.
+    pub fn needs_envelope(&self) -> bool {
+        self.style.format.needs_envelope()
     }
 
     /// Whether [`raw`](Self::raw) needs the stream's bytes.

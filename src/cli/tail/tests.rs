@@ -1,3 +1,5 @@
+mod websocket;
+
 use std::future::pending;
 
 use clap::Parser;
