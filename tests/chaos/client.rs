@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::io::ioctl_fionbio;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
-use serde_json::Value;
 
+use crate::decoder::Decoder;
 use crate::exchange::Exchange;
 use crate::id::Id;
-use crate::parser::{Block, Dispatch, Parser};
+use crate::message::{gap_line, system_line, text_in_envelope};
+use crate::parser::{Block, Dispatch};
 use crate::plan::{Plan, Speed, Subscription};
 use crate::random::Random;
-use crate::recording::{End, Gap, Line, Millis, Refusal, Start, Transport};
+use crate::recording::{End, Line, Millis, Refusal, Start, Transport};
 use crate::shared::Shared;
 
 /// The most bytes per read.
@@ -39,7 +40,7 @@ struct Connection {
     /// A TCP or Unix socket.
     pub socket: File,
     exchange: Exchange,
-    parser: Parser,
+    decoder: Decoder,
     server: usize,
     generation: u64,
     /// The client disconnects after this many more bytes, or at this instant.
@@ -155,22 +156,27 @@ impl Client {
             Start::UnknownId(id) => Some(id.clone()),
             _ => None,
         };
-        let as_query = self.random.one_in(4);
-        // A subscription may change the format when it reconnects.
-        let takes_envelopes = self.random.one_in(3);
-        let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);
-        let exchange = if plan.has_http2 && self.random.one_in(3) {
-            Exchange::over_http2(&request, self.random.one_in(2))
+        // A subscription may change the transport and the format when it reconnects.
+        let is_websocket = plan.has_websocket && self.random.one_in(3);
+        let takes_envelopes = !is_websocket && self.random.one_in(3);
+        let exchange = if is_websocket {
+            Exchange::over_http1(self.subscription.handshake(sent.as_deref()))
         } else {
-            Exchange::over_http1(request)
+            let as_query = self.random.one_in(4);
+            let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);
+            if plan.has_http2 && self.random.one_in(3) {
+                Exchange::over_http2(&request, self.random.one_in(2))
+            } else {
+                Exchange::over_http1(request)
+            }
         };
-        let transport = Transport { is_http2: matches!(exchange, Exchange::Http2(_)), is_unix };
+        let transport = Transport { is_http2: matches!(exchange, Exchange::Http2(_)), is_websocket, is_unix };
         self.log(shared, Line::Connect { server: self.server, sent, transport });
         let now = Instant::now();
         let mut connection = Connection {
             socket,
             exchange,
-            parser: Parser::default(),
+            decoder: Decoder::new(is_websocket),
             server: self.server,
             generation,
             cut_after: None,
@@ -190,8 +196,11 @@ impl Client {
     /// Writes what the exchange has to send.
     fn write(&mut self, shared: &Shared, plan: &Plan) {
         let Some(connection) = &mut self.connection else { return };
-        let pending = connection.exchange.take_pending();
+        let pending = [connection.exchange.take_pending(), connection.decoder.take_pending()].concat();
         if let Err(error) = connection.socket.write_all(&pending) {
+            if connection.decoder.is_closed() {
+                return self.closed(shared, plan);
+            }
             self.disconnect(shared, plan, End::Broken(error.to_string()));
         }
     }
@@ -229,7 +238,7 @@ impl Client {
         let Some(connection) = &self.connection else { return };
         let is_same = shared.place(connection.server).generation == connection.generation;
         let status = connection.exchange.status();
-        let behind = self.current.filter(|_| is_same && status == Some(200));
+        let behind = self.current.filter(|_| is_same && status == Some(connection.decoder.status()));
         let behind = behind.and_then(|current| shared.max_events_after(current));
         self.disconnect(shared, plan, End::Closed { behind });
     }
@@ -237,18 +246,15 @@ impl Client {
     /// Parses bytes of the response. Returns false if the client disconnects now: after bytes that end at its cut, unless the
     /// response ends there too, and after a response that is not a stream.
     fn receive(&mut self, shared: &Shared, bytes: &[u8], is_cut: bool) -> bool {
-        let Some(Connection { exchange, parser, cut_after, .. }) = &mut self.connection else { return true };
-        let mut dispatched = Vec::new();
-        let fed = exchange.feed(bytes, |bytes| {
-            parser.feed(bytes, |one| {
-                dispatched.push(one);
-                true
-            });
-        });
-        let (is_complete, status) = (exchange.is_complete(), exchange.status());
+        let Some(Connection { exchange, decoder, cut_after, .. }) = &mut self.connection else { return true };
+        let (mut dispatched, mut decoded) = (Vec::new(), Ok(()));
+        let fed = exchange.feed(bytes, |bytes| decoded = decoder.feed(bytes, |one| dispatched.push(one)));
+        let fed = fed.and(decoded);
+        let (is_complete, status) = (exchange.is_complete() || decoder.is_closed(), exchange.status());
+        let expected = decoder.status();
         // What follows a complete response ends it with `End::Closed`.
         *cut_after = cut_after.filter(|_| !is_complete).map(|left| left.saturating_sub(bytes.len()));
-        if let Some(status) = status.filter(|&status| status != 200) {
+        if let Some(status) = status.filter(|&status| status != expected) {
             self.log(shared, Line::Refused { why: Refusal::Status(status) });
             return false;
         }
@@ -337,59 +343,6 @@ impl Client {
     }
 }
 
-/// Returns the text of an event in an envelope. `None` if the envelope differs from the fields of its block. Each event's name
-/// is its topic here.
-fn text_in_envelope(block: &Block) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Envelope {
-        r#type: String,
-        id: String,
-        topic: String,
-        event: String,
-        text: String,
-    }
-    let envelope: Envelope = serde_json::from_str(&block.data).ok()?;
-    let is_same = envelope.r#type == "event"
-        && envelope.id == block.last_id
-        && envelope.topic == block.name
-        && envelope.event == block.name
-        && !block.data.contains('\n');
-    is_same.then_some(envelope.text)
-}
-
-fn system_line(block: &Block, id: Option<Id>, sent: &str) -> Line {
-    let Ok(data) = serde_json::from_str::<Value>(&block.data) else {
-        return Line::Malformed(format!("not JSON: {block:?}"));
-    };
-    match data["message"].as_str() {
-        Some("connected") => Line::Hello { id, position: data["position"].as_str().and_then(Id::parse) },
-        Some("unavailable") if block.last_id == sent => {
-            Line::Refused { why: Refusal::InBand(data["reason"].as_str().unwrap_or("?").to_owned()) }
-        }
-        Some("unavailable") => Line::Malformed(format!("a refusal that changes the last id {sent:?}: {block:?}")),
-        text => Line::System { id, text: text.unwrap_or("?").to_owned() },
-    }
-}
-
-fn gap_line(block: &Block, id: Option<Id>, behind: Option<u64>) -> Line {
-    let Ok(data) = serde_json::from_str::<Value>(&block.data) else {
-        return Line::Malformed(format!("not JSON: {block:?}"));
-    };
-    let position = |name: &str| data[name].as_str().and_then(Id::parse);
-    let topics = data["topics"].as_array();
-    let topics = topics.map(|topics| topics.iter().filter_map(|topic| Some(topic.as_str()?.to_owned())).collect());
-    Line::Gap(Box::new(Gap {
-        id,
-        reason: data["reason"].as_str().unwrap_or("?").to_owned(),
-        from: position("from"),
-        to: position("to"),
-        missed: data["missed"].as_u64(),
-        topics,
-        behind,
-    }))
-}
-
 /// Connects a socket. The receive buffer is set before connecting, because it limits the TCP window.
 fn open(family: AddressFamily, address: &impl SocketAddrArg, receive_buffer: Option<usize>) -> std::io::Result<File> {
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -399,31 +352,4 @@ fn open(family: AddressFamily, address: &impl SocketAddrArg, receive_buffer: Opt
     connect(&socket, address)?;
     ioctl_fionbio(&socket, true)?;
     Ok(File::from(socket))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn envelope_must_repeat_the_fields_of_its_block() {
-        let text = |data: &str| {
-            let (last_id, name) = ("7-1".to_owned(), "a:1".to_owned());
-            text_in_envelope(&Block { last_id, has_id: true, name, data: data.to_owned() })
-        };
-        let envelope = r#"{"type":"event","id":"7-1","topic":"a:1","event":"a:1","text":"x\n"}"#;
-        assert_eq!(text(envelope).as_deref(), Some("x\n"));
-        for (part, other) in [
-            ("\"event\",\"id", "\"gap\",\"id"),
-            ("7-1", "7-2"),
-            ("topic\":\"a:1", "topic\":\"a:2"),
-            ("event\":\"a:1", "event\":\"message"),
-            ("text", "data"),
-            ("}", ",\"more\":1}"),
-            (",\"text", ",\n\"text"),
-        ] {
-            assert!(envelope.contains(part), "{part}");
-            assert_eq!(text(&envelope.replace(part, other)), None, "{part}");
-        }
-    }
 }

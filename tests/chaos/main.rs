@@ -10,12 +10,14 @@
 mod acknowledgements;
 mod checker;
 mod client;
+mod decoder;
 mod exchange;
 mod faults;
 mod filter;
 mod http;
 mod http2;
 mod id;
+mod message;
 mod mutations;
 mod order;
 mod parser;
@@ -33,6 +35,7 @@ mod server;
 mod setup;
 mod shared;
 mod violation;
+mod websocket;
 mod world;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -78,9 +81,9 @@ fn no_fault_violates_the_delivery_guarantee() {
             runs += 1;
         }
     }
-    let Totals { events, deliveries, connections, http2, unix, gaps, epochs, hops } = totals;
+    let Totals { events, deliveries, connections, http2, websocket, unix, gaps, epochs, hops } = totals;
     eprintln!(
-        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections ({http2} over HTTP/2, {unix} through Unix sockets), {} hops, {gaps} gaps",
+        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections ({http2} over HTTP/2, {websocket} WebSockets, {unix} through Unix sockets), {} hops, {gaps} gaps",
         hops.len()
     );
 }

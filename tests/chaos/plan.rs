@@ -22,8 +22,10 @@ pub struct Plan {
     pub always_hops: bool,
     /// A client that disconnects starts a new subscription with probability 1 / this.
     pub one_restart_in: u64,
-    /// A third of the connections is HTTP/2.
+    /// A third of the event streams is over HTTP/2.
     pub has_http2: bool,
+    /// A third of the connections is a WebSocket.
+    pub has_websocket: bool,
 }
 
 /// One subscription across all its connections.
@@ -61,6 +63,7 @@ impl Plan {
             always_hops: false,
             one_restart_in: 6,
             has_http2: true,
+            has_websocket: true,
         }
     }
 
@@ -106,21 +109,37 @@ impl Subscription {
 
     /// Returns the request for a stream after the id `sent`.
     pub fn request(&self, sent: Option<&str>, as_query: bool, takes_envelopes: bool) -> String {
-        let mut query = format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" });
-        if !self.filters.is_empty() {
-            query.push_str(&format!("&topics={}", self.filters.join(",")));
-        }
+        let mut query = self.query(&self.filters, sent, as_query);
         if takes_envelopes {
             query.push_str("&format=envelope");
         }
+        let header = sent.filter(|_| !as_query).map(|sent| format!("Last-Event-ID: {sent}\r\n")).unwrap_or_default();
+        format!("GET /stream?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{header}\r\n")
+    }
+
+    /// Returns the handshake of a WebSocket after the id `sent`.
+    pub fn handshake(&self, sent: Option<&str>) -> String {
+        // A WebSocket without topics has no events.
+        let everything = ["**".to_owned()];
+        let filters = if self.filters.is_empty() { &everything[..] } else { &self.filters };
+        let query = self.query(filters, sent, true);
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13";
+        let key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
+        format!("GET /ws?{query} HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n{key}\r\n\r\n")
+    }
+
+    fn query(&self, filters: &[String], sent: Option<&str>, with_sent: bool) -> String {
+        let mut query = format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" });
+        if !filters.is_empty() {
+            query.push_str(&format!("&topics={}", filters.join(",")));
+        }
         match (&self.start, sent) {
-            (_, Some(sent)) if as_query => query.push_str(&format!("&last_event_id={}", sent.replace(' ', "+"))),
+            (_, Some(sent)) if with_sent => query.push_str(&format!("&last_event_id={}", sent.replace(' ', "+"))),
             (Start::Earliest, _) => query.push_str("&last_event_id=earliest"),
             (Start::Newest(count), _) => query.push_str(&format!("&history={count}")),
             _ => {}
         }
-        let header = sent.filter(|_| !as_query).map(|sent| format!("Last-Event-ID: {sent}\r\n")).unwrap_or_default();
-        format!("GET /stream?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{header}\r\n")
+        query
     }
 }
 

@@ -129,6 +129,8 @@ pub enum Line {
 pub struct Transport {
     /// HTTP/2 instead of HTTP/1.1.
     pub is_http2: bool,
+    /// A WebSocket instead of an event stream.
+    pub is_websocket: bool,
     /// The Unix socket of the server instead of TCP.
     pub is_unix: bool,
 }
@@ -240,7 +242,11 @@ impl Line {
                 format!("== subscribes: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
             }
             Self::Connect { server, sent, transport } => {
-                let version = if transport.is_http2 { "HTTP/2" } else { "HTTP/1.1" };
+                let version = match transport {
+                    Transport { is_websocket: true, .. } => "WebSocket",
+                    Transport { is_http2: true, .. } => "HTTP/2",
+                    _ => "HTTP/1.1",
+                };
                 let socket = if transport.is_unix { " and its Unix socket" } else { "" };
                 format!("connects to server {server} over {version}{socket}, last id {}", OrNone(sent))
             }

@@ -27,8 +27,9 @@ pub struct Totals {
     pub events: usize,
     pub deliveries: usize,
     pub connections: usize,
-    /// Those over HTTP/2, and those through Unix sockets.
+    /// Those over HTTP/2, WebSockets, and those through Unix sockets.
     pub http2: usize,
+    pub websocket: usize,
     pub unix: usize,
     pub gaps: usize,
     pub epochs: usize,
@@ -44,6 +45,7 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
     let mut random = Random::new(seed);
     let mut setup = (phase.setup)(&mut random);
     setup.plan.has_http2 &= has_setting("--max-streams-per-connection");
+    setup.plan.has_websocket &= has_setting("--pong-timeout");
     let directory = world::directory(&format!("{}-{seed}", phase.name))?;
     let mut world = World::start(&setup, &directory, random.fork())?;
     let shared = world.shared.clone();
@@ -143,6 +145,7 @@ impl Totals {
                 Line::Connect { transport, .. } => {
                     self.connections += 1;
                     self.http2 += usize::from(transport.is_http2);
+                    self.websocket += usize::from(transport.is_websocket);
                     self.unix += usize::from(transport.is_unix);
                 }
                 Line::Gap(_) => self.gaps += 1,
