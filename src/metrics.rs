@@ -169,7 +169,7 @@ impl Metrics {
 /// An open connection, or a stream of an HTTP/2 connection, which is counted and holds its permit until this is dropped.
 pub(crate) struct ConnectionGuard {
     metrics: Arc<Metrics>,
-    permit: Option<ConnectionPermit>,
+    permit: ConnectionPermit,
     shard: u32,
     counted: Counted,
 }
@@ -199,15 +199,15 @@ impl Counted {
 
 impl ConnectionGuard {
     pub(crate) fn new(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize) -> Self {
-        Self::counted(metrics, Some(permit), shard, Counted::Connection)
+        Self::counted(metrics, permit, shard, Counted::Connection)
     }
 
     /// The guard of a stream that shares its connection with others.
-    pub(crate) fn of_stream(metrics: Arc<Metrics>, permit: Option<ConnectionPermit>, shard: usize) -> Self {
+    pub(crate) fn of_stream(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize) -> Self {
         Self::counted(metrics, permit, shard, Counted::Http2Stream)
     }
 
-    fn counted(metrics: Arc<Metrics>, permit: Option<ConnectionPermit>, shard: usize, counted: Counted) -> Self {
+    fn counted(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize, counted: Counted) -> Self {
         counted.counts(metrics.shard(shard)).for_each(|count| count.add_shared(1));
         let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
         Self { metrics, permit, shard, counted }
@@ -215,9 +215,7 @@ impl ConnectionGuard {
 
     /// Counts the connection of a proxy for the proxy's client, which has this permit.
     pub(crate) fn count_for(&mut self, client: ConnectionPermit) {
-        if let Some(permit) = &mut self.permit {
-            permit.count_for(client);
-        }
+        self.permit.count_for(client);
     }
 
     /// Notes that the connection has become a stream.

@@ -17,7 +17,7 @@ use super::http1::Exchange;
 use super::proxy_protocol::{self, ProxyHeader};
 use super::socket::Socket;
 use super::{Incoming, Shard, StreamRequest};
-use crate::limit::{LimitExceeded, Limiter};
+use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::ConnectionGuard;
 use crate::peer::{Peer, TrustedProxy};
 use crate::sync::{Arc, Ordering};
@@ -50,6 +50,8 @@ pub(crate) struct StreamReply {
     pub(crate) head: Parts,
     pub(crate) version: Version,
     pub(crate) request: StreamRequest,
+    /// The permit of a client whose connection has none for it, because other clients share it.
+    pub(crate) permit: Option<ConnectionPermit>,
 }
 
 /// Bounds on the requests of a connection.

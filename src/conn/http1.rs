@@ -192,6 +192,9 @@ impl<H: Handler> Http<H> {
     fn start_stream(&self, socket: Socket, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
         let is_chunked = reply.version >= Version::HTTP_11;
         let head = head(&reply.head, reply.version);
+        if let Some(permit) = reply.permit {
+            guard.count_for(permit);
+        }
         guard.streams();
         let shard = self.shard.clone();
         let output = SocketOutput::new(socket, early_bytes);

@@ -27,7 +27,7 @@ use super::shard::{Shard, StreamOptions};
 use super::transport::Sse;
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, Offer, Opening, Sample, Subscription};
-use crate::limit::{ConnectionPermit, Permit};
+use crate::limit::Permit;
 use crate::metrics::ConnectionGuard;
 use crate::presence::ClientId;
 use crate::wire::sse::Format;
@@ -52,8 +52,6 @@ pub(crate) struct StreamRequest {
     pub(crate) format: Format,
     /// The permit of a client that reads every event of the hub.
     pub(crate) firehose: Option<Permit>,
-    /// The permit of a client whose connection has none for it, because other clients share it.
-    pub(crate) permit: Option<ConnectionPermit>,
 }
 
 /// The future that serves one stream until it ends.
@@ -64,7 +62,7 @@ pub(super) struct StreamTask<O> {
     subscription: Box<Subscription>,
     registration: Registration,
     /// Boxed like the subscription.
-    _permits: Box<(ConnectionGuard, Option<ConnectionPermit>, Option<Permit>)>,
+    _permits: Box<(ConnectionGuard, Option<Permit>)>,
     /// Bytes to write before the next frame: the rest of the frame before, or a control event.
     pending: Bytes,
     lifecycle: Lifecycle,
@@ -108,7 +106,6 @@ impl<O: Output> StreamTask<O> {
             takes_heartbeats,
             format,
             firehose,
-            permit,
         } = request;
         let (identity, transport) = (&registration.client.identity, Sse { is_chunked, format });
         let expires = identity.grant.as_ref().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
@@ -119,7 +116,7 @@ impl<O: Output> StreamTask<O> {
             output,
             subscription: Box::new(subscription),
             registration,
-            _permits: Box::new((guard, permit, firehose)),
+            _permits: Box::new((guard, firehose)),
             pending: pending.freeze(),
             lifecycle: Lifecycle::new(shard.now(), on_lag, heartbeat, expires),
             next_wake: NEVER,

@@ -31,7 +31,7 @@ pub(super) async fn subscribe(
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     // Over HTTP/1 a direct connection has the permit of its only stream.
-    let address_permit = match version {
+    let connection_permit = match version {
         Version::HTTP_2 => Some(routes.limiter.connect_stream(source.client)?),
         _ if source.is_forwarded() => Some(routes.limiter.connect_forwarded(source.client)?),
         _ => None,
@@ -70,9 +70,8 @@ pub(super) async fn subscribe(
         takes_heartbeats,
         format,
         firehose,
-        permit: address_permit,
     };
-    Ok(StreamReply { head: response(()).into_parts().0, version, request })
+    Ok(StreamReply { head: response(()).into_parts().0, version, request, permit: connection_permit })
 }
 
 /// Checks what needs neither the query nor the access rules.

@@ -28,8 +28,8 @@ pub(crate) struct WakeGroup {
 
 #[derive(Default)]
 struct Sleepers {
-    /// The task of each subscription; `None` before it waits for the first time.
-    wakers: Slab<Option<Waker>>,
+    /// The task of each subscription, or no-op wakers before it waits for the first time.
+    wakers: Slab<Waker>,
     /// The subscriptions of each link.
     lists: Slab<Vec<SleeperKey>>,
 }
@@ -73,15 +73,13 @@ impl WakeGroup {
             link.is_marked.swap(false, Ordering::AcqRel);
             let Some(list) = sleepers.lists.get(link.list) else { continue };
             for &key in list {
-                if let Some(waker) = &sleepers.wakers[key as usize] {
-                    waker.wake_by_ref();
-                }
+                sleepers.wakers[key as usize].wake_by_ref();
             }
         }
     }
 
     pub(crate) fn enter(&self) -> SleeperKey {
-        let key = lock(&self.sleepers).wakers.insert(None);
+        let key = lock(&self.sleepers).wakers.insert(Waker::noop().clone());
         SleeperKey::try_from(key).expect("fewer than 2^32 subscriptions in one group")
     }
 
@@ -91,7 +89,7 @@ impl WakeGroup {
     }
 
     pub(crate) fn set_waker(&self, key: SleeperKey, waker: &Waker) {
-        let _former = lock(&self.sleepers).wakers[key as usize].replace(waker.clone());
+        let _former = std::mem::replace(&mut lock(&self.sleepers).wakers[key as usize], waker.clone());
     }
 }
 

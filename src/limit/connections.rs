@@ -28,7 +28,8 @@ struct Addresses {
     open: Mutex<HashMap<LimitKey, usize>>,
 }
 
-/// The right to be connected, released on drop.
+/// The right to be connected, released on drop. The default one counts for nothing.
+#[derive(Default)]
 pub(crate) struct ConnectionPermit {
     #[expect(dead_code, reason = "held for its drop")]
     total: Option<Permit>,

@@ -148,10 +148,10 @@ impl<H: Handler> Requests<H> {
 
     /// Spawns the stream's own task. The request's task ends, and its memory is freed.
     fn start_stream(&self, respond: SendResponse<Bytes>, reply: StreamReply) -> io::Result<()> {
-        let StreamReply { head, mut request, .. } = reply;
+        let StreamReply { head, request, permit, .. } = reply;
         let output = Http2Output::new(send_head(respond, head, false)?);
         let shard = self.http.shard.clone();
-        let guard = ConnectionGuard::of_stream(shard.metrics.clone(), request.permit.take(), shard.number);
+        let guard = ConnectionGuard::of_stream(shard.metrics.clone(), permit.unwrap_or_default(), shard.number);
         tokio::spawn(StreamTask::new(output, shard, guard, BytesMut::new(), false, request));
         Ok(())
     }
