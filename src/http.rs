@@ -41,11 +41,12 @@ use cors::Origins;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
 use problem::Problem;
 use refusal::{Refusable, StreamRefusals};
-use serde_json::Value;
+use serde::Serialize;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::{Access, Action};
@@ -143,8 +144,9 @@ pub(crate) struct Routes {
 
 impl Handler for Routes {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
-        let (request, end) = body::watch(request);
-        let mut reply = self.reply(request, peer, exceeded).await;
+        let (head, body) = request.into_parts();
+        let (body, end) = body::watch(&head, body);
+        let mut reply = self.reply(&head, body, peer, exceeded).await;
         if let Reply::Ordinary(response) = &mut reply
             && !end.is_certain()
         {
@@ -155,18 +157,17 @@ impl Handler for Routes {
 }
 
 impl Routes {
-    async fn reply(&self, request: Request<RequestBody>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
-        let client = forwarded::client(peer.address, request.headers(), &self.options.trusted_proxies);
-        let source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address) };
-        let checked = client.map_err(Problem::from).and_then(|_| framing::check(&request));
-        if let Err(problem) = checked {
-            return self.refuse(problem, request.method(), request.uri().path(), source, None);
+    async fn reply(&self, head: &Parts, body: RequestBody, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
+        let client = forwarded::client(peer.address, &head.headers, &self.options.trusted_proxies);
+        let mut source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address), host: None };
+        match client.map_err(Problem::from).and_then(|_| framing::check(head)) {
+            Ok(host) => source.host = host,
+            Err(problem) => return self.refuse(problem, head, source, None),
         }
+        let handling = self.route_or_refuse(head, body, source, exceeded);
         match &self.cors {
-            Some(layer) if self.is_readable_by_pages(request.uri().path()) => {
-                cors::apply(layer, request, |request| self.route_or_refuse(request, source, exceeded)).await
-            }
-            _ => self.route_or_refuse(request, source, exceeded).await,
+            Some(layer) if self.is_readable_by_pages(head.uri.path()) => cors::apply(layer, head, handling).await,
+            _ => handling.await,
         }
     }
 
@@ -182,36 +183,32 @@ impl Routes {
 
     async fn route_or_refuse(
         &self,
-        request: Request<RequestBody>,
+        head: &Parts,
+        body: RequestBody,
         source: Source<'_>,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let is_stream = method == Method::GET && matches!(Endpoint::of(&path), Some(Endpoint::Stream));
-        let refusable = is_stream.then(|| Refusable::of(&request)).flatten();
+        let (method, path) = (&head.method, head.uri.path());
         let outcome = match exceeded {
-            Some(exceeded) if !Endpoint::of(&path).is_some_and(|endpoint| endpoint.is_for_monitoring()) => {
+            Some(exceeded) if !Endpoint::of(path).is_some_and(|endpoint| endpoint.is_for_monitoring()) => {
                 Err(exceeded.clone().into())
             }
             // Unwind safe: handlers share only atomics, and locks whose data is consistent after each statement.
-            _ => AssertUnwindSafe(self.route(request, &path, source)).catch_unwind().await.unwrap_or_else(|_| {
+            _ => AssertUnwindSafe(self.route(head, body, source)).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(remote = %source.client, %method, path, "a handler panicked: this is a bug in fanline");
                 let detail = "internal error: the server failed to handle this request, and logged the reason";
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }),
         };
-        outcome.unwrap_or_else(|problem| self.refuse(problem, &method, &path, source, refusable))
+        outcome.unwrap_or_else(|problem| {
+            let is_stream = *method == Method::GET && matches!(Endpoint::of(path), Some(Endpoint::Stream));
+            self.refuse(problem, head, source, is_stream.then(|| Refusable::of(head)).flatten())
+        })
     }
 
     /// Logs and counts a refusal. That of a `refusable` stream is sent in band if a retry may succeed.
-    fn refuse(
-        &self,
-        problem: Problem,
-        method: &Method,
-        path: &str,
-        source: Source<'_>,
-        refusable: Option<Refusable>,
-    ) -> Reply {
+    fn refuse(&self, problem: Problem, head: &Parts, source: Source<'_>, refusable: Option<Refusable>) -> Reply {
+        let (method, path) = (&head.method, head.uri.path());
         tracing::debug!(remote = %source.client, %method, path, ?problem, "refused");
         self.shard.metrics.refusals.add((problem.status().as_u16(), problem.reason()));
         if path == "/publish" || path.starts_with("/publish/") {
@@ -229,43 +226,43 @@ impl Routes {
             return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
         }
         let endpoint = Endpoint::of(path).ok_or_else(|| not_found(path))?;
-        let is_allowed = endpoint.methods().split(", ").any(|allowed| allowed == method.as_str());
+        let is_allowed = endpoint.methods().split([',', ' ']).any(|allowed| allowed == method.as_str());
         if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
     }
 
-    async fn route(&self, request: Request<RequestBody>, path: &str, source: Source<'_>) -> Result<Reply, Problem> {
-        let query = request.uri().query().unwrap_or("");
-        let endpoint = self.endpoint(request.method(), path, query)?;
+    async fn route(&self, head: &Parts, body: RequestBody, source: Source<'_>) -> Result<Reply, Problem> {
+        let (headers, path, query) = (&head.headers, head.uri.path(), head.uri.query().unwrap_or(""));
+        let endpoint = self.endpoint(&head.method, path, query)?;
         if let Some(action) = endpoint.operator_action() {
             if !source.peer.serves_operators {
                 return Err(only_for_operators(path));
             }
-            self.admit(&auth_request(&request, source, action)).await?;
+            self.admit(&auth_request(head, source, action)).await?;
         }
         let response = match endpoint {
             Endpoint::Stream => {
-                return Ok(Reply::Stream(Box::new(stream::subscribe(self, request, source).await?)));
+                return Ok(Reply::Stream(Box::new(stream::subscribe(self, head, &body, source).await?)));
             }
             Endpoint::Publish(topic) => {
-                let permit = self.admit(&auth_request(&request, source, Action::Publish)).await?;
+                let permit = self.admit(&auth_request(head, source, Action::Publish)).await?;
                 let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
                 match topic {
-                    None => publish::publish(self, permit, &quota, request).await?,
-                    Some(topic) => publish::publish_to(self, permit, &quota, topic, request).await?,
+                    None => publish::publish(self, permit, &quota, head, body).await?,
+                    Some(topic) => publish::publish_to(self, permit, &quota, topic, head, body).await?,
                 }
             }
-            Endpoint::Index => documents::index(self, request.headers()),
-            Endpoint::OpenApi => documents::openapi(request.headers()),
-            Endpoint::Docs => viewer::page(request.headers()),
-            Endpoint::DocsFile(name) => viewer::file(name, request.headers()).ok_or_else(|| not_found(path))?,
-            Endpoint::Console => documents::console(request.headers()),
-            Endpoint::ConsoleFile(file) => file.response(request.headers()),
-            Endpoint::BrowserClient => documents::CLIENT.response(request.headers()),
+            Endpoint::Index => documents::index(self, headers),
+            Endpoint::OpenApi => documents::openapi(headers),
+            Endpoint::Docs => viewer::page(headers),
+            Endpoint::DocsFile(name) => viewer::file(name, headers).ok_or_else(|| not_found(path))?,
+            Endpoint::Console => documents::console(headers),
+            Endpoint::ConsoleFile(file) => file.response(headers),
+            Endpoint::BrowserClient => documents::CLIENT.response(headers),
             Endpoint::Health => health::health(self),
             Endpoint::Live => health::live(),
             Endpoint::Ready => health::ready(self)?,
             Endpoint::Metrics(format) => {
-                let format = format.unwrap_or_else(|| metrics::Format::preferred(request.headers()));
+                let format = format.unwrap_or_else(|| metrics::Format::preferred(headers));
                 metrics::metrics(self, format).await
             }
             Endpoint::Clients => match PageQuery::parse(query, &["tag", "topic", "name"])? {
@@ -376,13 +373,11 @@ fn not_found(path: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("no endpoint {path:?}; GET / lists the endpoints"))
 }
 
-fn json_response(body: &Value) -> Response<Full<Bytes>> {
-    json_bytes(body.to_string().into())
-}
-
-fn json_bytes(body: Bytes) -> Response<Full<Bytes>> {
+fn json_response(body: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(body).expect("JSON whose keys are strings");
     let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
+    headers.reserve(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

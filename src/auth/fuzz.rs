@@ -1,7 +1,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri, Version};
 
-use super::{Action, AuthRequest, LoopbackTrust, Patterns};
+use super::{Action, AuthRequest, Host, LoopbackTrust, Patterns};
 use crate::peer::Peer;
 use crate::topic::TopicFilter;
 
@@ -24,7 +24,9 @@ pub(crate) fn credentials(data: &[u8]) {
     let loopback = ([127, 0, 0, 1], 1).into();
     let peer = Peer::tcp(loopback, loopback);
     let (action, version, client) = (Action::Publish, Version::HTTP_11, peer.address);
-    let request = |method| AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client };
+    let host = Host::of(version, &uri, &headers).ok().flatten();
+    let request =
+        |method| AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client, host };
     let (get, post) = (request(&Method::GET), request(&Method::POST));
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {

@@ -30,14 +30,15 @@ impl<'a> Host<'a> {
     /// A target with a host replaces the header `Host` (RFC 9112, section 3.2.2). In HTTP/2 both must be the same (RFC 9113,
     /// section 8.3.1).
     pub(crate) fn of(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<Self>, InvalidHost> {
-        let count = headers.get_all(HOST).iter().count();
+        let mut hosts = headers.get_all(HOST).iter();
+        let (header, others) = (hosts.next(), hosts.count());
         // Two proxies may go by two different headers.
-        if count > 1 || (count == 0 && version == Version::HTTP_11) {
-            return Err(InvalidHost::Count(count));
+        if others > 0 || (header.is_none() && version == Version::HTTP_11) {
+            return Err(InvalidHost::Count(usize::from(header.is_some()) + others));
         }
         let authority = uri.authority().map(Authority::as_str);
-        let header = headers.get(HOST).map(|host| std::str::from_utf8(host.as_bytes()).map_err(|_| host));
-        let header = header.transpose().map_err(|host| InvalidHost::Malformed(format!("{host:?}")))?;
+        let header =
+            header.map(|host| host.to_str().map_err(|_| InvalidHost::Malformed(format!("{host:?}")))).transpose()?;
         // An ignored header is checked too: a proxy may have gone by it.
         let header_host = header.map(Self::parse).transpose()?;
         let Some(authority) = authority else { return Ok(header_host) };
@@ -54,7 +55,7 @@ impl<'a> Host<'a> {
         let (name, port, is_host) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
             Some((address, port)) => (address, port, address.parse::<Ipv6Addr>().is_ok()),
             None => {
-                let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+                let (name, port) = text.split_at(text.bytes().position(|byte| byte == b':').unwrap_or(text.len()));
                 // A target without a host has an empty header.
                 (name, port, text.is_empty() || (!name.is_empty() && name.bytes().all(is_in_names)))
             }

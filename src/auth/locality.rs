@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{FORWARDED, HeaderName, ORIGIN, VIA};
 
-use super::host::Host;
 use super::request::AuthRequest;
 use crate::peer::PeerAddress;
 
@@ -86,11 +85,10 @@ impl AuthRequest<'_> {
             }
             _ => {}
         }
-        // An invalid host counts as none: such a request is refused earlier.
-        match Host::of(self.version, self.uri, self.headers) {
-            Ok(Some(host)) if host.is_private() => {}
-            Ok(Some(host)) => return Err(NotLocal::PublicHost(host.name().to_owned())),
-            _ => return Err(NotLocal::NoHost),
+        match self.host {
+            Some(host) if host.is_private() => {}
+            Some(host) => return Err(NotLocal::PublicHost(host.name().to_owned())),
+            None => return Err(NotLocal::NoHost),
         }
         if !self.method.is_safe() && self.has_foreign_origin() {
             return Err(NotLocal::ForeignOrigin);
@@ -127,7 +125,7 @@ mod tests {
     use hyper::{Method, Version};
 
     use super::*;
-    use crate::auth::Action;
+    use crate::auth::{Action, Host};
     use crate::peer::Peer;
 
     fn locality(
@@ -146,7 +144,8 @@ mod tests {
         }
         let (action, version, uri, client) =
             (Action::Administer, Version::HTTP_11, target.parse().unwrap(), peer.address);
-        AuthRequest { action, method, version, uri: &uri, headers: &headers, peer, client }.check_locality(trust)
+        let host = Host::of(version, &uri, &headers).ok().flatten();
+        AuthRequest { action, method, version, uri: &uri, headers: &headers, peer, client, host }.check_locality(trust)
     }
 
     /// Whether a request is local if every process is trusted.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use crate::topic::{InvalidTopic, Topic, TopicFilter};
 
@@ -25,7 +26,8 @@ pub struct Patterns(Vec<TopicFilter>);
 impl Patterns {
     /// All topics.
     pub fn everything() -> Self {
-        Self(vec![TopicFilter::new("**").expect("a valid pattern")])
+        static EVERYTHING: LazyLock<TopicFilter> = LazyLock::new(|| TopicFilter::new("**").expect("a valid pattern"));
+        Self(vec![EVERYTHING.clone()])
     }
 
     /// Parses `texts` and replaces `{sub}` with `subject`.

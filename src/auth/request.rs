@@ -7,6 +7,7 @@ use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 use hyper::{Method, Uri, Version};
 
 use super::Refusal;
+use super::host::Host;
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::TopicFilter;
 
@@ -48,6 +49,8 @@ pub struct AuthRequest<'a> {
     pub peer: &'a Peer,
     /// The address of the client: that of the peer, or the one that a trusted proxy forwarded.
     pub client: PeerAddress,
+    /// The host that the request names.
+    pub(crate) host: Option<Host<'a>>,
 }
 
 impl fmt::Debug for AuthRequest<'_> {
@@ -150,7 +153,8 @@ mod tests {
         let uri = format!("/publish?{query}").parse().unwrap();
         let (action, version, peer) = (Action::Publish, Version::HTTP_11, peer("127.0.0.1:1"));
         let client = peer.address;
-        let request = AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client };
+        let request =
+            AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client, host: None };
         Ok(request.secret()?.map(Cow::into_owned))
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hyper::{Request, StatusCode};
+use hyper::StatusCode;
+use hyper::http::request::Parts;
 
 use super::Routes;
 use super::problem::Problem;
-use crate::auth::{Access, Action, AuthRequest, Grant, Refusal};
+use crate::auth::{Access, Action, AuthRequest, Grant, Host, Refusal};
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::{Topic, TopicFilter};
 
@@ -25,6 +26,8 @@ pub(super) struct Source<'a> {
     pub(super) peer: &'a Peer,
     /// The address of the client: that of the peer, or the one that a trusted proxy forwarded.
     pub(super) client: PeerAddress,
+    /// The host that the request names.
+    pub(super) host: Option<Host<'a>>,
 }
 
 impl Source<'_> {
@@ -34,10 +37,11 @@ impl Source<'_> {
     }
 }
 
-/// Returns what authorization needs of `request`.
-pub(super) fn auth_request<'a, B>(request: &'a Request<B>, source: Source<'a>, action: Action<'a>) -> AuthRequest<'a> {
-    let (method, version, uri, headers) = (request.method(), request.version(), request.uri(), request.headers());
-    AuthRequest { action, method, version, uri, headers, peer: source.peer, client: source.client }
+/// Returns what authorization needs of the request with this head.
+pub(super) fn auth_request<'a>(head: &'a Parts, source: Source<'a>, action: Action<'a>) -> AuthRequest<'a> {
+    let Parts { method, version, uri, headers, .. } = head;
+    let version = *version;
+    AuthRequest { action, method, version, uri, headers, peer: source.peer, client: source.client, host: source.host }
 }
 
 impl Routes {

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use hyper::Version;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::TRANSFER_ENCODING;
-use hyper::{Request, Version};
+use hyper::http::request::Parts;
 
 use crate::conn::{BodyError, Incoming};
 
@@ -36,12 +37,11 @@ impl BodyEnd {
     }
 }
 
-/// Watches for the end of a request's body.
-pub(super) fn watch(request: Request<Incoming>) -> (Request<RequestBody>, BodyEnd) {
-    let is_chunked = request.version() <= Version::HTTP_11 && request.headers().contains_key(TRANSFER_ENCODING);
+/// Watches for the end of the body of the request with this head.
+pub(super) fn watch(head: &Parts, incoming: Incoming) -> (RequestBody, BodyEnd) {
+    let is_chunked = head.version <= Version::HTTP_11 && head.headers.contains_key(TRANSFER_ENCODING);
     let end = is_chunked.then(Arc::<AtomicBool>::default);
-    let request = request.map(|incoming| RequestBody { incoming, end: end.clone(), has_trailers: false });
-    (request, BodyEnd(end))
+    (RequestBody { incoming, end: end.clone(), has_trailers: false }, BodyEnd(end))
 }
 
 impl Body for RequestBody {

@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 
 use super::page::PageQuery;
 use super::problem::Problem;
-use super::{Routes, json_bytes};
+use super::{Routes, json_response};
 use crate::conn::{Client, Request};
 use crate::hub::{Hub, SubscriptionFilter};
 use crate::presence::{ClientId, each_client};
@@ -61,8 +61,7 @@ pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Response<
         let description = describe(&client, &routes.shard.hub);
         clients.push(serde_json::value::to_raw_value(&description).expect("a description is valid JSON"));
     }
-    let body = serde_json::to_vec(&Page { count, clients, next }).expect("a page is valid JSON");
-    Ok(json_bytes(body.into()))
+    Ok(json_response(&Page { count, clients, next }))
 }
 
 /// `DELETE /clients/{client_id}`: ends the client's stream.

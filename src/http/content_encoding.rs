@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, StreamBody};
-use hyper::Request;
 use hyper::body::Frame;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -24,21 +23,21 @@ const BLOCK: usize = 16 << 10;
 /// A body without its content coding.
 pub(super) type DecodedBody = Either<RequestBody, UnsyncBoxBody<Bytes, io::Error>>;
 
-/// Returns the request with a body that is decoded as it is read.
-pub(super) fn decode(request: Request<RequestBody>) -> Result<Request<DecodedBody>, Problem> {
-    let is_gzip = is_gzip(request.headers())?;
-    Ok(request.map(|body| if is_gzip { Either::Right(gunzip(body)) } else { Either::Left(body) }))
+/// Returns the body of a request with these headers, decoded as it is read.
+pub(super) fn decode(headers: &HeaderMap, body: RequestBody) -> Result<DecodedBody, Problem> {
+    Ok(if is_gzip(headers)? { Either::Right(gunzip(body)) } else { Either::Left(body) })
 }
 
 /// Whether the coding is gzip. Codings are compared without regard to case, and `x-gzip` is a synonym.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
     let mut is_gzip = false;
     for value in headers.get_all(CONTENT_ENCODING) {
-        match value.as_bytes().to_ascii_lowercase().as_slice() {
-            b"identity" => {}
+        let is = |coding: &[u8]| value.as_bytes().eq_ignore_ascii_case(coding);
+        match () {
+            () if is(b"identity") => {}
             // A body that is compressed twice is a mistake.
-            b"gzip" | b"x-gzip" if !is_gzip => is_gzip = true,
-            _ => return Err(Problem::unsupported_coding("the Content-Encoding here is gzip, or none", "gzip")),
+            () if !is_gzip && (is(b"gzip") || is(b"x-gzip")) => is_gzip = true,
+            () => return Err(Problem::unsupported_coding("the Content-Encoding here is gzip, or none", "gzip")),
         }
     }
     Ok(is_gzip)

@@ -14,6 +14,7 @@ use hyper::header::{
     ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
     HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Uri};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
@@ -124,25 +125,21 @@ pub(crate) fn layer(origins: &Origins) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Replies to a preflight request, or calls `handle` and adds the CORS headers to its reply.
-pub(crate) async fn apply<B, F: Future<Output = Reply>>(
-    layer: &CorsLayer,
-    request: Request<B>,
-    handle: impl FnOnce(Request<B>) -> F,
-) -> Reply {
-    let is_preflight = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    if request.method() == Method::OPTIONS && !is_preflight {
+/// Replies to a preflight request, or waits for the reply of `handling` and adds the CORS headers.
+pub(crate) async fn apply(layer: &CorsLayer, head: &Parts, handling: impl Future<Output = Reply>) -> Reply {
+    let is_preflight = head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if head.method == Method::OPTIONS && !is_preflight {
         // The layer would treat it as a preflight request.
-        return handle(request).await;
+        return handling.await;
     }
-    let mut head = Request::new(());
-    *head.method_mut() = request.method().clone();
-    head.headers_mut().extend(request.headers().get(ORIGIN).map(|origin| (ORIGIN, origin.clone())));
-    let Ok(cors) = layer.layer(EmptyResponse).call(head).await;
-    if request.method() == Method::OPTIONS {
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    request.headers_mut().extend(head.headers.get(ORIGIN).map(|origin| (ORIGIN, origin.clone())));
+    let Ok(cors) = layer.layer(EmptyResponse).call(request).await;
+    if head.method == Method::OPTIONS {
         return Reply::Ordinary(cors.map(|()| Full::default()));
     }
-    let mut reply = handle(request).await;
+    let mut reply = handling.await;
     let headers = match &mut reply {
         Reply::Ordinary(response) => response.headers_mut(),
         Reply::Stream(stream) => &mut stream.head.headers,

@@ -5,18 +5,21 @@
 //! lengths that differ, codings that do not end with `chunked`, white space before a colon, folded lines. It closes the
 //! connection after a request that has both a length and a coding.
 
+use hyper::StatusCode;
 use hyper::header::{HeaderMap, TRANSFER_ENCODING};
-use hyper::{Request, StatusCode};
+use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
 use crate::auth::Host;
 
-pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
-    check_coding(request.headers())?;
-    Host::of(request.version(), request.uri(), request.headers())
+/// Returns the host of the request with this head, if its framing is not ambiguous.
+pub(super) fn check(head: &Parts) -> Result<Option<Host<'_>>, Problem> {
+    check_coding(&head.headers)?;
+    let host = Host::of(head.version, &head.uri, &head.headers)
         .map_err(|error| Problem::bad_request(error.to_string()).closing())?;
-    check_query(request.uri().query().unwrap_or(""))
+    check_query(head.uri.query().unwrap_or(""))?;
+    Ok(host)
 }
 
 /// Refuses every coding but `chunked`: the server decodes no other (RFC 9112, section 6.1).

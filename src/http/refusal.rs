@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Response;
 use hyper::header::HeaderValue;
-use hyper::{Request, Response};
+use hyper::http::request::Parts;
 
 use super::problem::Problem;
 use super::query::last_event_id;
@@ -40,12 +41,12 @@ pub(super) struct Refusable {
 
 impl Refusable {
     /// `None` if the client of the request does not read event streams.
-    pub(super) fn of<B>(request: &Request<B>) -> Option<Self> {
-        if !accept::names(request.headers(), EVENT_STREAM) {
+    pub(super) fn of(head: &Parts) -> Option<Self> {
+        let headers = &head.headers;
+        if !accept::names(headers, EVENT_STREAM) {
             return None;
         }
-        let headers = request.headers();
-        let last_id = last_event_id(request.uri().query().unwrap_or(""), headers);
+        let last_id = last_event_id(head.uri.query().unwrap_or(""), headers);
         // With a control character it is none that a server has sent, and would break the stream. `earliest` in the query
         // belongs to the URL, which the client uses again.
         let is_in_url = |id: &str| id == "earliest" && headers.get("last-event-id").is_none_or(HeaderValue::is_empty);

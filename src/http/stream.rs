@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode, Version};
 
 use super::admit::{Source, auth_request};
 use super::body::RequestBody;
@@ -21,13 +22,14 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 pub(super) async fn subscribe(
     routes: &Routes,
-    request: Request<RequestBody>,
+    head: &Parts,
+    body: &RequestBody,
     source: Source<'_>,
 ) -> Result<StreamReply, Problem> {
-    check(routes, &request)?;
-    let (shard, version) = (&routes.shard, request.version());
-    let query = StreamQuery::parse(request.uri().query().unwrap_or(""), request.headers(), &routes.options)?;
-    let permit = routes.admit(&auth_request(&request, source, Action::Subscribe(&query.filters))).await?;
+    check(routes, head, body)?;
+    let (shard, version) = (&routes.shard, head.version);
+    let query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
+    let permit = routes.admit(&auth_request(head, source, Action::Subscribe(&query.filters))).await?;
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     // Over HTTP/1 a direct connection has the permit of its only stream.
@@ -61,26 +63,18 @@ pub(super) async fn subscribe(
     permit.check_subscription(&query.filters)?;
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let (on_lag, format) = (query.on_lag, query.format);
-    let request = StreamRequest {
-        subscription,
-        opening,
-        registration,
-        on_lag,
-        heartbeat,
-        takes_heartbeats,
-        format,
-        firehose,
-    };
+    let request =
+        StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, format, firehose };
     Ok(StreamReply { head: response(()).into_parts().0, version, request, permit: connection_permit })
 }
 
 /// Checks what needs neither the query nor the access rules.
-fn check(routes: &Routes, request: &Request<RequestBody>) -> Result<(), Problem> {
-    if accept::preferred(request.headers(), &[EVENT_STREAM]).is_none() {
+fn check(routes: &Routes, head: &Parts, body: &RequestBody) -> Result<(), Problem> {
+    if accept::preferred(&head.headers, &[EVENT_STREAM]).is_none() {
         let detail = format!("this endpoint returns {EVENT_STREAM}, which the Accept header excludes");
         return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail));
     }
-    if !request.body().is_end_stream() {
+    if !body.is_end_stream() {
         return Err(Problem::bad_request("a subscription cannot have a body; use the query parameters"));
     }
     if routes.backbone.as_ref().is_some_and(|backbone| backbone.status().state() == State::Connecting) {

@@ -4,16 +4,19 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
 
 use super::super::admit::Permit;
 use super::super::json_response;
 use super::super::problem::Problem;
+use super::receipt::Receipt;
 use super::timed;
 use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{IdempotencyKey, Published, PublishedOnce};
 use crate::limit::PublishQuota;
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The longest key, in bytes.
 const MAX_BYTES: usize = 255;
@@ -21,7 +24,7 @@ const MAX_BYTES: usize = 255;
 /// Returns the key of a request, if it has one. A key may be quoted, as the draft of the header
 /// (draft-ietf-httpapi-idempotency-key-header) has it, or not, as most services have it.
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all("idempotency-key").iter();
+    let mut values = headers.get_all(KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let value = value.as_bytes();
     let key = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
@@ -41,12 +44,11 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 pub(super) struct Together(Option<PublishedOnce>);
 
 impl Together {
-    /// The response with this body. It is the same for a repetition, apart from a header that says so.
-    pub(super) fn response(self, body: impl FnOnce(Option<Published>) -> Value) -> Response<Full<Bytes>> {
-        let mut response = json_response(&body(self.0.map(|once| once.published)));
+    /// The response with this receipt. It is the same for a repetition, apart from a header that says so.
+    pub(super) fn response(self, receipt: impl FnOnce(Option<Published>) -> Receipt) -> Response<Full<Bytes>> {
+        let mut response = json_response(&receipt(self.0.map(|once| once.published)));
         if self.0.is_some_and(|once| once.is_repeat) {
-            let name = HeaderName::from_static("idempotent-replayed");
-            response.headers_mut().insert(name, HeaderValue::from_static("true"));
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
         response
     }
@@ -83,8 +85,7 @@ mod tests {
     use super::*;
 
     fn key_of(values: &[&[u8]]) -> Result<Option<String>, ()> {
-        let name = HeaderName::from_static("idempotency-key");
-        let headers = values.iter().map(|value| (name.clone(), HeaderValue::from_bytes(value).unwrap())).collect();
+        let headers = values.iter().map(|value| (KEY, HeaderValue::from_bytes(value).unwrap())).collect();
         key(&headers).map(|key| key.map(str::to_owned)).map_err(|_| ())
     }
 

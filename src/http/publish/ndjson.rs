@@ -10,14 +10,14 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::Options;
 use super::super::admit::Permit;
 use super::super::content_encoding::DecodedBody;
 use super::super::problem::Problem;
-use super::{receipt, timed};
+use super::receipt::Receipt;
+use super::timed;
 use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{Outcome, PublishError, Published};
@@ -35,7 +35,7 @@ pub(super) async fn publish(
     permit: Permit<'_>,
     quota: &PublishQuota<'_>,
     mut body: DecodedBody,
-) -> Result<Value, Problem> {
+) -> Result<Receipt, Problem> {
     // An escaped character takes up to six times its bytes, and the other keys need room.
     let max_line_bytes = options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048);
     let lines = LineSplitter::new(max_line_bytes);
@@ -70,7 +70,7 @@ pub(super) async fn publish(
     }
     upload.lines.finish();
     upload.publish_lines().await?;
-    Ok(receipt(upload.published, upload.count))
+    Ok(Receipt::of_several(upload.published, upload.count))
 }
 
 /// Parses a whole body, which is published all or none.
