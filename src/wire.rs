@@ -7,3 +7,16 @@ pub(crate) mod fuzz;
 pub mod lines;
 pub mod publication;
 pub(crate) mod sse;
+pub(crate) mod websocket;
+
+/// The encodings of a published event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Server-Sent Events whose data is the payload.
+    #[default]
+    Plain,
+    /// Server-Sent Events whose data is an [envelope] with id, topic, name and payload.
+    Envelope,
+    /// A WebSocket message that is the envelope.
+    Message,
+}

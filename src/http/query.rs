@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::conn::OnLag;
 use crate::hub::{Start, SubscriptionFilter};
 use crate::topic::{Topic, TopicFilter};
-use crate::wire::sse::Format;
+use crate::wire::Format;
 
 /// The heartbeat intervals that a client may request, in seconds.
 const HEARTBEAT: std::ops::RangeInclusive<u16> = 1..=3600;

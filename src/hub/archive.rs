@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use super::encoder::EnvelopeBytes;
+use super::encoder::DerivedBytes;
 use super::frame::Frame;
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::{Read, Ring};
@@ -37,13 +37,13 @@ pub struct Page {
     /// The frames have the sequences of the hub's rings.
     pub(super) frames: Arc<Ring<Frame>>,
     pub(super) bytes: usize,
-    pub(super) envelope_bytes: EnvelopeBytes,
+    pub(super) derived_bytes: DerivedBytes,
 }
 
 impl Page {
-    /// The memory that it takes, approximately. It grows when the first reader of envelopes comes.
+    /// The memory that it takes, approximately. It grows when the first reader of another format comes.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.envelope_bytes.get() as usize
+        self.bytes + self.derived_bytes.get() as usize
     }
 
     /// The index of the first frame after `sequence`.

@@ -3,10 +3,10 @@
 //! A reader of the topic's ring or of the firehose writes a run as one slice. In return the block is freed only when its
 //! last event has left both rings, and is counted until then; so runs are short compared to what a ring retains.
 //!
-//! **Envelopes.** A run is encoded in the plain format. The first reader that wants one of its envelopes makes all of them, in
-//! a block of their own, for every ring and page that holds the run. Later readers of envelopes find them with one load.
-//! Those that come meanwhile wait, for the time that it takes to encode 16 KiB or one event. Readers of the plain format never
-//! look there.
+//! **Other formats.** A run is encoded in the plain format. The first reader that wants one of its envelopes, or one of its
+//! WebSocket messages, makes all of them, in a block of their own, for every ring and page that holds the run. Later readers
+//! find them. Those that come meanwhile wait, for the time that it takes to encode 16 KiB or one event. Readers of the plain
+//! format never look there.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,11 +60,11 @@ impl Encoder {
     /// Ends the run, and returns it with its frames. `None` when it is empty.
     pub(crate) fn finish(
         &mut self,
-        envelope_bytes: &EnvelopeBytes,
+        derived_bytes: &DerivedBytes,
     ) -> Option<(Arc<EncodedRun>, impl Iterator<Item = Frame> + '_)> {
         let (topic, is_json, first) = self.run.take()?;
-        let (envelopes, envelope_bytes) = (OnceLock::new(), envelope_bytes.clone());
-        let run = Arc::new(EncodedRun { topic, is_json, first, envelopes, envelope_bytes });
+        let (derived, derived_bytes) = (OnceLock::new(), derived_bytes.clone());
+        let run = Arc::new(EncodedRun { topic, is_json, first, derived, derived_bytes });
         let chunks = (first..).zip(self.chunks.finish());
         let of_run = run.clone();
         Some((run, chunks.map(move |(sequence, chunk)| Frame::new(sequence, chunk, of_run.clone()))))
@@ -78,16 +78,30 @@ pub(crate) struct EncodedRun {
     /// Whether its payloads are JSON, or else text.
     is_json: bool,
     first: Sequence,
-    /// The real one, also under loom: no model reads envelopes.
-    envelopes: OnceLock<Box<[Chunk]>>,
-    envelope_bytes: EnvelopeBytes,
+    /// Boxed: most runs have none. The lock is the real one, also under loom: no model reads other formats.
+    derived: OnceLock<Box<Derived>>,
+    derived_bytes: DerivedBytes,
 }
 
-/// The memory of all envelopes that were made and are still held, in bytes.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct EnvelopeBytes(std::sync::Arc<AtomicU64>);
+/// The encodings of a run apart from the plain one.
+#[derive(Debug, Default)]
+struct Derived {
+    envelopes: OnceLock<Box<[Chunk]>>,
+    messages: OnceLock<Box<[Chunk]>>,
+}
 
-impl EnvelopeBytes {
+impl Derived {
+    fn weight(&self) -> u64 {
+        let made = [&self.envelopes, &self.messages].into_iter().filter_map(OnceLock::get);
+        size_of::<Self>() as u64 + made.map(|chunks| weight(chunks)).sum::<u64>()
+    }
+}
+
+/// The memory of all envelopes and WebSocket messages that were made and are still held, in bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DerivedBytes(std::sync::Arc<AtomicU64>);
+
+impl DerivedBytes {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -108,27 +122,51 @@ impl EncodedRun {
 
     /// The envelope of event `sequence`. `plain` is any chunk of the run.
     pub(super) fn envelope(&self, sequence: Sequence, plain: &Chunk) -> &Chunk {
-        let envelopes = self.envelopes.get_or_init(|| {
+        self.derive(&self.derived().envelopes, envelope::encode, sequence, plain)
+    }
+
+    /// The WebSocket message of event `sequence`. `plain` is any chunk of the run.
+    pub(super) fn message(&self, sequence: Sequence, plain: &Chunk) -> &Chunk {
+        self.derive(&self.derived().messages, envelope::encode_message, sequence, plain)
+    }
+
+    fn derived(&self) -> &Derived {
+        self.derived.get_or_init(|| {
+            let derived = Box::<Derived>::default();
+            self.derived_bytes.0.fetch_add(derived.weight(), Ordering::Relaxed);
+            derived
+        })
+    }
+
+    /// Returns the chunk of event `sequence`. The first call encodes the whole run.
+    fn derive<'a>(
+        &self,
+        chunks: &'a OnceLock<Box<[Chunk]>>,
+        encode: fn(&[u8], &Topic, bool, &mut chunk::Builder),
+        sequence: Sequence,
+        plain: &Chunk,
+    ) -> &'a Chunk {
+        let chunks = chunks.get_or_init(|| {
             let mut block = chunk::Builder::default();
             for body in plain.bodies_of_block() {
-                envelope::encode(body, &self.topic, self.is_json, &mut block);
+                encode(body, &self.topic, self.is_json, &mut block);
             }
-            let envelopes: Box<[Chunk]> = block.finish().collect();
-            self.envelope_bytes.0.fetch_add(weight(&envelopes), Ordering::Relaxed);
-            envelopes
+            let chunks: Box<[Chunk]> = block.finish().collect();
+            self.derived_bytes.0.fetch_add(weight(&chunks), Ordering::Relaxed);
+            chunks
         });
-        &envelopes[(sequence - self.first) as usize]
+        &chunks[(sequence - self.first) as usize]
     }
 }
 
 impl Drop for EncodedRun {
     fn drop(&mut self) {
-        if let Some(envelopes) = self.envelopes.get() {
-            self.envelope_bytes.0.fetch_sub(weight(envelopes), Ordering::Relaxed);
+        if let Some(derived) = self.derived.get() {
+            self.derived_bytes.0.fetch_sub(derived.weight(), Ordering::Relaxed);
         }
     }
 }
 
-fn weight(envelopes: &[Chunk]) -> u64 {
-    envelopes.iter().map(|chunk| chunk.weight() + size_of::<Chunk>()).sum::<usize>() as u64
+fn weight(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|chunk| chunk.weight() + size_of::<Chunk>()).sum::<usize>() as u64
 }

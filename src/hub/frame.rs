@@ -6,8 +6,9 @@ use super::encoder::EncodedRun;
 use crate::position::{Sequence, StreamPosition};
 use crate::sync::Arc;
 use crate::topic::Topic;
+use crate::wire::Format;
 use crate::wire::chunk::Chunk;
-use crate::wire::sse::{Fields, Format};
+use crate::wire::sse::Fields;
 
 /// An event as the rings hold it and connections write it. Cloning shares the bytes.
 ///
@@ -83,16 +84,17 @@ impl Frame {
         Fields::of(self.sse())
     }
 
-    /// The encoding in `format`. The envelopes of a run are made when the first of them is asked for.
+    /// The encoding in `format`. The envelopes of a run are made when the first of them is asked for, and so are its messages.
     pub(crate) fn chunk(&self, format: Format) -> &Chunk {
         match format {
             Format::Plain => &self.chunk,
             Format::Envelope => self.run.envelope(self.sequence, &self.chunk),
+            Format::Message => self.run.message(self.sequence, &self.chunk),
         }
     }
 
     /// The memory that leaves the history with this frame, approximately: its cell in a segment, and the block and the run
-    /// that it ends. Its envelope is counted by [`EnvelopeBytes`](super::encoder::EnvelopeBytes).
+    /// that it ends. Its other encodings are counted by [`DerivedBytes`](super::encoder::DerivedBytes).
     pub(crate) fn weight(&self) -> usize {
         let block = self.chunk.weight();
         let run = if block > 0 { size_of::<EncodedRun>() } else { 0 };

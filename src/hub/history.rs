@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
-use super::encoder::{Encoder, EnvelopeBytes};
+use super::encoder::{Encoder, DerivedBytes};
 use super::frame::Frame;
 use super::gap::GapReason;
 use super::ledger::{Ledger, LedgerKey};
@@ -46,8 +46,8 @@ pub(crate) struct History {
     pub(crate) sampler: Sampler,
     /// The bytes that all channels hold; written by the sequencer only.
     channel_bytes: AtomicU64,
-    /// The bytes of the envelopes that readers had made of their events.
-    pub(crate) envelope_bytes: EnvelopeBytes,
+    /// The bytes of the envelopes and WebSocket messages that were made of their events.
+    pub(crate) derived_bytes: DerivedBytes,
     /// The events that the topics' rings hold; written by the sequencer only.
     retained_events: AtomicU64,
     max_bytes: u64,
@@ -82,7 +82,7 @@ impl History {
             ledger: Ledger::new(LEDGER, key),
             sampler: Sampler::new(),
             channel_bytes: AtomicU64::new(0),
-            envelope_bytes: EnvelopeBytes::default(),
+            derived_bytes: DerivedBytes::default(),
             retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
@@ -142,10 +142,10 @@ impl History {
     }
 
     pub(crate) fn retained_bytes(&self) -> u64 {
-        self.channel_bytes.load(Ordering::Relaxed) + self.envelope_bytes.get()
+        self.channel_bytes.load(Ordering::Relaxed) + self.derived_bytes.get()
     }
 
-    /// Whether more bytes are held than allowed. Readers make envelopes at any time.
+    /// Whether more bytes are held than allowed. Other formats are made at any time.
     pub(crate) fn is_too_large(&self) -> bool {
         self.retained_bytes() > self.max_bytes
     }
@@ -157,7 +157,7 @@ impl History {
     /// Puts the encoded events into their rings. Readers may take them after [`History::publish`], or when one of them is
     /// evicted before: a gap never ends beyond the head. For the sequencer.
     pub(crate) fn append(&self, encoder: &mut Encoder) -> Option<Arc<Channel>> {
-        let (run, frames) = encoder.finish(&self.envelope_bytes)?;
+        let (run, frames) = encoder.finish(&self.derived_bytes)?;
         let channel = self.channel(run.topic(), run.first());
         channel.touch(self.tick.load(Ordering::Relaxed));
         for frame in frames {
@@ -172,7 +172,7 @@ impl History {
 
     /// Puts the encoded events of a hub that this one continues into the rings that they were in. For the sequencer.
     pub(crate) fn restore(&self, encoder: &mut Encoder, rings: Rings) {
-        let Some((run, frames)) = encoder.finish(&self.envelope_bytes) else { return };
+        let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
         let channel = rings.topic.then(|| self.channel(run.topic(), run.first()));
         let hash = channel.as_ref().map_or_else(|| self.ledger.hash(run.topic()), |channel| channel.hash);
         for frame in frames {

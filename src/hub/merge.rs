@@ -9,7 +9,7 @@ use super::frame::Frame;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, Run};
 use crate::wire::chunk::Chunk;
-use crate::wire::sse::Format;
+use crate::wire::Format;
 
 /// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::archive::{Archive, ArchiveFuture, Page};
-use super::encoder::{Encoder, EnvelopeBytes};
+use super::encoder::{Encoder, DerivedBytes};
 use super::gap::GapReason;
 use super::{Hub, IdempotencyKey, PublishError, Published, PublishedOnce, Start};
 use crate::event::Event;
@@ -188,9 +188,9 @@ impl Relay {
         let (_, last, _) = self.0.0.history.now();
         let sequence = last.numbering.sequence(first).filter(|_| !events.is_empty())?;
         let (ring, mut writer) = Ring::new(events.len());
-        let (mut bytes, envelope_bytes) = (0, EnvelopeBytes::default());
+        let (mut bytes, derived_bytes) = (0, DerivedBytes::default());
         let mut flush = |encoder: &mut Encoder| {
-            for frame in encoder.finish(&envelope_bytes).into_iter().flat_map(|(_, frames)| frames) {
+            for frame in encoder.finish(&derived_bytes).into_iter().flat_map(|(_, frames)| frames) {
                 bytes += frame.weight();
                 ring.push(&mut writer, frame);
             }
@@ -203,7 +203,7 @@ impl Relay {
             encoder.push(sequence, event);
         }
         flush(&mut encoder);
-        Some(Page { frames: Arc::new(ring), bytes, envelope_bytes })
+        Some(Page { frames: Arc::new(ring), bytes, derived_bytes })
     }
 }
 

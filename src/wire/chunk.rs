@@ -1,11 +1,15 @@
-//! The chunked transfer coding of HTTP/1.1 (RFC 9112, section 7.1), applied once for all connections that write the bytes.
+//! The chunked transfer coding of HTTP/1.1 (RFC 9112, section 7.1), applied once for all connections that write the bytes. The
+//! frames of WebSocket, which have a head and no tail, are built in the same blocks of memory.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
 /// The chunk that ends a chunked body.
 pub(crate) const LAST: &[u8] = b"0\r\n\r\n";
 
-/// Bytes of a body together with their chunk framing: `<hex length> CRLF bytes CRLF`, in shared memory.
+/// Bytes of a body together with their framing, in shared memory: `<hex length> CRLF bytes CRLF`, or the head of a WebSocket frame
+/// and the bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
     /// The memory of this chunk and of those that were built with it.
@@ -13,14 +17,15 @@ pub(crate) struct Chunk {
     /// Begin and end in the block.
     start: u32,
     end: u32,
-    /// The length of the framing before the body.
+    /// The lengths of the framing before and behind the body.
     head: u8,
+    tail: u8,
 }
 
 impl Chunk {
     /// A chunk from its bytes with their framing, `head` of which come before the body.
     pub(crate) fn from_static(framed: &'static [u8], head: u8) -> Self {
-        Self { block: Bytes::from_static(framed), start: 0, end: framed.len() as u32, head }
+        Self { block: Bytes::from_static(framed), start: 0, end: framed.len() as u32, head, tail: END.len() as u8 }
     }
 
     /// The chunk with its framing, for HTTP/1.1.
@@ -30,7 +35,7 @@ impl Chunk {
 
     /// The chunk without framing, for HTTP/1.0 and other transports.
     pub(crate) fn body(&self) -> &[u8] {
-        &self.block[self.start as usize + usize::from(self.head)..self.end as usize - END.len()]
+        &self.block[self.body_range()]
     }
 
     /// Like [`Chunk::framed`], sharing the memory.
@@ -40,7 +45,11 @@ impl Chunk {
 
     /// Like [`Chunk::body`], sharing the memory.
     pub(crate) fn to_body(&self) -> Bytes {
-        self.block.slice(self.start as usize + usize::from(self.head)..self.end as usize - END.len())
+        self.block.slice(self.body_range())
+    }
+
+    fn body_range(&self) -> Range<usize> {
+        self.start as usize + usize::from(self.head)..self.end as usize - usize::from(self.tail)
     }
 
     /// Whether both chunks are in one block.
@@ -60,7 +69,7 @@ impl Chunk {
         &self.block[self.start as usize..last.end as usize]
     }
 
-    /// The bodies of all chunks of the block, in order.
+    /// The bodies of all chunks of the block, in order. Its framing is that of HTTP.
     pub(crate) fn bodies_of_block(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.block[..];
         std::iter::from_fn(move || {
@@ -81,12 +90,18 @@ impl Chunk {
 
 const END: &[u8] = b"\r\n";
 
+/// Where a chunk of a block ends, and the lengths of its framing.
+struct Place {
+    head: u8,
+    tail: u8,
+    end: u32,
+}
+
 /// Builds chunks one behind the other in one block of memory.
 #[derive(Default)]
 pub(crate) struct Builder {
     bytes: Vec<u8>,
-    /// The framing's length and the end of each chunk.
-    places: Vec<(u8, u32)>,
+    places: Vec<Place>,
 }
 
 impl Builder {
@@ -107,7 +122,19 @@ impl Builder {
         write(&mut self.bytes);
         self.bytes.extend_from_slice(END);
         debug_assert_eq!(self.bytes.len(), end, "`write` appended `length` bytes");
-        self.places.push((head as u8, u32::try_from(end).expect("a block has less than 4 GiB")));
+        self.place(head, END.len());
+    }
+
+    /// Adds what `write` appends to its buffer as the body of a frame that begins with `head`.
+    pub(crate) fn push_frame(&mut self, head: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend_from_slice(head);
+        write(&mut self.bytes);
+        self.place(head.len(), 0);
+    }
+
+    fn place(&mut self, head: usize, tail: usize) {
+        let end = u32::try_from(self.bytes.len()).expect("a block has less than 4 GiB");
+        self.places.push(Place { head: head as u8, tail: tail as u8, end });
     }
 
     /// The length of the chunks so far.
@@ -126,8 +153,8 @@ impl Builder {
         self.bytes.clear();
         self.bytes.shrink_to(Self::KEPT);
         let mut start = 0;
-        self.places.drain(..).map(move |(head, end)| {
-            let chunk = Chunk { block: block.clone(), start, end, head };
+        self.places.drain(..).map(move |Place { head, tail, end }| {
+            let chunk = Chunk { block: block.clone(), start, end, head, tail };
             start = end;
             chunk
         })

@@ -6,12 +6,12 @@
 //!
 //! A JSON payload is `data`, byte for byte; a text is `text`, a string, in its place. In Server-Sent Events the object takes
 //! one `data:` line. White space within a JSON payload may have line ends: then it takes a line for each, which a reader joins
-//! again. As in the plain format, all line ends of a payload are LF.
+//! again. As in the plain format, all line ends of a payload are LF. A WebSocket message is the object alone.
 
 use std::io::Write;
 
-use super::chunk;
 use super::sse::{Block, Fields};
+use super::{chunk, websocket};
 use crate::topic::Topic;
 
 /// Encodes the envelope of an event from its plain encoding `plain`.
@@ -19,6 +19,11 @@ pub(crate) fn encode(plain: &[u8], topic: &Topic, is_json: bool, out: &mut chunk
     let fields = Fields::of(plain);
     let data = object(&fields, topic, is_json);
     Block { retry: None, id: Some(fields.id()), event: fields.name.as_bytes(), data: &data }.encode_into(out);
+}
+
+/// Encodes the envelope as a WebSocket message.
+pub(crate) fn encode_message(plain: &[u8], topic: &Topic, is_json: bool, out: &mut chunk::Builder) {
+    websocket::push_text(&object(&Fields::of(plain), topic, is_json), out);
 }
 
 /// The envelope as JSON.

@@ -10,16 +10,6 @@ use super::chunk::{self, Chunk};
 use crate::event::{Event, EventName};
 use crate::position::StreamPosition;
 
-/// What the data of a published event is. Control events are the same in both formats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// The payload.
-    #[default]
-    Plain,
-    /// An [envelope](super::envelope) with id, topic, name and payload.
-    Envelope,
-}
-
 /// The fields of one block.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {

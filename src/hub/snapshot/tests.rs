@@ -125,7 +125,7 @@ fn events_are_encoded_as_before() {
         let mut envelopes = Vec::new();
         let Read::Run(run) = hub.0.history.firehose.ring.read(0) else { panic!("the firehose has events") };
         for frame in run.indices().map(|index| run.get(index)) {
-            envelopes.push(frame.chunk(crate::wire::sse::Format::Envelope).to_body());
+            envelopes.push(frame.chunk(crate::wire::Format::Envelope).to_body());
         }
         envelopes
     };

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::*;
-use crate::wire::sse::Format;
+use crate::wire::Format;
 
 /// A socket takes one frame of each batch, so that there is always a frame that was offered and not taken. The cursor of the
 /// pattern delivers nothing: no frame of its own moves it.

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::*;
-use crate::wire::sse::Format;
+use crate::wire::Format;
 
 /// All frames that `filters` match, from the oldest on.
 fn frames(hub: &Hub, filters: &[&str]) -> Vec<Frame> {
@@ -22,8 +22,8 @@ fn envelope(frame: &Frame) -> &[u8] {
     frame.chunk(Format::Envelope).body()
 }
 
-fn envelope_bytes(hub: &Hub) -> u64 {
-    hub.0.history.envelope_bytes.get()
+fn derived_bytes(hub: &Hub) -> u64 {
+    hub.0.history.derived_bytes.get()
 }
 
 #[test]
@@ -32,22 +32,22 @@ fn envelope_is_made_on_first_use_and_shared_by_all_rings() {
     now(hub.publish_all(vec![event("a"), event("a"), event("b"), event("a")])).unwrap();
     let everything = frames(&hub, &["**"]);
     assert!(everything.iter().all(|frame| !frame.sse().is_empty()));
-    assert_eq!(envelope_bytes(&hub), 0, "readers of the plain format need none");
+    assert_eq!(derived_bytes(&hub), 0, "readers of the plain format need none");
 
     let first = envelope(&everything[0]);
     let json = r#"{"type":"event","id":"1000-1","topic":"a","event":"message","text":"x"}"#;
     assert_eq!(first, format!("id: 1000-1\ndata: {json}\n\n").as_bytes());
-    let of_a_run = envelope_bytes(&hub);
+    let of_a_run = derived_bytes(&hub);
     assert!(of_a_run > 2 * first.len() as u64, "both events of the run");
     envelope(&everything[1]);
-    assert_eq!(envelope_bytes(&hub), of_a_run);
+    assert_eq!(derived_bytes(&hub), of_a_run);
     // Another subscription, which reads another ring.
     let of_a = frames(&hub, &["a"]);
     assert!(of_a[..2].iter().zip(&everything).all(|(one, other)| std::ptr::eq(envelope(one), envelope(other))));
-    assert_eq!(envelope_bytes(&hub), of_a_run);
+    assert_eq!(derived_bytes(&hub), of_a_run);
     envelope(&of_a[2]);
     assert!(std::ptr::eq(envelope(&of_a[2]), envelope(&everything[3])));
-    assert!(envelope_bytes(&hub) > of_a_run);
+    assert!(derived_bytes(&hub) > of_a_run);
 }
 
 #[test]
@@ -109,12 +109,12 @@ fn envelopes_leave_memory_with_their_events() {
     }
     let plain = hub.stats().retained_bytes;
     frames(&hub, &["a"]).iter().for_each(|frame| assert!(!envelope(frame).is_empty()));
-    let made = envelope_bytes(&hub);
+    let made = derived_bytes(&hub);
     assert_eq!(hub.stats().retained_bytes, plain + made);
     publish_some(&hub, 16, "a");
-    assert_eq!(envelope_bytes(&hub), made, "they are in the firehose");
+    assert_eq!(derived_bytes(&hub), made, "they are in the firehose");
     publish_some(&hub, 64, "b");
-    assert_eq!(envelope_bytes(&hub), 0);
+    assert_eq!(derived_bytes(&hub), 0);
 }
 
 #[test]

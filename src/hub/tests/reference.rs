@@ -24,7 +24,7 @@ use crate::hub::channel::Channel;
 use crate::position::Sequence;
 use crate::ring::Read;
 use crate::sync::read;
-use crate::wire::sse::Format;
+use crate::wire::Format;
 
 const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "d"];
 /// Named topics with and without others, patterns that overlap them, and everything.
@@ -489,7 +489,7 @@ impl World {
         assert!(retained_in(&history.firehose).len() <= self.options.firehose_history);
         let bytes = topics.iter().chain([&history.firehose]).map(|channel| channel.weight() as u64).sum::<u64>();
         assert_eq!(
-            bytes + history.envelope_bytes.get(),
+            bytes + history.derived_bytes.get(),
             history.retained_bytes(),
             "what the channels hold is what is accounted for"
         );
