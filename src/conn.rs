@@ -9,10 +9,12 @@
 //! proxy_protocol   the header in which a proxy names its client
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but the cursor and its output
+//! source           what it reads events from
 //! output           where a stream's bytes go: a socket, or a stream of an HTTP/2 connection
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
 //! control_events   hello, gap, keep-alive, farewells
-//! transport        how events and control events are laid out on the wire
+//! transport        how events and control events are laid out on the wire: Server-Sent Events
+//! websocket        the other transport, with messages in both directions
 //! end              why a stream ended
 //! shard, wheel     what the connections of one thread share: clock, deadlines, counts
 //! drain            whether the server drains
@@ -31,8 +33,10 @@ mod output;
 pub(crate) mod proxy_protocol;
 mod shard;
 mod socket;
+mod source;
 mod stream;
 mod transport;
+pub(crate) mod websocket;
 mod wheel;
 
 pub(crate) use control::{Control, OnLag, Request};

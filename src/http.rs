@@ -27,6 +27,7 @@ pub(crate) mod refusal;
 mod stream;
 mod topics;
 mod viewer;
+mod websocket;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -119,6 +120,14 @@ impl Default for Options {
             head_timeout: Duration::from_secs(10),
             stream_refusals: StreamRefusals::default(),
         }
+    }
+}
+
+impl Options {
+    /// The largest event as JSON, in bytes: a line of an NDJSON body, or a message of a WebSocket.
+    fn max_event_as_json(&self) -> usize {
+        // Every character may be escaped.
+        self.max_line_bytes.unwrap_or(self.max_event_bytes * 6 + 2048)
     }
 }
 
@@ -243,6 +252,10 @@ impl Routes {
             Endpoint::Stream => {
                 return Ok(Reply::Stream(Box::new(stream::subscribe(self, head, &body, source).await?)));
             }
+            Endpoint::WebSocket => {
+                // Boxed: other requests have no room for its state.
+                return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, source)).await?)));
+            }
             Endpoint::Publish(topic) => {
                 let permit = self.admit(&auth_request(head, source, Action::Publish)).await?;
                 let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
@@ -291,6 +304,7 @@ enum Endpoint<'a> {
     ConsoleFile(&'static documents::File),
     BrowserClient,
     Stream,
+    WebSocket,
     /// With the topic from the path, if any.
     Publish(Option<&'a str>),
     Health,
@@ -313,6 +327,7 @@ impl<'a> Endpoint<'a> {
             "/demo" => Self::Console,
             "/fanline.js" => Self::BrowserClient,
             "/stream" | "/events" => Self::Stream,
+            "/ws" => Self::WebSocket,
             "/publish" => Self::Publish(None),
             "/health" => Self::Health,
             "/health/live" => Self::Live,
@@ -341,7 +356,7 @@ impl<'a> Endpoint<'a> {
     /// The allowed methods, as in the header `Allow`.
     fn methods(self) -> &'static str {
         match self {
-            Self::Stream => "GET",
+            Self::Stream | Self::WebSocket => "GET",
             Self::Publish(_) => "POST",
             Self::Client(_) => "DELETE",
             // hyper omits the body of a response to HEAD.

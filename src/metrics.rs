@@ -55,6 +55,7 @@ pub(crate) struct ShardCounts {
     pub(crate) http2_streams: Count,
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
+    pub(crate) websocket: WebSocketCounts,
     /// By [`GapReason`].
     pub(crate) gaps: [Count; GapReason::ALL.len()],
     /// Streams that ended, by the index of the reason.
@@ -63,6 +64,16 @@ pub(crate) struct ShardCounts {
     pub(crate) socket_latency: Latencies,
     /// From reading the events of a request to their positions.
     pub(crate) publish_latency: Latencies,
+}
+
+/// The part of WebSocket in the counts of a shard.
+#[derive(Default)]
+pub(crate) struct WebSocketCounts {
+    pub(crate) streams: Count,
+    pub(crate) delivered: Count,
+    pub(crate) delivered_bytes: Count,
+    /// Messages of clients.
+    pub(crate) received: Count,
 }
 
 impl ShardCounts {
@@ -180,6 +191,8 @@ enum Counted {
     Connection,
     /// A connection that has become a stream.
     Stream,
+    /// A connection that has become a WebSocket.
+    WebSocket,
     Http2Connection,
     Http2Stream,
 }
@@ -188,10 +201,11 @@ impl Counted {
     /// The counts that the guard is part of.
     fn counts(self, shard: &ShardCounts) -> impl Iterator<Item = &Count> {
         let counts = match self {
-            Self::Connection => [Some(&shard.connections), None],
-            Self::Stream => [Some(&shard.connections), Some(&shard.streams)],
-            Self::Http2Connection => [Some(&shard.connections), Some(&shard.http2_connections)],
-            Self::Http2Stream => [Some(&shard.streams), Some(&shard.http2_streams)],
+            Self::Connection => [Some(&shard.connections), None, None],
+            Self::Stream => [Some(&shard.connections), Some(&shard.streams), None],
+            Self::WebSocket => [Some(&shard.connections), Some(&shard.streams), Some(&shard.websocket.streams)],
+            Self::Http2Connection => [Some(&shard.connections), Some(&shard.http2_connections), None],
+            Self::Http2Stream => [Some(&shard.streams), Some(&shard.http2_streams), None],
         };
         counts.into_iter().flatten()
     }
@@ -223,6 +237,16 @@ impl ConnectionGuard {
         if self.counted == Counted::Connection {
             self.counted = Counted::Stream;
             self.metrics.shard(self.shard as usize).streams.add_shared(1);
+        }
+    }
+
+    /// Notes that the connection has become a WebSocket.
+    pub(crate) fn converses(&mut self) {
+        if self.counted == Counted::Connection {
+            self.counted = Counted::WebSocket;
+            let shard = self.metrics.shard(self.shard as usize);
+            shard.streams.add_shared(1);
+            shard.websocket.streams.add_shared(1);
         }
     }
 

@@ -120,12 +120,29 @@ impl Protocol {
     }
 }
 
+/// How a client gets its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Sse,
+    WebSocket,
+}
+
+impl Transport {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
+
 /// A client's own labels, and the facts of its connection.
 pub(crate) struct Identity {
     pub(crate) id: ClientId,
     pub(crate) labels: Labels,
     pub(crate) remote: Remote,
     pub(crate) protocol: Protocol,
+    pub(crate) transport: Transport,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
     /// The grant of the stream, unless it is the anonymous one. Boxed: most clients of most servers have none.

@@ -203,6 +203,8 @@ fn times() -> Vec<Setting> {
         ),
         setting("write_timeout", span(SECOND..=HOUR), |s| &mut s.streams.write_timeout)
             .help("Closes the stream of a client that accepts no bytes for this long while some are pending"),
+        setting("pong_timeout", span(SECOND..=HOUR), |s| &mut s.streams.pong_timeout)
+            .help("Closes a WebSocket whose client does not reply to a ping for this long"),
         setting("drain", span(Duration::ZERO..=10 * MINUTE), |s| &mut s.drain)
             .help("Time over which a stopping server spreads the closing of its streams"),
     ]

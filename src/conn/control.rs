@@ -114,8 +114,8 @@ pub(super) struct Situation {
 pub(super) enum Step {
     /// Write this control event.
     Write(ControlEvent),
-    /// Write this control event, if any, and the end of the body.
-    Finish(Option<ControlEvent>),
+    /// Write the farewell, if this reason has one, and what ends the stream.
+    Finish(EndReason),
     /// Close the socket.
     End(EndReason),
 }
@@ -125,7 +125,7 @@ enum Phase {
     Open,
     /// The restart was announced. Events are still written.
     RestartAnnounced,
-    /// The end of the body is being written.
+    /// What ends the stream is being written.
     Finishing(EndReason),
 }
 
@@ -163,7 +163,7 @@ impl Lifecycle {
         }
         if let Some(reason) = self.immediate_end(situation) {
             self.phase = Phase::Finishing(reason);
-            return Some(Step::Finish(Some(ControlEvent::Ended(reason))));
+            return Some(Step::Finish(reason));
         }
         let seconds = self.expires - situation.now;
         if seconds <= WARNING && !self.has_warned {
@@ -183,7 +183,7 @@ impl Lifecycle {
     pub(super) fn without_events(&mut self, situation: &Situation) -> Option<Step> {
         if situation.requests.contains(Request::Drain) {
             self.phase = Phase::Finishing(EndReason::Drained);
-            return Some(Step::Finish(None));
+            return Some(Step::Finish(EndReason::Drained));
         }
         let is_quiet = situation.now - self.last_write >= Second::from(self.keep_alive);
         is_quiet.then_some(Step::Write(ControlEvent::KeepAlive))
@@ -219,6 +219,11 @@ impl Lifecycle {
             return Some(EndReason::Stalled);
         }
         (self.on_lag == OnLag::Close && has_lagged()).then_some(EndReason::Lagged)
+    }
+
+    /// Ends the stream after what is being written now: the client closed it, or broke the protocol.
+    pub(super) fn finish(&mut self, reason: EndReason) {
+        self.phase = Phase::Finishing(reason);
     }
 
     /// Records that the socket accepted bytes.
@@ -274,7 +279,7 @@ mod tests {
     }
 
     fn ended(reason: EndReason) -> Option<Step> {
-        Some(Step::Finish(Some(ControlEvent::Ended(reason))))
+        Some(Step::Finish(reason))
     }
 
     fn gap(reason: GapReason) -> Gap {
@@ -342,7 +347,7 @@ mod tests {
     #[test]
     fn immediate_end_does_not_wait_for_a_blocked_farewell() {
         let mut lifecycle = lifecycle(None);
-        assert_eq!(lifecycle.without_events(&at(100, &[Request::Drain])), Some(Step::Finish(None)));
+        assert_eq!(lifecycle.without_events(&at(100, &[Request::Drain])), Some(Step::Finish(EndReason::Drained)));
         assert_eq!(lifecycle.blocked(&at(100, &[Request::Drain]), WRITE_TIMEOUT, || false), None);
         let requests = [Request::Drain, Request::Disconnect];
         assert_eq!(lifecycle.blocked(&at(100, &requests), WRITE_TIMEOUT, || false), Some(EndReason::Disconnected));
@@ -364,7 +369,7 @@ mod tests {
         lifecycle.before_events(&draining(100, &[]));
         let drained = draining(100, &[Request::Drain]);
         assert_eq!(lifecycle.before_events(&drained), None);
-        assert_eq!(lifecycle.without_events(&drained), Some(Step::Finish(None)));
+        assert_eq!(lifecycle.without_events(&drained), Some(Step::Finish(EndReason::Drained)));
         assert_eq!(lifecycle.before_events(&drained), Some(Step::End(EndReason::Drained)));
     }
 

@@ -12,6 +12,7 @@ use crate::presence::ClientId;
 use crate::topic::TopicFilter;
 use crate::wire::chunk::Chunk;
 use crate::wire::sse::{self, Block};
+use crate::wire::websocket;
 
 /// A message of the server on a stream. Each [transport](super::transport) encodes it in its own way.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,23 +35,67 @@ pub(super) enum ControlEvent {
 }
 
 impl ControlEvent {
+    /// What tells the client that the server ends the stream for `reason`, if anything does.
+    pub(super) fn farewell(reason: EndReason) -> Option<Self> {
+        match reason {
+            EndReason::Disconnected | EndReason::Revoked | EndReason::TokenExpired => Some(Self::Ended(reason)),
+            _ => None,
+        }
+    }
+
     /// The message as Server-Sent Events. A keep-alive is a comment.
     pub(super) fn to_sse(&self) -> Chunk {
-        match self {
+        self.content().map_or_else(sse::comment, |content| content.to_sse())
+    }
+
+    /// The message as a WebSocket message. A keep-alive is a ping.
+    pub(super) fn to_message(&self) -> Bytes {
+        self.content().map_or_else(websocket::ping, |content| content.to_message())
+    }
+
+    /// What every transport sends. A keep-alive has none.
+    fn content(&self) -> Option<Content> {
+        Some(match self {
             Self::Hello { client, opening, retry } => hello(*client, opening, *retry),
             Self::Gap(gap) => self::gap(gap),
-            Self::KeepAlive => sse::comment(),
+            Self::KeepAlive => return None,
             Self::Heartbeat { clients } => heartbeat(*clients),
             Self::Expires { seconds } => system(None, "token expires", Some(*seconds)),
             Self::Restarting { position } => system(Some(*position), "server restarting", None),
             Self::Ended(EndReason::TokenExpired) => system(None, "token expired", None),
             Self::Ended(EndReason::Revoked) => system(None, "access revoked", None),
             Self::Ended(_) => system(None, "disconnected", None),
-        }
+        })
     }
 }
 
-fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
+/// The parts of a message, which each transport lays out.
+struct Content {
+    retry: Option<u64>,
+    id: Option<StreamPosition>,
+    name: &'static str,
+    /// A JSON object.
+    data: String,
+}
+
+impl Content {
+    fn new(id: Option<StreamPosition>, name: &'static str, data: &impl Serialize) -> Self {
+        let data = serde_json::to_string(data).expect("texts and numbers are JSON");
+        Self { retry: None, id, name, data }
+    }
+
+    fn to_sse(&self) -> Chunk {
+        Block { retry: self.retry, id: self.id, event: self.name.as_bytes(), data: self.data.as_bytes() }.encode()
+    }
+
+    /// `{"type":…,"id":…,"data":…}`, without `id` if there is none. `retry` is part of the data where it matters.
+    fn to_message(&self) -> Bytes {
+        let id = self.id.map_or_else(String::new, |id| format!(r#""id":"{id}","#));
+        websocket::text(&format!(r#"{{"type":"{}",{id}"data":{}}}"#, self.name, self.data))
+    }
+}
+
+fn hello(client: ClientId, opening: &Opening, retry: u64) -> Content {
     #[derive(Serialize)]
     struct Hello {
         message: &'static str,
@@ -66,10 +111,10 @@ fn hello(client: ClientId, opening: &Opening, retry: u64) -> Chunk {
         replayed: opening.replayed,
         retry,
     };
-    block(Some(retry), Some(opening.id), b"system", &hello)
+    Content { retry: Some(retry), ..Content::new(Some(opening.id), "system", &hello) }
 }
 
-fn gap(gap: &Gap) -> Chunk {
+fn gap(gap: &Gap) -> Content {
     #[derive(Serialize)]
     struct Data<'a> {
         reason: &'static str,
@@ -86,27 +131,27 @@ fn gap(gap: &Gap) -> Chunk {
         missed: gap.missed,
         topics: gap.topics.as_ref().map(|topics| topics.iter().map(TopicFilter::as_str).collect()),
     };
-    block(None, Some(gap.resume), b"gap", &data)
+    Content::new(Some(gap.resume), "gap", &data)
 }
 
-fn heartbeat(clients: u64) -> Chunk {
+fn heartbeat(clients: u64) -> Content {
     #[derive(Serialize)]
     struct Heartbeat {
         timestamp: String,
         clients: u64,
     }
     let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    block(None, None, b"heartbeat", &Heartbeat { timestamp, clients })
+    Content::new(None, "heartbeat", &Heartbeat { timestamp, clients })
 }
 
-fn system(id: Option<StreamPosition>, message: &'static str, expires_in: Option<u32>) -> Chunk {
+fn system(id: Option<StreamPosition>, message: &'static str, expires_in: Option<u32>) -> Content {
     #[derive(Serialize)]
     struct Message {
         message: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         expires_in: Option<u32>,
     }
-    block(None, id, b"system", &Message { message, expires_in })
+    Content::new(id, "system", &Message { message, expires_in })
 }
 
 /// The only event of a stream that the server refuses for now. It repeats the client's `last_id`: without an id it would clear
@@ -120,16 +165,12 @@ pub(crate) fn unavailable(reason: &str, detail: &str, retry: Duration, last_id: 
         retry: u64,
     }
     let retry = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-    let event = block(Some(retry), None, b"system", &Unavailable { message: "unavailable", reason, detail, retry });
+    let content = Content::new(None, "system", &Unavailable { message: "unavailable", reason, detail, retry });
+    let event = Content { retry: Some(retry), ..content }.to_sse();
     match last_id {
         Some(id) => [b"id: ", id.as_bytes(), b"\n", event.body()].concat().into(),
         None => event.to_body(),
     }
-}
-
-fn block(retry: Option<u64>, id: Option<StreamPosition>, event: &[u8], data: &impl Serialize) -> Chunk {
-    let data = serde_json::to_vec(data).expect("texts and numbers are JSON");
-    Block { retry, id, event, data: &data }.encode()
 }
 
 #[cfg(test)]
@@ -145,6 +186,17 @@ mod tests {
         let event = format!("retry: 5123\nevent: system\ndata: {data}\n\n");
         assert_eq!(refusal(None), event);
         assert_eq!(refusal(Some("7-1")), format!("id: 7-1\n{event}"));
+    }
+
+    #[test]
+    fn messages_have_the_id_and_data_of_events() {
+        let (position, text) = (StreamPosition::new(Epoch(7), 3), r#"{"message":"server restarting"}"#);
+        let message = ControlEvent::Restarting { position }.to_message();
+        assert_eq!(message, websocket::text(&format!(r#"{{"type":"system","id":"7-3","data":{text}}}"#)));
+        let message = ControlEvent::Expires { seconds: 30 }.to_message();
+        let json = r#"{"type":"system","data":{"message":"token expires","expires_in":30}}"#;
+        assert_eq!(message, websocket::text(json));
+        assert_eq!(ControlEvent::KeepAlive.to_message(), websocket::ping());
     }
 
     #[test]

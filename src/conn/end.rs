@@ -9,11 +9,11 @@ pub(crate) enum EndReason {
     Closed,
     /// The cursor fell out of its ring, and the client did not choose to skip.
     Lagged,
-    /// Bytes were pending, and the client accepted none for the write timeout.
+    /// Bytes were pending, and the client accepted none for the write timeout; or it did not reply to a ping.
     Stalled,
     /// The server shut down.
     Drained,
-    /// The client sent too many bytes on its stream.
+    /// The client sent too many bytes on its stream, or broke the protocol of its WebSocket.
     Misused,
     /// An operator disconnected the client.
     Disconnected,
@@ -45,6 +45,18 @@ impl EndReason {
             Self::Disconnected => "disconnected",
             Self::TokenExpired => "token_expired",
             Self::Revoked => "revoked",
+        }
+    }
+
+    /// The code of the close frame of a WebSocket (RFC 6455, section 7.4). A message that breaks the protocol has its own.
+    pub(super) fn close_code(self) -> u16 {
+        match self {
+            Self::Closed => 1000,
+            Self::Drained => 1001,
+            Self::Misused | Self::TokenExpired | Self::Revoked => 1008,
+            Self::Lagged => 4000,
+            Self::Stalled => 4001,
+            Self::Disconnected => 4002,
         }
     }
 

@@ -16,11 +16,14 @@ use tokio::time::Instant;
 use super::http1::Exchange;
 use super::proxy_protocol::{self, ProxyHeader};
 use super::socket::Socket;
+use super::websocket::{Feed, Messages};
 use super::{Incoming, Shard, StreamRequest};
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::ConnectionGuard;
 use crate::peer::{Peer, TrustedProxy};
 use crate::sync::{Arc, Ordering};
+use crate::wire::Format;
+use crate::wire::websocket::reader::MessageLimits;
 
 /// The bytes that an HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,6 +46,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 pub(crate) enum Reply {
     Ordinary(Response<Full<Bytes>>),
     Stream(Box<StreamReply>),
+    WebSocket(Box<WebSocketReply>),
 }
 
 /// The head of a response, and the stream that is its body.
@@ -50,6 +54,17 @@ pub(crate) struct StreamReply {
     pub(crate) head: Parts,
     pub(crate) version: Version,
     pub(crate) request: StreamRequest,
+    pub(crate) format: Format,
+    /// The permit of a client whose connection has none for it, because other clients share it.
+    pub(crate) permit: Option<ConnectionPermit>,
+}
+
+/// The response that accepts a WebSocket handshake, and what follows it.
+pub(crate) struct WebSocketReply {
+    pub(crate) head: Parts,
+    pub(crate) request: StreamRequest<Feed>,
+    pub(crate) messages: Box<dyn Messages>,
+    pub(crate) limits: MessageLimits,
     /// The permit of a client whose connection has none for it, because other clients share it.
     pub(crate) permit: Option<ConnectionPermit>,
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1 connection, and the hand-over of a stream's socket from hyper.
 //!
-//! hyper parses requests and writes the ordinary responses. For a stream the service stores its [`StreamReply`] in the
-//! [`Exchange`] that it shares with the driver of the connection, and stays pending. The driver takes the connection apart
+//! hyper parses requests and writes the ordinary responses. For a stream or a WebSocket the service stores its [`Reply`] in
+//! the [`Exchange`] that it shares with the driver of the connection, and stays pending. The driver takes the connection apart
 //! and hands the socket to a much smaller task.
 //!
 //! **Earlier responses are written first.** Responses to earlier requests on the same connection may still be in hyper's
@@ -9,9 +9,10 @@
 //! in [`Watched`], which records whether the last operation was a flush; until then hyper continues.
 //!
 //! **Bytes after the request are counted.** No request can follow a stream, so the bytes that a client sends after it are
-//! not parsed. The stream's task counts them together with later ones.
+//! not parsed. The stream's task counts them together with later ones. After the handshake of a WebSocket they are its first
+//! messages.
 
-mod output;
+pub(super) mod output;
 mod watched;
 
 use std::convert::Infallible;
@@ -32,9 +33,11 @@ use output::SocketOutput;
 use tokio::time::Instant;
 use watched::Watched;
 
-use super::http::{Handler, Http, Reply, StreamReply};
+use super::http::{Handler, Http, Reply, StreamReply, WebSocketReply};
 use super::socket::Socket;
 use super::stream::StreamTask;
+use super::transport::{Layout, Sse};
+use super::websocket::{self, WebSocket};
 use super::{Incoming, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
@@ -58,7 +61,13 @@ pub(super) struct Exchange {
     is_handling: AtomicBool,
     /// Set from a write to the socket until its flush.
     is_unflushed: AtomicBool,
-    stream: Mutex<Option<Box<StreamReply>>>,
+    takeover: Mutex<Option<Takeover>>,
+}
+
+/// A reply that takes the socket over.
+enum Takeover {
+    Stream(Box<StreamReply>),
+    WebSocket(Box<WebSocketReply>),
 }
 
 /// How hyper's part of a connection ended.
@@ -67,7 +76,7 @@ enum Outcome {
     /// The head of the first request did not arrive in time.
     HeadTimeout,
     Failed(hyper::Error),
-    Stream(Box<StreamReply>),
+    Taken(Takeover),
 }
 
 impl<H: Handler> Http<H> {
@@ -95,10 +104,14 @@ impl<H: Handler> Http<H> {
         let outcome = self.drive(&mut connection, exchange, is_draining, deadline).await;
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
         let (socket, unread) = (io.into_inner().socket, read_buf.len());
+        if let Outcome::Taken(Takeover::WebSocket(reply)) = outcome {
+            return self.start_websocket(socket, read_buf, *reply, guard);
+        }
         // hyper's memory is freed before the connection lingers.
         drop(read_buf);
         match outcome {
-            Outcome::Stream(reply) => return self.start_stream(socket, unread, *reply, guard),
+            Outcome::Taken(Takeover::Stream(reply)) => return self.start_stream(socket, unread, *reply, guard),
+            Outcome::Taken(Takeover::WebSocket(_)) => unreachable!("handled above"),
             Outcome::Done => {}
             Outcome::HeadTimeout => return self.rejected("head_timeout", exceeded),
             Outcome::Failed(error) => {
@@ -128,13 +141,13 @@ impl<H: Handler> Http<H> {
         exchange.is_handling.store(true, Ordering::Relaxed);
         let reply = self.handler.handle(request, peer, exceeded).await;
         exchange.is_handling.store(false, Ordering::Relaxed);
-        match reply {
-            Reply::Ordinary(response) => Ok(response),
-            Reply::Stream(reply) => {
-                *lock(&exchange.stream) = Some(reply);
-                pending().await
-            }
-        }
+        let takeover = match reply {
+            Reply::Ordinary(response) => return Ok(response),
+            Reply::Stream(reply) => Takeover::Stream(reply),
+            Reply::WebSocket(reply) => Takeover::WebSocket(reply),
+        };
+        *lock(&exchange.takeover) = Some(takeover);
+        pending().await
     }
 
     fn builder(&self, keeps_alive: bool) -> http1::Builder {
@@ -183,7 +196,7 @@ impl<H: Handler> Http<H> {
             if exchange.is_unflushed.load(Ordering::Relaxed) {
                 return Poll::Pending;
             }
-            lock(&exchange.stream).take().map_or(Poll::Pending, |reply| Poll::Ready(Outcome::Stream(reply)))
+            lock(&exchange.takeover).take().map_or(Poll::Pending, |taken| Poll::Ready(Outcome::Taken(taken)))
         })
         .await
     }
@@ -191,14 +204,36 @@ impl<H: Handler> Http<H> {
     /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
     fn start_stream(&self, socket: Socket, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
         let is_chunked = reply.version >= Version::HTTP_11;
-        let head = head(&reply.head, reply.version);
+        let mut head = head(&reply.head, reply.version);
+        // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
+        head.extend_from_slice(b"connection: close\r\n");
+        if is_chunked {
+            head.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
         if let Some(permit) = reply.permit {
             guard.count_for(permit);
         }
         guard.streams();
         let shard = self.shard.clone();
         let output = SocketOutput::new(socket, early_bytes);
-        tokio::spawn(StreamTask::new(output, shard, guard, head, is_chunked, reply.request));
+        let layout = Layout { format: reply.format, is_framed: is_chunked };
+        let transport = Sse { layout, takes_heartbeats: reply.request.takes_heartbeats };
+        tokio::spawn(StreamTask::new(output, transport, shard, guard, head, reply.request));
+    }
+
+    /// Spawns the task of a WebSocket, whose client has sent `early` bytes after its request.
+    fn start_websocket(&self, socket: Socket, early: Bytes, reply: WebSocketReply, mut guard: ConnectionGuard) {
+        let mut head = head(&reply.head, Version::HTTP_11);
+        head.extend_from_slice(b"\r\n");
+        if let Some(permit) = reply.permit {
+            guard.count_for(permit);
+        }
+        guard.converses();
+        let shard = self.shard.clone();
+        let transport = WebSocket::new(reply.messages, reply.limits, early, reply.request.takes_heartbeats);
+        let output = SocketOutput::new(socket, 0);
+        tokio::spawn(websocket::serve(StreamTask::new(output, transport, shard, guard, head, reply.request)));
     }
 }
 
@@ -213,10 +248,10 @@ fn rejection(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
     }
 }
 
-/// A response's head as bytes (RFC 9112, sections 4 and 5). A body without chunks ends with the connection.
+/// The status line and the fields of a response's head (RFC 9112, sections 4 and 5), without the empty line at the end.
 fn head(parts: &Parts, version: Version) -> BytesMut {
     let mut head = BytesMut::with_capacity(512);
-    let (is_chunked, version) = (version >= Version::HTTP_11, version.min(Version::HTTP_11));
+    let version = version.min(Version::HTTP_11);
     let date = httpdate::fmt_http_date(SystemTime::now());
     head.extend_from_slice(format!("{version:?} {}\r\ndate: {date}\r\n", parts.status).as_bytes());
     for (name, value) in &parts.headers {
@@ -224,11 +259,5 @@ fn head(parts: &Parts, version: Version) -> BytesMut {
             head.extend_from_slice(part);
         }
     }
-    // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
-    head.extend_from_slice(b"connection: close\r\n");
-    if is_chunked {
-        head.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
     head
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::end::EndReason;
-use super::transport::Sse;
+use super::transport::Layout;
 use crate::hub::{Batch, Offer};
 
 /// The output of one stream.
@@ -18,7 +18,7 @@ pub(super) trait Output: Send + Unpin + 'static {
     fn write(&mut self, bytes: &Bytes) -> io::Result<usize>;
 
     /// Writes the first bytes of `batch` as `write` does. The offer is what it could have written.
-    fn write_batch(&mut self, batch: &Batch, transport: Sse) -> (io::Result<usize>, Offer);
+    fn write_batch(&mut self, batch: &Batch, layout: Layout) -> (io::Result<usize>, Offer);
 
     /// Waits until bytes are accepted again, after a write that would block.
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

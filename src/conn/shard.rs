@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Clients;
@@ -27,6 +28,9 @@ pub struct StreamOptions {
     pub retry: Duration,
     /// The longest time for which a client may accept no bytes while some are pending.
     pub write_timeout: Duration,
+    /// The longest time until the client of a WebSocket replies to a ping. It gets one when nothing was written for the heartbeat
+    /// interval.
+    pub pong_timeout: Duration,
 }
 
 impl Default for StreamOptions {
@@ -35,6 +39,7 @@ impl Default for StreamOptions {
             heartbeat: Duration::from_secs(30),
             retry: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
+            pong_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -52,7 +57,14 @@ pub(crate) struct Shard {
     /// The shard's clock. Reading it costs a load.
     now: AtomicU32,
     /// The heartbeat of this second, encoded for the first stream that sends it.
-    heartbeat: Mutex<Option<(Second, Chunk)>>,
+    heartbeat: Mutex<Option<(Second, Heartbeat)>>,
+}
+
+/// A heartbeat in the form of each transport.
+#[derive(Clone)]
+pub(super) struct Heartbeat {
+    pub(super) event: Chunk,
+    pub(super) message: Bytes,
 }
 
 impl Shard {
@@ -117,21 +129,27 @@ impl Shard {
 
     /// The number of seconds after which a client that accepts no bytes is stalled.
     pub(super) fn write_timeout(&self) -> Second {
-        Second::try_from(self.options.write_timeout.as_secs()).unwrap_or(Second::MAX / 2).max(1)
+        seconds(self.options.write_timeout)
+    }
+
+    /// The number of seconds after which a client that does not reply to a ping is stalled.
+    pub(super) fn pong_timeout(&self) -> Second {
+        seconds(self.options.pong_timeout)
     }
 
     pub(super) fn schedule(&self, due: Second, client: ClientKey) {
         lock(&self.wheel).schedule(due, client);
     }
 
-    pub(super) fn heartbeat(&self) -> Chunk {
+    pub(super) fn heartbeat(&self) -> Heartbeat {
         let now = self.now();
         let mut heartbeat = lock(&self.heartbeat);
         match &*heartbeat {
-            Some((second, chunk)) if *second == now => chunk.clone(),
+            Some((second, heartbeat)) if *second == now => heartbeat.clone(),
             _ => {
                 let event = ControlEvent::Heartbeat { clients: self.metrics.streams() };
-                heartbeat.insert((now, event.to_sse())).1.clone()
+                let forms = Heartbeat { event: event.to_sse(), message: event.to_message() };
+                heartbeat.insert((now, forms)).1.clone()
             }
         }
     }
@@ -160,4 +178,9 @@ impl Shard {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A time as seconds of the shard's clock, at least one.
+fn seconds(time: Duration) -> Second {
+    Second::try_from(time.as_secs()).unwrap_or(Second::MAX / 2).max(1)
 }

@@ -1,19 +1,21 @@
-//! One stream's task: writes the events of its subscription to its [output](super::output).
+//! One stream's task: writes the events of its [source](super::source) to its [output](super::output), in the form of its
+//! [transport](super::transport).
 //!
-//! **Contract.** The response head and the hello come first, then frames in the order of the subscription. A frame that
+//! **Contract.** The response head and the hello come first, then frames in the order of the source. A frame that
 //! was begun is finished before anything else is written, even if it has left the history: the task keeps the memory of
-//! that one frame. What ends or interrupts a stream is decided by its [`Lifecycle`].
+//! that one frame. What ends or interrupts a stream is decided by its [`Lifecycle`]. Replies to the client precede both the
+//! next events and the end.
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores. Only the
-//! sampled event, one a second, is timed on its way to each output. The task is compiled for each kind of output.
+//! sampled event, one a second, is timed on its way to each output. The task is compiled for each kind of output and transport.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::UNIX_EPOCH;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -24,13 +26,13 @@ use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::output::Output;
 use super::shard::{Shard, StreamOptions};
-use super::transport::Sse;
+use super::source::Source;
+use super::transport::{Sse, Transport};
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, Offer, Opening, Sample, Subscription};
 use crate::limit::Permit;
 use crate::metrics::ConnectionGuard;
-use crate::presence::ClientId;
-use crate::wire::sse::Format;
+use crate::presence::{self, ClientId};
 
 /// The number of writes of one stream before other tasks of its shard run.
 const WRITES_PER_TURN: usize = 8;
@@ -39,37 +41,48 @@ const WRITES_PER_TURN: usize = 8;
 /// client has disconnected.
 const MAX_WAIT: Second = 60;
 
-/// An authorized subscription, with the parameters of its stream.
-pub(crate) struct StreamRequest {
-    pub(crate) subscription: Subscription,
+/// An authorized stream of events, with its parameters.
+pub(crate) struct StreamRequest<S = Subscription> {
+    /// What it reads events from.
+    pub(crate) source: S,
     pub(crate) opening: Opening,
     pub(crate) registration: Registration,
     pub(crate) on_lag: OnLag,
     /// Seconds without a write after which the client gets a keep-alive.
     pub(crate) heartbeat: u16,
-    /// Whether the keep-alive is a heartbeat event. Otherwise it is a comment.
+    /// Whether the keep-alive is a heartbeat event. Otherwise it is nothing that a client sees.
     pub(crate) takes_heartbeats: bool,
-    pub(crate) format: Format,
     /// The permit of a client that reads every event of the hub.
     pub(crate) firehose: Option<Permit>,
 }
 
 /// The future that serves one stream until it ends.
-pub(super) struct StreamTask<O> {
+pub(super) struct StreamTask<O, T: Transport<O>> {
     output: O,
     shard: Arc<Shard>,
     /// Boxed: tasks are allocated in steps of 128 bytes, and this would take one more.
-    subscription: Box<Subscription>,
+    source: Box<T::Source>,
     registration: Registration,
-    /// Boxed like the subscription.
-    _permits: Box<(ConnectionGuard, Option<Permit>)>,
+    /// Boxed like the source.
+    permits: Box<Permits>,
     /// Bytes to write before the next frame: the rest of the frame before, or a control event.
     pending: Bytes,
     lifecycle: Lifecycle,
     /// The second in which the wheel wakes this next; [`NEVER`] before the first poll.
     next_wake: Second,
-    takes_heartbeats: bool,
-    transport: Sse,
+    transport: T,
+}
+
+/// What a stream holds until its connection is closed.
+pub(super) type Permits = (ConnectionGuard, Option<Permit>);
+
+/// What is left of a stream that has ended.
+pub(super) struct Ended<O, T> {
+    pub(super) output: O,
+    pub(super) transport: T,
+    pub(super) permits: Box<Permits>,
+    /// The rest of a message that was begun.
+    pub(super) pending: Bytes,
 }
 
 /// The result of a write.
@@ -87,65 +100,75 @@ thread_local! {
     static BATCH: RefCell<Batch> = RefCell::default();
 }
 
-impl<O: Output> StreamTask<O> {
+impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     /// A stream that begins with `head`: the response's head, unless the output has sent it.
     pub(super) fn new(
         output: O,
+        mut transport: T,
         shard: Arc<Shard>,
         guard: ConnectionGuard,
         head: BytesMut,
-        is_chunked: bool,
-        request: StreamRequest,
+        request: StreamRequest<T::Source>,
     ) -> Self {
-        let StreamRequest {
-            subscription,
-            opening,
-            registration,
-            on_lag,
-            heartbeat,
-            takes_heartbeats,
-            format,
-            firehose,
-        } = request;
-        let (identity, transport) = (&registration.client.identity, Sse { is_chunked, format });
+        let StreamRequest { source, opening, registration, on_lag, heartbeat, firehose, .. } = request;
+        let identity = &registration.client.identity;
         let expires = identity.grant.as_ref().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
         let hello = ControlEvent::Hello { client: identity.id, opening, retry: retry(identity.id, &shard.options) };
         let mut pending = head;
-        pending.extend_from_slice(&transport.encode(&hello));
+        pending.extend_from_slice(&transport.encode(&hello, &shard));
         Self {
             output,
-            subscription: Box::new(subscription),
+            source: Box::new(source),
             registration,
-            _permits: Box::new((guard, firehose)),
+            permits: Box::new((guard, firehose)),
             pending: pending.freeze(),
             lifecycle: Lifecycle::new(shard.now(), on_lag, heartbeat, expires),
             next_wake: NEVER,
-            takes_heartbeats,
             transport,
             shard,
         }
     }
 
-    /// Checks the client, writes, and arranges to be woken again.
+    /// Serves the stream, and returns why it has ended.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        match self.serve(cx) {
+            Ok(()) => Poll::Pending,
+            Err(reason) => {
+                self.note_end(reason);
+                Poll::Ready(reason)
+            }
+        }
+    }
+
+    /// Releases what only an open stream needs.
+    pub(super) fn into_ended(self) -> Ended<O, T> {
+        let Self { output, transport, permits, pending, .. } = self;
+        Ended { output, transport, permits, pending }
+    }
+
+    /// Reads from the client, writes, and arranges to be woken again.
     fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
         if self.next_wake == NEVER {
             self.registration.client.control.attach(cx.waker());
             // From the start, not only when no event is ready: a client that never accepts a byte lags too.
-            self.subscription.wake(cx.waker());
+            self.source.wake(cx.waker());
         }
-        self.output.check_client(cx)?;
+        if let Some(reason) = self.transport.receive(&mut self.output, &mut self.source, &self.shard, cx)? {
+            self.lifecycle.finish(reason);
+        }
         match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
+            Progress::Idle if self.transport.has_unread_input() => cx.waker().wake_by_ref(),
             Progress::Idle => {}
             Progress::More => cx.waker().wake_by_ref(),
             Progress::Blocked => {
-                let (situation, subscription) = (self.situation(), &self.subscription);
-                let has_lagged = || subscription.has_lagged();
+                let (situation, source) = (self.situation(), &self.source);
+                let has_lagged = || source.has_lagged();
                 if let Some(reason) = self.lifecycle.blocked(&situation, self.shard.write_timeout(), has_lagged) {
                     return Err(reason);
                 }
             }
         }
-        self.registration.client.passed.set(self.subscription.passed());
+        self.registration.client.passed.set(self.source.passed());
         self.schedule_wake();
         Ok(())
     }
@@ -175,6 +198,10 @@ impl<O: Output> StreamTask<O> {
 
     /// Writes events, or makes pending what precedes them.
     fn write_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
+        if let Some(replies) = self.transport.replies() {
+            self.pending = replies;
+            return Ok(Progress::More);
+        }
         let situation = self.situation();
         let step = match self.lifecycle.before_events(&situation) {
             Some(Step::End(reason)) => {
@@ -182,7 +209,7 @@ impl<O: Output> StreamTask<O> {
                 return Err(reason);
             }
             Some(step) => step,
-            None => match self.subscription.poll_fill(cx, batch) {
+            None => match self.source.poll_fill(cx, batch) {
                 Poll::Ready(Ok(())) => return self.write_events(cx, batch),
                 Poll::Ready(Err(gap)) => self.lifecycle.on_gap(gap),
                 Poll::Pending => match self.lifecycle.without_events(&situation) {
@@ -193,15 +220,14 @@ impl<O: Output> StreamTask<O> {
         };
         self.pending = match step {
             Step::Write(event) => self.encode(&event),
-            Step::Finish(None) => Bytes::from_static(self.transport.end_of_body()),
-            Step::Finish(Some(event)) => [&*self.encode(&event), self.transport.end_of_body()].concat().into(),
+            Step::Finish(reason) => self.transport.finish(reason, &self.shard),
             Step::End(reason) => return Err(reason),
         };
         Ok(Progress::More)
     }
 
     fn write_events(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
-        let (result, offer) = self.output.write_batch(batch, self.transport);
+        let (result, offer) = self.output.write_batch(batch, self.transport.layout());
         let written = self.written(result, cx);
         if let Ok(Some(bytes)) = written {
             self.advance(batch, &offer, bytes);
@@ -225,6 +251,9 @@ impl<O: Output> StreamTask<O> {
                 self.lifecycle.wrote(self.shard.now());
                 self.registration.client.bytes.add(bytes as u64);
                 self.shard.counts().delivered_bytes.add(bytes as u64);
+                if T::KIND == presence::Transport::WebSocket {
+                    self.shard.counts().websocket.delivered_bytes.add(bytes as u64);
+                }
                 Ok(Some(bytes))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -242,25 +271,28 @@ impl<O: Output> StreamTask<O> {
     /// Moves the cursor past the frames in the first `bytes` of the offer, and keeps the rest of a frame that was begun.
     fn advance(&mut self, batch: &Batch, offer: &Offer, bytes: usize) {
         let taken = if bytes == offer.bytes { offer.frames } else { self.keep_rest(batch, bytes) };
-        if let Some(sample) = self.subscription.sample_in(batch, taken) {
+        if let Some(sample) = self.source.sample_in(batch, taken) {
             self.note_latency(&sample);
         }
-        self.subscription.take(batch, taken);
+        self.source.take(batch, taken);
         self.registration.client.events.add(taken as u64);
         self.shard.counts().delivered.add(taken as u64);
+        if T::KIND == presence::Transport::WebSocket {
+            self.shard.counts().websocket.delivered.add(taken as u64);
+        }
     }
 
     /// Makes the rest of a frame that was begun pending. Returns the number of frames that were begun.
     fn keep_rest(&mut self, batch: &Batch, mut bytes: usize) -> usize {
-        let mut taken = 0;
+        let (layout, mut taken) = (self.transport.layout(), 0);
         for frame in batch.frames() {
             if bytes == 0 {
                 break;
             }
             taken += 1;
-            let length = self.transport.length(frame);
+            let length = layout.length(frame);
             if bytes < length {
-                self.pending = self.transport.bytes(self.transport.chunk(frame)).slice(bytes..);
+                self.pending = layout.bytes(layout.chunk(frame)).slice(bytes..);
                 break;
             }
             bytes -= length;
@@ -279,11 +311,11 @@ impl<O: Output> StreamTask<O> {
     }
 
     fn situation(&self) -> Situation {
-        let announces_restart = self.shard.drain.has_begun() && !self.subscription.has_gap();
+        let announces_restart = self.shard.drain.has_begun() && !self.source.has_gap();
         Situation {
             now: self.shard.now(),
             requests: self.requests(),
-            restarts_at: announces_restart.then(|| self.subscription.position()),
+            restarts_at: announces_restart.then(|| self.source.position()),
         }
     }
 
@@ -292,21 +324,18 @@ impl<O: Output> StreamTask<O> {
     }
 
     /// Encodes a control event, and counts gaps.
-    fn encode(&self, event: &ControlEvent) -> Bytes {
-        match event {
-            ControlEvent::KeepAlive if self.takes_heartbeats => self.transport.bytes(&self.shard.heartbeat()),
-            ControlEvent::Gap(gap) => {
-                self.shard.counts().gaps[gap.reason as usize].add(1);
-                self.transport.encode(event)
-            }
-            event => self.transport.encode(event),
+    fn encode(&mut self, event: &ControlEvent) -> Bytes {
+        if let ControlEvent::Gap(gap) = event {
+            self.shard.counts().gaps[gap.reason as usize].add(1);
         }
+        self.transport.encode(event, &self.shard)
     }
 
     /// Schedules the next wake-up that is not caused by traffic.
     fn schedule_wake(&mut self) {
         let now = self.shard.now();
-        let due = self.lifecycle.deadline(now, self.shard.write_timeout()).min(now + MAX_WAIT);
+        let due = self.lifecycle.deadline(now, self.shard.write_timeout());
+        let due = due.min(self.transport.deadline(&self.shard)).min(now + MAX_WAIT);
         if self.next_wake > due || self.next_wake <= now {
             let due = due.max(now + 1);
             self.next_wake = due;
@@ -315,11 +344,11 @@ impl<O: Output> StreamTask<O> {
     }
 
     /// Counts and logs the end.
-    fn ended(&self, reason: EndReason) {
+    fn note_end(&self, reason: EndReason) {
         self.shard.counts().ended[reason as usize].add(1);
         let client = &self.registration.client;
         let (id, name, remote) = (client.identity.id, client.identity.labels.name(), client.identity.remote);
-        let (why, behind, events) = (reason.as_str(), self.subscription.behind(), client.events.get());
+        let (why, behind, events) = (reason.as_str(), self.source.behind(), client.events.get());
         if reason.is_clients_fault() {
             tracing::warn!(client = %id, name, %remote, reason = why, behind, events, "client cut off");
         } else {
@@ -328,19 +357,15 @@ impl<O: Output> StreamTask<O> {
     }
 }
 
-impl<O: Output> Future for StreamTask<O> {
+/// A stream of Server-Sent Events ends with its body.
+impl<O: Output> Future for StreamTask<O, Sse> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        match this.serve(cx) {
-            Ok(()) => Poll::Pending,
-            Err(reason) => {
-                this.output.abort();
-                this.ended(reason);
-                Poll::Ready(())
-            }
-        }
+        ready!(this.poll_end(cx));
+        this.output.abort();
+        Poll::Ready(())
     }
 }
 

@@ -1,41 +1,80 @@
-//! How a stream's bytes are laid out on its socket. Server-Sent Events over HTTP/1 are the only transport.
+//! How a stream's messages are laid out on its connection, and what its client may send on it.
 //!
-//! This is the seam for others. A transport encodes [`ControlEvent`]s, chooses the bytes of a frame, and ends the body. The
-//! subscription's cursor and the [lifecycle](super::control) are independent of the transport.
+//! A transport encodes [`ControlEvent`]s, chooses the [`Layout`] of frames, reads from the client, and ends the stream. The
+//! [task](super::stream) is compiled for each transport, and the [lifecycle](super::control) does not know it.
 //!
-//! A frame is encoded once for all readers of a [`Format`]: plain when the event is published, as an envelope when the first
-//! such reader comes. Control events are the same in both.
+//! A frame is encoded once for all readers of a [`Format`]: plain when the event is published, in another format when the first
+//! such reader comes.
 
 use std::io::IoSlice;
+use std::task::Context;
 
 use bytes::Bytes;
 
 use super::control_events::ControlEvent;
-use crate::hub::{Batch, Frame, Offer};
+use super::end::EndReason;
+use super::output::Output;
+use super::shard::Shard;
+use super::source::Source;
+use super::wheel::Second;
+use crate::hub::{Batch, Frame, Offer, Subscription};
+use crate::presence;
+use crate::wire::Format;
 use crate::wire::chunk::{self, Chunk};
-use crate::wire::sse::Format;
 
-/// Server-Sent Events over HTTP/1.
-#[derive(Clone, Copy)]
-pub(super) struct Sse {
-    /// HTTP/1.1 frames the body in chunks; in HTTP/1.0 it ends with the connection.
-    pub(super) is_chunked: bool,
-    pub(super) format: Format,
+/// What a stream's task leaves to the transport.
+pub(super) trait Transport<O>: Send + Unpin + 'static {
+    const KIND: presence::Transport;
+
+    /// What the task reads events from.
+    type Source: Source;
+
+    /// How the frames of events are laid out.
+    fn layout(&self) -> Layout;
+
+    /// The bytes of a control event.
+    fn encode(&mut self, event: &ControlEvent, shard: &Shard) -> Bytes;
+
+    /// What is written last when the server ends the stream for `reason`, after everything else.
+    fn finish(&mut self, reason: EndReason, shard: &Shard) -> Bytes;
+
+    /// Reads what the client has sent. The task is woken when it sends more. Returns the reason if the stream is to be finished;
+    /// the error is the reason if it has ended.
+    fn receive(
+        &mut self,
+        output: &mut O,
+        source: &mut Self::Source,
+        shard: &Shard,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<EndReason>, EndReason>;
+
+    /// Replies to the client, which are written before further events.
+    fn replies(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// Whether [`Transport::receive`] stopped early, and is to be called again when the replies are written.
+    fn has_unread_input(&self) -> bool {
+        false
+    }
+
+    /// When [`Transport::receive`] must be called again, if nothing else wakes the task.
+    fn deadline(&self, _shard: &Shard) -> Second {
+        Second::MAX
+    }
 }
 
-impl Sse {
-    pub(super) fn encode(self, event: &ControlEvent) -> Bytes {
-        self.bytes(&event.to_sse())
-    }
+/// The encoding of frames, with or without their framing.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) format: Format,
+    pub(super) is_framed: bool,
+}
 
-    /// The bytes of `chunk`, in shared memory.
-    pub(super) fn bytes(self, chunk: &Chunk) -> Bytes {
-        if self.is_chunked { chunk.to_framed() } else { chunk.to_body() }
-    }
-
+impl Layout {
     /// Lays out the first frames of `batch` for one write.
     pub(super) fn offer<'a>(self, batch: &'a Batch, slices: &mut [IoSlice<'a>]) -> Offer {
-        batch.offer(self.format, self.is_chunked, slices)
+        batch.offer(self.format, self.is_framed, slices)
     }
 
     /// The bytes of `frame`.
@@ -43,14 +82,63 @@ impl Sse {
         frame.chunk(self.format)
     }
 
+    /// The bytes of `chunk`, in shared memory.
+    pub(super) fn bytes(self, chunk: &Chunk) -> Bytes {
+        if self.is_framed { chunk.to_framed() } else { chunk.to_body() }
+    }
+
     /// The number of bytes of `frame` on the wire.
     pub(super) fn length(self, frame: &Frame) -> usize {
         let chunk = self.chunk(frame);
-        if self.is_chunked { chunk.framed().len() } else { chunk.body().len() }
+        if self.is_framed { chunk.framed().len() } else { chunk.body().len() }
+    }
+}
+
+/// Server-Sent Events. Over HTTP/1.1 the body is framed in chunks; in HTTP/1.0 it ends with the connection, and HTTP/2 has its own
+/// frames.
+pub(super) struct Sse {
+    pub(super) layout: Layout,
+    /// Whether a keep-alive is a heartbeat event. Otherwise it is a comment.
+    pub(super) takes_heartbeats: bool,
+}
+
+impl Sse {
+    /// The bytes that end the body.
+    fn end_of_body(&self) -> &'static [u8] {
+        if self.layout.is_framed { chunk::LAST } else { b"" }
+    }
+}
+
+impl<O: Output> Transport<O> for Sse {
+    const KIND: presence::Transport = presence::Transport::Sse;
+
+    type Source = Subscription;
+
+    fn layout(&self) -> Layout {
+        self.layout
     }
 
-    /// The bytes that end the body.
-    pub(super) fn end_of_body(self) -> &'static [u8] {
-        if self.is_chunked { chunk::LAST } else { b"" }
+    fn encode(&mut self, event: &ControlEvent, shard: &Shard) -> Bytes {
+        match event {
+            ControlEvent::KeepAlive if self.takes_heartbeats => self.layout.bytes(&shard.heartbeat().event),
+            event => self.layout.bytes(&event.to_sse()),
+        }
+    }
+
+    fn finish(&mut self, reason: EndReason, _: &Shard) -> Bytes {
+        match ControlEvent::farewell(reason) {
+            None => Bytes::from_static(self.end_of_body()),
+            Some(farewell) => [&*self.layout.bytes(&farewell.to_sse()), self.end_of_body()].concat().into(),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        output: &mut O,
+        _: &mut Subscription,
+        _: &Shard,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<EndReason>, EndReason> {
+        output.check_client(cx).map(|()| None)
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         queue_size: lag(client, hub),
         bytes_sent: client.bytes.get(),
         remote_addr: identity.remote.to_string(),
-        transport: "sse",
+        transport: identity.transport.as_str(),
         protocol: identity.protocol.as_str(),
         user: identity.grant.as_ref().and_then(|grant| grant.subject.as_deref()),
     }

@@ -78,6 +78,19 @@ impl fmt::Display for Origin {
     }
 }
 
+impl Origins {
+    /// Whether pages of `origin` are allowed, and whether their cookies count.
+    pub(super) fn allow(&self, origin: &HeaderValue) -> Option<bool> {
+        match self {
+            Self::Own => None,
+            Self::Any => Some(false),
+            Self::Listed { origins, credentials } => {
+                origins.iter().any(|allowed| allowed.0 == origin).then_some(*credentials)
+            }
+        }
+    }
+}
+
 /// Why a text is not an [`Origin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -143,6 +156,7 @@ pub(crate) async fn apply(layer: &CorsLayer, head: &Parts, handling: impl Future
     let headers = match &mut reply {
         Reply::Ordinary(response) => response.headers_mut(),
         Reply::Stream(stream) => &mut stream.head.headers,
+        Reply::WebSocket(websocket) => &mut websocket.head.headers,
     };
     for (name, value) in &cors.into_parts().0.headers {
         // The reply may have a Vary of its own.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -47,6 +47,17 @@ impl Problem {
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("allowed methods: {allow}"));
         problem.header(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// The path is for another protocol, spoken in this version.
+    pub(crate) fn upgrade_required(detail: impl Into<String>, version: Option<&'static str>) -> Self {
+        let problem = Self::new(StatusCode::UPGRADE_REQUIRED, detail);
+        let problem = problem.header(UPGRADE, HeaderValue::from_static("websocket"));
+        let problem = problem.header(CONNECTION, HeaderValue::from_static("upgrade"));
+        match version {
+            None => problem,
+            Some(version) => problem.header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(version)),
+        }
     }
 
     /// The body has a content coding other than `supported`.
@@ -94,6 +105,7 @@ impl Problem {
             414 => "query_too_long",
             415 => "media_type",
             422 => "key_reused",
+            426 => "upgrade_required",
             500 => "panic",
             502.. => "unavailable",
             _ => "invalid",

@@ -16,7 +16,8 @@ use crate::auth::Action;
 use crate::backbone::State;
 use crate::conn::StreamRequest;
 use crate::conn::http::StreamReply;
-use crate::presence::{Identity, Labels, Protocol};
+use crate::limit::ConnectionPermit;
+use crate::presence::{Identity, Labels, Protocol, Transport};
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
@@ -27,8 +28,21 @@ pub(super) async fn subscribe(
     source: Source<'_>,
 ) -> Result<StreamReply, Problem> {
     check(routes, head, body)?;
-    let (shard, version) = (&routes.shard, head.version);
     let query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
+    let (request, permit) = open(routes, head, source, &query, Transport::Sse).await?;
+    let (version, head) = (head.version, response(()).into_parts().0);
+    Ok(StreamReply { head, version, request, format: query.format, permit })
+}
+
+/// Admits a client, and registers it. Returns the permit of its connection as well, unless the connection has it.
+pub(super) async fn open(
+    routes: &Routes,
+    head: &Parts,
+    source: Source<'_>,
+    query: &StreamQuery,
+    transport: Transport,
+) -> Result<(StreamRequest, Option<ConnectionPermit>), Problem> {
+    let (shard, version) = (&routes.shard, head.version);
     let permit = routes.admit(&auth_request(head, source, Action::Subscribe(&query.filters))).await?;
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
@@ -50,6 +64,7 @@ pub(super) async fn subscribe(
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
         remote: source.client.into(),
         protocol: protocol_of(version),
+        transport,
         grant: (!permit.grant.is_anonymous()).then(|| Box::new(permit.grant.clone())),
         connected_at: unix_milliseconds(),
     };
@@ -62,10 +77,9 @@ pub(super) async fn subscribe(
     // From here on, a change of the access rules applies to the registered client.
     permit.check_subscription(&query.filters)?;
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
-    let (on_lag, format) = (query.on_lag, query.format);
-    let request =
-        StreamRequest { subscription, opening, registration, on_lag, heartbeat, takes_heartbeats, format, firehose };
-    Ok(StreamReply { head: response(()).into_parts().0, version, request, permit: connection_permit })
+    let (source, on_lag) = (subscription, query.on_lag);
+    let request = StreamRequest { source, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
+    Ok((request, connection_permit))
 }
 
 /// Checks what needs neither the query nor the access rules.
@@ -77,6 +91,11 @@ fn check(routes: &Routes, head: &Parts, body: &RequestBody) -> Result<(), Proble
     if !body.is_end_stream() {
         return Err(Problem::bad_request("a subscription cannot have a body; use the query parameters"));
     }
+    check_backbone(routes)
+}
+
+/// Checks that the positions of the backbone are known.
+pub(super) fn check_backbone(routes: &Routes) -> Result<(), Problem> {
     if routes.backbone.as_ref().is_some_and(|backbone| backbone.status().state() == State::Connecting) {
         return Err(Problem::unavailable("the server has not connected to its backbone yet"));
     }

@@ -12,7 +12,7 @@ use h2::{Reason, SendStream};
 
 use crate::conn::end::EndReason;
 use crate::conn::output::Output;
-use crate::conn::transport::Sse;
+use crate::conn::transport::Layout;
 use crate::hub::{Batch, Offer};
 
 /// The number of bytes of one stream that wait for the socket.
@@ -60,17 +60,17 @@ impl Output for Http2Output {
 
     /// A single frame is sent as the memory that all readers share. Several are copied into one frame of HTTP/2, which costs
     /// less than a frame for each.
-    fn write_batch(&mut self, batch: &Batch, transport: Sse) -> (io::Result<usize>, Offer) {
+    fn write_batch(&mut self, batch: &Batch, layout: Layout) -> (io::Result<usize>, Offer) {
         let mut offer = Offer::default();
         for frame in batch.frames() {
             if offer.bytes >= MAX_BUFFERED {
                 break;
             }
             offer.frames += 1;
-            offer.bytes += transport.length(frame);
+            offer.bytes += layout.length(frame);
         }
         let written = self.room(offer.bytes).and_then(|room| {
-            let bodies = batch.frames().map(|frame| transport.chunk(frame));
+            let bodies = batch.frames().map(|frame| layout.chunk(frame));
             self.send(first_bytes(bodies.take(offer.frames).map(|chunk| chunk.to_body()), room), false)?;
             Ok(room)
         });

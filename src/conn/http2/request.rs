@@ -24,6 +24,7 @@ use crate::conn::Incoming;
 use crate::conn::http::{Handler, Http, Reply, StreamReply};
 use crate::conn::output::Output;
 use crate::conn::stream::StreamTask;
+use crate::conn::transport::{Layout, Sse};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 use crate::peer::Peer;
@@ -101,6 +102,8 @@ impl<H: Handler> Requests<H> {
         match reply {
             Some(Reply::Ordinary(response)) => self.respond(respond, response, is_head).await,
             Some(Reply::Stream(reply)) => self.start_stream(respond, *reply),
+            // The handler refuses the handshake: a stream of HTTP/2 cannot be upgraded.
+            Some(Reply::WebSocket(_)) => Err(io::ErrorKind::Unsupported.into()),
             None => Ok(()),
         }
     }
@@ -148,11 +151,13 @@ impl<H: Handler> Requests<H> {
 
     /// Spawns the stream's own task. The request's task ends, and its memory is freed.
     fn start_stream(&self, respond: SendResponse<Bytes>, reply: StreamReply) -> io::Result<()> {
-        let StreamReply { head, request, permit, .. } = reply;
+        let StreamReply { head, request, format, permit, .. } = reply;
         let output = Http2Output::new(send_head(respond, head, false)?);
         let shard = self.http.shard.clone();
         let guard = ConnectionGuard::of_stream(shard.metrics.clone(), permit.unwrap_or_default(), shard.number);
-        tokio::spawn(StreamTask::new(output, shard, guard, BytesMut::new(), false, request));
+        let layout = Layout { format, is_framed: false };
+        let transport = Sse { layout, takes_heartbeats: request.takes_heartbeats };
+        tokio::spawn(StreamTask::new(output, transport, shard, guard, BytesMut::new(), request));
         Ok(())
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn publish(
     mut body: DecodedBody,
 ) -> Result<Receipt, Problem> {
     // An escaped character takes up to six times its bytes, and the other keys need room.
-    let max_line_bytes = options.max_line_bytes.unwrap_or(options.max_event_bytes * 6 + 2048);
+    let max_line_bytes = options.max_event_as_json();
     let lines = LineSplitter::new(max_line_bytes);
     let deadline = Instant::now() + options.upload_timeout;
     let mut upload = Upload {

@@ -1,0 +1,51 @@
+//! `GET /ws`: accepts a WebSocket, whose events are those of `GET /stream` with the same parameters.
+
+mod handshake;
+mod messages;
+
+use std::borrow::Cow;
+
+use hyper::header::{CONNECTION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+
+use super::Routes;
+use super::admit::Source;
+use super::problem::Problem;
+use super::query::StreamQuery;
+use super::stream;
+use crate::conn::http::WebSocketReply;
+use crate::presence::Transport;
+use crate::wire::websocket::reader::MessageLimits;
+use messages::Router;
+
+pub(super) async fn upgrade(
+    routes: &Routes,
+    head: &Parts,
+    source: Source<'_>,
+) -> Result<WebSocketReply, Problem> {
+    let handshake = handshake::check(head, &routes.options.origins)?;
+    stream::check_backbone(routes)?;
+    let mut head = Cow::Borrowed(head);
+    if !handshake.takes_cookies {
+        head.to_mut().headers.remove(COOKIE);
+    }
+    let query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
+    let (request, permit) = stream::open(routes, &head, source, &query, Transport::WebSocket).await?;
+    let limits = MessageLimits { max_bytes: routes.options.max_event_as_json(), accepts_binary: false };
+    let head = response(handshake.accept).into_parts().0;
+    Ok(WebSocketReply { head, request, messages: Box::new(Router), limits, permit })
+}
+
+/// The response that accepts a handshake (RFC 6455, section 4.2.2). It agrees on no extension and no subprotocol.
+fn response(accept: HeaderValue) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    // Disables the response buffering of nginx.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
