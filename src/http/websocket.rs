@@ -19,11 +19,7 @@ use crate::presence::Transport;
 use crate::wire::websocket::reader::MessageLimits;
 use messages::Router;
 
-pub(super) async fn upgrade(
-    routes: &Routes,
-    head: &Parts,
-    source: Source<'_>,
-) -> Result<WebSocketReply, Problem> {
+pub(super) async fn upgrade(routes: &Routes, head: &Parts, source: Source<'_>) -> Result<WebSocketReply, Problem> {
     let handshake = handshake::check(head, &routes.options.origins)?;
     stream::check_backbone(routes)?;
     let mut head = Cow::Borrowed(head);

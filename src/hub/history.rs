@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
-use super::encoder::{Encoder, DerivedBytes};
+use super::encoder::{DerivedBytes, Encoder};
 use super::frame::Frame;
 use super::gap::GapReason;
 use super::ledger::{Ledger, LedgerKey};

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use super::frame::Frame;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, Run};
-use crate::wire::chunk::Chunk;
 use crate::wire::Format;
+use crate::wire::chunk::Chunk;
 
 /// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::archive::{Archive, ArchiveFuture, Page};
-use super::encoder::{Encoder, DerivedBytes};
+use super::encoder::{DerivedBytes, Encoder};
 use super::gap::GapReason;
 use super::{Hub, IdempotencyKey, PublishError, Published, PublishedOnce, Start};
 use crate::event::Event;
