@@ -264,7 +264,7 @@ impl Routes {
                     Some(topic) => publish::publish_to(self, permit, &quota, topic, head, body).await?,
                 }
             }
-            Endpoint::Index => documents::index(self, headers),
+            Endpoint::Index => documents::index(self, headers, source.peer.serves_operators),
             Endpoint::OpenApi => documents::openapi(headers),
             Endpoint::Docs => viewer::page(headers),
             Endpoint::DocsFile(name) => viewer::file(name, headers).ok_or_else(|| not_found(path))?,

@@ -73,23 +73,28 @@ pub(super) fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// `GET /`: the index, as a page for browsers and as JSON for other clients.
-pub(super) fn index(routes: &Routes, headers: &HeaderMap) -> Response<Full<Bytes>> {
-    static PAGE: LazyLock<Asset> = LazyLock::new(|| {
+/// The operators' part of the index.
+const OPERATORS: &str = r#"<li><a href="clients"><code>GET /clients</code></a>, <a href="topics"><code>/topics</code></a>,
+    <a href="metrics"><code>/metrics</code></a>: for operators</li>"#;
+
+/// `GET /`: the index, as a page for browsers and as JSON for other clients. It lists the operators' endpoints where they are
+/// served.
+pub(super) fn index(routes: &Routes, headers: &HeaderMap, serves_operators: bool) -> Response<Full<Bytes>> {
+    static PAGES: LazyLock<[Asset; 2]> = LazyLock::new(|| {
         let page = include_str!("console/index.html").replace("{version}", VERSION);
-        Asset::page(POLICY, page).chosen_by_accept()
+        ["", OPERATORS].map(|part| Asset::page(POLICY, page.replace("{operators}", part)).chosen_by_accept())
     });
     if accept::preferred(headers, &["application/json", "text/html"]) == Some("text/html") {
-        return PAGE.response(headers);
+        return PAGES[usize::from(serves_operators)].response(headers);
     }
-    let mut response = overview(routes);
+    let mut response = overview(routes, serves_operators);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     asset::confine(response.headers_mut(), Some(asset::NOTHING));
     response
 }
 
-fn overview(routes: &Routes) -> Response<Full<Bytes>> {
-    json_response(&json!({
+fn overview(routes: &Routes, serves_operators: bool) -> Response<Full<Bytes>> {
+    let mut overview = json!({
         "status": "running",
         "name": "fanline",
         "version": VERSION,
@@ -105,12 +110,15 @@ fn overview(routes: &Routes) -> Response<Full<Bytes>> {
             "health": "/health",
             "live": "/health/live",
             "ready": "/health/ready",
-            "clients": "/clients",
-            "topics": "/topics",
-            "metrics": "/metrics",
         },
         "features": ["sse", "replay", "gap", "topic-patterns", "ndjson"],
-    }))
+    });
+    if serves_operators {
+        for (name, path) in [("clients", "/clients"), ("topics", "/topics"), ("metrics", "/metrics")] {
+            overview["endpoints"][name] = path.into();
+        }
+    }
+    json_response(&overview)
 }
 
 /// `GET /openapi.json`: the API as OpenAPI 3.1.

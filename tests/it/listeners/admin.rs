@@ -35,6 +35,22 @@ async fn admin_endpoints_are_served_on_the_admin_listener_only() {
 }
 
 #[tokio::test]
+async fn index_lists_admin_endpoints_where_they_are_served() {
+    let (with_admin, without) = (with_admin(), Server::start());
+    for (address, are_listed) in [(with_admin.address, false), (with_admin.admin[0], true), (without.address, true)] {
+        let mut client = Client::connect(address).await;
+        let endpoints = client.get("/").await.ok()["endpoints"].clone();
+        assert_eq!(endpoints["stream"], "/stream");
+        client.send(request("GET", "/", &[("accept", "text/html")], b"")).await;
+        let page = String::from_utf8(client.response().await.body.to_vec()).unwrap();
+        for name in ["clients", "topics", "metrics"] {
+            let link = format!("href=\"{name}\"");
+            assert_eq!((!endpoints[name].is_null(), page.contains(&link)), (are_listed, are_listed), "{name}: {page}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn both_listeners_serve_health_and_events() {
     let server = with_admin();
     for address in [server.address, server.admin[0]] {
