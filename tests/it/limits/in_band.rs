@@ -8,7 +8,7 @@ use fanline::server::{HttpOptions, Limits, Origins, StreamOptions, StreamRefusal
 use serde_json::json;
 
 use super::{admitted, limited, with};
-use crate::support::{Client, Response, Server, assert_problem, request, run};
+use crate::support::{Client, Http2, Response, Server, assert_problem, request, run};
 
 /// The header that an `EventSource` sends.
 const EVENT_STREAM: (&str, &str) = ("accept", "text/event-stream");
@@ -172,6 +172,20 @@ fn clients_are_given_different_times_to_reconnect_and_none_before_the_retry_sett
             retries.insert(retry);
         }
         assert_eq!(retries.len(), 20);
+    });
+}
+
+#[test]
+fn stream_over_http2_is_refused_in_band() {
+    run(async {
+        let server = limited(Limits { max_firehose: Some(0), ..Limits::default() });
+        let mut http2 = Http2::connect(server.address).await;
+        for _ in 0..2 {
+            let refused = http2.ask("GET", "/stream", &[EVENT_STREAM, ("last-event-id", "7-3")], b"").await;
+            assert_in_band_with(&refused, "firehose", Some("7-3"));
+        }
+        assert_problem(&http2.get("/stream").await, 503, &["max_firehose"]);
+        http2.follow("/stream?topics=t").await;
     });
 }
 
