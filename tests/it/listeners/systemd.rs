@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::process::{Directory, Http, Process, Server, TIMEOUT, serve};
+use crate::process::{Directory, Http, Process, Server, Stream, TIMEOUT, serve};
 
 /// `fanline serve ARGS…`, started as systemd does: with `socket` as the file descriptor 3 and the variables about it.
 fn activated(socket: impl Into<OwnedFd>, names: &str, args: &[&str]) -> Command {
@@ -45,6 +45,26 @@ fn a_restart_loses_no_connection_attempt() {
     for socket in early {
         assert_eq!(Http::on(socket).response().status, 200);
     }
+}
+
+#[test]
+fn a_restart_with_a_history_file_loses_no_event_either() {
+    let directory = Directory::new("systemd-history");
+    let path = directory.0.join("history");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let args = ["--listen", "systemd", "--history-file", path.to_str().unwrap()];
+    let start = || Server::launch(activated(listener.try_clone().unwrap(), "fanline", &args));
+    let mut server = start();
+    let first = server.publish("a", "1");
+    server.publish("a", "2");
+    server.signal(Signal::TERM);
+    assert!(server.wait(TIMEOUT).success());
+    let socket = TcpStream::connect(address).expect("the kernel accepts");
+    let mut stream = Stream::request(socket, "topics=a", Some(&first));
+    let _server = start();
+    assert_eq!(stream.next().name, "system");
+    assert_eq!(stream.next().data, "2");
 }
 
 #[test]
