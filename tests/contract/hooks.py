@@ -1,7 +1,9 @@
-"""Schemathesis hooks: serializes NDJSON, filters invalid cases, and ends streams."""
+"""Schemathesis hooks: serializes NDJSON, filters invalid cases, makes idempotency keys unique, and ends streams."""
 
+import itertools
 import json
 import os
+import re
 import threading
 import urllib.request
 
@@ -10,6 +12,9 @@ import schemathesis
 URL = os.environ["FANLINE_URL"]
 # Clients that stay connected. Identified by id, because schemathesis reuses names from responses.
 RESIDENTS = os.environ["RESIDENTS"].split(",")
+
+
+numbers = itertools.count()
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -37,6 +42,15 @@ def filter_case(ctx, case):
         return False
     parts = [case.query, case.path_parameters, case.body]
     return all(len(text) > 255 or len(text.encode("utf-8", "replace")) <= 255 for part in parts for text in strings(part))
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    """Makes a valid idempotency key unique: generated ones are short, and would be used again for other events."""
+    for name, key in (case.headers or {}).items():
+        if name.lower() == "idempotency-key" and re.fullmatch("[!#-~]{1,255}", key):
+            suffix = f".{next(numbers)}"
+            case.headers[name] = key[: 255 - len(suffix)] + suffix
 
 
 def end_streams():
