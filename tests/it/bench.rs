@@ -101,26 +101,10 @@ const NUMBERS: [&str; 7] = [
 fn faultless_run_reports_every_figure() {
     let server = Server::start(&[]);
     let pid = server.pid().to_string();
-    let (code, report, stderr) = bench(&[
-        "--url",
-        &server.url(),
-        "--clients",
-        "20",
-        "--topics",
-        "4",
-        "--topics-per-client",
-        "2",
-        "--rate",
-        "400",
-        "--distribution",
-        "zipf",
-        "--warmup",
-        "0.2",
-        "--duration",
-        "1",
-        "--pid",
-        &pid,
-    ]);
+    let load = "--clients 20 --topics 4 --topics-per-client 2 --rate 400 --distribution zipf --warmup 0.2 --duration 1";
+    let url = server.url();
+    let args: Vec<_> = load.split(' ').chain(["--url", &url, "--pid", &pid]).collect();
+    let (code, report, stderr) = bench(&args);
     assert_eq!((code, faults(&report), stderr.as_str()), (Some(0), vec![], ""), "{report}");
     assert_eq!((&report["ok"], &report["interrupted"]), (&true.into(), &false.into()));
     assert_eq!((&report["clients"], &report["connected"]), (&20.into(), &20.into()));

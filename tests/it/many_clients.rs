@@ -77,6 +77,30 @@ fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
+/// Opens `clients` connections. Every other one sends a byte.
+fn connect_crowd(server: &Server, clients: usize) -> Vec<TcpStream> {
+    let connect = |number| {
+        let address = server.addresses[number % server.addresses.len()];
+        let mut socket = TcpStream::connect(address).expect("the kernel accepts");
+        if number % 2 == 0 {
+            socket.write_all(b"G").expect("one byte fits");
+        }
+        socket
+    };
+    (0..clients).map(connect).collect()
+}
+
+/// Waits until the server has closed each connection, with or without a response.
+fn wait_for_ends(crowd: Vec<TcpStream>) {
+    for mut socket in crowd {
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        match socket.read_to_end(&mut Vec::new()) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+}
+
 /// Opens `clients` connections that send a byte at a time, too slowly to complete a request in time. Half of them send
 /// nothing at first.
 fn check_dripping_connections(clients: usize) {
@@ -87,16 +111,7 @@ fn check_dripping_connections(clients: usize) {
     assert_eq!(stream.next().data, "before");
     let (memory, files) = (resident_bytes(server.pid()), open_files(server.pid()));
 
-    let mut crowd: Vec<TcpStream> = (0..clients)
-        .map(|number| {
-            let address = server.addresses[number % server.addresses.len()];
-            let mut socket = TcpStream::connect(address).expect("the kernel accepts");
-            if number % 2 == 0 {
-                socket.write_all(b"G").expect("one byte fits");
-            }
-            socket
-        })
-        .collect();
+    let mut crowd = connect_crowd(&server, clients);
     for round in *b"ET /str" {
         for socket in &mut crowd {
             // A connection that was too slow is already closed.
@@ -114,15 +129,7 @@ fn check_dripping_connections(clients: usize) {
     let each = resident_bytes(server.pid()).saturating_sub(memory) / clients as u64;
     eprintln!("{clients} dripping connections: {each} bytes each");
 
-    // Each is closed in the end, with or without a response.
-    for socket in &mut crowd {
-        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        match socket.read_to_end(&mut Vec::new()) {
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
-        }
-    }
-    drop(crowd);
+    wait_for_ends(crowd);
     let deadline = Instant::now() + TIMEOUT;
     while open_files(server.pid()) > files + 8 {
         assert!(Instant::now() < deadline, "{} files are open, and were {files}", open_files(server.pid()));

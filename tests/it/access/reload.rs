@@ -13,76 +13,116 @@ fn table(name: &str, key: &str, rest: &str) -> String {
     format!("[[keys]]\nname = \"{name}\"\nhash = \"{}\"\n{rest}\n", KeyDigest::of(key))
 }
 
+const OLD_SECRET: &str = "the first secret of this server which is long enough";
+const NEW_SECRET: &str = "the second secret of this server which is long enough";
+
+/// A server with the keys of a shop, of Anna and of Bert, and with a token secret in a file.
+struct Guarded {
+    config: String,
+    secrets: String,
+    server: process::Server,
+    _directory: Directory,
+}
+
+fn shop() -> String {
+    table("shop", "key-of-the-shop", "publish = [\"**\"]")
+}
+
+fn anna(topics: &str) -> String {
+    table("anna", "key-of-anna", &format!("subscribe = [{topics}]"))
+}
+
+impl Guarded {
+    fn start(name: &str) -> Self {
+        let directory = Directory::new(name);
+        let secrets = directory.write("secrets", OLD_SECRET);
+        let bert = table("bert", "key-of-bert", "subscribe = [\"a\"]");
+        let config = directory.write("fanline.toml", &[shop(), anna("\"a\", \"b\""), bert].concat());
+        let server = process::Server::start(&["--config", &config, "--jwt-secret", &format!("@{secrets}")]);
+        Self { config, secrets, server, _directory: directory }
+    }
+
+    /// Replaces the settings, and waits for `line` in the log.
+    fn reload(&self, settings: &[String], line: &str) -> String {
+        fs::write(&self.config, settings.concat()).unwrap();
+        self.server.signal(Signal::HUP);
+        self.server.log.wait_for(line)
+    }
+
+    fn stream(&self, topics: &str, credential: &str) -> process::Stream {
+        self.server.stream(&format!("topics={topics}&access_token={credential}"))
+    }
+
+    #[track_caller]
+    fn assert_refused(&self, topics: &str, credential: &str, status: u16) {
+        let answer = self.server.get(&format!("/stream?topics={topics}&access_token={credential}"));
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+
+    fn publish(&self, text: &str) {
+        let target = "/publish/a?access_token=key-of-the-shop";
+        let answer = self.server.http().post(target, "text/plain", text.as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+/// A token of Carl for the topic `a`.
+fn token(secret: &str) -> String {
+    let args = ["token", "--secret", secret, "--sub", "carl", "--subscribe", "a"];
+    let (code, stdout, stderr) = process::Process::run(process::fanline(&args));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    stdout.trim().to_owned()
+}
+
 #[test]
 fn reload_ends_only_streams_that_lost_their_grant() {
-    let directory = Directory::new("hangup");
-    let (old, new) = (
-        "the first secret of this server which is long enough",
-        "the second secret of this server which is long enough",
-    );
-    let secrets = directory.write("secrets", old);
-    let shop = table("shop", "key-of-the-shop", "publish = [\"**\"]");
-    let anna = table("anna", "key-of-anna", "subscribe = [\"a\", \"b\"]");
-    let bert = table("bert", "key-of-bert", "subscribe = [\"a\"]");
-    let config = directory.write("fanline.toml", &[shop.as_str(), &anna, &bert].concat());
-    let secret = format!("@{secrets}");
-    let server = process::Server::start(&["--config", &config, "--jwt-secret", &secret]);
-    let token = |secret: &str| {
-        let args = ["token", "--secret", secret, "--sub", "carl", "--subscribe", "a"];
-        let (code, stdout, stderr) = process::Process::run(process::fanline(&args));
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-        stdout.trim().to_owned()
-    };
-    let publish = |text: &str| {
-        let answer = server.http().post("/publish/a?access_token=key-of-the-shop", "text/plain", text.as_bytes());
-        assert_eq!(answer.status, 200, "{answer:?}");
-    };
-    let refused =
-        |query: &str, status: u16| assert_eq!(server.get(&format!("/stream?{query}")).status, status, "{query}");
-    let mut anna_a = server.stream("topics=a&access_token=key-of-anna");
-    let mut anna_b = server.stream("topics=a,b&access_token=key-of-anna");
-    let mut bert_a = server.stream("topics=a&access_token=key-of-bert");
-    let mut carl = server.stream(&format!("topics=a&access_token={}", token(old)));
-    publish("1");
+    let guarded = Guarded::start("hangup");
+    let mut anna_a = guarded.stream("a", "key-of-anna");
+    let mut anna_b = guarded.stream("a,b", "key-of-anna");
+    let mut bert_a = guarded.stream("a", "key-of-bert");
+    let mut carl = guarded.stream("a", &token(OLD_SECRET));
+    guarded.publish("1");
     for stream in [&mut anna_a, &mut anna_b, &mut bert_a, &mut carl] {
         assert_eq!(stream.next().data, "1");
     }
-
-    // Bert's key is removed, anna's grant shrinks, and a second secret is added.
-    let anna = table("anna", "key-of-anna", "subscribe = [\"a\"]");
-    fs::write(&config, [shop.as_str(), &anna].concat()).unwrap();
-    server.signal(Signal::HUP);
-    server.log.wait_for("rules of access were replaced");
+    // Bert's key is removed, and Anna's grant shrinks.
+    guarded.reload(&[shop(), anna("\"a\"")], "rules of access were replaced");
     for stream in [&mut anna_b, &mut bert_a] {
         let end = stream.next();
         assert_eq!((end.name.as_str(), &end.json()["message"]), ("system", &"access revoked".into()));
         assert_eq!(stream.next_or_end(), None);
     }
-    refused("topics=a&access_token=key-of-bert", 401);
-    refused("topics=a,b&access_token=key-of-anna", 403);
-    publish("2");
+    guarded.assert_refused("a", "key-of-bert", 401);
+    guarded.assert_refused("a,b", "key-of-anna", 403);
+    guarded.publish("2");
     for stream in [&mut anna_a, &mut carl] {
         assert_eq!(stream.next().data, "2");
     }
+}
 
-    // Invalid settings change nothing.
-    fs::write(&config, "[[keys]]\nname = \"x\"\nhash = \"key-of-anna\"\n").unwrap();
-    server.signal(Signal::HUP);
-    let line = server.log.wait_for("nothing was changed");
+#[test]
+fn reload_of_invalid_settings_changes_nothing() {
+    let guarded = Guarded::start("hangup-invalid");
+    let mut anna = guarded.stream("a", "key-of-anna");
+    let invalid = "[[keys]]\nname = \"x\"\nhash = \"key-of-anna\"\n".to_owned();
+    let line = guarded.reload(&[invalid], "nothing was changed");
     assert!(line.contains("fanline key") && !line.contains("key-of-anna"), "{line}");
-    publish("3");
-    assert_eq!((anna_a.next().data, carl.next().data), ("3".into(), "3".into()));
+    guarded.publish("1");
+    assert_eq!(anna.next().data, "1");
+}
 
-    // The secret in the file is replaced.
-    fs::write(&config, [shop.as_str(), &anna].concat()).unwrap();
-    fs::write(&secrets, format!("{new}\n")).unwrap();
-    server.signal(Signal::HUP);
-    server.log.wait_for_nth(2, "SIGHUP: the settings were read");
+#[test]
+fn reload_replaces_a_secret_in_a_file() {
+    let guarded = Guarded::start("hangup-secret");
+    let mut anna_a = guarded.stream("a", "key-of-anna");
+    let mut carl = guarded.stream("a", &token(OLD_SECRET));
+    fs::write(&guarded.secrets, format!("{NEW_SECRET}\n")).unwrap();
+    guarded.reload(&[shop(), anna("\"a\"")], "SIGHUP: the settings were read");
     assert_eq!(carl.next().json()["message"], "access revoked");
-    refused(&format!("topics=a&access_token={}", token(old)), 401);
-    let mut carl = server.stream(&format!("topics=a&access_token={}", token(new)));
-    publish("4");
-    assert_eq!((anna_a.next().data, carl.next().data), ("4".into(), "4".into()));
+    guarded.assert_refused("a", &token(OLD_SECRET), 401);
+    let mut carl = guarded.stream("a", &token(NEW_SECRET));
+    guarded.publish("1");
+    assert_eq!((anna_a.next().data, carl.next().data), ("1".into(), "1".into()));
 }
 
 #[test]

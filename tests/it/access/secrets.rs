@@ -46,19 +46,13 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
     let directory = Directory::new("secrets");
     let (table, key) = output(&["key", "shop", "--publish", "**", "--subscribe", "**", "--admin"]);
     let service = Stub::start(|asked| (if asked.body.contains("broken") { 500 } else { 200 }, String::new()));
-    let config = directory.write(
-        "fanline.toml",
-        &format!(
-            "jwt_secret = [\"{SECRET}\"]\nauthorize_url = \"{}\"\njwks = \"{}\"\n{table}",
-            service.url("/may?service-password=1"),
-            service.url("/keys?set-password=1"),
-        ),
-    );
+    let (may, keys) = (service.url("/may?service-password=1"), service.url("/keys?set-password=1"));
+    let settings = format!("jwt_secret = [\"{SECRET}\"]\nauthorize_url = \"{may}\"\njwks = \"{keys}\"\n{table}");
+    let config = directory.write("fanline.toml", &settings);
     let server = Server::start(&["--config", &config, "--log-level", "trace"]);
     let (good, wrong) = (token(SECRET, &[]), token(WRONG, &[]));
     let for_another = token(SECRET, &["--audience", "other"]);
     let broken = "not-a-token.at-all.but-secret";
-    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
     let shown = [&good, &wrong, &for_another, &key, broken, "an-unknown-key"].map(str::to_owned);
     let mut said = String::new();
     let mut ask = |text: String| {
@@ -89,8 +83,8 @@ fn secrets_appear_in_no_log_metric_list_or_error() {
         "the log reports the rejection"
     );
     let hidden = ["service-password", "set-password", SECRET, WRONG, broken, "an-unknown-key", key.as_str()];
-    let signatures = [&good, &wrong, &for_another].map(|token| signature(token));
-    for secret in hidden.into_iter().chain(signatures.iter().map(String::as_str)) {
+    let signatures = [&good, &wrong, &for_another].map(|token| token.rsplit('.').next().unwrap());
+    for secret in hidden.into_iter().chain(signatures) {
         for (place, text) in [("the log", &log), ("an answer", &said), ("--check", &printed)] {
             let line = text.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "{secret:?} is in {place}");

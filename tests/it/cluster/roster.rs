@@ -38,13 +38,9 @@ fn cluster_lists_clients_and_topics_of_live_servers() {
         let received = |client: &Value| client["client_name"] == "b" && client["events_received"] == 1;
         list["count"] == 3 && list["clients"].as_array().unwrap().iter().any(received)
     });
-    let pairs: BTreeSet<_> = list["clients"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|c| (c["client_name"].as_str().unwrap(), c["node"].as_str().unwrap()))
-        .collect();
-    assert_eq!(pairs, BTreeSet::from([("a", "one"), ("b", "two"), ("c", "three")]));
+    let pair = |client: &Value| ["client_name", "node"].map(|key| client[key].as_str().unwrap().to_owned());
+    let pairs: BTreeSet<_> = list["clients"].as_array().unwrap().iter().map(pair).collect();
+    assert_eq!(pairs, BTreeSet::from([["a", "one"], ["b", "two"], ["c", "three"]].map(|pair| pair.map(str::to_owned))));
     // Servers learn of each other with a delay.
     until(&servers[1], clients, |list| list["count"] == 3);
     assert_eq!(servers[1].get("/clients").json()["count"], 1, "without the parameter a server lists its own");

@@ -61,49 +61,54 @@ fn malformed_request_ends_its_stream_only() {
     });
 }
 
+/// Bytes that break the protocol, with the errors that may answer them.
+fn violations() -> [(&'static str, Vec<u8>, &'static [u32]); 26] {
+    let health = block(&fields("GET", "/health/live", &[]));
+    let with_field = |name, value| head(1, &fields("GET", "/", &[(name, value)]));
+    [
+        ("a stream of the server", get(2, "/health/live"), &[PROTOCOL_ERROR]),
+        (
+            "a stream number that decreases",
+            [get(5, "/health/live"), get(3, "/health/live")].concat(),
+            &[PROTOCOL_ERROR, STREAM_CLOSED],
+        ),
+        ("DATA on an idle stream", frame(DATA, 0, 1, b"x"), &[PROTOCOL_ERROR]),
+        ("DATA on the connection", frame(DATA, 0, 0, b"x"), &[PROTOCOL_ERROR]),
+        ("HEADERS on the connection", frame(HEADERS, END_HEADERS, 0, &health), &[PROTOCOL_ERROR]),
+        ("RST_STREAM on an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), &[PROTOCOL_ERROR]),
+        ("a frame over the maximum size", frame(DATA, 0, 1, &vec![0; 20_000]), &SIZE),
+        ("a PING of seven bytes", frame(PING, 0, 0, &[0; 7]), &SIZE),
+        ("a PING on a stream", frame(PING, 0, 1, &[0; 8]), &[PROTOCOL_ERROR]),
+        ("SETTINGS of five bytes", frame(SETTINGS, 0, 0, &[0; 5]), &SIZE),
+        ("SETTINGS on a stream", frame(SETTINGS, 0, 1, &[]), &[PROTOCOL_ERROR]),
+        ("a window over the maximum", settings(&[(4, 1 << 31)]), &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR]),
+        ("a frame size under the minimum", settings(&[(5, 100)]), &[PROTOCOL_ERROR]),
+        ("WINDOW_UPDATE by nothing", window_update(0, 0), &[PROTOCOL_ERROR]),
+        ("WINDOW_UPDATE of three bytes", frame(WINDOW_UPDATE, 0, 0, &[0; 3]), &SIZE),
+        ("WINDOW_UPDATE on an idle stream", window_update(1, 1), &[PROTOCOL_ERROR]),
+        ("a push of the client", frame(PUSH_PROMISE, END_HEADERS, 1, &[0; 8]), &[PROTOCOL_ERROR]),
+        ("CONTINUATION without HEADERS", frame(CONTINUATION, END_HEADERS, 1, &health), &[PROTOCOL_ERROR]),
+        (
+            "a frame within a head",
+            [frame(HEADERS, 0, 1, &health), frame(PING, 0, 0, &[0; 8])].concat(),
+            &[PROTOCOL_ERROR],
+        ),
+        ("a name in upper case", with_field("X-Upper", "1"), &FIELD),
+        ("a name with a space", with_field("a b", "1"), &FIELD),
+        ("a value with a line feed", with_field("x", "a\nb"), &FIELD),
+        ("a method with a space", head(1, &fields("G T", "/", &[])), &FIELD),
+        ("an invalid index", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0x7f]), &FIELD),
+        ("invalid padding", frame(DATA, 8, 1, &[200]), &[PROTOCOL_ERROR]),
+        ("HTTP/1.1", b"GET / HTTP/1.1\r\nhost: test\r\n\r\n".to_vec(), &SIZE),
+    ]
+}
+
 #[test]
 fn protocol_error_ends_its_connection() {
     run(async {
         let server = Server::start();
         let mut bystander = Bystander::connect(&server).await;
-        let health = block(&fields("GET", "/health/live", &[]));
-        let with_field = |name, value| head(1, &fields("GET", "/", &[(name, value)]));
-        for (name, bytes, codes) in [
-            ("a stream of the server", get(2, "/health/live"), &[PROTOCOL_ERROR][..]),
-            (
-                "a stream number that decreases",
-                [get(5, "/health/live"), get(3, "/health/live")].concat(),
-                &[PROTOCOL_ERROR, STREAM_CLOSED],
-            ),
-            ("DATA on an idle stream", frame(DATA, 0, 1, b"x"), &[PROTOCOL_ERROR]),
-            ("DATA on the connection", frame(DATA, 0, 0, b"x"), &[PROTOCOL_ERROR]),
-            ("HEADERS on the connection", frame(HEADERS, END_HEADERS, 0, &health), &[PROTOCOL_ERROR]),
-            ("RST_STREAM on an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), &[PROTOCOL_ERROR]),
-            ("a frame over the maximum size", frame(DATA, 0, 1, &vec![0; 20_000]), &SIZE),
-            ("a PING of seven bytes", frame(PING, 0, 0, &[0; 7]), &SIZE),
-            ("a PING on a stream", frame(PING, 0, 1, &[0; 8]), &[PROTOCOL_ERROR]),
-            ("SETTINGS of five bytes", frame(SETTINGS, 0, 0, &[0; 5]), &SIZE),
-            ("SETTINGS on a stream", frame(SETTINGS, 0, 1, &[]), &[PROTOCOL_ERROR]),
-            ("a window over the maximum", settings(&[(4, 1 << 31)]), &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR]),
-            ("a frame size under the minimum", settings(&[(5, 100)]), &[PROTOCOL_ERROR]),
-            ("WINDOW_UPDATE by nothing", window_update(0, 0), &[PROTOCOL_ERROR]),
-            ("WINDOW_UPDATE of three bytes", frame(WINDOW_UPDATE, 0, 0, &[0; 3]), &SIZE),
-            ("WINDOW_UPDATE on an idle stream", window_update(1, 1), &[PROTOCOL_ERROR]),
-            ("a push of the client", frame(PUSH_PROMISE, END_HEADERS, 1, &[0; 8]), &[PROTOCOL_ERROR]),
-            ("CONTINUATION without HEADERS", frame(CONTINUATION, END_HEADERS, 1, &health), &[PROTOCOL_ERROR]),
-            (
-                "a frame within a head",
-                [frame(HEADERS, 0, 1, &health), frame(PING, 0, 0, &[0; 8])].concat(),
-                &[PROTOCOL_ERROR],
-            ),
-            ("a name in upper case", with_field("X-Upper", "1"), &FIELD),
-            ("a name with a space", with_field("a b", "1"), &FIELD),
-            ("a value with a line feed", with_field("x", "a\nb"), &FIELD),
-            ("a method with a space", head(1, &fields("G T", "/", &[])), &FIELD),
-            ("an invalid index", frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0x7f]), &FIELD),
-            ("invalid padding", frame(DATA, 8, 1, &[200]), &[PROTOCOL_ERROR]),
-            ("HTTP/1.1", b"GET / HTTP/1.1\r\nhost: test\r\n\r\n".to_vec(), &SIZE),
-        ] {
+        for (name, bytes, codes) in violations() {
             let mut raw = Raw::connect(server.address, &[]).await;
             raw.send(bytes).await;
             let goaway = tokio::time::timeout(Duration::from_secs(10), raw.goaway()).await;

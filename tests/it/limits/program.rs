@@ -136,14 +136,36 @@ fn full_server_answers_health_and_metrics_on_new_connections() {
         assert_eq!(server.log.count(PAUSES), 0, "{:?}", server.log.lines());
         crowd.leave(0);
         crowd.leave(1);
-        let deadline = Instant::now() + TIMEOUT;
-        while ask(&server, "/health/ready").0.status != 200 {
-            assert!(Instant::now() < deadline, "closed connections free their permits");
-        }
+        wait_until_ready(&server);
         server.publish("t", "to all");
         crowd.all_receive(TIMEOUT, "an event", |event| event.data == "to all");
     }
 }
+
+/// Opens streams until one is refused, because no file is left.
+fn exhaust_files(server: &Server) -> Vec<Http> {
+    let mut streams = Vec::new();
+    let refused = loop {
+        assert!(streams.len() < 64, "64 files are enough");
+        let mut stream = server.http();
+        match stream.get("/stream") {
+            answer if answer.status == 200 => streams.push(stream),
+            answer => break answer,
+        }
+    };
+    assert!(refused.status == 503 && refused.body.contains(OUT_OF_FILES), "{refused:?}");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    streams
+}
+
+fn wait_until_ready(server: &Server) {
+    let deadline = Instant::now() + TIMEOUT;
+    while ask(server, "/health/ready").0.status != 200 {
+        assert!(Instant::now() < deadline, "it is not ready: {:?}", server.log.lines());
+    }
+}
+
+const OUT_OF_FILES: &str = "no file descriptor is left";
 
 /// Something else in the process or system has taken the files.
 #[test]
@@ -160,27 +182,15 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     assert_eq!(publisher.get("/health/ready").status, 200);
     lower_open_file_limit(server.pid(), 64);
 
-    // Each of these takes a file, until one is rejected.
-    let mut streams = Vec::new();
-    let refused = loop {
-        assert!(streams.len() < 64, "64 files are enough");
-        let mut stream = server.http();
-        match stream.get("/stream") {
-            answer if answer.status == 200 => streams.push(stream),
-            answer => break answer,
-        }
-    };
-    let out_of_files = "no file descriptor is left";
-    assert!(refused.status == 503 && refused.body.contains(out_of_files), "{refused:?}");
-    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    let streams = exhaust_files(&server);
     server.log.wait_for(PAUSES);
     for round in 0..10 {
         for (path, status, part) in [
             ("/health/live", 200, "live"),
-            ("/health/ready", 503, out_of_files),
+            ("/health/ready", 503, OUT_OF_FILES),
             ("/health", 200, "degraded"),
             ("/metrics", 200, "fanline_accept_pauses_total 1"),
-            ("/stream", 503, out_of_files),
+            ("/stream", 503, OUT_OF_FILES),
         ] {
             let (answer, took) = ask(&server, path);
             assert!(answer.status == status && answer.body.contains(part), "{round}: {path}: {answer:?}");
@@ -198,12 +208,9 @@ fn streams_and_health_checks_survive_exhausted_file_descriptors() {
     assert_eq!((server.log.count(PAUSES), server.log.count(AGAIN)), (1, 0));
 
     // The files of closed streams are free for new connections.
-    streams.clear();
+    drop(streams);
     server.log.wait_for(AGAIN);
-    let deadline = Instant::now() + TIMEOUT;
-    while ask(&server, "/health/ready").0.status != 200 {
-        assert!(Instant::now() < deadline, "it is not ready again: {:?}", server.log.lines());
-    }
+    wait_until_ready(&server);
     assert_eq!(publisher.get("/health").json()["status"], "healthy");
     crowd.connect(server.address(), "");
     read_hellos(&mut crowd, 1);
