@@ -52,8 +52,9 @@ pub(crate) enum Violation {
     Binary,
     #[error("a text is UTF-8")]
     Utf8,
-    #[error("the message is too big")]
-    TooBig,
+    /// With the limit.
+    #[error("a message has at most {0} bytes")]
+    TooBig(usize),
 }
 
 impl Violation {
@@ -62,7 +63,7 @@ impl Violation {
         let code = match self {
             Self::Binary => CloseCode::Unsupported,
             Self::Utf8 => CloseCode::Invalid,
-            Self::TooBig => CloseCode::Size,
+            Self::TooBig(_) => CloseCode::Size,
             _ => CloseCode::Protocol,
         };
         code.into()
@@ -185,12 +186,12 @@ impl Reader {
                     return Err(Violation::Binary);
                 }
                 if length > (self.limits.max_bytes - self.payload.len()) as u64 {
-                    return Err(Violation::TooBig);
+                    return Err(Violation::TooBig(self.limits.max_bytes));
                 }
                 self.message.get_or_insert(data);
             }
         }
-        let remaining = usize::try_from(length).map_err(|_| Violation::TooBig)?;
+        let remaining = usize::try_from(length).map_err(|_| Violation::TooBig(self.limits.max_bytes))?;
         Ok(Frame { opcode: header.opcode, is_final: header.is_final, mask, remaining })
     }
 

@@ -182,10 +182,10 @@ fn message_over_the_limit_is_refused_by_its_head() {
     let limits = MessageLimits { max_bytes: 10, accepts_binary: true };
     let read = |bytes: &[u8]| read(limits, [bytes]);
     assert_eq!(read(&frame(FINAL | TEXT, &[b'x'; 10])).1, None);
-    assert_eq!(read(&frame(FINAL | TEXT, &[b'x'; 11])[..6]).1, Some(Violation::TooBig));
-    assert_eq!(read(b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0").1, Some(Violation::TooBig));
+    assert_eq!(read(&frame(FINAL | TEXT, &[b'x'; 11])[..6]).1, Some(Violation::TooBig(10)));
+    assert_eq!(read(b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0").1, Some(Violation::TooBig(10)));
     let fragments = [frame(TEXT, &[b'x'; 6]), frame(CONTINUATION, &[b'x'; 4]), frame(CONTINUATION, b"x")].concat();
-    assert_eq!(read(&fragments[..fragments.len() - 1]).1, Some(Violation::TooBig));
+    assert_eq!(read(&fragments[..fragments.len() - 1]).1, Some(Violation::TooBig(10)));
     let (messages, violation) = read(&[frame(TEXT, &[b'x'; 6]), frame(FINAL | CONTINUATION, &[b'x'; 4])].concat());
     assert_eq!((messages, violation), (vec![text("xxxxxxxxxx")], None));
 }
