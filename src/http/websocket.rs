@@ -1,5 +1,7 @@
 //! `GET /ws`: accepts a WebSocket, whose events are those of `GET /stream` with the same parameters.
 
+#[cfg(test)]
+mod echo;
 mod handshake;
 mod messages;
 
@@ -30,7 +32,10 @@ pub(super) async fn upgrade(routes: &Routes, head: &Parts, source: Source<'_>) -
     let (request, permit) = stream::open(routes, &head, source, &query, Transport::WebSocket).await?;
     let limits = MessageLimits { max_bytes: routes.options.max_event_as_json(), accepts_binary: false };
     let head = response(handshake.accept).into_parts().0;
-    Ok(WebSocketReply { head, request, messages: Box::new(Router), limits, permit })
+    let reply = WebSocketReply { head, request, messages: Box::new(Router), limits, permit };
+    #[cfg(test)]
+    let reply = echo::apply(reply);
+    Ok(reply)
 }
 
 /// The response that accepts a handshake (RFC 6455, section 4.2.2). It agrees on no extension and no subprotocol.
