@@ -6,6 +6,8 @@
 pub mod archive;
 mod channel;
 mod encoder;
+#[allow(dead_code, reason = "the WebSocket connection comes next")]
+mod feed;
 mod filter;
 mod frame;
 #[cfg(any(test, fuzzing))]
@@ -33,6 +35,8 @@ use tokio::sync::mpsc;
 
 use archive::Archive;
 use channel::Channel;
+#[allow(unused_imports, reason = "the WebSocket connection comes next")]
+pub(crate) use feed::{Feed, FeedError};
 pub use filter::SubscriptionFilter;
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};

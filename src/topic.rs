@@ -178,6 +178,11 @@ impl FromStr for TopicFilter {
 pub struct TopicPattern(Arc<str>);
 
 impl TopicPattern {
+    /// The pattern that every topic matches.
+    pub(crate) fn everything() -> Self {
+        Self("**".into())
+    }
+
     /// Whether every topic matches.
     pub fn is_everything(&self) -> bool {
         &*self.0 == "**"

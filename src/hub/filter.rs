@@ -11,6 +11,8 @@ pub struct SubscriptionFilter {
     /// Named topics, each once.
     pub(super) topics: Vec<Topic>,
     pub(super) rest: Rest,
+    /// Of the events of the firehose, those that each of these filters matches, or does not match.
+    conditions: Vec<(SubscriptionFilter, bool)>,
 }
 
 /// What is read from the firehose.
@@ -41,7 +43,25 @@ impl SubscriptionFilter {
         if patterns.iter().any(TopicPattern::is_everything) || (topics.is_empty() && patterns.is_empty()) {
             return Self::everything();
         }
-        Self { topics, rest: if patterns.is_empty() { Rest::Nothing } else { Rest::Matching(patterns) } }
+        let rest = if patterns.is_empty() { Rest::Nothing } else { Rest::Matching(patterns) };
+        Self { topics, rest, conditions: Vec::new() }
+    }
+
+    /// No event.
+    pub(super) fn nothing() -> Self {
+        Self { topics: Vec::new(), rest: Rest::Nothing, conditions: Vec::new() }
+    }
+
+    /// Of these events, those that `other` matches, or does not match.
+    pub(super) fn only(mut self, other: &Self, matches: bool) -> Self {
+        self.topics.retain(|topic| other.matches(topic) == matches);
+        if self.rest == Rest::Everything {
+            self.rest = Rest::Matching(vec![TopicPattern::everything()]);
+        }
+        if self.reads_firehose() {
+            self.conditions.push((other.clone(), matches));
+        }
+        self
     }
 
     /// Whether all events match.
@@ -64,7 +84,9 @@ impl SubscriptionFilter {
             Rest::Nothing => false,
             Rest::Everything => true,
             Rest::Matching(patterns) => {
-                patterns.iter().any(|pattern| pattern.matches(topic)) && !self.topics.contains(topic)
+                patterns.iter().any(|pattern| pattern.matches(topic))
+                    && !self.topics.contains(topic)
+                    && self.conditions.iter().all(|(filter, matches)| filter.matches(topic) == *matches)
             }
         }
     }

@@ -80,6 +80,26 @@ impl Batch {
         self.is_cut = true;
     }
 
+    /// Keeps the frames up to sequence `last` only, as a part of what was ready. Returns whether others were removed.
+    pub(super) fn cut_after(&mut self, last: Sequence) -> bool {
+        let count = self.len;
+        while let Some(span) = self.spans.last_mut()
+            && self.runs[span.run].get(span.indices.end - 1).sequence() > last
+        {
+            span.indices.end -= 1;
+            self.len -= 1;
+            if span.indices.is_empty() {
+                self.spans.pop();
+            }
+        }
+        self.cut();
+        if self.len < count {
+            // The cursors are behind the frames that were removed.
+            self.ends.clear();
+        }
+        self.len < count
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

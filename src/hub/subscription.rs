@@ -315,6 +315,20 @@ impl Subscription {
         *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
     }
 
+    /// The last sequence up to which everything was delivered. Nothing is held in [`Subscription::next`].
+    pub(super) fn taken(&self) -> Sequence {
+        self.taken
+    }
+
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        self.waker.as_ref()
+    }
+
+    /// Whether it reads an archive.
+    pub(super) fn is_catching_up(&self) -> bool {
+        matches!(self.state, State::CatchUp(_))
+    }
+
     /// Whether a gap comes next.
     pub(crate) fn has_gap(&self) -> bool {
         matches!(self.state, State::Gap(_))

@@ -1,0 +1,210 @@
+//! One stretch of a feed: a subscription with the filters that it was opened for, and where it ends.
+
+use std::collections::VecDeque;
+
+use crate::hub::filter::SubscriptionFilter;
+use crate::hub::gap::Gap;
+use crate::hub::merge::Batch;
+use crate::hub::{Hub, Subscription};
+use crate::position::{Sequence, StreamPosition};
+use crate::topic::TopicFilter;
+
+/// The end of the last stretch of a feed.
+const NEVER: Sequence = Sequence::MAX;
+
+pub(super) struct Stretch {
+    pub(super) subscription: Subscription,
+    pub(super) filters: Vec<TopicFilter>,
+    /// Of a replay: only what each of these filters matches, or does not match. What the feed had already is not replayed,
+    /// nor is what was unsubscribed since.
+    conditions: Vec<(SubscriptionFilter, bool)>,
+    /// The last sequence of the stretch.
+    pub(super) until: Sequence,
+    /// Gaps that precede what the subscription has.
+    gaps: VecDeque<Gap>,
+}
+
+/// The events that match one of `filters`. No filter means no event.
+pub(super) fn selection(filters: &[TopicFilter]) -> SubscriptionFilter {
+    if filters.is_empty() { SubscriptionFilter::nothing() } else { SubscriptionFilter::of(filters.iter().cloned()) }
+}
+
+/// Whether an event may match both filters.
+fn overlap(one: &TopicFilter, other: &TopicFilter) -> bool {
+    match (one, other) {
+        (TopicFilter::Exact(topic), filter) | (filter, TopicFilter::Exact(topic)) => filter.matches(topic),
+        (TopicFilter::Pattern(_), TopicFilter::Pattern(_)) => true,
+    }
+}
+
+impl Stretch {
+    /// A stretch that follows the live events.
+    pub(super) fn endless(subscription: Subscription, filters: Vec<TopicFilter>) -> Self {
+        let mut stretch = Self { subscription, filters, conditions: Vec::new(), until: NEVER, gaps: VecDeque::new() };
+        stretch.keep_gaps();
+        stretch
+    }
+
+    /// Makes it a replay of what `except` does not match, until a sequence.
+    pub(super) fn replay(self, except: SubscriptionFilter, until: Sequence) -> Self {
+        Self { conditions: vec![(except, false)], until, ..self }
+    }
+
+    /// The filter of its subscription.
+    pub(super) fn filter(&self) -> SubscriptionFilter {
+        let conditions = self.conditions.iter();
+        conditions.fold(selection(&self.filters), |filter, (other, matches)| filter.only(other, *matches))
+    }
+
+    pub(super) fn is_endless(&self) -> bool {
+        self.until == NEVER
+    }
+
+    /// Whether it has come to its end.
+    pub(super) fn is_over(&self) -> bool {
+        self.taken() >= self.until
+    }
+
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.subscription.is_catching_up()
+    }
+
+    pub(super) fn taken(&self) -> Sequence {
+        self.subscription.taken()
+    }
+
+    pub(super) fn has_lagged(&self) -> bool {
+        self.subscription.has_lagged()
+    }
+
+    pub(super) fn has_gap(&self) -> bool {
+        !self.gaps.is_empty() || self.subscription.has_gap()
+    }
+
+    /// Registers the waker of `other`.
+    pub(super) fn wake_like(&mut self, other: &Self) {
+        if let Some(waker) = other.subscription.waker() {
+            self.subscription.wake(waker);
+        }
+    }
+
+    /// Takes the place of `other`, with its gaps and its waker.
+    pub(super) fn succeed(&mut self, other: &mut Self) {
+        other.name_gaps();
+        other.gaps.append(&mut self.gaps);
+        self.gaps = std::mem::take(&mut other.gaps);
+        self.wake_like(other);
+    }
+
+    /// Continues with another subscription of [`Stretch::filter`].
+    pub(super) fn replace(&mut self, mut subscription: Subscription) {
+        if let Some(waker) = self.subscription.waker() {
+            subscription.wake(waker);
+        }
+        self.subscription = subscription;
+        self.keep_gaps();
+    }
+
+    /// Drops what no filter of `left` matches, also from its gaps. A replay goes on for what another filter has in common.
+    pub(super) fn restrict(&mut self, left: &[TopicFilter]) {
+        let is_left = |filter: &TopicFilter| left.iter().any(|left| overlap(filter, left));
+        self.name_gaps();
+        self.gaps.retain_mut(|gap| {
+            let topics = gap.topics.get_or_insert_default();
+            if topics.iter().any(|filter| !left.contains(filter)) {
+                gap.missed = None;
+            }
+            topics.retain(is_left);
+            !topics.is_empty()
+        });
+        if self.is_endless() {
+            self.filters = left.to_vec();
+        } else {
+            self.filters.retain(is_left);
+            self.conditions.push((selection(left), true));
+        }
+    }
+
+    /// The number of conditions, which each change during a replay adds to.
+    pub(super) fn conditions(&self) -> usize {
+        self.conditions.len()
+    }
+
+    /// Returns the sequence up to which everything was delivered: the one before the next event, or the head if none is
+    /// ready. The gaps that come before it are kept.
+    pub(super) fn settle(&mut self, hub: &Hub) -> Sequence {
+        let mut batch = Batch::default();
+        loop {
+            let head = hub.0.history.head();
+            if let Err(gap) = self.subscription.fill(&mut batch) {
+                self.keep(gap);
+                continue;
+            }
+            match batch.frames().next() {
+                Some(next) => return next.sequence() - 1,
+                None if self.is_catching_up() => return self.taken(),
+                None if batch.is_all() => return head.max(self.taken()),
+                // Something was evicted while it was read: a gap comes next.
+                None => {}
+            }
+        }
+    }
+
+    /// Keeps a gap to be delivered. Without filters nothing is missing.
+    pub(super) fn keep(&mut self, gap: Gap) {
+        if !self.filters.is_empty() {
+            self.gaps.push_back(gap);
+        }
+    }
+
+    /// Keeps the gaps with which the subscription begins.
+    fn keep_gaps(&mut self) {
+        let mut batch = Batch::default();
+        while self.subscription.has_gap()
+            && let Err(gap) = self.subscription.fill(&mut batch)
+        {
+            self.keep(gap);
+        }
+    }
+
+    /// Names the filters in gaps that are about all of them, before others are added.
+    fn name_gaps(&mut self) {
+        for gap in &mut self.gaps {
+            gap.topics.get_or_insert_with(|| self.filters.clone());
+        }
+    }
+
+    /// Takes the next gap, as it is for readers of a feed whose last stretch is `last`, or this one.
+    pub(super) fn next_gap(&mut self, hub: &Hub, last: Option<&Self>) -> Option<Gap> {
+        let gap = if self.is_endless() { self.gaps.pop_front() } else { self.next_gap_before(self.end(hub)) };
+        let own = last.map_or(&self.filters, |last| &last.filters);
+        gap.map(|mut gap| {
+            // What the client has unsubscribed is still about what another of its filters has in common with it.
+            gap.topics = gap.topics.filter(|topics| topics.iter().all(|filter| own.contains(filter)));
+            gap
+        })
+    }
+
+    fn end(&self, hub: &Hub) -> StreamPosition {
+        hub.0.history.position(self.until)
+    }
+
+    /// Takes the next gap up to `end`. What is missing after it is a gap of the next stretch.
+    fn next_gap_before(&mut self, end: StreamPosition) -> Option<Gap> {
+        let is_beyond = |position: StreamPosition| position.epoch != end.epoch || position.sequence > end.sequence;
+        loop {
+            let mut gap = self.gaps.pop_front()?;
+            if gap.from.is_some_and(|from| from.epoch == end.epoch && from.sequence >= end.sequence) {
+                continue;
+            }
+            gap.topics.get_or_insert_with(|| self.filters.clone());
+            if is_beyond(gap.to) {
+                (gap.to, gap.missed) = (end, None);
+            }
+            if is_beyond(gap.resume) {
+                gap.resume = end;
+            }
+            return Some(gap);
+        }
+    }
+}
