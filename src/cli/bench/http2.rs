@@ -90,6 +90,8 @@ impl Connection {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            // Requests wait for the server's settings, because a server refuses streams over its limit.
+            .initial_max_send_streams(0)
             // The unread frames of a stalled stream are bounded by its window.
             .data_frame_budget(usize::MAX);
         let woken = Arc::<Woken>::default();
@@ -112,11 +114,11 @@ impl Connection {
         self.requests.push_back(request);
     }
 
-    /// The server's limit of streams, if there are more requests.
+    /// The server's limit of streams, if there are more requests. It is 0 until the server's settings arrive.
     pub fn exceeded_limit(&self) -> Option<usize> {
         let State::Open(sender, _) = &self.state else { return None };
         let limit = sender.current_max_send_streams();
-        (limit < self.streams.len()).then_some(limit)
+        (1..self.streams.len()).contains(&limit).then_some(limit)
     }
 
     /// The number of requests.
