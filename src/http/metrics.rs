@@ -165,6 +165,12 @@ impl Snapshot {
                 "rejected": sums(counts.rejections.read()),
                 "accept_pauses": counts.accept_pauses.get(),
             },
+            "websocket": {
+                "streams": counts.sum(|shard| &shard.websocket.streams),
+                "delivered": counts.sum(|shard| &shard.websocket.delivered),
+                "delivered_bytes": counts.sum(|shard| &shard.websocket.delivered_bytes),
+                "received": counts.sum(|shard| &shard.websocket.received),
+            },
             "events": {
                 "published": hub.published,
                 "delivered": counts.sum(|shard| &shard.delivered),

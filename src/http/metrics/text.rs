@@ -118,6 +118,7 @@ impl Snapshot {
         let mut page = Page::new(is_openmetrics);
         self.add_connections(&mut page);
         self.add_events(&mut page);
+        self.add_websocket(&mut page);
         if let Some(status) = &self.backbone {
             backbone::add(&mut page, status);
         }
@@ -173,6 +174,18 @@ impl Snapshot {
         page.gauge("fanline_history_events", "Events that can be replayed", hub.retained_events);
         page.gauge("fanline_history_restored_events", "Events from the history file of the last stop", hub.restored);
         page.gauge("fanline_history_bytes", "Memory that these events take", hub.retained_bytes);
+    }
+
+    fn add_websocket(&self, page: &mut Page) {
+        let counts = &self.counts;
+        let help = "Open streams of events over WebSocket";
+        page.gauge("fanline_websocket_streams", help, counts.sum(|shard| &shard.websocket.streams));
+        let help = "Events written to WebSockets";
+        page.counter("fanline_websocket_events_delivered", help, counts.sum(|shard| &shard.websocket.delivered));
+        let help = "Bytes written to WebSockets";
+        page.counter("fanline_websocket_delivered_bytes", help, counts.sum(|shard| &shard.websocket.delivered_bytes));
+        let help = "Messages that clients sent over WebSocket";
+        page.counter("fanline_websocket_messages_received", help, counts.sum(|shard| &shard.websocket.received));
     }
 
     fn add_process(&self, page: &mut Page) {
