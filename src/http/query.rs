@@ -6,6 +6,7 @@ use super::Options;
 use super::problem::Problem;
 use crate::conn::OnLag;
 use crate::hub::{Start, SubscriptionFilter};
+use crate::presence::Transport;
 use crate::topic::{Topic, TopicFilter};
 use crate::wire::Format;
 
@@ -74,9 +75,11 @@ impl StreamQuery {
         SubscriptionFilter::of(self.filters.iter().cloned())
     }
 
-    /// Whether heartbeats are sent as events: if the filters match everything or the topic `heartbeat`.
-    pub(crate) fn takes_heartbeats(&self, filter: &SubscriptionFilter) -> bool {
-        filter.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
+    /// Whether heartbeats are sent as events: if the filters match everything or the topic `heartbeat`, and over WebSocket if the
+    /// client sets the interval, because a page does not see pings.
+    pub(crate) fn takes_heartbeats(&self, filter: &SubscriptionFilter, transport: Transport) -> bool {
+        (transport == Transport::WebSocket && self.heartbeat.is_some())
+            || filter.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
     }
 }
 

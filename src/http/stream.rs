@@ -54,7 +54,7 @@ pub(super) async fn open(
     };
     let filter = query.filter();
     let firehose = if filter.reads_firehose() { routes.limiter.admit_firehose()? } else { None };
-    let takes_heartbeats = query.takes_heartbeats(&filter);
+    let takes_heartbeats = query.takes_heartbeats(&filter, transport);
     let (subscription, opening) = shard
         .hub
         .subscribe_in(&shard.group, filter, start, routes.limiter.max_silent_topics())
