@@ -102,6 +102,7 @@ fn overview(routes: &Routes, serves_operators: bool) -> Response<Full<Bytes>> {
         "history_size": routes.shard.hub.stats().retained_events,
         "endpoints": {
             "stream": "/stream",
+            "websocket": "/ws",
             "publish": "/publish",
             "demo": "/demo",
             "docs": "/docs",
@@ -111,7 +112,7 @@ fn overview(routes: &Routes, serves_operators: bool) -> Response<Full<Bytes>> {
             "live": "/health/live",
             "ready": "/health/ready",
         },
-        "features": ["sse", "replay", "gap", "topic-patterns", "ndjson"],
+        "features": ["sse", "websocket", "replay", "gap", "topic-patterns", "ndjson"],
     });
     if serves_operators {
         for (name, path) in [("clients", "/clients"), ("topics", "/topics"), ("metrics", "/metrics")] {
