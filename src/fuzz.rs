@@ -15,6 +15,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("publication", crate::wire::fuzz::publication),
     ("lines", crate::wire::fuzz::lines),
     ("sse", crate::wire::fuzz::sse),
+    ("websocket", crate::wire::websocket::reader::fuzz),
     ("query", crate::http::fuzz::query),
     ("history", crate::hub::fuzz::history),
     #[cfg(feature = "redis")]

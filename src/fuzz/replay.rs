@@ -168,6 +168,7 @@ replays! {
     publication_is_rejected_or_published_as_written, "publication", 2000;
     line_splitter_agrees_with_a_simple_one, "lines", 1000;
     encoded_event_is_parsed_back_unchanged, "sse", 1000;
+    messages_do_not_depend_on_cuts, "websocket", 2000;
     parsed_query_is_within_its_limits, "query", 2000;
     saved_history_is_invalid_or_read_completely, "history", 200;
     #[cfg(feature = "redis")]

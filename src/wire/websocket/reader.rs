@@ -255,5 +255,30 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     }
 }
 
+/// Fuzz target. Input: the bytes of a client, which are read whole and in parts whose length depends on the first byte.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) {
+    const MAX_BYTES: usize = 1000;
+    let limits = MessageLimits { max_bytes: MAX_BYTES, accepts_binary: true };
+    let read = |size: usize| {
+        let (mut reader, mut all) = (Reader::new(limits), Vec::new());
+        for mut part in data.chunks(size) {
+            loop {
+                match reader.read(&mut part) {
+                    Ok(Some(Incoming::Text(text))) if text.len() > MAX_BYTES => panic!("over the limit"),
+                    Ok(Some(incoming)) => all.push(incoming),
+                    Ok(None) => break,
+                    Err(violation) => return (all, Some(violation)),
+                }
+            }
+            assert!(part.is_empty(), "all of it is read");
+            assert!(reader.payload.len() <= MAX_BYTES && reader.control.len() <= MAX_CONTROL, "memory is bounded");
+        }
+        (all, None)
+    };
+    let size = data.first().map_or(1, |byte| usize::from(byte % 16) + 1);
+    assert_eq!(read(data.len().max(1)), read(size));
+}
+
 #[cfg(test)]
 mod tests;
