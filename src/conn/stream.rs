@@ -373,3 +373,21 @@ impl<O: Output> Future for StreamTask<O, Sse> {
 fn retry(client: ClientId, options: &StreamOptions) -> u64 {
     (options.retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conn::http1::output::SocketOutput;
+    use crate::conn::websocket::WebSocket;
+
+    /// The number of bytes that tokio adds to a task. It allocates multiples of 128 bytes.
+    const TASK: usize = 96;
+
+    #[test]
+    fn the_task_of_a_stream_takes_256_bytes_and_that_of_a_websocket_384() {
+        let stream = size_of::<StreamTask<SocketOutput, Sse>>();
+        assert_eq!((stream + TASK).next_multiple_of(128), 256, "{stream}");
+        let websocket = size_of::<StreamTask<SocketOutput, WebSocket>>();
+        assert_eq!((websocket + TASK).next_multiple_of(128), 384, "{websocket}");
+    }
+}

@@ -140,3 +140,38 @@ fn envelopes_count_towards_the_limit_of_bytes() {
         assert!(hub.stats().retained_bytes <= limit + 2 * size, "no more than the newest");
     }
 }
+
+fn message(frame: &Frame) -> &[u8] {
+    frame.chunk(Format::Message).framed()
+}
+
+#[test]
+fn websocket_message_is_the_envelope_in_one_frame_that_all_rings_share() {
+    let hub = hub(1000, 1000);
+    now(hub.publish_all(vec![event("a"), event("a"), event("b")])).unwrap();
+    let everything = frames(&hub, &["**"]);
+    let json = r#"{"type":"event","id":"1000-1","topic":"a","event":"message","text":"x"}"#;
+    assert_eq!(message(&everything[0]), crate::wire::websocket::text(json));
+    let of_a_run = derived_bytes(&hub);
+    assert!(of_a_run > 2 * json.len() as u64, "both events of the run");
+    let of_a = frames(&hub, &["a"]);
+    assert!(of_a.iter().zip(&everything).all(|(one, other)| std::ptr::eq(message(one), message(other))));
+    assert_eq!(derived_bytes(&hub), of_a_run);
+    // Envelopes have memory of their own.
+    envelope(&everything[0]);
+    assert!(derived_bytes(&hub) > of_a_run);
+}
+
+#[test]
+fn adjacent_websocket_messages_are_one_slice_of_a_write() {
+    let hub = hub(1000, 1000);
+    now(hub.publish_all(vec![event("a"); 30])).unwrap();
+    let (mut subscription, _) = hub.subscribe(filter(&["a"]), Start::Earliest);
+    let mut batch = Batch::default();
+    subscription.fill(&mut batch).unwrap();
+    let mut slices = [IoSlice::new(&[]); 4];
+    let offer = batch.offer(Format::Message, true, &mut slices);
+    let messages: Vec<u8> = batch.frames().flat_map(message).copied().collect();
+    assert_eq!((offer.slices, offer.frames, offer.bytes), (1, 30, messages.len()));
+    assert_eq!(&*slices[0], messages);
+}
