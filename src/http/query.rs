@@ -79,7 +79,8 @@ impl StreamQuery {
     /// client sets the interval, because a page does not see pings.
     pub(crate) fn takes_heartbeats(&self, filter: &SubscriptionFilter, transport: Transport) -> bool {
         (transport == Transport::WebSocket && self.heartbeat.is_some())
-            || filter.is_everything() || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
+            || filter.is_everything()
+            || Topic::new("heartbeat").is_ok_and(|heartbeat| filter.matches(&heartbeat))
     }
 }
 
