@@ -278,7 +278,10 @@ impl Routes {
                 let format = format.unwrap_or_else(|| metrics::Format::preferred(headers));
                 metrics::metrics(self, format).await
             }
-            Endpoint::Clients => match PageQuery::parse(query, &["tag", "topic", "name"])? {
+            Endpoint::Clients if request.method() == Method::DELETE => {
+                json_response(&clients::disconnect_user(self, query).await?)
+            }
+            Endpoint::Clients => match PageQuery::parse(query, &["tag", "topic", "name", "user"])? {
                 page if page.is_of_cluster => json_response(&cluster::clients(self, &page).await?),
                 page => clients::list(self, &page).await?,
             },
@@ -359,6 +362,7 @@ impl<'a> Endpoint<'a> {
             Self::Stream | Self::WebSocket => "GET",
             Self::Publish(_) => "POST",
             Self::Client(_) => "DELETE",
+            Self::Clients => "GET, HEAD, DELETE",
             // hyper omits the body of a response to HEAD.
             _ => "GET, HEAD",
         }

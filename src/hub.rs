@@ -1,6 +1,6 @@
 //! The hub: publishers append events, and each subscription reads them with a cursor of its own.
 //!
-//! `sequencer` puts events into one order, `history` retains them in `channel`s (a ring for each topic, and the firehose),
+//! `sequencer` puts events into one order, `history` retains them in `channel`s (a ring for each topic, and the firehoses),
 //! `subscription` reads them, and `wake` wakes subscriptions that wait. `snapshot` saves the history, for a hub that continues it.
 
 pub mod archive;
@@ -335,7 +335,7 @@ impl Hub {
         let history = &self.0.history;
         HubStats {
             // Not the head: breaks leave sequences out.
-            published: history.firehose.appended() - self.0.restored,
+            published: history.firehose.appended() + history.reserved.appended() - self.0.restored,
             restored: self.0.restored,
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
@@ -345,14 +345,15 @@ impl Hub {
     }
 
     /// The number of events that the channels of `filter` have had: [`Subscription::passed`] of one that is up to date.
-    /// The firehose has the events of named topics too.
+    /// A firehose has the events of named topics too.
     pub(crate) fn appended(&self, filter: &SubscriptionFilter) -> u64 {
         let history = &self.0.history;
-        if filter.reads_firehose() {
-            return history.firehose.appended();
-        }
+        let firehoses = history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved));
+        let in_firehoses: u64 = firehoses.map(|firehose| firehose.appended()).sum();
         let topics = read(&history.topics);
-        filter.topics.iter().filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum()
+        let named = filter.topics.iter().filter(|topic| !filter.reads(topic.is_reserved()));
+        let in_topics: u64 = named.filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum();
+        in_firehoses + in_topics
     }
 
     /// Returns up to `limit` topics in the order of their names, beginning after `after`, and the number of all topics.

@@ -149,6 +149,13 @@ pub(crate) struct Identity {
     pub(crate) grant: Option<Box<Grant>>,
 }
 
+impl Identity {
+    /// The user of the client's grant.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.grant.as_ref().and_then(|grant| grant.subject.as_deref())
+    }
+}
+
 /// A connected client. Its stream's task writes the counts.
 pub(crate) struct Client<C> {
     pub(crate) identity: Identity,

@@ -8,13 +8,20 @@
 //! |---|---|---|
 //! | `comment:*` | `comment:17` | `comment`, `comment:17:reply`, `comment.17` |
 //! | `metrics.**` | `metrics.cpu`, `metrics.cpu/0` | `metrics` |
-//! | `**` | everything | |
+//! | `**` | everything but reserved topics | `user:anna` |
+//!
+//! **Reserved topics** begin with `user:` or `presence:`. They are about persons, so a pattern that begins with a wildcard matches
+//! none of them: only a filter that names the prefix does, such as `user:*`.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const SEPARATORS: [char; 3] = [':', '.', '/'];
+
+/// The prefixes of reserved topics.
+const USER: &str = "user:";
+const PRESENCE: &str = "presence:";
 
 /// A validated topic: 1 to 255 bytes of UTF-8 without control characters, white space, commas and `*`.
 ///
@@ -37,6 +44,23 @@ impl Topic {
             Some(c) => Err(InvalidTopic::Character(c)),
             None => Ok(Self(text.into())),
         }
+    }
+
+    /// The topic of a user, `user:{user}`: all connections of this user receive its events. `None` if the text is not a
+    /// topic, or if `user` contains a `:`, because `user:anna:inbox` is a topic of the application.
+    pub fn of_user(user: &str) -> Option<Self> {
+        let fits = !user.is_empty() && !user.contains(':');
+        fits.then(|| Self::new(&format!("{USER}{user}")).ok()).flatten()
+    }
+
+    /// The topic of the joins and leaves of this topic, `presence:{topic}`. `None` if that is too long.
+    pub fn of_presence(&self) -> Option<Self> {
+        Self::new(&format!("{PRESENCE}{self}")).ok()
+    }
+
+    /// Whether the topic is reserved: it begins with `user:` or `presence:`.
+    pub fn is_reserved(&self) -> bool {
+        is_reserved(&self.0)
     }
 
     /// The topic's text.
@@ -128,6 +152,16 @@ impl TopicFilter {
         Ok(Self::Pattern(TopicPattern(text.into())))
     }
 
+    /// The pattern `**`.
+    pub(crate) fn everything() -> Self {
+        Self::Pattern(TopicPattern::everything())
+    }
+
+    /// Whether every topic that matches is reserved; otherwise none is.
+    pub fn is_reserved(&self) -> bool {
+        is_reserved(self.as_str())
+    }
+
     /// Whether `topic` matches.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {
@@ -178,14 +212,20 @@ impl FromStr for TopicFilter {
 pub struct TopicPattern(Arc<str>);
 
 impl TopicPattern {
-    /// The pattern that every topic matches.
+    /// The pattern `**`.
     pub(crate) fn everything() -> Self {
-        Self("**".into())
+        static EVERYTHING: LazyLock<Arc<str>> = LazyLock::new(|| "**".into());
+        Self(EVERYTHING.clone())
     }
 
-    /// Whether every topic matches.
+    /// Whether every topic matches that is not reserved.
     pub fn is_everything(&self) -> bool {
         &*self.0 == "**"
+    }
+
+    /// Whether every topic that matches is reserved; otherwise none is.
+    pub(crate) fn is_reserved(&self) -> bool {
+        is_reserved(&self.0)
     }
 
     /// Whether `topic` matches.
@@ -196,6 +236,9 @@ impl TopicPattern {
     /// Whether this pattern matches the topic `text`. If `text` is a pattern: whether this matches all that `text` matches.
     /// Segments are compared pairwise. A `*` in `text` is a non-empty segment, which only a wildcard covers.
     fn covers(&self, text: &str) -> bool {
+        if self.0.starts_with('*') && is_reserved(text) {
+            return false;
+        }
         let (mut pattern, mut text) = (&*self.0, text);
         loop {
             let (wanted, found) = (first_segment(pattern), first_segment(text));
@@ -217,6 +260,10 @@ impl TopicPattern {
             }
         }
     }
+}
+
+fn is_reserved(text: &str) -> bool {
+    text.starts_with(USER) || text.starts_with(PRESENCE)
 }
 
 fn first_segment(text: &str) -> &str {

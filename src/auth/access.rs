@@ -100,10 +100,10 @@ impl Access {
         let is_authenticated = authenticated.is_some();
         let mut grant = authenticated.unwrap_or_else(|| self.anonymous(self.is_local(request)));
         let (is_covered, what) = match request.action {
-            Action::Subscribe(filters) => match grant.subscribe.first_missing(filters) {
+            Action::Subscribe(filters) => match grant.first_missing(filters) {
                 None => (true, String::new()),
                 Some("**") => (false, "subscribing to everything".to_owned()),
-                Some(missing) => (false, format!("subscribing to {missing:?}")),
+                Some(missing) => (false, format!("subscribing to {}", named(missing))),
             },
             Action::Publish => (!grant.publish.is_empty(), "publishing".to_owned()),
             Action::Administer => (grant.admin, "using the admin endpoints".to_owned()),
@@ -127,7 +127,7 @@ impl Access {
 
     /// Whether a stream of `filters` that was opened under `grant` may stay open under these rules.
     pub(crate) fn still_holds(&self, grant: &Grant, filters: &[TopicFilter]) -> bool {
-        self.renew(grant).is_some_and(|renewed| renewed.subscribe.first_missing(filters).is_none())
+        self.renew(grant).is_some_and(|renewed| renewed.first_missing(filters).is_none())
     }
 
     /// Returns what an earlier grant allows under these rules; `None` if it is revoked.
@@ -164,7 +164,7 @@ impl Access {
     /// Whether the request is local, if that matters: the answer may take a call of the kernel.
     fn is_local(&self, request: &AuthRequest<'_>) -> bool {
         let matters = match request.action {
-            Action::Subscribe(_) => false,
+            Action::Subscribe(filters) => filters.iter().any(TopicFilter::is_reserved),
             Action::Measure => !self.anonymous_metrics,
             Action::Publish | Action::Administer => true,
         };
@@ -172,15 +172,17 @@ impl Access {
     }
 
     fn anonymous(&self, is_local: bool) -> Grant {
+        // Once credentials are configured, loopback is not trusted: a local proxy that adds no headers looks the same.
+        let is_trusted = is_local && !self.has_credentials() && self.loopback_trust != LoopbackTrust::None;
         let subscribe = match &self.anonymous_subscribe {
             Some(patterns) => patterns.clone(),
             None if self.has_credentials() => Patterns::default(),
+            None if is_trusted => Patterns::all_topics(),
             None => Patterns::everything(),
         };
         let grant = Grant { subscribe, ..Grant::anonymous(is_local) };
-        // Once credentials are configured, loopback is not trusted: a local proxy that adds no headers looks the same.
-        if is_local && !self.has_credentials() && self.loopback_trust != LoopbackTrust::None {
-            return Grant { publish: Patterns::everything(), admin: true, ..grant };
+        if is_trusted {
+            return Grant { publish: Patterns::all_topics(), admin: true, ..grant };
         }
         Grant { publish: self.anonymous_publish.clone(), ..grant }
     }
@@ -211,4 +213,12 @@ impl Access {
             "without credentials configured, {what} is allowed from loopback only, and {reason}; to allow it, {setting}"
         ))
     }
+}
+
+/// The filter in an error. That of a reserved topic is explained: `**` looks as if it covered it.
+fn named(filter: &str) -> String {
+    if TopicFilter::new(filter).is_ok_and(|filter| filter.is_reserved()) {
+        return format!("{filter:?} (topics of users and presence need a pattern that begins with user: or presence:)");
+    }
+    format!("{filter:?}")
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::patterns::Patterns;
+use crate::topic::{Topic, TopicFilter};
 
 /// The permissions of a request or stream. The default allows nothing.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +18,7 @@ pub struct Grant {
     pub publish: Patterns,
     /// Whether it may use the admin endpoints.
     pub admin: bool,
-    /// The user, as `/clients` shows it.
+    /// The user, as `/clients` shows it. The connections of a user receive the events of its [topic](Grant::user_topic).
     pub subject: Option<Arc<str>>,
     /// When the grant expires. Its streams end then.
     pub expires: Option<SystemTime>,
@@ -44,9 +45,25 @@ impl Grant {
         Self { credential: Credential::Anonymous { is_local }, ..Self::default() }
     }
 
-    /// Whether the grant is the anonymous one, without additions by an authorization service.
+    /// Whether the grant is that of any anonymous client, without additions by an authorization service.
     pub(crate) fn is_anonymous(&self) -> bool {
-        matches!(self.credential, Credential::Anonymous { .. }) && self.subject.is_none() && self.expires.is_none()
+        matches!(self.credential, Credential::Anonymous { is_local: false }) && self.subject.is_none() && self.expires.is_none()
+    }
+
+    /// The topic of the grant's user, see [`Topic::of_user`]. A user may always subscribe to it.
+    pub fn user_topic(&self) -> Option<Topic> {
+        self.subject.as_deref().and_then(Topic::of_user)
+    }
+
+    /// Returns the first of `filters` that the grant does not allow to subscribe to. Without filters, that is `**`.
+    pub(crate) fn first_missing<'a>(&self, filters: &'a [TopicFilter]) -> Option<&'a str> {
+        let own = self.user_topic();
+        let is_own = |filter: &TopicFilter| matches!((filter, &own), (TopicFilter::Exact(topic), Some(own)) if topic == own);
+        if filters.is_empty() {
+            return self.subscribe.first_missing(filters);
+        }
+        let is_missing = |filter: &&TopicFilter| !self.subscribe.covers(filter) && !is_own(filter);
+        filters.iter().find(is_missing).map(TopicFilter::as_str)
     }
 
     /// The key of rate limits: an API key, or the subject of one key's tokens. `None` without credentials.

@@ -24,10 +24,18 @@ const SUBJECT: &str = "{sub}";
 pub struct Patterns(Vec<TopicFilter>);
 
 impl Patterns {
-    /// All topics.
+    /// All topics that are not [reserved](Topic::is_reserved).
     pub fn everything() -> Self {
-        static EVERYTHING: LazyLock<TopicFilter> = LazyLock::new(|| TopicFilter::new("**").expect("a valid pattern"));
-        Self(vec![EVERYTHING.clone()])
+        Self(vec![TopicFilter::everything()])
+    }
+
+    /// All topics, reserved ones included.
+    pub fn all_topics() -> Self {
+        static ALL: LazyLock<Patterns> = LazyLock::new(|| {
+            let filters = ["**", "user:**", "presence:**"];
+            filters.map(|text| TopicFilter::new(text).expect("a valid pattern")).into_iter().collect()
+        });
+        ALL.clone()
     }
 
     /// Parses `texts` and replaces `{sub}` with `subject`.
@@ -68,7 +76,7 @@ impl Patterns {
         self.0.iter()
     }
 
-    /// Whether the set contains all topics.
+    /// Whether the set contains all topics that are not reserved.
     pub fn is_everything(&self) -> bool {
         self.0.iter().any(|filter| filter.as_str() == "**")
     }

@@ -82,7 +82,10 @@ impl Permit<'_> {
         if self.grant.publish.matches(topic) {
             return Ok(());
         }
-        let detail = format!("these credentials do not allow publishing to {:?}", topic.as_str());
+        let mut detail = format!("these credentials do not allow publishing to {:?}", topic.as_str());
+        if topic.is_reserved() {
+            detail += ": topics of users and presence need a pattern that begins with user: or presence:";
+        }
         Err(Problem::new(StatusCode::FORBIDDEN, detail))
     }
 }

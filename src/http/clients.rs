@@ -1,4 +1,4 @@
-//! `GET /clients` and `DELETE /clients/{client_id}`.
+//! `GET /clients`, `DELETE /clients/{client_id}` and `DELETE /clients?user={user}`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -39,7 +39,8 @@ pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Response<
         let (id, labels) = (client.identity.id, &client.identity.labels);
         let is_wanted = query.matches("name", |name| labels.name() == Some(name))
             && query.matches("tag", |tag| labels.tags().any(|one| one == tag))
-            && query.matches("topic", |topic| labels.topics().any(|one| one == topic));
+            && query.matches("topic", |topic| labels.topics().any(|one| one == topic))
+            && query.matches("user", |user| client.identity.user() == Some(user));
         if is_wanted {
             count += 1;
             if after.is_none_or(|after| id > after) {
@@ -83,6 +84,38 @@ pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Probl
     Ok(json!({"client_id": id.to_string(), "status": "disconnected"}))
 }
 
+/// `DELETE /clients?user={user}`: ends the streams of all connections of a user.
+pub(super) async fn disconnect_user(routes: &Routes, query: &str) -> Result<Value, Problem> {
+    let user = wanted_user(query)?;
+    let mut count = 0;
+    each_client(&routes.clients, |client| {
+        if client.identity.user() == Some(&*user) {
+            client.control.raise(Request::Disconnect);
+            count += 1;
+        }
+        true
+    })
+    .await;
+    Ok(json!({"user": user, "status": "disconnected", "count": count}))
+}
+
+/// The parameter `user`, the only one that is allowed: a misspelled one must not select other clients.
+fn wanted_user(query: &str) -> Result<String, Problem> {
+    let mut users = Vec::new();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "user" => users.push(value.into_owned()),
+            // Read by the authorization.
+            "access_token" => {}
+            key => return Err(Problem::bad_request(format!("unknown parameter {key:?}; expected user"))),
+        }
+    }
+    match <[String; 1]>::try_from(users) {
+        Ok([user]) if !user.is_empty() => Ok(user),
+        _ => Err(Problem::bad_request("expected one parameter user: DELETE /clients?user=anna")),
+    }
+}
+
 /// Returns how many events a client is behind the newest event of its topics. With a pattern, this counts events that it
 /// does not match as well.
 pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
@@ -124,7 +157,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         remote_addr: identity.remote.to_string(),
         transport: identity.transport.as_str(),
         protocol: identity.protocol.as_str(),
-        user: identity.grant.as_ref().and_then(|grant| grant.subject.as_deref()),
+        user: identity.user(),
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) async fn clients(routes: &Routes, query: &PageQuery) -> Result<Value,
         for mut client in list {
             let is_wanted = query.matches("name", |name| client["client_name"] == name)
                 && query.matches("tag", |tag| is_one_of(&client["tags"], tag))
-                && query.matches("topic", |topic| is_one_of(&client["topics"], topic));
+                && query.matches("topic", |topic| is_one_of(&client["topics"], topic))
+                && query.matches("user", |user| client["user"] == user);
             if let Some(id) = client["client_id"].as_str().map(str::to_owned).filter(|_| is_wanted) {
                 client["node"] = node.clone().into();
                 page.insert(id, client);

@@ -4,6 +4,7 @@ use hyper::header::HeaderMap;
 
 use super::Options;
 use super::problem::Problem;
+use crate::auth::Grant;
 use crate::conn::OnLag;
 use crate::hub::{Start, SubscriptionFilter};
 use crate::presence::Transport;
@@ -69,6 +70,17 @@ impl StreamQuery {
         }
         let start = start(last_event_id(query, headers).as_deref(), history);
         Ok(Self { filters, start, on_lag, format, heartbeat, name, tags })
+    }
+
+    /// Adds the topic of the client's user. A stream without filters keeps everything else.
+    pub(crate) fn add_user_topic(&mut self, grant: &Grant, transport: Transport) {
+        let Some(own) = grant.user_topic().map(TopicFilter::Exact) else { return };
+        if self.filters.is_empty() && transport == Transport::Sse {
+            self.filters.push(TopicFilter::everything());
+        }
+        if !self.filters.contains(&own) {
+            self.filters.push(own);
+        }
     }
 
     pub(crate) fn filter(&self) -> SubscriptionFilter {

@@ -28,8 +28,8 @@ pub(super) async fn subscribe(
     source: Source<'_>,
 ) -> Result<StreamReply, Problem> {
     check(routes, head, body)?;
-    let query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
-    let (request, permit) = open(routes, head, source, &query, Transport::Sse).await?;
+    let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
+    let (request, permit) = open(routes, head, source, &mut query, Transport::Sse).await?;
     let (version, head) = (head.version, response(()).into_parts().0);
     Ok(StreamReply { head, version, request, format: query.format, permit })
 }
@@ -39,11 +39,12 @@ pub(super) async fn open(
     routes: &Routes,
     head: &Parts,
     source: Source<'_>,
-    query: &StreamQuery,
+    query: &mut StreamQuery,
     transport: Transport,
 ) -> Result<(StreamRequest, Option<ConnectionPermit>), Problem> {
     let (shard, version) = (&routes.shard, head.version);
     let permit = routes.admit(&auth_request(head, source, Action::Subscribe(&query.filters))).await?;
+    query.add_user_topic(&permit.grant, transport);
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
     // Over HTTP/1 a direct connection has the permit of its only stream.

@@ -28,8 +28,8 @@ pub(super) async fn upgrade(routes: &Routes, head: &Parts, source: Source<'_>) -
     if !handshake.takes_cookies {
         head.to_mut().headers.remove(COOKIE);
     }
-    let query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
-    let (request, permit) = stream::open(routes, &head, source, &query, Transport::WebSocket).await?;
+    let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
+    let (request, permit) = stream::open(routes, &head, source, &mut query, Transport::WebSocket).await?;
     let limits = MessageLimits { max_bytes: routes.options.max_event_as_json(), accepts_binary: false };
     let head = response(handshake.accept).into_parts().0;
     let reply = WebSocketReply { head, request, messages: Box::new(Router), limits, permit };

@@ -1,4 +1,5 @@
-//! A channel: the ring of a topic, or the firehose with every event of the hub.
+//! A channel: the ring of a topic, or a firehose: one has every event of reserved topics, the other has all other events of the
+//! hub.
 //!
 //! The ring numbers a channel's events 0, 1, 2 …; each frame has its sequence in the hub's order. The [`Tail`] joins the
 //! two: it has the sequence of the last frame that left the ring. So it is known exactly whether the channel has evicted
@@ -18,10 +19,12 @@ use crate::topic::Topic;
 pub(crate) struct Channel {
     /// Its key among the channels of its hub.
     pub(crate) place: usize,
-    /// The topic's name in the ledger; 0 for the firehose.
+    /// The topic's name in the ledger; 0 for a firehose.
     pub(crate) hash: TopicHash,
-    /// `None` for the firehose.
+    /// `None` for a firehose.
     pub(crate) topic: Option<Topic>,
+    /// Whether its events are those of reserved topics.
+    pub(crate) is_reserved: bool,
     pub(crate) ring: Ring<Frame>,
     pub(crate) listeners: Listeners,
     /// The hub's tick at which something was last published here.
@@ -49,10 +52,17 @@ pub(crate) struct Place {
 
 impl Channel {
     /// A channel whose events up to `evicted`, if any, are not retained.
-    pub(crate) fn new(place: usize, hash: TopicHash, topic: Option<Topic>, capacity: usize, evicted: Sequence) -> Self {
+    pub(crate) fn new(place: usize, hash: TopicHash, topic: Topic, capacity: usize, evicted: Sequence) -> Self {
+        let is_reserved = topic.is_reserved();
+        Self { place, hash, topic: Some(topic), ..Self::firehose(is_reserved, capacity, evicted) }
+    }
+
+    /// The firehose of reserved topics, or that of all others.
+    pub(crate) fn firehose(is_reserved: bool, capacity: usize, evicted: Sequence) -> Self {
         let (ring, writer) = Ring::new(capacity);
         let tail = Mutex::new(Tail { writer, evicted, weights: VecDeque::new() });
-        Self { place, hash, topic, ring, listeners: Listeners::default(), last_used: AtomicU32::new(0), tail }
+        let (listeners, last_used) = (Listeners::default(), AtomicU32::new(0));
+        Self { place: usize::MAX, hash: 0, topic: None, is_reserved, ring, listeners, last_used, tail }
     }
 
     /// Appends a frame, and returns by how many bytes the channel grew and shrank. Calls `before_evicting` with the sequence
@@ -149,7 +159,10 @@ impl Channel {
 
     /// Whether events of `topic` are appended here.
     pub(crate) fn matches(&self, topic: &Topic) -> bool {
-        self.topic.as_ref().is_none_or(|own| own == topic)
+        match &self.topic {
+            Some(own) => own == topic,
+            None => self.is_reserved == topic.is_reserved(),
+        }
     }
 
     pub(crate) fn touch(&self, tick: u32) {

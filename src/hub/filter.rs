@@ -5,13 +5,16 @@ use crate::topic::{Topic, TopicFilter, TopicPattern};
 /// The topics that a subscription wants.
 ///
 /// A named topic is read from its own ring, so that busier topics do not evict its history. Patterns, and everything, are
-/// read from the firehose. An event that matches several filters is delivered once.
+/// read from the firehose; patterns of [reserved](Topic::is_reserved) topics from one of their own. An event that matches
+/// several filters is delivered once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionFilter {
     /// Named topics, each once.
     pub(super) topics: Vec<Topic>,
     pub(super) rest: Rest,
-    /// Of the events of the firehose, those that each of these filters matches, or does not match.
+    /// Patterns of reserved topics.
+    pub(super) reserved: Vec<TopicPattern>,
+    /// Of the events of the firehoses, those that each of these filters matches, or does not match.
     conditions: Vec<(SubscriptionFilter, bool)>,
 }
 
@@ -25,31 +28,42 @@ pub(super) enum Rest {
 }
 
 impl SubscriptionFilter {
-    /// All events of the hub.
+    /// All events of the hub but those of reserved topics.
     pub fn everything() -> Self {
         Self::default()
     }
 
     /// The events that match one of `filters`; no filter means everything.
     pub fn of(filters: impl IntoIterator<Item = TopicFilter>) -> Self {
-        let (mut topics, mut patterns) = (Vec::new(), Vec::new());
+        let (mut topics, mut patterns, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
         for filter in filters {
             match filter {
                 TopicFilter::Exact(topic) if !topics.contains(&topic) => topics.push(topic),
-                TopicFilter::Pattern(pattern) if !patterns.contains(&pattern) => patterns.push(pattern),
-                _ => {}
+                TopicFilter::Pattern(pattern) => {
+                    let patterns = if pattern.is_reserved() { &mut reserved } else { &mut patterns };
+                    if !patterns.contains(&pattern) {
+                        patterns.push(pattern);
+                    }
+                }
+                TopicFilter::Exact(_) => {}
             }
         }
-        if patterns.iter().any(TopicPattern::is_everything) || (topics.is_empty() && patterns.is_empty()) {
-            return Self::everything();
-        }
-        let rest = if patterns.is_empty() { Rest::Nothing } else { Rest::Matching(patterns) };
-        Self { topics, rest, conditions: Vec::new() }
+        let is_empty = topics.is_empty() && patterns.is_empty() && reserved.is_empty();
+        let rest = if is_empty || patterns.iter().any(TopicPattern::is_everything) {
+            // The firehose has the others.
+            topics.retain(Topic::is_reserved);
+            Rest::Everything
+        } else if patterns.is_empty() {
+            Rest::Nothing
+        } else {
+            Rest::Matching(patterns)
+        };
+        Self { topics, rest, reserved, conditions: Vec::new() }
     }
 
     /// No event.
     pub(super) fn nothing() -> Self {
-        Self { topics: Vec::new(), rest: Rest::Nothing, conditions: Vec::new() }
+        Self { rest: Rest::Nothing, ..Self::default() }
     }
 
     /// Of these events, those that `other` matches, or does not match.
@@ -64,7 +78,7 @@ impl SubscriptionFilter {
         self
     }
 
-    /// Whether all events match.
+    /// Whether all events match but those of reserved topics.
     pub fn is_everything(&self) -> bool {
         self.rest == Rest::Everything
     }
@@ -74,20 +88,31 @@ impl SubscriptionFilter {
         self.topics.contains(topic) || self.matches_in_firehose(topic)
     }
 
-    /// Whether this reads every event of the hub: for a pattern, or for everything.
+    /// Whether this reads a firehose: for a pattern, or for everything.
     pub(crate) fn reads_firehose(&self) -> bool {
-        self.rest != Rest::Nothing
+        self.reads(false) || self.reads(true)
     }
 
+    /// Whether this reads the firehose of reserved topics, or that of all others.
+    pub(super) fn reads(&self, of_reserved: bool) -> bool {
+        if of_reserved { !self.reserved.is_empty() } else { self.rest != Rest::Nothing }
+    }
+
+    /// Whether this selects events from a firehose, by their topics.
+    pub(super) fn selects(&self) -> bool {
+        matches!(self.rest, Rest::Matching(_)) || !self.reserved.is_empty()
+    }
+
+    /// Whether events of `topic` are read from a firehose.
     pub(super) fn matches_in_firehose(&self, topic: &Topic) -> bool {
-        match &self.rest {
+        let matches = |patterns: &[TopicPattern]| patterns.iter().any(|pattern| pattern.matches(topic));
+        let is_in_rest = match &self.rest {
             Rest::Nothing => false,
-            Rest::Everything => true,
-            Rest::Matching(patterns) => {
-                patterns.iter().any(|pattern| pattern.matches(topic))
-                    && !self.topics.contains(topic)
-                    && self.conditions.iter().all(|(filter, matches)| filter.matches(topic) == *matches)
-            }
-        }
+            Rest::Everything => !topic.is_reserved(),
+            Rest::Matching(patterns) => matches(patterns),
+        };
+        (is_in_rest || matches(&self.reserved))
+            && !self.topics.contains(topic)
+            && self.conditions.iter().all(|(filter, matches)| filter.matches(topic) == *matches)
     }
 }

@@ -40,7 +40,12 @@ pub(crate) struct History {
     breaks: RwLock<Breaks>,
     /// Where events are numbered; `None` when this hub does.
     upstream: Option<Upstream>,
+    /// The events of all topics that are not reserved.
     pub(crate) firehose: Arc<Channel>,
+    /// The events of all reserved topics. Apart from the others, so that those cost nothing to readers of the firehose.
+    pub(crate) reserved: Arc<Channel>,
+    /// The newest event of a reserved topic; 0 before the first.
+    newest_reserved: AtomicU64,
     pub(crate) topics: RwLock<Topics>,
     pub(crate) ledger: Ledger,
     pub(crate) sampler: Sampler,
@@ -77,7 +82,9 @@ impl History {
             break_count: AtomicU32::new(1),
             breaks: RwLock::new(Breaks::new(options.epoch)),
             upstream,
-            firehose: Arc::new(Channel::new(usize::MAX, 0, None, options.firehose_history, 0)),
+            firehose: Arc::new(Channel::firehose(false, options.firehose_history, 0)),
+            reserved: Arc::new(Channel::firehose(true, options.firehose_history, 0)),
+            newest_reserved: AtomicU64::new(0),
             topics: RwLock::new(Topics::new(options.history)),
             ledger: Ledger::new(LEDGER, key),
             sampler: Sampler::new(),
@@ -131,14 +138,40 @@ impl History {
         self.ledger.skip_to(base);
         let mut topics = write(&self.topics);
         topics.forget(base);
-        for channel in topics.iter().chain([&self.firehose]) {
+        for channel in topics.iter().chain(self.firehoses()) {
             let freed = self.changing(channel, || channel.break_off(base));
             self.account(0, freed);
         }
         self.publish(base);
-        for channel in topics.iter().chain([&self.firehose]) {
+        for channel in topics.iter().chain(self.firehoses()) {
             channel.listeners.notify();
         }
+    }
+
+    pub(crate) fn firehoses(&self) -> [&Arc<Channel>; 2] {
+        [&self.firehose, &self.reserved]
+    }
+
+    /// The firehose that has the events of `channel`.
+    fn firehose_of(&self, channel: &Channel) -> &Arc<Channel> {
+        if channel.is_reserved { &self.reserved } else { &self.firehose }
+    }
+
+    /// The number of events of the firehose after `after` and up to `to`. `None` when some of the sequences in between may
+    /// belong to reserved topics. The topics of events that this hub never had are unknown: they count unless it has had
+    /// one of a reserved topic.
+    pub(crate) fn count_in_firehose(&self, after: Sequence, to: Sequence) -> Option<u64> {
+        (self.newest_reserved() <= after).then(|| to - after)
+    }
+
+    /// The newest event of a reserved topic, retained or not; 0 before the first.
+    pub(crate) fn newest_reserved(&self) -> Sequence {
+        self.newest_reserved.load(Ordering::Acquire)
+    }
+
+    /// Notes an event of a reserved topic. For the sequencer.
+    pub(crate) fn note_reserved(&self, sequence: Sequence) {
+        self.newest_reserved.store(self.newest_reserved().max(sequence), Ordering::Release);
     }
 
     pub(crate) fn retained_bytes(&self) -> u64 {
@@ -163,7 +196,10 @@ impl History {
         for frame in frames {
             let sequence = frame.sequence();
             self.ledger.record(sequence, channel.hash);
-            for channel in [&channel, &self.firehose] {
+            if channel.is_reserved {
+                self.note_reserved(sequence);
+            }
+            for channel in [&channel, self.firehose_of(&channel)] {
                 self.put(channel, frame.clone());
             }
         }
@@ -175,13 +211,22 @@ impl History {
         let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
         let channel = rings.topic.then(|| self.channel(run.topic(), run.first()));
         let hash = channel.as_ref().map_or_else(|| self.ledger.hash(run.topic()), |channel| channel.hash);
+        let is_reserved = run.topic().is_reserved();
+        let firehose = if is_reserved { &self.reserved } else { &self.firehose };
         for frame in frames {
+            let sequence = frame.sequence();
+            if is_reserved {
+                self.note_reserved(sequence);
+            }
             if let Some(channel) = &channel {
                 self.put(channel, frame.clone());
             }
             if rings.firehose {
-                self.ledger.record(frame.sequence(), hash);
-                self.put(&self.firehose, frame);
+                // The saved ledger has those before.
+                if sequence > *self.ledger.known().end() {
+                    self.ledger.record(sequence, hash);
+                }
+                self.put(firehose, frame);
             }
         }
         self.trim();
@@ -283,7 +328,7 @@ impl History {
         // More than needed, so that the channels are not weighed again for each event.
         let goal = self.max_bytes - self.max_bytes / 16;
         let topics = read(&self.topics);
-        let channels: Vec<&Arc<Channel>> = topics.iter().chain([&self.firehose]).collect();
+        let channels: Vec<&Arc<Channel>> = topics.iter().chain(self.firehoses()).collect();
         let mut heaviest: BinaryHeap<(usize, usize)> =
             channels.iter().enumerate().map(|(index, channel)| (channel.weight(), index)).collect();
         while self.retained_bytes() > goal

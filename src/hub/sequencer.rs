@@ -305,10 +305,17 @@ impl Role {
         self.flush(history);
         history.publish(self.newest);
         history.trim();
+        let (mut has_reserved, mut has_others) = (false, false);
         for channel in self.touched.drain(..) {
             channel.listeners.notify();
+            has_reserved |= channel.is_reserved;
+            has_others |= !channel.is_reserved;
         }
-        history.firehose.listeners.notify();
+        for (firehose, has_events) in [(&history.firehose, has_others), (&history.reserved, has_reserved)] {
+            if has_events {
+                firehose.listeners.notify();
+            }
+        }
     }
 
     /// Puts what has a sequence into its rings.

@@ -6,9 +6,9 @@
 //! **A history is continued once.** Two hubs that continue the same history would give one id to two events. Saving therefore
 //! closes the hub, and a program must delete the file before the new hub publishes.
 //!
-//! **What is saved.** The firehose retains every event after one sequence. The rings of topics retain older ones too, and may
-//! lack newer ones. The file has for each topic the sequence that it has evicted up to and the events that only its ring has,
-//! then the ledger up to the firehose, and the events of the firehose. This says which rings an event was in, and limits that
+//! **What is saved.** A firehose retains every event of its topics after one sequence. The rings of topics retain older ones
+//! too, and may lack newer ones. The file has for each topic the sequence that it has evicted up to and the events that only its
+//! ring has, then the ledger up to where both firehoses have everything, and the events of the firehoses in one order. This says which rings an event was in, and limits that
 //! have become smaller evict as usual. Last come the [keys](super::idempotency) of publishers.
 
 mod lines;
@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use lines::InvalidHistory;
 #[cfg(any(test, fuzzing))]
 pub(super) use lines::with_checksum;
-use lines::{FORMAT, Header, Line, Reader, Writer};
+use lines::{FORMAT, Header, Line, Reader, Reserved, Writer};
 
 use super::channel::Channel;
 use super::encoder::Encoder;
@@ -88,7 +88,8 @@ impl Hub {
     /// [`InvalidHistory`] if the file is damaged, incomplete or of another format.
     pub fn continued(options: &HubOptions, file: impl BufRead) -> Result<Self, InvalidHistory> {
         let (mut lines, header) = Reader::begin(file)?;
-        if header.head > MAX_SEQUENCE || header.firehose_evicted.max(header.forgotten) > header.head {
+        let reserved = header.reserved.firehose_evicted.max(header.reserved.last);
+        if header.head > MAX_SEQUENCE || header.firehose_evicted.max(header.forgotten).max(reserved) > header.head {
             return Err(lines.invalid("its sequences contradict each other"));
         }
         let options = HubOptions { epoch: Epoch(header.epoch), ..options.clone() };
@@ -102,18 +103,19 @@ impl Hub {
         let keys = restoration.finish().map_err(|reason| lines.invalid(reason))?;
         inner.sequencer.restore_keys(&keys);
         inner.sequencer.continue_after(header.head);
-        inner.restored = inner.history.firehose.appended();
+        inner.restored = inner.history.firehoses().map(|firehose| firehose.appended()).iter().sum();
         Ok(Self(Arc::new(inner)))
     }
 }
 
 fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64> {
     let topics = read(&history.topics);
-    let (_, firehose_evicted) = history.firehose.oldest_place();
+    let [firehose_evicted, reserved_evicted] = history.firehoses().map(|firehose| firehose.oldest_place().1);
+    let reserved = Reserved { firehose_evicted: reserved_evicted, last: history.newest_reserved() };
     let head = history.head();
     let epoch = history.position(head).epoch.0;
     let (forgotten, LedgerKey(key)) = (topics.forgotten(), history.ledger.key);
-    let header = Header { fanline_history: FORMAT, epoch, head, firehose_evicted, forgotten, key };
+    let header = Header { fanline_history: FORMAT, epoch, head, firehose_evicted, reserved, forgotten, key };
     let mut out = Writer::begin(out, &header)?;
     for (topic, newest) in topics.dropped() {
         out.write(&Line::Dropped { topic: topic.as_str().into(), newest })?;
@@ -123,13 +125,16 @@ fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64
         let topic = topic.as_str().into();
         if channel.retained() > 0 {
             out.write(&Line::Topic { topic, evicted: channel.oldest_place().1 })?;
-            events += save_events(channel, firehose_evicted, &mut out)?;
+            let evicted = if channel.is_reserved { reserved_evicted } else { firehose_evicted };
+            let older = retained(channel).take_while(|frame| frame.sequence() <= evicted);
+            events += save_events(older, &mut out)?;
         } else if channel.newest() > 0 {
             out.write(&Line::Dropped { topic, newest: channel.newest() })?;
         }
     }
-    save_ledger(&history.ledger, firehose_evicted, &mut out)?;
-    events += save_events(&history.firehose, head, &mut out)?;
+    save_ledger(&history.ledger, firehose_evicted.max(reserved_evicted), &mut out)?;
+    let [firehose, reserved] = history.firehoses().map(|firehose| retained(firehose));
+    events += save_events(merged(firehose, reserved), &mut out)?;
     for SavedKey { key: IdempotencyKey { id, content }, published, left } in keys {
         let (first, last) = (published.first.sequence, published.last.sequence);
         let milliseconds_left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -139,17 +144,34 @@ fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64
     Ok(events)
 }
 
-/// Writes the retained events of the channel up to `last`, the oldest first, and returns their number.
-fn save_events(channel: &Channel, last: Sequence, out: &mut Writer<impl Write>) -> io::Result<u64> {
-    let begin = channel.ring.retained().start;
-    let mut index = begin;
-    while let Read::Run(run) = channel.ring.read(index)
-        && run.get(index).sequence() <= last
-    {
-        out.write(&line(run.get(index)))?;
-        index += 1;
+/// The retained events of the channel, the oldest first.
+fn retained(channel: &Channel) -> impl Iterator<Item = Frame> + '_ {
+    (channel.ring.retained().start..).map_while(|index| match channel.ring.read(index) {
+        Read::Run(run) => Some(run.get(index).clone()),
+        _ => None,
+    })
+}
+
+/// The events of both, in one order.
+fn merged(one: impl Iterator<Item = Frame>, other: impl Iterator<Item = Frame>) -> impl Iterator<Item = Frame> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || {
+        let is_other_next = match (one.peek(), other.peek()) {
+            (Some(one), Some(other)) => other.sequence() < one.sequence(),
+            (one, _) => one.is_none(),
+        };
+        if is_other_next { other.next() } else { one.next() }
+    })
+}
+
+/// Writes the events, and returns their number.
+fn save_events(frames: impl Iterator<Item = Frame>, out: &mut Writer<impl Write>) -> io::Result<u64> {
+    let mut count = 0;
+    for frame in frames {
+        out.write(&line(&frame))?;
+        count += 1;
     }
-    Ok(index - begin)
+    Ok(count)
 }
 
 /// Writes what the ledger knows up to `last`.
@@ -179,8 +201,11 @@ struct Restoration<'a> {
     /// The rings of the events in the encoder.
     rings: Rings,
     firehose_evicted: Sequence,
+    reserved_evicted: Sequence,
+    /// Whether an event of a firehose was taken: no others follow.
+    has_begun_firehoses: bool,
     head: Sequence,
-    /// The last event of the ledger that was taken. Without its lines, the ledger begins with the firehose.
+    /// The last event of the ledger that was taken. Without its lines, the ledger begins with the events of the firehoses.
     ledger: Option<Sequence>,
     /// The last event that was taken.
     last: Sequence,
@@ -193,12 +218,30 @@ impl<'a> Restoration<'a> {
     fn new(history: &'a History, options: &HubOptions, header: &Header) -> Self {
         let numbering = Numbering { epoch: options.epoch, offset: 0 };
         let encoder = Encoder::new(numbering, options.history.min(options.firehose_history));
-        let &Header { head, firehose_evicted, forgotten, .. } = header;
+        let &Header { head, firehose_evicted, reserved, forgotten, .. } = header;
         history.firehose.break_off(firehose_evicted);
-        history.ledger.skip_to(firehose_evicted);
+        history.reserved.break_off(reserved.firehose_evicted);
+        history.note_reserved(reserved.last);
+        history.ledger.skip_to(firehose_evicted.max(reserved.firehose_evicted));
         write(&history.topics).forget(forgotten);
-        let (rings, topics) = (Rings::default(), HashMap::new());
-        Self { history, encoder, rings, firehose_evicted, head, ledger: None, last: 0, topics, keys: Vec::new() }
+        Self {
+            history,
+            encoder,
+            rings: Rings::default(),
+            firehose_evicted,
+            reserved_evicted: reserved.firehose_evicted,
+            has_begun_firehoses: false,
+            head,
+            ledger: None,
+            last: 0,
+            topics: HashMap::new(),
+            keys: Vec::new(),
+        }
+    }
+
+    /// The sequence after which both firehoses retain every event.
+    fn dense_after(&self) -> Sequence {
+        self.firehose_evicted.max(self.reserved_evicted)
     }
 
     /// Takes one line. The error is a rule that it breaks.
@@ -247,7 +290,7 @@ impl<'a> Restoration<'a> {
             ledger.skip_to(before);
         }
         for (sequence, &topic) in (first..).zip(topics) {
-            if sequence.max(self.last) > self.firehose_evicted {
+            if self.has_begun_firehoses || sequence > self.dense_after() {
                 return Err(format!("event {sequence} of the ledger belongs to the firehose"));
             }
             ledger.record(sequence, topic);
@@ -258,22 +301,27 @@ impl<'a> Restoration<'a> {
 
     fn check_ledger(&self) -> Result<(), String> {
         match self.ledger {
-            Some(last) if last != self.firehose_evicted => Err(format!("the ledger ends with event {last}")),
+            Some(last) if last != self.dense_after() => Err(format!("the ledger ends with event {last}")),
             _ => Ok(()),
         }
     }
 
     fn event(&mut self, sequence: Sequence, event: &Event) -> Result<(), String> {
-        let in_firehose = sequence > self.firehose_evicted;
+        let evicted = if event.topic().is_reserved() { self.reserved_evicted } else { self.firehose_evicted };
+        let in_firehose = sequence > evicted;
         if in_firehose {
             self.check_ledger()?;
         }
+        let dense_after = self.dense_after();
         let newest = self.topics.get_mut(event.topic()).filter(|newest| sequence > **newest);
         let rings = Rings { topic: newest.is_some(), firehose: in_firehose };
         let is_in_order = if in_firehose {
-            sequence == self.last.max(self.firehose_evicted) + 1
+            let last = if self.has_begun_firehoses { self.last } else { 0 };
+            // Up to there, one of the firehoses lacks events.
+            let is_next = sequence <= dense_after || sequence == last.max(dense_after) + 1;
+            sequence > last && is_next
         } else {
-            rings.topic && self.last <= self.firehose_evicted
+            rings.topic && !self.has_begun_firehoses
         };
         if !is_in_order || sequence > self.head {
             return Err(format!("event {sequence} cannot follow event {}", self.last));
@@ -285,7 +333,7 @@ impl<'a> Restoration<'a> {
         if !is_of_run {
             self.flush();
         }
-        (self.last, self.rings) = (sequence, rings);
+        (self.last, self.rings, self.has_begun_firehoses) = (sequence, rings, in_firehose);
         self.encoder.push(sequence, event);
         Ok(())
     }
@@ -298,7 +346,7 @@ impl<'a> Restoration<'a> {
     fn finish(mut self) -> Result<Vec<SavedKey>, String> {
         self.check_ledger()?;
         self.flush();
-        let last = self.last.max(self.firehose_evicted);
+        let last = self.last.max(self.dense_after());
         if last < self.head {
             return Err(format!("event {} is missing", last + 1));
         }

@@ -80,7 +80,7 @@ pub struct Subscription {
     key: SleeperKey,
     waker: Option<Waker>,
     cursors: SmallVec<[Cursor; 2]>,
-    /// Selects from the firehose; `None` when all of it is wanted, or when it is not read at all.
+    /// Selects from the firehoses; `None` when all of one is wanted, or when none is read.
     filter: Option<Box<SubscriptionFilter>>,
     /// The last sequence that was taken, or that this began after.
     taken: Sequence,
@@ -138,16 +138,14 @@ impl Subscription {
             group.leave(key);
             return Err(too_many);
         }
-        if filter.reads_firehose() {
-            enter(&history.firehose);
-        }
+        history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved)).for_each(enter);
         let mut subscription = Self {
             history,
             group,
             key,
             waker: None,
             cursors,
-            filter: (filter.reads_firehose() && !filter.is_everything()).then(|| Box::new(filter)),
+            filter: filter.selects().then(|| Box::new(filter)),
             taken: 0,
             state: State::Live,
             breaks: 0,
@@ -262,7 +260,7 @@ impl Subscription {
         }
     }
 
-    /// Whether it takes every event of the hub.
+    /// Whether it takes every event of the hub but those of reserved topics.
     fn is_all(&self) -> bool {
         self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
     }
@@ -299,20 +297,21 @@ impl Subscription {
         }
     }
 
-    /// Moves the firehose's cursor behind the last frame taken. A part of a batch need not have had a frame of it: what it
-    /// passes is not wanted, or was taken from a topic's ring.
+    /// Moves the firehoses' cursors behind the last frame taken. A part of a batch need not have had a frame of them: what they
+    /// pass is not wanted, or was taken from a topic's ring.
     #[cold]
     fn follow_taken(&mut self) {
-        let Some(Cursor { channel, index }) = self.cursors.last_mut() else { return };
-        let next = channel.ring.partition_point(|frame| frame.sequence() <= self.taken);
-        // A retained frame before it shows that none was evicted in between.
-        if next > *index && matches!(channel.ring.read(next - 1), Read::Run(_)) {
-            *index = next;
-            return;
+        for Cursor { channel, index } in self.cursors.iter_mut().filter(|cursor| cursor.channel.topic.is_none()) {
+            let next = channel.ring.partition_point(|frame| frame.sequence() <= self.taken);
+            // A retained frame before it shows that none was evicted in between.
+            if next > *index && matches!(channel.ring.read(next - 1), Read::Run(_)) {
+                *index = next;
+                continue;
+            }
+            // An event evicted in between is read next, which reports the lag.
+            let place = channel.place_after(self.taken);
+            *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
         }
-        // An event evicted in between is read next, which reports the lag.
-        let place = channel.place_after(self.taken);
-        *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
     }
 
     /// The last sequence up to which everything was delivered. Nothing is held in [`Subscription::next`].
@@ -344,18 +343,27 @@ impl Subscription {
 
     /// The number of events of its channels that this has passed, out of [`Hub::appended`](super::Hub).
     pub(crate) fn passed(&self) -> u64 {
-        self.counted().iter().map(|cursor| cursor.index).sum()
+        self.counted().map(|cursor| cursor.index).sum()
     }
 
     /// The number of events of its channels that this is behind, including those that a pattern does not match.
     pub(crate) fn behind(&self) -> u64 {
-        self.counted().iter().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+        self.counted().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
     }
 
-    /// The cursors that show how far this is behind. The firehose has the events of named topics too, which are not counted
+    /// The cursors that show how far this is behind. A firehose has the events of named topics too, which are not counted
     /// again; those that have left it and are still read from a topic's ring are not counted.
-    fn counted(&self) -> &[Cursor] {
-        if self.filter.is_some() { &self.cursors[self.cursors.len() - 1..] } else { &self.cursors }
+    fn counted(&self) -> impl Iterator<Item = &Cursor> {
+        // The firehoses come last.
+        let firehoses = self.cursors.iter().rev().take_while(|cursor| cursor.channel.topic.is_none());
+        let (mut has_reserved, mut has_others) = (false, false);
+        for firehose in firehoses {
+            has_reserved |= firehose.channel.is_reserved;
+            has_others |= !firehose.channel.is_reserved;
+        }
+        self.cursors.iter().filter(move |Cursor { channel, .. }| {
+            channel.topic.is_none() || !(if channel.is_reserved { has_reserved } else { has_others })
+        })
     }
 
     /// The filter to apply to the events of the channel; `None` accepts all of them.

@@ -108,7 +108,7 @@ impl Topics {
         if !self.channels.contains_key(topic) {
             let evicted = self.gone.take(topic);
             let place = self.places.vacant_entry();
-            let channel = Channel::new(place.key(), ledger.hash(topic), Some(topic.clone()), self.capacity, evicted);
+            let channel = Channel::new(place.key(), ledger.hash(topic), topic.clone(), self.capacity, evicted);
             let channel = Arc::new(channel);
             place.insert(Place { channel: channel.clone(), queued: None });
             self.channels.insert(topic.clone(), channel);

@@ -51,7 +51,8 @@ enum Token {
 
 /// Whether `topic` matches `filter`, by exhaustive search.
 pub(crate) fn naive_match(filter: &str, topic: &str) -> bool {
-    matches(&tokens(filter), &topic.chars().collect::<Vec<_>>())
+    let is_reserved = ["user:", "presence:"].iter().any(|prefix| topic.starts_with(prefix));
+    !(is_reserved && filter.starts_with('*')) && matches(&tokens(filter), &topic.chars().collect::<Vec<_>>())
 }
 
 fn tokens(pattern: &str) -> Vec<Token> {

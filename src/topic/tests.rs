@@ -55,6 +55,43 @@ fn two_stars_match_all_remaining_segments() {
 }
 
 #[test]
+fn reserved_topics_match_only_filters_that_name_their_prefix() {
+    for topic in ["user:anna", "user:anna:inbox", "user:a.b", "presence:room:1", "user:"] {
+        assert!(Topic::new(topic).unwrap().is_reserved());
+        for filter in ["**", "*", "*:*", "*:**", "*:anna", "*:anna:*", "*:a.b", "*:", "*:room:1"] {
+            assert!(!matches(filter, topic), "{filter} {topic}");
+        }
+    }
+    assert!(matches("user:*", "user:anna") && matches("user:**", "user:anna:inbox"));
+    assert!(matches("presence:room:*", "presence:room:1") && matches("user:anna", "user:anna"));
+    for topic in ["user", "user.anna", "user/anna", "users:anna", "my:user:anna", "presence.room"] {
+        assert!(!Topic::new(topic).unwrap().is_reserved());
+        assert!(matches("**", topic), "{topic}");
+    }
+}
+
+#[test]
+fn pattern_of_everything_does_not_cover_reserved_topics() {
+    let covers = |one: &str, other: &str| TopicFilter::new(one).unwrap().covers(&TopicFilter::new(other).unwrap());
+    for filter in ["user:anna", "user:*", "user:anna:**", "presence:**"] {
+        assert!(!covers("**", filter) && !covers("*:**", filter), "{filter}");
+        assert!(covers(filter, filter), "{filter}");
+    }
+    assert!(covers("user:**", "user:anna:*") && covers("**", "*:anna") && covers("**", "user.*"));
+}
+
+#[test]
+fn user_topic_is_no_subtopic_of_another_user() {
+    let of_user = |user: &str| Topic::of_user(user).map(|topic| topic.to_string());
+    for user in ["anna", "anna@example.com", "auth0|17", "a/b", "größe"] {
+        assert_eq!(of_user(user), Some(format!("user:{user}")));
+    }
+    for user in ["", "anna:inbox", ":", "an na", "a,b", "*", "a\n", &"x".repeat(251)] {
+        assert_eq!(of_user(user), None, "{user}");
+    }
+}
+
+#[test]
 fn filter_without_star_matches_only_its_topic() {
     assert!(matches("a.b", "a.b"));
     assert!(!matches("a.b", "a.b.c"));

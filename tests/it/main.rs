@@ -37,3 +37,4 @@ mod support;
 mod tail_publish;
 mod takeover;
 mod tls;
+mod users;

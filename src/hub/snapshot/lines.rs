@@ -18,12 +18,24 @@ pub(super) struct Header {
     pub(super) epoch: u64,
     /// The newest sequence.
     pub(super) head: Sequence,
-    /// The newest sequence that the firehose does not retain. All later events are in the file.
+    /// The newest sequence that the firehose does not retain. All later events of its topics are in the file.
     pub(super) firehose_evicted: Sequence,
+    /// The firehose of reserved topics.
+    pub(super) reserved: Reserved,
     /// The newest sequence of the dropped topics whose names are no longer known.
     pub(super) forgotten: Sequence,
     /// The key of the hashes in the ledger.
     pub(super) key: [u64; 2],
+}
+
+/// The firehose of reserved topics.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reserved {
+    /// The newest sequence that it does not retain.
+    pub(super) firehose_evicted: Sequence,
+    /// The sequence of its last event, retained or not; 0 if there was none.
+    pub(super) last: Sequence,
 }
 
 /// The format that [`Header`] and [`Line`] describe.
@@ -45,7 +57,7 @@ pub(super) enum Line<'a> {
         topic: Cow<'a, str>,
         newest: Sequence,
     },
-    /// The hashed topics of consecutive events that the firehose no longer retains.
+    /// The hashed topics of consecutive events that a firehose no longer retains.
     Ledger { first: Sequence, topics: Cow<'a, [TopicHash]> },
     Event {
         sequence: Sequence,
@@ -201,6 +213,7 @@ mod tests {
         epoch: u64::MAX,
         head: 3,
         firehose_evicted: 1,
+        reserved: Reserved { firehose_evicted: 0, last: 0 },
         forgotten: 0,
         key: [1, u64::MAX],
     };

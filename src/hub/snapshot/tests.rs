@@ -198,11 +198,13 @@ fn evicted_events_are_a_gap_as_before() {
 
 #[test]
 fn file_that_contradicts_itself_is_invalid() {
-    let header = |head: u64, evicted: u64| {
+    let with_reserved = |head: u64, evicted: u64, reserved: u64| {
+        let reserved = format!("{{\"firehose_evicted\":{reserved},\"last\":0}}");
         format!(
-            "{{\"fanline_history\":1,\"epoch\":7,\"head\":{head},\"firehose_evicted\":{evicted},\"forgotten\":0,\"key\":[1,2]}}\n"
+            "{{\"fanline_history\":1,\"epoch\":7,\"head\":{head},\"firehose_evicted\":{evicted},\"reserved\":{reserved},\"forgotten\":0,\"key\":[1,2]}}\n"
         )
     };
+    let header = |head: u64, evicted: u64| with_reserved(head, evicted, evicted);
     let topic = |evicted: u64| format!("{{\"topic\":{{\"topic\":\"a\",\"evicted\":{evicted}}}}}\n");
     let event = |sequence: u64| {
         format!(
@@ -217,6 +219,9 @@ fn file_that_contradicts_itself_is_invalid() {
     let line = |line, reason: &str| format!("line {line}: {reason}");
     for (lines, error) in [
         (vec![header(1, 2)], line(1, "its sequences contradict each other")),
+        (vec![with_reserved(2, 1, 3)], line(1, "its sequences contradict each other")),
+        (vec![with_reserved(4, 1, 3), event(2), event(3)], line(4, "event 4 is missing")),
+        (vec![with_reserved(4, 1, 3), event(3), event(2)], line(3, "event 2 cannot follow event 3")),
         (vec![header(u64::MAX, 2)], line(1, "its sequences contradict each other")),
         (vec![header(1, 0)], line(2, "event 1 is missing")),
         (vec![header(2, 0), event(1)], line(3, "event 2 is missing")),
@@ -244,7 +249,7 @@ fn file_that_contradicts_itself_is_invalid() {
     }
 }
 
-const TOPICS: [&str; 4] = ["a", "b", "c:1", "c:2"];
+const TOPICS: [&str; 6] = ["a", "b", "c:1", "c:2", "user:a", "user:b"];
 
 /// What happens to a hub: the events of these topics, or its restart.
 #[derive(Clone, Debug)]
@@ -292,7 +297,19 @@ proptest! {
         }
         let head = whole.position().sequence;
         prop_assert_eq!(restarted.position(), whole.position());
-        for filters in [&["**"][..], &["a"], &["c:*"], &["a", "b"], &["b", "c:*"], &["never"]] {
+        for filters in [
+            &["**"][..],
+            &["a"],
+            &["c:*"],
+            &["a", "b"],
+            &["b", "c:*"],
+            &["never"],
+            &["user:a"],
+            &["user:*"],
+            &["user:*", "user:a", "b"],
+            &["**", "user:a"],
+            &["*", "user:*"],
+        ] {
             let starts = (0..=head + 1).map(|sequence| Start::After(at(sequence)));
             for start in starts.chain([Start::Earliest, Start::Newest(3), Start::Live]) {
                 let (got, expected) = (read(&restarted, filters, start), read(&whole, filters, start));

@@ -63,7 +63,7 @@ impl Subscription {
         if before <= self.taken || is_oldest {
             return Ok(());
         }
-        let missed = self.is_all().then(|| before - self.taken);
+        let missed = self.count_of_all(before);
         let from = Some(self.history.position(self.taken));
         self.taken = before;
         let to = self.history.position(before);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::{Cursor, State, Subscription};
-use crate::hub::filter::Rest;
+use crate::hub::filter::{Rest, SubscriptionFilter};
 use crate::hub::gap::{Gap, GapReason};
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
@@ -72,7 +72,7 @@ impl Subscription {
         let from = self.history.position(self.taken);
         // Of several breaks, a new epoch is the one to report: across it nothing can be counted.
         let (reason, missed) = if from.epoch == last.numbering.epoch {
-            (last.reason, self.is_all().then(|| last.base - self.taken))
+            (last.reason, self.count_of_all(last.base))
         } else {
             (GapReason::Epoch, None)
         };
@@ -81,6 +81,11 @@ impl Subscription {
         self.state = State::Live;
         self.place_and_note_gaps(head);
         Some(Gap { reason, from: Some(from), to: resume, missed, topics: None, resume })
+    }
+
+    /// The number of events up to `to` that were not taken, if that is known: of a subscription to everything.
+    pub(super) fn count_of_all(&self, to: Sequence) -> Option<u64> {
+        self.is_all().then(|| self.history.count_in_firehose(self.taken, to)).flatten()
     }
 
     /// Places the cursors behind what was taken. What was evicted there becomes gaps.
@@ -148,14 +153,20 @@ impl Subscription {
     /// The filters of the cursors that have lost something.
     fn filters_of(&self, lost: &[Loss]) -> Vec<TopicFilter> {
         let mut filters = Vec::new();
-        for cursor in lost.iter().map(|loss| &self.cursors[loss.cursor]) {
-            match (&cursor.channel.topic, self.filter.as_deref().map(|filter| &filter.rest)) {
-                (Some(topic), _) => filters.push(TopicFilter::Exact(topic.clone())),
-                (None, Some(Rest::Matching(patterns))) => {
-                    filters.extend(patterns.iter().cloned().map(TopicFilter::Pattern));
+        for channel in lost.iter().map(|loss| &self.cursors[loss.cursor].channel) {
+            let patterns = match (&channel.topic, self.filter.as_deref()) {
+                (Some(topic), _) => {
+                    filters.push(TopicFilter::Exact(topic.clone()));
+                    continue;
                 }
-                (None, _) => {}
-            }
+                (None, Some(SubscriptionFilter { reserved, .. })) if channel.is_reserved => reserved,
+                (None, Some(SubscriptionFilter { rest: Rest::Matching(patterns), .. })) => patterns,
+                (None, _) => {
+                    filters.push(TopicFilter::everything());
+                    continue;
+                }
+            };
+            filters.extend(patterns.iter().cloned().map(TopicFilter::Pattern));
         }
         filters
     }

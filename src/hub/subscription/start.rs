@@ -134,7 +134,8 @@ impl Subscription {
                 counted.push((number, Tally::new(channel.hash, evicted)));
             } else {
                 // The firehose had every event; those that match a pattern are not counted.
-                let missed = self.filter.is_none().then(|| evicted - after);
+                let is_whole = self.filter.is_none();
+                let missed = is_whole.then(|| self.history.count_in_firehose(after, evicted)).flatten();
                 lost.push(Loss { cursor: number, to: evicted, missed });
             }
         }

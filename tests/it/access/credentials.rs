@@ -116,14 +116,14 @@ fn client_list_shows_the_authenticated_user() {
 /// The status of a subscription with a token whose claim has this value, or is missing.
 async fn status_with_claim(server: &Server, claim: &str, value: &Value) -> u16 {
     let mut claims = json!({
-        "sub": "anna", "exp": now() + 60, "aud": AUDIENCE, "iss": "login", "fanline": {"subscribe": ["user:{sub}"]}
+        "sub": "anna", "exp": now() + 60, "aud": AUDIENCE, "iss": "login", "fanline": {"subscribe": ["orders:{sub}"]}
     });
     match value {
         Value::Null => drop(claims.as_object_mut().unwrap().remove(claim)),
         value => claims[claim] = value.clone(),
     }
     let bearer = format!("Bearer {}", forged(&json!({"alg": "HS256"}), &claims, SECRET));
-    status(server, "GET", "/stream?topics=user:anna", &[("authorization", &bearer)]).await
+    status(server, "GET", "/stream?topics=orders:anna", &[("authorization", &bearer)]).await
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn token_claims_are_validated() {
             ("iss", json!("else"), 401),
             ("iss", json!(["login"]), 401),
             ("iss", Value::Null, 401),
-            ("fanline", json!({"subscribe": "user:anna"}), 401),
-            ("fanline", json!({"subscibe": ["user:anna"]}), 401),
+            ("fanline", json!({"subscribe": "orders:anna"}), 401),
+            ("fanline", json!({"subscibe": ["orders:anna"]}), 401),
             ("fanline", json!({"subscribe": ["a**"]}), 401),
             ("fanline", json!({"admin": true}), 403),
-            ("fanline", json!(["user:anna"]), 401),
+            ("fanline", json!(["orders:anna"]), 401),
             ("fanline", Value::Null, 403),
             ("scope", json!("whatever"), 200),
         ] {

@@ -27,7 +27,7 @@ const REQUESTS: [(&str, &str, &str, &str); 11] = [
 type Row = [u16; REQUESTS.len()];
 
 const ALL: Row = [200, 200, 200, 200, 200, 200, 200, 200, 200, 404, 200];
-const SUBSCRIBE_ONLY: Row = [200, 200, 200, 200, 200, 403, 403, 403, 403, 403, 403];
+const SUBSCRIBE_ONLY: Row = [403, 403, 403, 200, 200, 403, 403, 403, 403, 403, 403];
 const UNAUTHENTICATED: Row = [401; REQUESTS.len()];
 
 async fn statuses(address: SocketAddr, headers: &[(&str, &str)]) -> Row {
@@ -165,8 +165,8 @@ fn permissions_with_configured_credentials() {
             ("a subscriber whose token is made as the forgeries are", forged(&hs256(), &claims(), SECRET), subscriber),
             ("a subscriber whose token has an RSA signature", rs256, subscriber),
             ("a publisher", PUBLISHER.to_owned(), publisher),
-            ("an operator", OPERATOR.to_owned(), ALL),
-            ("an operator with a token", signed(&richer()), [200, 200, 200, 200, 200, 403, 403, 200, 200, 404, 200]),
+            ("an operator", OPERATOR.to_owned(), [403, 403, 403, 200, 200, 200, 403, 200, 200, 404, 200]),
+            ("an operator with a token", signed(&richer()), [200, 403, 200, 200, 200, 403, 403, 200, 200, 404, 200]),
             ("expired", signed(&expired), UNAUTHENTICATED),
             ("for another audience", signed(&other_audience), UNAUTHENTICATED),
             ("without an audience", signed(&no_audience), UNAUTHENTICATED),
