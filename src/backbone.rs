@@ -25,10 +25,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 #[cfg(feature = "redis")]
 pub use self::redis::{Error, RedisOptions};
+use crate::presence::Members;
 pub use status::{State, Status};
 
 #[cfg(all(feature = "redis", any(test, fuzzing)))]
@@ -41,6 +42,7 @@ pub struct Backbone(Arc<Inner>);
 struct Inner {
     status: Arc<Status>,
     local_lists: Arc<OnceLock<LocalLists>>,
+    members: watch::Sender<Option<Arc<Members>>>,
     requests: mpsc::UnboundedSender<ListRequest>,
     /// Dropped to end the thread.
     _stop: oneshot::Sender<()>,
@@ -80,6 +82,11 @@ impl Backbone {
         let (reply, lists) = oneshot::channel();
         self.0.requests.send(ListRequest { list, reply }).ok()?;
         lists.await.ok()
+    }
+
+    /// Sets the members of topics on this server, whose joins and leaves the servers publish together.
+    pub(crate) fn share_members(&self, members: Arc<Members>) {
+        self.0.members.send_replace(Some(members));
     }
 
     /// Sets the source of the lists that the other servers see of this one. The first call counts: a hub has one server.

@@ -56,7 +56,7 @@ use crate::conn::http::{Handler, Reply};
 use crate::conn::{Clients, Incoming, Shard};
 use crate::limit::{LimitExceeded, Limiter};
 use crate::peer::{Peer, TrustedProxy};
-use crate::presence::ClientIds;
+use crate::presence::{ClientIds, Members};
 
 /// Bounds on requests, in bytes, numbers and times.
 #[derive(Clone, Debug)]
@@ -149,6 +149,8 @@ pub(crate) struct Routes {
     pub(crate) ids: Arc<ClientIds>,
     pub(crate) producers: Vec<(String, ProducerStatus)>,
     pub(crate) backbone: Option<Backbone>,
+    /// The members of the topics whose subscribers are announced.
+    pub(crate) members: Option<Arc<Members>>,
 }
 
 impl Handler for Routes {

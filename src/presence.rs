@@ -1,8 +1,11 @@
 //! The registry of connected clients: one for each shard, with what operators see of each client.
 //!
+//! `members` announces which users and clients subscribe to a topic.
+//!
 //! The handle that ends or interrupts a stream belongs to `conn` and is opaque here.
 
 mod labels;
+mod members;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,6 +13,10 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use labels::Labels;
+#[cfg(feature = "redis")]
+pub(crate) use members::Announcement;
+pub use members::PresenceOptions;
+pub(crate) use members::{Members, Memberships};
 use slab::Slab;
 
 use crate::auth::Grant;

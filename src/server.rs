@@ -40,7 +40,8 @@ use crate::limit::{Connections, Limiter};
 pub use crate::limit::{InvalidRate, Limits, Rate};
 use crate::metrics::Metrics;
 pub use crate::peer::{InvalidProxy, TrustedProxy};
-use crate::presence::{ClientIds, each_client};
+pub use crate::presence::PresenceOptions;
+use crate::presence::{ClientIds, Members, each_client};
 use crate::topic::TopicFilter;
 
 /// Serves a [`Hub`] over HTTP.
@@ -82,6 +83,7 @@ pub struct Builder {
     producers: Vec<(String, ProducerStatus)>,
     backbone: Option<Backbone>,
     access: AccessHandle,
+    presence: PresenceOptions,
 }
 
 /// The rules of a server, which can be replaced while it runs. Cheap to clone.
@@ -195,6 +197,12 @@ impl Builder {
         self
     }
 
+    /// Sets the topics whose subscribers are announced on `presence:{topic}`. By default there are none.
+    #[must_use]
+    pub fn presence(self, presence: PresenceOptions) -> Self {
+        Self { presence, ..self }
+    }
+
     /// Binds the addresses. Clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
@@ -218,7 +226,13 @@ impl Builder {
     }
 
     /// Starts the shards' threads.
-    fn spawn_shards(&self, metrics: &Arc<Metrics>, limiter: &Arc<Limiter>, drain: &Arc<Drain>) -> io::Result<Shards> {
+    fn spawn_shards(
+        &self,
+        metrics: &Arc<Metrics>,
+        limiter: &Arc<Limiter>,
+        drain: &Arc<Drain>,
+        members: Option<&Arc<Members>>,
+    ) -> io::Result<Shards> {
         let new_shard = |number| {
             Arc::new(Shard::new(number, self.hub.clone(), self.streams.clone(), metrics.clone(), drain.clone()))
         };
@@ -240,6 +254,7 @@ impl Builder {
                 ids: ids.clone(),
                 producers: self.producers.clone(),
                 backbone: self.backbone.clone(),
+                members: members.cloned(),
             };
             let (limiter, trusted_proxies) = (limiter.clone(), self.http.trusted_proxies.clone().into());
             let http = Http { handler, shard, limits, limiter, trusted_proxies };
@@ -288,6 +303,7 @@ impl Server {
             producers: Vec::new(),
             backbone: None,
             access: AccessHandle::default(),
+            presence: PresenceOptions::default(),
         }
     }
 
@@ -329,10 +345,19 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { builder, acceptors, metrics, limiter, reserved_files } = self;
         let drain = Arc::<Drain>::default();
-        let Shards { clients, inboxes, threads } = builder.spawn_shards(&metrics, &limiter, &drain)?;
+        let members = Members::new(&builder.presence);
+        let Shards { clients, inboxes, threads } = builder.spawn_shards(&metrics, &limiter, &drain, members.as_ref())?;
         if let Some(backbone) = &builder.backbone {
             backbone.share_lists(http::local_lists(clients.clone(), builder.hub.clone()));
+            members.iter().for_each(|members| backbone.share_members(members.clone()));
         }
+        let announcing = async {
+            match &members {
+                Some(members) if builder.backbone.is_none() => members.announce(&builder.hub).await,
+                _ => {}
+            }
+            std::future::pending().await
+        };
         let trusted_proxies = builder.http.trusted_proxies.clone().into();
         let dispatcher = Dispatcher { inboxes: inboxes.into(), metrics, limiter: limiter.clone(), trusted_proxies };
         let has_admin = acceptors.iter().any(|acceptor| acceptor.is_admin);
@@ -345,6 +370,7 @@ impl Server {
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             () = builder.maintain(&clients, &limiter) => Ok(()),
+            () = announcing => Ok(()),
             Some(ended) = accepting.join_next() => ended.unwrap_or_else(|error| Err(io::Error::other(error))),
         };
         drain.begin();

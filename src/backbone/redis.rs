@@ -7,6 +7,7 @@
 //! | `outbox` | publishes in batches, each once, and answers publishers |
 //! | `replication` | waits until replicas have what was published |
 //! | `archive` | reads again what has left the rings, and how far the stream reaches |
+//! | `leases` | publishes the joins and leaves of presence, each once |
 //! | `roster` | exchanges the lists of clients and topics with the other servers |
 //! | `script` | the Lua scripts, each one atomic step |
 //! | `entry` | how an event is stored |
@@ -20,6 +21,7 @@ mod endpoint;
 mod entry;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod leases;
 mod outbox;
 mod replication;
 mod roster;
@@ -32,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 pub use connection::Error;
@@ -40,6 +42,7 @@ pub use connection::Error;
 use super::{Backbone, Inner, Status};
 use crate::hub::{Hub, HubOptions, IdempotencyKey};
 use archive::RedisArchive;
+use leases::Leases;
 use roster::Roster;
 use worker::Worker;
 
@@ -101,13 +104,15 @@ impl Backbone {
         let local_lists = Arc::new(OnceLock::new());
         let (list_requests, asked) = mpsc::unbounded_channel();
         let roster = Roster::new(context.clone(), asked, local_lists.clone());
-        let worker = Worker::new(&context, &relay, warm, requests, archive_requests, roster)?;
+        let (members, shared_members) = watch::channel(None);
+        let leases = Leases::new(context.clone(), shared_members);
+        let worker = Worker::new(&context, &relay, warm, requests, archive_requests, roster, leases)?;
         let (first, outcome) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         start(worker, first, stopped)
             .map_err(|error| Error::Unusable(format!("the backbone's thread does not start: {error}")))?;
         let status = context.status.clone();
-        let backbone = Self(Arc::new(Inner { status, local_lists, requests: list_requests, _stop: stop }));
+        let backbone = Self(Arc::new(Inner { status, local_lists, members, requests: list_requests, _stop: stop }));
         match outcome.await {
             Ok(Err(error @ (Error::InvalidUrl(_) | Error::Unusable(_)))) => Err(error),
             _ => Ok((hub, backbone)),
@@ -144,6 +149,10 @@ struct Keys {
     replication: String,
     /// The number and the position of this server's last batch.
     last_batch: String,
+    /// The expiry of each lease, by the member's key.
+    leases: String,
+    /// The topic and the data of each lease, by the member's key.
+    members: String,
     /// The servers, sorted by the time of their last report.
     nodes: String,
     prefix: String,
@@ -157,6 +166,8 @@ impl Keys {
             metadata: format!("{prefix}:meta"),
             replication: format!("{prefix}:wait:{instance}"),
             last_batch: format!("{prefix}:batch:{instance}"),
+            leases: format!("{prefix}:presence"),
+            members: format!("{prefix}:presence:members"),
             nodes: format!("{prefix}:nodes"),
             prefix,
         }

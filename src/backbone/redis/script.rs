@@ -10,7 +10,7 @@ use crate::hub::{IdempotencyKey, Published};
 use crate::position::{Epoch, StreamPosition};
 
 /// Returns the newest position of the stream. KEYS: stream.
-const NEWEST: &str = r"
+pub(super) const NEWEST: &str = r"
 local function newest()
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do

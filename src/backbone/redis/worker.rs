@@ -17,6 +17,7 @@ use super::archive::{self, ArchiveReader};
 use super::confirmation::Confirmation;
 use super::connection::{Connection, Error};
 use super::endpoint::Endpoint;
+use super::leases::Leases;
 use super::outbox::Outbox;
 use super::replication::Replication;
 use super::roster::Roster;
@@ -43,6 +44,7 @@ pub(super) struct Worker {
     replication: Replication,
     archive: ArchiveReader,
     roster: Roster,
+    leases: Leases,
 }
 
 /// The connections of one session.
@@ -54,6 +56,7 @@ struct Session {
     replication: Connection,
     archive: Connection,
     roster: Connection,
+    leases: Connection,
 }
 
 impl Worker {
@@ -65,6 +68,7 @@ impl Worker {
         requests: mpsc::Receiver<PublishRequest>,
         archive_requests: archive::Requests,
         roster: Roster,
+        leases: Leases,
     ) -> Result<Self, Error> {
         let (published, unconfirmed) = mpsc::unbounded_channel();
         Ok(Self {
@@ -74,6 +78,7 @@ impl Worker {
             replication: Replication::new(context.clone(), unconfirmed),
             archive: ArchiveReader::new(context.clone(), archive_requests, relay.clone()),
             roster,
+            leases,
             context: context.clone(),
         })
     }
@@ -130,14 +135,15 @@ impl Worker {
     async fn serve(&mut self, mut session: Session) -> Result<Infallible, Error> {
         let (epoch, confirmed) = (self.tail.epoch(), session.confirmation.confirmed());
         let mut archive_confirmed = confirmed.clone();
-        let Session { confirmation, publisher, tail, control, replication, archive, roster } = &mut session;
+        let Session { confirmation, publisher, tail, control, replication, archive, roster, leases } = &mut session;
         tokio::select! {
             lost = confirmation.watch(&self.endpoint, self.context.options.timeout) => lost,
             lost = self.tail.follow(tail, control) => lost,
-            lost = self.outbox.publish(publisher, epoch, &confirmed) => lost,
+            lost = self.outbox.publish(publisher, epoch.clone(), &confirmed) => lost,
             lost = self.replication.serve(replication) => lost,
             lost = self.archive.serve(archive, &mut archive_confirmed) => lost,
             lost = self.roster.serve(roster) => lost,
+            lost = self.leases.serve(leases, &epoch) => lost,
         }
     }
 }
@@ -170,6 +176,7 @@ impl Session {
             replication: another().await?,
             archive: another().await?,
             roster: another().await?,
+            leases: another().await?,
         })
     }
 }
