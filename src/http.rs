@@ -280,7 +280,7 @@ impl Routes {
                 let format = format.unwrap_or_else(|| metrics::Format::preferred(headers));
                 metrics::metrics(self, format).await
             }
-            Endpoint::Clients if request.method() == Method::DELETE => {
+            Endpoint::Clients if head.method == Method::DELETE => {
                 json_response(&clients::disconnect_user(self, query).await?)
             }
             Endpoint::Clients => match PageQuery::parse(query, &["tag", "topic", "name", "user"])? {

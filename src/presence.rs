@@ -16,7 +16,7 @@ pub(crate) use labels::Labels;
 #[cfg(feature = "redis")]
 pub(crate) use members::Announcement;
 pub use members::PresenceOptions;
-pub(crate) use members::{Members, Memberships};
+pub(crate) use members::{Member, Members, Memberships};
 use slab::Slab;
 
 use crate::auth::Grant;
@@ -152,14 +152,35 @@ pub(crate) struct Identity {
     pub(crate) transport: Transport,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
-    /// The grant of the stream, unless it is the anonymous one. Boxed: most clients of most servers have none.
-    pub(crate) grant: Option<Box<Grant>>,
+    /// Boxed: most clients of most servers have none.
+    pub(crate) account: Option<Box<Account>>,
+}
+
+/// What only some clients have.
+pub(crate) struct Account {
+    /// The grant of the stream. Without an account, it is the one of any anonymous client.
+    grant: Grant,
+    /// Held for its drop.
+    _memberships: Option<Memberships>,
+}
+
+impl Account {
+    /// The account of a client with this grant and these memberships, if it needs one.
+    pub(crate) fn new(grant: &Grant, memberships: Option<Memberships>) -> Option<Box<Self>> {
+        let is_needed = memberships.is_some() || !grant.is_anonymous();
+        is_needed.then(|| Box::new(Self { grant: grant.clone(), _memberships: memberships }))
+    }
 }
 
 impl Identity {
+    /// The grant of the stream, unless it is the one of any anonymous client.
+    pub(crate) fn grant(&self) -> Option<&Grant> {
+        self.account.as_ref().map(|account| &account.grant)
+    }
+
     /// The user of the client's grant.
     pub(crate) fn user(&self) -> Option<&str> {
-        self.grant.as_ref().and_then(|grant| grant.subject.as_deref())
+        self.grant().and_then(|grant| grant.subject.as_deref())
     }
 }
 

@@ -107,7 +107,7 @@ impl AccessHandle {
         let anonymous = Grant::anonymous(false);
         let mut revoked = 0;
         each_client(clients, |client| {
-            let grant = client.identity.grant.as_deref().unwrap_or(&anonymous);
+            let grant = client.identity.grant().unwrap_or(&anonymous);
             let topics = client.identity.labels.topics();
             let filters: Vec<_> = topics.filter_map(|topic| TopicFilter::new(topic).ok()).collect();
             if !rules.still_holds(grant, &filters) {

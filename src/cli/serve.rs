@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use fanline::auth::Access;
 use fanline::backbone::{Backbone, RedisOptions};
 use fanline::hub::Hub;
-use fanline::server::{Builder, ListenAddress, Server, UnixSocketOptions, raise_open_file_limit};
+use fanline::server::{Builder, ListenAddress, PresenceOptions, Server, UnixSocketOptions, raise_open_file_limit};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -144,12 +144,14 @@ fn builder(
     stdin: &Status,
 ) -> Builder {
     let (demo, stdin) = (demo.clone(), stdin.clone());
+    let topics = settings.presence_topics.clone().unwrap_or_default();
     let mut builder = Server::builder(hub)
         .send_buffer(settings.send_buffer)
         .drain(settings.drain)
         .streams(settings.streams.clone())
         .http(settings.http.clone())
         .limits(settings.limits.clone())
+        .presence(PresenceOptions { topics, ..settings.presence.clone() })
         .access(access)
         .producer("event_producer", move || demo.as_str());
     if let Some(shards) = settings.shards {

@@ -25,6 +25,7 @@ static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         ("History", history()),
         ("Limits", limits()),
         ("Times", times()),
+        ("Presence", presence()),
         ("Producers", producers()),
         (ACCESS, access()),
         ("Many servers", backbone()),
@@ -207,6 +208,17 @@ fn times() -> Vec<Setting> {
             .help("Closes a WebSocket whose client does not reply to a ping for this long"),
         setting("drain", span(Duration::ZERO..=10 * MINUTE), |s| &mut s.drain)
             .help("Time over which a stopping server spreads the closing of its streams"),
+    ]
+}
+
+fn presence() -> Vec<Setting> {
+    vec![
+        setting("presence_topics", optional(patterns()), |s| &mut s.presence_topics)
+            .help("Topics whose subscribers are announced with join and leave events on presence:TOPIC; by default none"),
+        setting("presence_grace", span(SECOND..=5 * MINUTE), |s| &mut s.presence.grace)
+            .help("How long a user may be without a connection to a topic before the leave event"),
+        setting("max_presence_members", count(1..=MANY, "members"), |s| &mut s.presence.max_members)
+            .help("Members of all these topics on this server, about 500 bytes each; those beyond are not announced"),
     ]
 }
 

@@ -4,9 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fanline::auth::Patterns;
 use fanline::backbone::RedisOptions;
 use fanline::hub::HubOptions;
-use fanline::server::{DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, StreamOptions, UnixSocketOptions};
+use fanline::server::{
+    DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, PresenceOptions, StreamOptions, UnixSocketOptions,
+};
 use fanline::topic::Topic;
 
 use super::access::AccessSettings;
@@ -51,6 +54,10 @@ pub struct Settings {
     pub streams: StreamOptions,
     /// How long a stopping server spreads the closing of its streams.
     pub drain: Duration,
+    /// The topics whose subscribers are announced.
+    pub presence_topics: Option<Patterns>,
+    /// How they are announced; the topics are those of `presence_topics`.
+    pub presence: PresenceOptions,
     /// Whether the built-in producers run.
     pub demo: bool,
     /// Whether standard input is published.
@@ -122,6 +129,8 @@ impl Default for Settings {
             limits: Limits::default(),
             streams: StreamOptions::default(),
             drain: DEFAULT_DRAIN,
+            presence_topics: None,
+            presence: PresenceOptions::default(),
             demo: false,
             stdin: false,
             stdin_format: StdinFormat::Lines,

@@ -112,7 +112,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     ) -> Self {
         let StreamRequest { source, opening, registration, on_lag, heartbeat, firehose, .. } = request;
         let identity = &registration.client.identity;
-        let expires = identity.grant.as_ref().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
+        let expires = identity.grant().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
         let hello = ControlEvent::Hello { client: identity.id, opening, retry: retry(identity.id, &shard.options) };
         let mut pending = head;
         pending.extend_from_slice(&transport.encode(&hello, &shard));

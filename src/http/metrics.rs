@@ -21,7 +21,7 @@ use crate::backbone::Status;
 use crate::conn::EndReason;
 use crate::hub::{GapReason, HubStats};
 use crate::metrics::{LatencyDistribution, Metrics};
-use crate::presence::each_client;
+use crate::presence::{Members, each_client};
 
 /// The number of clients in the JSON: those that are furthest behind.
 const WORST: usize = 10;
@@ -62,6 +62,7 @@ struct Snapshot {
     lag: Histogram,
     process: Process,
     backbone: Option<Arc<Status>>,
+    members: Option<Arc<Members>>,
 }
 
 /// The resources that the process uses.
@@ -140,6 +141,7 @@ impl Snapshot {
             lag,
             process,
             backbone: routes.backbone.as_ref().map(|backbone| backbone.status().clone()),
+            members: routes.members.clone(),
             counts,
         }
     }
@@ -192,6 +194,7 @@ impl Snapshot {
                 "max_open_files": process.max_open_files,
             },
             "backbone": self.backbone.as_deref().map(backbone::to_json),
+            "presence": self.members.as_ref().map(|members| json!({"members": members.len(), "refused": members.refused.get()})),
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::backbone::State;
 use crate::conn::StreamRequest;
 use crate::conn::http::StreamReply;
 use crate::limit::ConnectionPermit;
-use crate::presence::{Identity, Labels, Protocol, Transport};
+use crate::presence::{Account, Identity, Labels, Member, Protocol, Transport};
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
@@ -60,13 +60,18 @@ pub(super) async fn open(
         .hub
         .subscribe_in(&shard.group, filter, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
+    let id = routes.ids.next();
+    let memberships = routes.members.as_ref().and_then(|members| {
+        let member = Member { id, name: query.name.as_deref(), user: permit.grant.subject.as_deref() };
+        members.join(&query.filters, &member)
+    });
     let identity = Identity {
-        id: routes.ids.next(),
+        id,
         labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
         remote: source.client.into(),
         protocol: protocol_of(version),
         transport,
-        grant: (!permit.grant.is_anonymous()).then(|| Box::new(permit.grant.clone())),
+        account: Account::new(&permit.grant, memberships),
         connected_at: unix_milliseconds(),
     };
     tracing::debug!(

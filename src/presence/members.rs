@@ -24,7 +24,7 @@ use crate::metrics::Count;
 use crate::sync::{Arc, Mutex, lock};
 use crate::topic::{Topic, TopicFilter};
 
-use super::Identity;
+use super::ClientId;
 
 /// The time between two looks at absences.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +57,14 @@ pub(crate) struct Members {
     joined: Notify,
     /// Memberships that are not announced, because there are too many.
     pub(crate) refused: Count,
+}
+
+/// A client that joins topics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) id: ClientId,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
 }
 
 /// A member of one topic: the topic, and the user or the client.
@@ -109,6 +117,13 @@ impl Members {
             refused: Count::default(),
         };
         (!options.topics.is_empty()).then(|| Arc::new(new()))
+    }
+
+    /// Adds `member` to the topics that `filters` name and whose members are announced. `None` if there are none.
+    pub(crate) fn join(self: &Arc<Self>, filters: &[TopicFilter], member: &Member<'_>) -> Option<Memberships> {
+        let mut memberships = Memberships { members: self.clone(), keys: Vec::new() };
+        memberships.join(filters, member);
+        (!memberships.keys.is_empty()).then_some(memberships)
     }
 
     /// The number of members.
@@ -240,12 +255,8 @@ pub(crate) struct Memberships {
 }
 
 impl Memberships {
-    pub(crate) fn new(members: Arc<Members>) -> Self {
-        Self { members, keys: Vec::new() }
-    }
-
-    /// Joins the topics that `filters` name and whose members are announced. Others, and those of the client already, are ignored.
-    pub(crate) fn join(&mut self, filters: &[TopicFilter], client: &Identity) {
+    /// Joins the topics that `filters` name and whose members are announced. Others, and those joined before, are ignored.
+    pub(crate) fn join(&mut self, filters: &[TopicFilter], member: &Member<'_>) {
         for filter in filters {
             let TopicFilter::Exact(topic) = filter else { continue };
             let is_member = self.keys.iter().any(|(joined, _)| joined == topic);
@@ -253,14 +264,14 @@ impl Memberships {
                 continue;
             }
             let Some(presence) = topic.of_presence() else { continue };
-            let key: MemberKey = match client.user() {
+            let key: MemberKey = match member.user {
                 Some(user) => format!("{topic}\nuser\n{user}"),
-                None => format!("{topic}\nclient\n{}", client.id),
+                None => format!("{topic}\nclient\n{}", member.id),
             }
             .into();
             let new = || Entry {
                 topic: presence,
-                data: data(topic, client),
+                data: member.data(topic),
                 connections: 0,
                 is_announced: false,
                 absent_since: None,
@@ -270,7 +281,7 @@ impl Memberships {
                 self.keys.push((topic.clone(), key));
             } else {
                 self.members.refused.add_shared(1);
-                tracing::debug!(%topic, client = %client.id, "too many members (max_presence_members)");
+                tracing::debug!(%topic, client = %member.id, "too many members (max_presence_members)");
             }
         }
     }
@@ -287,10 +298,6 @@ impl Memberships {
         });
     }
 
-    /// Whether the client is a member of no topic.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
 }
 
 impl Drop for Memberships {
@@ -299,17 +306,18 @@ impl Drop for Memberships {
     }
 }
 
-fn data(topic: &Topic, client: &Identity) -> Arc<str> {
-    let (id, name) = (client.id.to_string(), client.labels.name());
-    json!({"topic": topic.as_str(), "client_id": id, "client_name": name, "user": client.user()}).to_string().into()
+impl Member<'_> {
+    /// The payload of the events of this member.
+    fn data(&self, topic: &Topic) -> Arc<str> {
+        let id = self.id.to_string();
+        json!({"topic": topic.as_str(), "client_id": id, "client_name": self.name, "user": self.user}).to_string().into()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Grant;
-    use crate::peer::PeerAddress;
-    use crate::presence::{ClientIds, Labels, Protocol};
+    use crate::presence::ClientIds;
 
     const GRACE: Duration = Duration::from_secs(10);
 
@@ -318,23 +326,10 @@ mod tests {
         Members::new(&options).unwrap()
     }
 
-    fn client(ids: &ClientIds, user: Option<&str>) -> Identity {
-        let grant = user.map(|user| Box::new(Grant { subject: Some(user.into()), ..Grant::default() }));
-        Identity {
-            id: ids.next(),
-            labels: Labels::new(Some("screen"), [""; 0], [""; 0]),
-            remote: PeerAddress::Unix { uid: 0 }.into(),
-            protocol: Protocol::Http11,
-            connected_at: 0,
-            grant,
-        }
-    }
-
-    fn enter(members: &Arc<Members>, client: &Identity, topics: &[&str]) -> Memberships {
+    /// A new connection to these topics.
+    fn enter(members: &Arc<Members>, ids: &ClientIds, user: Option<&str>, topics: &[&str]) -> Option<Memberships> {
         let filters: Vec<_> = topics.iter().map(|topic| TopicFilter::new(topic).unwrap()).collect();
-        let mut memberships = Memberships::new(members.clone());
-        memberships.join(&filters, client);
-        memberships
+        members.join(&filters, &Member { id: ids.next(), name: Some("screen"), user })
     }
 
     fn topics(announcements: &[Announcement]) -> Vec<&str> {
@@ -344,8 +339,8 @@ mod tests {
     #[test]
     fn user_joins_with_the_first_and_leaves_after_the_last_connection() {
         let (members, ids) = (members(10), ClientIds::new());
-        let one = enter(&members, &client(&ids, Some("anna")), &["room:1", "other", "room:*", "room:1"]);
-        let two = enter(&members, &client(&ids, Some("anna")), &["room:1"]);
+        let one = enter(&members, &ids, Some("anna"), &["room:1", "other", "room:*", "room:1"]);
+        let two = enter(&members, &ids, Some("anna"), &["room:1"]);
         let due = members.due(Instant::now());
         assert_eq!((topics(&due.joins), due.leaves.len()), (vec!["presence:room:1"], 0));
         let data: serde_json::Value = serde_json::from_str(&due.joins[0].data).unwrap();
@@ -362,7 +357,7 @@ mod tests {
     #[test]
     fn reconnection_within_the_grace_is_no_event() {
         let (members, ids) = (members(10), ClientIds::new());
-        let anna = || enter(&members, &client(&ids, Some("anna")), &["room:1"]);
+        let anna = || enter(&members, &ids, Some("anna"), &["room:1"]);
         drop(anna());
         assert_eq!(members.due(Instant::now() + GRACE / 2), Due::default(), "it came and went unannounced");
         let first = anna();
@@ -379,7 +374,7 @@ mod tests {
     #[test]
     fn clients_without_a_user_are_members_of_their_own() {
         let (members, ids) = (members(10), ClientIds::new());
-        let _clients = [(); 3].map(|()| enter(&members, &client(&ids, None), &["room:1"]));
+        let _clients = [(); 3].map(|()| enter(&members, &ids, None, &["room:1"]));
         let joins = members.due(Instant::now()).joins;
         assert_eq!((joins.len(), members.present().len()), (3, 3));
         assert!(joins[0].data.contains("\"user\":null") && joins[0].data != joins[1].data);
@@ -388,19 +383,20 @@ mod tests {
     #[test]
     fn left_topic_is_left_and_the_others_are_kept() {
         let (members, ids) = (members(10), ClientIds::new());
-        let mut anna = enter(&members, &client(&ids, Some("anna")), &["room:1", "room:2"]);
+        let mut anna = enter(&members, &ids, Some("anna"), &["room:1", "room:2"]).unwrap();
         assert_eq!(members.due(Instant::now()).joins.len(), 2);
         anna.leave(|topic| topic.as_str() == "room:2");
         assert_eq!(topics(&members.due(Instant::now() + GRACE).leaves), ["presence:room:2"]);
-        assert!(!anna.is_empty());
+        assert_eq!(topics(&members.present()), ["presence:room:1"]);
     }
 
     #[test]
     fn members_beyond_the_limit_are_counted_and_not_announced() {
         let (members, ids) = (members(2), ClientIds::new());
-        let _anna = enter(&members, &client(&ids, Some("anna")), &["room:1", "room:2", "room:3"]);
-        let again = enter(&members, &client(&ids, Some("anna")), &["room:1"]);
+        let _anna = enter(&members, &ids, Some("anna"), &["room:1", "room:2", "room:3"]);
+        let again = enter(&members, &ids, Some("anna"), &["room:1"]);
         assert_eq!((members.due(Instant::now()).joins.len(), members.refused.get()), (2, 1));
-        assert!(!again.is_empty(), "it is a member already");
+        assert!(again.is_some(), "it is a member already");
+        assert!(enter(&members, &ids, Some("bert"), &["room:1", "other"]).is_none());
     }
 }

@@ -7,6 +7,7 @@ mod idempotency;
 mod losses;
 mod masters;
 mod ndjson;
+mod presence;
 mod producers;
 mod proxy;
 mod redis;

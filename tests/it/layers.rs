@@ -24,7 +24,7 @@ presence: event topic position sync hub metrics auth limit peer
 auth: topic sync peer
 limit: sync peer | governor thiserror tokio tracing
 conn: event topic position sync wire ring hub metrics presence auth limit peer
-backbone: event topic position sync hub metrics
+backbone: event topic position sync hub metrics presence
 http: event topic position sync wire ring hub metrics presence auth limit conn backbone peer
 server: event topic position sync wire ring hub metrics presence auth limit conn backbone http peer
 fuzz: event topic position sync wire ring hub metrics presence auth limit conn backbone http peer

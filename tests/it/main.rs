@@ -26,6 +26,7 @@ mod listeners;
 mod many_clients;
 mod metrics;
 mod operators;
+mod presence;
 mod process;
 mod publishing;
 mod replay;

@@ -122,6 +122,12 @@ impl Snapshot {
         if let Some(status) = &self.backbone {
             backbone::add(&mut page, status);
         }
+        if let Some(members) = &self.members {
+            let help = "Users, and clients without a user, that subscribe to topics of presence";
+            page.gauge("fanline_presence_members", help, members.len() as u64);
+            let help = "Members that were not announced because of the limit";
+            page.counter("fanline_presence_refused", help, members.refused.get());
+        }
         self.add_process(&mut page);
         page.finish()
     }
