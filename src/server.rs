@@ -346,7 +346,8 @@ impl Server {
         let Self { builder, acceptors, metrics, limiter, reserved_files } = self;
         let drain = Arc::<Drain>::default();
         let members = Members::new(&builder.presence);
-        let Shards { clients, inboxes, threads } = builder.spawn_shards(&metrics, &limiter, &drain, members.as_ref())?;
+        let Shards { clients, inboxes, threads } =
+            builder.spawn_shards(&metrics, &limiter, &drain, members.as_ref())?;
         if let Some(backbone) = &builder.backbone {
             backbone.share_lists(http::local_lists(clients.clone(), builder.hub.clone()));
             members.iter().for_each(|members| backbone.share_members(members.clone()));

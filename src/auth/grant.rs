@@ -47,7 +47,9 @@ impl Grant {
 
     /// Whether the grant is that of any anonymous client, without additions by an authorization service.
     pub(crate) fn is_anonymous(&self) -> bool {
-        matches!(self.credential, Credential::Anonymous { is_local: false }) && self.subject.is_none() && self.expires.is_none()
+        matches!(self.credential, Credential::Anonymous { is_local: false })
+            && self.subject.is_none()
+            && self.expires.is_none()
     }
 
     /// The topic of the grant's user, see [`Topic::of_user`]. A user may always subscribe to it.
@@ -58,7 +60,8 @@ impl Grant {
     /// Returns the first of `filters` that the grant does not allow to subscribe to. Without filters, that is `**`.
     pub(crate) fn first_missing<'a>(&self, filters: &'a [TopicFilter]) -> Option<&'a str> {
         let own = self.user_topic();
-        let is_own = |filter: &TopicFilter| matches!((filter, &own), (TopicFilter::Exact(topic), Some(own)) if topic == own);
+        let is_own =
+            |filter: &TopicFilter| matches!((filter, &own), (TopicFilter::Exact(topic), Some(own)) if topic == own);
         if filters.is_empty() {
             return self.subscribe.first_missing(filters);
         }

@@ -213,8 +213,9 @@ fn times() -> Vec<Setting> {
 
 fn presence() -> Vec<Setting> {
     vec![
-        setting("presence_topics", optional(patterns()), |s| &mut s.presence_topics)
-            .help("Topics whose subscribers are announced with join and leave events on presence:TOPIC; by default none"),
+        setting("presence_topics", optional(patterns()), |s| &mut s.presence_topics).help(
+            "Topics whose subscribers are announced with join and leave events on presence:TOPIC; by default none",
+        ),
         setting("presence_grace", span(SECOND..=5 * MINUTE), |s| &mut s.presence.grace)
             .help("How long a user may be without a connection to a topic before the leave event"),
         setting("max_presence_members", count(1..=MANY, "members"), |s| &mut s.presence.max_members)

@@ -297,7 +297,6 @@ impl Memberships {
             !is_left
         });
     }
-
 }
 
 impl Drop for Memberships {
@@ -310,7 +309,9 @@ impl Member<'_> {
     /// The payload of the events of this member.
     fn data(&self, topic: &Topic) -> Arc<str> {
         let id = self.id.to_string();
-        json!({"topic": topic.as_str(), "client_id": id, "client_name": self.name, "user": self.user}).to_string().into()
+        json!({"topic": topic.as_str(), "client_id": id, "client_name": self.name, "user": self.user})
+            .to_string()
+            .into()
     }
 }
 
@@ -344,7 +345,10 @@ mod tests {
         let due = members.due(Instant::now());
         assert_eq!((topics(&due.joins), due.leaves.len()), (vec!["presence:room:1"], 0));
         let data: serde_json::Value = serde_json::from_str(&due.joins[0].data).unwrap();
-        assert_eq!((&data["topic"], &data["user"], &data["client_name"]), (&"room:1".into(), &"anna".into(), &"screen".into()));
+        assert_eq!(
+            (&data["topic"], &data["user"], &data["client_name"]),
+            (&"room:1".into(), &"anna".into(), &"screen".into())
+        );
         assert_eq!(members.due(Instant::now()), Due::default());
         drop(one);
         assert_eq!(members.due(Instant::now() + 2 * GRACE), Due::default(), "the second connection is there");

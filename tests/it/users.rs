@@ -27,7 +27,8 @@ fn users_topic_reaches_all_streams_of_the_user_and_no_others() {
         let sender = key("sender", PUBLISHER, "user:*", "", false);
         let reader = key("reader", OPERATOR, "", "**, user:*", false);
         let server = serve(Access::new().accept(ApiKeys::new([sender, reader])).accept(tokens()));
-        let mut annas = [stream(&server, "anna", "topics=orders:1").await, stream(&server, "anna", "topics=orders:2").await];
+        let mut annas =
+            [stream(&server, "anna", "topics=orders:1").await, stream(&server, "anna", "topics=orders:2").await];
         let mut bert = stream(&server, "bert", "topics=orders:1").await;
         let mut everything = server.follow(&format!("/stream?access_token={OPERATOR}")).await;
         let mut users = server.follow(&format!("/stream?topics=user:*&access_token={OPERATOR}")).await;
@@ -143,7 +144,8 @@ fn subject_with_a_colon_has_no_topic() {
 fn operators_list_and_disconnect_the_clients_of_a_user() {
     run(async {
         let server = serve(guarded());
-        let mut annas = [stream(&server, "anna", "topics=orders:1").await, stream(&server, "anna", "topics=orders:2").await];
+        let mut annas =
+            [stream(&server, "anna", "topics=orders:1").await, stream(&server, "anna", "topics=orders:2").await];
         let mut bert = stream(&server, "bert", "topics=orders:1").await;
         let ask = async |method: &str, query: &str| {
             server.ask(request(method, &format!("/clients{query}"), &[("x-api-key", OPERATOR)], b"")).await
