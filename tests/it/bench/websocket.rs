@@ -6,6 +6,7 @@ use std::thread;
 
 use super::peer::{Fault, Framing, Peer};
 use super::{SHORT, bench, bench_peer, faults, problems};
+use crate::process::Server;
 
 /// The head that completes the handshake of `fanline bench`, which always sends the same key, without its blank line.
 pub const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -22,6 +23,21 @@ pub fn text(payload: &str) -> Vec<u8> {
 /// A short run against a peer with this fault.
 fn bench_frames(fault: Fault) -> (Option<i32>, serde_json::Value, String) {
     bench_peer(&Peer::start(Framing::Frames, fault), &[&SHORT[..], &["--transport", "ws"]].concat())
+}
+
+#[test]
+fn streams_of_fanline_are_whole_over_websocket() {
+    let server = Server::start(&[]);
+    let args =
+        ["--url", &server.url(), "--transport", "ws", "--clients", "20", "--topics", "4", "--topics-per-client", "2"];
+    let load = ["--prefill", "40", "--rate", "400", "--warmup", "0", "--duration", "0.5"];
+    let earliest = ["--sse-header", "last-event-id: earliest"];
+    let (code, report, stderr) = bench(&[&args[..], &load, &earliest].concat());
+    assert_eq!((code, faults(&report), stderr.as_str()), (Some(0), vec![], ""), "{report}");
+    // Each topic has 10 of the 20 subscribers.
+    assert_eq!((&report["connected"], &report["deliveries"]), (&20.into(), &2400.into()), "{report}");
+    assert_eq!(report["options"]["sse_url"], format!("{}/ws?topics={{topics}}", server.url()));
+    assert_eq!(report["options"]["transport"], "ws");
 }
 
 #[test]
