@@ -199,6 +199,39 @@ def memory(results, out):
                                                "(target 1,024)")
 
 
+def websocket(results, out):
+    cost, cheapness = "server_cpu_us_per_delivery", "deliveries_per_cpu_second"
+    text, judged = "", ""
+    for variant in ("100", "1000", "10000"):
+        rows = [
+            [TITLES[server], number(results.median(variant, server, cost)),
+             number(results.ratio(variant, server, cost, "fanline")),
+             number(results.median(variant, server, "latency_p50_us"), ",.0f"),
+             number(results.median(variant, server, "latency_p99_us"), ",.0f"), results.wholes(variant, server)]
+            for server in results.servers(variant)
+        ]
+        text += f"\n{int(variant):,} clients, 100,000 deliveries a second requested:\n\n"
+        text += table(["server", "µs of CPU a delivery", "ratio to fanline's streams", "p50, µs", "p99, µs", "whole"], rows)
+        ratio = results.ratio(variant, "fanline-ws", cost, "fanline")
+        judged += verdict(ratio <= 1.1, f"{int(variant):,} clients: {ratio:.3f} of the cost of Server-Sent Events (target 1.10)")
+    rows = [
+        [TITLES[server], millions(results.median("saturated", server, cheapness)),
+         millions(results.median("saturated", server, "deliveries_per_second")),
+         number(results.median("saturated", server, "server_cpu_percent"), ".0f"),
+         number(results.median("saturated", server, "load_cpu_percent"), ".0f"), results.wholes("saturated", server)]
+        for server in results.servers("saturated")
+    ]
+    text += "\n1,000 clients, 128 publishers that wait for nothing but their answers:\n\n" + table(
+        ["server", "deliveries a CPU-second", "deliveries a second", "server, %", "load generator, %", "whole"], rows)
+    rows = [[TITLES[server], number(results.median("memory", server, "rss_bytes_per_client"), ",.0f"),
+             number(results.median("memory", server, "slab_bytes_per_client"), ",.0f"), results.wholes("memory", server)]
+            for server in results.servers("memory")]
+    text += "\n10,000 clients of a fresh server:\n\n" + table(["server", "bytes a client", "kernel slab a client, bytes", "whole"], rows)
+    ours = results.median("memory", "fanline-ws", "rss_bytes_per_client")
+    judged += verdict(ours <= 1536, f"{ours:,.0f} bytes a client over WebSocket (target 1,536)")
+    return text + "\n" + judged
+
+
 def idle(results, out):
     ours = results.median("15000", "fanline", "server_cpu_percent")
     rows = [[number(ours), number(results.median("15000", "fanline", "rss_bytes_per_client"), ",.0f")]]
@@ -214,6 +247,7 @@ SECTIONS = {
     "herd": ("A herd of 10,000 clients comes back for 500 events each", herd),
     "publish": ("Publish only, 64 kept connections (wrk)", publish),
     "memory": ("Memory: 15,000 clients with a name, two tags and two topics", memory),
+    "websocket": ("WebSocket beside Server-Sent Events, with payloads of 100 bytes", websocket),
     "idle": ("Idle: 15,000 quiet clients", idle),
 }
 

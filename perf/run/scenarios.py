@@ -27,6 +27,8 @@ def steady(clients, deliveries, servers):
                    repetitions=repetitions)
 
 
+# Subscribers over WebSocket, beside those of Server-Sent Events with the same payloads. An envelope has the bytes of a message.
+TRANSPORTS = ("fanline", "fanline-envelope", "fanline-ws", "axum", "axum-ws")
 RUST_AND_C = ("bare", "fanline", "durable", "axum", "nchan")
 TOPICS = ["--clients", "10000", "--topics", "10000", "--publishers", "16", "--rate", "10000"]
 
@@ -64,6 +66,13 @@ SCENARIOS = {
     "memory": [
         Variant("15000", ["--clients", "15000", "--rate", "1", "--sse-url",
                           "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",)),
+    ],
+    "websocket": [
+        steady(100, 100_000, TRANSPORTS),
+        steady(1_000, 100_000, TRANSPORTS),
+        steady(10_000, 100_000, TRANSPORTS),
+        Variant("saturated", ["--clients", "1000", "--publishers", "128", "--rate", "max"], TRANSPORTS),
+        Variant("memory", ["--clients", "10000", "--rate", "1"], TRANSPORTS),
     ],
     "idle": [
         # The window contains one heartbeat of each client.

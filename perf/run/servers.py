@@ -23,6 +23,9 @@ TITLES = {
     "axum": "axum 0.8 + broadcast",
     "nchan": "nchan 1.3.6",
     "fastapi": "fastapi-sse-events 0.2",
+    "fanline-envelope": "fanline, format=envelope",
+    "fanline-ws": "fanline, WebSocket",
+    "axum-ws": "axum 0.8 + broadcast, WebSocket",
 }
 PROGRAMS = {
     "bare": TARGET / "release/examples/bare_loop",
@@ -32,11 +35,16 @@ PROGRAMS = {
     "nchan": Path("/usr/sbin/nginx"),
     "fastapi": TARGET / "perf-fastapi/bin/uvicorn",
 }
+# The same programs, with other subscribers.
+PROGRAMS |= {"fanline-envelope": FANLINE, "fanline-ws": FANLINE, "axum-ws": PROGRAMS["axum"]}
 # The arguments of `fanline bench` for servers with other paths than fanline's.
 TEMPLATES = {
     "bare": [],
     "fanline": [],
     "axum": [],
+    "fanline-envelope": ["--sse-url", "{url}/stream?topics={topics}&format=envelope"],
+    "fanline-ws": ["--transport", "ws"],
+    "axum-ws": ["--transport", "ws"],
     "nchan": ["--sse-url", "{url}/sub/{topic}", "--publish-url", "{url}/pub?id={topic}",
               "--content-type", "text/plain", "--body", "{data}"],
     "durable": ["--sse-url", "{url}/{topic}?offset=now&live=sse", "--publish-url", "{url}/{topic}",
@@ -83,9 +91,9 @@ def start(name, log, arguments=(), is_flooded=False):
     before = []
     if name == "bare":
         command = [program, "--listen", address]
-    elif name == "fanline":
+    elif PROGRAMS[name] == FANLINE:
         command = [program, "serve", "--shards", "1", "--listen", address, *arguments]
-    elif name == "axum":
+    elif PROGRAMS[name] == PROGRAMS["axum"]:
         command = [program, address]
     elif name == "durable":
         # Without its write-ahead log, because the other servers do not write to disk either. Under a flood it has its

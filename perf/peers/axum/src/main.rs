@@ -1,15 +1,18 @@
-//! The obvious Rust server: axum's SSE responses over one `tokio::sync::broadcast` channel for each topic.
+//! The obvious Rust server: axum's SSE responses and WebSockets over one `tokio::sync::broadcast` channel for each topic.
 //!
-//! `POST /publish` accepts `{"topic", "data"}`, `GET /stream?topics=a,b` follows topics. It has one thread, because it is
+//! `POST /publish` accepts `{"topic", "data"}`. `GET /stream?topics=a,b` follows topics, and so does `GET /ws?topics=a,b`, with
+//! the same messages as fanline's, each encoded once. It has one thread, because it is
 //! measured on one processor, and the same backlog as fanline. A subscriber that lags is disconnected.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
+use axum::extract::ws::{self, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
+use axum::response::Response;
 use axum::response::sse::{Event, Sse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,20 +21,38 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 /// Longer than a burst of the load generator's publishers.
 const CAPACITY: usize = 16_384;
 
 #[derive(Default)]
 struct Hub {
-    topics: RwLock<HashMap<String, broadcast::Sender<Message>>>,
+    topics: RwLock<HashMap<String, broadcast::Sender<Arc<Message>>>>,
     sequence: AtomicU64,
 }
 
-#[derive(Clone)]
 struct Message {
     sequence: u64,
-    data: Arc<str>,
+    publication: Publication,
+    /// Made for the first WebSocket, and shared by all.
+    json: OnceLock<Utf8Bytes>,
+}
+
+impl Message {
+    fn json(&self) -> Utf8Bytes {
+        #[derive(Serialize)]
+        struct Envelope<'a> {
+            r#type: &'static str,
+            id: String,
+            topic: &'a str,
+            event: &'static str,
+            data: &'a str,
+        }
+        let Publication { topic, data } = &self.publication;
+        let envelope = || Envelope { r#type: "event", id: self.sequence.to_string(), topic, event: "message", data };
+        self.json.get_or_init(|| serde_json::to_string(&envelope()).expect("texts are JSON").into()).clone()
+    }
 }
 
 #[derive(Deserialize)]
@@ -51,7 +72,7 @@ struct Subscription {
 }
 
 impl Hub {
-    fn topic(&self, name: &str) -> broadcast::Sender<Message> {
+    fn topic(&self, name: &str) -> broadcast::Sender<Arc<Message>> {
         if let Some(topic) = self.topics.read().expect("no thread panics").get(name) {
             return topic.clone();
         }
@@ -64,8 +85,9 @@ impl Hub {
 
 async fn publish(State(hub): State<Arc<Hub>>, Json(publication): Json<Publication>) -> Json<Published> {
     let sequence = hub.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+    let topic = hub.topic(&publication.topic);
     // Fails without subscribers.
-    let _ = hub.topic(&publication.topic).send(Message { sequence, data: publication.data.into() });
+    let _ = topic.send(Arc::new(Message { sequence, publication, json: OnceLock::new() }));
     Json(Published { id: sequence })
 }
 
@@ -73,12 +95,45 @@ async fn subscribe(
     State(hub): State<Arc<Hub>>,
     Query(subscription): Query<Subscription>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let topics = subscription.topics.split(',').map(|name| BroadcastStream::new(hub.topic(name).subscribe()));
-    let events = select_all(topics.collect::<Vec<_>>())
+    let events = follow(&hub, &subscription)
         .take_while(|message| std::future::ready(message.is_ok()))
         .filter_map(|message| std::future::ready(message.ok()))
-        .map(|message| Ok(Event::default().id(message.sequence.to_string()).data(&*message.data)));
+        .map(|message| Ok(Event::default().id(message.sequence.to_string()).data(&message.publication.data)));
     Sse::new(events)
+}
+
+type Received = Result<Arc<Message>, BroadcastStreamRecvError>;
+
+fn follow(hub: &Hub, subscription: &Subscription) -> impl Stream<Item = Received> + Send + Unpin + use<> {
+    let topics = subscription.topics.split(',').map(|name| BroadcastStream::new(hub.topic(name).subscribe()));
+    select_all(topics.collect::<Vec<_>>())
+}
+
+async fn upgrade(
+    State(hub): State<Arc<Hub>>,
+    Query(subscription): Query<Subscription>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let events = follow(&hub, &subscription);
+    upgrade.on_upgrade(|socket| send(events, socket))
+}
+
+async fn send(mut events: impl Stream<Item = Received> + Unpin, mut socket: WebSocket) {
+    loop {
+        tokio::select! {
+            message = events.next() => {
+                let Some(Ok(message)) = message else { return };
+                if socket.send(ws::Message::Text(message.json())).await.is_err() {
+                    return;
+                }
+            }
+            received = socket.recv() => {
+                if !matches!(received, Some(Ok(_))) {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -95,8 +150,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listen(address)?)?;
         let hub = Arc::new(Hub::default());
-        let routes =
-            Router::new().route("/publish", post(publish)).route("/stream", get(subscribe)).with_state(hub);
+        let routes = Router::new()
+            .route("/publish", post(publish))
+            .route("/stream", get(subscribe))
+            .route("/ws", get(upgrade))
+            .with_state(hub);
         use axum::serve::ListenerExt;
         let listener = listener.tap_io(|socket| {
             let _ = socket.set_nodelay(true);
