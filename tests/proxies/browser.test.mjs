@@ -65,6 +65,29 @@ throughEach((program) => {
     assert.equal(await at.evaluate(async () => (await fetch("/health/live")).status), 200);
   });
 
+  test("a page receives events and answers over a WebSocket, which outlives the timeouts", async (t) => {
+    // 2 s in place of 90 s.
+    const changes = program.quiet ? [[program.quiet, program.quiet.replace("90s", "2s")]] : [];
+    const { server, proxy } = await behind(t, program, { changes });
+    const at = await page(t, proxy);
+    await at.evaluate(() => {
+      window.messages = [];
+      window.socket = new WebSocket(`wss://${location.host}/ws?topics=t&heartbeat=1`);
+      window.socket.onmessage = ({ data }) => window.messages.push(JSON.parse(data));
+      window.has = (condition, count = 1) => window.messages.filter(condition).length >= count;
+    });
+    await at.waitForFunction(() => window.has(({ type, data }) => type === "system" && data.message === "connected"));
+    await server.publish("t", "over WebSocket");
+    await at.waitForFunction(() => window.has(({ type, data }) => type === "event" && data === "over WebSocket"));
+    await at.evaluate(() => window.socket.send(JSON.stringify({ type: "ping", ref: "p" })));
+    await at.waitForFunction(() => window.has(({ type, ref }) => type === "pong" && ref === "p"));
+    await at.waitForFunction(() => window.has(({ type }) => type === "heartbeat", 4));
+    await server.publish("t", "late");
+    await at.waitForFunction(() => window.has(({ data }) => data === "late"));
+    await at.evaluate(() => window.socket.close());
+    assert.ok((await streams(server, 0)) < 1000);
+  });
+
   test("a stream resumes without a gap after the proxy was killed and restarted", async (t) => {
     const { server, proxy } = await behind(t, program, { args: RETRY });
     const at = await page(t, proxy);
