@@ -19,14 +19,15 @@ export class Proxy {
   /** Bytes from the server since this was last cleared. */
   received = "";
 
-  static async before(url) {
+  /** `refusesInBand`: whether every second refusal is an event stream. */
+  static async before(url, refusesInBand) {
     const proxy = new Proxy();
     const { hostname, port } = new URL(url);
     proxy.server = createServer((client) => {
       client.on("error", () => {});
       if (proxy.isDown) return client.destroy();
       if (proxy.isFull) {
-        const refusal = proxy.refusals++ % 2 ? UNAVAILABLE : IN_BAND;
+        const refusal = proxy.refusals++ % 2 || !refusesInBand ? UNAVAILABLE : IN_BAND;
         return client.once("data", () => client.end(refusal));
       }
       proxy.connections++;
