@@ -33,10 +33,10 @@ macro_rules! files {
     ($($name:literal)*) => { [$(File::new($name, include_str!(concat!("console/", $name)))),*] };
 }
 
-static CONSOLE: [File; 26] = files! {
+static CONSOLE: [File; 27] = files! {
     "chart.js" "clipboard.js" "console.css" "console.js" "credentials.js" "dom.js" "event_row.js" "format.js" "history.js"
     "icon.svg" "inspector.js" "json_tree.js" "live.js" "overview.js" "publisher.js" "rates.js" "rows.js" "server.js"
-    "slots.js" "sparkline.js" "subscribers.js" "theme.css" "theme.js" "topics.js" "uPlot.min.css" "values.js"
+    "slots.js" "socket.js" "sparkline.js" "subscribers.js" "theme.css" "theme.js" "topics.js" "uPlot.min.css" "values.js"
 };
 
 /// A file that pages load.

@@ -36,7 +36,7 @@ function follow() {
   followed = byId("follow-topics").value.split(",").map((topic) => topic.trim()).filter(Boolean);
   isNew = true;
   inspector.clear();
-  live.open(followed);
+  live.open(followed, document.querySelector("#transport :checked").value);
 }
 
 function onEvent(event) {
@@ -119,6 +119,7 @@ byId("follow-form").addEventListener("submit", (event) => {
   history.replaceState(null, "", "#events");
   follow();
 });
+byId("transport").addEventListener("change", follow);
 byId("topics-form").addEventListener("submit", (event) => {
   event.preventDefault();
   topics.refresh();

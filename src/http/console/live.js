@@ -1,10 +1,11 @@
-// The stream of this tab: fanline.js, within the browser's limit of connections.
+// The stream of this tab: fanline.js, within the browser's limit of connections, or a WebSocket, which has no such limit.
 
 import { connect } from "../fanline.js";
 import { secret } from "./credentials.js";
 import { releaseSlot, takeSlot } from "./slots.js";
+import { Socket } from "./socket.js";
 
-const STREAM = "stream?client_name=console&on_lag=skip";
+const QUERY = "client_name=console&on_lag=skip";
 /** Milliseconds after which the page says that there is no answer. */
 const IS_LATE = 5000;
 
@@ -28,11 +29,20 @@ export class Live {
     this.handlers = handlers;
   }
 
-  /** Follows the events of `topics`; none means all. Replaces an earlier stream. */
-  async open(topics) {
+  /** Follows the events of `topics`; none means all. `transport` is `sse` or `ws`. Replaces an earlier stream. */
+  async open(topics, transport) {
     this.close();
     const turn = this.#turn;
     this.#show("connecting", "Connecting");
+    const handlers = {
+      onEvent: (event) => turn === this.#turn && this.handlers.onEvent(event),
+      onGap: (gap) => turn === this.#turn && this.handlers.onGap(gap),
+      onState: (state, detail) => turn === this.#turn && this.#change(state, detail),
+    };
+    if (transport === "ws") {
+      this.#stream = new Socket(`ws?${QUERY}`, { topics, ...handlers });
+      return;
+    }
     const name = await nameOf(topics);
     if (turn !== this.#turn) return;
     while (!(await takeSlot(name))) {
@@ -41,14 +51,7 @@ export class Live {
       await new Promise((done) => setTimeout(done, 1000 + 2000 * Math.random()));
     }
     if (turn !== this.#turn) return;
-    this.#stream = connect(STREAM, {
-      topics,
-      token: secret(),
-      share: name,
-      onEvent: (event) => turn === this.#turn && this.handlers.onEvent(event),
-      onGap: (gap) => turn === this.#turn && this.handlers.onGap(gap),
-      onState: (state, detail) => turn === this.#turn && this.#change(state, detail),
-    });
+    this.#stream = connect(`stream?${QUERY}`, { topics, token: secret(), share: name, ...handlers });
   }
 
   close() {
