@@ -268,6 +268,7 @@ impl Routes {
             }
             Endpoint::Index => documents::index(self, headers, source.peer.serves_operators),
             Endpoint::OpenApi => documents::openapi(headers),
+            Endpoint::AsyncApi => documents::asyncapi(headers),
             Endpoint::Docs => viewer::page(headers),
             Endpoint::DocsFile(name) => viewer::file(name, headers).ok_or_else(|| not_found(path))?,
             Endpoint::Console => documents::console(headers),
@@ -302,6 +303,7 @@ impl Routes {
 enum Endpoint<'a> {
     Index,
     OpenApi,
+    AsyncApi,
     Docs,
     /// With the file's name.
     DocsFile(&'a str),
@@ -328,6 +330,7 @@ impl<'a> Endpoint<'a> {
         Some(match path {
             "/" => Self::Index,
             "/openapi.json" => Self::OpenApi,
+            "/asyncapi.json" => Self::AsyncApi,
             "/docs" => Self::Docs,
             "/demo" => Self::Console,
             "/fanline.js" => Self::BrowserClient,

@@ -1,4 +1,4 @@
-//! Documents: the index, the OpenAPI description, the console with its files, and the browser client.
+//! Documents: the index, the OpenAPI and AsyncAPI descriptions, the console with its files, and the browser client.
 //!
 //! Pages load files of this server only, by relative addresses, so that they work offline and under a path prefix. The
 //! console is a client of the other endpoints. Its charts are uPlot, under the MIT licence of `console/uPlot.LICENSE`.
@@ -108,6 +108,7 @@ fn overview(routes: &Routes, serves_operators: bool) -> Response<Full<Bytes>> {
             "docs": "/docs",
             "client": "/fanline.js",
             "openapi": "/openapi.json",
+            "asyncapi": "/asyncapi.json",
             "health": "/health",
             "live": "/health/live",
             "ready": "/health/ready",
@@ -126,6 +127,15 @@ fn overview(routes: &Routes, serves_operators: bool) -> Response<Full<Bytes>> {
 pub(super) fn openapi(headers: &HeaderMap) -> Response<Full<Bytes>> {
     static DOCUMENT: LazyLock<Asset> = LazyLock::new(|| {
         let document = include_str!("openapi.json").replace("{version}", VERSION);
+        Asset::new("application/json", document)
+    });
+    DOCUMENT.response(headers)
+}
+
+/// `GET /asyncapi.json`: the messages of WebSocket as AsyncAPI 3.
+pub(super) fn asyncapi(headers: &HeaderMap) -> Response<Full<Bytes>> {
+    static DOCUMENT: LazyLock<Asset> = LazyLock::new(|| {
+        let document = include_str!("asyncapi.json").replace("{version}", VERSION);
         Asset::new("application/json", document)
     });
     DOCUMENT.response(headers)

@@ -7,8 +7,9 @@ use flate2::read::GzDecoder;
 use crate::support::{Response, Server, request, run};
 
 const PAGES: [&str; 3] = ["/", "/demo", "/docs"];
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "/openapi.json",
+    "/asyncapi.json",
     "/fanline.js",
     "/demo/console.js",
     "/demo/console.css",
