@@ -94,10 +94,16 @@ fn check(routes: &Routes, head: &Parts, body: &RequestBody) -> Result<(), Proble
         let detail = format!("this endpoint returns {EVENT_STREAM}, which the Accept header excludes");
         return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail));
     }
-    if !body.is_end_stream() {
-        return Err(Problem::bad_request("a subscription cannot have a body; use the query parameters"));
-    }
+    check_body(body)?;
     check_backbone(routes)
+}
+
+/// Checks that the request has no body.
+pub(super) fn check_body(body: &RequestBody) -> Result<(), Problem> {
+    if body.is_end_stream() {
+        return Ok(());
+    }
+    Err(Problem::bad_request("a subscription cannot have a body; use the query parameters"))
 }
 
 /// Checks that the positions of the backbone are known.

@@ -7,12 +7,13 @@ mod messages;
 
 use std::borrow::Cow;
 
-use hyper::header::{CONNECTION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use hyper::header::{CONNECTION, COOKIE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::Routes;
 use super::admit::Source;
+use super::body::RequestBody;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::stream;
@@ -21,8 +22,14 @@ use crate::presence::Transport;
 use crate::wire::websocket::reader::MessageLimits;
 use messages::Router;
 
-pub(super) async fn upgrade(routes: &Routes, head: &Parts, source: Source<'_>) -> Result<WebSocketReply, Problem> {
+pub(super) async fn upgrade(
+    routes: &Routes,
+    head: &Parts,
+    body: &RequestBody,
+    source: Source<'_>,
+) -> Result<WebSocketReply, Problem> {
     let handshake = handshake::check(head, &routes.options.origins)?;
+    stream::check_body(body)?;
     stream::check_backbone(routes)?;
     let mut head = Cow::Borrowed(head);
     if !handshake.takes_cookies {
@@ -46,7 +53,5 @@ fn response(accept: HeaderValue) -> Response<()> {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    // Disables the response buffering of nginx.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
 }
