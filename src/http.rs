@@ -256,7 +256,7 @@ impl Routes {
             }
             Endpoint::WebSocket => {
                 // Boxed: other requests have no room for its state.
-                return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, source)).await?)));
+                return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, &body, source)).await?)));
             }
             Endpoint::Publish(topic) => {
                 let permit = self.admit(&auth_request(head, source, Action::Publish)).await?;

@@ -364,3 +364,6 @@ async fn close(ended: Ended<SocketOutput, WebSocket>, reason: EndReason) {
         linger::close(socket, sleep(CLOSE_TIMEOUT)).await;
     }
 }
+
+#[cfg(all(test, not(fanline_loom)))]
+mod tests;
