@@ -154,7 +154,12 @@ pub(crate) struct Routes {
 }
 
 impl Handler for Routes {
-    async fn handle(&self, request: Request<Incoming>, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
+    async fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+        exceeded: Option<&LimitExceeded>,
+    ) -> Reply {
         let (head, body) = request.into_parts();
         let (body, end) = body::watch(&head, body);
         let mut reply = self.reply(&head, body, peer, exceeded).await;
@@ -168,7 +173,13 @@ impl Handler for Routes {
 }
 
 impl Routes {
-    async fn reply(&self, head: &Parts, body: RequestBody, peer: &Peer, exceeded: Option<&LimitExceeded>) -> Reply {
+    async fn reply(
+        self: &Arc<Self>,
+        head: &Parts,
+        body: RequestBody,
+        peer: &Peer,
+        exceeded: Option<&LimitExceeded>,
+    ) -> Reply {
         let client = forwarded::client(peer.address, &head.headers, &self.options.trusted_proxies);
         let mut source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address), host: None };
         match client.map_err(Problem::from).and_then(|_| framing::check(head)) {
@@ -193,7 +204,7 @@ impl Routes {
     }
 
     async fn route_or_refuse(
-        &self,
+        self: &Arc<Self>,
         head: &Parts,
         body: RequestBody,
         source: Source<'_>,
@@ -241,7 +252,7 @@ impl Routes {
         if is_allowed { Ok(endpoint) } else { Err(Problem::method_not_allowed(endpoint.methods())) }
     }
 
-    async fn route(&self, head: &Parts, body: RequestBody, source: Source<'_>) -> Result<Reply, Problem> {
+    async fn route(self: &Arc<Self>, head: &Parts, body: RequestBody, source: Source<'_>) -> Result<Reply, Problem> {
         let (headers, path, query) = (&head.headers, head.uri.path(), head.uri.query().unwrap_or(""));
         let endpoint = self.endpoint(&head.method, path, query)?;
         if let Some(action) = endpoint.operator_action() {

@@ -6,7 +6,6 @@
 pub mod archive;
 mod channel;
 mod encoder;
-#[allow(dead_code, reason = "the WebSocket connection comes next")]
 mod feed;
 mod filter;
 mod frame;
@@ -35,7 +34,6 @@ use tokio::sync::mpsc;
 
 use archive::Archive;
 use channel::Channel;
-#[allow(unused_imports, reason = "the WebSocket connection comes next")]
 pub(crate) use feed::{Feed, FeedError};
 pub use filter::SubscriptionFilter;
 pub use frame::Frame;
@@ -56,7 +54,7 @@ pub(crate) use wake::WakeGroup;
 use crate::event::Event;
 use crate::position::{Epoch, StreamPosition};
 use crate::sync::{Arc, read};
-use crate::topic::Topic;
+use crate::topic::{Topic, TopicFilter};
 
 /// One stream of events over many topics. Cheap to clone: clones are the same hub.
 ///
@@ -344,10 +342,10 @@ impl Hub {
         }
     }
 
-    /// The number of events that the channels of `filter` have had: [`Subscription::passed`] of one that is up to date.
-    /// A firehose has the events of named topics too.
-    pub(crate) fn appended(&self, filter: &SubscriptionFilter) -> u64 {
-        let history = &self.0.history;
+    /// The number of events that the channels of `filters` have had: [`Subscription::passed`] of one that is up to date.
+    /// A firehose has the events of named topics too. No filter means no event.
+    pub(crate) fn appended(&self, filters: &[TopicFilter]) -> u64 {
+        let (history, filter) = (&self.0.history, feed::selection(filters));
         let firehoses = history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved));
         let in_firehoses: u64 = firehoses.map(|firehose| firehose.appended()).sum();
         let topics = read(&history.topics);

@@ -46,6 +46,8 @@ pub struct Limits {
     pub publish_rate: Option<Rate>,
     /// Events published a second with one API key, or by one subject of tokens. Default: `None`.
     pub publish_rate_per_key: Option<Rate>,
+    /// Messages a second from one WebSocket. Default: 100, with bursts of 1000.
+    pub websocket_message_rate: Option<Rate>,
 }
 
 impl Default for Limits {
@@ -58,6 +60,7 @@ impl Default for Limits {
             max_silent_topics: Some(500_000),
             publish_rate: None,
             publish_rate_per_key: None,
+            websocket_message_rate: Rate::new(100, 1000),
         }
     }
 }
@@ -72,13 +75,14 @@ pub(crate) enum Reason {
     SilentTopics,
     PublishRate,
     PublishRatePerKey,
+    WebSocketMessageRate,
     /// The hub reports it.
     IdempotencyKeys,
 }
 
 impl Reason {
     /// In the order of the variants.
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "connections",
         "connections_per_address",
         "connect_rate",
@@ -86,6 +90,7 @@ impl Reason {
         "silent_topics",
         "publish_rate",
         "publish_rate_per_key",
+        "websocket_message_rate",
         "idempotency_keys",
     ];
 
@@ -116,6 +121,8 @@ pub(crate) struct Limiter {
     max_silent_topics: Option<usize>,
     publish_rate: Option<Meter<LimitKey>>,
     publish_rate_per_key: Option<Meter<[u8; 32]>>,
+    /// By the number of the client's id. A client that sends nothing is not tracked.
+    websocket_message_rate: Option<Meter<u64>>,
     /// Refusals by reason since the last summary.
     refused: [AtomicU64; Reason::NAMES.len()],
     /// Seconds until the next summary.
@@ -133,6 +140,7 @@ impl Limiter {
             max_silent_topics: limits.max_silent_topics,
             publish_rate: limits.publish_rate.map(Meter::new),
             publish_rate_per_key: limits.publish_rate_per_key.map(Meter::new),
+            websocket_message_rate: limits.websocket_message_rate.map(Meter::new),
             refused: Default::default(),
             until_summary: AtomicU64::new(0),
         }
@@ -190,6 +198,20 @@ impl Limiter {
         })
     }
 
+    /// Charges for one message of a WebSocket client.
+    pub(crate) fn charge_message(&self, client: u64) -> Result<(), LimitExceeded> {
+        let Some(meter) = &self.websocket_message_rate else { return Ok(()) };
+        meter.charge(&client, 1).map_err(|denied| {
+            let (rate, burst) = (meter.rate().per_second(), meter.rate().burst());
+            let detail = format!(
+                "this connection sends more than {rate} messages a second with bursts of {burst} (setting \
+                 websocket_message_rate)"
+            );
+            let wait = if let Denied::NotYet(wait) = denied { Some(wait) } else { None };
+            self.refuse(Reason::WebSocketMessageRate, detail, wait)
+        })
+    }
+
     /// The number of topics that may have subscribers but no event.
     pub(crate) fn max_silent_topics(&self) -> usize {
         self.max_silent_topics.unwrap_or(usize::MAX)
@@ -216,6 +238,9 @@ impl Limiter {
             meter.evict_idle();
         }
         if let Some(meter) = &self.publish_rate_per_key {
+            meter.evict_idle();
+        }
+        if let Some(meter) = &self.websocket_message_rate {
             meter.evict_idle();
         }
         let left = self.until_summary.load(Ordering::Relaxed);

@@ -127,6 +127,8 @@ pub(crate) struct Metrics {
     pub(crate) rejections: Tally<&'static str>,
     /// HTTP/2 connections that the server ended because of an error, by its code.
     pub(crate) http2_errors: Tally<&'static str>,
+    /// Messages of WebSocket clients that were refused, by code.
+    pub(crate) websocket_errors: Tally<&'static str>,
     /// Publications with an idempotency key that had been used for the same events.
     pub(crate) publishes_repeated: Count,
     /// Publish requests that were refused or broke off, by reason.
@@ -145,6 +147,7 @@ impl Metrics {
             refusals: Tally::with([]),
             rejections: Tally::with(REJECTIONS),
             http2_errors: Tally::with([]),
+            websocket_errors: Tally::with([]),
             publishes_repeated: Count::default(),
             publish_errors: Tally::with([]),
         }

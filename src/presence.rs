@@ -7,6 +7,7 @@
 mod labels;
 mod members;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -23,12 +24,17 @@ use crate::auth::Grant;
 use crate::metrics::Count;
 use crate::peer::PeerAddress;
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
+use crate::topic::TopicFilter;
 
 /// A client's id: unique during a server's life, and most likely among servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientId(u64);
 
 impl ClientId {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
     /// A number between 0 and 1 that is spread evenly over ids that follow each other (the golden ratio's multiples).
     pub(crate) fn spread(self) -> f64 {
         (self.0 as u32 as f64 * 0.618_033_988_749_894_9).fract()
@@ -154,6 +160,8 @@ pub(crate) struct Identity {
     pub(crate) connected_at: u64,
     /// Boxed: most clients of most servers have none.
     pub(crate) account: Option<Box<Account>>,
+    /// The topics of a client that changes them, in place of those of its labels. Boxed like the account.
+    pub(crate) topics: Option<Box<Mutex<ChangingTopics>>>,
 }
 
 /// What only some clients have.
@@ -172,7 +180,18 @@ impl Account {
     }
 }
 
+/// The topics of a client that changes them.
+#[derive(Default)]
+pub(crate) struct ChangingTopics {
+    filters: Vec<TopicFilter>,
+    memberships: Option<Memberships>,
+}
+
 impl Identity {
+    fn member(&self) -> Member<'_> {
+        Member { id: self.id, name: self.labels.name(), user: self.user() }
+    }
+
     /// The grant of the stream, unless it is the one of any anonymous client.
     pub(crate) fn grant(&self) -> Option<&Grant> {
         self.account.as_ref().map(|account| &account.grant)
@@ -193,6 +212,40 @@ pub(crate) struct Client<C> {
     pub(crate) passed: Count,
     /// The handle that ends or interrupts the stream.
     pub(crate) control: C,
+}
+
+impl<C> Client<C> {
+    /// The filters of its subscription. None means no event.
+    pub(crate) fn filters(&self) -> Vec<TopicFilter> {
+        if let Some(topics) = &self.identity.topics {
+            return lock(topics).filters.clone();
+        }
+        let filters: Vec<_> = self.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok()).collect();
+        if filters.is_empty() { vec![TopicFilter::everything()] } else { filters }
+    }
+
+    /// The topics as the client spelled them. A client of everything need not have any.
+    pub(crate) fn topics(&self) -> Vec<Cow<'_, str>> {
+        match &self.identity.topics {
+            Some(topics) => lock(topics).filters.iter().map(|topic| topic.as_str().to_owned().into()).collect(),
+            None => self.identity.labels.topics().map(Cow::from).collect(),
+        }
+    }
+
+    /// Replaces the topics of a client that changes them. It joins those whose members are announced.
+    pub(crate) fn set_topics(&self, filters: &[TopicFilter], members: Option<&Arc<Members>>) {
+        let Some(topics) = &self.identity.topics else { return };
+        let member = self.identity.member();
+        let ChangingTopics { filters: own, memberships } = &mut *lock(topics);
+        *own = filters.to_vec();
+        match memberships {
+            None => *memberships = members.and_then(|members| members.join(filters, &member)),
+            Some(memberships) => {
+                memberships.leave(|topic| !filters.iter().any(|filter| filter.is_exactly(topic)));
+                memberships.join(filters, &member);
+            }
+        }
+    }
 }
 
 /// A client's key in the registry of its shard.

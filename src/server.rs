@@ -42,7 +42,6 @@ use crate::metrics::Metrics;
 pub use crate::peer::{InvalidProxy, TrustedProxy};
 pub use crate::presence::PresenceOptions;
 use crate::presence::{ClientIds, Members, each_client};
-use crate::topic::TopicFilter;
 
 /// Serves a [`Hub`] over HTTP.
 ///
@@ -108,9 +107,13 @@ impl AccessHandle {
         let mut revoked = 0;
         each_client(clients, |client| {
             let grant = client.identity.grant().unwrap_or(&anonymous);
-            let topics = client.identity.labels.topics();
-            let filters: Vec<_> = topics.filter_map(|topic| TopicFilter::new(topic).ok()).collect();
-            if !rules.still_holds(grant, &filters) {
+            let filters = client.filters();
+            // Without filters the client has no events, and only the grant matters.
+            let holds = match filters.is_empty() {
+                true => rules.renew(grant).is_some(),
+                false => rules.still_holds(grant, &filters),
+            };
+            if !holds {
                 client.control.raise(Request::Revoke);
                 revoked += 1;
             }
@@ -244,7 +247,7 @@ impl Builder {
             RequestLimits { head_timeout, max_head_bytes, max_headers, max_streams: max_streams_per_connection };
         let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
         for (number, shard) in shards.into_iter().enumerate() {
-            let handler = Routes {
+            let handler = Arc::new(Routes {
                 shard: shard.clone(),
                 clients: clients.clone(),
                 options: self.http.clone(),
@@ -255,7 +258,7 @@ impl Builder {
                 producers: self.producers.clone(),
                 backbone: self.backbone.clone(),
                 members: members.cloned(),
-            };
+            });
             let (limiter, trusted_proxies) = (limiter.clone(), self.http.trusted_proxies.clone().into());
             let http = Http { handler, shard, limits, limiter, trusted_proxies };
             let (inbox, thread) = accept::spawn_shard(number, http, self.drain)?;

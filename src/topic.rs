@@ -162,6 +162,15 @@ impl TopicFilter {
         is_reserved(self.as_str())
     }
 
+    pub(crate) fn is_pattern(&self) -> bool {
+        matches!(self, Self::Pattern(_))
+    }
+
+    /// Whether this is the filter of `topic` alone.
+    pub(crate) fn is_exactly(&self, topic: &Topic) -> bool {
+        matches!(self, Self::Exact(exact) if exact == topic)
+    }
+
     /// Whether `topic` matches.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {

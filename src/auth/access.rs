@@ -86,6 +86,11 @@ impl Access {
         Self { loopback_trust: trust, ..self }
     }
 
+    /// Whether a service is asked about each subscription.
+    pub(crate) fn asks_for_each_subscription(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
     pub(crate) fn has_open_metrics(&self) -> bool {
         self.anonymous_metrics
     }
@@ -105,6 +110,10 @@ impl Access {
                 Some("**") => (false, "subscribing to everything".to_owned()),
                 Some(missing) => (false, format!("subscribing to {}", named(missing))),
             },
+            Action::Connect => {
+                let is_covered = !grant.subscribe.is_empty() || !grant.publish.is_empty() || grant.subject.is_some();
+                (is_covered, "connecting".to_owned())
+            }
             Action::Publish => (!grant.publish.is_empty(), "publishing".to_owned()),
             Action::Administer => (grant.admin, "using the admin endpoints".to_owned()),
             Action::Measure => (grant.admin || self.anonymous_metrics, "reading metrics".to_owned()),
@@ -147,8 +156,8 @@ impl Access {
             }
         }
         // A server without keys and tokens leaves the credentials of subscriptions to the authorization service.
-        let is_left_to_service =
-            !self.has_credentials() && matches!(request.action, Action::Subscribe(_) if !self.asks.is_empty());
+        let is_left_to_service = !self.has_credentials()
+            && matches!(request.action, Action::Connect | Action::Subscribe(_) if !self.asks.is_empty());
         if is_left_to_service || request.secret()?.is_none() {
             return Ok(None);
         }
@@ -162,8 +171,9 @@ impl Access {
     }
 
     /// Whether the request is local, if that matters: the answer may take a call of the kernel.
-    fn is_local(&self, request: &AuthRequest<'_>) -> bool {
+    pub(crate) fn is_local(&self, request: &AuthRequest<'_>) -> bool {
         let matters = match request.action {
+            Action::Connect => false,
             Action::Subscribe(filters) => filters.iter().any(TopicFilter::is_reserved),
             Action::Measure => !self.anonymous_metrics,
             Action::Publish | Action::Administer => true,
@@ -198,7 +208,7 @@ impl Access {
             ));
         }
         let setting = match request.action {
-            Action::Subscribe(_) => {
+            Action::Connect | Action::Subscribe(_) => {
                 return Refusal::Forbidden(format!("{what} is not allowed (setting anonymous_subscribe)"));
             }
             Action::Publish => {

@@ -23,6 +23,8 @@ const PARAMETER: &str = "access_token";
 pub enum Action<'a> {
     /// Subscribes to these filters; empty means everything.
     Subscribe(&'a [TopicFilter]),
+    /// Opens a WebSocket without topics. Its subscriptions and publications are checked later.
+    Connect,
     /// Publishes. The topics are checked against the grant later, as the events are read.
     Publish,
     /// Uses an admin endpoint.

@@ -159,6 +159,8 @@ fn limits() -> Vec<Setting> {
             .help("Events published per second from one address (IPv6: one /64 network)"),
         setting("publish_rate_per_key", optional(rate()), |s| &mut s.limits.publish_rate_per_key)
             .help("Events published per second with one API key, or by one subject of tokens"),
+        setting("websocket_message_rate", optional(rate()), |s| &mut s.limits.websocket_message_rate)
+            .help("Messages per second from one WebSocket"),
         setting("max_firehose", limit(MANY, "subscribers"), |s| &mut s.limits.max_firehose)
             .help("Subscribers of all topics or of a pattern, each of which adds work to every event"),
         setting("max_silent_topics", limit(1_000_000_000, "topics"), |s| &mut s.limits.max_silent_topics)

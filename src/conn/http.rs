@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::http1::Exchange;
 use super::proxy_protocol::{self, ProxyHeader};
 use super::socket::Socket;
-use super::websocket::{Feed, Messages};
+use super::websocket::Messages;
 use super::{Incoming, Shard, StreamRequest};
+use crate::hub::Feed;
 use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
 use crate::metrics::ConnectionGuard;
 use crate::peer::{Peer, TrustedProxy};
@@ -35,7 +36,7 @@ const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Handles one request. On a connection over a limit, the response is the error `exceeded`.
     fn handle(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         peer: &Peer,
         exceeded: Option<&LimitExceeded>,
@@ -82,7 +83,7 @@ pub(crate) struct RequestLimits {
 
 /// Serves the HTTP connections of one shard.
 pub(crate) struct Http<H> {
-    pub(crate) handler: H,
+    pub(crate) handler: Arc<H>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) limits: RequestLimits,
     pub(crate) limiter: Arc<Limiter>,

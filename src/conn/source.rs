@@ -1,8 +1,8 @@
-//! What a stream's task reads events from: a [`Subscription`], or a feed whose topics change.
+//! What a stream's task reads events from: a [`Subscription`], or a [`Feed`] whose topics change.
 
 use std::task::{Context, Poll, Waker};
 
-use crate::hub::{Batch, Gap, Sample, Subscription};
+use crate::hub::{Batch, Feed, Gap, Sample, Subscription};
 use crate::position::StreamPosition;
 
 /// The methods are those of [`Subscription`].
@@ -18,40 +18,48 @@ pub(super) trait Source: Send + 'static {
     fn behind(&self) -> u64;
 }
 
-impl Source for Subscription {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
-        self.poll_fill(cx, batch)
-    }
+/// Implements [`Source`] by the methods of these names.
+macro_rules! source {
+    ($type:ty) => {
+        impl Source for $type {
+            fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+                self.poll_fill(cx, batch)
+            }
 
-    fn take(&mut self, batch: &Batch, count: usize) {
-        self.take(batch, count);
-    }
+            fn take(&mut self, batch: &Batch, count: usize) {
+                self.take(batch, count);
+            }
 
-    fn wake(&mut self, waker: &Waker) {
-        self.wake(waker);
-    }
+            fn wake(&mut self, waker: &Waker) {
+                self.wake(waker);
+            }
 
-    fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {
-        self.sample_in(batch, count)
-    }
+            fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {
+                self.sample_in(batch, count)
+            }
 
-    fn position(&self) -> StreamPosition {
-        self.position()
-    }
+            fn position(&self) -> StreamPosition {
+                self.position()
+            }
 
-    fn has_gap(&self) -> bool {
-        self.has_gap()
-    }
+            fn has_gap(&self) -> bool {
+                self.has_gap()
+            }
 
-    fn has_lagged(&self) -> bool {
-        self.has_lagged()
-    }
+            fn has_lagged(&self) -> bool {
+                self.has_lagged()
+            }
 
-    fn passed(&self) -> u64 {
-        self.passed()
-    }
+            fn passed(&self) -> u64 {
+                self.passed()
+            }
 
-    fn behind(&self) -> u64 {
-        self.behind()
-    }
+            fn behind(&self) -> u64 {
+                self.behind()
+            }
+        }
+    };
 }
+
+source!(Subscription);
+source!(Feed);

@@ -31,13 +31,11 @@ use super::shard::Shard;
 use super::stream::{Ended, StreamTask};
 use super::transport::{Layout, Transport};
 use super::wheel::{NEVER, Second};
+use crate::hub::Feed;
 use crate::presence;
 use crate::wire::Format;
 use crate::wire::websocket as wire;
 use crate::wire::websocket::reader::{Incoming, MessageLimits, Reader, Violation};
-
-/// What a WebSocket reads events from.
-pub(crate) type Feed = crate::hub::Subscription;
 
 /// The number of bytes of replies at which the client is not read.
 const MAX_REPLIES: usize = 16 << 10;

@@ -51,6 +51,17 @@ impl Routes {
         let grant = rules.admit(request).await?;
         Ok(Permit { grant, rules, current: &self.access })
     }
+
+    /// What `grant`, which was given to a connection earlier, allows under the current rules.
+    pub(super) fn renew(&self, grant: &Grant) -> Result<Permit<'_>, Refusal> {
+        if grant.has_expired() {
+            return Err(Refusal::expired());
+        }
+        let rules = self.access.load_full();
+        let detail = "the access rules changed, and do not accept the credentials of this connection";
+        let grant = rules.renew(grant).ok_or_else(|| Refusal::InvalidCredentials(detail.into()))?;
+        Ok(Permit { grant, rules, current: &self.access })
+    }
 }
 
 impl Permit<'_> {

@@ -1,5 +1,6 @@
 //! `GET /clients`, `DELETE /clients/{client_id}` and `DELETE /clients?user={user}`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,9 +16,8 @@ use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, json_response};
 use crate::conn::{Client, Request};
-use crate::hub::{Hub, SubscriptionFilter};
+use crate::hub::Hub;
 use crate::presence::{ClientId, each_client};
-use crate::topic::TopicFilter;
 
 /// The number of clients described in one go, in about 100 µs. Other tasks of the shard run in between.
 const DESCRIBED_AT_ONCE: usize = 32;
@@ -39,7 +39,7 @@ pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Response<
         let (id, labels) = (client.identity.id, &client.identity.labels);
         let is_wanted = query.matches("name", |name| labels.name() == Some(name))
             && query.matches("tag", |tag| labels.tags().any(|one| one == tag))
-            && query.matches("topic", |topic| labels.topics().any(|one| one == topic))
+            && query.matches("topic", |topic| client.topics().iter().any(|one| *one == topic))
             && query.matches("user", |user| client.identity.user() == Some(user));
         if is_wanted {
             count += 1;
@@ -119,10 +119,9 @@ fn wanted_user(query: &str) -> Result<String, Problem> {
 /// Returns how many events a client is behind the newest event of its topics. With a pattern, this counts events that it
 /// does not match as well.
 pub(super) fn lag(client: &Client, hub: &Hub) -> u64 {
-    let filters = client.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok());
     // Read first: an event published in between makes the client look one behind, and never ahead.
     let passed = client.passed.get();
-    hub.appended(&SubscriptionFilter::of(filters)).saturating_sub(passed)
+    hub.appended(&client.filters()).saturating_sub(passed)
 }
 
 /// A client as the list shows it.
@@ -131,7 +130,7 @@ pub(super) struct Description<'a> {
     client_id: String,
     client_name: Option<&'a str>,
     tags: Vec<&'a str>,
-    topics: Vec<&'a str>,
+    topics: Vec<Cow<'a, str>>,
     connected_at: String,
     events_received: u64,
     queue_size: u64,
@@ -149,7 +148,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         client_id: identity.id.to_string(),
         client_name: identity.labels.name(),
         tags: identity.labels.tags().collect(),
-        topics: identity.labels.topics().collect(),
+        topics: client.topics(),
         connected_at: humantime::format_rfc3339_millis(connected_at).to_string(),
         events_received: client.events.get(),
         queue_size: lag(client, hub),

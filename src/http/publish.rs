@@ -23,6 +23,8 @@ use crate::conn::Shard;
 use crate::event::{Event, EventName};
 use crate::hub::PublishError;
 use crate::limit::PublishQuota;
+use crate::peer::PeerAddress;
+use crate::position::StreamPosition;
 use crate::topic::Topic;
 use crate::wire::publication::{parse_events, parse_payload};
 
@@ -67,6 +69,18 @@ pub(super) async fn publish(
         Some(MediaType::Ndjson) => Ok(json_response(&ndjson::publish(shard, options, permit, quota, body).await?)),
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
+}
+
+/// Publishes one event of a client at `address`.
+pub(super) async fn publish_one(
+    routes: &Routes,
+    mut permit: Permit<'_>,
+    address: PeerAddress,
+    event: Event,
+) -> Result<StreamPosition, Problem> {
+    let quota = routes.limiter.publish_quota(address, || permit.grant.identity());
+    let once = publish_together(&routes.shard, &mut permit, &quota, None, vec![event]).await?;
+    Ok(once.last().expect("there was an event"))
 }
 
 /// Publishes the body as the payload of an event. The path has the topic, the query the event name.

@@ -64,7 +64,7 @@ impl StreamQuery {
                 _ => {}
             }
         }
-        check_filters(&filters, "topics", options)?;
+        check_filters(&filters, options).map_err(|detail| invalid("topics", &detail))?;
         if tags.len() > MAX_TAGS {
             return Err(invalid("tags", &format!("the limit is {MAX_TAGS} tags, and the request has {}", tags.len())));
         }
@@ -83,8 +83,17 @@ impl StreamQuery {
         }
     }
 
-    pub(crate) fn filter(&self) -> SubscriptionFilter {
+    /// What the filters match. Without filters, a WebSocket has no events, and a stream has all.
+    pub(crate) fn filter(&self, transport: Transport) -> SubscriptionFilter {
+        if self.is_bare(transport) {
+            return SubscriptionFilter::nothing();
+        }
         SubscriptionFilter::of(self.filters.iter().cloned())
+    }
+
+    /// Whether this is a WebSocket without filters.
+    pub(crate) fn is_bare(&self, transport: Transport) -> bool {
+        self.filters.is_empty() && transport == Transport::WebSocket
     }
 
     /// Whether heartbeats are sent as events: if the filters match everything or the topic `heartbeat`, and over WebSocket if the
@@ -108,10 +117,10 @@ pub(super) fn last_event_id(query: &str, headers: &HeaderMap) -> Option<String> 
 }
 
 /// Checks the limits on the number of `filters` and their complexity.
-pub(super) fn check_filters(filters: &[TopicFilter], parameter: &str, options: &Options) -> Result<(), Problem> {
+pub(super) fn check_filters(filters: &[TopicFilter], options: &Options) -> Result<(), String> {
     let check = |count: usize, what: &str, max: usize, setting: &str| {
         let detail = || format!("the limit is {max} {what}, and the request has {count} (setting {setting})");
-        if count > max { Err(invalid(parameter, &detail())) } else { Ok(()) }
+        if count > max { Err(detail()) } else { Ok(()) }
     };
     check(filters.len(), "topics", options.max_topics, "max_topics")?;
     let patterns = || filters.iter().filter(|filter| matches!(filter, TopicFilter::Pattern(_)));
@@ -159,7 +168,7 @@ fn label(parameter: &str, text: &str) -> Result<String, Problem> {
     }
 }
 
-fn invalid(parameter: &str, detail: &str) -> Problem {
+pub(super) fn invalid(parameter: &str, detail: &str) -> Problem {
     Problem::bad_request(detail).at(&format!("parameter {parameter}"))
 }
 
@@ -182,7 +191,8 @@ mod tests {
         assert_eq!(topics("topics=a,b:*&topic=c&topics=%2A%2A"), ["a", "b:*", "c", "**"]);
         assert_eq!(topics("topics=gr%C3%B6%C3%9Fe,%20b"), ["größe", "b"]);
         assert_eq!(topics("topics=&utm=1"), [""; 0]);
-        assert!(parse("", None).unwrap().filter().is_everything());
+        assert!(parse("", None).unwrap().filter(Transport::Sse).is_everything());
+        assert!(!parse("", None).unwrap().filter(Transport::WebSocket).is_everything());
     }
 
     #[test]

@@ -12,12 +12,14 @@ use super::body::RequestBody;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::{Routes, accept};
-use crate::auth::Action;
+use crate::auth::{Action, Grant};
 use crate::backbone::State;
-use crate::conn::StreamRequest;
 use crate::conn::http::StreamReply;
+use crate::conn::{Shard, StreamRequest};
+use crate::hub::{Feed, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
 use crate::limit::ConnectionPermit;
 use crate::presence::{Account, Identity, Labels, Member, Protocol, Transport};
+use crate::topic::TopicFilter;
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
@@ -29,21 +31,61 @@ pub(super) async fn subscribe(
 ) -> Result<StreamReply, Problem> {
     check(routes, head, body)?;
     let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
-    let (request, permit) = open(routes, head, source, &mut query, Transport::Sse).await?;
+    let (request, permit) = open::<Subscription>(routes, head, source, &mut query).await?;
     let (version, head) = (head.version, response(()).into_parts().0);
     Ok(StreamReply { head, version, request, format: query.format, permit })
 }
 
+/// What a client reads events from.
+pub(super) trait Opens: Sized {
+    const TRANSPORT: Transport;
+
+    /// Opens it at `start`, for at most this many topics without events.
+    fn open(
+        shard: &Shard,
+        filters: &[TopicFilter],
+        start: Start,
+        max_silent: usize,
+    ) -> Result<(Self, Opening), TooManyTopics>;
+}
+
+impl Opens for Subscription {
+    const TRANSPORT: Transport = Transport::Sse;
+
+    fn open(
+        shard: &Shard,
+        filters: &[TopicFilter],
+        start: Start,
+        max_silent: usize,
+    ) -> Result<(Self, Opening), TooManyTopics> {
+        let filter = SubscriptionFilter::of(filters.iter().cloned());
+        shard.hub.subscribe_in(&shard.group, filter, start, max_silent)
+    }
+}
+
+impl Opens for Feed {
+    const TRANSPORT: Transport = Transport::WebSocket;
+
+    fn open(
+        shard: &Shard,
+        filters: &[TopicFilter],
+        start: Start,
+        max_silent: usize,
+    ) -> Result<(Self, Opening), TooManyTopics> {
+        Self::open(&shard.hub, &shard.group, filters, start, max_silent)
+    }
+}
+
 /// Admits a client, and registers it. Returns the permit of its connection as well, unless the connection has it.
-pub(super) async fn open(
+pub(super) async fn open<S: Opens>(
     routes: &Routes,
     head: &Parts,
     source: Source<'_>,
     query: &mut StreamQuery,
-    transport: Transport,
-) -> Result<(StreamRequest, Option<ConnectionPermit>), Problem> {
-    let (shard, version) = (&routes.shard, head.version);
-    let permit = routes.admit(&auth_request(head, source, Action::Subscribe(&query.filters))).await?;
+) -> Result<(StreamRequest<S>, Option<ConnectionPermit>), Problem> {
+    let (shard, version, transport) = (&routes.shard, head.version, S::TRANSPORT);
+    let action = if query.is_bare(transport) { Action::Connect } else { Action::Subscribe(&query.filters) };
+    let permit = routes.admit(&auth_request(head, source, action)).await?;
     query.add_user_topic(&permit.grant, transport);
     // The wait comes first: permits must not be held meanwhile.
     let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
@@ -53,39 +95,53 @@ pub(super) async fn open(
         _ if source.is_forwarded() => Some(routes.limiter.connect_forwarded(source.client)?),
         _ => None,
     };
-    let filter = query.filter();
+    let filter = query.filter(transport);
     let firehose = if filter.reads_firehose() { routes.limiter.admit_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&filter, transport);
-    let (subscription, opening) = shard
-        .hub
-        .subscribe_in(&shard.group, filter, start, routes.limiter.max_silent_topics())
+    let (subscription, opening) = S::open(shard, &query.filters, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
-    let id = routes.ids.next();
-    let memberships = routes.members.as_ref().and_then(|members| {
-        let member = Member { id, name: query.name.as_deref(), user: permit.grant.subject.as_deref() };
-        members.join(&query.filters, &member)
-    });
-    let identity = Identity {
-        id,
-        labels: Labels::new(query.name.as_deref(), &query.tags, query.filters.iter().map(|filter| filter.as_str())),
-        remote: source.client.into(),
-        protocol: protocol_of(version),
-        transport,
-        account: Account::new(&permit.grant, memberships),
-        connected_at: unix_milliseconds(),
-    };
+    let identity = identify(routes, &permit.grant, query, source, version, transport);
     tracing::debug!(
         client = %identity.id, name = query.name, remote = %source.client, tags = ?identity.labels.tags().collect::<Vec<_>>(),
-        topics = ?identity.labels.topics().collect::<Vec<_>>(),
+        topics = ?query.filters.iter().map(TopicFilter::as_str).collect::<Vec<_>>(),
         "client connects"
     );
     let registration = shard.clients.register(identity);
+    registration.client.set_topics(&query.filters, routes.members.as_ref());
     // From here on, a change of the access rules applies to the registered client.
-    permit.check_subscription(&query.filters)?;
+    if !query.is_bare(transport) {
+        permit.check_subscription(&query.filters)?;
+    }
     let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
     let (source, on_lag) = (subscription, query.on_lag);
     let request = StreamRequest { source, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
     Ok((request, connection_permit))
+}
+
+/// The identity of a new client. Over WebSocket its topics change, and are set later.
+fn identify(
+    routes: &Routes,
+    grant: &Grant,
+    query: &StreamQuery,
+    source: Source<'_>,
+    version: Version,
+    transport: Transport,
+) -> Identity {
+    let (id, name) = (routes.ids.next(), query.name.as_deref());
+    let changes = transport == Transport::WebSocket;
+    let filters = if changes { &[][..] } else { &query.filters };
+    let member = Member { id, name, user: grant.subject.as_deref() };
+    let memberships = routes.members.as_ref().and_then(|members| members.join(filters, &member));
+    Identity {
+        id,
+        labels: Labels::new(name, &query.tags, filters.iter().map(TopicFilter::as_str)),
+        remote: source.client.into(),
+        protocol: protocol_of(version),
+        transport,
+        account: Account::new(grant, memberships),
+        topics: changes.then(Box::default),
+        connected_at: unix_milliseconds(),
+    }
 }
 
 /// Checks what needs neither the query nor the access rules.

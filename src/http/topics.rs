@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Routes;
 use super::page::PageQuery;
 use super::problem::Problem;
-use super::query::check_filters;
+use super::query::{check_filters, invalid};
 use crate::hub::{Hub, TopicStats};
 use crate::topic::TopicFilter;
 
@@ -26,7 +26,7 @@ pub(super) fn filters(routes: &Routes, query: &PageQuery) -> Result<Vec<TopicFil
         TopicFilter::new(text).map_err(invalid)
     };
     let filters = query.values("topic").map(parse).collect::<Result<Vec<_>, _>>()?;
-    check_filters(&filters, "topic", &routes.options)?;
+    check_filters(&filters, &routes.options).map_err(|detail| invalid("topic", &detail))?;
     Ok(filters)
 }
 

@@ -3,9 +3,12 @@
 #[cfg(test)]
 mod echo;
 mod handshake;
-mod messages;
+mod message;
+mod reply;
+mod router;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::header::{CONNECTION, COOKIE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::http::request::Parts;
@@ -18,12 +21,12 @@ use super::problem::Problem;
 use super::query::StreamQuery;
 use super::stream;
 use crate::conn::http::WebSocketReply;
-use crate::presence::Transport;
+use crate::hub::Feed;
 use crate::wire::websocket::reader::MessageLimits;
-use messages::Router;
+use router::Router;
 
 pub(super) async fn upgrade(
-    routes: &Routes,
+    routes: &Arc<Routes>,
     head: &Parts,
     body: &RequestBody,
     source: Source<'_>,
@@ -36,10 +39,12 @@ pub(super) async fn upgrade(
         head.to_mut().headers.remove(COOKIE);
     }
     let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
-    let (request, permit) = stream::open(routes, &head, source, &mut query, Transport::WebSocket).await?;
+    let (mut request, permit) = stream::open::<Feed>(routes, &head, source, &mut query).await?;
+    let client = request.registration.client.clone();
+    let messages = Box::new(Router::new(routes.clone(), client, request.firehose.take(), &head, source));
     let limits = MessageLimits { max_bytes: routes.options.max_event_as_json(), accepts_binary: false };
     let head = response(handshake.accept).into_parts().0;
-    let reply = WebSocketReply { head, request, messages: Box::new(Router), limits, permit };
+    let reply = WebSocketReply { head, request, messages, limits, permit };
     #[cfg(test)]
     let reply = echo::apply(reply);
     Ok(reply)

@@ -50,7 +50,8 @@ use super::{Hub, Subscription};
 use crate::position::{Sequence, StreamPosition};
 use crate::sync::Arc;
 use crate::topic::TopicFilter;
-use stretch::{Stretch, selection};
+use stretch::Stretch;
+pub(super) use stretch::selection;
 
 /// The number of stretches of one feed.
 const MAX_STRETCHES: usize = 16;
@@ -223,7 +224,7 @@ impl Feed {
 
     /// Whether it reads every event of the hub.
     pub(crate) fn reads_firehose(&self) -> bool {
-        self.filters().iter().any(|filter| matches!(filter, TopicFilter::Pattern(_)))
+        self.filters().iter().any(TopicFilter::is_pattern)
     }
 
     /// Returns the sequence up to which the last stretch has delivered everything.

@@ -62,7 +62,7 @@ impl SubscriptionFilter {
     }
 
     /// No event.
-    pub(super) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self { rest: Rest::Nothing, ..Self::default() }
     }
 

@@ -13,7 +13,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -54,6 +54,24 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
         deserializer.deserialize_map(MapVisitor)
     }
+}
+
+/// A message that publishes an event: its fields, with those that every message has.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageFields<'a> {
+    #[serde(rename = "type")]
+    _type: IgnoredAny,
+    #[serde(default, rename = "ref")]
+    _ref: IgnoredAny,
+    #[serde(borrow)]
+    topic: Cow<'a, str>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
 }
 
 /// Distinguishes `null` from a missing key.
@@ -118,6 +136,15 @@ impl InvalidPublication {
 /// [`InvalidPublication`]; malformed JSON is reported with line and column.
 pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
     serde_json::from_slice::<Object<'_>>(json)?.0.into_event(json, max_event_bytes)
+}
+
+/// Parses the event of a WebSocket message of the type `publish`, a JSON object that has the keys `type` and `ref` as well.
+///
+/// # Errors
+/// As [`parse_event`].
+pub(crate) fn parse_publish_message(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
+    let MessageFields { topic, event, data, text, .. } = serde_json::from_slice(json)?;
+    Fields { topic, event, data, text }.into_event(json, max_event_bytes)
 }
 
 /// Parses a JSON array of events, all or none, or one event.

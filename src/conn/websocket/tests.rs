@@ -6,9 +6,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::conn::{Drain, StreamOptions};
-use crate::hub::{Hub, Start, SubscriptionFilter};
+use crate::hub::{Hub, Start, WakeGroup};
 use crate::metrics::Metrics;
 use crate::sync::Arc;
+use crate::topic::TopicFilter;
 
 const LIMITS: MessageLimits = MessageLimits { max_bytes: 100_000, accepts_binary: false };
 
@@ -43,7 +44,8 @@ impl Client {
         let hub = Hub::default();
         let (answer, answered) = oneshot::channel();
         let messages = Box::new(Stub { answers: vec![answered] });
-        let feed = hub.subscribe(SubscriptionFilter::everything(), Start::Live).0;
+        let everything = [TopicFilter::everything()];
+        let feed = Feed::open(&hub, &WakeGroup::inline(), &everything, Start::Live, usize::MAX).unwrap().0;
         let metrics = Arc::new(Metrics::new(1, EndReason::ALL.len()));
         let shard = Shard::new(0, hub, StreamOptions::default(), metrics, Arc::<Drain>::default());
         let websocket = WebSocket::new(messages, LIMITS, Bytes::new(), false);

@@ -145,6 +145,8 @@ impl Snapshot {
         page.gauge("fanline_http2_streams", help, counts.sum(|shard| &shard.http2_streams));
         let help = "HTTP/2 connections that the server closed because of an error of the client, by error code";
         page.counters("fanline_http2_errors", help, "code", &counts.http2_errors.read());
+        let help = "Messages of WebSocket clients that were refused, by code";
+        page.counters("fanline_websocket_errors", help, "code", &counts.websocket_errors.read());
         page.counter("fanline_connections_accepted", "Connections accepted", counts.accepted.get());
         page.counters("fanline_streams_ended", "Streams that ended, by reason", "reason", &self.ended);
         let help = "Connections that ended before a handler answered, by reason";

@@ -14,6 +14,7 @@ use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{IdempotencyKey, Published, PublishedOnce};
 use crate::limit::PublishQuota;
+use crate::position::StreamPosition;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -44,6 +45,11 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 pub(super) struct Together(Option<PublishedOnce>);
 
 impl Together {
+    /// The position of the last event.
+    pub(super) fn last(&self) -> Option<StreamPosition> {
+        self.0.as_ref().map(|once| once.published.last)
+    }
+
     /// The response with this receipt. It is the same for a repetition, apart from a header that says so.
     pub(super) fn response(self, receipt: impl FnOnce(Option<Published>) -> Receipt) -> Response<Full<Bytes>> {
         let mut response = json_response(&receipt(self.0.map(|once| once.published)));

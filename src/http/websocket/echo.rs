@@ -4,8 +4,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::conn::http::WebSocketReply;
-use crate::conn::websocket::{Answer, Feed, Messages, Reply};
-use crate::hub::{Hub, HubOptions};
+use crate::conn::websocket::{Answer, Messages, Reply};
+use crate::hub::{Feed, Hub, HubOptions};
 use crate::server::{HttpOptions, Server};
 
 /// Larger than the largest message of the suite, 16 MiB.

@@ -25,7 +25,7 @@ pub(super) struct Stretch {
 }
 
 /// The events that match one of `filters`. No filter means no event.
-pub(super) fn selection(filters: &[TopicFilter]) -> SubscriptionFilter {
+pub(in crate::hub) fn selection(filters: &[TopicFilter]) -> SubscriptionFilter {
     if filters.is_empty() { SubscriptionFilter::nothing() } else { SubscriptionFilter::of(filters.iter().cloned()) }
 }
 

@@ -1,0 +1,244 @@
+//! The messages of clients: JSON objects with a `type`.
+//!
+//! Unknown fields are errors, so that a misspelled one does not silently lose its value. `ref`, a string or a number, is
+//! repeated in the answer, also in that of an invalid message if it can be read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::reply::{Code, Refused};
+use crate::event::Event;
+use crate::hub::Start;
+use crate::topic::TopicFilter;
+use crate::wire::publication::parse_publish_message;
+
+/// The longest `ref`, in bytes of JSON.
+const MAX_REF_BYTES: usize = 255;
+
+/// A message of a client.
+#[derive(Debug, PartialEq)]
+pub(super) enum Message {
+    /// Adds filters, and replays their events from `start` if there is one.
+    Subscribe {
+        filters: Vec<TopicFilter>,
+        start: Option<Start>,
+    },
+    /// Removes filters.
+    Unsubscribe {
+        filters: Vec<TopicFilter>,
+    },
+    Publish(Box<Event>),
+    Ping,
+}
+
+/// What repeats a message's `ref`: its JSON.
+pub(super) type Ref = Option<Box<str>>;
+
+/// The fields that all messages have.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "ref")]
+    reference: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe<'a> {
+    #[serde(rename = "type")]
+    _kind: IgnoredAny,
+    #[serde(default, rename = "ref")]
+    _reference: IgnoredAny,
+    #[serde(borrow)]
+    topics: Vec<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    last_event_id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    history: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unsubscribe<'a> {
+    #[serde(rename = "type")]
+    _kind: IgnoredAny,
+    #[serde(default, rename = "ref")]
+    _reference: IgnoredAny,
+    #[serde(borrow)]
+    topics: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ping {
+    #[serde(rename = "type")]
+    _kind: IgnoredAny,
+    #[serde(default, rename = "ref")]
+    _reference: IgnoredAny,
+}
+
+/// Parses a message. Its `ref` is returned even if the message is invalid.
+pub(super) fn parse(text: &str, max_event_bytes: usize) -> (Ref, Result<Message, Refused>) {
+    // A sequence of values would be read as the fields of a struct.
+    if !text.trim_ascii_start().starts_with('{') {
+        return (None, Err(malformed("expected a JSON object with a \"type\"")));
+    }
+    let head: Head<'_> = match serde_json::from_str(text) {
+        Ok(head) => head,
+        Err(error) => return (None, Err(malformed(error))),
+    };
+    let reference = match head.reference.map(RawValue::get) {
+        Some(json) if !json.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit()) => {
+            return (None, Err(malformed("\"ref\" is a string or a number")));
+        }
+        Some(json) if json.len() > MAX_REF_BYTES => {
+            let detail = format!("\"ref\" has {} bytes, and the limit is {MAX_REF_BYTES}", json.len());
+            return (None, Err(malformed(detail)));
+        }
+        json => json.map(Box::from),
+    };
+    let Some(kind) = head.kind else {
+        return (reference, Err(malformed("the message has no \"type\"")));
+    };
+    (reference, parse_kind(&kind, text, max_event_bytes))
+}
+
+fn parse_kind(kind: &str, text: &str, max_event_bytes: usize) -> Result<Message, Refused> {
+    match kind {
+        "subscribe" => {
+            let Subscribe { topics, last_event_id, history, .. } = serde_json::from_str(text).map_err(malformed)?;
+            let start = match last_event_id.as_deref() {
+                Some("earliest") => Some(Start::Earliest),
+                Some(id) => Some(id.trim().parse().map_or(Start::UnknownId, Start::After)),
+                None => history.map(Start::Newest),
+            };
+            Ok(Message::Subscribe { filters: filters(&topics)?, start })
+        }
+        "unsubscribe" => {
+            let Unsubscribe { topics, .. } = serde_json::from_str(text).map_err(malformed)?;
+            Ok(Message::Unsubscribe { filters: filters(&topics)? })
+        }
+        "publish" => {
+            let event = parse_publish_message(&Bytes::copy_from_slice(text.as_bytes()), max_event_bytes)?;
+            Ok(Message::Publish(Box::new(event)))
+        }
+        "ping" => serde_json::from_str::<Ping>(text).map(|_| Message::Ping).map_err(malformed),
+        other => {
+            let detail = format!("{other:?} is no type of message: expected subscribe, unsubscribe, publish or ping");
+            Err(Refused::new(Code::UnknownType, detail))
+        }
+    }
+}
+
+/// The filters that `topics` names, each once.
+fn filters(topics: &[Cow<'_, str>]) -> Result<Vec<TopicFilter>, Refused> {
+    if topics.is_empty() {
+        return Err(malformed("\"topics\" is empty: name a topic, or \"**\" for all topics"));
+    }
+    let mut filters = Vec::new();
+    for text in topics {
+        let filter = TopicFilter::new(text).map_err(|error| {
+            Refused::new(Code::InvalidTopic, format!("\"topics\": {text:?} is not a topic or pattern: {error}"))
+        })?;
+        if !filters.contains(&filter) {
+            filters.push(filter);
+        }
+    }
+    Ok(filters)
+}
+
+fn malformed(detail: impl ToString) -> Refused {
+    Refused::new(Code::Malformed, detail.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Message {
+        parse(text, 100).1.unwrap()
+    }
+
+    fn filters(texts: &[&str]) -> Vec<TopicFilter> {
+        texts.iter().map(|text| TopicFilter::new(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn messages_are_read() {
+        let subscribe = |text: &str, start| {
+            let expected = Message::Subscribe { filters: filters(&["a", "b:*"]), start };
+            assert_eq!(parsed(&format!(r#"{{"type":"subscribe","topics":["a","b:*","a"]{text}}}"#)), expected);
+        };
+        subscribe("", None);
+        subscribe(r#","last_event_id":"7-42""#, Some(Start::After("7-42".parse().unwrap())));
+        subscribe(r#","last_event_id":"earliest""#, Some(Start::Earliest));
+        subscribe(r#","last_event_id":"?","history":3"#, Some(Start::UnknownId));
+        subscribe(r#","last_event_id":null,"history":3"#, Some(Start::Newest(3)));
+        let unsubscribe = Message::Unsubscribe { filters: filters(&["a"]) };
+        assert_eq!(parsed(r#" {"topics":["\u0061"],"type":"unsubscribe"}"#), unsubscribe);
+        assert_eq!(parsed(r#"{"type":"ping","ref":null}"#), Message::Ping);
+        let Message::Publish(event) = parsed(r#"{"type":"publish","topic":"t","event":"e","data":{"a": 1},"ref":9}"#)
+        else {
+            panic!("a publication")
+        };
+        assert_eq!((event.topic().as_str(), event.name().as_bytes()), ("t", &b"e"[..]));
+        assert_eq!(event.payload().as_bytes(), r#"{"a": 1}"#);
+    }
+
+    #[test]
+    fn reference_is_known_even_if_the_message_is_invalid() {
+        for (text, expected) in [
+            (r#"{"type":"ping","ref":"x\"y"}"#, Some(r#""x\"y""#)),
+            (r#"{"ref":-1.5e3,"type":"pong"}"#, Some("-1.5e3")),
+            (r#"{"ref":7}"#, Some("7")),
+            (r#"{"type":"ping"}"#, None),
+            (r#"{"type":"ping","ref":null}"#, None),
+            (r#"{"type":"ping","ref":[1]}"#, None),
+            (r#"{"type":"ping","ref":true}"#, None),
+            (r#"["ping",1]"#, None),
+        ] {
+            assert_eq!(parse(text, 100).0.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_fault() {
+        use Code::{InvalidTopic, Malformed, TooLarge, UnknownType};
+        let long = format!(r#"{{"type":"ping","ref":"{}"}}"#, "x".repeat(254));
+        let large = format!(r#"{{"type":"publish","topic":"t","text":"{}"}}"#, "x".repeat(101));
+        for (text, code, expected) in [
+            ("", Malformed, "expected a JSON object"),
+            ("\"ping\"", Malformed, "expected a JSON object"),
+            (r#"["ping"]"#, Malformed, "expected a JSON object"),
+            ("{\"type\":\n\"ping\",}", Malformed, "line 2 column 8"),
+            ("{}", Malformed, "no \\\"type\\\""),
+            (r#"{"type":1}"#, Malformed, "expected a string"),
+            (r#"{"type":"ping","type":"ping"}"#, Malformed, "duplicate field `type`"),
+            (r#"{"type":"ping","topic":"t"}"#, Malformed, "unknown field `topic`"),
+            (r#"{"type":"ping","ref":{}}"#, Malformed, "a string or a number"),
+            (&long, Malformed, "has 256 bytes, and the limit is 255"),
+            (r#"{"type":"Ping"}"#, UnknownType, "\\\"Ping\\\" is no type of message: expected subscribe"),
+            (r#"{"type":"subscribe"}"#, Malformed, "missing field `topics`"),
+            (r#"{"type":"subscribe","topics":[]}"#, Malformed, "\\\"topics\\\" is empty"),
+            (r#"{"type":"subscribe","topics":"a"}"#, Malformed, "expected a sequence"),
+            (r#"{"type":"subscribe","topics":["a b"]}"#, InvalidTopic, "\\\"a b\\\" is not a topic or pattern"),
+            (r#"{"type":"subscribe","topics":["a"],"history":-1}"#, Malformed, "invalid value"),
+            (r#"{"type":"subscribe","topics":["a"],"mode":"latest"}"#, Malformed, "unknown field `mode`"),
+            (r#"{"type":"unsubscribe","topics":["a"],"last_event_id":"1"}"#, Malformed, "unknown field"),
+            (r#"{"type":"publish","data":1}"#, Malformed, "missing field `topic`"),
+            (r#"{"type":"publish","topic":"t"}"#, Malformed, "an event has a payload"),
+            (r#"{"type":"publish","topic":"t*","data":1}"#, InvalidTopic, "cannot contain '*'"),
+            (r#"{"type":"publish","topic":"t","data":1,"key":"k"}"#, Malformed, "unknown field `key`"),
+            (&large, TooLarge, "the payload has 101 bytes, and the limit is 100 (setting max_event_bytes)"),
+        ] {
+            let error = parse(text, 100).1.unwrap_err();
+            assert_eq!(error.code(), code, "{text}");
+            assert!(format!("{error:?}").contains(expected), "{text}: {error:?}");
+        }
+    }
+}
