@@ -343,10 +343,13 @@ impl Transport<SocketOutput> for WebSocket {
 }
 
 /// Serves a WebSocket until its socket is closed.
-pub(super) async fn serve(mut stream: StreamTask<SocketOutput, WebSocket>) {
-    let reason = poll_fn(|cx| stream.poll_end(cx)).await;
-    // Boxed: the task of an open connection has no room for it.
-    Box::pin(close(stream.into_ended(), reason)).await;
+#[expect(clippy::manual_async_fn, reason = "the future of an async function has room for its argument twice")]
+pub(super) fn serve(mut stream: StreamTask<SocketOutput, WebSocket>) -> impl Future<Output = ()> + Send {
+    async move {
+        let reason = poll_fn(|cx| stream.poll_end(cx)).await;
+        // Boxed: the task of an open connection has no room for it.
+        Box::pin(close(stream.into_ended(), reason)).await;
+    }
 }
 
 /// Writes the rest of a message that was begun and the close frame, and waits until the client closes its side.
