@@ -186,10 +186,13 @@ impl Routes {
             Ok(host) => source.host = host,
             Err(problem) => return self.refuse(problem, head, source, None),
         }
-        let handling = self.route_or_refuse(head, body, source, exceeded);
         match &self.cors {
-            Some(layer) if self.is_readable_by_pages(head.uri.path()) => cors::apply(layer, head, handling).await,
-            _ => handling.await,
+            Some(layer) if self.is_readable_by_pages(head.uri.path()) => {
+                // Boxed, so that requests of servers without such rules have no room for it.
+                let handling = Box::pin(self.route_or_refuse(head, body, source, exceeded));
+                cors::apply(layer, head, handling).await
+            }
+            _ => self.route_or_refuse(head, body, source, exceeded).await,
         }
     }
 
