@@ -1,5 +1,5 @@
 // The tabs of one browser share a stream: each gets every event once, whatever the order of locks, messages and ends of tabs.
-// Each interleaving that needs care has a test. The last test tries random ones.
+// Each interleaving that needs care has a test. tabs.random.test.mjs tries random ones.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -18,6 +18,16 @@ const publish = async (world, count = 1, topic = "a") => {
   for (let index = 0; index < count; index++) world.server.publish(topic);
   await world.run();
 };
+
+/** Publishes an event that the leader reads and posts. No other tab has its message yet. */
+const publishToLeader = async (world) => {
+  world.server.publish();
+  await settle();
+  [...world.connections][0].deliver();
+  await settle();
+};
+
+const cut = (world) => [...world.connections][0].cut();
 
 const upTo = (last, first = 1) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
 
@@ -45,7 +55,7 @@ test("a tab that joins gets every event after the leader's position", async () =
 test("all tabs wait and recover together", async () => {
   const { world, tabs, server } = await open(3);
   server.refusals.push({ status: 503, body: { detail: "full" } });
-  [...world.connections][0].cut();
+  cut(world);
   await world.pass(2000);
   for (const tab of tabs) assert.equal(tab.states.at(-1)[1].reason, "full");
   tabs.push(world.tab());
@@ -70,12 +80,8 @@ test("when the leader closes, the next tab resumes at its position", async () =>
 });
 
 test("a message that arrives after the lock is not delivered twice", async () => {
-  const { world, tabs, server } = await open(3);
-  server.publish();
-  await settle();
-  [...world.connections][0].deliver();
-  await settle();
-  // The leader has posted event 1, and no tab has it yet.
+  const { world, tabs } = await open(3);
+  await publishToLeader(world);
   const late = world.messages.splice(0);
   assert.ok(late.length >= 2);
   tabs[0].crash();
@@ -86,11 +92,8 @@ test("a message that arrives after the lock is not delivered twice", async () =>
 });
 
 test("a follower that is ahead of the new leader skips what it has", async () => {
-  const { world, tabs, server } = await open(3);
-  server.publish();
-  await settle();
-  [...world.connections][0].deliver();
-  await settle();
+  const { world, tabs } = await open(3);
+  await publishToLeader(world);
   // Only the last tab gets the message, the new leader does not.
   const lost = world.messages.filter(({ to, data }) => to.tab === tabs[1] && data.items);
   assert.ok(lost.length);
@@ -102,11 +105,8 @@ test("a follower that is ahead of the new leader skips what it has", async () =>
 });
 
 test("a follower that missed a message reads it from the server, then follows again", async () => {
-  const { world, tabs, server } = await open(2);
-  server.publish();
-  await settle();
-  [...world.connections][0].deliver();
-  await settle();
+  const { world, tabs } = await open(2);
+  await publishToLeader(world);
   world.messages = [];
   await publish(world);
   assert.deepEqual(tabs.map((tab) => tab.sequences), [upTo(2), upTo(2)]);
@@ -116,11 +116,8 @@ test("a follower that missed a message reads it from the server, then follows ag
 });
 
 test("a follower learns at the next answer of the leader that it missed the last message", async () => {
-  const { world, tabs, server } = await open(2);
-  server.publish();
-  await settle();
-  [...world.connections][0].deliver();
-  await settle();
+  const { world, tabs } = await open(2);
+  await publishToLeader(world);
   world.messages = [];
   await world.pass(5000);
   assert.deepEqual(tabs[1].sequences, [1]);
@@ -206,10 +203,7 @@ test("a tab that is behind becomes the leader, and the others skip what they hav
 test("a new leader with a gap that another tab does not have: each gets its own answer from the server", async () => {
   const { world, tabs, server } = await open(3);
   await publish(world, 2, "a");
-  server.publish("a");
-  await settle();
-  [...world.connections][0].deliver();
-  await settle();
+  await publishToLeader(world);
   world.messages = world.messages.filter(({ to }) => to.tab !== tabs[1]);
   while (world.messages.length) world.deliver(world.messages[0]);
   await settle();
@@ -228,7 +222,7 @@ test("a new leader with a gap that another tab does not have: each gets its own 
 
 test("a tab that joins inside of the leader's gap gets the rest of the gap", async () => {
   const { world, server } = await open(1);
-  [...world.connections][0].cut();
+  cut(world);
   await world.run();
   for (const topic of ["b", "a", "b"]) server.publish(topic);
   server.evict("b");
@@ -247,7 +241,7 @@ test("a tab that joins inside of the leader's gap gets the rest of the gap", asy
 
 test("a tab that joins between the ends of two gaps gets the rest of the longer one", async () => {
   const { world, server } = await open(1);
-  [...world.connections][0].cut();
+  cut(world);
   await world.run();
   for (const topic of ["b", "c", "c", "a"]) server.publish(topic);
   server.evict("a");
@@ -268,10 +262,7 @@ test("a list of an earlier leader does not continue what a tab read as the leade
   const { world, tabs, server } = await open(3);
   const [first, second, third] = tabs;
   await publish(world, 1);
-  server.publish();
-  await settle();
-  [...world.connections][0].deliver();
-  await settle();
+  await publishToLeader(world);
   const late = world.messages.filter(({ to }) => to.tab === second);
   world.messages = world.messages.filter(({ to }) => to.tab !== second);
   first.crash();
@@ -344,7 +335,7 @@ test("hidden tabs leave a frozen leader alone until one is shown", async () => {
 
 test("a visible tab makes a hidden leader connect again whose timers are late", async () => {
   const { world, tabs } = await open(2);
-  [...world.connections][0].cut();
+  cut(world);
   await world.run();
   tabs[0].timers = [];
   await world.pass(5000);
@@ -354,7 +345,7 @@ test("a visible tab makes a hidden leader connect again whose timers are late", 
 test("a refusal for good closes all tabs", async () => {
   const { world, tabs, server } = await open(3);
   server.refusals.push(...Array.from({ length: 3 }, () => ({ status: 403, body: { detail: "no" } })));
-  [...world.connections][0].cut();
+  cut(world);
   await world.pass(10_000);
   for (const tab of tabs) assert.deepEqual(tab.states.at(-1), ["closed", "no"]);
   assert.equal(world.channels.size, 0);
@@ -393,138 +384,4 @@ test("the new leader asks for a token of its own", async () => {
   await publish(world, 1);
   assert.deepEqual(tabs[1].sequences, [1]);
   assert.deepEqual(world.requests.map(({ headers }) => headers.authorization), ["Bearer first", "Bearer second"]);
-});
-
-/** Numbers that look random, the same ones for each seed (mulberry32). */
-const numbers = (seed) => () => {
-  seed = (seed + 0x6d2b79f5) | 0;
-  let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-  mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-  return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-};
-
-const parse = (id) => id.split("-").map(Number);
-const isBefore = ([epoch, sequence], [other, next]) => epoch < other || (epoch === other && sequence < next);
-
-/** Checks that a tab got every event after its start, in order and once, or in a gap. */
-function check(tab, published, name) {
-  const gaps = [];
-  let unknown = 0;
-  let last = [0, 0];
-  const seen = new Set();
-  for (const { event, gap } of tab.log) {
-    if (gap) {
-      gaps.push({ ...gap, from: gap.from === null ? [0, 0] : parse(gap.from), to: parse(gap.to) });
-      // From here on events may come again.
-      if (gap.reason === "unknown_id") [unknown, last] = [unknown + 1, [0, 0]];
-      continue;
-    }
-    const key = `${unknown} ${event.id}`;
-    assert.ok(!seen.has(key), `${name}: ${event.id} twice`);
-    seen.add(key);
-    assert.ok(isBefore(last, parse(event.id)), `${name}: ${event.id} after ${last}`);
-    last = parse(event.id);
-  }
-  const received = new Set(tab.log.flatMap(({ event }) => (event ? [event.id] : [])));
-  const isExplained = ({ epoch, sequence, topic }) =>
-    gaps.some(({ from, to, topics }) => isBefore(from, [epoch, sequence]) && !isBefore(to, [epoch, sequence]) && (!topics || topics.includes(topic)));
-  for (const event of published) {
-    const id = `${event.epoch}-${event.sequence}`;
-    if (tab.start === undefined || !isBefore(parse(tab.start), [event.epoch, event.sequence])) continue;
-    assert.ok(received.has(id) || isExplained(event), `${name}: ${id} is missing; it has ${[...received]}`);
-  }
-}
-
-/** One random run. */
-async function schedule(seed, steps) {
-  const random = numbers(seed);
-  const pick = (list) => list[Math.floor(random() * list.length)];
-  const world = new World(random);
-  const { server } = world;
-  const published = [];
-  const live = () => world.tabs.filter((tab) => !tab.isGone && !tab.isClosed);
-  const topic = () => pick(["a", "b"]);
-  const add = () => {
-    const seen = live().map((tab) => tab.stream.lastEventId).filter(Boolean);
-    const lastEventId = pick([undefined, undefined, "earliest", pick(seen), pick(seen)]);
-    const tab = world.tab({ lastEventId });
-    tab.name = `tab ${world.tabs.length} of ${seed}`;
-    tab.document.hidden = random() < 0.3;
-    tab.asked = lastEventId;
-  };
-  const actions = {
-    publish: () => published.push(server.publish(topic())),
-    answer: () => pick([...world.connections].filter((one) => !one.isAnswered).slice(0, 6))?.answer(),
-    read: () => pick([...world.connections].filter((one) => one.blocks.length && !one.tab.isFrozen))?.deliver(1 + Math.floor(random() * 4), Math.floor(random() * 30)),
-    message: () => {
-      // The first message of each pair of tabs.
-      const firsts = new Map();
-      for (const message of world.messages) {
-        const pair = `${world.tabs.indexOf(message.from)} ${world.tabs.indexOf(message.to.tab)}`;
-        if (!firsts.has(pair)) firsts.set(pair, message);
-      }
-      const message = pick([...firsts.values()]);
-      if (message) world.deliver(message);
-    },
-    lock: () => world.grant(),
-    time: () => world.pass(pick([200, 1500, 6000]), settle),
-    add: () => live().length < 6 && add(),
-    cut: () => pick([...world.connections])?.cut(),
-    refuse: () => server.refusals.length < 2 && server.refusals.push({ status: 503 }),
-    close: () => {
-      const tab = live().length > 1 && pick(live().filter((tab) => !tab.isFrozen));
-      if (!tab) return;
-      tab.isClosed = true;
-      tab.stream.close();
-    },
-    crash: () => {
-      const tab = live().length > 1 && pick(live());
-      if (!tab) return;
-      tab.crash();
-      // Each other tab may lose the newest messages of it, and one tab more of them than another.
-      for (const other of live()) {
-        const sent = world.messages.filter(({ from, to }) => from === tab && to.tab === other);
-        const kept = new Set(sent.slice(0, Math.floor(random() * (sent.length + 1))));
-        world.messages = world.messages.filter((message) => !sent.includes(message) || kept.has(message));
-      }
-    },
-    freeze: () => pick(live())?.freeze(),
-    thaw: () => pick(live().filter((tab) => tab.isFrozen))?.thaw(),
-    evict: () => server.evict(topic()),
-    restart: () => random() < 0.3 && server.restart(),
-  };
-  const weights = { publish: 8, answer: 6, read: 12, message: 20, lock: 6, time: 4, add: 2 };
-  const bag = Object.keys(actions).flatMap((name) => Array(weights[name] ?? 1).fill(name));
-  add();
-  const note = async () => {
-    await settle();
-    // A tab starts at the first position that it knows.
-    for (const tab of world.tabs) {
-      const id = tab.stream.lastEventId;
-      if (tab.start === undefined && id && id !== "earliest") tab.start = tab.asked === "earliest" ? `${parse(id)[0]}-0` : (tab.asked ?? id);
-    }
-  };
-  for (let step = 0; step < steps; step++) {
-    const name = pick(bag);
-    await actions[name]();
-    await note();
-  }
-  // From here on everything works. All tabs end with the same events.
-  for (const tab of live()) tab.thaw();
-  await note();
-  for (let round = 0; round < 12; round++) await world.pass(10_000);
-  published.push(server.publish("a"), server.publish("b"));
-  for (let round = 0; round < 3; round++) await world.pass(10_000);
-  for (const tab of live()) {
-    assert.equal(tab.stream.lastEventId, server.position, `${tab.name}: position`);
-    assert.equal(tab.state, "open", tab.name);
-  }
-  assert.equal(world.connections.size, 1, `one connection (${seed})`);
-  for (const tab of world.tabs) check(tab, tab.isGone || tab.isClosed ? [] : published, tab.name);
-}
-
-test("random interleavings lose nothing and repeat nothing", async () => {
-  const runs = Number(process.env.RUNS ?? 150);
-  const first = Number(process.env.SEED ?? 1);
-  for (let seed = first; seed < first + runs; seed++) await schedule(seed, 250);
 });
