@@ -27,6 +27,9 @@ test("the console switches between Server-Sent Events and WebSocket", async () =
     await rows(page, `"by":"${transport}"`).first().waitFor();
     assert.deepEqual(await transports(), [transport]);
   }
+  await page.locator("nav a", { hasText: "Subscribers" }).click();
+  await page.locator("#subscribers-table tbody tr", { hasText: "console" }).filter({ hasText: "WebSocket" }).waitFor();
+  await page.locator("nav a", { hasText: "Events" }).click();
   // A text, and a name.
   await server.send({ topic: "orders.2", event: "paid", text: "<b>thanks</b>" });
   await rows(page, "paid").filter({ hasText: "<b>thanks</b>" }).waitFor();

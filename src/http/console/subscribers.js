@@ -79,8 +79,11 @@ function askBeforeDisconnecting(client) {
 function make(client) {
   const cells = Array.from({ length: 4 }, () => element("td", { className: "number" }));
   const name = element("th", { scope: "row" }, nameOf(client), element("small", {}, client.client_name ? client.client_id : ""));
-  const topics = element("td", { className: "topics" }, ...(client.topics.length ? client.topics : ["everything"]).map((topic) => element("span", { className: "chip" }, topic)));
-  const from = element("td", {}, client.remote_addr, element("small", {}, [client.user, ...client.tags].filter(Boolean).join(", ")));
+  const isSocket = client.transport === "websocket";
+  // A WebSocket without topics has none yet.
+  const filters = client.topics.length ? client.topics : [isSocket ? "none" : "everything"];
+  const topics = element("td", { className: "topics" }, ...filters.map((topic) => element("span", { className: "chip" }, topic)));
+  const from = element("td", {}, client.remote_addr, element("small", {}, [isSocket && "WebSocket", client.user, ...client.tags].filter(Boolean).join(", ")));
   const button = element("button", { type: "button", className: "small", onclick: () => askBeforeDisconnecting(client) }, "Disconnect");
   button.setAttribute("aria-label", `Disconnect ${nameOf(client)}`);
   const row = element("tr", {}, name, cells[0], topics, ...cells.slice(1), from, element("td", {}, button));
