@@ -118,7 +118,8 @@ pub struct HubOptions {
     /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic costs
     /// 2.5 KB besides its events. Topics without events last as long as their subscribers.
     pub history_topics: usize,
-    /// The number of events retained over all topics, for subscriptions to everything or to a pattern.
+    /// The number of events retained over all topics, for subscriptions to everything or to a pattern. As many again of
+    /// [reserved](Topic::is_reserved) topics.
     pub firehose_history: usize,
     /// How long a topic without subscribers and without events keeps its history when a [`Server`](crate::Server) runs
     /// the hub. A hub on its own keeps it until `history_topics` or `history_bytes` require room.

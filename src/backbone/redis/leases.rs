@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use redis::{Cmd, cmd};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::connection::{Connection, Error};
@@ -96,18 +96,17 @@ impl Leases {
         };
         let began = Instant::now();
         loop {
+            // Before the list: a member that joins after it notifies again. Those that have left are forgotten.
+            members.due(std::time::Instant::now());
             let present = members.present();
             let times = Times::of(members.options.grace, present.len());
             let next = Instant::now() + times.interval;
-            // Forgets the members that have left.
-            members.due(std::time::Instant::now());
             let may_remove = began.elapsed() > times.lease;
             self.renew(redis, epoch, &present, times, may_remove).await?;
-            while tokio::time::timeout_at(next, members.joined()).await.is_ok() {
+            while timeout_at(next, members.joined()).await.is_ok() {
                 let joins = members.due(std::time::Instant::now()).joins;
                 self.renew(redis, epoch, &joins, times, false).await?;
             }
-            sleep_until(next).await;
         }
     }
 
@@ -119,15 +118,13 @@ impl Leases {
         times: Times,
         may_remove: bool,
     ) -> Result<(), Error> {
-        let limit = if may_remove { BATCH } else { 0 };
         for members in members.chunks(BATCH) {
             let _: i64 = redis.query(&self.command(*epoch.borrow(), members, times, 0)).await?;
         }
-        while limit > 0 {
-            let removed: i64 = redis.query(&self.command(*epoch.borrow(), &[], times, limit)).await?;
-            if removed < limit as i64 {
-                break;
-            }
+        let mut has_more = may_remove;
+        while has_more {
+            let removed: i64 = redis.query(&self.command(*epoch.borrow(), &[], times, BATCH)).await?;
+            has_more = removed == BATCH as i64;
         }
         Ok(())
     }

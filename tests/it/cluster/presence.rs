@@ -1,16 +1,25 @@
 //! Presence across servers: leases that they share in Redis.
 
-use fanline::auth::{Claims, Permissions};
+use fanline::auth::{Claims, Permissions, SigningKey};
 use serde_json::Value;
 
 use super::{Redis, node};
-use crate::access::{AUDIENCE, SECRET, claims, signed};
+use crate::access::{AUDIENCE, RSA, claims};
 use crate::process::{Event, Server, Stream};
+
+/// Servers that announce the subscribers of rooms.
+fn nodes(redis: &Redis) -> [Server; 2] {
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/keys/rsa.pub.pem");
+    let tokens = ["--jwt-public-key", key, "--jwt-audience", AUDIENCE];
+    let presence = ["--presence-topics", "room:*", "--presence-grace", "1s"];
+    [(); 2].map(|()| node(redis, &[tokens, presence].concat()))
+}
 
 fn stream(server: &Server, user: &str, topics: &str) -> Stream {
     let subscribe = vec!["room:*".into(), "presence:**".into()];
     let fanline = Permissions { subscribe, ..Permissions::default() };
-    let token = signed(&Claims { sub: Some(user.into()), fanline, ..claims() });
+    let claims = Claims { sub: Some(user.into()), fanline, ..claims() };
+    let token = claims.sign(&SigningKey::private_pem(RSA.as_bytes()).unwrap()).unwrap();
     server.stream(&format!("topics={topics}&access_token={token}"))
 }
 
@@ -24,10 +33,7 @@ fn parts(event: &Event) -> (&str, Value, Value) {
 #[ignore = "needs redis-server; run scripts/test"]
 fn member_of_several_servers_joins_once_and_leaves_once() {
     let redis = Redis::start();
-    let secret = std::str::from_utf8(SECRET).unwrap();
-    let rules = ["--jwt-secret", secret, "--jwt-audience", AUDIENCE];
-    let presence = ["--presence-topics", "room:*", "--presence-grace", "1s"];
-    let (one, two) = (node(&redis, &[rules, presence].concat()), node(&redis, &[rules, presence].concat()));
+    let [one, two] = nodes(&redis);
     let mut readers = [&one, &two].map(|server| stream(server, "reader", "presence:room:1"));
     let mut expect = |name: &str, user: &str| {
         for reader in &mut readers {
@@ -52,10 +58,7 @@ fn member_of_several_servers_joins_once_and_leaves_once() {
 #[ignore = "needs redis-server; run scripts/test"]
 fn members_of_a_dead_server_leave() {
     let redis = Redis::start();
-    let secret = std::str::from_utf8(SECRET).unwrap();
-    let rules = ["--jwt-secret", secret, "--jwt-audience", AUDIENCE];
-    let presence = ["--presence-topics", "room:*", "--presence-grace", "1s"];
-    let (one, two) = (node(&redis, &[rules, presence].concat()), node(&redis, &[rules, presence].concat()));
+    let [one, two] = nodes(&redis);
     let mut reader = stream(&one, "reader", "presence:room:1");
     let _stays = stream(&one, "anna", "room:1");
     assert_eq!(parts(&reader.next()), ("join", "room:1".into(), "anna".into()));
