@@ -295,13 +295,7 @@ impl Routes {
                 let format = format.unwrap_or_else(|| metrics::Format::preferred(headers));
                 metrics::metrics(self, format).await
             }
-            Endpoint::Clients if head.method == Method::DELETE => {
-                json_response(&clients::disconnect_user(self, query).await?)
-            }
-            Endpoint::Clients => match PageQuery::parse(query, &["tag", "topic", "name", "user"])? {
-                page if page.is_of_cluster => json_response(&cluster::clients(self, &page).await?),
-                page => clients::list(self, &page).await?,
-            },
+            Endpoint::Clients => clients::respond(self, &head.method, query).await?,
             Endpoint::Client(id) => json_response(&clients::disconnect(self, id).await?),
             Endpoint::Topics => json_response(&match PageQuery::parse(query, &["topic"])? {
                 page if page.is_of_cluster => cluster::topics(self, &page).await?,

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 
 use super::page::PageQuery;
 use super::problem::Problem;
-use super::{Routes, json_response};
+use super::{Routes, cluster, json_response};
 use crate::conn::{Client, Request};
 use crate::hub::Hub;
 use crate::presence::{ClientId, each_client};
@@ -30,8 +30,19 @@ struct Page {
     next: Option<String>,
 }
 
+/// Lists clients, or disconnects those of a user.
+pub(super) async fn respond(routes: &Routes, method: &Method, query: &str) -> Result<Response<Full<Bytes>>, Problem> {
+    if method == Method::DELETE {
+        return Ok(json_response(&disconnect_user(routes, query).await?));
+    }
+    match PageQuery::parse(query, &["tag", "topic", "name", "user"])? {
+        page if page.is_of_cluster => Ok(json_response(&cluster::clients(routes, &page).await?)),
+        page => list(routes, &page).await,
+    }
+}
+
 /// Returns a page of this server's clients, by id, which is the order in which they connected.
-pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Response<Full<Bytes>>, Problem> {
+async fn list(routes: &Routes, query: &PageQuery) -> Result<Response<Full<Bytes>>, Problem> {
     let after = query.after.as_deref().map(parse_id).transpose().map_err(|problem| problem.at("parameter after"))?;
     let mut count = 0;
     let mut page = BTreeMap::new();
@@ -85,7 +96,7 @@ pub(super) async fn disconnect(routes: &Routes, id: &str) -> Result<Value, Probl
 }
 
 /// `DELETE /clients?user={user}`: ends the streams of all connections of a user.
-pub(super) async fn disconnect_user(routes: &Routes, query: &str) -> Result<Value, Problem> {
+async fn disconnect_user(routes: &Routes, query: &str) -> Result<Value, Problem> {
     let user = wanted_user(query)?;
     let mut count = 0;
     each_client(&routes.clients, |client| {

@@ -194,9 +194,13 @@ impl Snapshot {
                 "max_open_files": process.max_open_files,
             },
             "backbone": self.backbone.as_deref().map(backbone::to_json),
-            "presence": self.members.as_ref().map(|members| json!({"members": members.len(), "refused": members.refused.get()})),
+            "presence": self.members.as_deref().map(presence),
         })
     }
+}
+
+fn presence(members: &Members) -> Value {
+    json!({"members": members.len(), "refused": members.refused.get()})
 }
 
 /// The sum of the counts of each name.
