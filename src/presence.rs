@@ -160,23 +160,25 @@ pub(crate) struct Identity {
     pub(crate) connected_at: u64,
     /// Boxed: most clients of most servers have none.
     pub(crate) account: Option<Box<Account>>,
-    /// The topics of a client that changes them, in place of those of its labels. Boxed like the account.
-    pub(crate) topics: Option<Box<Mutex<ChangingTopics>>>,
 }
 
 /// What only some clients have.
 pub(crate) struct Account {
-    /// The grant of the stream. Without an account, it is the one of any anonymous client.
-    grant: Grant,
+    /// The grant of the stream, unless it is the one of any anonymous client.
+    grant: Option<Box<Grant>>,
+    /// The topics of a client that changes them, in place of those of its labels.
+    topics: Option<Mutex<ChangingTopics>>,
     /// Held for its drop.
     _memberships: Option<Memberships>,
 }
 
 impl Account {
-    /// The account of a client with this grant and these memberships, if it needs one.
-    pub(crate) fn new(grant: &Grant, memberships: Option<Memberships>) -> Option<Box<Self>> {
-        let is_needed = memberships.is_some() || !grant.is_anonymous();
-        is_needed.then(|| Box::new(Self { grant: grant.clone(), _memberships: memberships }))
+    /// The account of a client with this grant and these memberships, or that changes its topics. `None` if it needs none.
+    pub(crate) fn new(grant: &Grant, memberships: Option<Memberships>, changes_topics: bool) -> Option<Box<Self>> {
+        let grant = (!grant.is_anonymous()).then(|| Box::new(grant.clone()));
+        let is_needed = grant.is_some() || memberships.is_some() || changes_topics;
+        let topics = changes_topics.then(Mutex::default);
+        is_needed.then(|| Box::new(Self { grant, topics, _memberships: memberships }))
     }
 }
 
@@ -188,13 +190,17 @@ pub(crate) struct ChangingTopics {
 }
 
 impl Identity {
+    fn changing_topics(&self) -> Option<&Mutex<ChangingTopics>> {
+        self.account.as_ref().and_then(|account| account.topics.as_ref())
+    }
+
     fn member(&self) -> Member<'_> {
         Member { id: self.id, name: self.labels.name(), user: self.user() }
     }
 
     /// The grant of the stream, unless it is the one of any anonymous client.
     pub(crate) fn grant(&self) -> Option<&Grant> {
-        self.account.as_ref().map(|account| &account.grant)
+        self.account.as_ref().and_then(|account| account.grant.as_deref())
     }
 
     /// The user of the client's grant.
@@ -217,7 +223,7 @@ pub(crate) struct Client<C> {
 impl<C> Client<C> {
     /// The filters of its subscription. None means no event.
     pub(crate) fn filters(&self) -> Vec<TopicFilter> {
-        if let Some(topics) = &self.identity.topics {
+        if let Some(topics) = self.identity.changing_topics() {
             return lock(topics).filters.clone();
         }
         let filters: Vec<_> = self.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok()).collect();
@@ -226,7 +232,7 @@ impl<C> Client<C> {
 
     /// The topics as the client spelled them. A client of everything need not have any.
     pub(crate) fn topics(&self) -> Vec<Cow<'_, str>> {
-        match &self.identity.topics {
+        match self.identity.changing_topics() {
             Some(topics) => lock(topics).filters.iter().map(|topic| topic.as_str().to_owned().into()).collect(),
             None => self.identity.labels.topics().map(Cow::from).collect(),
         }
@@ -234,7 +240,7 @@ impl<C> Client<C> {
 
     /// Replaces the topics of a client that changes them. It joins those whose members are announced.
     pub(crate) fn set_topics(&self, filters: &[TopicFilter], members: Option<&Arc<Members>>) {
-        let Some(topics) = &self.identity.topics else { return };
+        let Some(topics) = self.identity.changing_topics() else { return };
         let member = self.identity.member();
         let ChangingTopics { filters: own, memberships } = &mut *lock(topics);
         *own = filters.to_vec();

@@ -138,8 +138,7 @@ fn identify(
         remote: source.client.into(),
         protocol: protocol_of(version),
         transport,
-        account: Account::new(grant, memberships),
-        topics: changes.then(Box::default),
+        account: Account::new(grant, memberships, changes),
         connected_at: unix_milliseconds(),
     }
 }

@@ -16,9 +16,6 @@ use crate::hub::Start;
 use crate::topic::TopicFilter;
 use crate::wire::publication::parse_publish_message;
 
-/// The longest `ref`, in bytes of JSON.
-const MAX_REF_BYTES: usize = 255;
-
 /// A message of a client.
 #[derive(Debug, PartialEq)]
 pub(super) enum Message {
@@ -95,10 +92,6 @@ pub(super) fn parse(text: &str, max_event_bytes: usize) -> (Ref, Result<Message,
     let reference = match head.reference.map(RawValue::get) {
         Some(json) if !json.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit()) => {
             return (None, Err(malformed("\"ref\" is a string or a number")));
-        }
-        Some(json) if json.len() > MAX_REF_BYTES => {
-            let detail = format!("\"ref\" has {} bytes, and the limit is {MAX_REF_BYTES}", json.len());
-            return (None, Err(malformed(detail)));
         }
         json => json.map(Box::from),
     };
@@ -209,7 +202,6 @@ mod tests {
     #[test]
     fn errors_name_the_fault() {
         use Code::{InvalidTopic, Malformed, TooLarge, UnknownType};
-        let long = format!(r#"{{"type":"ping","ref":"{}"}}"#, "x".repeat(254));
         let large = format!(r#"{{"type":"publish","topic":"t","text":"{}"}}"#, "x".repeat(101));
         for (text, code, expected) in [
             ("", Malformed, "expected a JSON object"),
@@ -221,7 +213,6 @@ mod tests {
             (r#"{"type":"ping","type":"ping"}"#, Malformed, "duplicate field `type`"),
             (r#"{"type":"ping","topic":"t"}"#, Malformed, "unknown field `topic`"),
             (r#"{"type":"ping","ref":{}}"#, Malformed, "a string or a number"),
-            (&long, Malformed, "has 256 bytes, and the limit is 255"),
             (r#"{"type":"Ping"}"#, UnknownType, "\\\"Ping\\\" is no type of message: expected subscribe"),
             (r#"{"type":"subscribe"}"#, Malformed, "missing field `topics`"),
             (r#"{"type":"subscribe","topics":[]}"#, Malformed, "\\\"topics\\\" is empty"),

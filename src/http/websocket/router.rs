@@ -83,6 +83,12 @@ impl Router {
         self.client.identity.grant().cloned().unwrap_or_else(|| Grant::anonymous(self.is_local))
     }
 
+    /// Whether this is the topic of the client's user, which does not count and stays.
+    fn is_own(&self, filter: &TopicFilter) -> bool {
+        let own = self.client.identity.grant().and_then(Grant::user_topic);
+        own.is_some_and(|own| filter.is_exactly(&own))
+    }
+
     fn handle(&mut self, message: Message, reference: &Ref, feed: &mut Feed) -> Result<Answer, Refused> {
         match message {
             Message::Ping => Ok(Answer::Now(reply::pong(reference))),
@@ -101,7 +107,9 @@ impl Router {
     ) -> Result<Answer, Refused> {
         let grant = self.routes.renew(&self.grant()).map_err(refused)?.grant;
         let too_many = |detail| Refused::new(Code::TooManyTopics, detail);
-        check_filters(&feed.with(&filters), &self.routes.options).map_err(too_many)?;
+        let mut all = feed.with(&filters);
+        all.retain(|filter| !self.is_own(filter));
+        check_filters(&all, &self.routes.options).map_err(too_many)?;
         if let Some(missing) = grant.first_missing(&filters) {
             return Err(refused(Refusal::Forbidden(format!("subscribing to {missing:?} is not allowed"))));
         }
@@ -128,9 +136,7 @@ impl Router {
     }
 
     fn unsubscribe(&mut self, filters: &[TopicFilter], reference: &Ref, feed: &mut Feed) -> Result<Answer, Refused> {
-        let own = self.client.identity.grant().and_then(Grant::user_topic);
-        let is_own = |filter: &TopicFilter| own.as_ref().is_some_and(|own| filter.is_exactly(own));
-        let removed: Vec<_> = filters.iter().filter(|filter| !is_own(filter)).cloned().collect();
+        let removed: Vec<_> = filters.iter().filter(|filter| !self.is_own(filter)).cloned().collect();
         feed.unsubscribe(&removed)?;
         self.client.set_topics(feed.filters(), self.routes.members.as_ref());
         Ok(Answer::Now(reply::unsubscribed(filters, reference)))
