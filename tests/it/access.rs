@@ -18,7 +18,7 @@ use fanline::auth::{Access, ApiKey, ApiKeys, Claims, KeyDigest, KeySet, Permissi
 
 use crate::support::Server;
 
-pub const SECRET: &[u8] = b"a secret of the tests, long enough for HS256";
+pub const SECRET: &[u8] = b"a secret of the tests that is long enough for HS256";
 pub const PUBLISHER: &str = "publisher-key-of-the-tests";
 pub const OPERATOR: &str = "operator-key-of-the-tests";
 pub const RSA: &str = include_str!("keys/rsa.pem");
