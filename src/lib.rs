@@ -1,7 +1,7 @@
-//! fanline delivers one stream of events to thousands of HTTP clients, as Server-Sent Events on raw hyper.
+//! fanline delivers one stream of events to thousands of HTTP clients, as Server-Sent Events on raw hyper, or over WebSocket.
 //!
 //! A [`Hub`] numbers events and retains the newest of each topic. A [`Subscription`](hub::Subscription) reads them in the
-//! process. A [`Server`] serves them over HTTP, to `EventSource`, `curl -N`, or any other SSE client.
+//! process. A [`Server`] serves them over HTTP, to `EventSource`, `curl -N`, or any other SSE client, and to WebSockets.
 //!
 //! # Publish and subscribe in the process
 //!

@@ -104,14 +104,11 @@ impl<H: Handler> Http<H> {
         let outcome = self.drive(&mut connection, exchange, is_draining, deadline).await;
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
         let (socket, unread) = (io.into_inner().socket, read_buf.len());
-        if let Outcome::Taken(Takeover::WebSocket(reply)) = outcome {
-            return self.start_websocket(socket, read_buf, *reply, guard);
-        }
-        // hyper's memory is freed before the connection lingers.
-        drop(read_buf);
         match outcome {
             Outcome::Taken(Takeover::Stream(reply)) => return self.start_stream(socket, unread, *reply, guard),
-            Outcome::Taken(Takeover::WebSocket(_)) => unreachable!("handled above"),
+            Outcome::Taken(Takeover::WebSocket(reply)) => {
+                return self.start_websocket(socket, read_buf, *reply, guard);
+            }
             Outcome::Done => {}
             Outcome::HeadTimeout => return self.rejected("head_timeout", exceeded),
             Outcome::Failed(error) => {
@@ -124,6 +121,8 @@ impl<H: Handler> Http<H> {
                 }
             }
         }
+        // hyper's memory is freed before the connection lingers.
+        drop(read_buf);
         match exceeded {
             Some(_) => linger::close(socket, tokio::time::sleep(REJECTED_LINGER)).await,
             None => linger::close(socket, self.shard.drain.begun()).await,
