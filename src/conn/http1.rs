@@ -37,7 +37,7 @@ use super::http::{Handler, Http, Reply, StreamReply, WebSocketReply};
 use super::socket::Socket;
 use super::stream::StreamTask;
 use super::transport::{Layout, Sse};
-use super::websocket::{self, WebSocket};
+use super::websocket::{WebSocket, WebSocketTask};
 use super::{Incoming, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
@@ -230,9 +230,11 @@ impl<H: Handler> Http<H> {
         }
         guard.converses();
         let shard = self.shard.clone();
-        let transport = WebSocket::new(reply.messages, reply.limits, early, reply.request.takes_heartbeats);
+        let takes_heartbeats = reply.request.takes_heartbeats;
+        let transport = Box::new(WebSocket::new(reply.messages, reply.limits, early, takes_heartbeats));
         let output = SocketOutput::new(socket, 0);
-        tokio::spawn(websocket::serve(StreamTask::new(output, transport, shard, guard, head, reply.request)));
+        let stream = StreamTask::new(output, transport, shard, guard, head, reply.request);
+        tokio::spawn(WebSocketTask::Open(stream));
     }
 }
 

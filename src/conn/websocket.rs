@@ -13,9 +13,9 @@
 //! closed when the client has closed its side, or after [`CLOSE_TIMEOUT`].
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -264,7 +264,8 @@ impl WebSocket {
     }
 }
 
-impl Transport<SocketOutput> for WebSocket {
+/// Boxed, so that the task is no larger than that of a stream without WebSocket: it is allocated in steps of 128 bytes.
+impl Transport<SocketOutput> for Box<WebSocket> {
     const KIND: presence::Transport = presence::Transport::WebSocket;
 
     type Source = Feed;
@@ -342,18 +343,31 @@ impl Transport<SocketOutput> for WebSocket {
     }
 }
 
-/// Serves a WebSocket until its socket is closed.
-#[expect(clippy::manual_async_fn, reason = "the future of an async function has room for its argument twice")]
-pub(super) fn serve(mut stream: StreamTask<SocketOutput, WebSocket>) -> impl Future<Output = ()> + Send {
-    async move {
-        let reason = poll_fn(|cx| stream.poll_end(cx)).await;
-        // Boxed: the task of an open connection has no room for it.
-        Box::pin(close(stream.into_ended(), reason)).await;
+/// The future that serves a WebSocket until its socket is closed. Its size is that of an open stream.
+pub(super) enum WebSocketTask {
+    Open(StreamTask<SocketOutput, Box<WebSocket>>),
+    Closing(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Future for WebSocketTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Self::Open(stream) = this {
+            let reason = ready!(stream.poll_end(cx));
+            let nothing = Self::Closing(Box::pin(std::future::ready(())));
+            if let Self::Open(stream) = std::mem::replace(this, nothing) {
+                *this = Self::Closing(Box::pin(close(stream.into_ended(), reason)));
+            }
+        }
+        let Self::Closing(closing) = this else { return Poll::Pending };
+        closing.as_mut().poll(cx)
     }
 }
 
 /// Writes the rest of a message that was begun and the close frame, and waits until the client closes its side.
-async fn close(ended: Ended<SocketOutput, WebSocket>, reason: EndReason) {
+async fn close(ended: Ended<SocketOutput, Box<WebSocket>>, reason: EndReason) {
     let Ended { output, transport, permits: _permits, pending } = ended;
     let close = transport.close_frame(reason);
     let mut socket = output.into_socket();

@@ -33,7 +33,7 @@ impl Messages for Stub {
 }
 
 struct Client {
-    websocket: WebSocket,
+    websocket: Box<WebSocket>,
     feed: Feed,
     shard: Shard,
     answer: Option<oneshot::Sender<()>>,
@@ -48,7 +48,7 @@ impl Client {
         let feed = Feed::open(&hub, &WakeGroup::inline(), &everything, Start::Live, usize::MAX).unwrap().0;
         let metrics = Arc::new(Metrics::new(1, EndReason::ALL.len()));
         let shard = Shard::new(0, hub, StreamOptions::default(), metrics, Arc::<Drain>::default());
-        let websocket = WebSocket::new(messages, LIMITS, Bytes::new(), false);
+        let websocket = Box::new(WebSocket::new(messages, LIMITS, Bytes::new(), false));
         Self { websocket, feed, shard, answer: Some(answer) }
     }
 
