@@ -39,3 +39,4 @@ mod tail_publish;
 mod takeover;
 mod tls;
 mod users;
+mod websocket;

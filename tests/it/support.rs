@@ -5,6 +5,7 @@ mod http2;
 mod problem;
 mod server;
 mod sse;
+pub mod websocket;
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use http2::{Http2, MAX_WINDOW, complete, data};
 pub use problem::assert_problem;
 pub use server::{EPOCH, Server, event};
 pub use sse::{Block, Event, Stream};
+pub use websocket::WebSocket;
 
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";

@@ -81,6 +81,18 @@ impl Client {
         self.socket.write_all(bytes.as_ref()).await
     }
 
+    /// Sends while it receives, for a peer that reads only while its own bytes are read.
+    pub async fn exchange(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            self.received.reserve(16 << 10);
+            let (mut reader, mut writer) = self.socket.split();
+            tokio::select! {
+                written = writer.write(bytes) => bytes = &bytes[written.unwrap()..],
+                read = reader.read_buf(&mut self.received) => assert!(read.unwrap() > 0, "closed while receiving"),
+            }
+        }
+    }
+
     /// Closes the sending half.
     pub async fn half_close(&mut self) {
         self.socket.shutdown().await.unwrap();
