@@ -159,16 +159,18 @@ impl Client {
         // A subscription may change the transport and the format when it reconnects.
         let is_websocket = plan.has_websocket && self.random.one_in(3);
         let takes_envelopes = !is_websocket && self.random.one_in(3);
-        let exchange = if is_websocket {
-            Exchange::over_http1(self.subscription.handshake(sent.as_deref()))
+        let (exchange, decoder) = if is_websocket {
+            let (handshake, subscribe) = self.subscription.handshake(sent.as_deref(), self.random.one_in(2));
+            (Exchange::over_http1(handshake), Decoder::websocket(subscribe))
         } else {
             let as_query = self.random.one_in(4);
             let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);
-            if plan.has_http2 && self.random.one_in(3) {
-                Exchange::over_http2(&request, self.random.one_in(2))
-            } else {
-                Exchange::over_http1(request)
-            }
+            let is_http2 = plan.has_http2 && self.random.one_in(3);
+            let exchange = match is_http2 {
+                true => Exchange::over_http2(&request, self.random.one_in(2)),
+                false => Exchange::over_http1(request),
+            };
+            (exchange, Decoder::event_stream())
         };
         let transport = Transport { is_http2: matches!(exchange, Exchange::Http2(_)), is_websocket, is_unix };
         self.log(shared, Line::Connect { server: self.server, sent, transport });
@@ -176,7 +178,7 @@ impl Client {
         let mut connection = Connection {
             socket,
             exchange,
-            decoder: Decoder::new(is_websocket),
+            decoder,
             server: self.server,
             generation,
             cut_after: None,

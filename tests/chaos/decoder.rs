@@ -9,8 +9,13 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    pub fn new(is_websocket: bool) -> Self {
-        if is_websocket { Self::WebSocket(WebSocket::default()) } else { Self::EventStream(Parser::default()) }
+    pub fn event_stream() -> Self {
+        Self::EventStream(Parser::default())
+    }
+
+    /// A WebSocket that sends `subscribe` first, if there is such a message.
+    pub fn websocket(subscribe: Option<String>) -> Self {
+        Self::WebSocket(WebSocket::new(subscribe))
     }
 
     /// The status of a response that has events.

@@ -117,19 +117,40 @@ impl Subscription {
         format!("GET /stream?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{header}\r\n")
     }
 
-    /// Returns the handshake of a WebSocket after the id `sent`.
-    pub fn handshake(&self, sent: Option<&str>) -> String {
+    /// Returns the handshake of a WebSocket after the id `sent`, and the message that subscribes. Where the subscription begins
+    /// is in one of them: in the message if there is one.
+    pub fn handshake(&self, sent: Option<&str>, by_message: bool) -> (String, Option<String>) {
         // A WebSocket without topics has no events.
         let everything = ["**".to_owned()];
         let filters = if self.filters.is_empty() { &everything[..] } else { &self.filters };
-        let query = self.query(filters, sent, true);
+        let start = match (sent, &self.start) {
+            (Some(sent), _) => Some(sent),
+            (None, Start::Earliest) => Some("earliest"),
+            _ => None,
+        };
+        // Only a query asks for the newest events, and only a hello says that an id is unknown.
+        let is_id = |start: &str| Id::parse(start).is_some_and(|id| !id.is_zero());
+        let is_known = start.is_none_or(|start| start == "earliest" || is_id(start));
+        let by_message = by_message && is_known && !matches!(self.start, Start::Newest(_) | Start::UnknownId(_));
+        let message = by_message.then(|| {
+            let mut message = serde_json::json!({"type": "subscribe", "topics": filters});
+            if let Some(start) = start {
+                message["last_event_id"] = start.into();
+            }
+            message.to_string()
+        });
+        let query = if by_message { self.on_lag() } else { self.query(filters, sent, true) };
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13";
         let key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
-        format!("GET /ws?{query} HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n{key}\r\n\r\n")
+        (format!("GET /ws?{query} HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n{key}\r\n\r\n"), message)
+    }
+
+    fn on_lag(&self) -> String {
+        format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" })
     }
 
     fn query(&self, filters: &[String], sent: Option<&str>, with_sent: bool) -> String {
-        let mut query = format!("on_lag={}", if self.closes_on_lag { "close" } else { "skip" });
+        let mut query = self.on_lag();
         if !filters.is_empty() {
             query.push_str(&format!("&topics={}", filters.join(",")));
         }

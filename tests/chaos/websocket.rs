@@ -19,13 +19,19 @@ const CODES: [u16; 3] = [1001, 4000, 4001];
 pub struct WebSocket {
     /// An incomplete frame.
     received: Vec<u8>,
-    /// Answers to pings and to the close frame.
+    /// Answers to pings and to the close frame, and the request to subscribe.
     pub pending: Vec<u8>,
+    /// A connection without topics sends this when the server has greeted it.
+    subscribe: Option<String>,
     /// The server has sent a close frame.
     pub is_closed: bool,
 }
 
 impl WebSocket {
+    pub fn new(subscribe: Option<String>) -> Self {
+        Self { subscribe, ..Self::default() }
+    }
+
     /// Parses bytes from the socket, and calls `dispatch` for each message that the client records.
     ///
     /// # Errors
@@ -40,8 +46,12 @@ impl WebSocket {
             }
             rest = after;
             match opcode {
-                TEXT => dispatch(Dispatch::Event(block(payload)?)),
-                PING => self.answer(PONG, payload),
+                TEXT => match self.subscribe.take() {
+                    // The greeting says nothing about a subscription.
+                    Some(message) => self.send(TEXT, message.as_bytes()),
+                    None => dispatch(Dispatch::Event(block(payload)?)),
+                },
+                PING => self.send(PONG, payload),
                 PONG => {}
                 _ => self.close(payload)?,
             }
@@ -56,13 +66,17 @@ impl WebSocket {
         if code.is_none_or(|code| !CODES.contains(&code)) {
             return Err(format!("closed with {code:?} {:?}", String::from_utf8_lossy(payload.get(2..).unwrap_or(b""))));
         }
-        self.answer(CLOSE, payload);
+        self.send(CLOSE, payload);
         Ok(())
     }
 
     /// A frame with the mask 0, which changes no byte.
-    fn answer(&mut self, opcode: u8, payload: &[u8]) {
-        self.pending.extend_from_slice(&[0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
+    fn send(&mut self, opcode: u8, payload: &[u8]) {
+        let length = payload.len() as u16;
+        let head = [&[0x80 | opcode, 0x80 | 126][..], &length.to_be_bytes()].concat();
+        let short = [0x80 | opcode, 0x80 | length as u8];
+        self.pending.extend_from_slice(if length < 126 { &short } else { &head });
+        self.pending.extend_from_slice(&[0; 4]);
         self.pending.extend_from_slice(payload);
     }
 }
@@ -98,6 +112,7 @@ enum Message {
     System { id: Option<String>, data: Value },
     Gap { id: Option<String>, data: Value },
     Heartbeat { data: Value },
+    Subscribed { topics: Vec<String>, id: String },
 }
 
 /// The same block as on an event stream. Each event's name is its topic here.
@@ -110,6 +125,12 @@ fn block(message: &[u8]) -> Result<Block, String> {
         Message::Event { id, topic, text, .. } => (Some(id), topic, text),
         Message::System { id, data } => (id, "system".to_owned(), data.to_string()),
         Message::Gap { id, data } => (id, "gap".to_owned(), data.to_string()),
+        Message::Subscribed { topics, .. } if topics.is_empty() => return Err(malformed(&"subscribed to nothing")),
+        Message::Subscribed { id, .. } => {
+            // The position of the subscription, as in the hello of a connection that has topics.
+            let data = format!(r#"{{"message":"connected","position":"{id}"}}"#);
+            (Some(id), "system".to_owned(), data)
+        }
         Message::Heartbeat { data } => (None, "heartbeat".to_owned(), data.to_string()),
     };
     Ok(Block { has_id: id.is_some(), last_id: id.unwrap_or_default(), name, data })
@@ -143,6 +164,20 @@ mod tests {
             assert_eq!(socket.pending, b"\x8a\x81\0\0\0\0p\x88\x82\0\0\0\0\x03\xe9");
             assert!(socket.is_closed && socket.received.is_empty());
         }
+    }
+
+    #[test]
+    fn connection_without_topics_subscribes_after_the_greeting() {
+        let message = "x".repeat(200);
+        let mut socket = WebSocket::new(Some(message.clone()));
+        let hello = text(r#"{"type":"system","id":"7-9","data":{"message":"connected"}}"#);
+        socket.feed(&hello, |one| panic!("{one:?} is not of the subscription")).unwrap();
+        assert_eq!(socket.pending, [b"\x81\xfe\0\xc8\0\0\0\0", message.as_bytes()].concat());
+        let mut blocks = Vec::new();
+        socket.feed(&text(r#"{"type":"subscribed","topics":["a"],"id":"7-3"}"#), |one| blocks.push(one)).unwrap();
+        let Some(Dispatch::Event(Block { last_id, name, data, .. })) = blocks.pop() else { panic!("no event") };
+        assert_eq!((&*last_id, &*name), ("7-3", "system"));
+        assert_eq!(data, r#"{"message":"connected","position":"7-3"}"#);
     }
 
     #[test]

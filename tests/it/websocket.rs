@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 
 use crate::support::WebSocket;
 
-/// A `ping` message of exactly `length` bytes, and its answer.
+/// A `ping` message of exactly `length` bytes, at least 24, and its answer.
 fn echo(length: usize) -> (String, Value) {
-    const EMPTY: &str = r#"{"type":"ping","ref":""}"#;
-    let text = "x".repeat(length - EMPTY.len());
-    (format!(r#"{{"type":"ping","ref":"{text}"}}"#), json!({"type": "pong", "ref": text}))
+    let end = format!(",\"ref\":{length}}}");
+    let begin = "{\"type\":\"ping\"";
+    let message = format!("{begin}{}{end}", " ".repeat(length - begin.len() - end.len()));
+    (message, json!({"type": "pong", "ref": length}))
 }
 
 impl WebSocket {

@@ -122,9 +122,7 @@ fn parameters_are_checked_like_those_of_a_stream() {
 fn page_of_another_origin_is_refused() {
     run(async {
         let server = Server::start();
-        for origin in
-            [PAGE, "null", "http://test.example", "http://test:81", "http://xtest", "test", ""]
-        {
+        for origin in [PAGE, "null", "http://test.example", "http://test:81", "http://xtest", "test", ""] {
             let response = ask(&server, &[&HANDSHAKE[..], &[("origin", origin)]].concat()).await;
             assert_problem(&response, 403, &["origin"]);
         }
@@ -136,7 +134,8 @@ fn page_of_another_origin_is_refused() {
 fn page_of_the_server_itself_may_connect() {
     run(async {
         let server = Server::start();
-        for (host, origin) in [("test", "http://test"), ("test:8000", "https://test:8000"), ("[::1]:80", "http://[::1]")]
+        for (host, origin) in
+            [("test", "http://test"), ("test:8000", "https://test:8000"), ("[::1]:80", "http://[::1]")]
         {
             let client = Client::connect(server.address).await;
             let mut socket = WebSocket::on(client, "/ws", &[("host", host), ("origin", origin)], b"").await;

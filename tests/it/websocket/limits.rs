@@ -37,7 +37,9 @@ fn sixteen_megabytes_arrive_in_odd_pieces() {
             let (first, last) = if piece == 1 { (20, 20) } else { (0, 0) };
             let (begin, middle) = whole.split_at(first);
             let (middle, end) = middle.split_at(middle.len() - last);
-            for bytes in begin.chunks(1).chain(middle.chunks(if piece == 1 { LENGTH } else { piece })).chain(end.chunks(1)) {
+            for bytes in
+                begin.chunks(1).chain(middle.chunks(if piece == 1 { LENGTH } else { piece })).chain(end.chunks(1))
+            {
                 socket.send(bytes).await;
             }
             assert_published(&mut socket, LENGTH).await;
@@ -162,7 +164,8 @@ fn client_that_reads_late_gets_every_answer_in_order() {
         let client = Client::connect_narrow(server.address).await;
         let mut socket = WebSocket::on(client, "/ws", &[], b"").await;
         socket.hello().await;
-        let messages: Vec<_> = (0..MESSAGES).flat_map(|n| text(&json!({"type": "ping", "ref": n}).to_string())).collect();
+        let messages: Vec<_> =
+            (0..MESSAGES).flat_map(|n| text(&json!({"type": "ping", "ref": n}).to_string())).collect();
         socket.client.exchange(&messages).await;
         for n in 0..MESSAGES {
             assert_eq!(socket.message().await, json!({"type": "pong", "ref": n}));

@@ -6,7 +6,8 @@ use crate::support::websocket::{CONTINUATION, Frame, PING, TEXT, text};
 use crate::support::{Server, run};
 
 /// One character of each length, the first and last of each range, and noncharacters.
-const VALID: &str = "κόσμε \u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{fffd}\u{fffe}\u{ffff}\u{10000}\u{1fffe}\u{10ffff}";
+const VALID: &str =
+    "κόσμε \u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{fffd}\u{fffe}\u{ffff}\u{10000}\u{1fffe}\u{10ffff}";
 
 /// Sequences that are not UTF-8, each with the number of bytes after which this is certain.
 const INVALID: &[(&[u8], usize, &str)] = &[

@@ -61,7 +61,8 @@ impl Position {
     /// Checks that the event with this sequence is the next of its topic.
     pub fn receive(&mut self, log: &Log, sequence: u64) {
         let topic = log.topic(sequence);
-        let cursor = self.cursors.get_mut(&topic).unwrap_or_else(|| panic!("{sequence} is of topic {topic}, which was left"));
+        let cursor =
+            self.cursors.get_mut(&topic).unwrap_or_else(|| panic!("{sequence} is of topic {topic}, which was left"));
         assert_eq!(log.next(topic, *cursor), Some(sequence), "topic {topic} was at {cursor}");
         *cursor = sequence;
         if !self.replaying.contains(&topic) {

@@ -185,7 +185,8 @@ impl Reader {
             assert_eq!(message["type"], "subscribed", "{message}");
             return;
         }
-        let change = self.requested.take().unwrap_or_else(|| panic!("client {} asked for nothing: {message}", self.number));
+        let change =
+            self.requested.take().unwrap_or_else(|| panic!("client {} asked for nothing: {message}", self.number));
         self.totals.changes += 1;
         match change {
             Change::Subscribe(topics, start) => {
