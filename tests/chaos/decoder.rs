@@ -13,9 +13,9 @@ impl Decoder {
         Self::EventStream(Parser::default())
     }
 
-    /// A WebSocket that sends `subscribe` first, if there is such a message.
-    pub fn websocket(subscribe: Option<String>) -> Self {
-        Self::WebSocket(WebSocket::new(subscribe))
+    /// A WebSocket that sends `subscribe` first, if there is such a message, and resumes from `last_id`.
+    pub fn websocket(subscribe: Option<String>, last_id: String) -> Self {
+        Self::WebSocket(WebSocket::new(subscribe, last_id))
     }
 
     /// The status of a response that has events.

@@ -23,13 +23,18 @@ pub struct WebSocket {
     pub pending: Vec<u8>,
     /// A connection without topics sends this when the server has greeted it.
     subscribe: Option<String>,
+    /// The subscription was requested and is not confirmed: ids before that do not belong to it.
+    is_subscribing: bool,
+    /// That of the last message which had one, or of the request.
+    last_id: String,
     /// The server has sent a close frame.
     pub is_closed: bool,
 }
 
 impl WebSocket {
-    pub fn new(subscribe: Option<String>) -> Self {
-        Self { subscribe, ..Self::default() }
+    /// A connection that resumes from `last_id`.
+    pub fn new(subscribe: Option<String>, last_id: String) -> Self {
+        Self { subscribe, last_id, ..Self::default() }
     }
 
     /// Parses bytes from the socket, and calls `dispatch` for each message that the client records.
@@ -48,8 +53,11 @@ impl WebSocket {
             match opcode {
                 TEXT => match self.subscribe.take() {
                     // The greeting says nothing about a subscription.
-                    Some(message) => self.send(TEXT, message.as_bytes()),
-                    None => dispatch(Dispatch::Event(block(payload)?)),
+                    Some(message) => {
+                        self.is_subscribing = true;
+                        self.send(TEXT, message.as_bytes());
+                    }
+                    None => dispatch(Dispatch::Event(self.block(payload)?)),
                 },
                 PING => self.send(PONG, payload),
                 PONG => {}
@@ -58,6 +66,30 @@ impl WebSocket {
         }
         self.received = rest.to_vec();
         Ok(())
+    }
+
+    /// The same block as on an event stream. Each event's name is its topic here.
+    fn block(&mut self, message: &[u8]) -> Result<Block, String> {
+        let malformed = |error: &dyn std::fmt::Display| format!("{error}: {:?}", String::from_utf8_lossy(message));
+        let (id, name, data) = match serde_json::from_slice(message).map_err(|error| malformed(&error))? {
+            Message::Event { topic, event, .. } if topic != event => {
+                return Err(malformed(&"another name than its topic's"));
+            }
+            Message::Event { id, topic, text, .. } => (Some(id), topic, text),
+            Message::System { id, data } => (id, "system".to_owned(), data.to_string()),
+            Message::Gap { id, data } => (id, "gap".to_owned(), data.to_string()),
+            Message::Heartbeat { data } => (None, "heartbeat".to_owned(), data.to_string()),
+            Message::Subscribed { id, .. } => {
+                self.is_subscribing = false;
+                // The position of the subscription, as in the hello of a connection that has topics.
+                let data = format!(r#"{{"message":"connected","position":"{id}"}}"#);
+                (Some(id), "system".to_owned(), data)
+            }
+        };
+        let id = id.filter(|_| !self.is_subscribing);
+        let has_id = id.is_some();
+        self.last_id = id.unwrap_or(std::mem::take(&mut self.last_id));
+        Ok(Block { has_id, last_id: self.last_id.clone(), name, data })
     }
 
     fn close(&mut self, payload: &[u8]) -> Result<(), String> {
@@ -108,32 +140,28 @@ fn frame(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, String> {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 enum Message {
-    Event { id: String, topic: String, event: String, text: String },
-    System { id: Option<String>, data: Value },
-    Gap { id: Option<String>, data: Value },
-    Heartbeat { data: Value },
-    Subscribed { topics: Vec<String>, id: String },
-}
-
-/// The same block as on an event stream. Each event's name is its topic here.
-fn block(message: &[u8]) -> Result<Block, String> {
-    let malformed = |error: &dyn std::fmt::Display| format!("{error}: {:?}", String::from_utf8_lossy(message));
-    let (id, name, data) = match serde_json::from_slice(message).map_err(|error| malformed(&error))? {
-        Message::Event { topic, event, .. } if topic != event => {
-            return Err(malformed(&"another name than its topic's"));
-        }
-        Message::Event { id, topic, text, .. } => (Some(id), topic, text),
-        Message::System { id, data } => (id, "system".to_owned(), data.to_string()),
-        Message::Gap { id, data } => (id, "gap".to_owned(), data.to_string()),
-        Message::Subscribed { topics, .. } if topics.is_empty() => return Err(malformed(&"subscribed to nothing")),
-        Message::Subscribed { id, .. } => {
-            // The position of the subscription, as in the hello of a connection that has topics.
-            let data = format!(r#"{{"message":"connected","position":"{id}"}}"#);
-            (Some(id), "system".to_owned(), data)
-        }
-        Message::Heartbeat { data } => (None, "heartbeat".to_owned(), data.to_string()),
-    };
-    Ok(Block { has_id: id.is_some(), last_id: id.unwrap_or_default(), name, data })
+    Event {
+        id: String,
+        topic: String,
+        event: String,
+        text: String,
+    },
+    System {
+        id: Option<String>,
+        data: Value,
+    },
+    Gap {
+        id: Option<String>,
+        data: Value,
+    },
+    Heartbeat {
+        data: Value,
+    },
+    Subscribed {
+        #[serde(rename = "topics")]
+        _topics: Vec<String>,
+        id: String,
+    },
 }
 
 #[cfg(test)]
@@ -169,11 +197,15 @@ mod tests {
     #[test]
     fn connection_without_topics_subscribes_after_the_greeting() {
         let message = "x".repeat(200);
-        let mut socket = WebSocket::new(Some(message.clone()));
+        let mut socket = WebSocket::new(Some(message.clone()), "7-2".to_owned());
         let hello = text(r#"{"type":"system","id":"7-9","data":{"message":"connected"}}"#);
         socket.feed(&hello, |one| panic!("{one:?} is not of the subscription")).unwrap();
         assert_eq!(socket.pending, [b"\x81\xfe\0\xc8\0\0\0\0", message.as_bytes()].concat());
         let mut blocks = Vec::new();
+        let notice = text(r#"{"type":"system","id":"7-9","data":{"message":"server restarting"}}"#);
+        socket.feed(&notice, |one| blocks.push(one)).unwrap();
+        let Some(Dispatch::Event(Block { last_id, has_id, .. })) = blocks.pop() else { panic!("no event") };
+        assert_eq!((&*last_id, has_id), ("7-2", false), "the subscription has not begun");
         socket.feed(&text(r#"{"type":"subscribed","topics":["a"],"id":"7-3"}"#), |one| blocks.push(one)).unwrap();
         let Some(Dispatch::Event(Block { last_id, name, data, .. })) = blocks.pop() else { panic!("no event") };
         assert_eq!((&*last_id, &*name), ("7-3", "system"));

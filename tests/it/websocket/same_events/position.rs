@@ -22,14 +22,10 @@ impl Position {
         self.cursors.keys().copied()
     }
 
-    /// The topics that have everything up to `last`.
-    pub fn steady(&self) -> impl Iterator<Item = usize> {
-        self.topics().filter(|topic| !self.replaying.contains(topic))
-    }
-
-    /// The topics that are being replayed, each with the sequence up to which it has everything.
-    pub fn replaying(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.replaying.iter().map(|&topic| (topic, self.cursors[&topic]))
+    /// Removes the topics that are being replayed. Returns each with the sequence up to which it has everything.
+    pub fn take_replaying(&mut self) -> Vec<(usize, u64)> {
+        let topics = std::mem::take(&mut self.replaying);
+        topics.into_iter().filter_map(|topic| Some((topic, self.cursors.remove(&topic)?))).collect()
     }
 
     /// Begins with these topics after a sequence.
@@ -38,18 +34,18 @@ impl Position {
         self.last = after;
     }
 
-    /// Adds a topic with its events after a sequence. The other topics have everything up to there, unless this is a replay.
-    pub fn add(&mut self, topic: usize, after: u64, is_replay: bool) {
-        if self.cursors.contains_key(&topic) {
-            return;
-        }
-        self.cursors.insert(topic, after);
-        if is_replay {
-            self.replaying.push(topic);
-        } else {
-            assert!(after >= self.last, "a topic begins after {after}, but the others have had {}", self.last);
+    /// Adds a topic with its events after a sequence. It may be behind what the other topics have had, or ahead of it.
+    pub fn add(&mut self, topic: usize, after: u64) {
+        if self.cursors.is_empty() {
             self.last = after;
         }
+        if self.cursors.insert(topic, after).is_none() && after != self.last {
+            self.replaying.push(topic);
+        }
+    }
+
+    pub fn has(&self, topic: usize) -> bool {
+        self.cursors.contains_key(&topic)
     }
 
     /// Removes a topic, and returns the sequence up to which it has everything.
