@@ -1,7 +1,5 @@
 //! One stretch of a feed: a subscription with the filters that it was opened for, and where it ends.
 
-use std::collections::VecDeque;
-
 use crate::hub::filter::SubscriptionFilter;
 use crate::hub::gap::Gap;
 use crate::hub::merge::Batch;
@@ -14,14 +12,14 @@ const NEVER: Sequence = Sequence::MAX;
 
 pub(super) struct Stretch {
     pub(super) subscription: Subscription,
-    pub(super) filters: Vec<TopicFilter>,
+    pub(super) filters: Box<[TopicFilter]>,
     /// Of a replay: only what each of these filters matches, or does not match. What the feed had already is not replayed,
     /// nor is what was unsubscribed since.
-    conditions: Vec<(SubscriptionFilter, bool)>,
+    conditions: Box<[(SubscriptionFilter, bool)]>,
     /// The last sequence of the stretch.
     pub(super) until: Sequence,
     /// Gaps that precede what the subscription has.
-    gaps: VecDeque<Gap>,
+    gaps: Vec<Gap>,
 }
 
 /// The events that match one of `filters`. No filter means no event.
@@ -40,14 +38,15 @@ fn overlap(one: &TopicFilter, other: &TopicFilter) -> bool {
 impl Stretch {
     /// A stretch that follows the live events.
     pub(super) fn endless(subscription: Subscription, filters: Vec<TopicFilter>) -> Self {
-        let mut stretch = Self { subscription, filters, conditions: Vec::new(), until: NEVER, gaps: VecDeque::new() };
+        let mut stretch =
+            Self { subscription, filters: filters.into(), conditions: Box::default(), until: NEVER, gaps: Vec::new() };
         stretch.keep_gaps();
         stretch
     }
 
     /// Makes it a replay of what `except` does not match, until a sequence.
     pub(super) fn replay(self, except: SubscriptionFilter, until: Sequence) -> Self {
-        Self { conditions: vec![(except, false)], until, ..self }
+        Self { conditions: Box::new([(except, false)]), until, ..self }
     }
 
     /// The filter of its subscription.
@@ -118,10 +117,11 @@ impl Stretch {
             !topics.is_empty()
         });
         if self.is_endless() {
-            self.filters = left.to_vec();
+            self.filters = left.into();
         } else {
-            self.filters.retain(is_left);
-            self.conditions.push((selection(left), true));
+            self.filters = self.filters.iter().filter(|filter| is_left(filter)).cloned().collect();
+            let conditions = std::mem::take(&mut self.conditions).into_iter();
+            self.conditions = conditions.chain([(selection(left), true)]).collect();
         }
     }
 
@@ -153,7 +153,7 @@ impl Stretch {
     /// Keeps a gap to be delivered. Without filters nothing is missing.
     pub(super) fn keep(&mut self, gap: Gap) {
         if !self.filters.is_empty() {
-            self.gaps.push_back(gap);
+            self.gaps.push(gap);
         }
     }
 
@@ -170,19 +170,24 @@ impl Stretch {
     /// Names the filters in gaps that are about all of them, before others are added.
     fn name_gaps(&mut self) {
         for gap in &mut self.gaps {
-            gap.topics.get_or_insert_with(|| self.filters.clone());
+            gap.topics.get_or_insert_with(|| self.filters.to_vec());
         }
     }
 
     /// Takes the next gap, as it is for readers of a feed whose last stretch is `last`, or this one.
     pub(super) fn next_gap(&mut self, hub: &Hub, last: Option<&Self>) -> Option<Gap> {
-        let gap = if self.is_endless() { self.gaps.pop_front() } else { self.next_gap_before(self.end(hub)) };
+        let gap = if self.is_endless() { self.pop_gap() } else { self.next_gap_before(self.end(hub)) };
         let own = last.map_or(&self.filters, |last| &last.filters);
         gap.map(|mut gap| {
             // What the client has unsubscribed is still about what another of its filters has in common with it.
             gap.topics = gap.topics.filter(|topics| topics.iter().all(|filter| own.contains(filter)));
             gap
         })
+    }
+
+    /// Takes the first gap. There are few.
+    fn pop_gap(&mut self) -> Option<Gap> {
+        if self.gaps.is_empty() { None } else { Some(self.gaps.remove(0)) }
     }
 
     fn end(&self, hub: &Hub) -> StreamPosition {
@@ -193,11 +198,11 @@ impl Stretch {
     fn next_gap_before(&mut self, end: StreamPosition) -> Option<Gap> {
         let is_beyond = |position: StreamPosition| position.epoch != end.epoch || position.sequence > end.sequence;
         loop {
-            let mut gap = self.gaps.pop_front()?;
+            let mut gap = self.pop_gap()?;
             if gap.from.is_some_and(|from| from.epoch == end.epoch && from.sequence >= end.sequence) {
                 continue;
             }
-            gap.topics.get_or_insert_with(|| self.filters.clone());
+            gap.topics.get_or_insert_with(|| self.filters.to_vec());
             if is_beyond(gap.to) {
                 (gap.to, gap.missed) = (end, None);
             }
