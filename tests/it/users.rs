@@ -1,7 +1,14 @@
 //! Users: their topics, which filters of reserved topics match, and the operators' view.
 
+use std::time::Duration;
+
 use fanline::auth::{Access, ApiKeys, Claims};
-use serde_json::json;
+use fanline::server::PresenceOptions;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::access::{OPERATOR, PUBLISHER, claims, guarded, key, serve, signed, tokens};
 use crate::support::{Server, Stream, assert_problem, request, run};
@@ -47,6 +54,66 @@ fn users_topic_reaches_all_streams_of_the_user_and_no_others() {
         everything.data_at(4).await;
         for sequence in [1, 3, 4] {
             users.data_at(sequence).await;
+        }
+    });
+}
+
+async fn socket(server: &Server, query: &str) -> WebSocketStream<TcpStream> {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let url = format!("ws://{}/ws?{query}", server.address);
+    tokio_tungstenite::client_async(url, stream).await.unwrap().0
+}
+
+/// The next message of this type.
+async fn message(socket: &mut WebSocketStream<TcpStream>, of_type: &str) -> Value {
+    loop {
+        if let Message::Text(text) = socket.next().await.expect("the connection is open").unwrap() {
+            let message: Value = serde_json::from_str(&text).unwrap();
+            if message["type"] == of_type {
+                return message;
+            }
+        }
+    }
+}
+
+#[test]
+fn users_topic_reaches_websockets_and_stays_when_it_is_unsubscribed() {
+    run(async {
+        let server = serve(guarded());
+        let mut anna = socket(&server, &format!("access_token={}", token("anna"))).await;
+        message(&mut anna, "system").await;
+        server.publish("user:bert", [1]).await;
+        server.publish("user:anna", [2]).await;
+        assert_eq!(message(&mut anna, "event").await["id"], "7-2");
+        anna.send(Message::text(r#"{"type":"unsubscribe","topics":["user:anna"]}"#)).await.unwrap();
+        message(&mut anna, "unsubscribed").await;
+        server.publish("user:anna", [3]).await;
+        assert_eq!(message(&mut anna, "event").await["id"], "7-3");
+        let list = server.ask(request("GET", "/clients?user=anna", &[("x-api-key", OPERATOR)], b"")).await.ok();
+        let client = &list["clients"][0];
+        assert_eq!((&client["transport"], &client["topics"]), (&json!("websocket"), &json!(["user:anna"])));
+        server.ask(request("DELETE", "/clients?user=anna", &[("x-api-key", OPERATOR)], b"")).await.ok();
+        assert_eq!(message(&mut anna, "system").await["data"]["message"], "disconnected");
+    });
+}
+
+#[test]
+fn websocket_joins_and_leaves_topics_with_its_messages() {
+    run(async {
+        let presence = PresenceOptions {
+            topics: "orders:*".parse().unwrap(),
+            grace: Duration::from_millis(10),
+            ..PresenceOptions::default()
+        };
+        let access = guarded().anonymous_subscribe("presence:**".parse().unwrap());
+        let server = Server::with(Server::hub_options(), |builder| builder.access(access).presence(presence));
+        let mut reader = server.follow("/stream?topics=presence:orders:1").await;
+        let mut anna = socket(&server, &format!("access_token={}", token("anna"))).await;
+        for (kind, event) in [("subscribe", "join"), ("unsubscribe", "leave")] {
+            let change = json!({"type": kind, "topics": ["orders:1"]}).to_string();
+            anna.send(Message::text(change)).await.unwrap();
+            let found = reader.event().await;
+            assert_eq!((&*found.event, &found.json()["user"]), (event, &json!("anna")));
         }
     });
 }
