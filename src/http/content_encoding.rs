@@ -33,12 +33,14 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
     let mut is_gzip = false;
     for value in headers.get_all(CONTENT_ENCODING) {
         let is = |coding: &[u8]| value.as_bytes().eq_ignore_ascii_case(coding);
-        match () {
-            () if is(b"identity") => {}
-            // A body that is compressed twice is a mistake.
-            () if !is_gzip && (is(b"gzip") || is(b"x-gzip")) => is_gzip = true,
-            () => return Err(Problem::unsupported_coding("the Content-Encoding here is gzip, or none", "gzip")),
+        if is(b"identity") {
+            continue;
         }
+        // A body that is compressed twice is a mistake.
+        if is_gzip || !(is(b"gzip") || is(b"x-gzip")) {
+            return Err(Problem::unsupported_coding("the Content-Encoding here is gzip, or none", "gzip"));
+        }
+        is_gzip = true;
     }
     Ok(is_gzip)
 }
