@@ -113,8 +113,11 @@ impl WebSocket {
     }
 }
 
+/// The opcode and the payload of a frame, and the bytes after it.
+type Frame<'a> = (u8, &'a [u8], &'a [u8]);
+
 /// The first frame: its opcode, its payload, and the bytes after it. `None` if it is incomplete.
-fn frame(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, String> {
+fn frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, String> {
     let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
     if !matches!(first, 0x81 | 0x88 | 0x89 | 0x8a) {
         return Err(format!("a frame begins with {first:#04x}"));
