@@ -175,6 +175,7 @@ impl Members {
     }
 
     /// The members that have a connection.
+    #[cfg(any(test, feature = "redis"))]
     pub(crate) fn present(&self) -> Vec<Announcement> {
         let table = lock(&self.table);
         let present = table.members.iter().filter(|(_, entry)| entry.connections > 0);
