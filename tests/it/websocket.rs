@@ -8,6 +8,7 @@ mod fragmentation;
 mod framing;
 mod handshake;
 mod limits;
+mod messages;
 mod opcodes;
 mod same_events;
 mod utf8;
