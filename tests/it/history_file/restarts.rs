@@ -18,8 +18,9 @@ const TOPICS: usize = 100;
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_millis(1200);
 
-/// The allowed delay of a hello on a machine that runs other tests. Alone, the last client is back after 1.13 s.
-const SLACK: Duration = Duration::from_secs(2);
+/// The allowed delay of a hello beside other tests, with a server that is not optimized. Alone, and with a server of
+/// `opt-level = 1`, the last of 2,000 clients was back 1.13 s after a start.
+const SLACK: Duration = Duration::from_secs(15);
 
 /// How long the events of one round are published before the server is stopped.
 const ROUND: Duration = Duration::from_secs(2);
