@@ -168,8 +168,8 @@ pub(crate) struct Account {
     grant: Option<Box<Grant>>,
     /// The topics of a client that changes them, in place of those of its labels.
     topics: Option<Mutex<ChangingTopics>>,
-    /// Held for its drop.
-    _memberships: Option<Memberships>,
+    /// Held for its drop. Boxed like those of [`ChangingTopics`]: most topics announce no members.
+    _memberships: Option<Box<Memberships>>,
 }
 
 impl Account {
@@ -178,15 +178,15 @@ impl Account {
         let grant = (!grant.is_anonymous()).then(|| Box::new(grant.clone()));
         let is_needed = grant.is_some() || memberships.is_some() || changes_topics;
         let topics = changes_topics.then(Mutex::default);
-        is_needed.then(|| Box::new(Self { grant, topics, _memberships: memberships }))
+        is_needed.then(|| Box::new(Self { grant, topics, _memberships: memberships.map(Box::new) }))
     }
 }
 
 /// The topics of a client that changes them.
 #[derive(Default)]
 pub(crate) struct ChangingTopics {
-    filters: Vec<TopicFilter>,
-    memberships: Option<Memberships>,
+    filters: Box<[TopicFilter]>,
+    memberships: Option<Box<Memberships>>,
 }
 
 impl Identity {
@@ -224,7 +224,7 @@ impl<C> Client<C> {
     /// The filters of its subscription. None means no event.
     pub(crate) fn filters(&self) -> Vec<TopicFilter> {
         if let Some(topics) = self.identity.changing_topics() {
-            return lock(topics).filters.clone();
+            return lock(topics).filters.to_vec();
         }
         let filters: Vec<_> = self.identity.labels.topics().filter_map(|topic| TopicFilter::new(topic).ok()).collect();
         if filters.is_empty() { vec![TopicFilter::everything()] } else { filters }
@@ -243,9 +243,9 @@ impl<C> Client<C> {
         let Some(topics) = self.identity.changing_topics() else { return };
         let member = self.identity.member();
         let ChangingTopics { filters: own, memberships } = &mut *lock(topics);
-        *own = filters.to_vec();
+        *own = filters.into();
         match memberships {
-            None => *memberships = members.and_then(|members| members.join(filters, &member)),
+            None => *memberships = members.and_then(|members| members.join(filters, &member)).map(Box::new),
             Some(memberships) => {
                 memberships.leave(|topic| !filters.iter().any(|filter| filter.is_exactly(topic)));
                 memberships.join(filters, &member);
