@@ -13,11 +13,18 @@ const NEVER: Sequence = Sequence::MAX;
 pub(super) struct Stretch {
     pub(super) subscription: Subscription,
     pub(super) filters: Box<[TopicFilter]>,
-    /// Of a replay: only what each of these filters matches, or does not match. What the feed had already is not replayed,
-    /// nor is what was unsubscribed since.
-    conditions: Box<[(SubscriptionFilter, bool)]>,
     /// The last sequence of the stretch.
     pub(super) until: Sequence,
+    /// Boxed: most stretches have neither conditions nor gaps.
+    extra: Option<Box<Extra>>,
+}
+
+/// What a replay and a stretch with gaps have.
+#[derive(Default)]
+struct Extra {
+    /// Of a replay: only what each of these filters matches, or does not match. What the feed had already is not replayed,
+    /// nor is what was unsubscribed since.
+    conditions: Vec<(SubscriptionFilter, bool)>,
     /// Gaps that precede what the subscription has.
     gaps: Vec<Gap>,
 }
@@ -38,20 +45,24 @@ fn overlap(one: &TopicFilter, other: &TopicFilter) -> bool {
 impl Stretch {
     /// A stretch that follows the live events.
     pub(super) fn endless(subscription: Subscription, filters: Vec<TopicFilter>) -> Self {
-        let mut stretch =
-            Self { subscription, filters: filters.into(), conditions: Box::default(), until: NEVER, gaps: Vec::new() };
+        let mut stretch = Self { subscription, filters: filters.into(), until: NEVER, extra: None };
         stretch.keep_gaps();
         stretch
     }
 
     /// Makes it a replay of what `except` does not match, until a sequence.
-    pub(super) fn replay(self, except: SubscriptionFilter, until: Sequence) -> Self {
-        Self { conditions: Box::new([(except, false)]), until, ..self }
+    pub(super) fn replay(mut self, except: SubscriptionFilter, until: Sequence) -> Self {
+        self.extra_mut().conditions.push((except, false));
+        Self { until, ..self }
+    }
+
+    fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
     /// The filter of its subscription.
     pub(super) fn filter(&self) -> SubscriptionFilter {
-        let conditions = self.conditions.iter();
+        let conditions = self.extra.iter().flat_map(|extra| &extra.conditions);
         conditions.fold(selection(&self.filters), |filter, (other, matches)| filter.only(other, *matches))
     }
 
@@ -77,7 +88,7 @@ impl Stretch {
     }
 
     pub(super) fn has_gap(&self) -> bool {
-        !self.gaps.is_empty() || self.subscription.has_gap()
+        self.extra.as_ref().is_some_and(|extra| !extra.gaps.is_empty()) || self.subscription.has_gap()
     }
 
     /// Registers the waker of `other`.
@@ -90,8 +101,9 @@ impl Stretch {
     /// Takes the place of `other`, with its gaps and its waker.
     pub(super) fn succeed(&mut self, other: &mut Self) {
         other.name_gaps();
-        other.gaps.append(&mut self.gaps);
-        self.gaps = std::mem::take(&mut other.gaps);
+        let mut gaps = other.take_gaps();
+        gaps.append(&mut self.take_gaps());
+        self.set_gaps(gaps);
         self.wake_like(other);
     }
 
@@ -108,7 +120,8 @@ impl Stretch {
     pub(super) fn restrict(&mut self, left: &[TopicFilter]) {
         let is_left = |filter: &TopicFilter| left.iter().any(|left| overlap(filter, left));
         self.name_gaps();
-        self.gaps.retain_mut(|gap| {
+        let mut gaps = self.take_gaps();
+        gaps.retain_mut(|gap| {
             let topics = gap.topics.get_or_insert_default();
             if topics.iter().any(|filter| !left.contains(filter)) {
                 gap.missed = None;
@@ -116,18 +129,18 @@ impl Stretch {
             topics.retain(is_left);
             !topics.is_empty()
         });
+        self.set_gaps(gaps);
         if self.is_endless() {
             self.filters = left.into();
         } else {
             self.filters = self.filters.iter().filter(|filter| is_left(filter)).cloned().collect();
-            let conditions = std::mem::take(&mut self.conditions).into_iter();
-            self.conditions = conditions.chain([(selection(left), true)]).collect();
+            self.extra_mut().conditions.push((selection(left), true));
         }
     }
 
     /// The number of conditions, which each change during a replay adds to.
     pub(super) fn conditions(&self) -> usize {
-        self.conditions.len()
+        self.extra.as_ref().map_or(0, |extra| extra.conditions.len())
     }
 
     /// Returns the sequence up to which everything was delivered: the one before the next event, or the head if none is
@@ -153,7 +166,7 @@ impl Stretch {
     /// Keeps a gap to be delivered. Without filters nothing is missing.
     pub(super) fn keep(&mut self, gap: Gap) {
         if !self.filters.is_empty() {
-            self.gaps.push(gap);
+            self.extra_mut().gaps.push(gap);
         }
     }
 
@@ -169,7 +182,7 @@ impl Stretch {
 
     /// Names the filters in gaps that are about all of them, before others are added.
     fn name_gaps(&mut self) {
-        for gap in &mut self.gaps {
+        for gap in self.extra.iter_mut().flat_map(|extra| &mut extra.gaps) {
             gap.topics.get_or_insert_with(|| self.filters.to_vec());
         }
     }
@@ -187,7 +200,23 @@ impl Stretch {
 
     /// Takes the first gap. There are few.
     fn pop_gap(&mut self) -> Option<Gap> {
-        if self.gaps.is_empty() { None } else { Some(self.gaps.remove(0)) }
+        let mut gaps = self.take_gaps();
+        let first = if gaps.is_empty() { None } else { Some(gaps.remove(0)) };
+        self.set_gaps(gaps);
+        first
+    }
+
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        self.extra.as_mut().map(|extra| std::mem::take(&mut extra.gaps)).unwrap_or_default()
+    }
+
+    /// Sets the gaps. Frees the memory of what it no longer has.
+    fn set_gaps(&mut self, gaps: Vec<Gap>) {
+        if !gaps.is_empty() {
+            self.extra_mut().gaps = gaps;
+        } else if self.conditions() == 0 {
+            self.extra = None;
+        }
     }
 
     fn end(&self, hub: &Hub) -> StreamPosition {
