@@ -158,7 +158,8 @@ fn every_end_has_a_close_code() {
 async fn client_that_does_not_reply_to_a_ping_in_time_is_stalled() {
     let Client { mut websocket, shard, .. } = Client::new();
     let test = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Between two ticks of the shard's clock.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(websocket.deadline(&shard), Second::MAX, "nothing is awaited");
         assert_eq!(websocket.encode(&ControlEvent::KeepAlive, &shard), wire::ping());
         assert_eq!(websocket.deadline(&shard), shard.now() + shard.pong_timeout() + 1);
