@@ -42,7 +42,8 @@ fn head_size_and_field_count_are_limited() {
             client.send(head).await;
             assert_eq!(client.head().await.status, status);
         }
-        assert_eq!(rejected(&server, "head_too_large").await, 3);
+        // A connection is counted after its response. The limit on the test's time ends this.
+        while rejected(&server, "head_too_large").await != 3 {}
     });
 }
 
