@@ -17,6 +17,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use fanline::event::{Event, Payload};
 use fanline::hub::{Delivery, Hub, HubOptions, Start, Subscription, SubscriptionFilter};
 use fanline::topic::Topic;
+use futures_util::StreamExt;
 
 const SMALL: usize = 64;
 
@@ -40,7 +41,7 @@ fn short_hub() -> Hub {
 fn drain(subscription: &mut Subscription) -> usize {
     let mut cx = Context::from_waker(Waker::noop());
     let mut count = 0;
-    while let Poll::Ready(delivery) = subscription.poll_next(&mut cx) {
+    while let Poll::Ready(Some(delivery)) = subscription.poll_next_unpin(&mut cx) {
         match delivery {
             Delivery::Event(frame) => count += black_box(frame.sse()).len().min(1),
             Delivery::Gap(gap) => panic!("a reader that keeps up has no gap: {gap:?}"),

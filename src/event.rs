@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::topic::Topic;
@@ -59,6 +60,11 @@ pub struct Payload {
 #[error("the payload is not one JSON value: {0}")]
 pub struct InvalidJson(serde_json::Error);
 
+/// The value cannot be written as JSON.
+#[derive(Debug, Error)]
+#[error("the value cannot be written as JSON: {0}")]
+pub struct SerializeError(serde_json::Error);
+
 impl Payload {
     /// Plain text.
     pub fn text(text: impl Into<String>) -> Self {
@@ -80,6 +86,28 @@ impl Payload {
         let text = text.into();
         serde_json::from_str::<&serde_json::value::RawValue>(&text).map_err(InvalidJson)?;
         Ok(Self::json_unchecked(text))
+    }
+
+    /// A value as JSON.
+    ///
+    /// # Errors
+    /// [`SerializeError`] when the value has a form that JSON does not have, such as a map whose keys are no strings.
+    ///
+    /// ```
+    /// use fanline::event::Payload;
+    /// use serde::Serialize;
+    ///
+    /// #[derive(Serialize)]
+    /// struct Sample {
+    ///     cpu: f64,
+    /// }
+    ///
+    /// let payload = Payload::serialize(&Sample { cpu: 45.2 }).unwrap();
+    /// assert_eq!(payload, Payload::json(r#"{"cpu":45.2}"#).unwrap());
+    /// ```
+    pub fn serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, SerializeError> {
+        let text = serde_json::to_vec(value).map_err(SerializeError)?;
+        Ok(Self::of_utf8(text.into(), true))
     }
 
     /// Text that is known to hold one JSON value, for example because a serializer wrote it. Other text reaches
@@ -206,6 +234,15 @@ mod tests {
             assert_eq!(EventName::new(name), Err(InvalidEventName::Reserved(name)));
             assert!(EventName::new(&format!("{name}s")).is_ok());
         }
+    }
+
+    #[test]
+    fn values_are_written_as_json() {
+        let payload = Payload::serialize(&("größe", 1.5, None::<u8>)).unwrap();
+        assert_eq!(payload, Payload::json(r#"["größe",1.5,null]"#).unwrap());
+        let map = std::collections::HashMap::from([((1, 2), 3)]);
+        let error = Payload::serialize(&map).unwrap_err().to_string();
+        assert_eq!(error, "the value cannot be written as JSON: key must be a string");
     }
 
     #[test]

@@ -36,14 +36,14 @@ use archive::Archive;
 use channel::Channel;
 pub(crate) use feed::{Feed, FeedError};
 pub use filter::SubscriptionFilter;
-pub use frame::Frame;
+pub use frame::{DeserializeError, Frame};
 pub use gap::{Gap, GapReason};
 use history::History;
 pub(crate) use history::TooManyTopics;
 pub use idempotency::{IdempotencyKey, PublishedOnce};
 use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
-pub use publish_error::{Outcome, PublishError, Published};
+pub use publish_error::{Outcome, PublishError, Published, TryPublishError};
 use relay::{PublishRequest, Relay, Upstream};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
@@ -70,7 +70,7 @@ use crate::topic::{Topic, TopicFilter};
 /// let payload = Payload::json(r#"{"cpu": 45.2}"#).unwrap();
 /// let published = hub.publish(Event::new(topic, payload)).await.unwrap();
 ///
-/// let Delivery::Event(frame) = subscription.next().await else { panic!("nothing is missing") };
+/// let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("nothing is missing") };
 /// assert_eq!(frame.sequence(), published.sequence);
 /// assert!(frame.sse().ends_with(b"\ndata: {\"cpu\": 45.2}\n\n"));
 /// # }
@@ -85,6 +85,13 @@ struct Inner {
     inline: Arc<WakeGroup>,
     /// The number of events that the hub began with.
     restored: u64,
+}
+
+/// Without publishers, subscriptions end.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.history.close();
+    }
 }
 
 impl Inner {
@@ -156,6 +163,8 @@ pub struct HubStats {
     pub restored: u64,
     /// Topics that have a history or a subscriber.
     pub topics: usize,
+    /// Events of [`Hub::try_publish`] that a backbone did not acknowledge. 0 unless the hub is [relayed](Hub::relayed).
+    pub unacknowledged: u64,
     /// Events that can be replayed, over all topics.
     pub retained_events: u64,
     /// Their memory, as [`HubOptions::history_bytes`] counts it.
@@ -302,7 +311,7 @@ impl Hub {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
         match history.upstream() {
             None => sequencer.publish(history, events, with_others, key).await,
-            Some(_) if sequencer.is_closed() => Err(PublishError::Closed),
+            Some(_) if history.is_closed() => Err(PublishError::Closed),
             // The backbone's side forms batches while it waits.
             Some(upstream) => upstream.publish(events, key).await,
         }
@@ -336,6 +345,7 @@ impl Hub {
             // Not the head: breaks leave sequences out.
             published: history.firehose.appended() + history.reserved.appended() - self.0.restored,
             restored: self.0.restored,
+            unacknowledged: history.upstream().map_or(0, Upstream::unacknowledged),
             topics: read(&history.topics).iter().len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),
@@ -413,9 +423,45 @@ impl Hub {
         }
     }
 
-    /// Closes the hub for publishing. What was published stays readable.
+    /// Publishes one event without waiting and without an acknowledgement, for synchronous code on any thread.
+    ///
+    /// `Ok` means that the event is published, or queued and will be before the hub is closed. 4096 publications can be
+    /// queued. Publishers take turns at the queue, so the call may also publish what others have queued.
+    ///
+    /// A [relayed](Hub::relayed) hub queues the event for its backbone. [`HubStats::unacknowledged`] counts those that the
+    /// backbone does not acknowledge. [`Hub::publish`] returns the position or the error.
+    ///
+    /// # Errors
+    /// [`TryPublishError`] with the event, when the queue is full or the hub is closed.
+    ///
+    /// ```
+    /// use fanline::Hub;
+    /// use fanline::event::{Event, Payload};
+    /// use fanline::topic::Topic;
+    ///
+    /// let hub = Hub::default();
+    /// let sensor = hub.clone();
+    /// let reading = Event::new(Topic::new("temperature").unwrap(), Payload::text("21.5"));
+    /// std::thread::spawn(move || sensor.try_publish(reading)).join().unwrap().unwrap();
+    /// assert_eq!(hub.position().sequence, 1);
+    /// ```
+    pub fn try_publish(&self, event: Event) -> Result<(), TryPublishError> {
+        let (history, sequencer) = (&self.0.history, &self.0.sequencer);
+        match history.upstream() {
+            None => sequencer.try_publish(history, event),
+            Some(upstream) => sequencer.while_open(event, |event| upstream.try_publish(event)),
+        }
+    }
+
+    /// Closes the hub: publishing is an error from now on. What was published stays readable, and subscriptions end behind
+    /// it.
     pub fn close(&self) {
         self.0.sequencer.close(&self.0.history);
+    }
+
+    /// Whether the hub is [closed](Hub::close).
+    pub fn is_closed(&self) -> bool {
+        self.0.history.is_closed()
     }
 }
 

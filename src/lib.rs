@@ -1,7 +1,7 @@
 //! fanline delivers one stream of events to thousands of HTTP clients, as Server-Sent Events on raw hyper, or over WebSocket.
 //!
 //! A [`Hub`] numbers events and retains the newest of each topic. A [`Subscription`](hub::Subscription) reads them in the
-//! process. A [`Server`] serves them over HTTP, to `EventSource`, `curl -N`, or any other SSE client, and to WebSockets.
+//! process, as a [`Stream`](futures_core::Stream). A [`Server`] serves them over HTTP, to `EventSource`, `curl -N`, or any other SSE client, and to WebSockets.
 //!
 //! # Publish and subscribe in the process
 //!
@@ -21,8 +21,9 @@
 //! hub.publish(Event::new(topic.clone(), Payload::text("1.0842"))).await?;
 //!
 //! match subscription.next().await {
-//!     Delivery::Event(event) => assert_eq!(event.topic(), &topic),
-//!     Delivery::Gap(gap) => panic!("events are missing: {gap:?}"),
+//!     Some(Delivery::Event(event)) => assert_eq!(event.topic(), &topic),
+//!     Some(Delivery::Gap(gap)) => panic!("events are missing: {gap:?}"),
+//!     None => panic!("the hub is closed"),
 //! }
 //! # Ok(())
 //! # }

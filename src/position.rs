@@ -34,9 +34,9 @@ pub type Sequence = u64;
 ///
 /// // A client of the first server resumes: a gap precedes the event that it would have missed.
 /// let (mut subscription, _) = after.subscribe(SubscriptionFilter::everything(), Start::After(last_id));
-/// let Delivery::Gap(gap) = subscription.next().await else { panic!("the first history is lost") };
+/// let Some(Delivery::Gap(gap)) = subscription.next().await else { panic!("the first history is lost") };
 /// assert_eq!((gap.reason, gap.from), (GapReason::Epoch, Some(last_id)));
-/// let Delivery::Event(frame) = subscription.next().await else { panic!("the second history is retained") };
+/// let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("the second history is retained") };
 /// assert_eq!(frame.id(), id);
 /// # }
 /// ```

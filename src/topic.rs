@@ -46,6 +46,37 @@ impl Topic {
         }
     }
 
+    /// The topic of these parts, joined by `:`, as in `comment:17:created`. A part cannot have separators: an id from a
+    /// client does not become two segments, which other patterns would match.
+    ///
+    /// # Errors
+    /// [`InvalidTopic`] when a part is empty or has a separator, and as [`Topic::new`].
+    ///
+    /// ```
+    /// use fanline::topic::{InvalidTopic, Topic};
+    ///
+    /// let id = 17.to_string();
+    /// assert_eq!(Topic::of(["comment", &id, "created"]).unwrap().as_str(), "comment:17:created");
+    /// assert_eq!(Topic::of(["comment", "17:deleted"]), Err(InvalidTopic::Separator { part: 2, separator: ':' }));
+    /// ```
+    pub fn of<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Result<Self, InvalidTopic> {
+        let mut text = String::new();
+        for (index, part) in parts.into_iter().enumerate() {
+            let (number, part) = (index + 1, part.as_ref());
+            if part.is_empty() {
+                return Err(InvalidTopic::EmptyPart(number));
+            }
+            if let Some(separator) = part.chars().find(|c| SEPARATORS.contains(c)) {
+                return Err(InvalidTopic::Separator { part: number, separator });
+            }
+            if index > 0 {
+                text.push(':');
+            }
+            text.push_str(part);
+        }
+        Self::new(&text)
+    }
+
     /// The topic of a user, `user:{user}`: all connections of this user receive its events. `None` if the text is not a
     /// topic, or if `user` contains a `:`, because `user:anna:inbox` is a topic of the application.
     pub fn of_user(user: &str) -> Option<Self> {
@@ -108,6 +139,17 @@ pub enum InvalidTopic {
     /// The text contains this character.
     #[error("topics cannot contain spaces, commas or control characters, this one contains {0:?}")]
     Character(char),
+    /// A part of [`Topic::of`] is empty: this one, counted from 1.
+    #[error("part {0} of the topic is empty")]
+    EmptyPart(usize),
+    /// A part of [`Topic::of`] contains a separator.
+    #[error("part {part} of the topic contains {separator:?}, which separates segments; encode it, or use Topic::new")]
+    Separator {
+        /// The part, counted from 1.
+        part: usize,
+        /// The separator.
+        separator: char,
+    },
     /// A topic to publish to contains a `*`.
     #[error("topics cannot contain '*'; patterns are only for subscribing")]
     Wildcard,

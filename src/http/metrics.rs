@@ -175,6 +175,7 @@ impl Snapshot {
             },
             "events": {
                 "published": hub.published,
+                "unacknowledged": hub.unacknowledged,
                 "delivered": counts.sum(|shard| &shard.delivered),
                 "delivered_bytes": counts.sum(|shard| &shard.delivered_bytes),
                 "gaps": sums(self.gaps.iter().copied()),

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
+
 use super::encoder::EncodedRun;
 use crate::position::{Sequence, StreamPosition};
 use crate::sync::Arc;
@@ -12,8 +14,8 @@ use crate::wire::sse::Fields;
 
 /// An event as the rings hold it and connections write it. Cloning shares the bytes.
 ///
-/// Only the encoded event is kept: [`id`](Self::id), [`name`](Self::name) and [`payload`](Self::payload) read their part of
-/// it.
+/// Only the encoded event is kept: [`id`](Self::id), [`name`](Self::name), [`payload`](Self::payload) and
+/// [`json`](Self::json) read their part of it.
 #[derive(Clone, Debug)]
 pub struct Frame {
     sequence: Sequence,
@@ -38,7 +40,8 @@ impl Frame {
         self.run.topic()
     }
 
-    pub(super) fn is_json(&self) -> bool {
+    /// Whether the payload is one JSON value, as its publisher has said.
+    pub fn is_json(&self) -> bool {
         self.run.is_json()
     }
 
@@ -66,13 +69,45 @@ impl Frame {
     /// let event = Event::new(Topic::new("metric").unwrap(), Payload::json(r#"{"cpu": 45.2}"#).unwrap());
     /// let id = hub.publish(event.named("sample".parse().unwrap())).await.unwrap();
     ///
-    /// let Delivery::Event(frame) = subscription.next().await else { panic!("nothing is missing") };
+    /// let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("nothing is missing") };
     /// assert_eq!((frame.topic().as_str(), frame.name(), frame.id()), ("metric", "sample", id));
     /// assert_eq!(frame.payload(), r#"{"cpu": 45.2}"#);
     /// # }
     /// ```
     pub fn payload(&self) -> Cow<'_, str> {
         self.fields().payload()
+    }
+
+    /// Parses the payload as JSON.
+    ///
+    /// # Errors
+    /// [`DeserializeError`] names the event, and what is wrong at which place of the payload.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanline::event::{Event, Payload};
+    /// use fanline::hub::{Delivery, Hub, Start, SubscriptionFilter};
+    /// use fanline::topic::Topic;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Sample {
+    ///     cpu: f64,
+    /// }
+    ///
+    /// let hub = Hub::default();
+    /// let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Live);
+    /// hub.publish(Event::new(Topic::new("metric")?, Payload::serialize(&Sample { cpu: 45.2 })?)).await?;
+    ///
+    /// let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("nothing is missing") };
+    /// assert_eq!(frame.json::<Sample>()?.cpu, 45.2);
+    /// assert!(frame.json::<u64>().unwrap_err().to_string().contains("invalid type: map, expected u64"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, DeserializeError> {
+        let of_this = |error| DeserializeError { id: self.id(), topic: self.topic().clone(), error };
+        serde_json::from_str(&self.payload()).map_err(of_this)
     }
 
     /// The event as Server-Sent Events: whole lines, with the empty line at the end.
@@ -100,6 +135,15 @@ impl Frame {
         let run = if block > 0 { size_of::<EncodedRun>() } else { 0 };
         block + run + size_of::<Self>()
     }
+}
+
+/// The payload of an event is not JSON of the expected type.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload of event {id} of topic {topic} is not the expected JSON: {error}")]
+pub struct DeserializeError {
+    id: StreamPosition,
+    topic: Topic,
+    error: serde_json::Error,
 }
 
 #[cfg(all(test, not(fanline_loom)))]
@@ -137,5 +181,20 @@ mod tests {
             }
         }
         assert!(matches!(frame("message", "one line").payload(), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn payload_is_parsed_as_the_type_asked_for() {
+        assert_eq!(frame("message", "[1,\n2]").json::<Vec<u8>>().unwrap(), [1, 2]);
+        assert_eq!(frame("message", "1.5").json::<f64>().unwrap(), 1.5);
+        let error = frame("message", "[1,\n\"2\"]").json::<Vec<u8>>().unwrap_err().to_string();
+        let expected = "the payload of event 7-42 of topic t is not the expected JSON: invalid type: string \"2\", \
+                        expected u8 at line 2 column 3";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn frame_is_eight_words() {
+        assert_eq!(size_of::<Frame>(), 8 * size_of::<usize>(), "a ring has one for each event that it retains");
     }
 }

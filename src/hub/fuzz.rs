@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::task::{Context, Poll, Waker};
 
+use futures_util::StreamExt;
+
 use super::snapshot::with_checksum;
 use super::{Delivery, Hub, HubOptions, Start, SubscriptionFilter};
 
@@ -11,7 +13,7 @@ pub(crate) fn history(data: &[u8]) {
     let Ok(hub) = Hub::continued(&HubOptions::default(), &with_checksum(data)[..]) else { return };
     let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::Earliest);
     let (mut read, mut last) = (0, 0);
-    while let Poll::Ready(delivery) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+    while let Poll::Ready(Some(delivery)) = subscription.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
         let Delivery::Event(frame) = delivery else { continue };
         assert!(frame.sequence() > last, "{} after {last}", frame.sequence());
         assert_eq!(frame.id(), hub.0.history.position(frame.sequence()));

@@ -21,7 +21,7 @@ use super::relay::Upstream;
 use super::sampler::Sampler;
 use super::topics::Topics;
 use crate::position::{Sequence, StreamPosition};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
 use crate::topic::Topic;
 
 /// For how many events the topic is remembered, to count gaps: 8 bytes for each.
@@ -35,6 +35,8 @@ const LEDGER: usize = 4;
 pub(crate) struct History {
     /// The newest sequence that readers may take: it and all before it are in their rings.
     head: AtomicU64,
+    /// Whether nothing is published any more.
+    is_closed: AtomicBool,
     /// The number of breaks. A reader loads it after the head: one that sees a head beyond a break sees the break.
     break_count: AtomicU32,
     breaks: RwLock<Breaks>,
@@ -79,6 +81,7 @@ impl History {
     pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
         Self {
             head: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
             break_count: AtomicU32::new(1),
             breaks: RwLock::new(Breaks::new(options.epoch)),
             upstream,
@@ -247,6 +250,20 @@ impl History {
     pub(crate) fn publish(&self, head: Sequence) {
         // Release: a reader that sees this head sees the rings' heads that were stored before it.
         self.head.store(head, Ordering::Release);
+    }
+
+    /// Whether nothing is published any more. A reader that finds this sees the last head.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Lets readers end once they have read everything, and wakes all of them.
+    pub(crate) fn close(&self) {
+        // Release: a reader that sees this sees the head that was stored before.
+        self.is_closed.store(true, Ordering::Release);
+        for channel in read(&self.topics).iter().chain(self.firehoses()) {
+            channel.listeners.notify();
+        }
     }
 
     fn account(&self, grown: usize, freed: usize) {

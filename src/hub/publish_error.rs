@@ -1,7 +1,9 @@
 //! The result of publishing.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::event::Event;
 use crate::position::StreamPosition;
 
 /// The positions of events that were published together. They are consecutive.
@@ -58,6 +60,37 @@ pub enum PublishError {
         /// How many replicas are required.
         wanted: u32,
     },
+}
+
+/// Why [`Hub::try_publish`](super::Hub::try_publish) did not take an event, and the event.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryPublishError {
+    /// The queue is full.
+    #[error("the queue of the hub is full: nothing was published; try again, or wait for room with `publish`")]
+    Full(Event),
+    /// The hub was closed.
+    #[error("{}", PublishError::Closed)]
+    Closed(Event),
+}
+
+impl TryPublishError {
+    /// Returns the event.
+    pub fn into_event(self) -> Event {
+        match self {
+            Self::Full(event) | Self::Closed(event) => event,
+        }
+    }
+}
+
+/// Without the event, which may be large.
+impl fmt::Debug for TryPublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
+    }
 }
 
 /// Whether events that were not acknowledged were published.

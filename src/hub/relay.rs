@@ -8,15 +8,18 @@
 //! another server. [`Hub::resolve`] asks the archive whether the position was issued, and then waits for the event.
 
 use std::pin::pin;
+// Not those of `sync`: nothing is ordered by a count.
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::archive::{Archive, ArchiveFuture, Page};
 use super::encoder::{DerivedBytes, Encoder};
 use super::gap::GapReason;
-use super::{Hub, IdempotencyKey, PublishError, Published, PublishedOnce, Start};
+use super::{Hub, IdempotencyKey, PublishError, Published, PublishedOnce, Start, TryPublishError};
 use crate::event::Event;
 use crate::position::StreamPosition;
 use crate::ring::Ring;
@@ -35,7 +38,25 @@ pub struct PublishRequest {
     pub events: Vec<Event>,
     /// The publisher's key, if it has one: a backbone that ignores it publishes repetitions again.
     pub key: Option<Box<IdempotencyKey>>,
-    reply: oneshot::Sender<Result<PublishedOnce, PublishError>>,
+    reply: Reply,
+}
+
+/// Where the result goes.
+enum Reply {
+    Publisher(oneshot::Sender<Result<PublishedOnce, PublishError>>),
+    /// The publisher does not wait.
+    Unawaited(Unawaited),
+}
+
+/// An event whose publisher does not wait. It is counted as unacknowledged on drop, unless it was answered.
+struct Unawaited(Option<Arc<Unacknowledged>>);
+
+/// Counts the events without a waiting publisher that the backbone did not acknowledge.
+#[derive(Default)]
+struct Unacknowledged {
+    events: AtomicU64,
+    /// Whether the log says so. The next acknowledged event clears this.
+    is_logged: AtomicBool,
 }
 
 impl PublishRequest {
@@ -46,13 +67,48 @@ impl PublishRequest {
 
     /// Sends the result of a publication with a key.
     pub fn answer_once(self, answer: Result<PublishedOnce, PublishError>) {
-        // The publisher may have given up waiting.
-        let _ = self.reply.send(answer);
+        match (self.reply, answer) {
+            // The publisher may have given up waiting.
+            (Reply::Publisher(reply), answer) => drop(reply.send(answer)),
+            (Reply::Unawaited(event), Ok(_)) => event.acknowledge(),
+            (Reply::Unawaited(event), Err(error)) => event.fail(error),
+        }
     }
 
     /// Whether the publisher no longer waits for the result.
     pub fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        matches!(&self.reply, Reply::Publisher(reply) if reply.is_closed())
+    }
+}
+
+impl Unawaited {
+    fn acknowledge(mut self) {
+        if let Some(unacknowledged) = self.0.take() {
+            unacknowledged.is_logged.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn fail(mut self, error: PublishError) {
+        if let Some(unacknowledged) = self.0.take() {
+            unacknowledged.note(error);
+        }
+    }
+}
+
+impl Drop for Unawaited {
+    fn drop(&mut self) {
+        if let Some(unacknowledged) = self.0.take() {
+            unacknowledged.note(PublishError::Unknown);
+        }
+    }
+}
+
+impl Unacknowledged {
+    fn note(&self, error: PublishError) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if !self.is_logged.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "no acknowledgement of an event of try_publish; the next ones are only counted");
+        }
     }
 }
 
@@ -64,6 +120,7 @@ pub struct NotCaughtUp;
 /// The hub's end of the relay.
 pub(super) struct Upstream {
     requests: mpsc::Sender<PublishRequest>,
+    unacknowledged: Arc<Unacknowledged>,
     /// Notified whenever the relay has moved the head.
     progress: Notify,
     /// How long a publisher waits at most.
@@ -74,7 +131,8 @@ pub(super) struct Upstream {
 impl Upstream {
     pub(super) fn new(patience: Duration, archive: Option<Arc<dyn Archive>>) -> (Self, mpsc::Receiver<PublishRequest>) {
         let (requests, receiver) = mpsc::channel(QUEUE);
-        (Self { requests, progress: Notify::new(), patience, archive }, receiver)
+        let (unacknowledged, progress) = (Arc::default(), Notify::new());
+        (Self { requests, unacknowledged, progress, patience, archive }, receiver)
     }
 
     pub(super) async fn publish(
@@ -88,9 +146,25 @@ impl Upstream {
             Err(_) => return Err(PublishError::Unavailable),
         };
         let (reply, answer) = oneshot::channel();
-        permit.send(PublishRequest { events, key, reply });
+        permit.send(PublishRequest { events, key, reply: Reply::Publisher(reply) });
         // The relay may have ended after it had sent the events.
         answer.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    pub(super) fn try_publish(&self, event: Event) -> Result<(), TryPublishError> {
+        let permit = match self.requests.try_reserve() {
+            Ok(permit) => permit,
+            Err(TrySendError::Full(())) => return Err(TryPublishError::Full(event)),
+            Err(TrySendError::Closed(())) => return Err(TryPublishError::Closed(event)),
+        };
+        let reply = Reply::Unawaited(Unawaited(Some(self.unacknowledged.clone())));
+        permit.send(PublishRequest { events: vec![event], key: None, reply });
+        Ok(())
+    }
+
+    /// The events without a waiting publisher that the backbone did not acknowledge.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.unacknowledged.events.load(Ordering::Relaxed)
     }
 }
 

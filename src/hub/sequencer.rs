@@ -2,11 +2,17 @@
 //!
 //! A publisher pushes into a bounded queue and then tries to become the sequencer. The holder of that role drains the
 //! queue and publishes for all (flat combining): bursts become batches, and no publisher waits for a lock. One that finds
-//! the role taken waits for its position, which the holder sends.
+//! the role taken waits for its position, which the holder sends, or returns if it does not want to know.
 //!
 //! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks
 //! at the queue once more. With a full fence between the two steps on either side, at least one of them sees what the
 //! other did: the push is drained, or the role is found free.
+//!
+//! **Publishers that do not wait** can fill the queue as fast as it is drained. So the holder gives the role up after some
+//! batches, and takes it again only if no publisher has taken it meanwhile.
+//!
+//! **Closing.** A publisher that does not wait pushes only while it has a read lock on `is_closing`. After that is set, the
+//! queue has everything that such publishers were told is accepted; the hub is closed once that is published.
 //!
 //! **One order for readers of many topics.** The rings of two topics change one after the other, so a reader could find
 //! sequence 6 in one before 5 is in the other. The history's head passes a sequence only when it and all before it
@@ -24,10 +30,10 @@ use super::gap::GapReason;
 use super::history::History;
 use super::idempotency::{Keys, SavedKey};
 use super::numbering::Numbering;
-use super::{HubOptions, IdempotencyKey, PublishError, Published, PublishedOnce};
+use super::{HubOptions, IdempotencyKey, PublishError, Published, PublishedOnce, TryPublishError};
 use crate::event::Event;
 use crate::position::{Sequence, StreamPosition};
-use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, fence, lock, try_lock};
+use crate::sync::{Arc, ArrayQueue, Mutex, Ordering, RwLock, fence, lock, read, try_lock, write};
 
 /// How many publications can wait. A publisher that finds the queue full waits for room.
 #[cfg(not(fanline_loom))]
@@ -38,11 +44,16 @@ const QUEUE: usize = 2;
 /// After how many publications the sequencer announces them.
 const BATCH: usize = 256;
 
+/// After how many batches the sequencer gives the role up.
+const TURN: usize = 16;
+
 pub(crate) struct Sequencer {
     queue: ArrayQueue<Pending>,
     /// Notified when the queue was drained, for publishers that found it full.
     room: Notify,
     role: Mutex<Role>,
+    /// Whether [`Sequencer::try_publish`] takes no more events.
+    is_closing: RwLock<bool>,
     /// The number of keys that the role remembers, for statistics: no part of the loom model.
     keys: AtomicUsize,
 }
@@ -54,7 +65,8 @@ type Answer = Result<PublishedOnce, PublishError>;
 struct Pending {
     events: Vec<Event>,
     key: Option<Box<IdempotencyKey>>,
-    reply: oneshot::Sender<Answer>,
+    /// `None` when the publisher does not wait.
+    reply: Option<oneshot::Sender<Answer>>,
     /// When it was pushed, if it is the one to be timed.
     sampled: Option<(Instant, SystemTime)>,
 }
@@ -74,7 +86,6 @@ impl Drop for Turn<'_> {
 /// The state of the sequencer's role.
 struct Role {
     newest: Sequence,
-    is_closed: bool,
     /// What has a sequence and is not in its rings yet.
     encoder: Encoder,
     /// Channels that were published to since the last announcement.
@@ -88,13 +99,18 @@ impl Sequencer {
         let numbering = Numbering { epoch: options.epoch, offset: 0 };
         let role = Role {
             newest: 0,
-            is_closed: false,
             encoder: Encoder::new(numbering, options.history.min(options.firehose_history)),
             touched: Vec::new(),
             replies: Vec::new(),
             keys: Keys::new(options.idempotency_window, options.idempotency_keys),
         };
-        Self { queue: ArrayQueue::new(QUEUE), room: Notify::new(), role: Mutex::new(role), keys: AtomicUsize::new(0) }
+        Self {
+            queue: ArrayQueue::new(QUEUE),
+            room: Notify::new(),
+            role: Mutex::new(role),
+            is_closing: RwLock::new(false),
+            keys: AtomicUsize::new(0),
+        }
     }
 
     /// Gives the next event the sequence after `newest`. For a hub that was just created.
@@ -129,7 +145,7 @@ impl Sequencer {
         key: Option<Box<IdempotencyKey>>,
     ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let mut pending = Pending { events, key, reply, sampled: history.sampler.begin() };
+        let mut pending = Pending { events, key, reply: Some(reply), sampled: history.sampler.begin() };
         while let Err(back) = self.queue.push(pending) {
             pending = back;
             // Enabled before the next try, so that a drain between the two is not missed.
@@ -145,14 +161,43 @@ impl Sequencer {
         answer
     }
 
-    /// Rejects what is published from now on.
-    pub(crate) fn close(&self, history: &History) {
-        lock(&self.role).is_closed = true;
+    /// Publishes `event` without waiting: a full queue is an error unless this can drain it.
+    pub(crate) fn try_publish(&self, history: &History, event: Event) -> Result<(), TryPublishError> {
+        let push = |event| {
+            let pending = Pending { events: vec![event], key: None, reply: None, sampled: history.sampler.begin() };
+            let full = |mut back: Pending| TryPublishError::Full(back.events.remove(0));
+            self.queue.push(pending).map_err(full)
+        };
+        let mut pushed = self.while_open(event, push);
         self.combine(history);
+        if let Err(TryPublishError::Full(event)) = pushed {
+            pushed = self.while_open(event, push);
+            self.combine(history);
+        }
+        pushed
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.role).is_closed
+    /// Calls `push`, unless the hub is closed. What it pushes is accepted: the hub is not closed before it is published.
+    pub(crate) fn while_open(
+        &self,
+        event: Event,
+        push: impl FnOnce(Event) -> Result<(), TryPublishError>,
+    ) -> Result<(), TryPublishError> {
+        let is_closing = read(&self.is_closing);
+        if *is_closing { Err(TryPublishError::Closed(event)) } else { push(event) }
+    }
+
+    /// Publishes what was accepted, and rejects what is published from now on.
+    pub(crate) fn close(&self, history: &History) {
+        *write(&self.is_closing) = true;
+        let mut role = lock(&self.role);
+        // As much as the queue holds. What was pushed since then is rejected.
+        for _ in 0..=QUEUE / BATCH {
+            self.drain(&mut role, history);
+        }
+        history.close();
+        drop(role);
+        self.combine(history);
     }
 
     /// The number of keys that are remembered.
@@ -224,8 +269,6 @@ impl Sequencer {
     }
 
     /// Drains the queue, unless another thread holds the role: that thread then sees what is in the queue now.
-    ///
-    /// Not bounded: a publisher waits for its answer before it publishes again, so that the queue runs dry.
     fn combine(&self, history: &History) {
         loop {
             // Between a publisher's push and its look at the role, and between giving up the role and a look at the
@@ -235,19 +278,33 @@ impl Sequencer {
                 return;
             }
             let Some(mut role) = try_lock(&self.role) else { return };
-            while role.drain(&self.queue, history) {
-                self.keys.store(role.keys.len(), Ordering::Relaxed);
-                self.room.notify_waiters();
+            let is_dry = (0..TURN).any(|_| !self.drain(&mut role, history));
+            drop(role);
+            if !is_dry {
+                // A publisher that pushes now takes the role.
+                std::thread::yield_now();
             }
         }
+    }
+
+    /// Publishes a batch. Returns whether there was one.
+    fn drain(&self, role: &mut Role, history: &History) -> bool {
+        let has_drained = role.drain(&self.queue, history);
+        if has_drained {
+            self.keys.store(role.keys.len(), Ordering::Relaxed);
+            self.room.notify_waiters();
+        }
+        has_drained
     }
 }
 
 impl Role {
     /// Publishes a batch. Returns whether there was one.
     fn drain(&mut self, queue: &ArrayQueue<Pending>, history: &History) -> bool {
+        let mut is_empty = true;
         for _ in 0..BATCH {
             let Some(pending) = queue.pop() else { break };
+            is_empty = false;
             let before = self.newest;
             let answer = self.append(history, &pending.events, pending.key.as_deref());
             if let Some(moment) = pending.sampled
@@ -255,9 +312,11 @@ impl Role {
             {
                 history.sampler.note(before + 1, moment);
             }
-            self.replies.push((pending.reply, answer));
+            if let Some(reply) = pending.reply {
+                self.replies.push((reply, answer));
+            }
         }
-        if self.replies.is_empty() {
+        if is_empty {
             return false;
         }
         self.announce(history);
@@ -269,7 +328,7 @@ impl Role {
     }
 
     fn append(&mut self, history: &History, events: &[Event], key: Option<&IdempotencyKey>) -> Answer {
-        if self.is_closed {
+        if history.is_closed() {
             return Err(PublishError::Closed);
         }
         let Some(key) = key else { return Ok(self.number_all(history, events).into()) };

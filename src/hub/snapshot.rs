@@ -77,7 +77,7 @@ impl Hub {
     ///
     /// let after = Hub::continued(&HubOptions::default(), &file[..])?;
     /// let (mut subscription, _) = after.subscribe(SubscriptionFilter::everything(), Start::After(first));
-    /// let Delivery::Event(second) = subscription.next().await else { panic!("nothing is missing") };
+    /// let Some(Delivery::Event(second)) = subscription.next().await else { panic!("nothing is missing") };
     /// assert_eq!((second.payload(), second.id().sequence), ("2".into(), 2));
     /// assert_eq!(after.publish(event("3")).await?.sequence, 3);
     /// # Ok(())

@@ -21,6 +21,10 @@
 //! **Breaks.** Where the order of a backbone cannot be continued, the rings are emptied and the history counts a break. The
 //! head is loaded before that count, so that nothing that follows a break is delivered before its gap.
 //!
+//! **The end.** A hub is closed behind its last event: it stores the head, then that it is closed, and then wakes all
+//! subscriptions. One that finds the hub closed, and nothing in the rings afterwards, has read everything. It looks for that
+//! again once its waker is set, so that a hub that is closed in between is not missed.
+//!
 //! **Evicting against reading.** A cursor's frames may be evicted between two reads: the ring then reports a lag, and the
 //! gap counts the indices in between. While a batch is held its frames stay in memory.
 
@@ -30,8 +34,10 @@ mod start;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
+use futures_core::Stream;
 use smallvec::SmallVec;
 
 use super::channel::Channel;
@@ -48,7 +54,9 @@ use crate::sync::Arc;
 use catch_up::CatchUp;
 pub use start::{Opening, Start};
 
-/// A reader of some topics of a [`Hub`](super::Hub).
+/// A reader of some topics of a [`Hub`](super::Hub): a [`Stream`] of [`Delivery`].
+///
+/// It ends when the hub is closed, by [`Hub::close`](super::Hub::close) or with its last handle, and everything was read.
 ///
 /// A subscription that reads more slowly than events are published lags: its next events leave the history. It then gets
 /// a [`Gap`] and continues with the oldest retained event.
@@ -67,11 +75,15 @@ pub use start::{Opening, Start};
 ///     hub.publish(Event::new(topic.clone(), Payload::text(text))).await.unwrap();
 /// }
 ///
-/// let Delivery::Gap(gap) = subscription.next().await else { panic!("three events were evicted") };
+/// let Some(Delivery::Gap(gap)) = subscription.next().await else { panic!("three events were evicted") };
 /// assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, Some(3)));
 /// assert_eq!(gap.to.sequence, 3);
-/// let Delivery::Event(frame) = subscription.next().await else { panic!("two events are retained") };
+/// let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("two events are retained") };
 /// assert_eq!(frame.sequence(), 4);
+///
+/// hub.close();
+/// assert!(matches!(subscription.next().await, Some(Delivery::Event(_))));
+/// assert!(subscription.next().await.is_none());
 /// # }
 /// ```
 pub struct Subscription {
@@ -111,12 +123,12 @@ struct Cursor {
     index: u64,
 }
 
-/// What a subscription delivers.
+/// What a subscription delivers. There is no third kind, so that a `match` names gaps.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// An event.
     Event(Frame),
-    /// Events are missing here.
+    /// Events are missing here; [`Gap::reason`] tells whether the subscription lagged, or what else happened.
     Gap(Gap),
 }
 
@@ -156,34 +168,33 @@ impl Subscription {
         Ok((subscription, opening))
     }
 
-    /// Returns the next event or gap, as soon as there is one.
+    /// Returns the next event or gap, as soon as there is one; `None` when the hub is closed and everything was read.
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Delivery {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// The poll function behind [`Subscription::next`].
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Delivery> {
-        if let Some(frame) = self.ready.as_mut().and_then(|ready| ready.pop_front()) {
-            return Poll::Ready(Delivery::Event(frame));
-        }
-        let mut batch = Batch::default();
-        match ready!(self.poll_fill(cx, &mut batch)) {
-            Err(gap) => Poll::Ready(Delivery::Gap(gap)),
-            Ok(()) => {
-                self.take(&batch, batch.len());
-                let ready = self.ready.get_or_insert_default();
-                ready.extend(batch.frames().cloned());
-                Poll::Ready(Delivery::Event(ready.pop_front().expect("a batch that is ready has a frame")))
-            }
-        }
+    pub async fn next(&mut self) -> Option<Delivery> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// The position up to which everything was delivered.
     pub fn position(&self) -> StreamPosition {
         let next = self.ready.as_ref().and_then(|ready| ready.front());
         self.history.position(next.map_or(self.taken, |next| next.sequence() - 1))
+    }
+
+    /// [`Subscription::poll_fill`], or `None` at the end.
+    fn poll_fill_or_end(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Option<Result<(), Gap>>> {
+        loop {
+            // Before the rings are read: then nothing follows what they have.
+            let is_closed = self.history.is_closed();
+            match self.poll_fill(cx, batch) {
+                Poll::Ready(read) => return Poll::Ready(Some(read)),
+                Poll::Pending if self.is_catching_up() => return Poll::Pending,
+                Poll::Pending if is_closed => return Poll::Ready(None),
+                Poll::Pending if !self.history.is_closed() => return Poll::Pending,
+                // It was closed meanwhile, perhaps before the waker was set.
+                Poll::Pending => {}
+            }
+        }
     }
 
     /// Fills `batch` with what is ready, at least one frame; or returns the gap that comes before it.
@@ -369,6 +380,26 @@ impl Subscription {
     /// The filter to apply to the events of the channel; `None` accepts all of them.
     fn filter_of(&self, channel: &Channel) -> Option<&SubscriptionFilter> {
         self.filter.as_deref().filter(|_| channel.topic.is_none())
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Delivery;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        let this = self.get_mut();
+        if let Some(frame) = this.ready.as_mut().and_then(|ready| ready.pop_front()) {
+            return Poll::Ready(Some(Delivery::Event(frame)));
+        }
+        let mut batch = Batch::default();
+        let Some(read) = ready!(this.poll_fill_or_end(cx, &mut batch)) else { return Poll::Ready(None) };
+        if let Err(gap) = read {
+            return Poll::Ready(Some(Delivery::Gap(gap)));
+        }
+        this.take(&batch, batch.len());
+        let ready = this.ready.get_or_insert_default();
+        ready.extend(batch.frames().cloned());
+        Poll::Ready(ready.pop_front().map(Delivery::Event))
     }
 }
 

@@ -4,6 +4,8 @@
 #[cfg(not(fanline_loom))]
 mod batches;
 #[cfg(not(fanline_loom))]
+mod ends;
+#[cfg(not(fanline_loom))]
 mod envelopes;
 #[cfg(not(fanline_loom))]
 mod gaps;
@@ -15,10 +17,14 @@ mod reference;
 mod retention;
 #[cfg(not(fanline_loom))]
 mod subscribing;
+#[cfg(not(fanline_loom))]
+mod unawaited;
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
 
 use super::merge::Batch;
 use super::*;
@@ -65,10 +71,14 @@ fn filter(texts: &[&str]) -> SubscriptionFilter {
     SubscriptionFilter::of(filters(texts))
 }
 
+fn poll_next(subscription: &mut Subscription, waker: &Waker) -> Poll<Option<Delivery>> {
+    pin!(subscription).poll_next(&mut Context::from_waker(waker))
+}
+
 /// Reads all that is ready: the events' sequences, and the gaps.
 fn drain(subscription: &mut Subscription) -> (Vec<u64>, Vec<Gap>) {
     let (mut sequences, mut gaps) = (Vec::new(), Vec::new());
-    while let Poll::Ready(delivery) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+    while let Poll::Ready(Some(delivery)) = poll_next(subscription, Waker::noop()) {
         match delivery {
             Delivery::Event(frame) => sequences.push(frame.sequence()),
             Delivery::Gap(gap) => gaps.push(gap),

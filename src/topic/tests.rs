@@ -81,6 +81,22 @@ fn pattern_of_everything_does_not_cover_reserved_topics() {
 }
 
 #[test]
+fn parts_become_segments_and_nothing_else() {
+    let topic = |parts: &[&str]| Topic::of(parts);
+    assert_eq!(topic(&["comment", "17", "created"]), Topic::new("comment:17:created"));
+    assert_eq!(topic(&["metric"]), Topic::new("metric"));
+    let separator = |part, separator| Err(InvalidTopic::Separator { part, separator });
+    assert_eq!(topic(&["comment", "1:7"]), separator(2, ':'));
+    assert_eq!(topic(&["v1.2", "x"]), separator(1, '.'));
+    assert_eq!(topic(&["a", "b", "c/d"]), separator(3, '/'));
+    assert_eq!(topic(&["comment", ""]), Err(InvalidTopic::EmptyPart(2)));
+    assert_eq!(topic(&[]), Err(InvalidTopic::Empty));
+    assert_eq!(topic(&["comment", "*"]), Err(InvalidTopic::Wildcard));
+    assert_eq!(topic(&["comment", "1 7"]), Err(InvalidTopic::Character(' ')));
+    assert_eq!(topic(&["x", &"y".repeat(254)]), Err(InvalidTopic::TooLong(256)));
+}
+
+#[test]
 fn user_topic_is_no_subtopic_of_another_user() {
     let of_user = |user: &str| Topic::of_user(user).map(|topic| topic.to_string());
     for user in ["anna", "anna@example.com", "auth0|17", "a/b", "größe"] {

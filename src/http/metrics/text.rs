@@ -163,6 +163,8 @@ impl Snapshot {
     fn add_events(&self, page: &mut Page) {
         let (counts, hub) = (&self.counts, &self.hub);
         page.counter("fanline_events_published", "Events published", hub.published);
+        let help = "Events of the application, published without waiting, that the backbone did not acknowledge";
+        page.counter("fanline_events_unacknowledged", help, hub.unacknowledged);
         let help = "Publish requests that were refused or broke off, by reason";
         page.counters("fanline_publish_errors", help, "reason", &counts.publish_errors.read());
         let help = "Publications that repeated one with the same Idempotency-Key";

@@ -6,6 +6,7 @@ mod resolve;
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 
+use futures_util::StreamExt;
 use proptest::prelude::*;
 
 use super::*;
@@ -150,13 +151,14 @@ impl Nodes {
     fn drain(&mut self, subscription: &mut Subscription) -> Vec<Delivered> {
         let mut delivered = Vec::new();
         loop {
-            match subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Delivery::Event(frame)) => {
+            match subscription.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Some(Delivery::Event(frame))) => {
                     let text = String::from_utf8(frame.sse().to_vec()).unwrap();
                     let id = text.lines().next().unwrap().strip_prefix("id: ").unwrap().parse().unwrap();
                     delivered.push(Delivered::Event(id));
                 }
-                Poll::Ready(Delivery::Gap(gap)) => delivered.push(Delivered::Gap(gap)),
+                Poll::Ready(Some(Delivery::Gap(gap))) => delivered.push(Delivered::Gap(gap)),
+                Poll::Ready(None) => panic!("the hub is open"),
                 Poll::Pending if self.replay() => {}
                 Poll::Pending => return delivered,
             }
@@ -282,7 +284,7 @@ fn without_backbone_publishing_is_closed_and_missing_events_are_a_gap() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert_eq!(runtime.block_on(hub.publish(event("a"))), Err(PublishError::Closed));
     let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::After(at(7, 1)));
-    let Poll::Ready(Delivery::Gap(gap)) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) else {
+    let Poll::Ready(Some(Delivery::Gap(gap))) = subscription.poll_next_unpin(&mut Context::from_waker(Waker::noop())) else {
         panic!("a gap is ready")
     };
     assert_eq!((gap.missed, gap.to), (Some(6), at(7, 7)));

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
+use futures_util::StreamExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -48,7 +49,7 @@ fn read(hub: &Hub, filters: &[&str], start: Start) -> (Vec<String>, Vec<Gap>) {
     let filter = SubscriptionFilter::of(filters.iter().map(|filter| TopicFilter::new(filter).unwrap()));
     let (mut subscription, _) = hub.subscribe(filter, start);
     let (mut events, mut gaps) = (Vec::new(), Vec::new());
-    while let Poll::Ready(delivery) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+    while let Poll::Ready(Some(delivery)) = subscription.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
         match delivery {
             Delivery::Event(frame) => events.push(String::from_utf8(frame.sse().to_vec()).unwrap()),
             Delivery::Gap(gap) => gaps.push(gap),

@@ -9,7 +9,7 @@ use crate::wire::Format;
 fn frames(hub: &Hub, filters: &[&str]) -> Vec<Frame> {
     let (mut subscription, _) = hub.subscribe(filter(filters), Start::Earliest);
     let mut frames = Vec::new();
-    while let Poll::Ready(delivery) = subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
+    while let Poll::Ready(Some(delivery)) = poll_next(&mut subscription, Waker::noop()) {
         match delivery {
             Delivery::Event(frame) => frames.push(frame),
             Delivery::Gap(gap) => panic!("nothing is missing: {gap:?}"),
@@ -132,7 +132,7 @@ fn envelopes_count_towards_the_limit_of_bytes() {
     let (mut subscription, _) = hub.subscribe(filter(&["a"]), Start::Live);
     for _ in 0..3000 {
         publish(&hub, "a");
-        let Poll::Ready(Delivery::Event(frame)) = subscription.poll_next(&mut Context::from_waker(Waker::noop()))
+        let Poll::Ready(Some(Delivery::Event(frame))) = poll_next(&mut subscription, Waker::noop())
         else {
             panic!("a reader that keeps up has every event")
         };

@@ -11,7 +11,7 @@
 //!
 //! **Forbidden:**
 //! 1. a publication that is never drained, positions that are not dense, two events of one publisher out of order;
-//! 2. a task that waits although there is something for it to read, and is never woken;
+//! 2. a task that waits although there is something for it to read, or nothing will follow, and is never woken;
 //! 3. a subscription that delivers out of order or twice, or an event that is neither delivered nor in a gap;
 //! 4. a gap with a position that the stream has not issued yet: a client that resumed from it would be rejected;
 //! 5. a count of missed events that is not exact;
@@ -174,6 +174,52 @@ fn publish_during_close_completes() {
         hub.close();
         let answer = publisher.join().unwrap();
         assert_eq!(hub.stats().published, u64::from(answer.is_ok()), "forbidden 1");
+    });
+}
+
+#[test]
+fn accepted_events_are_published_before_close_returns() {
+    check(2, || {
+        let hub = hub(8, 8);
+        let publishers = [1, 2].map(|_| {
+            let hub = hub.clone();
+            thread::spawn(move || hub.try_publish(event("a")).is_ok())
+        });
+        hub.close();
+        let published = hub.stats().published;
+        let accepted = publishers.map(|publisher| u64::from(publisher.join().unwrap()));
+        assert_eq!(published, accepted.iter().sum::<u64>(), "forbidden 1");
+    });
+}
+
+/// One does not wait, the other does: neither is left in the queue.
+#[test]
+fn publishers_that_do_not_wait_are_drained() {
+    check(3, || {
+        let hub = hub(8, 8);
+        let other = publish(&hub, &[&["a"]]);
+        hub.try_publish(event("b")).unwrap();
+        other.join().unwrap();
+        assert_eq!(hub.stats().published, 2, "forbidden 1");
+    });
+}
+
+#[test]
+fn closing_ends_waiting_task() {
+    check(3, || {
+        let hub = hub(8, 8);
+        let (mut subscription, _) = hub.subscribe(filter(&["a"]), Start::After(StreamPosition::new(EPOCH, 0)));
+        let publisher = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                hub.try_publish(event("a")).unwrap();
+                hub.close();
+            })
+        };
+        let first = block_on(subscription.next());
+        assert!(matches!(first, Some(Delivery::Event(_))), "forbidden 3");
+        assert!(block_on(subscription.next()).is_none(), "forbidden 2");
+        publisher.join().unwrap();
     });
 }
 

@@ -240,9 +240,10 @@ impl World {
 
     /// Reads one delivery, if there is any.
     fn next(&self, client: &mut Client) -> bool {
-        match client.subscription.poll_next(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Delivery::Event(frame)) => self.receive(client, &frame),
-            Poll::Ready(Delivery::Gap(gap)) => self.receive_gap(client, gap),
+        match poll_next(&mut client.subscription, Waker::noop()) {
+            Poll::Ready(Some(Delivery::Event(frame))) => self.receive(client, &frame),
+            Poll::Ready(Some(Delivery::Gap(gap))) => self.receive_gap(client, gap),
+            Poll::Ready(None) => panic!("the hub is open"),
             Poll::Pending => {
                 self.check_seen(client, self.head());
                 client.is_ahead = false;

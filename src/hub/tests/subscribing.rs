@@ -67,7 +67,7 @@ async fn all_threads_see_one_order() {
             let (mut subscription, _) = hub.subscribe(filter(filters), Start::Live);
             tokio::spawn(async move {
                 for expected in 1..=publishers * events {
-                    let Delivery::Event(frame) = subscription.next().await else { panic!("a gap") };
+                    let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("a gap") };
                     assert_eq!(frame.sequence(), expected);
                 }
             })
@@ -103,7 +103,7 @@ fn publish_wakes_only_readers_of_its_topic() {
         let wakes = std::sync::Arc::new(Wakes(AtomicUsize::new(0)));
         let (mut subscription, _) = hub.subscribe_in(&group, filter(&[topic]), Start::Live, usize::MAX).unwrap();
         let waker = Waker::from(wakes.clone());
-        assert!(subscription.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert!(poll_next(&mut subscription, &waker).is_pending());
         (subscription, wakes)
     };
     let quiet: Vec<_> = (0..1000).map(|number| subscribe(&format!("quiet:{number}"))).collect();
