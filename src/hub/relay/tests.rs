@@ -284,7 +284,8 @@ fn without_backbone_publishing_is_closed_and_missing_events_are_a_gap() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     assert_eq!(runtime.block_on(hub.publish(event("a"))), Err(PublishError::Closed));
     let (mut subscription, _) = hub.subscribe(SubscriptionFilter::everything(), Start::After(at(7, 1)));
-    let Poll::Ready(Some(Delivery::Gap(gap))) = subscription.poll_next_unpin(&mut Context::from_waker(Waker::noop())) else {
+    let Poll::Ready(Some(Delivery::Gap(gap))) = subscription.poll_next_unpin(&mut Context::from_waker(Waker::noop()))
+    else {
         panic!("a gap is ready")
     };
     assert_eq!((gap.missed, gap.to), (Some(6), at(7, 7)));

@@ -132,8 +132,7 @@ fn envelopes_count_towards_the_limit_of_bytes() {
     let (mut subscription, _) = hub.subscribe(filter(&["a"]), Start::Live);
     for _ in 0..3000 {
         publish(&hub, "a");
-        let Poll::Ready(Some(Delivery::Event(frame))) = poll_next(&mut subscription, Waker::noop())
-        else {
+        let Poll::Ready(Some(Delivery::Event(frame))) = poll_next(&mut subscription, Waker::noop()) else {
             panic!("a reader that keeps up has every event")
         };
         let size = envelope(&frame).len() as u64;
