@@ -15,6 +15,7 @@
 
 mod access;
 mod api_keys;
+mod authorize;
 #[cfg(feature = "auth")]
 mod crypto;
 #[cfg(feature = "auth")]
@@ -32,15 +33,15 @@ mod patterns;
 mod request;
 #[cfg(feature = "auth")]
 mod service;
+mod tag;
 #[cfg(feature = "auth")]
 mod tokens;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 pub use access::Access;
 pub use api_keys::{ApiKey, ApiKeys, InvalidDigest, KeyDigest};
+pub use authorize::Authorize;
 #[cfg(feature = "auth")]
 pub use crypto::random_key;
 #[cfg(feature = "auth")]
@@ -56,50 +57,11 @@ pub use patterns::{InvalidPatterns, Patterns};
 pub use request::{Action, AuthRequest};
 #[cfg(feature = "auth")]
 pub use service::{Service, ServiceOptions};
+pub use tag::{InvalidTag, Tag};
 #[cfg(feature = "auth")]
 pub use tokens::{Claims, Permissions, SignError, TokenRules, Tokens};
 
 pub use crate::peer::{Peer, PeerAddress};
-
-/// The future of [`Authorize::authorize`].
-pub type Decision<'a> = Pin<Box<dyn Future<Output = Result<Option<Grant>, Refusal>> + Send + 'a>>;
-
-/// Decides what a request may do.
-///
-/// ```
-/// use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant};
-/// use fanline::{Hub, Server};
-///
-/// /// Recognizes the sessions of an application.
-/// struct Sessions;
-///
-/// impl Authorize for Sessions {
-///     fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
-///         Box::pin(async move {
-///             let is_anna = request.cookie("session") == Some("a7c3");
-///             Ok(is_anna.then(|| {
-///                 let mut grant = Grant::default();
-///                 grant.subscribe = "news, user:anna".parse().expect("valid patterns");
-///                 grant.subject = Some("anna".into());
-///                 grant
-///             }))
-///         })
-///     }
-/// }
-///
-/// let server = Server::builder(Hub::default()).access(Access::new().accept(Sessions));
-/// ```
-pub trait Authorize: Send + Sync + 'static {
-    /// Returns the grant of the request, or `None` to leave the request to the next [`Authorize`].
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a>;
-
-    /// Returns what an earlier grant, perhaps of earlier settings, allows now. Called for each open stream when the access
-    /// rules of a running server are replaced. `None` revokes the grant.
-    fn renew(&self, grant: &Grant) -> Option<Grant> {
-        let _ = grant;
-        None
-    }
-}
 
 /// Why a request is refused. The text is sent to the client: it names settings and topics, and no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

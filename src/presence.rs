@@ -205,7 +205,7 @@ impl Identity {
 
     /// The user of the client's grant.
     pub(crate) fn user(&self) -> Option<&str> {
-        self.grant().and_then(|grant| grant.subject.as_deref())
+        self.grant().and_then(|grant| grant.user.as_deref())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::authorize::Authorizer;
 use super::grant::{Credential, Grant};
 use super::locality::LoopbackTrust;
 use super::patterns::Patterns;
@@ -19,9 +20,9 @@ use crate::topic::TopicFilter;
 #[derive(Clone, Default)]
 pub struct Access {
     /// The sources of grants. The first that returns one decides.
-    accepts: Vec<Arc<dyn Authorize>>,
+    accepts: Vec<Arc<dyn Authorizer>>,
     /// Must allow each subscription as well.
-    asks: Vec<Arc<dyn Authorize>>,
+    asks: Vec<Arc<dyn Authorizer>>,
     anonymous_subscribe: Option<Patterns>,
     anonymous_publish: Patterns,
     anonymous_metrics: bool,
@@ -111,7 +112,7 @@ impl Access {
                 Some(missing) => (false, format!("subscribing to {}", named(missing))),
             },
             Action::Connect => {
-                let is_covered = !grant.subscribe.is_empty() || !grant.publish.is_empty() || grant.subject.is_some();
+                let is_covered = !grant.subscribe.is_empty() || !grant.publish.is_empty() || grant.user.is_some();
                 (is_covered, "connecting".to_owned())
             }
             Action::Publish => (!grant.publish.is_empty(), "publishing".to_owned()),
@@ -127,7 +128,8 @@ impl Access {
                 if let Some(missing) = other.subscribe.first_missing(filters) {
                     return Err(Refusal::Forbidden(format!("subscribing to {missing:?} is not allowed")));
                 }
-                grant.subject = grant.subject.or(other.subject);
+                grant.user = grant.user.or(other.user);
+                grant.tags.extend(other.tags);
                 grant.expires = [grant.expires, other.expires].into_iter().flatten().min();
             }
         }

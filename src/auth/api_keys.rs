@@ -1,8 +1,6 @@
 //! API keys: random secrets, of which the server stores only digests.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::future::ready;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -11,7 +9,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use super::grant::{Credential, Grant};
 use super::patterns::Patterns;
 use super::request::AuthRequest;
-use super::{Authorize, Decision};
+use super::{Authorize, Refusal};
 
 /// The SHA-256 of an API key, written `sha256:` and 64 hexadecimal digits. A key has enough entropy that a slow password
 /// hash would add nothing.
@@ -81,7 +79,8 @@ impl ApiKey {
             subscribe: self.subscribe.clone(),
             publish: self.publish.clone(),
             admin: self.admin,
-            subject: Some(self.name.as_str().into()),
+            user: Some(self.name.as_str().into()),
+            tags: Vec::new(),
             expires: None,
             credential: Credential::ApiKey(self.digest.0),
         }
@@ -109,9 +108,9 @@ impl ApiKeys {
 }
 
 impl Authorize for ApiKeys {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
-        let find = |secret: Cow<'_, str>| self.find(&KeyDigest::of(&secret)).map(ApiKey::grant);
-        Box::pin(ready(request.secret().map(|secret| secret.and_then(find))))
+    async fn authorize(&self, request: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
+        let secret = request.secret()?;
+        Ok(secret.and_then(|secret| self.find(&KeyDigest::of(&secret))).map(ApiKey::grant))
     }
 
     fn renew(&self, grant: &Grant) -> Option<Grant> {

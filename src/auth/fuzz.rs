@@ -1,7 +1,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Uri, Version};
+use hyper::{Method, Request, Uri};
 
-use super::{Action, AuthRequest, Host, LoopbackTrust, Patterns};
+use super::{Action, AuthRequest, LoopbackTrust, Patterns};
 use crate::peer::Peer;
 use crate::topic::TopicFilter;
 
@@ -20,14 +20,15 @@ pub(crate) fn credentials(data: &[u8]) {
             headers.append(name, value);
         }
     }
-    let query = uri.query().unwrap_or("");
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.uri, parts.headers) = (uri, headers);
+    let reading = parts.clone();
+    parts.method = Method::POST;
     let loopback = ([127, 0, 0, 1], 1).into();
     let peer = Peer::tcp(loopback, loopback);
-    let (action, version, client) = (Action::Publish, Version::HTTP_11, peer.address);
-    let host = Host::of(version, &uri, &headers).ok().flatten();
-    let request =
-        |method| AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client, host };
-    let (get, post) = (request(&Method::GET), request(&Method::POST));
+    let get = AuthRequest::new(Action::Administer, &reading, &peer);
+    let post = AuthRequest::new(Action::Publish, &parts, &peer);
+    let (query, headers) = (parts.uri.query().unwrap_or(""), &parts.headers);
     let has = |name: &str| headers.contains_key(name);
     match (get.secret(), post.secret()) {
         (Ok(None), other) => assert!(matches!(other, Ok(None)), "POST ignores cookies"),

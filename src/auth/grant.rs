@@ -6,9 +6,26 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::patterns::Patterns;
+use super::tag::Tag;
 use crate::topic::{Topic, TopicFilter};
 
 /// The permissions of a request or stream. The default allows nothing.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use fanline::auth::Grant;
+///
+/// let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+/// let grant = Grant::new()
+///     .with_user("anna")
+///     .with_subscribe("news, comment:**".parse()?)
+///     .with_publish("comment:*:typing".parse()?)
+///     .with_expires(in_an_hour);
+/// // The user's own topic is always allowed.
+/// assert_eq!(grant.user_topic().unwrap().as_str(), "user:anna");
+/// # Ok::<_, fanline::auth::InvalidPatterns>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Grant {
@@ -18,8 +35,11 @@ pub struct Grant {
     pub publish: Patterns,
     /// Whether it may use the admin endpoints.
     pub admin: bool,
-    /// The user, as `/clients` shows it. The connections of a user receive the events of its [topic](Grant::user_topic).
-    pub subject: Option<Arc<str>>,
+    /// The user, as `/clients`, presence and the log show it. The connections of a user receive the events of its
+    /// [topic](Grant::user_topic).
+    pub user: Option<Arc<str>>,
+    /// Labels of the client, which `/clients` and the log show before those that the client has chosen itself.
+    pub tags: Vec<Tag>,
     /// When the grant expires. Its streams end then.
     pub expires: Option<SystemTime>,
     pub(crate) credential: Credential,
@@ -41,6 +61,47 @@ pub(crate) enum Credential {
 }
 
 impl Grant {
+    /// A grant that allows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the topics that it may subscribe to.
+    #[must_use]
+    pub fn with_subscribe(self, patterns: Patterns) -> Self {
+        Self { subscribe: patterns, ..self }
+    }
+
+    /// Sets the topics that it may publish to.
+    #[must_use]
+    pub fn with_publish(self, patterns: Patterns) -> Self {
+        Self { publish: patterns, ..self }
+    }
+
+    /// Sets whether it may use the admin endpoints.
+    #[must_use]
+    pub fn with_admin(self, is_admin: bool) -> Self {
+        Self { admin: is_admin, ..self }
+    }
+
+    /// Sets the user.
+    #[must_use]
+    pub fn with_user(self, user: impl AsRef<str>) -> Self {
+        Self { user: Some(user.as_ref().into()), ..self }
+    }
+
+    /// Sets the labels of the client.
+    #[must_use]
+    pub fn with_tags(self, tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self { tags: tags.into_iter().collect(), ..self }
+    }
+
+    /// Sets when the grant expires.
+    #[must_use]
+    pub fn with_expires(self, end: SystemTime) -> Self {
+        Self { expires: Some(end), ..self }
+    }
+
     pub(crate) fn anonymous(is_local: bool) -> Self {
         Self { credential: Credential::Anonymous { is_local }, ..Self::default() }
     }
@@ -48,13 +109,18 @@ impl Grant {
     /// Whether the grant is that of any anonymous client, without additions by an authorization service.
     pub(crate) fn is_anonymous(&self) -> bool {
         matches!(self.credential, Credential::Anonymous { is_local: false })
-            && self.subject.is_none()
+            && self.user.is_none()
             && self.expires.is_none()
+    }
+
+    /// Whether an application's own [`Authorize`](super::Authorize) gave the grant.
+    pub(crate) fn is_of_application(&self) -> bool {
+        self.credential == Credential::Foreign
     }
 
     /// The topic of the grant's user, see [`Topic::of_user`]. A user may always subscribe to it.
     pub fn user_topic(&self) -> Option<Topic> {
-        self.subject.as_deref().and_then(Topic::of_user)
+        self.user.as_deref().and_then(Topic::of_user)
     }
 
     /// Returns the first of `filters` that the grant does not allow to subscribe to. Without filters, that is `**`.
@@ -69,14 +135,14 @@ impl Grant {
         filters.iter().find(is_missing).map(TopicFilter::as_str)
     }
 
-    /// The key of rate limits: an API key, or the subject of one key's tokens. `None` without credentials.
+    /// The key of rate limits: an API key, the user of one key's tokens, or the user of an application. `None` without credentials.
     pub(crate) fn identity(&self) -> Option<[u8; 32]> {
-        let subject = self.subject.as_deref();
-        let digest = |key: &[u8]| Sha256::new().chain_update(key).chain_update(subject.unwrap_or("")).finalize().into();
+        let user = self.user.as_deref();
+        let digest = |key: &[u8]| Sha256::new().chain_update(key).chain_update(user.unwrap_or("")).finalize().into();
         match &self.credential {
             Credential::ApiKey(key) => Some(*key),
             Credential::Token { key, .. } => Some(digest(key)),
-            Credential::Foreign => subject.map(|_| digest(b"")),
+            Credential::Foreign => user.map(|_| digest(b"")),
             Credential::Anonymous { .. } => None,
         }
     }

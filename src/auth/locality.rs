@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{FORWARDED, HeaderName, ORIGIN, VIA};
 
-use super::request::AuthRequest;
+use super::request::{Action, AuthRequest};
 use crate::peer::PeerAddress;
 
 /// Headers that proxies add, besides those that begin with `x-forwarded-`.
@@ -73,7 +73,7 @@ impl AuthRequest<'_> {
         if trust == LoopbackTrust::None {
             return Err(NotLocal::NoTrust);
         }
-        if let Some(name) = self.headers.keys().find(|name| is_of_proxy(name)) {
+        if let Some(name) = self.parts.headers.keys().find(|name| is_of_proxy(name)) {
             return Err(NotLocal::Forwarded(name.clone()));
         }
         if self.peer.is_proxied {
@@ -90,7 +90,7 @@ impl AuthRequest<'_> {
             Some(host) => return Err(NotLocal::PublicHost(host.name().to_owned())),
             None => return Err(NotLocal::NoHost),
         }
-        if !self.method.is_safe() && self.has_foreign_origin() {
+        if self.may_change_something() && self.has_foreign_origin() {
             return Err(NotLocal::ForeignOrigin);
         }
         if trust == LoopbackTrust::Any {
@@ -104,8 +104,14 @@ impl AuthRequest<'_> {
         }
     }
 
+    /// Whether the request publishes, or has a method that changes something. The handshake of a WebSocket that publishes
+    /// later is a GET.
+    fn may_change_something(&self) -> bool {
+        matches!(self.action, Action::Publish) || !self.parts.method.is_safe()
+    }
+
     fn has_foreign_origin(&self) -> bool {
-        let Some(origin) = self.headers.get(ORIGIN) else { return false };
+        let Some(origin) = self.parts.headers.get(ORIGIN) else { return false };
         let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
         let host = uri.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
         !host.is_some_and(|host| {
@@ -121,11 +127,10 @@ fn is_of_proxy(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{HeaderMap, HeaderValue};
-    use hyper::{Method, Version};
+    use hyper::header::HeaderValue;
+    use hyper::{Method, Request};
 
     use super::*;
-    use crate::auth::{Action, Host};
     use crate::peer::Peer;
 
     fn locality(
@@ -135,17 +140,15 @@ mod tests {
         pairs: &[(&str, &str)],
         trust: LoopbackTrust,
     ) -> Result<(), NotLocal> {
-        let mut headers = HeaderMap::new();
+        let request = Request::builder().method(method).uri(target);
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
         if pairs.iter().all(|(name, _)| *name != "host") {
-            headers.append("host", HeaderValue::from_static("localhost"));
+            parts.headers.append("host", HeaderValue::from_static("localhost"));
         }
         for (name, value) in pairs {
-            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+            parts.headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let (action, version, uri, client) =
-            (Action::Administer, Version::HTTP_11, target.parse().unwrap(), peer.address);
-        let host = Host::of(version, &uri, &headers).ok().flatten();
-        AuthRequest { action, method, version, uri: &uri, headers: &headers, peer, client, host }.check_locality(trust)
+        AuthRequest::new(Action::Administer, &parts, peer).check_locality(trust)
     }
 
     /// Whether a request is local if every process is trusted.
@@ -206,6 +209,17 @@ mod tests {
             assert_eq!(is_local("127.0.0.1:1", &Method::POST, "/publish", &origin), expected, "{origin:?}");
             // Reads are left to the same-origin policy of browsers.
             assert!(is_local("127.0.0.1:1", &Method::GET, "/clients", &origin));
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_not_local_if_its_websocket_may_publish() {
+        let peer = Peer::tcp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 8000).into());
+        for (origin, expected) in [("http://localhost:3000", true), ("https://evil.example", false)] {
+            let handshake = Request::get("/ws").header("host", "localhost").header("origin", origin);
+            let (parts, ()) = handshake.body(()).unwrap().into_parts();
+            let is_local = |action| AuthRequest::new(action, &parts, &peer).check_locality(LoopbackTrust::Any).is_ok();
+            assert_eq!((is_local(Action::Publish), is_local(Action::Connect)), (expected, true), "{origin}");
         }
     }
 

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
-use hyper::{Method, Uri, Version};
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderName};
+use hyper::http::request::Parts;
 
 use super::Refusal;
 use super::host::Host;
@@ -39,14 +39,8 @@ pub enum Action<'a> {
 pub struct AuthRequest<'a> {
     /// What the request wants to do.
     pub action: Action<'a>,
-    /// The method of the request.
-    pub method: &'a Method,
-    /// The version of the request.
-    pub version: Version,
-    /// The target of the request.
-    pub uri: &'a Uri,
-    /// The headers of the request.
-    pub headers: &'a HeaderMap,
+    /// The head of the request: method, target, version, headers, and the extensions that an application has added.
+    pub parts: &'a Parts,
     /// The peer of the connection.
     pub peer: &'a Peer,
     /// The address of the client: that of the peer, or the one that a trusted proxy forwarded.
@@ -56,7 +50,7 @@ pub struct AuthRequest<'a> {
 }
 
 impl fmt::Debug for AuthRequest<'_> {
-    /// Omits the headers and the target, which may hold secrets.
+    /// Omits the request's parts, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthRequest")
             .field("action", &self.action)
@@ -66,6 +60,13 @@ impl fmt::Debug for AuthRequest<'_> {
 }
 
 impl<'a> AuthRequest<'a> {
+    /// The request with this head, from the client at the other end of the connection. Tests of an
+    /// [`Authorize`](super::Authorize) create it.
+    pub fn new(action: Action<'a>, parts: &'a Parts, peer: &'a Peer) -> Self {
+        let host = Host::of(parts.version, &parts.uri, &parts.headers).ok().flatten();
+        Self { action, parts, peer, client: peer.address, host }
+    }
+
     /// Returns the value of a cookie, the first of this name, if it is text.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         self.cookies(name).next().and_then(|value| std::str::from_utf8(value).ok())
@@ -73,7 +74,8 @@ impl<'a> AuthRequest<'a> {
 
     /// Returns the values of all cookies of this name. Other cookies need not be text.
     fn cookies(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let pairs = self.headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
+        let pairs =
+            self.parts.headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b';'));
         pairs.filter_map(move |pair| {
             let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
             Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
@@ -100,7 +102,7 @@ impl<'a> AuthRequest<'a> {
         if let Some(value) = self.single_header(&API_KEY)? {
             return Ok(Some(value.trim().into()));
         }
-        let mut cookies = self.cookies(COOKIE_NAME).filter(|value| !value.is_empty() && self.method.is_safe());
+        let mut cookies = self.cookies(COOKIE_NAME).filter(|value| !value.is_empty() && self.parts.method.is_safe());
         if let Some(value) = cookies.next() {
             if cookies.any(|other| other != value) {
                 return Err(ambiguous(&format!("the cookie {COOKIE_NAME} is repeated")));
@@ -108,7 +110,7 @@ impl<'a> AuthRequest<'a> {
             let not_text = |_| ambiguous(&format!("the cookie {COOKIE_NAME} is not text"));
             return std::str::from_utf8(value).map(|value| Some(value.into())).map_err(not_text);
         }
-        let query = self.uri.query().unwrap_or("");
+        let query = self.parts.uri.query().unwrap_or("");
         let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == PARAMETER);
         match (values.next(), values.next()) {
             (first, None) => Ok(first.map(|(_, value)| value)),
@@ -117,7 +119,7 @@ impl<'a> AuthRequest<'a> {
     }
 
     fn single_header(&self, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
-        let mut values = self.headers.get_all(name).iter();
+        let mut values = self.parts.headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => {
@@ -135,28 +137,23 @@ pub(super) fn ambiguous(what: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use hyper::header::HeaderValue;
+    use hyper::{Method, Request};
 
     use super::*;
-
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        headers
-    }
 
     fn peer(remote: &str) -> Peer {
         Peer::tcp(remote.parse().unwrap(), ([127, 0, 0, 1], 8000).into())
     }
 
     fn secret(method: &Method, pairs: &[(&str, &str)], query: &str) -> Result<Option<String>, Refusal> {
-        let headers = headers(pairs);
-        let uri = format!("/publish?{query}").parse().unwrap();
-        let (action, version, peer) = (Action::Publish, Version::HTTP_11, peer("127.0.0.1:1"));
-        let client = peer.address;
-        let request =
-            AuthRequest { action, method, version, uri: &uri, headers: &headers, peer: &peer, client, host: None };
+        let request = Request::builder().method(method).uri(format!("/publish?{query}"));
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        for (name, value) in pairs {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            parts.headers.append(name.parse::<HeaderName>().unwrap(), value);
+        }
+        let peer = peer("127.0.0.1:1");
+        let request = AuthRequest::new(Action::Publish, &parts, &peer);
         Ok(request.secret()?.map(Cow::into_owned))
     }
 

@@ -14,7 +14,7 @@ use super::fetch::{Fetcher, Url};
 use super::grant::Grant;
 use super::patterns::Patterns;
 use super::request::{Action, AuthRequest, ambiguous};
-use super::{Authorize, Decision, Refusal};
+use super::{Authorize, Refusal};
 use crate::peer::PeerAddress;
 use crate::sync::{Mutex, lock};
 use crate::topic::TopicFilter;
@@ -143,7 +143,7 @@ impl Question {
         let body = json!({"action": "subscribe", "topics": topics, "remote_addr": remote}).to_string();
         let mut headers = HeaderMap::new();
         for name in FORWARDED {
-            headers.extend(request.headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+            headers.extend(request.parts.headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
         }
         if let Some(secret) = request.secret()? {
             // A secret from the query may hold bytes that a header cannot.
@@ -165,12 +165,10 @@ impl Question {
 }
 
 impl Authorize for Service {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
-        Box::pin(async move {
-            match request.action {
-                Action::Subscribe(filters) => self.ask(request, filters).await,
-                _ => Ok(None),
-            }
-        })
+    async fn authorize(&self, request: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
+        match request.action {
+            Action::Subscribe(filters) => self.ask(request, filters).await,
+            _ => Ok(None),
+        }
     }
 }

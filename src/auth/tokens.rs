@@ -13,7 +13,7 @@ use super::jwks::Jwks;
 use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
 use super::patterns::Patterns;
 use super::request::AuthRequest;
-use super::{Authorize, Decision, Refusal};
+use super::{Authorize, Refusal};
 
 /// When a client may retry if no keys are available.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -194,7 +194,8 @@ impl Tokens {
             subscribe: parse("subscribe", &claims.fanline.subscribe)?,
             publish: parse("publish", &claims.fanline.publish)?,
             admin: claims.fanline.admin,
-            subject: subject.filter(printable).map(Into::into),
+            user: subject.filter(printable).map(Into::into),
+            tags: Vec::new(),
             expires: Some(UNIX_EPOCH + Duration::from_secs(ends)),
             credential: Credential::Token { key: key.digest, audience: audience(&claims), issuer: claims.iss },
         })
@@ -259,14 +260,12 @@ fn audience(claims: &Claims) -> Vec<String> {
 }
 
 impl Authorize for Tokens {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
-        Box::pin(async move {
-            match request.secret()? {
-                // Anything else may be an API key.
-                Some(secret) if secret.matches('.').count() == 2 => self.verify(&secret).await.map(Some),
-                _ => Ok(None),
-            }
-        })
+    async fn authorize(&self, request: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
+        match request.secret()? {
+            // Anything else may be an API key.
+            Some(secret) if secret.matches('.').count() == 2 => self.verify(&secret).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn renew(&self, grant: &Grant) -> Option<Grant> {

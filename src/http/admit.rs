@@ -15,7 +15,7 @@ use crate::topic::{Topic, TopicFilter};
 /// A grant, with the access rules that it is based on.
 pub(super) struct Permit<'a> {
     pub(super) grant: Grant,
-    rules: Arc<Access>,
+    pub(super) rules: Arc<Access>,
     current: &'a ArcSwap<Access>,
 }
 
@@ -39,9 +39,7 @@ impl Source<'_> {
 
 /// Returns what authorization needs of the request with this head.
 pub(super) fn auth_request<'a>(head: &'a Parts, source: Source<'a>, action: Action<'a>) -> AuthRequest<'a> {
-    let Parts { method, version, uri, headers, .. } = head;
-    let version = *version;
-    AuthRequest { action, method, version, uri, headers, peer: source.peer, client: source.client, host: source.host }
+    AuthRequest { action, parts: head, peer: source.peer, client: source.client, host: source.host }
 }
 
 impl Routes {
@@ -52,14 +50,17 @@ impl Routes {
         Ok(Permit { grant, rules, current: &self.access })
     }
 
-    /// What `grant`, which was given to a connection earlier, allows under the current rules.
-    pub(super) fn renew(&self, grant: &Grant) -> Result<Permit<'_>, Refusal> {
+    /// What `grant`, which was given to a connection under the rules `given`, allows under the current rules.
+    pub(super) fn renew(&self, grant: &Grant, given: &Arc<Access>) -> Result<Permit<'_>, Refusal> {
         if grant.has_expired() {
             return Err(Refusal::expired());
         }
         let rules = self.access.load_full();
         let detail = "the access rules changed, and do not accept the credentials of this connection";
-        let grant = rules.renew(grant).ok_or_else(|| Refusal::InvalidCredentials(detail.into()))?;
+        // The keys that a token depends on may change while the rules stay the same.
+        let holds = grant.is_of_application() && Arc::ptr_eq(&rules, given);
+        let renewed = if holds { Some(grant.clone()) } else { rules.renew(grant) };
+        let grant = renewed.ok_or_else(|| Refusal::InvalidCredentials(detail.into()))?;
         Ok(Permit { grant, rules, current: &self.access })
     }
 }

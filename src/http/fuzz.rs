@@ -31,7 +31,7 @@ pub(crate) fn query(data: &[u8]) {
     assert!(query.filters.len() <= 100 && query.tags.len() <= 32);
     assert!(query.heartbeat.is_none_or(|seconds| (1..=3600).contains(&seconds)));
     let filters = query.filters.iter().map(|filter| filter.as_str());
-    let labels = query.name.iter().chain(&query.tags).map(String::as_str);
+    let labels = query.name.as_deref().into_iter().chain(query.tags.iter().map(|tag| tag.as_str()));
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8().expect("checked UTF-8");
     for label in filters.chain(labels) {
         assert!(!label.is_empty() && label.len() <= 255 && !label.contains(char::is_control));

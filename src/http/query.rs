@@ -4,7 +4,7 @@ use hyper::header::HeaderMap;
 
 use super::Options;
 use super::problem::Problem;
-use crate::auth::Grant;
+use crate::auth::{Grant, Tag};
 use crate::conn::OnLag;
 use crate::hub::{Start, SubscriptionFilter};
 use crate::presence::Transport;
@@ -26,7 +26,7 @@ pub(crate) struct StreamQuery {
     /// In seconds; `None` means the server's default.
     pub(crate) heartbeat: Option<u16>,
     pub(crate) name: Option<String>,
-    pub(crate) tags: Vec<String>,
+    pub(crate) tags: Vec<Tag>,
 }
 
 impl StreamQuery {
@@ -47,7 +47,7 @@ impl StreamQuery {
                 "client_name" => name = Some(label("client_name", &value)?).filter(|name| !name.is_empty()),
                 "tags" => {
                     for tag in list(&value) {
-                        tags.push(label("tags", tag)?);
+                        tags.push(Tag::new(tag).map_err(|error| invalid("tags", &error.to_string()))?);
                     }
                 }
                 "history" => {

@@ -130,11 +130,13 @@ fn identify(
     let (id, name) = (routes.ids.next(), query.name.as_deref());
     let changes = transport == Transport::WebSocket;
     let filters = if changes { &[][..] } else { &query.filters };
-    let member = Member { id, name, user: grant.subject.as_deref() };
+    let own_tags = query.tags.iter().filter(|tag| !grant.tags.contains(tag));
+    let tags = grant.tags.iter().chain(own_tags);
+    let member = Member { id, name, user: grant.user.as_deref() };
     let memberships = routes.members.as_ref().and_then(|members| members.join(filters, &member));
     Identity {
         id,
-        labels: Labels::new(name, &query.tags, filters.iter().map(TopicFilter::as_str)),
+        labels: Labels::new(name, tags, filters.iter().map(TopicFilter::as_str)),
         remote: source.client.into(),
         protocol: protocol_of(version),
         transport,

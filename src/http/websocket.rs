@@ -39,9 +39,12 @@ pub(super) async fn upgrade(
         head.to_mut().headers.remove(COOKIE);
     }
     let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
+    // Read before the grant, so that it is never taken for one of later rules.
+    let rules = routes.access.load_full();
     let (mut request, permit) = stream::open::<Feed>(routes, &head, source, &mut query).await?;
     let client = request.registration.client.clone();
-    let messages = Box::new(Router::new(routes.clone(), client, request.firehose.take(), &head, source));
+    let firehose = request.firehose.take();
+    let messages = Box::new(Router::new(routes.clone(), client, firehose, &head, source, rules));
     let limits = MessageLimits { max_bytes: routes.options.max_event_as_json(), accepts_binary: false };
     let head = response(handshake.accept).into_parts().0;
     let reply = WebSocketReply { head, request, messages, limits, permit };

@@ -1,5 +1,6 @@
 //! Authentication and authorization: API keys, tokens, key sets and authorization services.
 
+mod application;
 mod command;
 mod credentials;
 mod expiry;

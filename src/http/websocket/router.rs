@@ -7,16 +7,15 @@
 use std::sync::Arc;
 
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Uri, Version};
 
 use super::super::Routes;
-use super::super::admit::Source;
+use super::super::admit::{Source, auth_request};
 use super::super::problem::Problem;
 use super::super::publish::publish_one;
 use super::super::query::check_filters;
 use super::message::{self, Message, Ref};
 use super::reply::{self, Code, Refused};
-use crate::auth::{Action, AuthRequest, Grant, Host, Refusal};
+use crate::auth::{Access, Action, AuthRequest, Grant, Refusal};
 use crate::conn::Client;
 use crate::conn::websocket::{Answer, Finish, Messages, Reply};
 use crate::event::Event;
@@ -35,24 +34,21 @@ pub(super) struct Router {
     is_local: bool,
     /// The handshake, if a service is asked about each subscription.
     handshake: Option<Arc<Handshake>>,
+    /// The rules that held before the connection was granted.
+    rules: Arc<Access>,
 }
 
 /// What authorization needs of the request that opened the connection.
 struct Handshake {
-    method: Method,
-    version: Version,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
     peer: Peer,
     client: PeerAddress,
 }
 
 impl Handshake {
     fn request<'a>(&'a self, action: Action<'a>) -> AuthRequest<'a> {
-        let Self { method, version, uri, headers, peer, client } = self;
-        let (version, client) = (*version, *client);
-        let host = Host::of(version, uri, headers).ok().flatten();
-        AuthRequest { action, method, version, uri, headers, peer, client, host }
+        let Self { parts, peer, client } = self;
+        AuthRequest { client: *client, ..AuthRequest::new(action, parts, peer) }
     }
 }
 
@@ -63,19 +59,16 @@ impl Router {
         firehose: Option<Permit>,
         head: &Parts,
         source: Source<'_>,
+        rules: Arc<Access>,
     ) -> Self {
-        let Parts { method, version, uri, headers, .. } = head;
-        let (version, Source { peer, client: address, host }) = (*version, source);
-        let rules = routes.access.load_full();
+        let current = routes.access.load();
         // A message may publish: a page of another origin must not pass for local.
-        let (action, post) = (Action::Publish, &Method::POST);
-        let publishing = AuthRequest { action, method: post, version, uri, headers, peer, client: address, host };
-        let is_local = rules.is_local(&publishing);
-        let handshake = rules.asks_for_each_subscription().then(|| {
-            let (method, uri, headers, peer) = (method.clone(), uri.clone(), headers.clone(), peer.clone());
-            Arc::new(Handshake { method, version, uri, headers, peer, client: address })
-        });
-        Self { routes, client, firehose, is_local, handshake }
+        let is_local = current.is_local(&auth_request(head, source, Action::Publish));
+        let handshake = current
+            .asks_for_each_subscription()
+            .then(|| Arc::new(Handshake { parts: head.clone(), peer: source.peer.clone(), client: source.client }));
+        drop(current);
+        Self { routes, client, firehose, is_local, handshake, rules }
     }
 
     /// The grant of the connection.
@@ -105,7 +98,8 @@ impl Router {
         reference: &Ref,
         feed: &Feed,
     ) -> Result<Answer, Refused> {
-        let grant = self.routes.renew(&self.grant()).map_err(refused)?.grant;
+        let permit = self.routes.renew(&self.grant(), &self.rules).map_err(refused)?;
+        let (grant, rules) = (permit.grant, permit.rules);
         let too_many = |detail| Refused::new(Code::TooManyTopics, detail);
         let mut all = feed.with(&filters);
         all.retain(|filter| !self.is_own(filter));
@@ -125,7 +119,7 @@ impl Router {
             self.firehose = self.routes.limiter.admit_firehose().map_err(Problem::from)?;
         }
         let (routes, client, reference) = (self.routes.clone(), self.client.clone(), reference.clone());
-        let change = Change { routes, client, filters, grant, reference };
+        let change = Change { routes, client, filters, grant, rules, reference };
         Ok(Answer::Later(Box::pin(async move {
             let resolved = change.resolve(asked.as_deref(), start).await;
             Box::new(move |feed: &mut Feed| match resolved {
@@ -143,10 +137,11 @@ impl Router {
     }
 
     fn publish(&self, event: Event, reference: &Ref) -> Answer {
-        let (routes, reference, grant) = (self.routes.clone(), reference.clone(), self.grant());
+        let (routes, reference, grant, rules) =
+            (self.routes.clone(), reference.clone(), self.grant(), self.rules.clone());
         let address = PeerAddress::from(self.client.identity.remote);
         Answer::Later(Box::pin(async move {
-            let published = match routes.renew(&grant) {
+            let published = match routes.renew(&grant, &rules) {
                 Ok(permit) => publish_one(&routes, permit, address, event).await,
                 Err(refusal) => Err(refusal.into()),
             };
@@ -191,6 +186,8 @@ struct Change {
     client: Arc<Client>,
     filters: Vec<TopicFilter>,
     grant: Grant,
+    /// The rules that allow it.
+    rules: Arc<Access>,
     reference: Ref,
 }
 
@@ -219,7 +216,8 @@ impl Change {
         };
         self.client.set_topics(feed.filters(), self.routes.members.as_ref());
         // From here on, a change of the access rules applies to these topics.
-        if !self.routes.access.load().still_holds(&self.grant, &self.filters) {
+        let current = self.routes.access.load();
+        if !Arc::ptr_eq(&current, &self.rules) && !current.still_holds(&self.grant, &self.filters) {
             let added: Vec<_> = self.filters.iter().filter(|filter| !before.contains(filter)).cloned().collect();
             // Refused only while many changes wait. The connection is closed anyway: its topics are not allowed.
             let _ = feed.unsubscribe(&added);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant, KeyDigest, SigningKey};
+use fanline::auth::{Access, AuthRequest, Authorize, Grant, KeyDigest, Refusal, SigningKey};
 use rustix::process::Signal;
 
 use super::{OPERATOR, PUBLISHER, claims, guarded, key, signed};
@@ -283,8 +283,8 @@ struct CustomAuthenticator {
 }
 
 impl Authorize for CustomAuthenticator {
-    fn authorize<'a>(&'a self, _: &'a AuthRequest<'a>) -> Decision<'a> {
-        Box::pin(async { Ok(Some(self.grant())) })
+    async fn authorize(&self, _: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
+        Ok(Some(self.grant()))
     }
 
     fn renew(&self, _: &Grant) -> Option<Grant> {
@@ -294,9 +294,7 @@ impl Authorize for CustomAuthenticator {
 
 impl CustomAuthenticator {
     fn grant(&self) -> Grant {
-        let mut grant = Grant::default();
-        grant.subscribe = "mine:*".parse().unwrap();
-        grant
+        Grant::new().with_subscribe("mine:*".parse().unwrap())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use fanline::auth::{Access, AuthRequest, Authorize, Decision, Grant};
+use fanline::auth::{Access, AuthRequest, Authorize, Grant, Refusal};
 use fanline::hub::HubOptions;
 use fanline::server::{HttpOptions, Limits, StreamOptions};
 
@@ -86,20 +86,16 @@ pub struct StubAuthenticator {
 }
 
 impl Authorize for StubAuthenticator {
-    fn authorize<'a>(&'a self, request: &'a AuthRequest<'a>) -> Decision<'a> {
-        Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            // Not at the first poll, so that the connection has been polled by then.
-            tokio::task::yield_now().await;
-            assert!(request.cookie("panic").is_none(), "on purpose");
-            let mut grant = Grant::default();
-            grant.subscribe = "**".parse().unwrap();
-            grant.publish = "**".parse().unwrap();
-            grant.admin = true;
-            grant.subject = Some("user".into());
-            grant.expires = self.expires_in.map(|time| SystemTime::now() + time);
-            Ok(Some(grant))
-        })
+    async fn authorize(&self, request: &AuthRequest<'_>) -> Result<Option<Grant>, Refusal> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        // Not at the first poll, so that the connection has been polled by then.
+        tokio::task::yield_now().await;
+        assert!(request.cookie("panic").is_none(), "on purpose");
+        let (everything, expires) = (|| "**".parse().unwrap(), self.expires_in.map(|time| SystemTime::now() + time));
+        let mut grant =
+            Grant::new().with_subscribe(everything()).with_publish(everything()).with_admin(true).with_user("user");
+        grant.expires = expires;
+        Ok(Some(grant))
     }
 }
 
