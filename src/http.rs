@@ -21,6 +21,7 @@ mod health;
 mod metrics;
 mod page;
 mod problem;
+pub(crate) mod producers;
 mod publish;
 mod query;
 pub(crate) mod refusal;
@@ -46,6 +47,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use page::PageQuery;
 use problem::Problem;
+use producers::Producers;
 use refusal::{Refusable, StreamRefusals};
 use serde::Serialize;
 use tower_http::cors::CorsLayer;
@@ -131,9 +133,6 @@ impl Options {
     }
 }
 
-/// Returns the state of a producer: `running`, `stopped` or `off`.
-pub(crate) type ProducerStatus = Arc<dyn Fn() -> &'static str + Send + Sync>;
-
 /// The handlers of one shard, and the state that they use.
 pub(crate) struct Routes {
     pub(crate) shard: Arc<Shard>,
@@ -147,7 +146,7 @@ pub(crate) struct Routes {
     /// The CORS rules of `options.origins`; `None` if only the server's own pages may read.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) ids: Arc<ClientIds>,
-    pub(crate) producers: Vec<(String, ProducerStatus)>,
+    pub(crate) producers: Producers,
     pub(crate) backbone: Option<Backbone>,
     /// The members of the topics whose subscribers are announced.
     pub(crate) members: Option<Arc<Members>>,

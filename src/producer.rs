@@ -11,7 +11,6 @@
 //! | `log_line`, `payload` | the JSON of log lines, and what all payloads share |
 //! | `stdin`, `feed` | standard input: its thread, and its lines as events |
 //! | `outage` | whether publishing fails at present |
-//! | `status` | the producers in `/health` |
 
 mod activity;
 mod alert;
@@ -23,7 +22,6 @@ mod machine;
 mod metric;
 mod outage;
 mod payload;
-pub mod status;
 pub mod stdin;
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,9 @@
 mod accept;
 mod acceptor;
 mod files;
+mod handle;
 mod listen;
+mod producer;
 mod stats;
 mod unix;
 
@@ -20,7 +22,10 @@ use accept::{Dispatcher, Inbox};
 use acceptor::{Acceptor, SocketOptions};
 use arc_swap::ArcSwap;
 pub use files::raise_open_file_limit;
+pub use handle::ServerHandle;
 pub use listen::{InvalidListenAddress, ListenAddress, Listener};
+pub use producer::Producer;
+use producer::ProducerTasks;
 pub use stats::{ServerStats, Stats};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -33,8 +38,10 @@ use crate::conn::http::{Http, RequestLimits};
 use crate::conn::{Clients, Drain, EndReason, Request, Shard};
 pub use crate::http::Options as HttpOptions;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
+pub use crate::http::producers::ProducerState;
+use crate::http::producers::Producers;
 pub use crate::http::refusal::StreamRefusals;
-use crate::http::{self, ProducerStatus, Routes, cors};
+use crate::http::{self, Routes, cors};
 use crate::hub::Hub;
 use crate::limit::{Connections, Limiter};
 pub use crate::limit::{InvalidRate, Limits, Rate};
@@ -59,6 +66,9 @@ pub struct Server {
     acceptors: Vec<Acceptor>,
     metrics: Arc<Metrics>,
     limiter: Arc<Limiter>,
+    drain: Arc<Drain>,
+    /// The states of the builder's producers.
+    producers: Producers,
     /// The size of each listener's reserve of open files.
     reserved_files: usize,
 }
@@ -79,7 +89,7 @@ pub struct Builder {
     streams: StreamOptions,
     http: HttpOptions,
     limits: Limits,
-    producers: Vec<(String, ProducerStatus)>,
+    producers: Vec<Producer>,
     backbone: Option<Backbone>,
     access: AccessHandle,
     presence: PresenceOptions,
@@ -175,14 +185,10 @@ impl Builder {
         Self { limits, ..self }
     }
 
-    /// Shows a producer of events in `GET /health`. `status` returns `running`, `stopped` or `off`.
+    /// Adds a producer of events, which starts and ends with the server.
     #[must_use]
-    pub fn producer(
-        mut self,
-        name: impl Into<String>,
-        status: impl Fn() -> &'static str + Send + Sync + 'static,
-    ) -> Self {
-        self.producers.push((name.into(), Arc::new(status)));
+    pub fn producer(mut self, producer: Producer) -> Self {
+        self.producers.push(producer);
         self
     }
 
@@ -210,8 +216,9 @@ impl Builder {
     ///
     /// # Errors
     /// When a listener cannot be bound; the error names it. When the limit on open files does not allow the wanted number of
-    /// connections.
+    /// connections. When two producers have the same name.
     pub fn bind(mut self) -> io::Result<Server> {
+        let producers = producer::records(&self.producers)?;
         let mut listeners = std::mem::take(&mut self.listeners);
         if listeners.is_empty() {
             listeners.push(([127, 0, 0, 1], 8000).into());
@@ -225,7 +232,8 @@ impl Builder {
         let max_per_address = self.limits.max_connections_per_address;
         let connections = Connections::new(room.connections, room.set_by, room.turned_away, max_per_address);
         let limiter = Arc::new(Limiter::new(&self.limits, connections));
-        Ok(Server { builder: self, acceptors, metrics, limiter, reserved_files: room.reserved })
+        let (drain, reserved_files) = (Arc::default(), room.reserved);
+        Ok(Server { builder: self, acceptors, metrics, limiter, drain, producers, reserved_files })
     }
 
     /// Starts the shards' threads.
@@ -234,6 +242,7 @@ impl Builder {
         metrics: &Arc<Metrics>,
         limiter: &Arc<Limiter>,
         drain: &Arc<Drain>,
+        producers: &Producers,
         members: Option<&Arc<Members>>,
     ) -> io::Result<Shards> {
         let new_shard = |number| {
@@ -255,7 +264,7 @@ impl Builder {
                 limiter: limiter.clone(),
                 cors: cors::layer(&self.http.origins),
                 ids: ids.clone(),
-                producers: self.producers.clone(),
+                producers: producers.clone(),
                 backbone: self.backbone.clone(),
                 members: members.cloned(),
             });
@@ -335,22 +344,28 @@ impl Server {
         self.builder.access.clone()
     }
 
+    /// Returns a handle to the server, for code that runs beside it.
+    pub fn handle(&self) -> ServerHandle {
+        let (hub, producers, drain) = (self.builder.hub.clone(), self.producers.clone(), self.drain.clone());
+        ServerHandle { hub, stats: self.stats(), access: self.access(), producers, drain }
+    }
+
     /// Returns the handle that reads the counts of the running server.
     pub fn stats(&self) -> Stats {
         Stats(self.metrics.clone())
     }
 
-    /// Serves until `shutdown` completes, then drains. Returns when all connections have ended, at the latest after the drain
-    /// time, with the hub closed.
+    /// Serves until `shutdown` completes, then drains. Returns when all connections and producers have ended, at the latest
+    /// after the drain time, with the hub closed.
     ///
     /// # Errors
     /// When a thread cannot be started, or accepting fails for good.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { builder, acceptors, metrics, limiter, reserved_files } = self;
-        let drain = Arc::<Drain>::default();
+        let handle = self.handle();
+        let Self { mut builder, acceptors, metrics, limiter, drain, producers, reserved_files } = self;
         let members = Members::new(&builder.presence);
         let Shards { clients, inboxes, threads } =
-            builder.spawn_shards(&metrics, &limiter, &drain, members.as_ref())?;
+            builder.spawn_shards(&metrics, &limiter, &drain, &producers, members.as_ref())?;
         if let Some(backbone) = &builder.backbone {
             backbone.share_lists(http::local_lists(clients.clone(), builder.hub.clone()));
             members.iter().for_each(|members| backbone.share_members(members.clone()));
@@ -371,6 +386,7 @@ impl Server {
             let listener = acceptor.register(serves_operators)?;
             accepting.spawn(accept::accept(listener, dispatcher.clone(), reserved_files));
         }
+        let producers = ProducerTasks::start(std::mem::take(&mut builder.producers), &handle);
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
             () = builder.maintain(&clients, &limiter) => Ok(()),
@@ -381,6 +397,7 @@ impl Server {
         // The server accepts while the shards drain, so that readiness checks are answered.
         let panics = move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
         let all_well = tokio::task::spawn_blocking(panics).await.is_ok_and(|panics| panics == 0);
+        producers.stop().await;
         builder.hub.close();
         outcome?;
         if all_well { Ok(()) } else { Err(io::Error::other("a shard panicked")) }

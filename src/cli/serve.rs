@@ -9,9 +9,6 @@ use fanline::backbone::{Backbone, RedisOptions};
 use fanline::hub::Hub;
 use fanline::server::{Builder, ListenAddress, PresenceOptions, Server, UnixSocketOptions, raise_open_file_limit};
 use sd_notify::NotifyState;
-use tokio::runtime::Handle;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -24,9 +21,8 @@ use super::reload::Reload;
 use super::target::ServerUrl;
 use super::{complain, has_colours, signal};
 use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
-use crate::producer::demo::Demo;
+use crate::producer::demo;
 use crate::producer::log::{self, LogLines};
-use crate::producer::status::Status;
 use crate::producer::stdin::Stdin;
 
 /// Serves until a signal, then drains. The exit code is 0 then, 1 if the server failed, 2 if a setting is wrong, and 130 if
@@ -68,10 +64,10 @@ async fn serve(args: &ServeArgs, settings: Settings, inherited: Inherited) -> io
         Some(file) => file.load(&settings.hub).map(|(hub, loaded)| (hub, None, loaded))?,
         None => hub(&settings).await.map(|(hub, backbone)| (hub, backbone, None))?,
     };
-    let (demo_status, stdin_status) = (Status::default(), Status::default());
     let rules = Rules::read(&settings.access).map_err(io::Error::other)?;
     let access = rules.access.clone();
-    let builder = builder(&settings, hub.clone(), backbone.as_ref(), access, &demo_status, &stdin_status);
+    let builder = builder(&settings, hub.clone(), backbone.as_ref(), access);
+    let builder = with_producers(builder, &settings, log_lines);
     let server = bind(builder, &settings, inherited)?;
     if let Some(loaded) = loaded {
         loaded.delete()?;
@@ -82,19 +78,6 @@ async fn serve(args: &ServeArgs, settings: Settings, inherited: Inherited) -> io
     announce(&settings, &server);
     notify_supervisor(&[NotifyState::Ready]);
 
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone().drop_guard();
-    let mut producers = JoinSet::new();
-    if let Some(log_lines) = log_lines {
-        producers.spawn(log_lines.run(hub.clone(), shutdown.clone()));
-        let demo = Demo { hub: hub.clone(), stats: server.stats(), status: demo_status };
-        producers.spawn(demo.run(shutdown.clone()));
-    }
-    if let Some(format) = settings.stdin() {
-        let (hub, max_event_bytes) = (hub.clone(), settings.http.max_event_bytes);
-        let stdin = Stdin { hub, format, max_event_bytes, status: stdin_status };
-        stdin.start(io::stdin(), Handle::current(), shutdown)?;
-    }
     let stats = server.stats();
     let outcome = server
         .run(async {
@@ -107,8 +90,6 @@ async fn serve(args: &ServeArgs, settings: Settings, inherited: Inherited) -> io
             tracing::info!(clients, drain = %humantime::format_duration(settings.drain), "shutting down");
         })
         .await;
-    drop(stop);
-    producers.join_all().await;
     if let Some(file) = &history_file {
         file.save(&hub)?;
     }
@@ -134,16 +115,8 @@ async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
     }
 }
 
-/// The server without its listeners.
-fn builder(
-    settings: &Settings,
-    hub: Hub,
-    backbone: Option<&Backbone>,
-    access: Access,
-    demo: &Status,
-    stdin: &Status,
-) -> Builder {
-    let (demo, stdin) = (demo.clone(), stdin.clone());
+/// The server without its listeners and producers.
+fn builder(settings: &Settings, hub: Hub, backbone: Option<&Backbone>, access: Access) -> Builder {
     let topics = settings.presence_topics.clone().unwrap_or_default();
     let mut builder = Server::builder(hub)
         .send_buffer(settings.send_buffer)
@@ -152,18 +125,24 @@ fn builder(
         .http(settings.http.clone())
         .limits(settings.limits.clone())
         .presence(PresenceOptions { topics, ..settings.presence.clone() })
-        .access(access)
-        .producer("event_producer", move || demo.as_str());
+        .access(access);
     if let Some(shards) = settings.shards {
         builder = builder.shards(shards);
     }
     if let Some(backbone) = backbone {
         builder = builder.backbone(backbone.clone());
     }
-    if settings.stdin {
-        // The end of an input is not a failure.
-        let status = move || if stdin.as_str() == "running" { "running" } else { "ended" };
-        builder = builder.producer("stdin_producer", status);
+    builder
+}
+
+/// Adds the producers of `--demo` and `--stdin`.
+fn with_producers(mut builder: Builder, settings: &Settings, log_lines: Option<LogLines>) -> Builder {
+    if let Some(log_lines) = log_lines {
+        builder = builder.producer(log_lines.producer()).producer(demo::producer());
+    }
+    if let Some(format) = settings.stdin() {
+        let stdin = Stdin { format, max_event_bytes: settings.http.max_event_bytes };
+        builder = builder.producer(stdin.producer(io::stdin()));
     }
     builder
 }

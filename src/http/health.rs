@@ -6,31 +6,37 @@ use hyper::Response;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use super::producers::{HEARTBEAT, ProducerState};
 use super::{Routes, json_response};
 use crate::backbone::{State, Status};
 
 /// `GET /health`: the state of the server in full.
 pub(super) fn health(routes: &Routes) -> Response<Full<Bytes>> {
     let mut producers = serde_json::Map::new();
-    for (name, status) in &routes.producers {
-        producers.insert(name.clone(), Value::from(status()));
+    let mut failures = serde_json::Map::new();
+    for (name, state) in routes.producers.states() {
+        failures.extend(state.reason().map(|reason| (name.clone(), Value::from(reason))));
+        producers.insert(name, Value::from(state.as_str()));
     }
-    producers.insert("heartbeat_producer".to_owned(), Value::from("running"));
-    let is_degraded = backbone_problem(routes).is_some()
-        || routes.shard.metrics.is_accepting_paused()
-        || producers.values().any(|status| status == "stopped");
+    producers.insert(HEARTBEAT.to_owned(), Value::from(ProducerState::Running.as_str()));
+    let is_degraded =
+        backbone_problem(routes).is_some() || routes.shard.metrics.is_accepting_paused() || !failures.is_empty();
     let status = match (routes.shard.drain.has_begun(), is_degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
         (false, false) => "healthy",
     };
-    json_response(&json!({
+    let mut health = json!({
         "status": status,
         "connected_clients": routes.shard.metrics.streams(),
         "event_history_size": routes.shard.hub.stats().retained_events,
         "producers": producers,
         "backbone": describe_backbone(routes.backbone.as_ref().map(|backbone| &**backbone.status())),
-    }))
+    });
+    if !failures.is_empty() {
+        health["producer_failures"] = Value::from(failures);
+    }
+    json_response(&health)
 }
 
 fn describe_backbone(status: Option<&Status>) -> Value {

@@ -16,6 +16,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, X
 use prometheus_client::metrics::histogram::Histogram;
 use serde_json::{Value, json};
 
+use super::producers::ProducerState;
 use super::{Routes, accept, clients, json_response};
 use crate::backbone::Status;
 use crate::conn::EndReason;
@@ -63,6 +64,7 @@ struct Snapshot {
     process: Process,
     backbone: Option<Arc<Status>>,
     members: Option<Arc<Members>>,
+    producers: Vec<(String, ProducerState)>,
 }
 
 /// The resources that the process uses.
@@ -142,6 +144,7 @@ impl Snapshot {
             process,
             backbone: routes.backbone.as_ref().map(|backbone| backbone.status().clone()),
             members: routes.members.clone(),
+            producers: routes.producers.states(),
             counts,
         }
     }
@@ -196,6 +199,7 @@ impl Snapshot {
             },
             "backbone": self.backbone.as_deref().map(backbone::to_json),
             "presence": self.members.as_deref().map(presence),
+            "producers": self.producers.iter().map(|(name, state)| (&**name, state.as_str())).collect::<BTreeMap<_, _>>(),
         })
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use fanline::hub::{Outcome, PublishError};
+use fanline::server::Producer;
 use fanline::topic::Topic;
 use fanline::{Hub, Stats};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::activity::Counters;
 use super::alert::{self, Alerts};
@@ -16,7 +16,6 @@ use super::machine::{self, Machine};
 use super::metric;
 use super::outage::Outage;
 use super::payload::{Timestamp, json_event};
-use super::status::Status;
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,26 +25,22 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 /// The producer of the topics `metric` and `alert`.
 #[derive(Debug)]
 pub struct Demo {
-    pub hub: Hub,
-    pub stats: Stats,
-    pub status: Status,
+    hub: Hub,
+    stats: Stats,
+}
+
+/// The producer as a part of the server.
+pub fn producer() -> Producer {
+    Producer::new("event_producer", async |server| Ok(Demo::new(server.hub(), server.stats()).produce().await?))
 }
 
 impl Demo {
-    /// Samples and publishes until `shutdown`. The samples are taken on the runtime's blocking threads.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let _running = self.status.running();
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            ended = self.produce() => {
-                if let Err(panic) = ended {
-                    error!(%panic, "the machine's metrics have stopped");
-                }
-            }
-        }
+    fn new(hub: &Hub, stats: &Stats) -> Self {
+        Self { hub: hub.clone(), stats: stats.clone() }
     }
 
-    /// Runs until the hub is closed, or until sampling panics.
+    /// Samples and publishes until the hub is closed, or until sampling panics. The samples are taken on the runtime's blocking
+    /// threads.
     async fn produce(&self) -> Result<(), JoinError> {
         let [metrics, alerts] =
             [metric::TOPIC, alert::TOPIC].map(|topic| Topic::new(topic).expect("a plain word is a topic"));
@@ -121,14 +116,13 @@ mod tests {
     async fn unpublished_samples_are_dropped_and_sampling_continues() {
         let (log, _guard) = Log::begin();
         let (hub, mut backbone) = Backbone::new();
-        let demo = Demo { hub: hub.clone(), stats: Stats::default(), status: Status::default() };
-        let status = demo.status.clone();
-        let task = tokio::spawn(demo.run(CancellationToken::new()));
+        let demo = Demo::new(&hub, &Stats::default());
+        let task = tokio::spawn(async move { demo.produce().await });
         let mut samples = Vec::new();
         for error in [PublishError::Unavailable, PublishError::Unknown, PublishError::OutOfMemory] {
             backbone.fails(error).await;
             samples.push(Instant::now());
-            assert_eq!(status.as_str(), "running");
+            assert!(!task.is_finished());
         }
         assert_eq!((log.count("are dropped"), log.count("published again")), (1, 0));
         backbone.publishes_without_replica().await;
@@ -141,17 +135,15 @@ mod tests {
             "{samples:?}"
         );
         hub.close();
-        task.await.unwrap();
-        assert_eq!(status.as_str(), "stopped");
+        task.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn first_sample_comes_within_half_a_second_then_one_each_second() {
-        let demo = Demo { hub: Hub::default(), stats: Stats::default(), status: Status::default() };
-        let (hub, status) = (demo.hub.clone(), demo.status.clone());
-        let shutdown = CancellationToken::new();
+        let hub = Hub::default();
+        let demo = Demo::new(&hub, &Stats::default());
         let started = Instant::now();
-        let task = tokio::spawn(demo.run(shutdown.clone()));
+        let task = tokio::spawn(async move { demo.produce().await });
         let mut published = 0;
         for latest in [500, 1500, 2500] {
             while hub.stats().published == published {
@@ -161,9 +153,6 @@ mod tests {
             published = hub.stats().published;
             assert!(started.elapsed() < Duration::from_millis(latest), "{:?}", started.elapsed());
         }
-        assert_eq!(status.as_str(), "running");
-        shutdown.cancel();
-        task.await.unwrap();
-        assert_eq!(status.as_str(), "stopped");
+        assert!(!task.is_finished());
     }
 }

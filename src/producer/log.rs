@@ -15,9 +15,9 @@ use std::time::Duration;
 use fanline::Hub;
 use fanline::event::Event;
 use fanline::hub::{Outcome, PublishError};
+use fanline::server::Producer;
 use fanline::topic::Topic;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
@@ -75,26 +75,28 @@ pub struct LogLines {
 }
 
 impl LogLines {
-    /// Publishes lines until `shutdown`, or until the hub is closed.
-    pub async fn run(mut self, hub: Hub, shutdown: CancellationToken) {
+    /// The producer as a part of the server.
+    pub fn producer(self) -> Producer {
+        Producer::new("log_producer", async move |server| {
+            self.run(server.hub()).await;
+            Ok(())
+        })
+    }
+
+    /// Publishes lines until the hub is closed.
+    async fn run(mut self, hub: &Hub) {
         let topic = Topic::new(TOPIC).expect("a plain word is a topic");
-        let publish = async {
-            loop {
-                let (events, count) = self.batch(&topic).await;
-                if events.is_empty() {
-                    return;
-                }
-                match unlogged(hub.publish_all(events)).await {
-                    Err(PublishError::Closed) => return,
-                    Err(error) if !matches!(error.outcome(), Outcome::Published(_)) => self.missing = count,
-                    _ => {}
-                }
-                tokio::time::sleep(PAUSE).await;
+        loop {
+            let (events, count) = self.batch(&topic).await;
+            if events.is_empty() {
+                return;
             }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = publish => {}
+            match unlogged(hub.publish_all(events)).await {
+                Err(PublishError::Closed) => return,
+                Err(error) if !matches!(error.outcome(), Outcome::Published(_)) => self.missing = count,
+                _ => {}
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -235,7 +237,8 @@ mod tests {
         let (layer, lines) = layer();
         let (hub, mut backbone) = Backbone::new();
         let _guard = tracing::subscriber::set_default(registry().with(layer));
-        let task = tokio::spawn(lines.run(hub.clone(), CancellationToken::new()));
+        let relayed = hub.clone();
+        let task = tokio::spawn(async move { lines.run(&relayed).await });
         info!("one");
         info!("two");
         assert_eq!(backbone.fails(PublishError::Unavailable).await.len(), 2);
@@ -254,17 +257,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lines_are_published_until_shutdown() {
+    async fn lines_are_published_until_the_hub_is_closed() {
         let (layer, lines) = layer();
         let hub = Hub::default();
-        let shutdown = CancellationToken::new();
         let _guard = tracing::subscriber::set_default(registry().with(layer));
-        let task = tokio::spawn(lines.run(hub.clone(), shutdown.clone()));
+        let own = hub.clone();
+        let task = tokio::spawn(async move { lines.run(&own).await });
         info!("one");
         while hub.stats().published == 0 {
             tokio::task::yield_now().await;
         }
-        shutdown.cancel();
+        hub.close();
+        info!("two");
         task.await.unwrap();
         assert_eq!(hub.stats().published, 1);
     }

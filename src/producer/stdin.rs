@@ -9,20 +9,21 @@
 
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use fanline::Hub;
 use fanline::event::Event;
 use fanline::hub::{Outcome, PublishError};
+use fanline::server::Producer;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::feed::{Fate, Feed, Totals};
 use super::outage::Outage;
-use super::status::Status;
 
 pub use super::feed::Format;
 
@@ -30,32 +31,44 @@ pub use super::feed::Format;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// The producer for standard input.
+/// The lines of an input.
 #[derive(Debug)]
 pub struct Stdin {
-    pub hub: Hub,
     pub format: Format,
     pub max_event_bytes: usize,
-    pub status: Status,
 }
 
 impl Stdin {
-    /// Reads `input` to its end on a new thread and publishes through `runtime`. Publishes nothing after `shutdown`.
-    pub fn start(
+    /// The producer as a part of the server.
+    pub fn producer(self, input: impl Read + Send + 'static) -> Producer {
+        Producer::new("stdin_producer", async move |server| {
+            let shutdown = CancellationToken::new();
+            let ended = self.start(server.hub().clone(), input, Handle::current(), shutdown.clone())?;
+            // Dropped with this task, when the server ends.
+            let _stop = shutdown.drop_guard();
+            ended.await.map_err(|_| "the thread that reads standard input panicked".into())
+        })
+    }
+
+    /// Reads `input` to its end on a new thread and publishes through `runtime`. Publishes nothing after `shutdown`. The
+    /// receiver completes when the thread ends.
+    fn start(
         self,
+        hub: Hub,
         input: impl Read + Send + 'static,
         runtime: Handle,
         shutdown: CancellationToken,
-    ) -> io::Result<JoinHandle<()>> {
-        let running = self.status.running();
+    ) -> io::Result<oneshot::Receiver<()>> {
+        let (ended, has_ended) = oneshot::channel();
         thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            let _running = running;
-            let mut publisher = Publisher::new(self.hub, shutdown);
+            let mut publisher = Publisher::new(hub, shutdown);
             let publish = |events, lines| runtime.block_on(publisher.publish(events, lines));
             let warn = |line, fault| warn!(line, "standard input: {fault}");
             let totals = Feed::new(&self.format, self.max_event_bytes, publish, warn).run(input);
             log_totals(&totals, publisher.shutdown.is_cancelled());
-        })
+            let _ = ended.send(());
+        })?;
+        Ok(has_ended)
     }
 }
 
@@ -163,28 +176,26 @@ mod tests {
     use super::super::tests::backbone::{Backbone, Log};
     use super::*;
 
-    fn lines() -> Format {
-        Format::Lines { topic: Topic::new("log").unwrap() }
+    fn stdin() -> Stdin {
+        Stdin { format: Format::Lines { topic: Topic::new("log").unwrap() }, max_event_bytes: 100 }
     }
 
     #[tokio::test]
     async fn thread_publishes_in_order_and_ends_with_the_input() {
-        let stdin = Stdin { hub: Hub::default(), format: lines(), max_event_bytes: 100, status: Status::default() };
-        let (hub, status) = (stdin.hub.clone(), stdin.status.clone());
-        let thread = stdin.start(&b"one\ntwo\n"[..], Handle::current(), CancellationToken::new()).unwrap();
-        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        let hub = Hub::default();
+        let ended =
+            stdin().start(hub.clone(), &b"one\ntwo\n"[..], Handle::current(), CancellationToken::new()).unwrap();
+        ended.await.unwrap();
         assert_eq!(hub.stats().published, 2);
-        assert_eq!(status.as_str(), "stopped");
     }
 
     #[tokio::test]
     async fn nothing_is_published_after_shutdown() {
-        let stdin = Stdin { hub: Hub::default(), format: lines(), max_event_bytes: 100, status: Status::default() };
-        let hub = stdin.hub.clone();
+        let hub = Hub::default();
         let shutdown = CancellationToken::new();
         shutdown.cancel();
-        let thread = stdin.start(&b"one\n"[..], Handle::current(), shutdown).unwrap();
-        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        let ended = stdin().start(hub.clone(), &b"one\n"[..], Handle::current(), shutdown).unwrap();
+        ended.await.unwrap();
         assert_eq!(hub.stats().published, 0);
     }
 
@@ -313,17 +324,15 @@ mod tests {
     #[tokio::test]
     async fn input_waits_for_the_backbone_while_the_producer_is_running() {
         let (hub, mut backbone) = Backbone::new();
-        let status = Status::default();
-        let stdin = Stdin { hub: hub.clone(), format: lines(), max_event_bytes: 100, status: status.clone() };
         let input = b"one\n".chain(&b"two\n"[..]);
-        let thread = stdin.start(input, Handle::current(), CancellationToken::new()).unwrap();
+        let mut ended = stdin().start(hub.clone(), input, Handle::current(), CancellationToken::new()).unwrap();
         for _ in 0..3 {
             assert_eq!(backbone.fails(PublishError::Unavailable).await, ["one"]);
-            assert_eq!(status.as_str(), "running");
+            assert!(ended.try_recv().is_err(), "the thread has ended");
         }
         assert_eq!(backbone.publishes().await, ["one"]);
         assert_eq!(backbone.publishes().await, ["two"]);
-        tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
-        assert_eq!((hub.stats().published, status.as_str()), (2, "stopped"));
+        ended.await.unwrap();
+        assert_eq!(hub.stats().published, 2);
     }
 }

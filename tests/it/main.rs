@@ -28,6 +28,7 @@ mod metrics;
 mod operators;
 mod presence;
 mod process;
+mod producers;
 mod publishing;
 mod replay;
 mod routes;

@@ -185,7 +185,7 @@ fn server_continues_after_the_end_of_its_input() {
     drop(stdin);
     assert_eq!(stream.next().data, "two");
     server.log.wait_for("the server continues");
-    while producer(&server) != "ended" {
+    while producer(&server) != "stopped" {
         assert!(server.log.count("panic") == 0);
     }
     assert_eq!(server.get("/health").json()["status"], "healthy");

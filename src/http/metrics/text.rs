@@ -6,10 +6,12 @@ use prometheus_client::encoding::{
     EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder, NoLabelSet, text,
 };
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{Snapshot, backbone};
+use crate::http::producers::ProducerState;
 use crate::metrics::LatencyDistribution;
 
 /// A page in one of the formats. They differ in the name of a counter, which ends with `_total` everywhere in Prometheus'
@@ -128,6 +130,7 @@ impl Snapshot {
             let help = "Members that were not announced because of the limit";
             page.counter("fanline_presence_refused", help, members.refused.get());
         }
+        self.add_producers(&mut page);
         self.add_process(&mut page);
         page.finish()
     }
@@ -196,6 +199,19 @@ impl Snapshot {
         page.counter("fanline_websocket_delivered_bytes", help, counts.sum(|shard| &shard.websocket.delivered_bytes));
         let help = "Messages that clients sent over WebSocket";
         page.counter("fanline_websocket_messages_received", help, counts.sum(|shard| &shard.websocket.received));
+    }
+
+    fn add_producers(&self, page: &mut Page) {
+        if self.producers.is_empty() {
+            return;
+        }
+        let failed = Family::<Labels, Gauge>::default();
+        for (name, state) in &self.producers {
+            let is_failed = matches!(state, ProducerState::Failed(_));
+            failed.get_or_create(&vec![("producer", name.clone())]).set(is_failed.into());
+        }
+        let help = "Whether the producer has failed: 1 if it has, else 0";
+        page.registry.register("fanline_producer_failed", help, failed);
     }
 
     fn add_process(&self, page: &mut Page) {
