@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-FANLINE = TARGET / "release/fanline"
+FANLINE = TARGET / "dist/fanline"
 SERVER_CORE = os.environ.get("SERVER_CORE", "0")
 LOAD_CORE = os.environ.get("LOAD_CORE", "1")
 
@@ -28,7 +28,7 @@ TITLES = {
     "axum-ws": "axum 0.8 + broadcast, WebSocket",
 }
 PROGRAMS = {
-    "bare": TARGET / "release/examples/bare_loop",
+    "bare": TARGET / "dist/examples/bare_loop",
     "fanline": FANLINE,
     "durable": TARGET / "perf-tools/bin/durable-streams-server",
     "axum": TARGET / "perf-axum/release/axum-peer",

@@ -2,7 +2,7 @@
 //! many preemptions as each model says, and with every value that the memory model lets a load return.
 //!
 //! ```text
-//! RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/rustc-loom cargo test --release --lib model
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/rustc-loom cargo test --profile ci --lib model
 //! ```
 //!
 //! tokio's `oneshot` and `Notify` are the real ones, and loom does not see into them: what they do is one step of a

@@ -2,7 +2,7 @@
 //! that the memory model lets a load return.
 //!
 //! ```text
-//! RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/rustc-loom cargo test --release --lib model
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/rustc-loom cargo test --profile ci --lib model
 //! ```
 //!
 //! **Forbidden:**
