@@ -30,6 +30,8 @@ mod jwks;
 mod key_set;
 mod locality;
 mod patterns;
+#[cfg(feature = "auth")]
+mod pkix;
 mod request;
 #[cfg(feature = "auth")]
 mod service;

@@ -4,11 +4,14 @@ use std::fmt;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::crypto;
+use super::pkix::{self, Family, Key};
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 const RSA: &[Algorithm] = &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512];
@@ -81,16 +84,14 @@ impl KeySet {
         if pem.windows(11).any(|window| window == b"PRIVATE KEY") {
             return Err(KeyError::PublicPem);
         }
-        let (key, algorithms) = if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-            let is_p384 = key.try_get_as_bytes().is_ok_and(|point| point.len() == 97);
-            (key, if is_p384 { P384 } else { P256 })
-        } else if let Ok(key) = DecodingKey::from_ed_pem(pem) {
-            (key, ED25519)
-        } else {
-            (DecodingKey::from_rsa_pem(pem).map_err(|_| KeyError::PublicPem)?, RSA)
-        };
-        let bytes = key.try_get_as_bytes().map_err(|_| KeyError::PublicPem)?.to_vec();
-        Ok(Self::one(algorithms, key, &bytes))
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| KeyError::PublicPem)?;
+        let Key { family, bytes } = pkix::public_key(&der).ok_or(KeyError::PublicPem)?;
+        Ok(match family {
+            Family::Rsa => Self::one(RSA, DecodingKey::from_rsa_der(bytes), bytes),
+            Family::P256 => Self::one(P256, DecodingKey::from_ec_der(bytes), bytes),
+            Family::P384 => Self::one(P384, DecodingKey::from_ec_der(bytes), bytes),
+            Family::Ed25519 => Self::one(ED25519, DecodingKey::from_ed_der(bytes), bytes),
+        })
     }
 
     fn one(algorithms: &[Algorithm], key: DecodingKey, bytes: &[u8]) -> Self {
@@ -193,16 +194,23 @@ impl SigningKey {
     /// [`KeyError::PrivatePem`].
     pub fn private_pem(pem: &[u8]) -> Result<Self, KeyError> {
         crypto::install();
-        let signs = |algorithm, key: EncodingKey| {
-            let is_right = jsonwebtoken::crypto::sign(b"test", &key, algorithm).is_ok();
-            is_right.then_some(Self { algorithm, key })
+        let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| KeyError::PrivatePem)?;
+        let (algorithm, key) = match &der {
+            PrivateKeyDer::Pkcs1(key) => (Algorithm::RS256, EncodingKey::from_rsa_der(key.secret_pkcs1_der())),
+            PrivateKeyDer::Pkcs8(key) => of_pkcs8(key.secret_pkcs8_der()).ok_or(KeyError::PrivatePem)?,
+            _ => return Err(KeyError::PrivatePem),
         };
-        let ec = || {
-            let key = EncodingKey::from_ec_pem(pem).ok()?;
-            signs(Algorithm::ES256, key.clone()).or_else(|| signs(Algorithm::ES384, key))
-        };
-        let ed = || signs(Algorithm::EdDSA, EncodingKey::from_ed_pem(pem).ok()?);
-        let rsa = || signs(Algorithm::RS256, EncodingKey::from_rsa_pem(pem).ok()?);
-        ec().or_else(ed).or_else(rsa).ok_or(KeyError::PrivatePem)
+        let is_usable = jsonwebtoken::crypto::sign(b"test", &key, algorithm).is_ok();
+        is_usable.then_some(Self { algorithm, key }).ok_or(KeyError::PrivatePem)
     }
+}
+
+fn of_pkcs8(der: &[u8]) -> Option<(Algorithm, EncodingKey)> {
+    let Key { family, bytes } = pkix::private_key(der)?;
+    Some(match family {
+        Family::Rsa => (Algorithm::RS256, EncodingKey::from_rsa_der(bytes)),
+        Family::P256 => (Algorithm::ES256, EncodingKey::from_ec_der(der)),
+        Family::P384 => (Algorithm::ES384, EncodingKey::from_ec_der(der)),
+        Family::Ed25519 => (Algorithm::EdDSA, EncodingKey::from_ed_der(der)),
+    })
 }

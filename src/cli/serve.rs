@@ -9,9 +9,10 @@ use fanline::backbone::{Backbone, RedisOptions};
 use fanline::hub::Hub;
 use fanline::server::{Builder, ListenAddress, PresenceOptions, Server, UnixSocketOptions, raise_open_file_limit};
 use sd_notify::NotifyState;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use super::access::Rules;
 use super::history_file::HistoryFile;
@@ -211,7 +212,7 @@ fn notify_supervisor(states: &[NotifyState<'_>]) {
 
 /// Writes log lines to standard error, and with `--demo` also to the returned queue, for the topic `log`.
 fn start_log(settings: &Settings) -> Option<LogLines> {
-    let filter = EnvFilter::new(&settings.log_filter);
+    let filter: Targets = settings.log_filter.parse().expect("directives are validated with the settings");
     let to_stderr = tracing_subscriber::fmt::layer();
     let has_colours = has_colours(&io::stderr());
     let syntax = match settings.log_format {

@@ -76,7 +76,7 @@ pub struct Settings {
     pub redis_start: RedisStart,
     /// This server's name on the backbone.
     pub node: Option<String>,
-    /// Directives for `tracing_subscriber::EnvFilter`.
+    /// Directives for `tracing_subscriber::filter::Targets`.
     pub log_filter: String,
     /// The format of log lines.
     pub log_format: LogFormat,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fanline::auth::{Patterns, Url};
 use fanline::server::{Origins, Rate, TrustedProxy};
 use fanline::topic::Topic;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::access::{KeySetPlace, Secret};
 use super::kind::{Invalid, Kind, list};
@@ -158,20 +158,21 @@ pub fn name() -> Kind<String> {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// A log level, or directives for `tracing_subscriber::EnvFilter`.
+/// A log level, or directives for `tracing_subscriber::filter::Targets`.
 pub fn log_filter() -> Kind<String> {
     let allowed = format!("{} or directives such as info,fanline=debug", LEVELS.join(", "));
     let rule = format!("must be {allowed}");
     let parse = move |text: &str| {
         let directives: Vec<_> = text.split(',').map(|directive| level(directive.trim())).collect();
         for directive in &directives {
-            // EnvFilter reads a single word as a target: a misspelled level would silence everything else.
-            if !LEVELS.contains(&directive.as_str()) && !directive.contains(['=', '[', ':']) {
+            // A single word would be read as a target: a misspelled level would silence everything else. There are no spans.
+            let is_target = directive.contains(['=', ':']) && !directive.contains('[');
+            if !LEVELS.contains(&directive.as_str()) && !is_target {
                 return Err(Invalid(format!("{rule}; {directive:?} is neither")));
             }
         }
         let directives = directives.join(",");
-        EnvFilter::builder().parse(&directives).map_err(|error| Invalid(format!("{rule}: {error}")))?;
+        directives.parse::<Targets>().map_err(|error| Invalid(format!("{rule}: {error}")))?;
         Ok(directives)
     };
     Kind::new("FILTER", allowed, parse, String::clone)
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn unknown_log_level_is_rejected() {
         let parse = log_filter().parse;
-        for text in ["inof", "verbose", "", "info,fanline", "fanline=loud"] {
+        for text in ["inof", "verbose", "", "info,fanline", "fanline=loud", "[span]=info"] {
             let error = error(parse(text));
             assert!(error.starts_with("must be off, error, warn, info, debug, trace or directives"), "{error}");
         }

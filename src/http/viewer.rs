@@ -28,13 +28,11 @@ pub(super) fn file(_: &str, _: &hyper::header::HeaderMap) -> Option<Response<Ful
 #[cfg(feature = "cli")]
 mod embedded {
     use std::collections::HashMap;
-    use std::io::{Cursor, Read};
     use std::sync::LazyLock;
 
     use hyper::header::HeaderMap;
+    use rawzip::{CompressionMethod, ZipArchive, ZipFileHeaderRecord};
     use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
-    use zip::read::ZipFile;
-    use zip::{CompressionMethod, ZipArchive};
 
     use super::super::asset::Asset;
     use super::super::documents::{self, File};
@@ -51,30 +49,26 @@ mod embedded {
 
     /// The files by name.
     static SWAGGER_UI: LazyLock<HashMap<&str, Asset>> = LazyLock::new(|| {
-        let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED)).expect("the crate contains an archive");
-        let mut files = HashMap::new();
-        for index in 0..archive.len() {
-            let entry = archive.by_index_raw(index).expect("the archive is complete");
-            let name = entry.name().expect("names are UTF-8");
-            let path = name.split_once('/').map_or("", |(_, path)| path);
-            let wanted = FILES.into_iter().find(|&file| file == path);
-            drop(name);
-            if let Some(path) = wanted {
+        let archive = ZipArchive::from_slice(SWAGGER_UI_VENDORED).expect("the crate contains an archive");
+        let (mut entries, mut files) = (archive.entries(), HashMap::new());
+        while let Some(entry) = entries.next_entry().expect("the archive is complete") {
+            let path = str::from_utf8(entry.file_path().as_bytes()).expect("names are UTF-8");
+            let path = path.split_once('/').map_or("", |(_, path)| path);
+            if let Some(path) = FILES.into_iter().find(|&file| file == path) {
                 let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-                files.insert(name, Asset::of_gzip(documents::content_type(name), gzip(entry)));
+                let content = archive.get_entry(entry.wayfinder()).expect("the archive is complete").data();
+                files.insert(name, Asset::of_gzip(documents::content_type(name), gzip(&entry, content)));
             }
         }
         files
     });
 
     /// Wraps the compressed bytes of an entry as gzip (RFC 1952), which browsers decompress.
-    fn gzip(mut entry: ZipFile<'_, Cursor<&[u8]>>) -> Bytes {
-        assert_eq!(entry.compression(), CompressionMethod::DEFLATE);
-        let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-        entry.read_to_end(&mut bytes).expect("memory can be read");
-        bytes.extend_from_slice(&entry.crc32().to_le_bytes());
-        bytes.extend_from_slice(&(entry.size() as u32).to_le_bytes());
-        bytes.into()
+    fn gzip(entry: &ZipFileHeaderRecord<'_>, content: &[u8]) -> Bytes {
+        assert_eq!(entry.compression_method(), CompressionMethod::DEFLATE);
+        let checksum = entry.crc32().to_le_bytes();
+        let size = (entry.uncompressed_size_hint() as u32).to_le_bytes();
+        [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], content, &checksum, &size].concat().into()
     }
 
     /// `GET /docs`: the page.

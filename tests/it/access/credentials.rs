@@ -257,6 +257,17 @@ fn each_key_verifies_only_its_own_tokens() {
 }
 
 #[test]
+fn rsa_key_signs_in_both_of_its_formats() {
+    let claims = claims();
+    let sign = |pem: &str| claims.sign(&SigningKey::private_pem(pem.as_bytes()).unwrap()).unwrap();
+    assert_eq!(
+        sign(include_str!("../keys/rsa.pkcs1.pem")),
+        sign(super::RSA),
+        "one key, and a signature without randomness"
+    );
+}
+
+#[test]
 fn unusable_keys_are_rejected_with_reason() {
     assert_eq!(KeySet::secret(b"short").unwrap_err(), KeyError::ShortSecret(5));
     assert_eq!(KeySet::public_pem(b"nothing").unwrap_err(), KeyError::PublicPem);
