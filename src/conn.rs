@@ -10,7 +10,8 @@
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but the cursor and its output
 //! source           what it reads events from
-//! output           where a stream's bytes go: a socket, or a stream of an HTTP/2 connection
+//! output           where a stream's bytes go: a socket, a stream of an HTTP/2 connection, or a body
+//! body             a stream as the body of a response that another server sends
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
 //! control_events   hello, gap, keep-alive, farewells
 //! transport        how events and control events are laid out on the wire: Server-Sent Events
@@ -20,6 +21,7 @@
 //! drain            whether the server drains
 //! ```
 
+mod body;
 mod control;
 mod control_events;
 mod drain;
@@ -39,6 +41,8 @@ mod transport;
 pub(crate) mod websocket;
 mod wheel;
 
+pub(crate) use body::RuntimeShard;
+pub use body::{StreamBody, StreamBodyError};
 pub(crate) use control::{Control, OnLag, Request};
 pub(crate) use control_events::unavailable;
 pub(crate) use drain::Drain;

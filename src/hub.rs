@@ -26,8 +26,10 @@ mod subscription;
 mod topics;
 mod wake;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -85,6 +87,8 @@ struct Inner {
     inline: Arc<WakeGroup>,
     /// The number of events that the hub began with.
     restored: u64,
+    /// What a higher layer keeps with the hub.
+    companion: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Without publishers, subscriptions end.
@@ -101,6 +105,7 @@ impl Inner {
             sequencer: Sequencer::new(options),
             inline: WakeGroup::inline(),
             restored: 0,
+            companion: OnceLock::new(),
         }
     }
 }
@@ -451,6 +456,13 @@ impl Hub {
             None => sequencer.try_publish(history, event),
             Some(upstream) => sequencer.while_open(event, |event| upstream.try_publish(event)),
         }
+    }
+
+    /// Returns what a higher layer keeps with this hub, created at the first call. It must not own the hub. All calls have the
+    /// same type.
+    pub(crate) fn companion<T: Default + Send + Sync + 'static>(&self) -> &T {
+        let companion = self.0.companion.get_or_init(|| Box::new(T::default()));
+        companion.downcast_ref().expect("all calls have the same type")
     }
 
     /// Closes the hub: publishing is an error from now on. What was published stays readable, and subscriptions end behind

@@ -15,6 +15,7 @@ mod connections;
 mod key;
 mod publish_quota;
 mod rate;
+pub(crate) mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -271,7 +272,12 @@ impl Semaphore {
 
     /// Returns a permit if one is left. The count synchronizes nothing else, therefore relaxed ordering suffices.
     fn acquire(self: &Arc<Self>) -> Option<Permit> {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
+        self.acquire_below(self.max)
+    }
+
+    /// Returns a permit if fewer than `max` are taken.
+    fn acquire_below(self: &Arc<Self>, max: usize) -> Option<Permit> {
+        let one_more = |taken| (taken < max).then_some(taken + 1);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.is_ok().then(|| Permit(self.clone()))
     }

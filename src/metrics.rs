@@ -198,6 +198,8 @@ enum Counted {
     WebSocket,
     Http2Connection,
     Http2Stream,
+    /// A stream that is the body of a response, on a connection of another server.
+    Body,
 }
 
 impl Counted {
@@ -209,6 +211,7 @@ impl Counted {
             Self::WebSocket => [Some(&shard.connections), Some(&shard.streams), Some(&shard.websocket.streams)],
             Self::Http2Connection => [Some(&shard.connections), Some(&shard.http2_connections), None],
             Self::Http2Stream => [Some(&shard.streams), Some(&shard.http2_streams), None],
+            Self::Body => [Some(&shard.streams), None, None],
         };
         counts.into_iter().flatten()
     }
@@ -222,6 +225,11 @@ impl ConnectionGuard {
     /// The guard of a stream that shares its connection with others.
     pub(crate) fn of_stream(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize) -> Self {
         Self::counted(metrics, permit, shard, Counted::Http2Stream)
+    }
+
+    /// The guard of a stream that is the body of a response.
+    pub(crate) fn of_body(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize) -> Self {
+        Self::counted(metrics, permit, shard, Counted::Body)
     }
 
     fn counted(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize, counted: Counted) -> Self {

@@ -16,22 +16,22 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Registration;
-use super::control::{Lifecycle, OnLag, Requests, Situation, Step};
+use super::control::{Lifecycle, OnLag, Request, Requests, Situation, Step};
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::output::Output;
-use super::shard::{Shard, StreamOptions};
+use super::shard::Shard;
 use super::source::Source;
 use super::transport::{Sse, Transport};
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, Offer, Opening, Sample, Subscription};
 use crate::limit::Permit;
-use crate::metrics::ConnectionGuard;
+use crate::metrics::{ConnectionGuard, Count};
 use crate::presence::{self, ClientId};
 
 /// The number of writes of one stream before other tasks of its shard run.
@@ -50,6 +50,8 @@ pub(crate) struct StreamRequest<S = Subscription> {
     pub(crate) on_lag: OnLag,
     /// Seconds without a write after which the client gets a keep-alive.
     pub(crate) heartbeat: u16,
+    /// The time after which the client reconnects, before it is spread.
+    pub(crate) retry: Duration,
     /// Whether the keep-alive is a heartbeat event. Otherwise it is nothing that a client sees.
     pub(crate) takes_heartbeats: bool,
     /// The permit of a client that reads every event of the hub.
@@ -94,6 +96,8 @@ enum Progress {
     Idle,
     /// The output accepts no more bytes now.
     Blocked,
+    /// The output is full, and polls the task again when it has passed on what it has.
+    Full,
 }
 
 thread_local! {
@@ -110,10 +114,10 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         head: BytesMut,
         request: StreamRequest<T::Source>,
     ) -> Self {
-        let StreamRequest { source, opening, registration, on_lag, heartbeat, firehose, .. } = request;
+        let StreamRequest { source, opening, registration, on_lag, heartbeat, retry, firehose, .. } = request;
         let identity = &registration.client.identity;
         let expires = identity.grant().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
-        let hello = ControlEvent::Hello { client: identity.id, opening, retry: retry(identity.id, &shard.options) };
+        let hello = ControlEvent::Hello { client: identity.id, opening, retry: spread(retry, identity.id) };
         let mut pending = head;
         pending.extend_from_slice(&transport.encode(&hello, &shard));
         Self {
@@ -158,7 +162,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         }
         match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
             Progress::Idle if self.transport.has_unread_input() => cx.waker().wake_by_ref(),
-            Progress::Idle => {}
+            Progress::Idle | Progress::Full => {}
             Progress::More => cx.waker().wake_by_ref(),
             Progress::Blocked => {
                 let (situation, source) = (self.situation(), &self.source);
@@ -173,9 +177,12 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         Ok(())
     }
 
-    /// Writes until nothing is left, the output is blocked, or the turn is over.
+    /// Writes until nothing is left, the output is full or blocked, or the turn is over.
     fn write(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         for _ in 0..WRITES_PER_TURN {
+            if self.output.is_full() {
+                return Ok(Progress::Full);
+            }
             let progress = if self.pending.is_empty() { self.write_next(cx, batch)? } else { self.write_pending(cx)? };
             if progress != Progress::More {
                 return Ok(progress);
@@ -250,9 +257,9 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
             Ok(bytes) => {
                 self.lifecycle.wrote(self.shard.now());
                 self.registration.client.bytes.add(bytes as u64);
-                self.shard.counts().delivered_bytes.add(bytes as u64);
+                Self::count(&self.shard.counts().delivered_bytes, bytes as u64);
                 if T::KIND == presence::Transport::WebSocket {
-                    self.shard.counts().websocket.delivered_bytes.add(bytes as u64);
+                    Self::count(&self.shard.counts().websocket.delivered_bytes, bytes as u64);
                 }
                 Ok(Some(bytes))
             }
@@ -271,14 +278,17 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     /// Moves the cursor past the frames in the first `bytes` of the offer, and keeps the rest of a frame that was begun.
     fn advance(&mut self, batch: &Batch, offer: &Offer, bytes: usize) {
         let taken = if bytes == offer.bytes { offer.frames } else { self.keep_rest(batch, bytes) };
-        if let Some(sample) = self.source.sample_in(batch, taken) {
+        // The time at which another server writes the bytes is not known here.
+        if O::IS_ON_SHARD
+            && let Some(sample) = self.source.sample_in(batch, taken)
+        {
             self.note_latency(&sample);
         }
         self.source.take(batch, taken);
         self.registration.client.events.add(taken as u64);
-        self.shard.counts().delivered.add(taken as u64);
+        Self::count(&self.shard.counts().delivered, taken as u64);
         if T::KIND == presence::Transport::WebSocket {
-            self.shard.counts().websocket.delivered.add(taken as u64);
+            Self::count(&self.shard.counts().websocket.delivered, taken as u64);
         }
     }
 
@@ -326,7 +336,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     /// Encodes a control event, and counts gaps.
     fn encode(&mut self, event: &ControlEvent) -> Bytes {
         if let ControlEvent::Gap(gap) = event {
-            self.shard.counts().gaps[gap.reason as usize].add(1);
+            Self::count(&self.shard.counts().gaps[gap.reason as usize], 1);
         }
         self.transport.encode(event, &self.shard)
     }
@@ -343,9 +353,23 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         }
     }
 
+    /// Adds to a count of the shard.
+    fn count(count: &Count, more: u64) {
+        if O::IS_ON_SHARD { count.add(more) } else { count.add_shared(more) }
+    }
+
+    pub(super) fn output(&mut self) -> &mut O {
+        &mut self.output
+    }
+
+    /// Raises `request` on this stream.
+    pub(super) fn raise(&self, request: Request) {
+        self.registration.client.control.raise(request);
+    }
+
     /// Counts and logs the end.
-    fn note_end(&self, reason: EndReason) {
-        self.shard.counts().ended[reason as usize].add(1);
+    pub(super) fn note_end(&self, reason: EndReason) {
+        Self::count(&self.shard.counts().ended[reason as usize], 1);
         let client = &self.registration.client;
         let (id, name, remote) = (client.identity.id, client.identity.labels.name(), client.identity.remote);
         let (why, behind, events) = (reason.as_str(), self.source.behind(), client.events.get());
@@ -369,9 +393,9 @@ impl<O: Output> Future for StreamTask<O, Sse> {
     }
 }
 
-/// Milliseconds after which `client` should reconnect, spread so that many clients do not return at once.
-fn retry(client: ClientId, options: &StreamOptions) -> u64 {
-    (options.retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
+/// `retry` in milliseconds, spread so that many clients do not return at once.
+fn spread(retry: Duration, client: ClientId) -> u64 {
+    (retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
 }
 
 #[cfg(test)]

@@ -38,6 +38,11 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
+    /// The permit of a stream that is limited in number only.
+    pub(super) fn of(permit: Permit) -> Self {
+        Self { total: Some(permit), of_address: None }
+    }
+
     /// Counts for the address that `client` counts for.
     pub(crate) fn count_for(&mut self, client: Self) {
         self.of_address = client.of_address;

@@ -7,11 +7,11 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, SendStream};
 
 use crate::conn::end::EndReason;
-use crate::conn::output::Output;
+use crate::conn::output::{Output, first_bytes_of, offer_up_to};
 use crate::conn::transport::Layout;
 use crate::hub::{Batch, Offer};
 
@@ -58,20 +58,10 @@ impl Output for Http2Output {
         Ok(room)
     }
 
-    /// A single frame is sent as the memory that all readers share. Several are copied into one frame of HTTP/2, which costs
-    /// less than a frame for each.
     fn write_batch(&mut self, batch: &Batch, layout: Layout) -> (io::Result<usize>, Offer) {
-        let mut offer = Offer::default();
-        for frame in batch.frames() {
-            if offer.bytes >= MAX_BUFFERED {
-                break;
-            }
-            offer.frames += 1;
-            offer.bytes += layout.length(frame);
-        }
+        let offer = offer_up_to(batch, layout, MAX_BUFFERED);
         let written = self.room(offer.bytes).and_then(|room| {
-            let bodies = batch.frames().map(|frame| layout.chunk(frame));
-            self.send(first_bytes(bodies.take(offer.frames).map(|chunk| chunk.to_body()), room), false)?;
+            self.send(first_bytes_of(batch, layout, &offer, room), false)?;
             Ok(room)
         });
         (written, offer)
@@ -98,36 +88,6 @@ impl Output for Http2Output {
     fn abort(&mut self) {
         if !self.is_finished {
             self.stream.send_reset(Reason::CANCEL);
-        }
-    }
-}
-
-/// The first `length` bytes of `parts`. Copied unless one part has all of them.
-fn first_bytes(mut parts: impl Iterator<Item = Bytes>, length: usize) -> Bytes {
-    let first = parts.next().unwrap_or_default();
-    if length <= first.len() {
-        return if length == first.len() { first } else { first.slice(..length) };
-    }
-    let mut bytes = BytesMut::with_capacity(length);
-    bytes.extend_from_slice(&first);
-    for part in parts {
-        let room = length - bytes.len();
-        bytes.extend_from_slice(&part[..part.len().min(room)]);
-    }
-    bytes.freeze()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_part_is_shared_and_several_are_copied() {
-        let parts = [&b"abc"[..], b"", b"defg"].map(Bytes::from_static);
-        for length in 1..=7 {
-            let bytes = first_bytes(parts.iter().cloned(), length);
-            assert_eq!(bytes, b"abcdefg"[..length]);
-            assert_eq!(bytes.as_ptr() == parts[0].as_ptr(), length <= 3, "{length}");
         }
     }
 }
