@@ -87,7 +87,7 @@ pub mod event;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod http;
+pub mod http;
 pub mod hub;
 mod limit;
 mod metrics;

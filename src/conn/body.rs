@@ -45,6 +45,8 @@ enum Content {
     Stream(Box<Stream>),
     /// A refusal that was not sent yet.
     Refusal(Bytes),
+    /// A stream that breaks off at the next poll.
+    Broken(StreamBodyError),
     End,
 }
 
@@ -152,7 +154,7 @@ impl fmt::Debug for StreamBody {
         f.write_str(match self.0 {
             Content::Stream(_) => "StreamBody(open)",
             Content::Refusal(_) => "StreamBody(refused)",
-            Content::End => "StreamBody(ended)",
+            Content::Broken(_) | Content::End => "StreamBody(ended)",
         })
     }
 }
@@ -170,14 +172,25 @@ impl Body for StreamBody {
                 *content = Content::End;
                 return Poll::Ready(Some(Ok(Frame::data(body))));
             }
+            Content::Broken(error) => {
+                let error = *error;
+                *content = Content::End;
+                return Poll::Ready(Some(Err(error)));
+            }
             Content::End => return Poll::Ready(None),
         };
         match chunk {
             Ok(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
-            Err(reason) => {
-                // Frees the memory of the stream.
+            // Replacing the content frees the memory of the stream.
+            Err(EndReason::Lagged) => {
+                // hyper drops what it has buffered when a body breaks off, and writes it when a body is pending.
+                *content = Content::Broken(StreamBodyError::Lagged);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(_) => {
                 *content = Content::End;
-                Poll::Ready((reason == EndReason::Lagged).then_some(Err(StreamBodyError::Lagged)))
+                Poll::Ready(None)
             }
         }
     }
@@ -188,7 +201,7 @@ impl Body for StreamBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Broken(_) => SizeHint::default(),
             Content::Refusal(body) => SizeHint::with_exact(body.len() as u64),
             Content::End => SizeHint::with_exact(0),
         }

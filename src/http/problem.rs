@@ -147,6 +147,11 @@ impl Problem {
     }
 
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        self.into_bytes().map(Full::from)
+    }
+
+    /// The response, with the bytes of its body.
+    pub(crate) fn into_bytes(self) -> Response<Bytes> {
         let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -154,7 +159,7 @@ impl Problem {
             "detail": self.detail,
         });
         body.as_object_mut().expect("an object").extend(self.members);
-        let mut response = Response::new(Full::from(body.to_string()));
+        let mut response = Response::new(Bytes::from(body.to_string()));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
         if let Some(wait) = self.retry_after {

@@ -1,8 +1,10 @@
 //! The parameters of a subscription, from the query and the headers.
 
+use std::time::Duration;
+
 use hyper::header::HeaderMap;
 
-use super::Options;
+use super::options::Options;
 use super::problem::Problem;
 use crate::auth::{Grant, Tag};
 use crate::conn::OnLag;
@@ -89,6 +91,12 @@ impl StreamQuery {
             return SubscriptionFilter::nothing();
         }
         SubscriptionFilter::of(self.filters.iter().cloned())
+    }
+
+    /// The heartbeat interval in seconds, which is `default` unless the client requests another one.
+    pub(crate) fn heartbeat_or(&self, default: Duration) -> u16 {
+        let default = || default.as_secs().clamp((*HEARTBEAT.start()).into(), (*HEARTBEAT.end()).into()) as u16;
+        self.heartbeat.unwrap_or_else(default)
     }
 
     /// Whether this is a WebSocket without filters.

@@ -57,11 +57,24 @@ impl Refusable {
 impl Routes {
     /// The refusal of a `request` for a stream because of `problem`. `None` if a status is to be sent.
     pub(super) fn refusal_in_band(&self, request: &Refusable, problem: &Problem) -> Option<Response<Full<Bytes>>> {
-        let wait = problem.retry_after().filter(|_| self.options.stream_refusals == StreamRefusals::Retry)?;
-        let retry = retry(wait.max(self.shard.options.retry), self.ids.next());
-        let body = conn::unavailable(problem.reason(), problem.detail(), retry, request.last_id.as_deref());
+        let allowed = self.options.stream_refusals;
+        let body = in_band(request, problem, allowed, self.shard.options.retry, || self.ids.next())?;
         Some(stream::response(Full::from(body)))
     }
+}
+
+/// The stream that refuses `request` because of `problem`. Its client waits for at least `min_retry`. `None` if a status is to be
+/// sent.
+pub(super) fn in_band(
+    request: &Refusable,
+    problem: &Problem,
+    allowed: StreamRefusals,
+    min_retry: Duration,
+    next_id: impl FnOnce() -> ClientId,
+) -> Option<Bytes> {
+    let wait = problem.retry_after().filter(|_| allowed == StreamRefusals::Retry)?;
+    let retry = retry(wait.max(min_retry), next_id());
+    Some(conn::unavailable(problem.reason(), problem.detail(), retry, request.last_id.as_deref()))
 }
 
 /// When the client should reconnect: after `wait` or up to two fifths later, so that refused clients do not return at once.

@@ -1,9 +1,10 @@
 //! `GET /stream`: subscribes, and replies with a stream.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Body;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 
@@ -18,7 +19,8 @@ use crate::conn::http::StreamReply;
 use crate::conn::{Shard, StreamRequest};
 use crate::hub::{Feed, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
 use crate::limit::ConnectionPermit;
-use crate::presence::{Account, Identity, Labels, Member, Protocol, Transport};
+use crate::peer::PeerAddress;
+use crate::presence::{Account, ClientIds, Identity, Labels, Member, Members, Protocol, Transport};
 use crate::topic::TopicFilter;
 
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -100,44 +102,48 @@ pub(super) async fn open<S: Opens>(
     let takes_heartbeats = query.takes_heartbeats(&filter, transport);
     let (subscription, opening) = S::open(shard, &query.filters, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
-    let identity = identify(routes, &permit.grant, query, source, version, transport);
-    tracing::debug!(
-        client = %identity.id, name = query.name, remote = %source.client, tags = ?identity.labels.tags().collect::<Vec<_>>(),
-        topics = ?query.filters.iter().map(TopicFilter::as_str).collect::<Vec<_>>(),
-        "client connects"
-    );
+    let identity =
+        identify(&routes.ids, routes.members.as_ref(), &permit.grant, query, source.client, version, transport);
     let registration = shard.clients.register(identity);
     registration.client.set_topics(&query.filters, routes.members.as_ref());
     // From here on, a change of the access rules applies to the registered client.
     if !query.is_bare(transport) {
         permit.check_subscription(&query.filters)?;
     }
-    let heartbeat = query.heartbeat.unwrap_or_else(|| shard.options.heartbeat.as_secs().clamp(1, 3600) as u16);
+    let heartbeat = query.heartbeat_or(shard.options.heartbeat);
     let (source, on_lag) = (subscription, query.on_lag);
-    let request = StreamRequest { source, opening, registration, on_lag, heartbeat, takes_heartbeats, firehose };
+    let retry = shard.options.retry;
+    let request = StreamRequest { source, opening, registration, on_lag, heartbeat, retry, takes_heartbeats, firehose };
     Ok((request, connection_permit))
 }
 
-/// The identity of a new client. Over WebSocket its topics change, and are set later.
-fn identify(
-    routes: &Routes,
+/// The identity of a new client, which is logged. Over WebSocket its topics change, and are set later.
+pub(super) fn identify(
+    ids: &ClientIds,
+    members: Option<&Arc<Members>>,
     grant: &Grant,
     query: &StreamQuery,
-    source: Source<'_>,
+    remote: PeerAddress,
     version: Version,
     transport: Transport,
 ) -> Identity {
-    let (id, name) = (routes.ids.next(), query.name.as_deref());
+    let (id, name) = (ids.next(), query.name.as_deref());
     let changes = transport == Transport::WebSocket;
     let filters = if changes { &[][..] } else { &query.filters };
     let own_tags = query.tags.iter().filter(|tag| !grant.tags.contains(tag));
     let tags = grant.tags.iter().chain(own_tags);
     let member = Member { id, name, user: grant.user.as_deref() };
-    let memberships = routes.members.as_ref().and_then(|members| members.join(filters, &member));
+    let memberships = members.and_then(|members| members.join(filters, &member));
+    let labels = Labels::new(name, tags, filters.iter().map(TopicFilter::as_str));
+    tracing::debug!(
+        client = %id, name, %remote, tags = ?labels.tags().collect::<Vec<_>>(),
+        topics = ?query.filters.iter().map(TopicFilter::as_str).collect::<Vec<_>>(),
+        "client connects"
+    );
     Identity {
         id,
-        labels: Labels::new(name, tags, filters.iter().map(TopicFilter::as_str)),
-        remote: source.client.into(),
+        labels,
+        remote: remote.into(),
         protocol: protocol_of(version),
         transport,
         account: Account::new(grant, memberships, changes),
@@ -147,12 +153,18 @@ fn identify(
 
 /// Checks what needs neither the query nor the access rules.
 fn check(routes: &Routes, head: &Parts, body: &RequestBody) -> Result<(), Problem> {
-    if accept::preferred(&head.headers, &[EVENT_STREAM]).is_none() {
-        let detail = format!("this endpoint returns {EVENT_STREAM}, which the Accept header excludes");
-        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail));
-    }
+    check_accept(&head.headers)?;
     check_body(body)?;
     check_backbone(routes)
+}
+
+/// Checks that the client accepts event streams.
+pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
+    if accept::preferred(headers, &[EVENT_STREAM]).is_some() {
+        return Ok(());
+    }
+    let detail = format!("this endpoint returns {EVENT_STREAM}, which the Accept header excludes");
+    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail))
 }
 
 /// Checks that the request has no body.

@@ -34,6 +34,7 @@ mod replay;
 mod routes;
 mod settings;
 mod stdin;
+mod stream_response;
 mod subscribing;
 mod support;
 mod tail_publish;

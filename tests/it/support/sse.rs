@@ -1,5 +1,7 @@
 use bytes::BytesMut;
+use fanline::http::{StreamBody, StreamBodyError};
 use h2::{Reason, RecvStream};
+use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::{Client, Head, data};
@@ -15,6 +17,7 @@ pub struct Stream {
 enum Source {
     Http1 { client: Client, is_chunked: bool },
     Http2 { body: RecvStream, reset: Option<Reason> },
+    Body { body: StreamBody, error: Option<StreamBodyError> },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -42,19 +45,33 @@ impl Stream {
         Self { head, source: Source::Http2 { body, reset: None }, body: BytesMut::new() }
     }
 
+    /// A stream without a connection.
+    pub fn of_body(body: StreamBody) -> Self {
+        let head = Head { version: String::new(), status: 200, reason: String::new(), headers: Vec::new() };
+        Self { head, source: Source::Body { body, error: None }, body: BytesMut::new() }
+    }
+
     /// The connection of a stream over HTTP/1.1.
     pub fn client(&mut self) -> &mut Client {
         match &mut self.source {
             Source::Http1 { client, .. } => client,
-            Source::Http2 { .. } => panic!("the stream shares its connection"),
+            _ => panic!("the stream has no connection of its own"),
+        }
+    }
+
+    /// The error with which a body broke off.
+    pub fn error(&self) -> Option<StreamBodyError> {
+        match &self.source {
+            Source::Body { error, .. } => *error,
+            _ => None,
         }
     }
 
     /// The reason for which the server reset a stream over HTTP/2.
     pub fn reset(&self) -> Option<Reason> {
         match &self.source {
-            Source::Http1 { .. } => None,
             Source::Http2 { reset, .. } => *reset,
+            _ => None,
         }
     }
 
@@ -90,6 +107,17 @@ impl Stream {
                 }
                 Some(Err(error)) => {
                     *reset = error.reason();
+                    false
+                }
+                None => false,
+            },
+            Source::Body { body, error } => match body.frame().await {
+                Some(Ok(frame)) => {
+                    self.body.extend_from_slice(&frame.into_data().expect("a body has no trailers"));
+                    true
+                }
+                Some(Err(broken)) => {
+                    *error = Some(broken);
                     false
                 }
                 None => false,
@@ -148,6 +176,7 @@ impl Stream {
         match self.source {
             Source::Http1 { client, .. } => assert_eq!(client.rest().await, ""),
             Source::Http2 { reset, .. } => assert_eq!(reset, None),
+            Source::Body { error, .. } => assert_eq!(error, None),
         }
     }
 }
