@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
@@ -34,10 +35,13 @@ type Task = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>
 /// use std::time::Duration;
 ///
 /// use fanline::event::{Event, Payload};
-/// use fanline::server::{Producer, Server};
+/// use fanline::hub::Start;
+/// use fanline::server::Producer;
 /// use fanline::topic::Topic;
-/// use fanline::Hub;
+/// use fanline::{Hub, Server};
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let clock = Producer::new("clock", async |server| {
 ///     let topic = Topic::new("clock")?;
 ///     let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -48,11 +52,18 @@ type Task = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>
 ///         server.hub().publish(Event::new(topic.clone(), text)).await?;
 ///     }
 /// });
-/// let builder = Server::builder(Hub::default()).producer(clock);
+/// let hub = Hub::default();
+/// let (mut events, _) = hub.subscribe("clock".parse()?, Start::Live);
+/// let server = Server::builder(hub).listen(([127, 0, 0, 1], 0)).producer(clock).bind()?;
+/// // Until the first event.
+/// server.run(async { drop(events.next().await) }).await?;
+/// # Ok(())
+/// # }
 /// ```
 pub struct Producer {
     name: String,
-    start: Box<dyn FnOnce(ServerHandle) -> Task + Send>,
+    /// In a mutex, which is never locked, to be `Sync`: only then is the future of [`Server::run`](super::Server::run) `Send`.
+    start: Mutex<Box<dyn FnOnce(ServerHandle) -> Task + Send>>,
 }
 
 impl Producer {
@@ -65,7 +76,7 @@ impl Producer {
     {
         // In the task, so that its panics are those of the task.
         let start = |server| -> Task { Box::pin(async move { start(server).await }) };
-        Self { name: name.into(), start: Box::new(start) }
+        Self { name: name.into(), start: Mutex::new(Box::new(start)) }
     }
 
     /// The name.
@@ -76,8 +87,9 @@ impl Producer {
     /// Runs the task to its end.
     async fn run(self, server: ServerHandle, record: &ProducerRecord) {
         let (running, name) = (record.running(), self.name);
+        let start = self.start.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Unwind safe: nothing uses the task after a panic.
-        let outcome = match AssertUnwindSafe((self.start)(server)).catch_unwind().await {
+        let outcome = match AssertUnwindSafe(start(server)).catch_unwind().await {
             Ok(outcome) => outcome.map_err(|error| describe(&*error)),
             Err(panic) => Err(format!("panicked: {}", message(&*panic))),
         };
