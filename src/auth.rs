@@ -65,7 +65,7 @@ pub use tokens::{Claims, Permissions, SignError, TokenRules, Tokens};
 
 pub use crate::peer::{Peer, PeerAddress};
 
-/// Why a request is refused. The text is sent to the client: it names settings and topics, and no secrets.
+/// Why a request is refused. The text is sent to the client: it may name settings and topics, and must hold no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -78,9 +78,14 @@ pub enum Refusal {
     /// The credentials, or the lack of them, do not allow this: status 403.
     #[error("{0}")]
     Forbidden(String),
-    /// The decision is not possible now: status 503, with the time after which to retry.
-    #[error("{0}")]
-    Unavailable(String, Duration),
+    /// The decision is not possible now, because a database or service is unavailable: status 503.
+    #[error("{detail}")]
+    Unavailable {
+        /// What the client gets to read.
+        detail: String,
+        /// The time after which the client should try again.
+        retry_after: Duration,
+    },
 }
 
 impl Refusal {

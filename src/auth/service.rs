@@ -102,7 +102,8 @@ impl Service {
 
     fn unavailable(&self, reason: &str) -> Refusal {
         tracing::warn!(url = %self.fetcher.url(), reason, "the authorization service failed");
-        Refusal::Unavailable("the authorization service is unavailable".to_owned(), RETRY_AFTER)
+        let detail = "the authorization service is unavailable".to_owned();
+        Refusal::Unavailable { detail, retry_after: RETRY_AFTER }
     }
 
     fn is_cached(&self, digest: &[u8; 32]) -> bool {

@@ -133,7 +133,7 @@ impl Tokens {
         if let Some(jwks) = self.jwks.as_ref().filter(|_| is_published(header.alg)) {
             let Some(known) = jwks.current().await else {
                 let detail = "the keys that verify tokens are unavailable (setting jwks)";
-                return Err(Refusal::Unavailable(detail.to_owned(), RETRY_AFTER));
+                return Err(Refusal::Unavailable { detail: detail.to_owned(), retry_after: RETRY_AFTER });
             };
             if let Some(outcome) = verify_with_one_of(&known) {
                 return outcome;

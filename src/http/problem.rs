@@ -225,7 +225,9 @@ impl From<Refusal> for Problem {
             Refusal::Unauthenticated(_) => unauthenticated("Bearer realm=\"fanline\""),
             Refusal::InvalidCredentials(_) => unauthenticated("Bearer realm=\"fanline\", error=\"invalid_token\""),
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
-            Refusal::Unavailable(_, wait) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retried_after(wait),
+            Refusal::Unavailable { retry_after, .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retried_after(retry_after)
+            }
         }
     }
 }

@@ -41,7 +41,8 @@ impl Authorize for Sessions {
         let Some(cookie) = request.cookie("session") else { return Ok(None) };
         tokio::task::yield_now().await;
         if cookie == "outage" {
-            return Err(Refusal::Unavailable("the database of sessions is down".into(), Duration::from_secs(7)));
+            let detail = "the database of sessions is down".into();
+            return Err(Refusal::Unavailable { detail, retry_after: Duration::from_secs(7) });
         }
         if request.parts.headers.contains_key("x-suspicious") {
             return Err(Refusal::Forbidden(format!("{} is not allowed from there", request.parts.uri.path())));
