@@ -13,6 +13,17 @@ use crate::topic::Topic;
 ///
 /// The payload is UTF-8 and is never re-formatted: a JSON payload reaches subscribers with the white space, the number
 /// formats and the key order that its publisher gave it.
+///
+/// ```
+/// use fanline::event::{Event, Payload};
+/// use fanline::topic::Topic;
+///
+/// let event = Event::new(Topic::new("orders:17")?, Payload::json(r#"{"state": "paid"}"#)?);
+/// assert_eq!(event.name().as_str(), "message"); // `onmessage` in browsers
+/// let event = event.named("updated".parse()?); // `addEventListener("updated", …)`
+/// assert_eq!(event.name().as_str(), "updated");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     topic: Topic,
@@ -49,6 +60,17 @@ impl Event {
 }
 
 /// An event's payload: UTF-8 text, with a mark that says whether it is one JSON value.
+///
+/// ```
+/// use fanline::event::Payload;
+///
+/// let text = Payload::text("1.0842");
+/// let json = Payload::json(r#"{"rate": 1.0842}"#)?;
+/// let value = Payload::serialize(&[1.0842, 1.0843])?;
+/// assert_eq!([&text, &json, &value].map(Payload::is_json), [false, true, true]);
+/// assert_eq!(value.as_str(), "[1.0842,1.0843]");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     text: Bytes,
@@ -122,6 +144,11 @@ impl Payload {
         Self { text, is_json }
     }
 
+    /// The payload's text. Checks the bytes: [`as_bytes`](Self::as_bytes) costs nothing.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).expect("a payload is UTF-8")
+    }
+
     /// The payload's bytes: always UTF-8.
     pub fn as_bytes(&self) -> &Bytes {
         &self.text
@@ -173,6 +200,11 @@ impl EventName {
         }
     }
 
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a name is UTF-8")
+    }
+
     /// The name's bytes: always UTF-8.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -182,6 +214,12 @@ impl EventName {
 impl fmt::Debug for EventName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&String::from_utf8_lossy(&self.0), f)
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -13,6 +13,7 @@ mod producer;
 mod stats;
 mod unix;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -50,15 +51,26 @@ pub use crate::peer::{InvalidProxy, TrustedProxy};
 pub use crate::presence::PresenceOptions;
 use crate::presence::{ClientIds, Members, each_client};
 
-/// Serves a [`Hub`] over HTTP.
+/// Serves a [`Hub`] over HTTP: `GET /stream`, `GET /ws`, `POST /publish`, and what operators need.
 ///
-/// ```no_run
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// ```
+/// use fanline::event::{Event, Payload};
+/// use fanline::topic::Topic;
 /// use fanline::{Hub, Server};
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let hub = Hub::default();
-/// let server = Server::builder(hub.clone()).listen(([127, 0, 0, 1], 8000)).bind()?;
-/// server.run(std::future::pending()).await
+/// let server = Server::builder(hub.clone()).listen(([127, 0, 0, 1], 0)).bind()?;
+/// println!("curl -N http://{}/stream", server.local_addresses()[0]);
+///
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+/// hub.publish(Event::new(Topic::new("greeting")?, Payload::text("hello"))).await?;
+///
+/// drop(stop); // in a program: when `tokio::signal::ctrl_c()` completes
+/// running.await??;
+/// # Ok(())
 /// # }
 /// ```
 pub struct Server {
@@ -79,6 +91,28 @@ pub const DEFAULT_SEND_BUFFER: usize = 64 << 10;
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(5);
 
 /// The settings and parts of a [`Server`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use fanline::auth::Access;
+/// use fanline::server::{HttpOptions, Limits, StreamOptions};
+/// use fanline::{Hub, Server};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder(Hub::default())
+///     .listen(([127, 0, 0, 1], 0))
+///     .shards(2)
+///     .drain(Duration::from_secs(10))
+///     .access(Access::new().anonymous_subscribe("news, price:*".parse()?))
+///     .http(HttpOptions { max_event_bytes: 16 << 10, ..HttpOptions::default() })
+///     .streams(StreamOptions { heartbeat: Duration::from_secs(15), ..StreamOptions::default() })
+///     .limits(Limits { max_connections_per_address: Some(50), ..Limits::default() })
+///     .bind()?;
+/// assert_eq!(server.shards(), 2);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Builder {
     hub: Hub,
     listeners: Vec<Listener>,
@@ -100,6 +134,12 @@ pub struct Builder {
 pub struct AccessHandle {
     rules: Arc<ArcSwap<Access>>,
     replaced: Arc<Notify>,
+}
+
+impl fmt::Debug for AccessHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AccessHandle").field(&self.rules.load()).finish()
+    }
 }
 
 impl AccessHandle {
@@ -131,6 +171,12 @@ impl AccessHandle {
         })
         .await;
         tracing::info!(revoked, "the rules of access were replaced");
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("listeners", &self.listeners).finish_non_exhaustive()
     }
 }
 
@@ -297,6 +343,12 @@ struct Shards {
     clients: Arc<[Arc<Clients>]>,
     inboxes: Vec<Inbox>,
     threads: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.local_addresses()).finish_non_exhaustive()
+    }
 }
 
 impl Server {

@@ -26,6 +26,17 @@ const PRESENCE: &str = "presence:";
 /// A validated topic: 1 to 255 bytes of UTF-8 without control characters, white space, commas and `*`.
 ///
 /// Cloning shares the text.
+///
+/// ```
+/// use fanline::topic::{InvalidTopic, Topic};
+///
+/// let topic: Topic = "eu/plant-3/line.2".parse()?;
+/// assert_eq!(topic, Topic::new("eu/plant-3/line.2")?);
+/// // `of` checks its parts, which may come from clients.
+/// assert_eq!(Topic::of(["comment", "17", "created"])?.as_str(), "comment:17:created");
+/// assert_eq!(Topic::new("two words"), Err(InvalidTopic::Character(' ')));
+/// # Ok::<_, InvalidTopic>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic(Arc<str>);
 
@@ -159,6 +170,16 @@ pub enum InvalidTopic {
 }
 
 /// A topic, or a pattern that many topics match.
+///
+/// ```
+/// use fanline::topic::{Topic, TopicFilter};
+///
+/// let filter: TopicFilter = "comment:*".parse()?;
+/// assert!(filter.matches(&Topic::new("comment:17")?));
+/// assert!(!filter.matches(&Topic::new("comment:17:reply")?));
+/// assert!(TopicFilter::new("comment:**")?.covers(&filter));
+/// # Ok::<_, fanline::topic::InvalidTopic>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TopicFilter {
     /// This topic.
@@ -241,6 +262,12 @@ impl TopicFilter {
             Self::Exact(topic) => topic.as_str(),
             Self::Pattern(TopicPattern(text)) => text,
         }
+    }
+}
+
+impl From<Topic> for TopicFilter {
+    fn from(topic: Topic) -> Self {
+        Self::Exact(topic)
     }
 }
 

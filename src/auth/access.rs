@@ -17,6 +17,22 @@ use crate::topic::TopicFilter;
 /// the admin endpoints.
 /// Once the rules [accept](Access::accept) credentials, loopback is not trusted, and anonymous clients may do only what
 /// the `anonymous_*` rules allow.
+///
+/// ```
+/// use fanline::auth::{Access, ApiKey, ApiKeys, KeyDigest, Patterns};
+///
+/// let shop = ApiKey {
+///     name: "shop".into(),
+///     digest: KeyDigest::of("the key that the shop sends"),
+///     publish: "orders:*".parse()?,
+///     subscribe: Patterns::default(),
+///     admin: false,
+/// };
+/// // The shop publishes, and anyone may subscribe to news.
+/// let access = Access::new().accept(ApiKeys::new([shop])).anonymous_subscribe("news".parse()?);
+/// # let server = fanline::Server::builder(fanline::Hub::default()).access(access);
+/// # Ok::<_, fanline::auth::InvalidPatterns>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Access {
     /// The sources of grants. The first that returns one decides.

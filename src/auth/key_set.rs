@@ -178,6 +178,13 @@ pub struct SigningKey {
     pub(super) key: EncodingKey,
 }
 
+impl fmt::Debug for SigningKey {
+    /// Omits the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
 impl SigningKey {
     /// A shared secret, for HS256.
     ///

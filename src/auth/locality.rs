@@ -31,6 +31,7 @@ const PROXY_HEADERS: [HeaderName; 13] = [
 
 /// Which processes of this machine may do everything while no credentials are configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LoopbackTrust {
     /// Those of the server's own user. Where the kernel does not tell users apart, none.
     #[default]

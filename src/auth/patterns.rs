@@ -11,9 +11,14 @@ const SUBJECT: &str = "{sub}";
 
 /// A set of topics, given as topics and patterns.
 ///
+/// Text from clients belongs into [`Topic::of`], which refuses separators and wildcards, and not into a text that is parsed.
+///
 /// ```
 /// use fanline::auth::Patterns;
 /// use fanline::topic::{Topic, TopicFilter};
+///
+/// let room = Patterns::from(Topic::of(["room", "17"]).unwrap());
+/// assert_eq!(room, "room:17".parse().unwrap());
 ///
 /// let patterns: Patterns = "news, user:anna:**".parse().unwrap();
 /// assert!(patterns.matches(&Topic::new("user:anna:inbox").unwrap()));
@@ -100,9 +105,21 @@ impl Patterns {
     }
 }
 
-impl FromIterator<TopicFilter> for Patterns {
-    fn from_iter<T: IntoIterator<Item = TopicFilter>>(filters: T) -> Self {
-        Self(filters.into_iter().collect())
+impl<F: Into<TopicFilter>> FromIterator<F> for Patterns {
+    fn from_iter<T: IntoIterator<Item = F>>(filters: T) -> Self {
+        Self(filters.into_iter().map(Into::into).collect())
+    }
+}
+
+impl From<TopicFilter> for Patterns {
+    fn from(filter: TopicFilter) -> Self {
+        Self(vec![filter])
+    }
+}
+
+impl From<Topic> for Patterns {
+    fn from(topic: Topic) -> Self {
+        TopicFilter::from(topic).into()
     }
 }
 

@@ -22,14 +22,14 @@ use crate::wire::chunk::Chunk;
 /// Times that apply to each stream.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// The time without traffic after which a stream gets a keep-alive, unless its client requests another one.
+    /// The time without traffic after which a stream gets a keep-alive, unless its client requests another one. Default: 30 s.
     pub heartbeat: Duration,
-    /// The `retry` time of clients, spread by up to a fifth in both directions.
+    /// The `retry` time of clients, spread by up to a fifth in both directions. Default: 5 s.
     pub retry: Duration,
-    /// The longest time for which a client may accept no bytes while some are pending.
+    /// The longest time for which a client may accept no bytes while some are pending. Default: 30 s.
     pub write_timeout: Duration,
     /// The longest time until the client of a WebSocket replies to a ping. It gets one when nothing was written for the heartbeat
-    /// interval.
+    /// interval. Default: 20 s.
     pub pong_timeout: Duration,
 }
 

@@ -24,6 +24,7 @@ use crate::presence::ClientId;
 
 /// How a stream is refused when the reason is likely to pass: a limit, or a service that is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StreamRefusals {
     /// Clients whose `Accept` names `text/event-stream` get a 200 with one `system` event and the time to reconnect. Others
     /// get the status.

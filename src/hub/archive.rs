@@ -1,5 +1,6 @@
 //! Archives: where subscriptions read events that have left the rings.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -38,6 +39,12 @@ pub struct Page {
     pub(super) frames: Arc<Ring<Frame>>,
     pub(super) bytes: usize,
     pub(super) derived_bytes: DerivedBytes,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
 }
 
 impl Page {

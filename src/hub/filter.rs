@@ -1,12 +1,27 @@
 //! Which events a subscription wants.
 
-use crate::topic::{Topic, TopicFilter, TopicPattern};
+use std::str::FromStr;
+
+use crate::topic::{InvalidTopic, Topic, TopicFilter, TopicPattern};
 
 /// The topics that a subscription wants.
 ///
 /// A named topic is read from its own ring, so that busier topics do not evict its history. Patterns, and everything, are
 /// read from the firehose; patterns of [reserved](Topic::is_reserved) topics from one of their own. An event that matches
 /// several filters is delivered once.
+///
+/// ```
+/// use fanline::hub::SubscriptionFilter;
+/// use fanline::topic::Topic;
+///
+/// // Topics and patterns separated by commas.
+/// let filter: SubscriptionFilter = "orders:*, metric".parse()?;
+/// assert!(filter.matches(&Topic::new("orders:17")?));
+/// // A list of filters, such as topics that were built from ids.
+/// let filter = SubscriptionFilter::of([Topic::of(["comment", "17"])?.into(), "metrics.**".parse()?]);
+/// assert!(filter.matches(&Topic::new("metrics.cpu")?) && !filter.is_everything());
+/// # Ok::<_, fanline::topic::InvalidTopic>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionFilter {
     /// Named topics, each once.
@@ -114,5 +129,26 @@ impl SubscriptionFilter {
         (is_in_rest || matches(&self.reserved))
             && !self.topics.contains(topic)
             && self.conditions.iter().all(|(filter, matches)| filter.matches(topic) == *matches)
+    }
+}
+
+impl From<TopicFilter> for SubscriptionFilter {
+    fn from(filter: TopicFilter) -> Self {
+        Self::of([filter])
+    }
+}
+
+impl From<Topic> for SubscriptionFilter {
+    fn from(topic: Topic) -> Self {
+        TopicFilter::from(topic).into()
+    }
+}
+
+impl FromStr for SubscriptionFilter {
+    type Err = InvalidTopic;
+
+    /// Parses topics and patterns separated by commas, at least one.
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        text.split(',').map(|filter| filter.trim().parse()).collect::<Result<Vec<_>, _>>().map(Self::of)
     }
 }

@@ -12,6 +12,26 @@ use crate::topic::TopicFilter;
 /// With one topic, or with everything, received and `missed` events add up to exactly what was published after the
 /// starting position. With several topics, a client that reconnects before the stream has passed `to` may get a second gap
 /// over the same events, but never none.
+///
+/// ```
+/// use fanline::event::{Event, Payload};
+/// use fanline::hub::{Delivery, GapReason, Hub, HubOptions, Start};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = Hub::new(&HubOptions { history: 1, ..HubOptions::default() });
+/// let (mut reader, _) = hub.subscribe("metric".parse()?, Start::Live);
+/// for value in ["1", "2", "3"] {
+///     hub.publish(Event::new("metric".parse()?, Payload::text(value))).await?;
+/// }
+/// let Some(Delivery::Gap(gap)) = reader.next().await else { panic!("two events have left the history") };
+/// assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, Some(2)));
+/// // After a gap, a reader loads the current state, and continues with what follows.
+/// let Some(Delivery::Event(frame)) = reader.next().await else { panic!("one event is retained") };
+/// assert_eq!(frame.payload(), "3");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {

@@ -7,6 +7,7 @@
 //! **Resuming on a server that is behind.** A client may have the id of an event that this hub does not have yet, from
 //! another server. [`Hub::resolve`] asks the archive whether the position was issued, and then waits for the event.
 
+use std::fmt;
 use std::pin::pin;
 // Not those of `sync`: nothing is ordered by a count.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +30,7 @@ use crate::sync::Arc;
 const QUEUE: usize = 4096;
 
 /// Feeds a [`Hub`] with events that are numbered elsewhere; see [`Hub::relayed`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Relay(Hub);
 
 /// Events that need consecutive positions, all or none.
@@ -57,6 +58,12 @@ struct Unacknowledged {
     events: AtomicU64,
     /// Whether the log says so. The next acknowledged event clears this.
     is_logged: AtomicBool,
+}
+
+impl fmt::Debug for PublishRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishRequest").field("events", &self.events).field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl PublishRequest {

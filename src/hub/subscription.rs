@@ -33,6 +33,7 @@ mod gaps;
 mod start;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -124,6 +125,30 @@ struct Cursor {
 }
 
 /// What a subscription delivers. There is no third kind, so that a `match` names gaps.
+///
+/// ```
+/// use fanline::hub::{Delivery, GapReason};
+///
+/// /// What a cache does with a delivery.
+/// fn apply(delivery: Delivery) -> String {
+///     match delivery {
+///         Delivery::Event(frame) => format!("set {} to {}", frame.topic(), frame.payload()),
+///         Delivery::Gap(gap) if gap.reason == GapReason::Lagged => "load everything again: too slow".to_owned(),
+///         Delivery::Gap(gap) => format!("load everything again: events up to {} are missing", gap.to),
+///     }
+/// }
+/// # use fanline::{Hub, hub::Start, event::{Event, Payload}};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = Hub::default();
+/// # let (mut deliveries, _) = hub.subscribe("metric".parse()?, Start::Live);
+/// # hub.publish(Event::new("metric".parse()?, Payload::text("1"))).await?;
+/// # assert_eq!(deliveries.next().await.map(apply).as_deref(), Some("set metric to 1"));
+/// # let (mut deliveries, _) = hub.subscribe("metric".parse()?, Start::UnknownId);
+/// # assert!(deliveries.next().await.map(apply).unwrap().ends_with("are missing"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// An event.
@@ -400,6 +425,12 @@ impl Stream for Subscription {
         let ready = this.ready.get_or_insert_default();
         ready.extend(batch.frames().cloned());
         Poll::Ready(ready.pop_front().map(Delivery::Event))
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("position", &self.position()).finish_non_exhaustive()
     }
 }
 

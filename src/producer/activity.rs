@@ -49,16 +49,12 @@ mod tests {
     #[test]
     fn activity_is_the_difference_of_two_moments() {
         let begin = Instant::now();
-        let counters = |seconds, published, delivered, cut_off_lagged, cut_off_stalled| Counters {
-            at: begin + Duration::from_secs(seconds),
-            published,
-            server: ServerStats {
-                connections: 7,
-                delivered,
-                cut_off_lagged,
-                cut_off_stalled,
-                ..ServerStats::default()
-            },
+        let counters = |seconds, published, delivered, cut_off_lagged, cut_off_stalled| {
+            let mut server = ServerStats::default();
+            server.connections = 7;
+            server.delivered = delivered;
+            (server.cut_off_lagged, server.cut_off_stalled) = (cut_off_lagged, cut_off_stalled);
+            Counters { at: begin + Duration::from_secs(seconds), published, server }
         };
         let metrics = counters(2, 30, 400, 3, 2).metrics(&counters(0, 10, 100, 1, 1));
         let value = |name| metrics.iter().find(|metric| metric.name == name).unwrap().value.as_f64().unwrap();

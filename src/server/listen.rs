@@ -44,6 +44,7 @@ impl ListenAddress {
 
 /// Not an address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidListenAddress {
     /// Neither a TCP address nor a Unix socket.
     #[error(

@@ -26,6 +26,7 @@ impl fmt::Debug for Stats {
 
 /// A server's counts at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerStats {
     /// Open connections.
     pub connections: u64,

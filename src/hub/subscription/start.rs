@@ -17,6 +17,7 @@ use crate::ring::Read;
 
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// With the next event.
     Live,
