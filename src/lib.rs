@@ -73,6 +73,7 @@
 //! * `auth`: JSON Web Tokens, key sets, an HTTP service that authorizes subscriptions, and creating API keys. [API
 //!   keys](auth::ApiKeys), anonymous access and your own [`Authorize`](auth::Authorize) need no feature.
 //! * `redis`: `backbone`, several servers that share one stream through Redis.
+//! * `testing` (default): `testing`, a client for the tests of an application. A library enables it for its dev-dependency.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -97,6 +98,8 @@ mod presence;
 mod ring;
 pub mod server;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod topic;
 mod wire;
 
@@ -109,5 +112,5 @@ pub use wire::publication;
 /// The examples of the README and of the library's page compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-#[doc = include_str!("../docs/library.md")]
+#[cfg_attr(feature = "testing", doc = include_str!("../docs/library.md"))]
 struct Pages;

@@ -27,6 +27,7 @@ conn: event topic position sync wire ring hub metrics presence auth limit peer
 backbone: event topic position sync hub metrics presence
 http: event topic position sync wire ring hub metrics presence auth limit conn backbone peer
 server: event topic position sync wire ring hub metrics presence auth limit conn backbone http peer
+testing: event position
 fuzz: event topic position sync wire ring hub metrics presence auth limit conn backbone http peer
 producer:
 config: producer

@@ -39,6 +39,8 @@ mod subscribing;
 mod support;
 mod tail_publish;
 mod takeover;
+#[cfg(feature = "testing")]
+mod testing;
 mod tls;
 mod users;
 mod websocket;
