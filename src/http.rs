@@ -233,7 +233,7 @@ impl Routes {
             Endpoint::Client(id) => json_response(&clients::disconnect(self, id).await?),
             Endpoint::Topics => json_response(&match PageQuery::parse(query, &["topic"])? {
                 page if page.is_of_cluster => cluster::topics(self, &page).await?,
-                page => topics::list(self, &page)?,
+                page => topics::list(self, &page).await?,
             }),
         };
         Ok(Reply::Ordinary(response))

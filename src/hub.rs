@@ -41,7 +41,6 @@ pub use filter::SubscriptionFilter;
 pub use frame::{DeserializeError, Frame};
 pub use gap::{Gap, GapReason};
 use history::History;
-pub(crate) use history::TooManyTopics;
 pub use idempotency::{IdempotencyKey, PublishedOnce};
 use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
@@ -51,11 +50,12 @@ pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
 pub use snapshot::InvalidHistory;
 pub use subscription::{Delivery, Opening, Start, Subscription};
+pub(crate) use topics::TooManyTopics;
 pub(crate) use wake::WakeGroup;
 
 use crate::event::Event;
 use crate::position::{Epoch, StreamPosition};
-use crate::sync::{Arc, read};
+use crate::sync::Arc;
 use crate::topic::{Topic, TopicFilter};
 
 /// One stream of events over many topics. Cheap to clone: clones are the same hub.
@@ -110,9 +110,13 @@ impl Inner {
     }
 }
 
-/// How many topics [`Hub::evict_expired`] looks at under one lock, and how many it drops under one.
-const LOOKS_AT_A_TIME: usize = 1024;
-const DROPS_AT_A_TIME: usize = 256;
+/// How many topics or keys [`Hub::evict_expired`] looks at while publishers wait, for less than 100 µs, and how many topics
+/// that it does not drop in one second.
+const LOOKS_AT_ONCE: usize = 64;
+const MAX_LOOKS: usize = 4096;
+
+/// How many topics a list looks at before other tasks of its thread run.
+const LISTED_AT_ONCE: usize = 512;
 
 /// How much a hub retains. With the defaults, a reader that stalls for a second at 10,000 events a second of up to 3 KB loses
 /// none.
@@ -134,8 +138,8 @@ pub struct HubOptions {
     /// counts once. Default: 64 MiB.
     pub history_bytes: usize,
     /// The number of topics that have had events, at least one. Beyond it the quietest topics without subscribers are
-    /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic costs
-    /// 2.5 KB besides its events. Topics without events last as long as their subscribers.
+    /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic with
+    /// one event costs at most 600 bytes besides it. Topics without events last as long as their subscribers.
     /// Default: 100,000.
     pub history_topics: usize,
     /// The number of events retained over all topics, for subscriptions to everything or to a pattern. As many again of
@@ -362,7 +366,7 @@ impl Hub {
             published: history.firehose.appended() + history.reserved.appended() - self.0.restored,
             restored: self.0.restored,
             unacknowledged: history.upstream().map_or(0, Upstream::unacknowledged),
-            topics: read(&history.topics).iter().len(),
+            topics: history.topics.len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),
             idempotency_keys: self.0.sequencer.keys(),
@@ -375,9 +379,8 @@ impl Hub {
         let (history, filter) = (&self.0.history, feed::selection(filters));
         let firehoses = history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved));
         let in_firehoses: u64 = firehoses.map(|firehose| firehose.appended()).sum();
-        let topics = read(&history.topics);
         let named = filter.topics.iter().filter(|topic| !filter.reads(topic.is_reserved()));
-        let in_topics: u64 = named.filter_map(|topic| topics.get(topic)).map(|channel| channel.appended()).sum();
+        let in_topics: u64 = named.filter_map(|topic| history.topics.get(topic)).map(|channel| channel.appended()).sum();
         in_firehoses + in_topics
     }
 
@@ -389,53 +392,58 @@ impl Hub {
         limit: usize,
         is_wanted: impl Fn(&Topic) -> bool,
     ) -> (Vec<TopicStats>, usize) {
-        let mut first = BTreeMap::new();
-        let mut count = 0;
-        for (topic, channel) in read(&self.0.history.topics).named() {
-            if !is_wanted(topic) {
-                continue;
-            }
-            count += 1;
-            if after.is_none_or(|after| topic.as_str() > after) {
-                first.insert(topic.clone(), channel.clone());
-                if first.len() > limit {
-                    first.pop_last();
-                }
+        let mut page = TopicsPage::new(after, limit, is_wanted);
+        self.0.history.topics.slices().for_each(|channels| page.take(channels));
+        (page.stats(&self.0.history).collect(), page.count)
+    }
+
+    /// Like [`Hub::topics`], in steps between which other tasks run.
+    pub(crate) async fn topics_in_steps(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        is_wanted: impl Fn(&Topic) -> bool,
+    ) -> (Vec<TopicStats>, usize) {
+        let (mut page, mut looks) = (TopicsPage::new(after, limit, is_wanted), 0);
+        for channels in self.0.history.topics.slices() {
+            looks += channels.len();
+            page.take(channels);
+            if looks >= LISTED_AT_ONCE {
+                looks = 0;
+                tokio::task::yield_now().await;
             }
         }
-        let stats = |(topic, channel): (Topic, Arc<Channel>)| TopicStats {
-            topic,
-            subscribers: channel.listeners.count(),
-            published_events: channel.appended(),
-            retained_events: channel.retained(),
-            retained_bytes: channel.weight() as u64,
-            last: Some(channel.newest()).filter(|&last| last > 0).map(|last| self.0.history.position(last)),
-        };
-        (first.into_iter().map(stats).collect(), count)
+        (page.stats(&self.0.history).collect(), page.count)
     }
 
     /// Drops topics that have outlived [`HubOptions::topic_ttl`], and keys that have outlived
-    /// [`HubOptions::idempotency_window`]. A [`Server`](crate::Server) calls this once a second.
-    pub(crate) fn evict_expired(&self) {
+    /// [`HubOptions::idempotency_window`]. A [`Server`](crate::Server) calls this once a second. Publishers and other tasks
+    /// proceed in between.
+    pub(crate) async fn evict_expired(&self) {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
-        // Publishers proceed in between.
-        while sequencer.forget_expired_keys(history, DROPS_AT_A_TIME) {}
+        while sequencer.forget_expired_keys(history, LOOKS_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
         history.tick();
         if history.is_too_large() {
             // With envelopes: nothing was published that would have made room.
             sequencer.exclusively(history, || history.trim());
         }
-        let mut begin = Some(0);
-        while let Some(place) = begin {
-            let (idle, next) = history.idle(place, LOOKS_AT_A_TIME);
-            // Publishers and subscribers proceed in between.
-            for some in idle.chunks(DROPS_AT_A_TIME) {
-                let mut dropped = Vec::new();
-                sequencer.exclusively(history, || dropped = history.drop_idle(some));
-                // Outside the lock: this frees their history.
-                drop(dropped);
+        let (mut topics, mut others) = (history.topics.used(), MAX_LOOKS);
+        while topics > 0 && others > 0 {
+            let looks = LOOKS_AT_ONCE.min(topics);
+            let (mut dropped, mut may_have_more) = (Vec::new(), false);
+            sequencer.exclusively(history, || (dropped, may_have_more) = history.drop_idle(looks));
+            if !may_have_more {
+                break;
             }
-            begin = next;
+            topics -= looks;
+            others = others.saturating_sub(looks - dropped.len());
+            // Outside the lock: this frees their history.
+            drop(dropped);
+            if topics > 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -485,6 +493,49 @@ impl Hub {
     /// Whether the hub is [closed](Hub::close).
     pub fn is_closed(&self) -> bool {
         self.0.history.is_closed()
+    }
+}
+
+/// A page of topics in the order of their names.
+struct TopicsPage<'a, W> {
+    after: Option<&'a str>,
+    limit: usize,
+    is_wanted: W,
+    first: BTreeMap<Topic, Arc<Channel>>,
+    /// The number of all wanted topics.
+    count: usize,
+}
+
+impl<'a, W: Fn(&Topic) -> bool> TopicsPage<'a, W> {
+    fn new(after: Option<&'a str>, limit: usize, is_wanted: W) -> Self {
+        Self { after, limit, is_wanted, first: BTreeMap::new(), count: 0 }
+    }
+
+    fn take(&mut self, channels: Vec<Arc<Channel>>) {
+        for channel in channels {
+            let Some(topic) = channel.topic.as_ref().filter(|topic| (self.is_wanted)(topic)) else { continue };
+            self.count += 1;
+            let is_full = self.first.len() >= self.limit;
+            let is_behind = is_full && self.first.last_key_value().is_none_or(|(last, _)| topic > last);
+            if is_behind || self.after.is_some_and(|after| topic.as_str() <= after) {
+                continue;
+            }
+            self.first.insert(topic.clone(), channel);
+            if is_full {
+                self.first.pop_last();
+            }
+        }
+    }
+
+    fn stats(&self, history: &History) -> impl Iterator<Item = TopicStats> {
+        self.first.iter().map(|(topic, channel)| TopicStats {
+            topic: topic.clone(),
+            subscribers: channel.listeners.count(),
+            published_events: channel.appended(),
+            retained_events: channel.retained(),
+            retained_bytes: channel.weight() as u64,
+            last: Some(channel.newest()).filter(|&last| last > 0).map(|last| history.position(last)),
+        })
     }
 }
 

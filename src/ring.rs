@@ -9,16 +9,20 @@
 //! 1. A value is set before `head` passes it (Release), and a reader loads `head` (Acquire) before it looks for a value.
 //! 2. `oldest` passes a value (Release) before its segment leaves its slot, so a reader that finds another segment, or
 //!    none, in the slot finds an `oldest` beyond its index when it looks again.
-//! 3. A segment never changes but for values being added. A reader that holds it reads what it held when it was loaded,
-//!    whatever the writer does meanwhile: a torn or wrong value cannot be seen.
+//! 3. A segment never changes but for values being added, and a larger one that takes its place begins with all of them. A
+//!    reader that holds a segment reads what it held when it was loaded, whatever the writer does meanwhile: a torn or wrong
+//!    value cannot be seen.
 //! 4. The slots have a place for each retained segment. A reader loads the slots after `head`, so that they are those in
 //!    which the value was set, or later ones.
 //!
-//! **How.** Values stand in segments of [`SEGMENT`] cells that are set once. Slot `(index / SEGMENT) % slots` holds the
-//! segment of `index`. The slots are few at first. Where a segment finds no free one, they are replaced by twice as many, with
-//! the same segments, and by fewer when most are empty: a ring takes the memory of what it retains, not of its capacity.
-//! The price is two pointer loads for up to [`SEGMENT`] values, and no `unsafe`: a plain slot that readers copy
-//! optimistically would be a data race.
+//! **How.** The indices are divided into blocks of [`SEGMENT`]. Slot `(index / SEGMENT) % slots` holds the segment of the block
+//! of `index`: cells that are set once, for the block's indices from the first that it was needed for. The price is two pointer
+//! loads for up to [`SEGMENT`] values, and no `unsafe`: a plain slot that readers copy optimistically would be a data race.
+//!
+//! **Memory.** A ring takes the memory of what it retains, not of its capacity, and none before its first value. Most rings
+//! of a hub with very many topics have one value: their segment has one cell, and they have one slot. A segment that is full
+//! before its block ends is replaced by one with more cells and the same values, at most twice for each block. Where a
+//! segment finds no free slot, the slots are replaced by twice as many, with the same segments, and by fewer when most are empty.
 
 use std::ops::Range;
 
@@ -30,14 +34,15 @@ pub(crate) const SEGMENT: usize = 16;
 #[cfg(fanline_loom)]
 pub(crate) const SEGMENT: usize = 2;
 
-/// How many slots a ring has at least.
+/// How many cells a segment has that replaces a full one of a single cell.
 #[cfg(not(fanline_loom))]
-const MIN_SLOTS: usize = 8;
+const FEW: u64 = 4;
 #[cfg(fanline_loom)]
-const MIN_SLOTS: usize = 1;
+const FEW: u64 = 2;
 
 /// See the module's documentation.
 pub(crate) struct Ring<T> {
+    /// Empty before the first value.
     slots: Slot<Slots<T>>,
     /// The index that the next value will have.
     head: AtomicU64,
@@ -50,18 +55,17 @@ pub(crate) struct Writer<T> {
     capacity: u64,
     head: u64,
     oldest: u64,
-    /// The ring's slots.
-    slots: Arc<Slots<T>>,
-    /// The segment that is being filled: the one of `head - 1`, or of `head` once it was evicted.
+    /// The segment that is being filled: that of `head - 1`, unless it was evicted.
     open: Option<Arc<Segment<T>>>,
 }
 
 /// The places of the segments.
 struct Slots<T>(Box<[Slot<Segment<T>>]>);
 
+/// The cells of some consecutive indices of one block.
 pub(crate) struct Segment<T> {
-    base: u64,
-    cells: [OnceLock<T>; SEGMENT],
+    first: u64,
+    cells: Box<[OnceLock<T>]>,
 }
 
 /// What [`Ring::read`] found.
@@ -89,26 +93,40 @@ impl<T> Run<T> {
 
     pub(crate) fn get(&self, index: u64) -> &T {
         debug_assert!(self.indices().contains(&index));
-        self.segment.cell(index).get().expect("a run's values are set before the head passes them")
+        self.segment.value(index).expect("a run's values are set before the head passes them")
     }
 }
 
 impl<T> Segment<T> {
-    fn new(base: u64) -> Self {
-        Self { base, cells: std::array::from_fn(|_| OnceLock::new()) }
+    fn new(first: u64, end: u64) -> Self {
+        Self { first, cells: (first..end).map(|_| OnceLock::new()).collect() }
     }
 
-    fn cell(&self, index: u64) -> &OnceLock<T> {
-        &self.cells[(index % SEGMENT as u64) as usize]
+    fn end(&self) -> u64 {
+        self.first + self.cells.len() as u64
+    }
+
+    /// The value of `index`, if it belongs to this segment and is set.
+    fn value(&self, index: u64) -> Option<&T> {
+        self.cells.get(index.wrapping_sub(self.first) as usize)?.get()
+    }
+
+    fn set(&self, index: u64, value: T) {
+        let was_empty = self.cells[(index - self.first) as usize].set(value).is_ok();
+        debug_assert!(was_empty, "a cell is set once");
+    }
+
+    /// The values that are set.
+    fn values(&self) -> impl Iterator<Item = &T> {
+        self.cells.iter().map_while(OnceLock::get)
     }
 }
 
 impl<T> Ring<T> {
     /// An empty ring that retains up to `capacity` values, and the right to write to it.
     pub(crate) fn new(capacity: usize) -> (Self, Writer<T>) {
-        let slots = Arc::new(Slots::new(MIN_SLOTS));
-        let ring = Self { slots: Slot::of(slots.clone()), head: AtomicU64::new(0), oldest: AtomicU64::new(0) };
-        (ring, Writer { capacity: capacity.max(1) as u64, head: 0, oldest: 0, slots, open: None })
+        let ring = Self { slots: Slot::empty(), head: AtomicU64::new(0), oldest: AtomicU64::new(0) };
+        (ring, Writer { capacity: capacity.max(1) as u64, head: 0, oldest: 0, open: None })
     }
 
     /// The indices that are retained now.
@@ -129,11 +147,11 @@ impl<T> Ring<T> {
         }
         // After the head: see the invariants.
         let Some(segment) = self.slots.with(|slots| slots.of(index).load()).flatten() else { return Read::Lagged };
-        // The same slot serves many segments, and an evicted cell of the open segment is empty again.
-        if segment.base != base_of(index) || segment.cell(index).get().is_none() {
+        // The same slot serves many blocks, and the segment of an emptied ring begins behind what was evicted.
+        if segment.value(index).is_none() {
             return Read::Lagged;
         }
-        let end = head.min(segment.base + SEGMENT as u64);
+        let end = head.min(segment.end());
         Read::Run(Run { segment, next: index, end })
     }
 
@@ -152,6 +170,49 @@ impl<T> Ring<T> {
         low
     }
 
+    /// Drops the values below `oldest`, and frees each segment that holds no other. A value whose segment lives on stays
+    /// in memory with it. Calls `freed` with each value that leaves the memory.
+    pub(crate) fn evict(&self, writer: &mut Writer<T>, oldest: u64, mut freed: impl FnMut(&T)) {
+        let from = writer.oldest;
+        debug_assert!((from..=writer.head).contains(&oldest));
+        writer.oldest = oldest;
+        // Release, and before the slots change: a reader that misses its segment finds this bound.
+        self.oldest.store(oldest, Ordering::Release);
+        let (mut base, is_empty) = (base_of(from), oldest == writer.head);
+        if base == base_of(oldest) && !(is_empty && from < oldest) {
+            return;
+        }
+        let slots = self.slots.load().expect("a ring that has had values has slots");
+        while base + SEGMENT as u64 <= oldest || (is_empty && base < oldest) {
+            let slot = slots.of(base);
+            slot.load().iter().flat_map(|segment| segment.values()).for_each(&mut freed);
+            slot.store(None);
+            base += SEGMENT as u64;
+        }
+        if is_empty {
+            writer.open = None;
+        }
+        let count = slots.0.len() as u64;
+        if count > 1 && writer.blocks() * 8 <= count {
+            self.resize(writer, &slots, count / 4);
+        }
+    }
+
+    /// Replaces the slots by `count`, at least one, with the same segments.
+    fn resize(&self, writer: &Writer<T>, old: &Slots<T>, count: u64) -> Arc<Slots<T>> {
+        let slots = Slots::new(count.max(1));
+        let mut base = base_of(writer.oldest);
+        while base < writer.head {
+            slots.of(base).store(old.of(base).load());
+            base += SEGMENT as u64;
+        }
+        let slots = Arc::new(slots);
+        self.slots.store(Some(slots.clone()));
+        slots
+    }
+}
+
+impl<T: Clone> Ring<T> {
     /// Appends `value`; its index is the old head.
     ///
     /// # Panics
@@ -159,72 +220,46 @@ impl<T> Ring<T> {
     pub(crate) fn push(&self, writer: &mut Writer<T>, value: T) {
         assert!(!writer.is_full(), "evict from a full ring before pushing");
         let index = writer.head;
-        let segment = match &writer.open {
-            Some(open) if open.base == base_of(index) => open,
-            _ => {
-                let slots = writer.slots.0.len();
-                if writer.segments() == slots {
-                    self.resize(writer, 2 * slots);
-                }
-                let segment = writer.open.insert(Arc::new(Segment::new(base_of(index))));
-                writer.slots.of(index).store(Some(segment.clone()));
-                segment
-            }
-        };
-        let was_empty = segment.cell(index).set(value).is_ok();
-        debug_assert!(was_empty, "a cell is set once");
+        match &writer.open {
+            Some(open) if index < open.end() => open.set(index, value),
+            _ => self.open(writer).set(index, value),
+        }
         writer.head = index + 1;
         // Release: a reader that sees this head sees the cell and the slot that were set before it.
         self.head.store(writer.head, Ordering::Release);
     }
 
-    /// Drops the values below `oldest`, and frees each segment that holds no other. A value whose segment lives on stays
-    /// in memory with it.
-    pub(crate) fn evict(&self, writer: &mut Writer<T>, oldest: u64) {
-        let from = writer.oldest;
-        debug_assert!((from..=writer.head).contains(&oldest));
-        writer.oldest = oldest;
-        // Release, and before the slots change: a reader that misses its segment finds this bound.
-        self.oldest.store(oldest, Ordering::Release);
-        let mut base = base_of(from);
-        while base + SEGMENT as u64 <= oldest {
-            writer.slots.of(base).store(None);
-            base += SEGMENT as u64;
+    /// Opens a segment with a cell for the head. It has few cells while the ring has few values.
+    fn open<'a>(&self, writer: &'a mut Writer<T>) -> &'a Segment<T> {
+        let (head, end) = (writer.head, base_of(writer.head) + SEGMENT as u64);
+        // Full before its block ends.
+        let full = writer.open.take().filter(|open| open.first >= base_of(head));
+        let first = full.as_ref().map_or(head, |full| full.first);
+        // As many as there are values, roughly.
+        let cells = match full.as_ref().map_or(head - writer.oldest, |full| full.cells.len() as u64) {
+            0 => 1,
+            1..FEW => FEW,
+            _ => SEGMENT as u64,
+        };
+        let segment = Segment::new(first, end.min(first + cells));
+        if let Some(full) = full {
+            (first..).zip(full.values()).for_each(|(index, value)| segment.set(index, value.clone()));
         }
-        if oldest == writer.head && oldest != base_of(oldest) && from < oldest {
-            // The open segment holds nothing that is retained: an empty one takes its place, to be filled from where
-            // this one ended.
-            let segment = writer.open.insert(Arc::new(Segment::new(base_of(oldest))));
-            writer.slots.of(oldest).store(Some(segment.clone()));
-        }
-        if base_of(writer.head) == writer.head && oldest == writer.head {
-            writer.open = None;
-        }
-        let slots = writer.slots.0.len();
-        if slots > MIN_SLOTS && writer.segments() * 8 <= slots {
-            self.resize(writer, slots / 4);
-        }
-    }
-
-    /// Replaces the slots by `count`, at least [`MIN_SLOTS`], with the same segments.
-    fn resize(&self, writer: &mut Writer<T>, count: usize) {
-        let slots = Slots::new(count.max(MIN_SLOTS));
-        let mut base = base_of(writer.oldest);
-        while base < writer.head {
-            slots.of(base).store(writer.slots.of(base).load());
-            base += SEGMENT as u64;
-        }
-        writer.slots = Arc::new(slots);
-        self.slots.store(Some(writer.slots.clone()));
+        let slots = self.slots.load().unwrap_or_else(|| self.resize(writer, &Slots::new(1), 1));
+        let count = slots.0.len() as u64;
+        let slots = if writer.blocks() > count { self.resize(writer, &slots, 2 * count) } else { slots };
+        let segment = writer.open.insert(Arc::new(segment));
+        slots.of(head).store(Some(segment.clone()));
+        segment
     }
 }
 
 impl<T> Slots<T> {
-    fn new(count: usize) -> Self {
+    fn new(count: u64) -> Self {
         Self((0..count).map(|_| Slot::empty()).collect())
     }
 
-    /// The slot of the segment that has `index`.
+    /// The slot of the block that has `index`.
     fn of(&self, index: u64) -> &Slot<Segment<T>> {
         &self.0[(index / SEGMENT as u64 % self.0.len() as u64) as usize]
     }
@@ -243,9 +278,9 @@ impl<T> Writer<T> {
         self.oldest
     }
 
-    /// The number of segments that have a slot.
-    fn segments(&self) -> usize {
-        (self.head.div_ceil(SEGMENT as u64) - self.oldest / SEGMENT as u64) as usize
+    /// The number of blocks from that of the oldest value to that of the next one.
+    fn blocks(&self) -> u64 {
+        self.head / SEGMENT as u64 - self.oldest / SEGMENT as u64 + 1
     }
 }
 

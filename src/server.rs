@@ -329,7 +329,7 @@ impl Builder {
         loop {
             tokio::select! {
                 _ = seconds.tick() => {
-                    self.hub.evict_expired();
+                    self.hub.evict_expired().await;
                     limiter.maintain();
                 }
                 () = self.access.replaced.notified() => self.access.revoke_streams(clients).await,

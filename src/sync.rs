@@ -26,10 +26,6 @@ mod real {
             Self(arc_swap::ArcSwapOption::empty())
         }
 
-        pub(crate) fn of(value: Arc<T>) -> Self {
-            Self(arc_swap::ArcSwapOption::new(Some(value)))
-        }
-
         /// Reads the value without counting a reference, for one that all threads read often.
         pub(crate) fn with<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
             self.0.load().as_deref().map(read)

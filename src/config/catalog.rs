@@ -117,7 +117,7 @@ fn history() -> Vec<Setting> {
             "Bytes of events retained over all topics; beyond it, the topic that holds the most is trimmed first",
         ),
         setting("history_topics", count(1..=MOST_EVENTS, "topics"), |s| &mut s.hub.history_topics).help(
-            "Topics with retained events, about 2.5 KB each besides the events; \
+            "Topics with retained events, up to 600 bytes each besides the events; \
              beyond it, topics without subscribers are evicted, the quietest first",
         ),
         setting("firehose_history", count(64..=MOST_EVENTS, "events"), |s| &mut s.hub.firehose_history)

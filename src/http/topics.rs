@@ -10,10 +10,10 @@ use crate::hub::{Hub, TopicStats};
 use crate::topic::TopicFilter;
 
 /// Returns a page of this server's topics, by name.
-pub(super) fn list(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
+pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
     let filters = filters(routes, query)?;
     let is_wanted = |topic: &_| filters.is_empty() || filters.iter().any(|filter| filter.matches(topic));
-    let (topics, count) = routes.shard.hub.topics(query.after.as_deref(), query.limit, is_wanted);
+    let (topics, count) = routes.shard.hub.topics_in_steps(query.after.as_deref(), query.limit, is_wanted).await;
     let next = topics.last().filter(|_| topics.len() == query.limit).map(|last| last.topic.to_string());
     Ok(json!({"count": count, "topics": topics.iter().map(describe).collect::<Vec<_>>(), "next": next}))
 }

@@ -5,7 +5,6 @@
 //! two: it has the sequence of the last frame that left the ring. So it is known exactly whether the channel has evicted
 //! anything after a position, or was merely quiet.
 
-use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use super::frame::Frame;
@@ -13,18 +12,18 @@ use super::ledger::TopicHash;
 use super::wake::Listeners;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, SEGMENT, Writer};
-use crate::sync::{AtomicU32, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
 pub(crate) struct Channel {
-    /// Its key among the channels of its hub.
-    pub(crate) place: usize,
     /// The topic's name in the ledger; 0 for a firehose.
     pub(crate) hash: TopicHash,
     /// `None` for a firehose.
     pub(crate) topic: Option<Topic>,
     /// Whether its events are those of reserved topics.
     pub(crate) is_reserved: bool,
+    /// Whether it has had events, or is about to have its first. Set under the lock of its table.
+    is_claimed: AtomicBool,
     pub(crate) ring: Ring<Frame>,
     pub(crate) listeners: Listeners,
     /// The hub's tick at which something was last published here.
@@ -38,8 +37,8 @@ struct Tail {
     /// The sequence of the newest event of this channel that is not retained; 0 when all are. A later sequence where that is
     /// not known: the ledger has the events up to there.
     evicted: Sequence,
-    /// The weight of each segment that is in memory, the oldest first.
-    weights: VecDeque<usize>,
+    /// The bytes held by the frames that are in memory.
+    weight: usize,
 }
 
 /// Where a reader starts in a channel.
@@ -52,17 +51,18 @@ pub(crate) struct Place {
 
 impl Channel {
     /// A channel whose events up to `evicted`, if any, are not retained.
-    pub(crate) fn new(place: usize, hash: TopicHash, topic: Topic, capacity: usize, evicted: Sequence) -> Self {
+    pub(crate) fn new(hash: TopicHash, topic: Topic, capacity: usize, evicted: Sequence) -> Self {
         let is_reserved = topic.is_reserved();
-        Self { place, hash, topic: Some(topic), ..Self::firehose(is_reserved, capacity, evicted) }
+        Self { hash, topic: Some(topic), ..Self::firehose(is_reserved, capacity, evicted) }
     }
 
     /// The firehose of reserved topics, or that of all others.
     pub(crate) fn firehose(is_reserved: bool, capacity: usize, evicted: Sequence) -> Self {
         let (ring, writer) = Ring::new(capacity);
-        let tail = Mutex::new(Tail { writer, evicted, weights: VecDeque::new() });
-        let (listeners, last_used) = (Listeners::default(), AtomicU32::new(0));
-        Self { place: usize::MAX, hash: 0, topic: None, is_reserved, ring, listeners, last_used, tail }
+        let tail = Mutex::new(Tail { writer, evicted, weight: 0 });
+        let (is_claimed, last_used) = (AtomicBool::new(false), AtomicU32::new(0));
+        let listeners = Listeners::default();
+        Self { hash: 0, topic: None, is_reserved, is_claimed, ring, listeners, last_used, tail }
     }
 
     /// Appends a frame, and returns by how many bytes the channel grew and shrank. Calls `before_evicting` with the sequence
@@ -79,10 +79,7 @@ impl Channel {
             0
         };
         let weight = frame.weight();
-        if tail.writer.head().is_multiple_of(SEGMENT as u64) || tail.weights.is_empty() {
-            tail.weights.push_back(0);
-        }
-        *tail.weights.back_mut().expect("there is an open segment") += weight;
+        tail.weight += weight;
         self.ring.push(&mut tail.writer, frame);
         (weight, freed)
     }
@@ -96,15 +93,13 @@ impl Channel {
     }
 
     fn evict(&self, tail: &mut Tail, to: u64) -> usize {
-        let from = tail.writer.oldest();
         if let Read::Run(run) = self.ring.read(to - 1) {
             tail.evicted = run.get(to - 1).sequence();
         }
-        self.ring.evict(&mut tail.writer, to);
-        let is_empty = to == tail.writer.head();
-        let segments = to / SEGMENT as u64 - from / SEGMENT as u64;
-        let leaving = if is_empty { tail.weights.len() } else { segments as usize };
-        tail.weights.drain(..leaving).sum()
+        let mut freed = 0;
+        self.ring.evict(&mut tail.writer, to, |frame| freed += frame.weight());
+        tail.weight -= freed;
+        freed
     }
 
     /// Evicts everything up to `base`, and returns the bytes freed. For the sequencer.
@@ -118,7 +113,7 @@ impl Channel {
 
     /// The bytes held by this channel.
     pub(crate) fn weight(&self) -> usize {
-        lock(&self.tail).weights.iter().sum()
+        lock(&self.tail).weight
     }
 
     /// The number of events that can be read.
@@ -169,14 +164,18 @@ impl Channel {
         self.last_used.store(tick, Ordering::Relaxed);
     }
 
-    /// Whether it has had events since it was created.
-    pub(crate) fn is_used(&self) -> bool {
-        self.appended() > 0
+    /// Notes that it is about to have its first event. Under the lock of its table.
+    pub(crate) fn claim(&self) {
+        self.is_claimed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has no subscribers, and no events in the ticks `recent`, or none at all.
-    pub(crate) fn is_idle(&self, recent: &RangeInclusive<u32>) -> bool {
-        let is_quiet = !self.is_used() || !recent.contains(&self.last_used.load(Ordering::Relaxed));
-        is_quiet && self.listeners.is_empty()
+    /// Whether it has had events, or is about to have its first.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.is_claimed.load(Ordering::Relaxed)
+    }
+
+    /// Whether its newest event was published in one of the ticks `recent`.
+    pub(crate) fn was_used_in(&self, recent: &RangeInclusive<u32>) -> bool {
+        recent.contains(&self.last_used.load(Ordering::Relaxed))
     }
 }

@@ -41,10 +41,10 @@ use std::task::{Context, Poll, Waker};
 
 use super::filter::SubscriptionFilter;
 use super::gap::Gap;
-use super::history::TooManyTopics;
 use super::merge::Batch;
 use super::sampler::Sample;
 use super::subscription::{Opening, Start};
+use super::topics::TooManyTopics;
 use super::wake::WakeGroup;
 use super::{Hub, Subscription};
 use crate::position::{Sequence, StreamPosition};

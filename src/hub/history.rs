@@ -4,7 +4,21 @@
 //!
 //! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, the channel that holds the most evicts its
 //! oldest segment until there is room; an event counts in its topic's ring and in the firehose, so that the limit is on the
-//! safe side. Envelopes count from when they are made until both rings have evicted their run. A ring itself costs some 2.5 KB. Beyond the number of topics, the quietest without subscribers are dropped.
+//! safe side. Envelopes count from when they are made until both rings have evicted their run. Beyond the number of topics, the
+//! quietest without subscribers are dropped.
+//!
+//! **Memory of a topic.** What a topic costs besides its events, in bytes, with the allocator's rounding:
+//!
+//! | part | bytes |
+//! |---|---|
+//! | its name, with 16 characters | 32 |
+//! | the [`Channel`] | 160 |
+//! | a place in a table of [`Topics`] | 10 to 20 |
+//! | a group with one subscriber ([`wake`](super::wake)) | 90 |
+//! | from its first event on: a place in the queue | 45 |
+//! | slots, and a segment with one cell ([`ring`](crate::ring)) | 110 |
+//!
+//! `scripts/perf-crowd` measures it with a million topics, and `tests/it/many_topics.rs` has an upper bound.
 
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
@@ -48,7 +62,7 @@ pub(crate) struct History {
     pub(crate) reserved: Arc<Channel>,
     /// The newest event of a reserved topic; 0 before the first.
     newest_reserved: AtomicU64,
-    pub(crate) topics: RwLock<Topics>,
+    pub(crate) topics: Topics,
     pub(crate) ledger: Ledger,
     pub(crate) sampler: Sampler,
     /// The bytes that all channels hold; written by the sequencer only.
@@ -73,10 +87,6 @@ pub(crate) struct Rings {
     pub(crate) firehose: bool,
 }
 
-/// A subscription would create more topics without events than are allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooManyTopics;
-
 impl History {
     pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
         Self {
@@ -88,7 +98,7 @@ impl History {
             firehose: Arc::new(Channel::firehose(false, options.firehose_history, 0)),
             reserved: Arc::new(Channel::firehose(true, options.firehose_history, 0)),
             newest_reserved: AtomicU64::new(0),
-            topics: RwLock::new(Topics::new(options.history)),
+            topics: Topics::new(options.history),
             ledger: Ledger::new(LEDGER, key),
             sampler: Sampler::new(),
             channel_bytes: AtomicU64::new(0),
@@ -139,16 +149,14 @@ impl History {
         // Release, and before anything is evicted: a reader whose events were evicted finds the break.
         self.break_count.store(breaks.count(), Ordering::Release);
         self.ledger.skip_to(base);
-        let mut topics = write(&self.topics);
-        topics.forget(base);
-        for channel in topics.iter().chain(self.firehoses()) {
+        let evict = |channel: &Arc<Channel>| {
             let freed = self.changing(channel, || channel.break_off(base));
             self.account(0, freed);
-        }
+        };
+        self.topics.forget(base, evict);
+        self.firehoses().into_iter().for_each(evict);
         self.publish(base);
-        for channel in topics.iter().chain(self.firehoses()) {
-            channel.listeners.notify();
-        }
+        self.notify_all();
     }
 
     pub(crate) fn firehoses(&self) -> [&Arc<Channel>; 2] {
@@ -261,9 +269,13 @@ impl History {
     pub(crate) fn close(&self) {
         // Release: a reader that sees this sees the head that was stored before.
         self.is_closed.store(true, Ordering::Release);
-        for channel in read(&self.topics).iter().chain(self.firehoses()) {
-            channel.listeners.notify();
-        }
+        self.notify_all();
+    }
+
+    /// Wakes all readers.
+    fn notify_all(&self) {
+        self.topics.slices().flatten().for_each(|channel| channel.listeners.notify());
+        self.firehoses().into_iter().for_each(|firehose| firehose.listeners.notify());
     }
 
     fn account(&self, grown: usize, freed: usize) {
@@ -293,48 +305,17 @@ impl History {
     /// The channel of `topic`, which is about to get event `next`; it is created if there is none. All earlier events are in
     /// their rings. For the sequencer.
     fn channel(&self, topic: &Topic, next: Sequence) -> Arc<Channel> {
-        if let Some(channel) = read(&self.topics).get(topic).filter(|channel| channel.is_used()) {
-            return channel.clone();
+        if let Some(channel) = self.topics.get(topic).filter(|channel| channel.is_claimed()) {
+            return channel;
         }
-        let mut topics = write(&self.topics);
-        if topics.used() >= self.max_topics {
+        if self.topics.used() >= self.max_topics {
             // Before anything is evicted: a gap never ends beyond the head.
             self.publish(next - 1);
-            for channel in topics.make_room(self.max_topics - 1, next - 1) {
+            for channel in self.topics.make_room(self.max_topics - 1, next - 1) {
                 self.forget(&channel);
             }
         }
-        topics.use_first(topic, next, &self.ledger).clone()
-    }
-
-    /// Calls `enter` with the channel of each of `wanted`, and creates those that are missing. No channel is dropped before
-    /// `enter` has added its listener.
-    ///
-    /// # Errors
-    /// When a channel would have to be created, and more than `max_silent` would have no events. `enter` is not called.
-    pub(crate) fn with_channels(
-        &self,
-        wanted: &[Topic],
-        max_silent: usize,
-        mut enter: impl FnMut(&Arc<Channel>),
-    ) -> Result<(), TooManyTopics> {
-        let topics = read(&self.topics);
-        if wanted.iter().all(|topic| topics.get(topic).is_some()) {
-            wanted.iter().filter_map(|topic| topics.get(topic)).for_each(enter);
-            return Ok(());
-        }
-        drop(topics);
-        let mut topics = write(&self.topics);
-        let new = wanted.iter().filter(|topic| topics.get(topic).is_none()).count();
-        if new > 0 && topics.iter().len() - topics.used() + new > max_silent {
-            return Err(TooManyTopics);
-        }
-        for topic in wanted {
-            enter(topics.get_or_create(topic, &self.ledger));
-        }
-        // More looks than new topics, so that unused ones never outnumber the others by much.
-        topics.drop_unused(4 * new);
-        Ok(())
+        self.topics.claim(topic, next, &self.ledger)
     }
 
     /// Evicts events while more bytes are held than allowed. For the sequencer.
@@ -344,14 +325,14 @@ impl History {
         }
         // More than needed, so that the channels are not weighed again for each event.
         let goal = self.max_bytes - self.max_bytes / 16;
-        let topics = read(&self.topics);
-        let channels: Vec<&Arc<Channel>> = topics.iter().chain(self.firehoses()).collect();
+        let firehoses = self.firehoses().map(Arc::clone);
+        let channels: Vec<Arc<Channel>> = self.topics.slices().flatten().chain(firehoses).collect();
         let mut heaviest: BinaryHeap<(usize, usize)> =
             channels.iter().enumerate().map(|(index, channel)| (channel.weight(), index)).collect();
         while self.retained_bytes() > goal
             && let Some((weight, index)) = heaviest.pop()
         {
-            let freed = self.changing(channels[index], || channels[index].evict_segment());
+            let freed = self.changing(&channels[index], || channels[index].evict_segment());
             self.account(0, freed);
             // An empty channel is out.
             if freed > 0 {
@@ -366,19 +347,12 @@ impl History {
         self.sampler.arm();
     }
 
-    /// Returns the idle topics at the `count` places from `begin` on, and the next place. A topic that never had an event is
-    /// idle without subscribers, others are after their time to live.
-    pub(crate) fn idle(&self, begin: usize, count: usize) -> (Vec<Topic>, Option<usize>) {
-        read(&self.topics).idle(begin, count, &self.recent())
-    }
-
-    /// Drops the topics that are still idle, and returns their channels. For the sequencer.
-    pub(crate) fn drop_idle(&self, topics: &[Topic]) -> Vec<Arc<Channel>> {
-        let recent = self.recent();
-        let mut channels = write(&self.topics);
-        let dropped: Vec<_> = topics.iter().filter_map(|topic| channels.drop_if_idle(topic, &recent)).collect();
+    /// Looks at up to `looks` of the quietest topics, and drops those that have no subscribers and have outlived their time to
+    /// live. Returns their channels, and whether there may be more. For the sequencer.
+    pub(crate) fn drop_idle(&self, looks: usize) -> (Vec<Arc<Channel>>, bool) {
+        let (dropped, may_have_more) = self.topics.drop_idle(looks, &self.recent(), self.head());
         dropped.iter().for_each(|channel| self.forget(channel));
-        dropped
+        (dropped, may_have_more)
     }
 
     /// The ticks in which a topic must have been used not to be idle.

@@ -33,7 +33,7 @@ use super::{Hub, HubOptions, IdempotencyKey, Inner, Published};
 use crate::event::{Event, EventName, Payload};
 use crate::position::{Epoch, Sequence};
 use crate::ring::Read;
-use crate::sync::{Arc, read, write};
+use crate::sync::Arc;
 use crate::topic::Topic;
 
 /// The number of events of the ledger in one line.
@@ -109,7 +109,7 @@ impl Hub {
 }
 
 fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64> {
-    let topics = read(&history.topics);
+    let topics = &history.topics;
     let [firehose_evicted, reserved_evicted] = history.firehoses().map(|firehose| firehose.oldest_place().1);
     let reserved = Reserved { firehose_evicted: reserved_evicted, last: history.newest_reserved() };
     let head = history.head();
@@ -121,12 +121,12 @@ fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64
         out.write(&Line::Dropped { topic: topic.as_str().into(), newest })?;
     }
     let mut events = 0;
-    for (topic, channel) in topics.named() {
-        let topic = topic.as_str().into();
+    for channel in topics.slices().flatten() {
+        let Some(topic) = channel.topic.as_ref().map(|topic| topic.as_str().into()) else { continue };
         if channel.retained() > 0 {
             out.write(&Line::Topic { topic, evicted: channel.oldest_place().1 })?;
             let evicted = if channel.is_reserved { reserved_evicted } else { firehose_evicted };
-            let older = retained(channel).take_while(|frame| frame.sequence() <= evicted);
+            let older = retained(&channel).take_while(|frame| frame.sequence() <= evicted);
             events += save_events(older, &mut out)?;
         } else if channel.newest() > 0 {
             out.write(&Line::Dropped { topic, newest: channel.newest() })?;
@@ -223,7 +223,7 @@ impl<'a> Restoration<'a> {
         history.reserved.break_off(reserved.firehose_evicted);
         history.note_reserved(reserved.last);
         history.ledger.skip_to(firehose_evicted.max(reserved.firehose_evicted));
-        write(&history.topics).forget(forgotten);
+        history.topics.forget(forgotten, |_| {});
         Self {
             history,
             encoder,
@@ -253,11 +253,13 @@ impl<'a> Restoration<'a> {
             }
             Line::Topic { topic: text, evicted } => {
                 let topic = topic(&text)?;
-                write(&self.history.topics).get_or_create(&topic, &self.history.ledger).break_off(evicted);
+                let History { topics, ledger, .. } = self.history;
+                let evict = |channel: &Arc<Channel>| _ = channel.break_off(evicted);
+                topics.enter(std::slice::from_ref(&topic), usize::MAX, ledger, evict).expect("there is no limit");
                 self.topics.insert(topic, evicted);
             }
             Line::Dropped { topic: text, newest } => {
-                write(&self.history.topics).remember_dropped(&topic(&text)?, newest);
+                self.history.topics.remember_dropped(&topic(&text)?, newest);
             }
             Line::Ledger { first, topics } => self.ledger(first, &topics)?,
             Line::Event { sequence, topic: text, name, is_json, payload } => {
@@ -351,6 +353,10 @@ impl<'a> Restoration<'a> {
             return Err(format!("event {} is missing", last + 1));
         }
         self.history.publish(self.head);
+        // Those without events, all of which smaller limits have evicted.
+        self.topics.keys().filter_map(|topic| self.history.topics.get(topic)).for_each(|channel| {
+            self.history.topics.drop_unused(&channel);
+        });
         Ok(self.keys)
     }
 }

@@ -45,9 +45,10 @@ use super::channel::Channel;
 use super::filter::SubscriptionFilter;
 use super::frame::Frame;
 use super::gap::Gap;
-use super::history::{History, TooManyTopics};
+use super::history::History;
 use super::merge::Batch;
 use super::sampler::Sample;
+use super::topics::TooManyTopics;
 use super::wake::{SleeperKey, WakeGroup};
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
@@ -171,7 +172,7 @@ impl Subscription {
             channel.listeners.add(&group, key);
             cursors.push(Cursor { channel: channel.clone(), index: 0 });
         };
-        if let Err(too_many) = history.with_channels(&filter.topics, max_silent, &mut enter) {
+        if let Err(too_many) = history.topics.enter(&filter.topics, max_silent, &history.ledger, &mut enter) {
             group.leave(key);
             return Err(too_many);
         }
@@ -436,8 +437,10 @@ impl fmt::Debug for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        for cursor in &self.cursors {
-            cursor.channel.listeners.remove(&self.group, self.key);
+        for Cursor { channel, .. } in &self.cursors {
+            if channel.listeners.remove(&self.group, self.key) {
+                self.history.topics.drop_unused(channel);
+            }
         }
         self.group.leave(self.key);
     }

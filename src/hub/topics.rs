@@ -1,25 +1,49 @@
 //! The channels of a hub by topic, and what is remembered of dropped topics.
 //!
-//! **Making room.** Beyond the limit each new topic drops the quietest one without subscribers. Topics that have had events
-//! are queued by their newest sequence at the last look. The first of the queue is dropped if it was not used since, or
-//! else queued again; a topic with subscribers is queued as if it was used now. A new topic costs a bounded number of
-//! looks, so that nothing iterates over all topics. Where most topics are in constant use the limit is exceeded by a
-//! sixteenth; then the topics looked at the longest ago are dropped. Topics with subscribers are never dropped.
+//! **Shards.** There may be a million topics. A hash of the name assigns each to a shard with a lock and a table of its own:
+//! a table that grows, or a list of all topics, keeps publishers and subscribers of only one shard waiting. The page of a
+//! list is put together from [`Topics::slices`], each under a short lock.
+//!
+//! **Lifetime.** A channel is created, found by subscribers, claimed for its first event and dropped under the lock of its
+//! shard, so a channel is never dropped before a subscriber that has found it is among its listeners. A topic without events
+//! is dropped with its last subscriber. One with events is dropped by the sequencer only: to make room, or when it is idle.
+//!
+//! **The queue.** Topics with events are queued by their newest sequence at the last look. A look takes the first of the queue.
+//! If it was used since, it is queued again; if it has subscribers, it is queued as if it was used now. Nothing iterates over
+//! all topics:
+//! * Beyond the limit each new topic drops the quietest one without subscribers, after a bounded number of looks. Where most
+//!   topics are in constant use the limit is exceeded by a sixteenth; then the topics looked at the longest ago are dropped.
+//! * Idle topics are dropped from the front of the queue, up to the first one that is not idle.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod queue;
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicUsize;
 
-use slab::Slab;
+use hashbrown::HashTable;
 
 use super::channel::Channel;
 use super::ledger::Ledger;
 use crate::position::Sequence;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex, Ordering, RwLock, lock, read, write};
 use crate::topic::Topic;
+use queue::Queue;
 
-/// The number of dropped topics that are remembered by name.
+/// The number of shards.
+#[cfg(not(any(test, fanline_loom)))]
+const SHARDS: usize = 1024;
+#[cfg(all(test, not(fanline_loom)))]
+const SHARDS: usize = 2;
+// A hash is random, and loom repeats what a model does.
+#[cfg(fanline_loom)]
+const SHARDS: usize = 1;
+
+/// The number of dropped topics of a shard that are remembered by name.
 #[cfg(not(test))]
-const MAX_GONE: usize = 65_536;
+const MAX_GONE: usize = 64;
 #[cfg(test)]
 const MAX_GONE: usize = 2;
 
@@ -28,21 +52,25 @@ const MAX_GONE: usize = 2;
 const LOOKS: usize = 32;
 
 pub(crate) struct Topics {
-    channels: HashMap<Topic, Arc<Channel>>,
-    /// The same channels at fixed places, to iterate over a part at a time.
-    places: Slab<Place>,
-    /// The places of those that have had events, by the sequence they are queued with.
-    queue: BTreeSet<(Sequence, usize)>,
-    gone: Gone,
+    shards: Box<[RwLock<Shard>]>,
+    hasher: RandomState,
+    /// The channels that have had events.
+    queue: Mutex<Queue>,
+    /// Their number.
+    used: AtomicUsize,
+    /// The number of the others, and of those that subscribers are about to create.
+    silent: AtomicUsize,
     capacity: usize,
-    /// The place that [`Topics::drop_unused`] looks at next.
-    hand: usize,
 }
 
-struct Place {
-    channel: Arc<Channel>,
-    /// `None` when the topic has had no event.
-    queued: Option<Sequence>,
+/// A subscription would create more topics without events than are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooManyTopics;
+
+#[derive(Default)]
+struct Shard {
+    channels: HashTable<Arc<Channel>>,
+    gone: Gone,
 }
 
 /// Dropped topics, to find out what a subscriber that resumes has missed.
@@ -76,145 +104,261 @@ impl Gone {
     fn take(&mut self, topic: &Topic) -> Sequence {
         self.newest.remove(topic).unwrap_or(self.forgotten)
     }
+
+    /// Those that are remembered by name.
+    fn dropped(&self) -> impl Iterator<Item = (Topic, Sequence)> {
+        // Some exist again.
+        self.order.iter().filter(|(topic, newest)| self.newest.get(topic) == Some(newest)).cloned()
+    }
+}
+
+/// Room for topics without events, given back on drop.
+struct Reservation<'a> {
+    silent: &'a AtomicUsize,
+    left: usize,
+}
+
+impl Reservation<'_> {
+    /// Counts a new topic, out of this room.
+    fn take_one(&mut self) {
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            // It was dropped after the room was reserved.
+            None => _ = self.silent.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.silent.fetch_sub(self.left, Ordering::Relaxed);
+    }
 }
 
 impl Topics {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            channels: HashMap::new(),
-            places: Slab::new(),
-            queue: BTreeSet::new(),
-            gone: Gone::default(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            queue: Mutex::default(),
+            used: AtomicUsize::new(0),
+            silent: AtomicUsize::new(0),
             capacity,
-            hand: 0,
         }
     }
 
-    pub(crate) fn get(&self, topic: &Topic) -> Option<&Arc<Channel>> {
-        self.channels.get(topic)
+    /// The hash of a channel's topic in the tables.
+    fn hash(&self, topic: Option<&Topic>) -> u64 {
+        self.hasher.hash_one(topic)
     }
 
-    pub(crate) fn named(&self) -> impl Iterator<Item = (&Topic, &Arc<Channel>)> {
-        self.channels.iter()
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        // The lowest and the highest bits choose the place in the shard's table.
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Channel>> {
-        self.channels.values()
+    pub(crate) fn get(&self, topic: &Topic) -> Option<Arc<Channel>> {
+        let hash = self.hash(Some(topic));
+        read(self.shard(hash)).get(hash, topic).cloned()
     }
 
-    /// The channel of `topic`, which is created if there is none.
-    pub(crate) fn get_or_create(&mut self, topic: &Topic, ledger: &Ledger) -> &Arc<Channel> {
-        // Not `entry`: it takes the key by value, and most calls find the channel.
-        if !self.channels.contains_key(topic) {
-            let evicted = self.gone.take(topic);
-            let place = self.places.vacant_entry();
-            let channel = Channel::new(place.key(), ledger.hash(topic), topic.clone(), self.capacity, evicted);
-            let channel = Arc::new(channel);
-            place.insert(Place { channel: channel.clone(), queued: None });
-            self.channels.insert(topic.clone(), channel);
-        }
-        &self.channels[topic]
+    /// All channels in slices, each with a short lock of its own.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = Vec<Arc<Channel>>> {
+        self.shards.iter().map(|shard| read(shard).channels.iter().cloned().collect())
     }
 
-    /// The channel of `topic`, which is about to get its first event, `sequence`. For the sequencer.
-    pub(crate) fn use_first(&mut self, topic: &Topic, sequence: Sequence, ledger: &Ledger) -> &Arc<Channel> {
-        let place = self.get_or_create(topic, ledger).place;
-        self.enqueue(place, sequence);
-        &self.channels[topic]
-    }
-
-    fn enqueue(&mut self, place: usize, sequence: Sequence) {
-        self.places[place].queued = Some(sequence);
-        self.queue.insert((sequence, place));
+    /// The number of topics.
+    pub(crate) fn len(&self) -> usize {
+        self.used() + self.silent.load(Ordering::Relaxed)
     }
 
     /// The number of topics that have had events.
     pub(crate) fn used(&self) -> usize {
-        self.queue.len()
+        self.used.load(Ordering::Relaxed)
     }
 
-    /// Forgets all dropped topics: any of them may have had events up to `sequence`.
-    pub(crate) fn forget(&mut self, sequence: Sequence) {
-        self.gone = Gone { forgotten: sequence, ..Gone::default() };
+    /// Calls `enter` with the channel of each of `wanted`, and creates those that are missing. No channel is dropped before
+    /// `enter` has added its listener.
+    ///
+    /// # Errors
+    /// When a channel would have to be created, and more than `max_silent` would have no events. `enter` is not called.
+    pub(crate) fn enter(
+        &self,
+        wanted: &[Topic],
+        max_silent: usize,
+        ledger: &Ledger,
+        mut enter: impl FnMut(&Arc<Channel>),
+    ) -> Result<(), TooManyTopics> {
+        let mut room: Option<Reservation> = None;
+        if !wanted.iter().all(|topic| self.get(topic).is_some()) {
+            let new = wanted.iter().filter(|topic| self.get(topic).is_none()).count();
+            room = Some(self.reserve(new, max_silent)?);
+        }
+        for topic in wanted {
+            let hash = self.hash(Some(topic));
+            if let Some(channel) = read(self.shard(hash)).get(hash, topic) {
+                enter(channel);
+                continue;
+            }
+            self.create(hash, topic, ledger, |channel, is_new| {
+                if is_new {
+                    room.get_or_insert(Reservation { silent: &self.silent, left: 0 }).take_one();
+                }
+                enter(channel);
+            });
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, count: usize, max_silent: usize) -> Result<Reservation<'_>, TooManyTopics> {
+        let more = |silent: usize| silent.checked_add(count).filter(|&silent| count == 0 || silent <= max_silent);
+        match self.silent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Reservation { silent: &self.silent, left: count }),
+            Err(_) => Err(TooManyTopics),
+        }
+    }
+
+    /// Calls `found` with the channel of `topic`, which is created if there is none, and whether it was. The shard is locked
+    /// meanwhile.
+    fn create<R>(
+        &self,
+        hash: u64,
+        topic: &Topic,
+        ledger: &Ledger,
+        found: impl FnOnce(&Arc<Channel>, bool) -> R,
+    ) -> R {
+        let mut shard = write(self.shard(hash));
+        if let Some(channel) = shard.get(hash, topic) {
+            return found(channel, false);
+        }
+        let evicted = shard.gone.take(topic);
+        let channel = Arc::new(Channel::new(ledger.hash(topic), topic.clone(), self.capacity, evicted));
+        shard.channels.insert_unique(hash, channel.clone(), |other| self.hash(other.topic.as_ref()));
+        found(&channel, true)
+    }
+
+    /// The channel of `topic`, which is about to get its first event, `sequence`. For the sequencer.
+    pub(crate) fn claim(&self, topic: &Topic, sequence: Sequence, ledger: &Ledger) -> Arc<Channel> {
+        let channel = self.create(self.hash(Some(topic)), topic, ledger, |channel, is_new| {
+            if !is_new {
+                self.silent.fetch_sub(1, Ordering::Relaxed);
+            }
+            channel.claim();
+            channel.clone()
+        });
+        let mut queue = lock(&self.queue);
+        queue.push(sequence, channel.clone());
+        self.used.store(queue.len(), Ordering::Relaxed);
+        channel
+    }
+
+    /// Forgets all dropped topics: any of them may have had events up to `sequence`. Calls `each` with all channels.
+    pub(crate) fn forget(&self, sequence: Sequence, mut each: impl FnMut(&Arc<Channel>)) {
+        for shard in &self.shards {
+            let mut shard = write(shard);
+            shard.gone = Gone { forgotten: sequence, ..Gone::default() };
+            shard.channels.iter().for_each(&mut each);
+        }
     }
 
     /// The dropped topics that are remembered by name, with the newest sequence of each.
-    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&Topic, Sequence)> {
-        let Gone { newest, order, .. } = &self.gone;
-        // Some exist again.
-        order
-            .iter()
-            .filter(|(topic, sequence)| newest.get(topic) == Some(sequence))
-            .map(|(topic, newest)| (topic, *newest))
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (Topic, Sequence)> {
+        self.shards.iter().flat_map(|shard| read(shard).gone.dropped().collect::<Vec<_>>())
     }
 
     /// The newest sequence of the dropped topics that are no longer remembered.
     pub(crate) fn forgotten(&self) -> Sequence {
-        self.gone.forgotten
+        self.shards.iter().map(|shard| read(shard).gone.forgotten).max().unwrap_or(0)
     }
 
     /// Remembers a topic that was dropped after its event `newest`.
-    pub(crate) fn remember_dropped(&mut self, topic: &Topic, newest: Sequence) {
-        self.gone.remember(topic, newest);
+    pub(crate) fn remember_dropped(&self, topic: &Topic, newest: Sequence) {
+        write(self.shard(self.hash(Some(topic)))).gone.remember(topic, newest);
     }
 
-    /// Returns the idle topics at the `count` places from `begin` on, and the next place; see [`Channel::is_idle`].
-    pub(crate) fn idle(&self, begin: usize, count: usize, recent: &RangeInclusive<u32>) -> (Vec<Topic>, Option<usize>) {
-        let end = begin.saturating_add(count);
-        let channels = (begin..end).filter_map(|place| self.places.get(place)).map(|place| &place.channel);
-        let idle = channels.filter(|channel| channel.is_idle(recent)).filter_map(|channel| channel.topic.clone());
-        (idle.collect(), (end < self.places.capacity()).then_some(end))
-    }
-
-    /// Drops `topic` if it is still idle, and returns its channel. For the sequencer.
-    pub(crate) fn drop_if_idle(&mut self, topic: &Topic, recent: &RangeInclusive<u32>) -> Option<Arc<Channel>> {
-        let channel = self.channels.get(topic).filter(|channel| channel.is_idle(recent))?;
-        Some(self.remove(channel.place))
-    }
-
-    /// Looks at the next `count` places, and drops topics that have neither events nor subscribers.
-    pub(crate) fn drop_unused(&mut self, count: usize) {
-        for _ in 0..count.min(self.places.capacity()) {
-            self.hand = if self.hand + 1 < self.places.capacity() { self.hand + 1 } else { 0 };
-            let place = self.places.get(self.hand);
-            if place.is_some_and(|place| place.queued.is_none() && place.channel.listeners.is_empty()) {
-                self.remove(self.hand);
-            }
+    /// Drops the topic of `channel` if it has neither events nor subscribers.
+    pub(crate) fn drop_unused(&self, channel: &Arc<Channel>) {
+        if !channel.is_claimed() && self.remove(channel, |channel| !channel.is_claimed()) {
+            self.silent.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Drops topics until `goal` with events are left, or after [`LOOKS`] looks, and returns their channels. `head` is the
     /// newest sequence. For the sequencer.
-    pub(crate) fn make_room(&mut self, goal: usize, head: Sequence) -> Vec<Arc<Channel>> {
+    pub(crate) fn make_room(&self, goal: usize, head: Sequence) -> Vec<Arc<Channel>> {
+        let mut queue = lock(&self.queue);
         let mut dropped = Vec::new();
         for _ in 0..LOOKS {
-            if self.used() <= goal {
+            if queue.len() <= goal {
                 break;
             }
-            let Some((queued, place)) = self.queue.pop_first() else { break };
-            let channel = &self.places[place].channel;
+            let Some((queued, channel)) = queue.pop() else { break };
             let newest = channel.newest();
-            if !channel.listeners.is_empty() {
-                self.enqueue(place, head);
-            } else if newest > queued && self.used() <= goal + goal / 16 {
-                self.enqueue(place, newest);
+            if newest > queued && channel.listeners.is_empty() && queue.len() <= goal + goal / 16 {
+                queue.push(newest, channel);
+            } else if self.remove(&channel, |_| true) {
+                dropped.push(channel);
             } else {
-                dropped.push(self.remove(place));
+                queue.push(head, channel);
             }
         }
+        self.used.store(queue.len(), Ordering::Relaxed);
         dropped
     }
 
-    fn remove(&mut self, place: usize) -> Arc<Channel> {
-        let Place { channel, queued } = self.places.remove(place);
-        if let Some(sequence) = queued {
-            self.queue.remove(&(sequence, place));
+    /// Looks at up to `looks` of the quietest topics, and drops those without subscribers and without events in the ticks
+    /// `recent`. Returns their channels, and whether there may be more. `head` is the newest sequence. For the sequencer.
+    pub(crate) fn drop_idle(
+        &self,
+        looks: usize,
+        recent: &RangeInclusive<u32>,
+        head: Sequence,
+    ) -> (Vec<Arc<Channel>>, bool) {
+        let mut queue = lock(&self.queue);
+        // A topic that was used lately, and not since it was queued: those behind it were used later.
+        let is_done = |queue: &Queue| {
+            let first = queue.first();
+            first.is_none_or(|(queued, channel)| channel.was_used_in(recent) && channel.newest() <= queued)
+        };
+        let mut dropped = Vec::new();
+        for _ in 0..looks {
+            if is_done(&queue) {
+                break;
+            }
+            let Some((queued, channel)) = queue.pop() else { break };
+            let newest = channel.newest();
+            if newest > queued {
+                queue.push(newest, channel);
+            } else if self.remove(&channel, |_| true) {
+                dropped.push(channel);
+            } else {
+                queue.push(head, channel);
+            }
         }
-        if let Some(topic) = &channel.topic {
-            self.channels.remove(topic);
-            self.gone.remember(topic, channel.newest());
+        self.used.store(queue.len(), Ordering::Relaxed);
+        let may_have_more = !is_done(&queue);
+        (dropped, may_have_more)
+    }
+
+    /// Removes `channel` from its table if it has no subscribers and `is_unused`. Returns whether it did.
+    fn remove(&self, channel: &Arc<Channel>, is_unused: impl FnOnce(&Channel) -> bool) -> bool {
+        let Some(topic) = &channel.topic else { return false };
+        let hash = self.hash(Some(topic));
+        let mut shard = write(self.shard(hash));
+        if !channel.listeners.is_empty() || !is_unused(channel) {
+            return false;
         }
-        channel
+        // Another thread may have removed it, and its topic may have a new channel.
+        let Ok(entry) = shard.channels.find_entry(hash, |other| Arc::ptr_eq(other, channel)) else { return false };
+        entry.remove();
+        shard.gone.remember(topic, channel.newest());
+        true
+    }
+}
+
+impl Shard {
+    fn get(&self, hash: u64, topic: &Topic) -> Option<&Arc<Channel>> {
+        self.channels.find(hash, |channel| channel.topic.as_ref() == Some(topic))
     }
 }
 

@@ -13,6 +13,7 @@
 use std::task::Waker;
 
 use slab::Slab;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
@@ -109,9 +110,10 @@ impl Link {
     }
 }
 
-/// The groups with subscriptions of one channel.
+/// The groups with subscriptions of one channel. One group is stored without an allocation: most topics of a hub with very many
+/// have one subscriber.
 #[derive(Default)]
-pub(crate) struct Listeners(Mutex<Vec<Arc<Link>>>);
+pub(crate) struct Listeners(Mutex<SmallVec<[Arc<Link>; 1]>>);
 
 impl Listeners {
     /// Adds a subscription. Its first read of the channel comes after this.
@@ -127,10 +129,10 @@ impl Listeners {
         }
     }
 
-    /// Removes a subscription; the group's link is removed with its last one.
-    pub(crate) fn remove(&self, group: &Arc<WakeGroup>, key: SleeperKey) {
+    /// Removes a subscription; the group's link is removed with its last one. Returns whether none is left.
+    pub(crate) fn remove(&self, group: &Arc<WakeGroup>, key: SleeperKey) -> bool {
         let mut links = lock(&self.0);
-        let Some(index) = links.iter().position(|link| Arc::ptr_eq(&link.group, group)) else { return };
+        let Some(index) = links.iter().position(|link| Arc::ptr_eq(&link.group, group)) else { return links.is_empty() };
         let mut sleepers = lock(&group.sleepers);
         let list = &mut sleepers.lists[links[index].list];
         if let Some(place) = list.iter().position(|&other| other == key) {
@@ -140,6 +142,7 @@ impl Listeners {
             sleepers.lists.remove(links[index].list);
             links.swap_remove(index);
         }
+        links.is_empty()
     }
 
     /// The number of subscriptions.

@@ -20,10 +20,6 @@ impl<T> Slot<T> {
         Self { stored: std::sync::Mutex::new(vec![None]), current: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn of(value: Arc<T>) -> Self {
-        Self { stored: std::sync::Mutex::new(vec![Some(value)]), current: AtomicUsize::new(0) }
-    }
-
     pub(crate) fn with<R>(&self, read: impl FnOnce(&T) -> R) -> Option<R> {
         self.load().as_deref().map(read)
     }

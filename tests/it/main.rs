@@ -24,6 +24,7 @@ mod layers;
 mod limits;
 mod listeners;
 mod many_clients;
+mod many_topics;
 mod metrics;
 mod operators;
 mod presence;

@@ -290,7 +290,8 @@ proptest! {
                 Action::Expire => {
                     for hub in [&whole, &restarted] {
                         hub.0.history.tick();
-                        hub.evict_expired();
+                        let evicted = std::pin::pin!(hub.evict_expired()).poll(&mut Context::from_waker(Waker::noop()));
+                        prop_assert!(evicted.is_ready());
                     }
                 }
                 Action::Restart => restarted = continued(&options, &restarted),

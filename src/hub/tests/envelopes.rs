@@ -125,7 +125,7 @@ fn envelopes_count_towards_the_limit_of_bytes() {
     let before = hub.stats().retained_events;
     frames(&hub, &["a"]).iter().for_each(|frame| assert!(!envelope(frame).is_empty()));
     assert!(hub.stats().retained_bytes > limit, "nothing was published that would have made room");
-    hub.evict_expired();
+    now(hub.evict_expired());
     let stats = hub.stats();
     assert!(stats.retained_bytes <= limit && (1..before).contains(&stats.retained_events), "{stats:?}");
 

@@ -310,6 +310,40 @@ fn lagged_filtering_reader_resumes_at_oldest() {
     });
 }
 
+/// The only subscriber of a topic without events leaves while its first event is published and another one subscribes.
+#[test]
+fn topic_that_loses_its_last_subscriber_keeps_its_first_event() {
+    check(2, || {
+        let hub = hub(8, 8);
+        let (leaving, _) = hub.subscribe(filter(&["a"]), Start::Live);
+        let publisher = publish(&hub, &[&["a"]]);
+        let leaver = thread::spawn(move || drop(leaving));
+        let start = Start::After(StreamPosition::new(EPOCH, 0));
+        let mut task = Task::new(hub.subscribe(filter(&["a"]), start));
+        task.run(&hub);
+        leaver.join().unwrap();
+        publisher.join().unwrap();
+        task.run(&hub);
+        assert_eq!(task.received, [1], "forbidden 3");
+    });
+}
+
+/// Another topic makes a topic leave, with its event, while a client resumes before that event.
+#[test]
+fn event_of_a_topic_that_is_dropped_is_delivered_or_in_a_gap() {
+    check(3, || {
+        let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 1, ..HubOptions::default() });
+        block_on(hub.publish(event("a"))).unwrap();
+        let publisher = publish(&hub, &[&["b"]]);
+        let start = Start::After(StreamPosition::new(EPOCH, 0));
+        let mut task = Task::new(hub.subscribe(filter(&["a"]), start));
+        task.run(&hub);
+        publisher.join().unwrap();
+        task.run(&hub);
+        assert_eq!(task.received.len() as u64 + task.missed, 1, "forbidden 3");
+    });
+}
+
 /// Reads a topic and a pattern like a socket that takes one frame of each batch.
 struct SlowSocket {
     subscription: Subscription,

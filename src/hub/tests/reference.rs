@@ -24,7 +24,6 @@ use super::*;
 use crate::hub::channel::Channel;
 use crate::position::Sequence;
 use crate::ring::Read;
-use crate::sync::read;
 use crate::wire::Format;
 
 const TOPICS: [&str; 7] = ["a", "b", "c:1", "c:2", "d", "user:a", "user:b"];
@@ -125,7 +124,7 @@ impl World {
                     self.clients[client] = Some(Client { seen, gaps, ..new });
                 }
             }
-            Step::Sweep => self.hub.evict_expired(),
+            Step::Sweep => now(self.hub.evict_expired()),
         }
     }
 
@@ -183,8 +182,8 @@ impl World {
     fn retained(&self, filter: &SubscriptionFilter, after: Sequence) -> BTreeSet<Sequence> {
         let mut sequences = Vec::new();
         for topic in &filter.topics {
-            if let Some(channel) = read(&self.hub.0.history.topics).get(topic) {
-                sequences.extend(retained_in(channel));
+            if let Some(channel) = self.hub.0.history.topics.get(topic) {
+                sequences.extend(retained_in(&channel));
             }
         }
         for firehose in self.hub.0.history.firehoses() {
@@ -414,8 +413,8 @@ impl World {
 
     fn check_bounds(&self) {
         let history = &self.hub.0.history;
-        let topics = read(&history.topics);
-        for channel in topics.iter() {
+        let topics: Vec<_> = history.topics.slices().flatten().collect();
+        for channel in &topics {
             assert!(retained_in(channel).len() <= self.options.history);
         }
         for firehose in history.firehoses() {

@@ -16,8 +16,9 @@
 //!
 //! **Mutations that were tried, each of which fails a model:** `head` stored relaxed, or loaded relaxed; `head` stored
 //! before the cell is set, or before the segment is in its slot; `oldest` stored relaxed, or after the slots changed;
-//! the base, or the cell, not checked by the reader; the slots loaded before the head; the open segment not replaced when
-//! all of it is evicted; `retained` loading the head first.
+//! the segment's indices, or the cell, not checked by the reader; the slots loaded before the head; the open segment kept
+//! when all of it is evicted; a larger segment in its slot before it has the values of the smaller one; `retained` loading the
+//! head first.
 
 use loom::thread;
 
@@ -97,7 +98,7 @@ fn beside_a_writer(readers: usize, capacity: usize, before: u64, write: fn(&Ring
 fn push(ring: &Ring<u64>, writer: &mut Writer<u64>) {
     if writer.is_full() {
         let oldest = writer.oldest();
-        ring.evict(writer, oldest + 1);
+        ring.evict(writer, oldest + 1, |_| {});
     }
     let index = writer.head();
     ring.push(writer, index);
@@ -110,6 +111,18 @@ fn push(ring: &Ring<u64>, writer: &mut Writer<u64>) {
 fn two_readers_read_or_miss_each_value() {
     check(2, || {
         beside_a_writer(2, 1, 0, |ring, writer| {
+            for _ in 0..3 {
+                push(ring, writer);
+            }
+        });
+    });
+}
+
+#[test]
+fn each_value_is_read_or_missed_while_a_segment_is_replaced_by_a_larger_one() {
+    check(3, || beside_a_writer(1, 4, 1, push));
+    check(3, || {
+        beside_a_writer(1, 4, 0, |ring, writer| {
             for _ in 0..3 {
                 push(ring, writer);
             }
@@ -132,7 +145,7 @@ fn each_value_is_read_or_missed_while_the_ring_wraps() {
 fn each_value_is_read_or_missed_while_a_whole_segment_is_evicted() {
     check(3, || {
         beside_a_writer(1, 4, 3, |ring, writer| {
-            ring.evict(writer, 2);
+            ring.evict(writer, 2, |_| {});
             push(ring, writer);
         });
     });
@@ -142,7 +155,7 @@ fn each_value_is_read_or_missed_while_a_whole_segment_is_evicted() {
 fn each_value_is_read_or_missed_while_the_open_segment_is_evicted() {
     check(3, || {
         beside_a_writer(1, 4, 3, |ring, writer| {
-            ring.evict(writer, 3);
+            ring.evict(writer, 3, |_| {});
             push(ring, writer);
         });
     });
@@ -152,7 +165,7 @@ fn each_value_is_read_or_missed_while_the_open_segment_is_evicted() {
 fn each_value_is_read_or_missed_while_the_slots_are_replaced_by_fewer_and_by_more() {
     check(3, || {
         beside_a_writer(1, 4, 4, |ring, writer| {
-            ring.evict(writer, 4);
+            ring.evict(writer, 4, |_| {});
             for _ in 0..3 {
                 push(ring, writer);
             }
@@ -177,7 +190,7 @@ fn retained_range_is_never_inverted() {
         for _ in 0..3 {
             push(&ring, &mut writer);
         }
-        ring.evict(&mut writer, 3);
+        ring.evict(&mut writer, 3, |_| {});
         reader.join().unwrap();
     });
 }

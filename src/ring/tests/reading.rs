@@ -11,7 +11,7 @@ fn filled(capacity: usize, values: std::ops::Range<u64>) -> (Ring<u64>, Writer<u
 fn push(ring: &Ring<u64>, writer: &mut Writer<u64>, value: u64) {
     if writer.is_full() {
         let oldest = writer.oldest();
-        ring.evict(writer, oldest + 1);
+        ring.evict(writer, oldest + 1, |_| {});
     }
     ring.push(writer, value);
 }
@@ -60,7 +60,7 @@ fn run_stays_readable_after_eviction() {
 fn emptied_ring_continues_its_indices() {
     for end in [1, 7, 15, 16, 17, 32, 40] {
         let (ring, mut writer) = filled(64, 0..end);
-        ring.evict(&mut writer, end);
+        ring.evict(&mut writer, end, |_| {});
         assert_eq!(ring.retained(), end..end);
         assert!(matches!(ring.read(end - 1), Read::Lagged), "end {end}");
         assert!(matches!(ring.read(end), Read::Empty));
@@ -78,29 +78,68 @@ fn eviction_frees_whole_segments() {
     for _ in 0..40 {
         ring.push(&mut writer, value.clone());
     }
-    ring.evict(&mut writer, 15);
+    ring.evict(&mut writer, 15, |_| {});
     assert_eq!(Arc::strong_count(&value), 41);
-    ring.evict(&mut writer, 33);
+    ring.evict(&mut writer, 33, |_| {});
     assert_eq!(Arc::strong_count(&value), 1 + 8);
-    ring.evict(&mut writer, 40);
+    ring.evict(&mut writer, 40, |_| {});
     assert_eq!(Arc::strong_count(&value), 1);
+}
+
+#[test]
+fn memory_follows_what_is_retained() {
+    let (ring, mut writer) = Ring::new(10_000);
+    let slots = |ring: &Ring<u64>| ring.slots.load().map_or(0, |slots| slots.0.len());
+    assert_eq!(slots(&ring), 0, "a ring without values has none");
+    for (values, cells) in [(1, 1), (2, 4), (4, 4), (5, 16), (16, 16), (17, 16)] {
+        while writer.head() < values {
+            let next = writer.head();
+            push(&ring, &mut writer, next);
+        }
+        assert_eq!(writer.open.as_ref().unwrap().cells.len(), cells, "a ring of {values}");
+    }
+    assert_eq!(slots(&ring), 2);
+    ring.evict(&mut writer, 17, |_| {});
+    assert!(writer.open.is_none(), "an emptied ring has no segment");
+    push(&ring, &mut writer, 17);
+    assert_eq!(writer.open.as_ref().unwrap().cells.len(), 1, "and begins with a small one again");
+}
+
+#[test]
+fn values_that_leave_the_memory_are_reported_once() {
+    for capacity in [1, 2, 3, 5, 15, 16, 17, 40] {
+        let (ring, mut writer) = Ring::new(capacity);
+        let mut freed = Vec::new();
+        for value in 0..200 {
+            if writer.is_full() {
+                let oldest = writer.oldest();
+                ring.evict(&mut writer, oldest + 1, |value| freed.push(*value));
+            }
+            ring.push(&mut writer, value);
+            let held = writer.head() - freed.len() as u64;
+            assert!(held < (capacity + SEGMENT) as u64, "capacity {capacity}: {held} in memory");
+        }
+        ring.evict(&mut writer, 200, |value| freed.push(*value));
+        assert!(freed.into_iter().eq(0..200), "capacity {capacity}");
+    }
 }
 
 #[test]
 fn slots_follow_what_is_retained() {
     let (ring, mut writer) = filled(10_000, 0..1);
-    assert_eq!(writer.slots.0.len(), 8, "a ring of one value is small, whatever its capacity");
+    let slots = || ring.slots.load().unwrap().0.len();
+    assert_eq!(slots(), 1, "a ring of one value is small, whatever its capacity");
     for value in 1..30_000 {
         push(&ring, &mut writer, value);
     }
-    assert_eq!(writer.slots.0.len(), 1024, "for 626 segments");
+    assert_eq!(slots(), 1024, "for 626 segments");
     assert_eq!(read_all(&ring, 20_000), (20_000..30_000).collect::<Vec<_>>());
-    for (oldest, slots) in [(26_000, 1024), (28_000, 256), (29_600, 64), (29_900, 16), (30_000, 8)] {
+    for (oldest, expected) in [(26_000, 1024), (28_000, 256), (29_600, 64), (29_900, 16), (30_000, 4)] {
         for oldest in writer.oldest() + 1..=oldest {
-            ring.evict(&mut writer, oldest);
+            ring.evict(&mut writer, oldest, |_| {});
             assert!(matches!(ring.read(oldest - 1), Read::Lagged));
         }
-        assert_eq!(writer.slots.0.len(), slots, "from {oldest} on");
+        assert_eq!(slots(), expected, "from {oldest} on");
         assert_eq!(read_all(&ring, oldest), (oldest..30_000).collect::<Vec<_>>());
     }
     push(&ring, &mut writer, 30_000);
