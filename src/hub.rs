@@ -380,7 +380,8 @@ impl Hub {
         let firehoses = history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved));
         let in_firehoses: u64 = firehoses.map(|firehose| firehose.appended()).sum();
         let named = filter.topics.iter().filter(|topic| !filter.reads(topic.is_reserved()));
-        let in_topics: u64 = named.filter_map(|topic| history.topics.get(topic)).map(|channel| channel.appended()).sum();
+        let in_topics: u64 =
+            named.filter_map(|topic| history.topics.get(topic)).map(|channel| channel.appended()).sum();
         in_firehoses + in_topics
     }
 

@@ -220,13 +220,7 @@ impl Topics {
 
     /// Calls `found` with the channel of `topic`, which is created if there is none, and whether it was. The shard is locked
     /// meanwhile.
-    fn create<R>(
-        &self,
-        hash: u64,
-        topic: &Topic,
-        ledger: &Ledger,
-        found: impl FnOnce(&Arc<Channel>, bool) -> R,
-    ) -> R {
+    fn create<R>(&self, hash: u64, topic: &Topic, ledger: &Ledger, found: impl FnOnce(&Arc<Channel>, bool) -> R) -> R {
         let mut shard = write(self.shard(hash));
         if let Some(channel) = shard.get(hash, topic) {
             return found(channel, false);

@@ -132,7 +132,9 @@ impl Listeners {
     /// Removes a subscription; the group's link is removed with its last one. Returns whether none is left.
     pub(crate) fn remove(&self, group: &Arc<WakeGroup>, key: SleeperKey) -> bool {
         let mut links = lock(&self.0);
-        let Some(index) = links.iter().position(|link| Arc::ptr_eq(&link.group, group)) else { return links.is_empty() };
+        let Some(index) = links.iter().position(|link| Arc::ptr_eq(&link.group, group)) else {
+            return links.is_empty();
+        };
         let mut sleepers = lock(&group.sleepers);
         let list = &mut sleepers.lists[links[index].list];
         if let Some(place) = list.iter().position(|&other| other == key) {
