@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::topic::{InvalidTopic, Topic, TopicFilter};
 
@@ -26,12 +26,13 @@ const SUBJECT: &str = "{sub}";
 /// assert!(!patterns.covers(&TopicFilter::new("user:*").unwrap()));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Patterns(Vec<TopicFilter>);
+pub struct Patterns(Arc<[TopicFilter]>);
 
 impl Patterns {
     /// All topics that are not [reserved](Topic::is_reserved).
     pub fn everything() -> Self {
-        Self(vec![TopicFilter::everything()])
+        static EVERYTHING: LazyLock<Patterns> = LazyLock::new(|| TopicFilter::everything().into());
+        EVERYTHING.clone()
     }
 
     /// All topics, reserved ones included.
@@ -113,7 +114,7 @@ impl<F: Into<TopicFilter>> FromIterator<F> for Patterns {
 
 impl From<TopicFilter> for Patterns {
     fn from(filter: TopicFilter) -> Self {
-        Self(vec![filter])
+        Self(Arc::new([filter]))
     }
 }
 
