@@ -1,5 +1,8 @@
 //! Bodies that are published as a whole, in one buffer.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,10 +23,15 @@ pub(super) async fn collect(body: DecodedBody, max_bytes: usize, timeout: Durati
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
     }
-    let body = tokio::time::timeout(timeout, concat(Limited::new(body, max_bytes))).await.map_err(|_| {
-        let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-    })?;
+    let mut reading = pin!(concat(Limited::new(body, max_bytes)));
+    // Most bodies arrive with their head, and need no timer.
+    let body = match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        Poll::Ready(body) => body,
+        Poll::Pending => tokio::time::timeout(timeout, reading).await.map_err(|_| {
+            let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+        })?,
+    };
     body.map_err(|error| {
         if error.is::<LengthLimitError>() {
             too_large()
