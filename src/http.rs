@@ -37,7 +37,7 @@ mod viewer;
 mod websocket;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use admit::{Source, auth_request};
 use arc_swap::ArcSwap;
@@ -47,7 +47,7 @@ pub(crate) use cluster::local_lists;
 use cors::Origins;
 use futures_util::FutureExt;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use options::Options;
@@ -340,12 +340,21 @@ fn not_found(path: &str) -> Problem {
 }
 
 fn json_response(body: &impl Serialize) -> Response<Full<Bytes>> {
-    let body = serde_json::to_vec(body).expect("JSON whose keys are strings");
-    let mut response = Response::new(Full::from(body));
-    let headers = response.headers_mut();
-    headers.reserve(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    json_body(serde_json::to_vec(body).expect("JSON whose keys are strings"))
+}
+
+/// A response with this JSON as its body.
+fn json_body(json: Vec<u8>) -> Response<Full<Bytes>> {
+    // Copying all fields costs less than inserting each of them.
+    static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let fields = [
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ];
+        fields.into_iter().collect()
+    });
+    let mut response = Response::new(Full::from(json));
+    response.headers_mut().clone_from(&HEADERS);
     response
 }

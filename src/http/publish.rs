@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::admit::Permit;
 use super::body::RequestBody;
-use super::{Routes, content_encoding, json_response, problem::Problem};
+use super::{Routes, content_encoding, json_body, problem::Problem};
 use crate::conn::Shard;
 use crate::event::{Event, EventName};
 use crate::hub::PublishError;
@@ -66,7 +66,7 @@ pub(super) async fn publish(
             let once = publish_together(shard, &mut permit, quota, key, events).await?;
             Ok(once.response(|published| Receipt::of_several(published, count)))
         }
-        Some(MediaType::Ndjson) => Ok(json_response(&ndjson::publish(shard, options, permit, quota, body).await?)),
+        Some(MediaType::Ndjson) => Ok(json_body(ndjson::publish(shard, options, permit, quota, body).await?.to_json())),
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
@@ -129,7 +129,12 @@ async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, Publ
 }
 
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {
-    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let value = headers.get(CONTENT_TYPE)?;
+    // How nearly all publishers spell it.
+    if value == "application/json" {
+        return Some(MediaType::Json);
+    }
+    let value = value.to_str().ok()?;
     let mut parts = value.split(';').map(str::trim);
     let essence = parts.next()?;
     if let Some(charset) = parts.find_map(|part| part.strip_prefix("charset=")) {

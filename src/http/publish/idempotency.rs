@@ -6,7 +6,7 @@ use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::super::admit::Permit;
-use super::super::json_response;
+use super::super::json_body;
 use super::super::problem::Problem;
 use super::receipt::Receipt;
 use super::timed;
@@ -52,7 +52,7 @@ impl Together {
 
     /// The response with this receipt. It is the same for a repetition, apart from a header that says so.
     pub(super) fn response(self, receipt: impl FnOnce(Option<Published>) -> Receipt) -> Response<Full<Bytes>> {
-        let mut response = json_response(&receipt(self.0.map(|once| once.published)));
+        let mut response = json_body(receipt(self.0.map(|once| once.published)).to_json());
         if self.0.is_some_and(|once| once.is_repeat) {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
