@@ -1,6 +1,7 @@
 //! The shard of the bodies that are created on one runtime.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
@@ -14,8 +15,10 @@ pub(crate) struct RuntimeShard {
 }
 
 impl RuntimeShard {
-    /// Starts the task on the current runtime.
+    /// Starts the task on the current runtime. Panics if that has no time.
     pub(crate) fn start(shard: Shard) -> Self {
+        // Panics here: a panic of the task would leave its streams without wake-ups.
+        drop(tokio::time::sleep(Duration::ZERO));
         let shard = Arc::new(shard);
         let running = shard.clone();
         let task = tokio::spawn(async move { running.run().await }).abort_handle();

@@ -258,3 +258,10 @@ fn a_refused_request_has_a_body_of_known_length() {
         assert!(body.is_end_stream() && body.frame().await.is_none());
     });
 }
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_runtime_without_time_is_a_panic_of_the_caller() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(body(&Hub::new(&Server::hub_options()), "/"));
+}
