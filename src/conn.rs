@@ -7,6 +7,7 @@
 //! incoming         a request's body, over either protocol
 //! socket           a connection's socket: TCP or Unix
 //! proxy_protocol   the header in which a proxy names its client
+//! reply            what a handler returns: an ordinary response, a stream, or a WebSocket
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but the cursor and its output
 //! source           what it reads events from
@@ -33,6 +34,7 @@ mod incoming;
 mod linger;
 mod output;
 pub(crate) mod proxy_protocol;
+pub(crate) mod reply;
 mod shard;
 mod socket;
 mod source;
@@ -47,7 +49,8 @@ pub(crate) use control::{Control, OnLag, Request};
 pub(crate) use control_events::unavailable;
 pub(crate) use drain::Drain;
 pub(crate) use end::EndReason;
-pub(crate) use incoming::{BodyError, Incoming};
+pub(crate) use incoming::Incoming;
+pub use incoming::RequestBodyError;
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 pub(crate) use socket::Unregistered;

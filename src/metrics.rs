@@ -56,6 +56,8 @@ pub(crate) struct ShardCounts {
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
     pub(crate) websocket: WebSocketCounts,
+    /// Responses of the application's service, by the class of their status: 1xx first.
+    pub(crate) fallback: [Count; 5],
     /// By [`GapReason`].
     pub(crate) gaps: [Count; GapReason::ALL.len()],
     /// Streams that ended, by the index of the reason.
@@ -81,6 +83,12 @@ impl ShardCounts {
     pub(crate) fn load(&self) -> u64 {
         self.connections.get() + self.http2_streams.get()
     }
+
+    /// Counts a response of the application's service. One with a status outside the classes counts as the last.
+    pub(crate) fn add_fallback(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, self.fallback.len());
+        self.fallback[class - 1].add(1);
+    }
 }
 
 /// Counters of rare events, by a label with few values.
@@ -100,6 +108,9 @@ impl<L: Copy + Ord> Tally<L> {
         lock(&self.0).iter().map(|(&label, &count)| (label, count)).collect()
     }
 }
+
+/// The classes of statuses, in the order of [`ShardCounts::fallback`].
+pub(crate) const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Why a connection may end before a handler answers. The last three are limits, where no answer could be sent.
 const REJECTIONS: [&str; 8] = [

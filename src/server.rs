@@ -22,23 +22,33 @@ use std::time::Duration;
 use accept::{Dispatcher, Inbox};
 use acceptor::{Acceptor, SocketOptions};
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 pub use files::raise_open_file_limit;
 pub use handle::ServerHandle;
+use hyper::body::Body;
 pub use listen::{InvalidListenAddress, ListenAddress, Listener};
 pub use producer::Producer;
 use producer::ProducerTasks;
 pub use stats::{ServerStats, Stats};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tower_service::Service;
 pub use unix::UnixSocketOptions;
 
 use crate::auth::{Access, Grant};
 use crate::backbone::Backbone;
-pub use crate::conn::StreamOptions;
 use crate::conn::http::{Http, RequestLimits};
+use crate::conn::reply::BoxError;
 use crate::conn::{Clients, Drain, EndReason, Request, Shard};
+pub use crate::conn::{RequestBodyError, StreamOptions};
+pub use crate::http::body::RequestBody;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
+use crate::http::documents::Documents;
+use crate::http::fallback::Fallback;
+pub use crate::http::fallback::Remote;
 pub use crate::http::options::Options as HttpOptions;
+use crate::http::paths::Paths;
+pub use crate::http::paths::{Endpoint, InvalidPathPrefix, PathPrefix};
 pub use crate::http::producers::ProducerState;
 use crate::http::producers::Producers;
 pub use crate::http::refusal::StreamRefusals;
@@ -127,6 +137,10 @@ pub struct Builder {
     backbone: Option<Backbone>,
     access: AccessHandle,
     presence: PresenceOptions,
+    paths: Paths,
+    /// Why the prefix was not accepted.
+    invalid_prefix: Option<InvalidPathPrefix>,
+    fallback: Option<Fallback>,
 }
 
 /// The rules of a server, which can be replaced while it runs. Cheap to clone.
@@ -258,12 +272,83 @@ impl Builder {
         Self { presence, ..self }
     }
 
+    /// Lets `service` handle every request whose path is not one of the server's own: an axum `Router`, for example, or any other
+    /// [`Service`] of HTTP requests.
+    ///
+    /// Its requests come over the same listeners, in HTTP/1.1 and HTTP/2, and bodies are streamed in both directions. Over
+    /// HTTP/1.1 a response of 101 upgrades the connection, as WebSockets of axum do. Each request has a [`Remote`] as an extension.
+    ///
+    /// * **Threads.** A request is handled on the thread of its connection, and tasks that the handler spawns run there too. The
+    ///   streams of the same thread wait meanwhile: pass work that blocks or computes for long to
+    ///   [`spawn_blocking`](tokio::task::spawn_blocking).
+    /// * **Errors.** If the service fails or panics, the client gets a 500, and the reason is logged. If the body of a response
+    ///   does, the response breaks off.
+    /// * **Limits.** Those of connections, of request heads and of idle connections apply. The others do not, and neither do the
+    ///   rules of CORS and access: the service has its own.
+    /// * **Disconnects.** A client of HTTP/1.1 may close its sending half and read the response, therefore its handler runs to the
+    ///   end after a disconnect; over HTTP/2 a handler without a request body is dropped.
+    /// * **Shutdown.** Requests in progress may take the drain time, and are cut off then.
+    ///
+    /// ```
+    /// use fanline::{Hub, Server};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let app = axum::Router::new().route("/", axum::routing::get(async || "hello"));
+    /// let server = Server::builder(Hub::default()).listen(([127, 0, 0, 1], 0)).prefix("/live").fallback(app).bind()?;
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn fallback<S, B>(self, service: S) -> Self
+    where
+        S: Service<hyper::Request<RequestBody>, Response = hyper::Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self { fallback: Some(Fallback::new(service)), ..self }
+    }
+
+    /// Moves the server's own paths below `prefix`, such as `/live`: the stream is `/live/stream` then, and the index `/live/`.
+    /// By default there is no prefix.
+    ///
+    /// An invalid prefix is an error of [`bind`](Self::bind). [`PathPrefix`] has the rules.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        match prefix.as_ref().parse() {
+            Ok(prefix) => (self.paths.prefix, self.invalid_prefix) = (prefix, None),
+            Err(error) => self.invalid_prefix = Some(error),
+        }
+        self
+    }
+
+    /// Disables endpoints. Their paths get a 404, or the [fallback](Self::fallback) serves them. By default all are enabled.
+    ///
+    /// ```
+    /// use fanline::server::Endpoint;
+    /// # use fanline::{Hub, Server};
+    ///
+    /// // Only the stream.
+    /// let others = Endpoint::ALL.iter().copied().filter(|endpoint| *endpoint != Endpoint::Stream);
+    /// let builder = Server::builder(Hub::default()).disable(others);
+    /// ```
+    #[must_use]
+    pub fn disable(mut self, endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        self.paths.disabled.extend(endpoints);
+        self
+    }
+
     /// Binds the addresses. Clients can connect from now on, and are served by [`Server::run`].
     ///
     /// # Errors
-    /// When a listener cannot be bound; the error names it. When the limit on open files does not allow the wanted number of
-    /// connections. When two producers have the same name.
+    /// When the prefix is invalid. When a listener cannot be bound; the error names it. When the limit on open files does not
+    /// allow the wanted number of connections. When two producers have the same name.
     pub fn bind(mut self) -> io::Result<Server> {
+        if let Some(error) = self.invalid_prefix {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
         let producers = producer::records(&self.producers)?;
         let mut listeners = std::mem::take(&mut self.listeners);
         if listeners.is_empty() {
@@ -297,6 +382,7 @@ impl Builder {
         let shards: Vec<_> = (0..self.shards).map(new_shard).collect();
         let clients: Arc<[_]> = shards.iter().map(|shard| shard.clients.clone()).collect();
         let ids = Arc::new(ClientIds::new());
+        let documents = Arc::new(Documents::new(self.paths.clone()));
         let HttpOptions { head_timeout, max_head_bytes, max_headers, max_streams_per_connection, .. } = self.http;
         let limits =
             RequestLimits { head_timeout, max_head_bytes, max_headers, max_streams: max_streams_per_connection };
@@ -313,6 +399,9 @@ impl Builder {
                 producers: producers.clone(),
                 backbone: self.backbone.clone(),
                 members: members.cloned(),
+                paths: self.paths.clone(),
+                documents: documents.clone(),
+                fallback: self.fallback.clone(),
             });
             let (limiter, trusted_proxies) = (limiter.clone(), self.http.trusted_proxies.clone().into());
             let http = Http { handler, shard, limits, limiter, trusted_proxies };
@@ -368,6 +457,9 @@ impl Server {
             backbone: None,
             access: AccessHandle::default(),
             presence: PresenceOptions::default(),
+            paths: Paths::default(),
+            invalid_prefix: None,
+            fallback: None,
         }
     }
 

@@ -7,24 +7,18 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::http::response::Parts;
-use hyper::{Request, Response, Version};
+use hyper::Request;
 use tokio::time::Instant;
 
 use super::http1::Exchange;
 use super::proxy_protocol::{self, ProxyHeader};
+use super::reply::Reply;
 use super::socket::Socket;
-use super::websocket::Messages;
-use super::{Incoming, Shard, StreamRequest};
-use crate::hub::Feed;
-use crate::limit::{ConnectionPermit, LimitExceeded, Limiter};
+use super::{Incoming, Shard};
+use crate::limit::{LimitExceeded, Limiter};
 use crate::metrics::ConnectionGuard;
 use crate::peer::{Peer, TrustedProxy};
 use crate::sync::{Arc, Ordering};
-use crate::wire::Format;
-use crate::wire::websocket::reader::MessageLimits;
 
 /// The bytes that an HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,33 +35,6 @@ pub(crate) trait Handler: Send + Sync + 'static {
         peer: &Peer,
         exceeded: Option<&LimitExceeded>,
     ) -> impl Future<Output = Reply> + Send;
-}
-
-/// A handler's reply.
-pub(crate) enum Reply {
-    Ordinary(Response<Full<Bytes>>),
-    Stream(Box<StreamReply>),
-    WebSocket(Box<WebSocketReply>),
-}
-
-/// The head of a response, and the stream that is its body.
-pub(crate) struct StreamReply {
-    pub(crate) head: Parts,
-    pub(crate) version: Version,
-    pub(crate) request: StreamRequest,
-    pub(crate) format: Format,
-    /// The permit of a client whose connection has none for it, because other clients share it.
-    pub(crate) permit: Option<ConnectionPermit>,
-}
-
-/// The response that accepts a WebSocket handshake, and what follows it.
-pub(crate) struct WebSocketReply {
-    pub(crate) head: Parts,
-    pub(crate) request: StreamRequest<Feed>,
-    pub(crate) messages: Box<dyn Messages>,
-    pub(crate) limits: MessageLimits,
-    /// The permit of a client whose connection has none for it, because other clients share it.
-    pub(crate) permit: Option<ConnectionPermit>,
 }
 
 /// Bounds on the requests of a connection.

@@ -11,6 +11,9 @@
 //! **Bytes after the request are counted.** No request can follow a stream, so the bytes that a client sends after it are
 //! not parsed. The stream's task counts them together with later ones. After the handshake of a WebSocket they are its first
 //! messages.
+//!
+//! **Upgrades of the application are hyper's.** A service that replies with 101 gets the socket through hyper's `OnUpgrade`. The
+//! connection is counted until that socket is closed.
 
 pub(super) mod output;
 mod watched;
@@ -22,18 +25,18 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
 use hyper::body;
 use hyper::http::response::Parts;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use output::SocketOutput;
 use tokio::time::Instant;
 use watched::Watched;
 
-use super::http::{Handler, Http, Reply, StreamReply, WebSocketReply};
+use super::http::{Handler, Http};
+use super::reply::{Reply, ReplyBody, StreamReply, WebSocketReply};
 use super::socket::Socket;
 use super::stream::StreamTask;
 use super::transport::{Layout, Sse};
@@ -42,7 +45,7 @@ use super::{Incoming, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 use crate::peer::Peer;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, lock};
 
 /// The smallest buffer that hyper accepts.
 const MIN_BUFFER: usize = 8 << 10;
@@ -57,11 +60,41 @@ pub(super) const REJECTED_LINGER: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Exchange {
     pub(super) has_request: AtomicBool,
-    /// Set while a handler is called, which reads the body of its request.
-    is_handling: AtomicBool,
+    /// The number of request bodies that may still be read. What arrives meanwhile is not the head of a request.
+    bodies: Arc<AtomicU32>,
+    /// Set when the protocol of the connection changes from HTTP to one of the application.
+    is_upgraded: AtomicBool,
+    /// The guard of an upgraded connection. It lives as long as the socket.
+    guard: Mutex<Option<ConnectionGuard>>,
     /// Set from a write to the socket until its flush.
     is_unflushed: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
+}
+
+impl Exchange {
+    /// Whether the next bytes are the head of a request.
+    fn awaits_head(&self) -> bool {
+        self.bodies.load(Ordering::Relaxed) == 0 && !self.is_upgraded.load(Ordering::Relaxed)
+    }
+}
+
+/// The body of a request as it arrives.
+pub(crate) struct Http1Body {
+    pub(super) incoming: body::Incoming,
+    bodies: Arc<AtomicU32>,
+}
+
+impl Http1Body {
+    fn new(incoming: body::Incoming, exchange: &Exchange) -> Self {
+        exchange.bodies.fetch_add(1, Ordering::Relaxed);
+        Self { incoming, bodies: exchange.bodies.clone() }
+    }
+}
+
+impl Drop for Http1Body {
+    fn drop(&mut self) {
+        self.bodies.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A reply that takes the socket over.
@@ -92,17 +125,21 @@ impl<H: Handler> Http<H> {
     ) {
         let service = service_fn(|request: Request<body::Incoming>| {
             exchange.has_request.store(true, Ordering::Relaxed);
-            // Boxed, because hyper needs a future that can be moved.
-            Box::pin(self.handle(request.map(Incoming::Http1), peer, exceeded, exchange))
+            let request = request.map(|body| Incoming::Http1(Http1Body::new(body, exchange)));
+            // Boxed: an idle connection has no room for it.
+            Box::pin(self.handle(request, peer, exceeded, exchange))
         });
         let socket = TokioIo::new(Watched { socket, exchange: exchange.clone() });
         // During a drain a new connection gets one response: hyper's graceful shutdown would close a connection that has
         // received nothing yet.
         let is_draining = self.shard.drain.has_begun();
         let keeps_alive = !is_draining && exceeded.is_none();
-        let mut connection = self.builder(keeps_alive).serve_connection(socket, service);
+        let mut connection = self.builder(keeps_alive).serve_connection(socket, service).with_upgrades();
         let outcome = self.drive(&mut connection, exchange, is_draining, deadline).await;
-        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        let Some(http1::Parts { io, read_buf, .. }) = connection.into_parts() else {
+            *lock(&exchange.guard) = Some(guard);
+            return;
+        };
         let (socket, unread) = (io.into_inner().socket, read_buf.len());
         match outcome {
             Outcome::Taken(Takeover::Stream(reply)) => return self.start_stream(socket, unread, *reply, guard),
@@ -136,12 +173,13 @@ impl<H: Handler> Http<H> {
         peer: &Peer,
         exceeded: Option<&LimitExceeded>,
         exchange: &Exchange,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
-        exchange.is_handling.store(true, Ordering::Relaxed);
-        let reply = self.handler.handle(request, peer, exceeded).await;
-        exchange.is_handling.store(false, Ordering::Relaxed);
-        let takeover = match reply {
-            Reply::Ordinary(response) => return Ok(response),
+    ) -> Result<Response<ReplyBody>, Infallible> {
+        let takeover = match self.handler.handle(request, peer, exceeded).await {
+            Reply::Ordinary(response) => {
+                let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                exchange.is_upgraded.store(is_upgraded, Ordering::Relaxed);
+                return Ok(response);
+            }
             Reply::Stream(reply) => Takeover::Stream(reply),
             Reply::WebSocket(reply) => Takeover::WebSocket(reply),
         };
@@ -169,13 +207,13 @@ impl<H: Handler> Http<H> {
     /// Polls hyper's connection until it ends or a stream can take its socket.
     async fn drive<S>(
         &self,
-        connection: &mut http1::Connection<TokioIo<Watched>, S>,
+        connection: &mut http1::UpgradeableConnection<TokioIo<Watched>, S>,
         exchange: &Exchange,
         mut is_draining: bool,
         deadline: Instant,
     ) -> Outcome
     where
-        S: HttpService<body::Incoming, ResBody = Full<Bytes>, Error = Infallible, Future: Unpin> + Unpin,
+        S: HttpService<body::Incoming, ResBody = ReplyBody, Error = Infallible> + Unpin,
     {
         let mut head_timeout = pin!(tokio::time::sleep_until(deadline));
         let mut drain = pin!(self.shard.drain.begun());
@@ -184,7 +222,7 @@ impl<H: Handler> Http<H> {
                 is_draining = true;
                 Pin::new(&mut *connection).graceful_shutdown();
             }
-            if let Poll::Ready(result) = connection.poll_without_shutdown(cx) {
+            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Done));
             }
             // hyper's own timer starts with the first byte. This deadline includes the wait for that byte.

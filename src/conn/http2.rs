@@ -15,6 +15,7 @@
 mod driver;
 mod output;
 mod request;
+mod response;
 mod socket;
 mod watch;
 

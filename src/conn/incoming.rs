@@ -4,14 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{self, Body, Frame, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
+use super::http1::Http1Body;
 use super::{Drain, linger};
 use crate::sync::Arc;
 
 /// The body of a request.
 pub(crate) enum Incoming {
-    Http1(body::Incoming),
+    Http1(Http1Body),
     Http2(Http2Body),
 }
 
@@ -27,10 +28,14 @@ pub(crate) struct Http2Body {
     drain: Arc<Drain>,
 }
 
-/// Why a body could not be read.
+/// Why the body of a request could not be read: the client broke it off, or its connection failed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub(crate) enum BodyError {
+pub struct RequestBodyError(#[from] BodyErrorKind);
+
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum BodyErrorKind {
     Http1(#[from] hyper::Error),
     Http2(#[from] h2::Error),
 }
@@ -45,9 +50,11 @@ impl Incoming {
 impl Http2Body {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        // Trailers are not read: they are discarded with the stream. A reset before the end is an error, whatever its code: the
-        // client has not sent all of the body.
-        let Some(data) = ready!(stream.poll_data(cx)?) else { return Poll::Ready(None) };
+        // A reset before the end is an error, whatever its code: the client has not sent all of the body.
+        let Some(data) = ready!(stream.poll_data(cx)?) else {
+            let trailers = ready!(stream.poll_trailers(cx)?);
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        };
         stream.flow_control().release_capacity(data.len())?;
         self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
         Poll::Ready(Some(Ok(Frame::data(data))))
@@ -65,25 +72,26 @@ impl Drop for Http2Body {
 
 impl Body for Incoming {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = RequestBodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Self::Http2(body) => body.poll_frame(cx).map_err(BodyError::from),
-        }
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let frame = match self.get_mut() {
+            Self::Http1(body) => Pin::new(&mut body.incoming).poll_frame(cx).map_err(BodyErrorKind::from),
+            Self::Http2(body) => body.poll_frame(cx).map_err(BodyErrorKind::from),
+        };
+        frame.map_err(RequestBodyError)
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body) => body.incoming.is_end_stream(),
             Self::Http2(body) => body.stream.as_ref().is_none_or(h2::RecvStream::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.size_hint(),
+            Self::Http1(body) => body.incoming.size_hint(),
             Self::Http2(body) => body.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

@@ -7,6 +7,7 @@
 //! request for another one, and the next bytes on the connection belong to either. A body that was not read may have such
 //! trailers too: hyper discards them.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +19,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::TRANSFER_ENCODING;
 use hyper::http::request::Parts;
 
-use crate::conn::{BodyError, Incoming};
+use crate::conn::{Incoming, RequestBodyError};
 
-/// The body of a request as it arrives.
-pub(super) struct RequestBody {
+/// The body of a request as it arrives, with its trailers. A client that sends more waits until its bytes are read.
+pub struct RequestBody {
     incoming: Incoming,
     end: Option<Arc<AtomicBool>>,
     has_trailers: bool,
@@ -44,11 +45,20 @@ pub(super) fn watch(head: &Parts, incoming: Incoming) -> (RequestBody, BodyEnd) 
     (RequestBody { incoming, end: end.clone(), has_trailers: false }, BodyEnd(end))
 }
 
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = RequestBodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match (&frame, &self.end) {
             (Some(Ok(frame)), _) if frame.is_trailers() => self.has_trailers = true,

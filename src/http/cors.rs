@@ -20,7 +20,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::conn::http::Reply;
+use crate::conn::reply::Reply;
 
 /// How long a browser may cache the response to a preflight request.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -150,7 +150,7 @@ pub(crate) async fn apply(layer: &CorsLayer, head: &Parts, handling: impl Future
     request.headers_mut().extend(head.headers.get(ORIGIN).map(|origin| (ORIGIN, origin.clone())));
     let Ok(cors) = layer.layer(EmptyResponse).call(request).await;
     if head.method == Method::OPTIONS {
-        return Reply::Ordinary(cors.map(|()| Full::default()));
+        return Reply::whole(cors.map(|()| Full::default()));
     }
     let mut reply = handling.await;
     let headers = match &mut reply {

@@ -1,23 +1,24 @@
 //! Documents: the index, the OpenAPI and AsyncAPI descriptions, the console with its files, and the browser client.
 //!
-//! Pages load files of this server only, by relative addresses, so that they work offline and under a path prefix. The
-//! console is a client of the other endpoints. Its charts are uPlot, under the MIT licence of `console/uPlot.LICENSE`.
+//! Pages load files of this server only, by relative addresses, so that they work offline and under a path prefix, of this server
+//! or of a proxy. The documents name only what is served. The console is a client of the other endpoints. Its charts are uPlot, under the MIT licence of `console/uPlot.LICENSE`.
 
 use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Response;
-use hyper::header::{HeaderMap, HeaderValue, VARY};
-use serde_json::json;
+use hyper::header::{HeaderMap, HeaderValue, LOCATION};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
 
 use super::asset::{self, Asset};
-use super::{Routes, accept, json_response};
+use super::index;
+use super::paths::Paths;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Restricts pages to files and requests of their own server, whatever an event contains.
-const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; \
+pub(super) const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 /// The browser client: a package of npm, which this server serves as well.
@@ -57,6 +58,11 @@ impl File {
         CONSOLE.iter().chain([&UPLOT]).find(|file| file.name == name)
     }
 
+    /// Whether the pages that are not the console use the file too.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.name, "icon.svg" | "theme.css" | "theme.js")
+    }
+
     /// Returns the file, or 304 if the browser has it.
     pub(super) fn response(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         self.asset.get_or_init(|| Asset::new(content_type(self.name), self.body)).response(headers)
@@ -73,72 +79,57 @@ pub(super) fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// The operators' part of the index.
-const OPERATORS: &str = r#"<li><a href="clients"><code>GET /clients</code></a>, <a href="topics"><code>/topics</code></a>,
-    <a href="metrics"><code>/metrics</code></a>: for operators</li>"#;
+/// The documents that depend on the paths of the server, each made when it is first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    paths: Paths,
+    pub(super) index: index::Pages,
+    openapi: OnceLock<Asset>,
+    asyncapi: OnceLock<Asset>,
+}
 
-/// `GET /`: the index, as a page for browsers and as JSON for other clients. It lists the operators' endpoints where they are
-/// served.
-pub(super) fn index(routes: &Routes, headers: &HeaderMap, serves_operators: bool) -> Response<Full<Bytes>> {
-    static PAGES: LazyLock<[Asset; 2]> = LazyLock::new(|| {
-        let page = include_str!("console/index.html").replace("{version}", VERSION);
-        ["", OPERATORS].map(|part| Asset::page(POLICY, page.replace("{operators}", part)).chosen_by_accept())
-    });
-    if accept::preferred(headers, &["application/json", "text/html"]) == Some("text/html") {
-        return PAGES[usize::from(serves_operators)].response(headers);
+impl Documents {
+    pub(crate) fn new(paths: Paths) -> Self {
+        Self { paths, ..Self::default() }
     }
-    let mut response = overview(routes, serves_operators);
-    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-    asset::confine(response.headers_mut(), Some(asset::NOTHING));
+
+    /// `GET /openapi.json`: the API as OpenAPI 3.1.
+    pub(super) fn openapi(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let document = || include_str!("openapi.json").replace("{version}", VERSION);
+        let asset = || Asset::new("application/json", openapi_of(document(), &self.paths));
+        self.openapi.get_or_init(asset).response(headers)
+    }
+
+    /// `GET /asyncapi.json`: the messages of WebSocket as AsyncAPI 3.
+    pub(super) fn asyncapi(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let document = || include_str!("asyncapi.json").replace("{version}", VERSION);
+        let address = || format!(r#""address": "{}/ws""#, self.paths.prefix);
+        let asset = || Asset::new("application/json", document().replace(r#""address": "/ws""#, &address()));
+        self.asyncapi.get_or_init(asset).response(headers)
+    }
+}
+
+/// The OpenAPI document of a server with these paths.
+fn openapi_of(document: String, paths: &Paths) -> String {
+    if paths.are_default() {
+        return document;
+    }
+    let mut document: Value = serde_json::from_str(&document).expect("the document is JSON");
+    if !paths.prefix.as_str().is_empty() {
+        document["servers"] = json!([{"url": paths.prefix.as_str()}]);
+    }
+    document["paths"].as_object_mut().expect("an object").retain(|path, _| paths.serves(path));
+    document.to_string()
+}
+
+/// Redirects from the prefix to the index below it, whose links are relative to its directory.
+pub(super) fn redirect(path: &str) -> Response<Full<Bytes>> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let target = HeaderValue::try_from(format!("{name}/")).expect("a prefix is ASCII");
+    response.headers_mut().insert(LOCATION, target);
     response
-}
-
-fn overview(routes: &Routes, serves_operators: bool) -> Response<Full<Bytes>> {
-    let mut overview = json!({
-        "status": "running",
-        "name": "fanline",
-        "version": VERSION,
-        "clients": routes.shard.metrics.streams(),
-        "history_size": routes.shard.hub.stats().retained_events,
-        "endpoints": {
-            "stream": "/stream",
-            "websocket": "/ws",
-            "publish": "/publish",
-            "demo": "/demo",
-            "docs": "/docs",
-            "client": "/fanline.js",
-            "openapi": "/openapi.json",
-            "asyncapi": "/asyncapi.json",
-            "health": "/health",
-            "live": "/health/live",
-            "ready": "/health/ready",
-        },
-        "features": ["sse", "websocket", "replay", "gap", "topic-patterns", "ndjson"],
-    });
-    if serves_operators {
-        for (name, path) in [("clients", "/clients"), ("topics", "/topics"), ("metrics", "/metrics")] {
-            overview["endpoints"][name] = path.into();
-        }
-    }
-    json_response(&overview)
-}
-
-/// `GET /openapi.json`: the API as OpenAPI 3.1.
-pub(super) fn openapi(headers: &HeaderMap) -> Response<Full<Bytes>> {
-    static DOCUMENT: LazyLock<Asset> = LazyLock::new(|| {
-        let document = include_str!("openapi.json").replace("{version}", VERSION);
-        Asset::new("application/json", document)
-    });
-    DOCUMENT.response(headers)
-}
-
-/// `GET /asyncapi.json`: the messages of WebSocket as AsyncAPI 3.
-pub(super) fn asyncapi(headers: &HeaderMap) -> Response<Full<Bytes>> {
-    static DOCUMENT: LazyLock<Asset> = LazyLock::new(|| {
-        let document = include_str!("asyncapi.json").replace("{version}", VERSION);
-        Asset::new("application/json", document)
-    });
-    DOCUMENT.response(headers)
 }
 
 /// `GET /demo`: the console.

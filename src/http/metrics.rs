@@ -21,7 +21,7 @@ use super::{Routes, accept, clients, json_response};
 use crate::backbone::Status;
 use crate::conn::EndReason;
 use crate::hub::{GapReason, HubStats};
-use crate::metrics::{LatencyDistribution, Metrics};
+use crate::metrics::{LatencyDistribution, Metrics, STATUS_CLASSES};
 use crate::presence::{Members, each_client};
 
 /// The number of clients in the JSON: those that are furthest behind.
@@ -56,6 +56,8 @@ struct Snapshot {
     hub: HubStats,
     ended: Vec<(&'static str, u64)>,
     gaps: Vec<(&'static str, u64)>,
+    /// Responses of the application's service, by class of status.
+    fallback: Vec<(&'static str, u64)>,
     max_connections: Option<usize>,
     /// The clients that are furthest behind, with how many events.
     worst_lags: Vec<(String, u64)>,
@@ -138,6 +140,11 @@ impl Snapshot {
             gaps: GapReason::ALL
                 .map(|reason| (reason.as_str(), counts.sum(|shard| &shard.gaps[reason as usize])))
                 .to_vec(),
+            fallback: STATUS_CLASSES
+                .iter()
+                .enumerate()
+                .map(|(class, name)| (*name, counts.sum(|shard| &shard.fallback[class])))
+                .collect(),
             max_connections: routes.limiter.connections.max(),
             worst_lags: lags,
             lag,
@@ -176,6 +183,7 @@ impl Snapshot {
                 "delivered_bytes": counts.sum(|shard| &shard.websocket.delivered_bytes),
                 "received": counts.sum(|shard| &shard.websocket.received),
             },
+            "fallback": {"responses": sums(self.fallback.iter().copied())},
             "events": {
                 "published": hub.published,
                 "unacknowledged": hub.unacknowledged,

@@ -15,7 +15,7 @@ use super::query::StreamQuery;
 use super::{Routes, accept};
 use crate::auth::{Action, Grant};
 use crate::backbone::State;
-use crate::conn::http::StreamReply;
+use crate::conn::reply::StreamReply;
 use crate::conn::{Shard, StreamRequest};
 use crate::hub::{Feed, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
 use crate::limit::ConnectionPermit;

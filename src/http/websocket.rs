@@ -20,7 +20,7 @@ use super::body::RequestBody;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::stream;
-use crate::conn::http::WebSocketReply;
+use crate::conn::reply::WebSocketReply;
 use crate::hub::Feed;
 use crate::wire::websocket::reader::MessageLimits;
 use router::Router;

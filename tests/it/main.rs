@@ -13,6 +13,7 @@ mod curl;
 mod demo;
 mod documents;
 mod drain;
+mod embedding;
 mod envelope;
 mod forwarded;
 mod health;

@@ -77,7 +77,7 @@ fn openapi_contains_every_endpoint_of_the_index() {
 #[test]
 fn openapi_contains_every_route() {
     run(async {
-        let source = include_str!("../../src/http.rs");
+        let source = include_str!("../../src/http/route.rs");
         let arms = source.split_once("match path {").expect("the routes").1.split_once("_ =>").unwrap().0;
         let routes: BTreeSet<&str> = arms.split('"').skip(1).step_by(2).collect();
         assert!(routes.len() >= 14 && routes.contains("/openapi.json"), "{routes:?}");

@@ -28,8 +28,7 @@ impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buf);
-        // While a request is handled, the bytes are those of its body.
-        if !self.exchange.is_handling.load(Ordering::Relaxed) {
+        if self.exchange.awaits_head() {
             replace_reserved_length(&mut buf.filled_mut()[before..]);
         }
         read

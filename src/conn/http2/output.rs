@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
+use hyper::HeaderMap;
 
 use crate::conn::end::EndReason;
 use crate::conn::output::{Output, first_bytes_of, offer_up_to};
@@ -43,19 +44,28 @@ impl Http2Output {
         self.stream.send_data(bytes, is_end).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Writes the first bytes of `bytes`, and ends the body if these are all.
-    pub(super) fn write_last(&mut self, bytes: &Bytes) -> io::Result<usize> {
+    /// Writes the first bytes of `bytes`. If these are all, and `is_last` is set, the body ends with them.
+    pub(super) fn write_part(&mut self, bytes: &Bytes, is_last: bool) -> io::Result<usize> {
         let room = self.room(bytes.len())?;
-        self.send(bytes.slice(..room), room == bytes.len())?;
+        self.send(bytes.slice(..room), is_last && room == bytes.len())?;
         Ok(room)
+    }
+
+    /// Ends the body with trailers.
+    pub(super) fn send_trailers(&mut self, trailers: HeaderMap) -> io::Result<()> {
+        self.is_finished = true;
+        self.stream.send_trailers(trailers).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Ends the stream before its body ends, because the server failed to produce the rest.
+    pub(super) fn fail(&mut self) {
+        self.stream.send_reset(Reason::INTERNAL_ERROR);
     }
 }
 
 impl Output for Http2Output {
     fn write(&mut self, bytes: &Bytes) -> io::Result<usize> {
-        let room = self.room(bytes.len())?;
-        self.send(bytes.slice(..room), false)?;
-        Ok(room)
+        self.write_part(bytes, false)
     }
 
     fn write_batch(&mut self, batch: &Batch, layout: Layout) -> (io::Result<usize>, Offer) {

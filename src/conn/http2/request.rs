@@ -1,28 +1,27 @@
 //! The requests of one HTTP/2 connection, each in a task of its own.
 //!
 //! **Ends.** A request without a body is dropped when the client resets it. One with a body ends by itself: the body breaks off,
-//! and what was read of an upload is published. A response whose client accepts no bytes for the write timeout is reset.
+//! and what was read of an upload is published.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderValue};
-use hyper::http::response::Parts;
+use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::timeout;
 
 use super::output::Http2Output;
+use super::response;
 use crate::conn::Incoming;
-use crate::conn::http::{Handler, Http, Reply, StreamReply};
-use crate::conn::output::Output;
+use crate::conn::http::{Handler, Http};
+use crate::conn::reply::{Reply, ReplyBody, StreamReply};
 use crate::conn::stream::StreamTask;
 use crate::conn::transport::{Layout, Sse};
 use crate::limit::LimitExceeded;
@@ -79,9 +78,9 @@ impl<H: Handler> Requests<H> {
     async fn serve(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> io::Result<()> {
         if request.headers().len() > self.http.limits.max_headers {
             self.http.rejected("head_too_large", self.exceeded.as_deref());
-            let mut response = Response::new(Full::default());
+            let mut response = Response::new(ReplyBody::Whole(Full::default()));
             *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return self.respond(respond, response, false).await;
+            return response::send(respond, response, false, self.write_timeout()).await;
         }
         let is_head = request.method() == Method::HEAD;
         let request = self.with_body(request);
@@ -100,12 +99,16 @@ impl<H: Handler> Requests<H> {
             .await
         };
         match reply {
-            Some(Reply::Ordinary(response)) => self.respond(respond, response, is_head).await,
+            Some(Reply::Ordinary(response)) => response::send(respond, response, is_head, self.write_timeout()).await,
             Some(Reply::Stream(reply)) => self.start_stream(respond, *reply),
             // The handler refuses the handshake: a stream of HTTP/2 cannot be upgraded.
             Some(Reply::WebSocket(_)) => Err(io::ErrorKind::Unsupported.into()),
             None => Ok(()),
         }
+    }
+
+    fn write_timeout(&self) -> Duration {
+        self.http.shard.options.write_timeout
     }
 
     fn with_body(&self, request: Request<RecvStream>) -> Request<Incoming> {
@@ -114,45 +117,10 @@ impl<H: Handler> Requests<H> {
         request.map(|stream| Incoming::http2(stream, length, self.http.shard.drain.clone()))
     }
 
-    /// Sends a response, without its body if the request's method is HEAD.
-    async fn respond(
-        &self,
-        respond: SendResponse<Bytes>,
-        response: Response<Full<Bytes>>,
-        is_head: bool,
-    ) -> io::Result<()> {
-        let (mut head, body) = response.into_parts();
-        let body = body.collect().await.unwrap_or_else(|never| match never {}).to_bytes();
-        if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            head.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
-        }
-        let is_end = is_head || body.is_empty();
-        let stream = send_head(respond, head, is_end)?;
-        if is_end { Ok(()) } else { self.send_body(Http2Output::new(stream), body).await }
-    }
-
-    async fn send_body(&self, mut output: Http2Output, mut body: Bytes) -> io::Result<()> {
-        loop {
-            match output.write_last(&body) {
-                Ok(bytes) if bytes == body.len() => return Ok(()),
-                Ok(bytes) => body.advance(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = poll_fn(|cx| output.poll_writable(cx));
-                    let Ok(writable) = timeout(self.http.shard.options.write_timeout, writable).await else {
-                        output.abort();
-                        return Err(io::ErrorKind::TimedOut.into());
-                    };
-                    writable?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Spawns the stream's own task. The request's task ends, and its memory is freed.
     fn start_stream(&self, respond: SendResponse<Bytes>, reply: StreamReply) -> io::Result<()> {
         let StreamReply { head, request, format, permit, .. } = reply;
-        let output = Http2Output::new(send_head(respond, head, false)?);
+        let output = Http2Output::new(response::send_head(respond, head, false)?);
         let shard = self.http.shard.clone();
         let guard = ConnectionGuard::of_stream(shard.metrics.clone(), permit.unwrap_or_default(), shard.number);
         let layout = Layout { format, is_framed: false };
@@ -160,13 +128,4 @@ impl<H: Handler> Requests<H> {
         tokio::spawn(StreamTask::new(output, transport, shard, guard, BytesMut::new(), request));
         Ok(())
     }
-}
-
-/// Sends the head of a response, without the fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
-fn send_head(mut respond: SendResponse<Bytes>, mut head: Parts, is_end: bool) -> io::Result<SendStream<Bytes>> {
-    head.headers.remove(CONNECTION);
-    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
-        head.headers.insert(DATE, date);
-    }
-    respond.send_response(Response::from_parts(head, ()), is_end).map_err(io::Error::other)
 }

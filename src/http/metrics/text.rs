@@ -161,6 +161,8 @@ impl Snapshot {
         });
         let help = "Requests answered with an error, by status and reason";
         page.samples("fanline_refusals", help, refusals.collect());
+        let help = "Responses of the application's own service, by class of status";
+        page.counters("fanline_fallback_responses", help, "status", &self.fallback);
     }
 
     fn add_events(&self, page: &mut Page) {

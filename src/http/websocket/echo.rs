@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::conn::http::WebSocketReply;
+use crate::conn::reply::WebSocketReply;
 use crate::conn::websocket::{Answer, Messages, Reply};
 use crate::hub::{Feed, Hub, HubOptions};
 use crate::server::{HttpOptions, Server};
