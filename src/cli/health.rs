@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanline::server::ListenAddress;
+use fanline::server::{ListenAddress, PathPrefix};
 use http_body_util::Empty;
 use tokio::time::timeout;
 
@@ -47,12 +47,15 @@ pub enum Error {
 
 /// Asks `/health/ready`, and prints one line.
 pub async fn run(args: HealthArgs) -> Result<(), Error> {
-    let url = match args.url {
-        Some(url) => url,
-        None => own_url(&config::load(None, std::env::vars_os())?.settings)?,
+    let (url, prefix) = match args.url {
+        Some(url) => (url, PathPrefix::default()),
+        None => {
+            let settings = config::load(None, std::env::vars_os())?.settings;
+            (own_url(&settings)?, settings.prefix)
+        }
     };
     let server = ServerArgs { url, token: None };
-    let request = server.request("/health/ready").body(Empty::<Bytes>::new())?;
+    let request = server.request(&format!("{prefix}/health/ready")).body(Empty::<Bytes>::new())?;
     let exchange = async {
         let response = client::send(&server.url, request).await?;
         match response.status().is_success() {

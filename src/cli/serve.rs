@@ -122,6 +122,7 @@ fn builder(settings: &Settings, hub: Hub, backbone: Option<&Backbone>, access: A
     let mut builder = Server::builder(hub)
         .send_buffer(settings.send_buffer)
         .drain(settings.drain)
+        .prefix(&settings.prefix)
         .streams(settings.streams.clone())
         .http(settings.http.clone())
         .limits(settings.limits.clone())
@@ -198,7 +199,8 @@ fn announce(settings: &Settings, server: &Server) {
     if settings.demo
         && let Some(url) = server.local_addresses().iter().find(|address| address.tcp().is_some()).map(url)
     {
-        tracing::info!("the demo: {url}/demo in a browser, or curl -N {url}/stream");
+        let prefix = &settings.prefix;
+        tracing::info!("the demo: {url}{prefix}/demo in a browser, or curl -N {url}{prefix}/stream");
     }
 }
 

@@ -12,7 +12,7 @@ use super::listen::{addresses, group, mode, proxy_protocol, some_addresses, user
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
 use super::values::{
-    claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, proxies, rate, redis_url,
+    claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, prefix, proxies, rate, redis_url,
     secrets, service_url, topic,
 };
 
@@ -93,6 +93,8 @@ fn network() -> Vec<Setting> {
         setting("port", optional(port()), |s| &mut s.port)
             .help("Port that replaces the one of the first --listen")
             .or_variable("PORT"),
+        setting("prefix", prefix(), |s| &mut s.prefix)
+            .help("Path below which all others are, such as /live: the stream is /live/stream then"),
         setting("shards", auto(count(1..=256, "threads")), |s| &mut s.shards)
             .help("Threads that serve connections, each with its own subscribers; auto is one for each core"),
         setting("send_buffer", size(4 * KIB..=16 * MIB), |s| &mut s.send_buffer)

@@ -8,7 +8,8 @@ use fanline::auth::Patterns;
 use fanline::backbone::RedisOptions;
 use fanline::hub::HubOptions;
 use fanline::server::{
-    DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, PresenceOptions, StreamOptions, UnixSocketOptions,
+    DEFAULT_DRAIN, DEFAULT_SEND_BUFFER, HttpOptions, Limits, PathPrefix, PresenceOptions, StreamOptions,
+    UnixSocketOptions,
 };
 use fanline::topic::Topic;
 
@@ -36,6 +37,7 @@ pub struct Settings {
     pub host: Option<IpAddr>,
     /// The port that replaced the one of the first address.
     pub port: Option<u16>,
+    pub prefix: PathPrefix,
     /// Threads that serve connections; by default one for each core.
     pub shards: Option<usize>,
     /// Bytes of the kernel's send buffer of a connection.
@@ -120,6 +122,7 @@ impl Default for Settings {
             unix_group: None,
             host: None,
             port: None,
+            prefix: PathPrefix::default(),
             shards: None,
             send_buffer: DEFAULT_SEND_BUFFER,
             cors_credentials: false,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use fanline::auth::{Patterns, Url};
-use fanline::server::{Origins, Rate, TrustedProxy};
+use fanline::server::{Origins, PathPrefix, Rate, TrustedProxy};
 use fanline::topic::Topic;
 use tracing_subscriber::filter::Targets;
 
@@ -30,6 +30,13 @@ pub fn port() -> Kind<u16> {
     const ALLOWED: &str = "0 (any free port) to 65535";
     let parse = |text: &str| text.trim().parse().map_err(|_| Invalid(format!("must be {ALLOWED}")));
     Kind::new("PORT", ALLOWED, parse, u16::to_string).written(|&port| Some(i64::from(port).into()))
+}
+
+/// A path prefix. An empty text is none.
+pub fn prefix() -> Kind<PathPrefix> {
+    let parse = |text: &str| text.trim().parse().map_err(Invalid::because);
+    Kind::new("PATH", "", parse, PathPrefix::to_string)
+        .written(|prefix| Some(prefix.as_str()).filter(|prefix| !prefix.is_empty()).map(toml::Value::from))
 }
 
 /// The origins whose pages may read responses. An empty text is the server's own origin only.

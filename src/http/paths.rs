@@ -48,7 +48,8 @@ impl Endpoint {
     ];
 }
 
-/// The path below which the server's own paths are, such as `/live`. The default is none.
+/// The path below which the server's own paths are, such as `/live` or `/api/live`: segments of ASCII letters, digits, `-`, `.`,
+/// `_` and `~`, with a slash before each. The default is none, which is the empty text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathPrefix(Option<Arc<str>>);
 
@@ -56,6 +57,12 @@ impl PathPrefix {
     /// The prefix; empty if there is none.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl AsRef<str> for PathPrefix {
+    fn as_ref(&self) -> &str {
+        self.as_str()
     }
 }
 
@@ -68,6 +75,7 @@ impl FromStr for PathPrefix {
             !matches!(segment, "" | "." | "..") && segment.bytes().all(is_allowed)
         };
         match text.strip_prefix('/') {
+            _ if text.is_empty() => Ok(Self::default()),
             Some(path) if path.split('/').all(is_segment) => Ok(Self(Some(text.into()))),
             _ => Err(InvalidPathPrefix { text: text.to_owned() }),
         }
@@ -134,13 +142,12 @@ mod tests {
     use super::*;
 
     fn paths(prefix: &str, disabled: &[Endpoint]) -> Paths {
-        let prefix = if prefix.is_empty() { PathPrefix::default() } else { prefix.parse().unwrap() };
-        Paths { prefix, disabled: disabled.to_vec() }
+        Paths { prefix: prefix.parse().unwrap(), disabled: disabled.to_vec() }
     }
 
     #[test]
     fn prefix_is_an_absolute_path_without_a_slash_at_the_end() {
-        for text in ["/live", "/api/live", "/~anna/v1.2/x_y-z", "/..."] {
+        for text in ["", "/live", "/api/live", "/~anna/v1.2/x_y-z", "/..."] {
             assert_eq!(text.parse::<PathPrefix>().unwrap().as_str(), text);
         }
         for text in

@@ -69,6 +69,20 @@ fn health_without_a_url_asks_the_server_of_the_same_environment() {
 }
 
 #[test]
+fn prefix_moves_the_endpoints_of_the_program() {
+    let server = Server::start(&["--prefix", "/live"]);
+    assert_eq!((server.get("/live/health/ready").status, server.get("/health/ready").status), (200, 404));
+    let mut command = fanline(&["health"]);
+    command.env("FANLINE_PORT", server.address().port().to_string()).env("FANLINE_PREFIX", "/live");
+    assert_eq!(Process::run(command), (Some(0), format!("{} is ready\n", server.url()), String::new()));
+    let url = format!("{}/live", server.url());
+    let (code, id, stderr) = run(&["publish", "t", "hello", "--url", &url]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{id}");
+    let (code, _, stderr) = run(&["serve", "--check", "--prefix", "live/"]);
+    assert!(code == Some(2) && stderr.contains("prefix") && stderr.contains("as in /live"), "{code:?} {stderr}");
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, script, stderr) = run(&["completions", shell]);
