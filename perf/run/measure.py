@@ -17,7 +17,7 @@ FIELDS = (
     "events_per_second deliveries_per_second latency_p50_us latency_p99_us latency_max_us last_client_p50_us "
     "last_client_p99_us server_cpu_us_per_delivery deliveries_per_cpu_second server_cpu_percent load_cpu_percent "
     "other_cpu_percent rss_before_kb rss_connected_kb rss_end_kb rss_bytes_per_client slab_bytes_per_client "
-    "live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second"
+    "live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second requests_per_second"
 ).split()
 
 
@@ -25,7 +25,7 @@ def measure(variant, server_name, raw, shorten=1.0):
     """Returns the fields as a dictionary. Fields that do not apply are missing."""
     server = start(server_name, raw.with_suffix(".log"), variant.serve, "max" in variant.load)
     try:
-        tool = {"bench": bench, "herd": herd, "wrk": wrk}[variant.tool]
+        tool = {"bench": bench, "herd": herd, "wrk": wrk, "routes": routes, "both": both}[variant.tool]
         result = tool(variant, server, shorten)
     finally:
         server.stop()
@@ -121,6 +121,42 @@ def wrk(variant, server, shorten):
         "server_cpu_seconds": round(cpu, 3),
         "events_per_cpu_second": round(events / cpu) if cpu else None,
     }
+
+
+def get_routes(server, seconds):
+    """Starts to request a route of the application as fast as it responds, on 32 persistent connections."""
+    line = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", "-c32", f"-d{seconds}s", f"{server.routes}/items/17"]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def requests_of(wrk_process):
+    """Waits for the requests of `get_routes`, and returns their rate and whether all of them succeeded."""
+    output, complaints = wrk_process.communicate()
+    rate = re.search(r"Requests/sec: +([0-9.]+)", output)
+    if not rate:
+        raise SystemExit(f"perf: wrk could not run:\n{output}{complaints}")
+    return {"requests_per_second": float(rate[1]), "ok": "Non-2xx" not in output and "Socket errors" not in output}
+
+
+def routes(variant, server, shorten):
+    """Requests of the application's routes alone."""
+    before = cpu_seconds(server.pid)
+    seconds = max(1, round(variant.duration * shorten))
+    result = requests_of(get_routes(server, seconds))
+    return result | {"server_cpu_percent": round(100 * (cpu_seconds(server.pid) - before) / seconds, 1)}
+
+
+def both(variant, server, shorten):
+    """Streams, and requests of the application's routes within the measured window of the streams."""
+    duration = max(2, variant.duration * shorten)
+    # The window begins after the clients have connected and the warm-up.
+    line = command(server, variant.load, 2, duration + 4)
+    streams = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    requests = requests_of(get_routes(server, round(duration)))
+    output, complaints = streams.communicate()
+    result = parsed(output, complaints)
+    return result | requests | {"ok": result["ok"] and requests["ok"]}
 
 
 def cpu_seconds(pid):

@@ -232,6 +232,38 @@ def websocket(results, out):
     return text + "\n" + judged
 
 
+def embedding(results, out):
+    cost, rate, size = "server_cpu_us_per_delivery", "requests_per_second", "rss_bytes_per_client"
+    rows = [
+        [variant, TITLES[server], number(results.median(variant, server, cost)),
+         number(results.ratio(variant, server, cost, "fanline"), ".3f"),
+         number(results.median(variant, server, size), ",.0f"),
+         number(results.ratio(variant, server, size, "fanline"), ".3f"), results.wholes(variant, server)]
+        for variant in ("streams-1000", "streams-10000", "memory")
+        for server in results.servers(variant)
+    ]
+    text = table(["variant", "server", "µs of CPU a delivery", "ratio to fanline", "bytes a client", "ratio to fanline", "whole"],
+                 rows)
+    rows = [
+        [variant, TITLES[server], number(results.median(variant, server, rate), ",.0f"),
+         number(results.ratio(variant, server, rate, beside), ".3f"), beside and TITLES[beside],
+         number(results.median(variant, server, "latency_p99_us"), ",.0f"), results.wholes(variant, server)]
+        for variant, beside in (("routes", "plain"), ("both", "apart"))
+        for server in results.servers(variant)
+    ]
+    text += "\n" + table(["variant", "server", "requests a second", "ratio", "to", "p99 of the streams, µs", "whole"], rows) + "\n"
+    for variant in ("streams-1000", "streams-10000"):
+        ratio = results.ratio(variant, "fallback", cost, "fanline")
+        text += verdict(0.95 <= ratio <= 1.05, f"{variant}: {ratio:.3f} of fanline's CPU time (target 0.95 to 1.05)")
+    ratio = results.ratio("memory", "fallback", size, "fanline")
+    text += verdict(0.95 <= ratio <= 1.05, f"memory: {ratio:.3f} of fanline's (target 0.95 to 1.05)")
+    ratio = results.ratio("routes", "fallback", rate, "plain")
+    text += verdict(ratio >= 0.95, f"routes: {ratio:.3f} of the rate of axum alone (target 0.95)")
+    ratio = results.ratio("both", "fallback", rate, "apart")
+    return text + verdict(ratio >= 0.95, f"routes beside streams: {ratio:.3f} of the rate of two processes on the same processor "
+                          "(target 0.95)")
+
+
 def idle(results, out):
     ours = results.median("15000", "fanline", "server_cpu_percent")
     rows = [[number(ours), number(results.median("15000", "fanline", "rss_bytes_per_client"), ",.0f")]]
@@ -248,6 +280,7 @@ SECTIONS = {
     "publish": ("Publish only, 64 kept connections (wrk)", publish),
     "memory": ("Memory: 15,000 clients with a name, two tags and two topics", memory),
     "websocket": ("WebSocket beside Server-Sent Events, with payloads of 100 bytes", websocket),
+    "embedding": ("Embedding: an axum application as fanline's fallback, and streams of stream_response", embedding),
     "idle": ("Idle: 15,000 quiet clients", idle),
 }
 

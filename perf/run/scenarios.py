@@ -20,8 +20,8 @@ class Variant:
     tool: str = "bench"
 
 
-def steady(clients, deliveries, servers):
-    name = f"{clients}" if deliveries == 100_000 else f"{clients}-slow"
+def steady(clients, deliveries, servers, prefix=""):
+    name = f"{prefix}{clients}" if deliveries == 100_000 else f"{clients}-slow"
     repetitions = None if deliveries == 100_000 else 1
     return Variant(name, ["--clients", str(clients), "--rate", f"{deliveries / clients:g}"], servers, warmup=0.7, duration=2,
                    repetitions=repetitions)
@@ -29,6 +29,8 @@ def steady(clients, deliveries, servers):
 
 # Subscribers over WebSocket, beside those of Server-Sent Events with the same payloads. An envelope has the bytes of a message.
 TRANSPORTS = ("fanline", "fanline-envelope", "fanline-ws", "axum", "axum-ws")
+# An axum application as fanline's fallback, beside fanline without it and the application without streams.
+EMBEDDED = ("fanline", "fallback", "response")
 RUST_AND_C = ("bare", "fanline", "durable", "axum", "nchan")
 TOPICS = ["--clients", "10000", "--topics", "10000", "--publishers", "16", "--rate", "10000"]
 
@@ -73,6 +75,14 @@ SCENARIOS = {
         steady(10_000, 100_000, TRANSPORTS),
         Variant("saturated", ["--clients", "1000", "--publishers", "128", "--rate", "max"], TRANSPORTS),
         Variant("memory", ["--clients", "10000", "--rate", "1"], TRANSPORTS),
+    ],
+    "embedding": [
+        steady(1_000, 100_000, EMBEDDED, "streams-"),
+        steady(10_000, 100_000, EMBEDDED, "streams-"),
+        Variant("memory", ["--clients", "10000", "--rate", "1"], EMBEDDED),
+        Variant("routes", [], ("plain", "fallback", "response"), tool="routes"),
+        # Both loads at once. The application's routes get the time that the streams leave.
+        Variant("both", ["--clients", "1000", "--rate", "20"], ("apart", "fallback", "response"), tool="both", duration=4),
     ],
     "idle": [
         # The window contains one heartbeat of each client.

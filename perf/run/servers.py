@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 FANLINE = TARGET / "dist/fanline"
+EMBEDDING = TARGET / "perf-embedding/release/embedding"
 SERVER_CORE = os.environ.get("SERVER_CORE", "0")
 LOAD_CORE = os.environ.get("LOAD_CORE", "1")
 
@@ -26,6 +27,10 @@ TITLES = {
     "fanline-envelope": "fanline, format=envelope",
     "fanline-ws": "fanline, WebSocket",
     "axum-ws": "axum 0.8 + broadcast, WebSocket",
+    "fallback": "axum as fanline's fallback",
+    "response": "axum with stream_response",
+    "plain": "axum alone",
+    "apart": "axum beside fanline, two processes",
 }
 PROGRAMS = {
     "bare": TARGET / "dist/examples/bare_loop",
@@ -34,6 +39,10 @@ PROGRAMS = {
     "axum": TARGET / "perf-axum/release/axum-peer",
     "nchan": Path("/usr/sbin/nginx"),
     "fastapi": TARGET / "perf-fastapi/bin/uvicorn",
+    "fallback": EMBEDDING,
+    "response": EMBEDDING,
+    "plain": EMBEDDING,
+    "apart": FANLINE,
 }
 # The same programs, with other subscribers.
 PROGRAMS |= {"fanline-envelope": FANLINE, "fanline-ws": FANLINE, "axum-ws": PROGRAMS["axum"]}
@@ -45,6 +54,9 @@ TEMPLATES = {
     "fanline-envelope": ["--sse-url", "{url}/stream?topics={topics}&format=envelope"],
     "fanline-ws": ["--transport", "ws"],
     "axum-ws": ["--transport", "ws"],
+    "fallback": [],
+    "response": [],
+    "apart": [],
     "nchan": ["--sse-url", "{url}/sub/{topic}", "--publish-url", "{url}/pub?id={topic}",
               "--content-type", "text/plain", "--body", "{data}"],
     "durable": ["--sse-url", "{url}/{topic}?offset=now&live=sse", "--publish-url", "{url}/{topic}",
@@ -61,13 +73,14 @@ def free_port():
 
 @dataclass
 class Server:
-    """A running server. `pid` is the measured process."""
+    """A running server. `pid` is the measured process. `routes` is where the application's own routes are."""
 
     name: str
     url: str
     pid: int
     processes: list = field(default_factory=list)
     directory: str = ""
+    routes: str = ""
 
     def stop(self):
         for process in reversed(self.processes):
@@ -84,14 +97,18 @@ def start(name, log, arguments=(), is_flooded=False):
     """Starts a server and waits until it accepts connections. `arguments` are fanline's. `is_flooded` means that publishers
     publish as soon as they have an answer."""
     directory = tempfile.mkdtemp(prefix=f"perf-{name}-")
-    port, redis_port = free_port(), free_port()
+    port, other_port = free_port(), free_port()
     address = f"127.0.0.1:{port}"
     environment = dict(os.environ)
     program = str(PROGRAMS[name])
     before = []
     if name == "bare":
         command = [program, "--listen", address]
+    elif PROGRAMS[name] == EMBEDDING:
+        command = [program, name, address]
     elif PROGRAMS[name] == FANLINE:
+        if name == "apart":
+            before = [str(EMBEDDING), "plain", f"127.0.0.1:{other_port}"]
         command = [program, "serve", "--shards", "1", "--listen", address, *arguments]
     elif PROGRAMS[name] == PROGRAMS["axum"]:
         command = [program, address]
@@ -107,13 +124,13 @@ def start(name, log, arguments=(), is_flooded=False):
         os.chmod(directory, 0o755)
         command = [program, "-p", directory, "-c", str(path)]
     elif name == "fastapi":
-        environment |= {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0", "SSE_MAX_CONNECTIONS": "20000"}
-        before = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+        environment |= {"REDIS_URL": f"redis://127.0.0.1:{other_port}/0", "SSE_MAX_CONNECTIONS": "20000"}
+        before = ["redis-server", "--port", str(other_port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
         command = [program, "app:app", "--app-dir", str(ROOT / "perf/peers/fastapi"), "--port", str(port),
                    "--backlog", "4096", "--no-access-log", "--log-level", "error"]
     processes = []
     with open(log, "wb") as output:
-        for line, port_of in ((before, redis_port), (command, port)):
+        for line, port_of in ((before, other_port), (command, port)):
             if not line:
                 continue
             pinned = ["taskset", "-c", SERVER_CORE, *line]
@@ -123,7 +140,8 @@ def start(name, log, arguments=(), is_flooded=False):
     if name == "nchan":
         # The worker process, not the master.
         pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-    server = Server(name, f"http://{address}", pid, processes, directory)
+    routes = f"http://127.0.0.1:{other_port}" if name == "apart" else f"http://{address}"
+    server = Server(name, f"http://{address}", pid, processes, directory, routes)
     if name == "durable":
         # A stream must exist before it is followed.
         subprocess.run(["curl", "-sfo", "/dev/null", "-X", "PUT", "-H", "Content-Type: text/plain", f"{server.url}/bench"],
