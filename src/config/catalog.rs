@@ -12,8 +12,8 @@ use super::listen::{addresses, group, mode, proxy_protocol, some_addresses, user
 use super::setting::{Setting, setting};
 use super::settings::{LogFormat, RedisStart, Settings, StdinFormat};
 use super::values::{
-    claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, prefix, proxies, rate, redis_url,
-    secrets, service_url, topic,
+    claims, host, key_set_place, log_filter, name, origins, path, paths, patterns, port, prefix, proxies, rate,
+    redis_url, secrets, service_url, topic,
 };
 
 /// The heading of credentials and grants.
