@@ -47,6 +47,9 @@ const BATCH: usize = 256;
 /// After how many batches the sequencer gives the role up.
 const TURN: usize = 16;
 
+/// For how many yields of its thread it stays without the role then: longer than it takes to wake a thread.
+const PAUSE: usize = 100;
+
 pub(crate) struct Sequencer {
     queue: ArrayQueue<Pending>,
     /// Notified when the queue was drained, for publishers that found it full.
@@ -280,9 +283,9 @@ impl Sequencer {
             let Some(mut role) = try_lock(&self.role) else { return };
             let is_dry = (0..TURN).any(|_| !self.drain(&mut role, history));
             drop(role);
-            if !is_dry {
-                // A publisher that pushes now takes the role.
-                std::thread::yield_now();
+            if !is_dry && !self.queue.is_empty() {
+                // Time to take the role, for a publisher that pushes now and for a thread that waits for it.
+                (0..PAUSE).for_each(|_| std::thread::yield_now());
             }
         }
     }

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::future::{Pending, Ready, pending, ready};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fanline::event::{EventName, Payload};
-use fanline::hub::HubOptions;
+use fanline::http::{StreamBody, StreamResponseOptions, stream_response};
+use fanline::hub::{Delivery, Hub, HubOptions, Start, SubscriptionFilter};
 use fanline::testing::{TestClient, TestError};
 use http_body_util::Full;
 use hyper::{Request, Response};
@@ -236,6 +238,58 @@ fn router_is_called_without_a_socket() {
         assert_eq!((hello.id(), hello.data(), hello.position()), (Some("/events"), "anna", None));
         let error = stream.event().await.unwrap_err().to_string();
         assert_eq!(error, "the stream ended instead of event; before that came nothing");
+    });
+}
+
+/// A router that leaves its streams to fanline.
+#[derive(Clone)]
+struct Streams(Hub);
+
+impl Service<Request<Full<Bytes>>> for Streams {
+    type Response = Response<StreamBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let hub = self.0.clone();
+        Box::pin(async move { Ok(stream_response(&hub, &request, StreamResponseOptions::default()).await) })
+    }
+}
+
+#[test]
+fn streams_of_a_router_are_tested_without_a_server() {
+    run(async {
+        let hub = Hub::new(&HubOptions { history: 2, ..Server::hub_options() });
+        let client = TestClient::of_service(Streams(hub.clone()));
+        let mut stream = client.subscribe("/any?topics=a&format=envelope").await.unwrap();
+        for n in 1..=4 {
+            hub.publish(event("a", &n.to_string())).await.unwrap();
+            assert_eq!(stream.event().await.unwrap().json::<u8>().unwrap(), n);
+        }
+        let mut resumed = client.resume("/any?topics=a", "7-2").await.unwrap();
+        assert_eq!(resumed.event().await.unwrap().data(), "3");
+        let mut resumed = client.resume("/any?topics=a", "7-1").await.unwrap();
+        assert_eq!(resumed.gap().await.unwrap().json::<Value>().unwrap()["missed"], 1);
+        let refused = client.subscribe("/any?topics=a*").await.unwrap_err();
+        assert!(matches!(refused, TestError::Refused { ref response, .. } if response.status() == 400), "{refused}");
+        hub.close();
+        assert!(stream.event().await.unwrap_err().to_string().starts_with("the stream ended instead of event;"));
+    });
+}
+
+#[test]
+fn subscriptions_in_the_process_end_with_the_server() {
+    run(async {
+        let mut server = Server::start();
+        let (mut subscription, _) = server.hub.subscribe(SubscriptionFilter::everything(), Start::Live);
+        server.publish("a", 1..=1).await;
+        server.stop();
+        assert!(matches!(subscription.next().await, Some(Delivery::Event(_))));
+        assert!(subscription.next().await.is_none());
     });
 }
 

@@ -1,6 +1,7 @@
 //! Publishing without waiting, from synchronous code.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::Wake;
 use std::thread;
 
 use super::*;
@@ -100,23 +101,39 @@ fn accepted_events_are_published_before_the_hub_is_closed() {
     }
 }
 
-/// Threads that never wait keep the queue full. One that drains it for all of them would never return.
+/// Publishes again whenever it is woken, so that the queue never runs dry.
+struct Republish {
+    hub: Hub,
+    is_done: AtomicBool,
+    wakes: AtomicU64,
+}
+
+impl Wake for Republish {
+    fn wake(self: std::sync::Arc<Self>) {
+        if !self.is_done.load(Relaxed) {
+            assert!(self.wakes.fetch_add(1, Relaxed) < 100_000, "the role of the sequencer is never given up");
+            self.hub.try_publish(event("a")).unwrap();
+        }
+    }
+}
+
 #[test]
-fn publishers_take_turns() {
-    let (hub, is_done) = (hub(8, 8), AtomicBool::new(false));
+fn publisher_that_drains_the_queue_lets_others_take_over() {
+    let hub = hub(8, 8);
+    let (is_done, wakes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let republish = std::sync::Arc::new(Republish { hub: hub.clone(), is_done, wakes });
+    let (mut subscription, _) = hub.subscribe(filter(&["a"]), Start::Live);
+    assert!(poll_next(&mut subscription, &republish.clone().into()).is_pending());
     thread::scope(|threads| {
-        for _ in 0..3 {
-            threads.spawn(|| {
-                while !is_done.load(Relaxed) {
-                    let _ = hub.try_publish(event("a"));
-                }
-            });
-        }
-        for _ in 0..100 {
-            let _ = hub.try_publish(event("b"));
-        }
-        is_done.store(true, Relaxed);
+        threads.spawn(|| {
+            while hub.stats().published < 100 {
+                thread::yield_now();
+            }
+            hub.0.sequencer.exclusively(&hub.0.history, || republish.is_done.store(true, Relaxed));
+        });
+        hub.try_publish(event("a")).unwrap();
     });
+    assert_eq!(hub.stats().published, republish.wakes.load(Relaxed) + 1);
 }
 
 #[test]

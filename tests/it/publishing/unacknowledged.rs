@@ -9,7 +9,7 @@ use fanline::position::{Epoch, StreamPosition};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{EPOCH, JSON, NDJSON, Response, Server, assert_problem, request, run, until};
+use crate::support::{EPOCH, JSON, NDJSON, Response, Server, assert_problem, event, request, run, until};
 
 const EVENT: &str = r#"{"topic":"t","data":1}"#;
 
@@ -105,6 +105,20 @@ async fn more_lines(server: &Server) -> Response {
     until(|| server.hub.position().sequence == 2).await;
     client.send(end).await;
     client.response().await
+}
+
+#[test]
+fn events_of_publishers_that_do_not_wait_are_counted() {
+    run(async {
+        let server = server(&[Fate::Published, Fate::Failed(PublishError::OutOfMemory), Fate::NotReplicated]);
+        for _ in 0..4 {
+            server.hub.try_publish(event("t", "1")).unwrap();
+        }
+        until(|| server.hub.position().sequence == 3).await;
+        let metrics = server.get("/metrics").await;
+        let text = String::from_utf8_lossy(&metrics.body);
+        assert!(text.contains("\nfanline_events_unacknowledged_total 2\n"), "{text}");
+    });
 }
 
 #[test]
