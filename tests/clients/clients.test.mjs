@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 
+import { EXAMPLES } from "../browser/program.mjs";
 import { Server } from "../browser/server.mjs";
 import { SSE, example, inBrowser, program, python, receivesEachEventOnce } from "./follow.mjs";
 
@@ -15,7 +16,7 @@ test("curl", () => follows("curl", program("bash", example("curl.sh"), "URL")));
 test("Node and fanline.js", () => follows("node", program("node", example("node/follow.mjs"), "URL")));
 test("Python and httpx-sse", () => follows("httpx", program(python, example("python/follow_httpx.py"), "URL")));
 test("Python and sseclient-py", () => follows("sseclient", program(python, example("python/follow_sseclient.py"), "URL")));
-test("Rust", () => follows("rust", program(process.env.FOLLOW ?? example("../target/debug/examples/follow"), "ADDRESS", "PATH")));
+test("Rust", () => follows("rust", program(`${EXAMPLES}/follow`, "ADDRESS", "PATH")));
 
 test("a browser", () => follows("browser", inBrowser("browser.html", "stream", "#events", async (page) => {
   const body = await readFile(example("browser.html"), "utf8");
