@@ -93,6 +93,22 @@ impl Backbone {
     /// # Errors
     /// [`Error::InvalidUrl`] and [`Error::Unusable`] when another attempt cannot help. A Redis that cannot be reached is
     /// not an error: the [state](super::State) shows it.
+    ///
+    /// ```no_run
+    /// use fanline::Server;
+    /// use fanline::backbone::{Backbone, RedisOptions};
+    /// use fanline::hub::HubOptions;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut redis = RedisOptions::default();
+    /// redis.url = "redis://127.0.0.1".into();
+    /// let (hub, backbone) = Backbone::redis(redis, &HubOptions::default()).await?;
+    /// let server = Server::builder(hub).backbone(backbone).bind()?;
+    /// server.run(std::future::pending()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn redis(options: RedisOptions, hub: &HubOptions) -> Result<(Hub, Self), Error> {
         // The process may have chosen its cryptography already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,5 +1,6 @@
 // Opens a page or a script of the documentation in Chromium, and prints what it logs and shows: node page.mjs FILE URL
-// A script runs in a page of the server at URL. Prints "opened" when the page has a stream. scripts/snippets uses this.
+// FILE may be the address of a page. A script runs in a page of the server at URL. Prints "opened" when the page has a stream.
+// scripts/snippets uses this.
 import { pathToFileURL } from "node:url";
 
 import { launch } from "./browser.mjs";
@@ -14,8 +15,10 @@ await page.addInitScript(() => {
   const print = () => document.body && shown(document.body.innerText);
   new MutationObserver(print).observe(document, { subtree: true, childList: true, characterData: true });
 });
-const stream = page.waitForResponse((response) => new URL(response.url()).pathname === "/stream");
-if (file.endsWith(".html")) {
+const stream = page.waitForResponse((response) => new URL(response.url()).pathname .endsWith("/stream"));
+if (file.startsWith("http:")) {
+  await page.goto(file);
+} else if (file.endsWith(".html")) {
   await page.goto(pathToFileURL(file).href);
 } else {
   await page.goto(`${url.replace("127.0.0.1", "localhost")}/health/live`);
