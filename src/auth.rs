@@ -9,9 +9,9 @@
 //! without credentials gets the anonymous grant of [`Access`].
 //!
 //! **Invariants.** A request with an invalid key or token is refused, and never treated as anonymous. Without configured
-//! credentials every key and token is invalid, except that an HTTP service may accept those of subscriptions. `Authorization` schemes other than `Bearer` are ignored, because a proxy in front may use them. A
-//! subscription filter must be covered by one granted pattern as a whole, or be the topic of the grant's user. Errors, log lines and `Debug` output contain no
-//! secrets.
+//! credentials every key and token is invalid, except that an HTTP service may accept those of subscriptions. `Authorization`
+//! schemes other than `Bearer` are ignored, because a proxy in front may use them. A subscription filter must be covered by one
+//! granted pattern as a whole, or be the topic of the grant's user. Errors, log lines and `Debug` output contain no secrets.
 
 mod access;
 mod api_keys;

@@ -1,22 +1,33 @@
-//! fanline delivers one stream of events to thousands of HTTP clients, as Server-Sent Events on raw hyper, or over WebSocket.
+//! Server-Sent Events and WebSockets for thousands of clients, from your own program.
 //!
 //! A [`Hub`] numbers events and retains the newest of each topic. A [`Subscription`](hub::Subscription) reads them in the
-//! process, as a [`Stream`](futures_core::Stream). A [`Server`] serves them over HTTP, to `EventSource`, `curl -N`, or any other SSE client, and to WebSockets.
+//! process, as a [`Stream`](futures_core::Stream). A [`Server`] delivers them over HTTP, to `EventSource`, `curl -N`, any other SSE
+//! client, and WebSockets.
+//!
+//! | to | use |
+//! |---|---|
+//! | publish, and read in the process | [`hub`], with [`event`] and [`topic`] |
+//! | serve streams on ports of their own, beside the routes of your application | [`server`] |
+//! | serve streams from your application's own listener | [`http::stream_response`] |
+//! | decide what each client may do | [`auth`] |
+//! | share one stream among several servers | `backbone`, with the feature `redis` |
+//!
+//! `docs/embedding.md` in the repository is a guide for applications, `docs/library.md` a reference of the parts, and
+//! `docs/contributing.md` maps the private modules.
 //!
 //! # Publish and subscribe in the process
 //!
 //! ```
 //! use fanline::Hub;
 //! use fanline::event::{Event, Payload};
-//! use fanline::hub::{Delivery, Start, SubscriptionFilter};
+//! use fanline::hub::{Delivery, Start};
 //! use fanline::topic::Topic;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let hub = Hub::default();
 //! let topic = Topic::new("price:EUR")?;
-//! let filter = SubscriptionFilter::of(["price:*".parse()?]);
-//! let (mut subscription, _) = hub.subscribe(filter, Start::Live);
+//! let (mut subscription, _) = hub.subscribe("price:*".parse()?, Start::Live);
 //!
 //! hub.publish(Event::new(topic.clone(), Payload::text("1.0842"))).await?;
 //!
@@ -63,8 +74,7 @@
 //!   retained event. An HTTP client chooses between that gap and the end of its stream.
 //! * **Bounds.** History, queues, request bodies, connections and times have [limits](server::Limits).
 //!
-//! `docs/guarantee.md` in the repository lists what clients and publishers get for each fault, and `docs/contributing.md`
-//! maps the private modules.
+//! `docs/guarantee.md` in the repository lists what clients and publishers get for each fault.
 //!
 //! # Features
 //!

@@ -33,7 +33,7 @@ pub enum Action<'a> {
     Measure,
 }
 
-/// A request that is to be authorized.
+/// A request that is to be authorized: what it wants to do, its head, and where it comes from.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct AuthRequest<'a> {

@@ -158,3 +158,32 @@ impl ProducerTasks {
         self.0.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error("cannot read the queue")]
+        Silent(#[source] io::Error),
+        #[error("cannot read the queue: {0}")]
+        Repeating(#[source] io::Error),
+    }
+
+    #[test]
+    fn a_reason_has_each_source_once() {
+        let gone = || io::Error::other("the connection is gone");
+        for failure in [Failure::Silent(gone()), Failure::Repeating(gone())] {
+            assert_eq!(describe(&failure), "cannot read the queue: the connection is gone");
+        }
+        assert_eq!(describe(&gone()), "the connection is gone");
+    }
+
+    #[test]
+    fn a_panic_without_text_has_a_reason() {
+        assert_eq!(message(&"a"), "a");
+        assert_eq!(message(&"b".to_owned()), "b");
+        assert_eq!(message(&7), "without a message");
+    }
+}
