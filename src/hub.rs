@@ -430,19 +430,20 @@ impl Hub {
             // With envelopes: nothing was published that would have made room.
             sequencer.exclusively(history, || history.trim());
         }
-        let (mut topics, mut others) = (history.topics.used(), MAX_LOOKS);
-        while topics > 0 && others > 0 {
-            let looks = LOOKS_AT_ONCE.min(topics);
+        // Twice for each: one that was used since it was queued is queued again, once.
+        let (mut left, mut others) = (2 * history.topics.used(), MAX_LOOKS);
+        while left > 0 && others > 0 {
+            let looks = LOOKS_AT_ONCE.min(left);
             let (mut dropped, mut may_have_more) = (Vec::new(), false);
             sequencer.exclusively(history, || (dropped, may_have_more) = history.drop_idle(looks));
             if !may_have_more {
                 break;
             }
-            topics -= looks;
+            left -= looks;
             others = others.saturating_sub(looks - dropped.len());
             // Outside the lock: this frees their history.
             drop(dropped);
-            if topics > 0 {
+            if left > 0 {
                 tokio::task::yield_now().await;
             }
         }

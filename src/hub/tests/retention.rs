@@ -60,6 +60,18 @@ fn expired_topic_leaves_exact_gap() {
 }
 
 #[test]
+fn topics_that_were_used_again_expire_together() {
+    let hub = Hub::new(&HubOptions { topic_ttl: Duration::from_secs(1), ..HubOptions::default() });
+    for topic in ["a", "b", "c", "a", "b"] {
+        publish(&hub, topic);
+    }
+    now(hub.evict_expired());
+    publish(&hub, "c");
+    now(hub.evict_expired());
+    assert_eq!(hub.stats().topics, 1, "all but the one that was used in the last second");
+}
+
+#[test]
 fn quietest_unsubscribed_topics_make_room() {
     let hub = Hub::new(&HubOptions { epoch: EPOCH, history_topics: 32, ..HubOptions::default() });
     let (mut subscription, _) = hub.subscribe(filter(&["t0"]), Start::Live);
