@@ -25,8 +25,9 @@
 //! filter of the feed still matches.
 //!
 //! **Interleaving with publishers.** The new subscription starts after a sequence that the old one ends at, not with the live
-//! events: what is published in between is in the rings, or in the archive, and is found there. It is opened before the old one is dropped, so
-//! that their topics have a subscriber throughout. A batch that was filled and not taken is filled again from the new one.
+//! events: what is published in between is in the rings, or in the archive, and is found there. It is opened before the old one
+//! is dropped, so that their topics have a subscriber throughout. A batch that was filled and not taken is filled again from the
+//! new one.
 //!
 //! **Gaps.** What a subscription has to report is kept with its stretch when it is replaced. A gap has the filters of its
 //! stretch, and ends with it at the latest. A stretch that was overtaken while it waited behind others is opened again

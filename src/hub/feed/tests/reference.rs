@@ -100,7 +100,8 @@ struct World {
     filters: BTreeSet<&'static str>,
     /// For each topic of the feed, the sequence after which its events are to come.
     seen: HashMap<&'static str, u64>,
-    /// The last event of each topic that ever came.
+    /// The last event of each topic that came since the topic was added. One that is added again without a start, while replays
+    /// wait, may begin before what came until it was removed: its position says so.
     newest: HashMap<&'static str, u64>,
     /// The ranges of gaps, each after its first and up to its second position, and their filters.
     gaps: Vec<(u64, u64, Vec<TopicFilter>)>,
@@ -148,6 +149,7 @@ impl World {
                 self.filters.retain(|filter| !removed.contains(filter));
                 let matched = self.matched();
                 self.seen.retain(|topic, _| matched.contains(topic));
+                self.newest.retain(|topic, _| matched.contains(topic));
             }
             Step::Write(counts) => {
                 for (count, topics) in counts {
