@@ -1,6 +1,6 @@
 //! Streams as ordinary responses, for applications that have their own listener.
 //!
-//! [`stream_response`] returns the response to a request for a stream, which any server on hyper can send: axum's handlers return
+//! [`stream_response`](stream_response()) returns the response to a request for a stream, which any server on hyper can send: axum's handlers return
 //! it as it is. A [`Server`](crate::Server), which has its own listeners, needs less memory and CPU time for each stream. The
 //! repository's `docs/library.md` compares them.
 

@@ -35,7 +35,7 @@ use super::transport::{Layout, Sse};
 use crate::metrics::ConnectionGuard;
 use crate::wire::Format;
 
-/// The body of a response of [`stream_response`](crate::http::stream_response): Server-Sent Events, or the reason why there are
+/// The body of a response of [`stream_response`](crate::http::stream_response()): Server-Sent Events, or the reason why there are
 /// none.
 ///
 /// Dropping it ends the stream.

@@ -29,7 +29,7 @@ pub(super) struct HubStreams {
     shards: Mutex<Vec<(runtime::Id, Weak<RuntimeShard>)>>,
 }
 
-/// The counts of the streams of [`stream_response`](crate::http::stream_response) on one hub.
+/// The counts of the streams of [`stream_response`](crate::http::stream_response()) on one hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamStats {
