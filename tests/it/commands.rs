@@ -76,7 +76,7 @@ fn prefix_moves_the_endpoints_of_the_program() {
     command.env("FANLINE_PORT", server.address().port().to_string()).env("FANLINE_PREFIX", "/live");
     assert_eq!(Process::run(command), (Some(0), format!("{} is ready\n", server.url()), String::new()));
     let url = format!("{}/live", server.url());
-    let (code, id, stderr) = run(&["publish", "t", "hello", "--url", &url]);
+    let (code, id, stderr) = run(&["publish", "--url", &url, "--topic", "t", "hello"]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{id}");
     let (code, _, stderr) = run(&["serve", "--check", "--prefix", "live/"]);
     assert!(code == Some(2) && stderr.contains("prefix") && stderr.contains("as in /live"), "{code:?} {stderr}");

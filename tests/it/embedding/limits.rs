@@ -42,7 +42,7 @@ fn head_that_is_too_large_or_too_slow_is_refused() {
 #[test]
 fn client_that_reads_nothing_for_the_write_timeout_is_disconnected() {
     run(async {
-        let (app, _) = download(1024);
+        let (app, _) = download(256);
         let streams = StreamOptions { write_timeout: Duration::from_secs(1), ..StreamOptions::default() };
         let server =
             Server::with(Server::hub_options(), |builder| builder.streams(streams).send_buffer(4096).fallback(app));
