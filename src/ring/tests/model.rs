@@ -111,7 +111,7 @@ fn push(ring: &Ring<u64>, writer: &mut Writer<u64>) {
 fn two_readers_read_or_miss_each_value() {
     check(2, || {
         beside_a_writer(2, 1, 0, |ring, writer| {
-            for _ in 0..3 {
+            for _ in 0..2 {
                 push(ring, writer);
             }
         });
