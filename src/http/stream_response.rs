@@ -17,6 +17,7 @@ pub use hub_streams::StreamStats;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
 
+use super::fallback::Remote;
 use super::options::Options;
 use super::problem::Problem;
 use super::query::StreamQuery;
@@ -28,6 +29,7 @@ use crate::hub::{Hub, Subscription};
 use crate::limit::Limits;
 use crate::limit::streams::too_many_silent_topics;
 use crate::metrics::ConnectionGuard;
+use crate::peer::PeerAddress;
 use crate::presence::Transport;
 use crate::topic::TopicFilter;
 
@@ -56,7 +58,8 @@ pub struct StreamResponseOptions {
     /// What the request may ask for, the user, and when the stream ends. A request for other topics is refused with 403; `topics`
     /// are not checked. Default: anonymous, everything but [reserved](crate::topic::Topic::is_reserved) topics.
     pub grant: Grant,
-    /// The address of the client, for logs. Default: `None`.
+    /// The address of the client, for logs. Default: `None`, that of the [`Remote`](crate::server::Remote) among the extensions of
+    /// the request.
     pub client: Option<SocketAddr>,
     /// The time without events after which the stream gets a keep-alive, unless its client requests another one. Default: 30 s.
     pub heartbeat: Duration,
@@ -176,8 +179,10 @@ pub fn stream_response<B>(
     head.uri = request.uri().clone();
     head.version = request.version();
     head.headers = request.headers().clone();
+    let remote = request.extensions().get::<Remote>().map(|remote| remote.client);
+    let client = options.client.map(PeerAddress::from).or(remote);
     async move {
-        match open(&hub, &head, &options).await {
+        match open(&hub, &head, client, &options).await {
             Ok(body) => response(body),
             Err(problem) => refuse(&hub, &head, &options, problem),
         }
@@ -214,7 +219,12 @@ pub fn stream_stats(hub: &Hub) -> StreamStats {
 }
 
 /// Opens a stream, or returns why it is refused.
-async fn open(hub: &Hub, head: &Parts, options: &StreamResponseOptions) -> Result<StreamBody, Problem> {
+async fn open(
+    hub: &Hub,
+    head: &Parts,
+    client: Option<PeerAddress>,
+    options: &StreamResponseOptions,
+) -> Result<StreamBody, Problem> {
     let streams = hub.companion::<HubStreams>();
     check_accept(&head.headers)?;
     let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &options.query_limits())?;
@@ -231,7 +241,7 @@ async fn open(hub: &Hub, head: &Parts, options: &StreamResponseOptions) -> Resul
     let max_silent = options.max_silent_topics.unwrap_or(usize::MAX);
     let (source, opening) = <Subscription as Opens>::open(shard, &query.filters, start, max_silent)
         .map_err(|_| too_many_silent_topics(max_silent))?;
-    let client = options.client.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()).into();
+    let client = client.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into());
     let identity = identify(&streams.ids, None, &options.grant, &query, client, head.version, Transport::Sse);
     let registration = shard.clients.register(identity);
     if streams.is_draining() {
