@@ -1,6 +1,7 @@
 //! Streams as responses of an application that has its own listener.
 
 mod application;
+mod axum;
 mod bodies;
 mod random;
 mod shutdown;
