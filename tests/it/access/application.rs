@@ -15,7 +15,7 @@ use crate::support::{Server, assert_problem, request, run};
 struct Sessions(Arc<Mutex<HashMap<String, Grant>>>);
 
 impl Sessions {
-    /// The session `s1` of anna, who may read and write `room:*`.
+    /// The session `s1` of anna, with read and write access to `room:*`.
     fn of_anna() -> Self {
         let sessions = Self::default();
         let tags = ["staff", "beta"].map(|tag| Tag::new(tag).unwrap());
