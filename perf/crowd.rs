@@ -4,6 +4,8 @@
 //! A subscriber is a task that reads its subscription and writes each event to a null socket, [`std::io::Sink`]: everything that a
 //! stream does in the hub, without a kernel and a network. Each measurement prints one line of comma-separated values.
 
+#![expect(clippy::print_stdout, reason = "the output of the program")]
+
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -1,6 +1,8 @@
 //! One hub with two listeners: fanline's own, and hyper's with the streams of `stream_response`. For the load generator, which
 //! shows what a stream costs on either.
 
+#![expect(clippy::print_stdout, reason = "the output of the program")]
+
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;

@@ -94,5 +94,5 @@ impl Work {
 }
 
 fn is_prime(n: u32) -> bool {
-    (2..n).take_while(|divisor| divisor * divisor <= n).all(|divisor| n % divisor != 0)
+    (2..n).take_while(|divisor| divisor * divisor <= n).all(|divisor| !n.is_multiple_of(divisor))
 }

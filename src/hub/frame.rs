@@ -195,6 +195,6 @@ mod tests {
 
     #[test]
     fn frame_is_eight_words() {
-        assert_eq!(size_of::<Frame>(), 8 * size_of::<usize>(), "a ring has one for each event that it retains");
+        assert_eq!(size_of::<Frame>(), size_of::<[usize; 8]>(), "a ring has one for each event that it retains");
     }
 }

@@ -131,7 +131,7 @@ impl TestClient {
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
             let body = self.within(name.clone(), body.collect()).await?.to_bytes();
-            return Err(TestError::Refused { request: name, response: Response::from_parts(head, body) });
+            return Err(TestError::Refused { request: name, response: Box::new(Response::from_parts(head, body)) });
         }
         let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if !content_type.to_ascii_lowercase().starts_with(b"text/event-stream") {

@@ -38,7 +38,7 @@ pub enum TestError {
         /// The method and target.
         request: String,
         /// The response with its body.
-        response: Response<Bytes>,
+        response: Box<Response<Bytes>>,
     },
     /// The response to a subscription is not an event stream.
     #[error("{request}: the response has content type {content_type:?} instead of text/event-stream")]
@@ -72,7 +72,7 @@ pub enum TestError {
     #[error("the data of an event is not the expected JSON: {error}; the event is {event}")]
     Json {
         /// The event.
-        event: TestEvent,
+        event: Box<TestEvent>,
         /// What is wrong, and where.
         error: serde_json::Error,
     },

@@ -78,7 +78,7 @@ impl TestEvent {
     /// # Errors
     /// [`TestError::Json`] shows the event, and what is wrong at which place.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, TestError> {
-        serde_json::from_str(&self.data).map_err(|error| TestError::Json { event: self.clone(), error })
+        serde_json::from_str(&self.data).map_err(|error| TestError::Json { event: Box::new(self.clone()), error })
     }
 
     /// Whether it was published. Others come from the server: `system`, `gap` and `heartbeat`.

@@ -176,7 +176,7 @@ fn two_producers_of_one_name_are_refused() {
         for name in names {
             builder = builder.producer(Producer::new(*name, async |_| Ok(())));
         }
-        let error = builder.bind().err().expect("the last name is taken");
+        let error = builder.bind().expect_err("the last name is taken");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&format!("{:?}", names.last().unwrap())), "{error}");
     }

@@ -43,7 +43,7 @@ pub(super) async fn send(
     let body = pin!(body);
     let has_no_body = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     // A service may have removed the body of a response to HEAD.
-    let length = body.size_hint().exact().filter(|&length| !has_no_body && !(is_head && length == 0));
+    let length = body.size_hint().exact().filter(|&length| !(has_no_body || is_head && length == 0));
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(CONTENT_LENGTH);
     }

@@ -180,7 +180,7 @@ fn connection_rate_is_limited_per_address() {
 fn connection_limit_above_open_files_fails_startup() {
     let limits = at_most(usize::MAX - 1);
     let bound = fanline::Server::builder(fanline::Hub::default()).listen(([127, 0, 0, 1], 0)).limits(limits).bind();
-    let error = bound.err().expect("the limit on open files is lower").to_string();
+    let error = bound.expect_err("the limit on open files is lower").to_string();
     assert!(error.contains("max_connections") && error.contains("ulimit -n"), "{error}");
 }
 
