@@ -58,7 +58,7 @@ pub struct StreamResponseOptions {
     /// What the request may ask for, the user, and when the stream ends. A request for other topics is refused with 403; `topics`
     /// are not checked. Default: anonymous, everything but [reserved](crate::topic::Topic::is_reserved) topics.
     pub grant: Grant,
-    /// The address of the client, for logs. Default: `None`, that of the [`Remote`](crate::server::Remote) among the extensions of
+    /// The address of the client, for logs. Default: `None`, that of the [`Remote`] among the extensions of
     /// the request.
     pub client: Option<SocketAddr>,
     /// The time without events after which the stream gets a keep-alive, unless its client requests another one. Default: 30 s.

@@ -101,7 +101,7 @@ impl Builder {
         }
     }
 
-    /// Adds a listener: a TCP address, a [`ListenAddress`], or a socket that listens already. Port 0 takes a free port. The
+    /// Adds a listener: a TCP address, a [`ListenAddress`](super::ListenAddress), or a socket that listens already. Port 0 takes a free port. The
     /// default is 127.0.0.1:8000.
     #[must_use]
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
@@ -184,7 +184,8 @@ impl Builder {
     /// [`Service`] of HTTP requests.
     ///
     /// Its requests come over the same listeners, in HTTP/1.1 and HTTP/2, and bodies are streamed in both directions. Over
-    /// HTTP/1.1 a response of 101 upgrades the connection, as WebSockets of axum do. Each request has a [`Remote`] as an extension.
+    /// HTTP/1.1 a response of 101 upgrades the connection, as WebSockets of axum do. Each request has a
+    /// [`Remote`](super::Remote) as an extension.
     ///
     /// * **Threads.** A request is handled on the thread of its connection, and tasks that the handler spawns run there too. The
     ///   streams of the same thread wait meanwhile: pass work that blocks or computes for long to
@@ -222,7 +223,7 @@ impl Builder {
     /// Moves the server's own paths below `prefix`, such as `/live`: the stream is `/live/stream` then, and the index `/live/`.
     /// By default there is no prefix.
     ///
-    /// An invalid prefix is an error of [`bind`](Self::bind). [`PathPrefix`] has the rules.
+    /// An invalid prefix is an error of [`bind`](Self::bind). [`PathPrefix`](super::PathPrefix) has the rules.
     #[must_use]
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         match prefix.as_ref().parse() {
