@@ -150,9 +150,7 @@ mod tests {
         for text in ["", "/live", "/api/live", "/~anna/v1.2/x_y-z", "/..."] {
             assert_eq!(text.parse::<PathPrefix>().unwrap().as_str(), text);
         }
-        for text in
-            ["", "/", "live", "/live/", "//live", "/a//b", "/a/./b", "/..", "/a b", "/a?b", "/a#b", "/%61", "/ä"]
-        {
+        for text in ["/", "live", "/live/", "//live", "/a//b", "/a/./b", "/..", "/a b", "/a?b", "/a#b", "/%61", "/ä"] {
             assert!(text.parse::<PathPrefix>().is_err(), "{text}");
         }
     }

@@ -101,8 +101,8 @@ impl Builder {
         }
     }
 
-    /// Adds a listener: a TCP address, a [`ListenAddress`](super::ListenAddress), or a socket that listens already. Port 0 takes a free port. The
-    /// default is 127.0.0.1:8000.
+    /// Adds a listener: a TCP address, a [`ListenAddress`](super::ListenAddress), or a socket that listens already. Port 0 takes a
+    /// free port. The default is 127.0.0.1:8000.
     #[must_use]
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
         self.listeners.push(listener.into());
