@@ -17,11 +17,13 @@ mod idempotency;
 mod ledger;
 mod merge;
 mod numbering;
+mod options;
 mod publish_error;
 pub mod relay;
 mod sampler;
 mod sequencer;
 mod snapshot;
+mod stats;
 mod subscription;
 mod topics;
 mod wake;
@@ -44,17 +46,19 @@ use history::History;
 pub use idempotency::{IdempotencyKey, PublishedOnce};
 use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
+pub use options::HubOptions;
 pub use publish_error::{Outcome, PublishError, Published, TryPublishError};
 use relay::{PublishRequest, Relay, Upstream};
 pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
 pub use snapshot::InvalidHistory;
+pub use stats::{HubStats, TopicStats};
 pub use subscription::{Delivery, Opening, Start, Subscription};
 pub(crate) use topics::TooManyTopics;
 pub(crate) use wake::WakeGroup;
 
 use crate::event::Event;
-use crate::position::{Epoch, StreamPosition};
+use crate::position::StreamPosition;
 use crate::sync::Arc;
 use crate::topic::{Topic, TopicFilter};
 
@@ -117,96 +121,6 @@ const MAX_LOOKS: usize = 4096;
 
 /// How many topics a list looks at before other tasks of its thread run.
 const LISTED_AT_ONCE: usize = 512;
-
-/// How much a hub retains. With the defaults, a reader that stalls for a second at 10,000 events a second of up to 3 KB loses
-/// none.
-///
-/// ```
-/// use fanline::hub::{Hub, HubOptions};
-///
-/// let hub = Hub::new(&HubOptions { history: 1000, history_bytes: 16 << 20, ..HubOptions::default() });
-/// assert_eq!(hub.stats().retained_events, 0);
-/// ```
-#[derive(Clone, Debug)]
-pub struct HubOptions {
-    /// Identifies the numbering of the events. Default: a new one, because the history starts empty.
-    pub epoch: Epoch,
-    /// The number of events retained for each topic. Default: 20,000.
-    pub history: usize,
-    /// The bytes retained by the whole hub. Beyond it the topic that holds the most loses its oldest events. An event
-    /// counts twice: in its topic and in the firehose. Its envelope, which is made for the first reader of that format,
-    /// counts once. Default: 64 MiB.
-    pub history_bytes: usize,
-    /// The number of topics that have had events, at least one. Beyond it the quietest topics without subscribers are
-    /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic with
-    /// one event costs at most 600 bytes besides it. Topics without events last as long as their subscribers.
-    /// Default: 100,000.
-    pub history_topics: usize,
-    /// The number of events retained over all topics, for subscriptions to everything or to a pattern. As many again of
-    /// [reserved](Topic::is_reserved) topics. Default: 50,000.
-    pub firehose_history: usize,
-    /// How long a topic without subscribers and without events keeps its history when a [`Server`](crate::Server) runs
-    /// the hub. A hub on its own keeps it until `history_topics` or `history_bytes` require room. Default: 1 h.
-    pub topic_ttl: Duration,
-    /// How long an [`IdempotencyKey`] is remembered. Default: 2 min.
-    pub idempotency_window: Duration,
-    /// The number of keys that are remembered, about 150 bytes each. Beyond it a new key is an error. A
-    /// [relayed](Hub::relayed) hub leaves its keys to the backbone. Default: 100,000.
-    pub idempotency_keys: usize,
-}
-
-impl Default for HubOptions {
-    fn default() -> Self {
-        Self {
-            epoch: Epoch::now(),
-            history: 20_000,
-            history_bytes: 64 << 20,
-            history_topics: 100_000,
-            firehose_history: 50_000,
-            topic_ttl: Duration::from_secs(3600),
-            idempotency_window: Duration::from_secs(120),
-            idempotency_keys: 100_000,
-        }
-    }
-}
-
-/// Totals of a hub.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HubStats {
-    /// Events published since the hub was created, without those that it began with. On a [relayed](Hub::relayed) hub: appended by the relay.
-    pub published: u64,
-    /// Events that the hub began with: those of the hub that it [continues](Hub::continued).
-    pub restored: u64,
-    /// Topics that have a history or a subscriber.
-    pub topics: usize,
-    /// Events of [`Hub::try_publish`] that a backbone did not acknowledge. 0 unless the hub is [relayed](Hub::relayed).
-    pub unacknowledged: u64,
-    /// Events that can be replayed, over all topics.
-    pub retained_events: u64,
-    /// Their memory, as [`HubOptions::history_bytes`] counts it.
-    pub retained_bytes: u64,
-    /// The keys that are remembered, see [`IdempotencyKey`].
-    pub idempotency_keys: usize,
-}
-
-/// A topic of a hub.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopicStats {
-    /// The topic.
-    pub topic: Topic,
-    /// Subscriptions that name the topic, without those of patterns and of everything.
-    pub subscribers: usize,
-    /// Events that it has had since this server created it, retained or not.
-    pub published_events: u64,
-    /// Events that can be replayed.
-    pub retained_events: u64,
-    /// Their memory in the topic's ring.
-    pub retained_bytes: u64,
-    /// The newest event, retained or not. `None` before the first.
-    pub last: Option<StreamPosition>,
-}
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,6 +29,7 @@ use futures_core::Stream;
 use super::merge::Batch;
 use super::*;
 use crate::event::Payload;
+use crate::position::Epoch;
 use crate::topic::TopicFilter;
 
 const EPOCH: Epoch = Epoch(1000);
