@@ -42,4 +42,4 @@ def on_page_markdown(markdown, page, config, files):
         return f"![{text}]({path})"
 
     # rustdoc's attributes of a fence are not part of the language.
-    return LINK.sub(outside, markdown).replace("```rust,no_run", "```rust")
+    return re.sub(r"```rust,\w+", "```rust", LINK.sub(outside, markdown))
