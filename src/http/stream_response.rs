@@ -192,7 +192,7 @@ pub fn stream_response<B>(
 /// Ends the streams of [`stream_response`] on this hub, one after the other over `window`, so that their clients do not all
 /// reconnect at once. Returns when all have ended, at the latest after `window`, or 200 ms if that is longer.
 ///
-/// Each client is told at once that the server restarts, and gets what is published until its stream ends. Requests for new
+/// Each client gets the notice of a restart at once, and gets what is published until its stream ends. Requests for new
 /// streams are refused from now on. Publishing goes on until [`Hub::close`].
 ///
 /// ```no_run

@@ -12,7 +12,7 @@
 //! batches, and takes it again only if no publisher has taken it meanwhile.
 //!
 //! **Closing.** A publisher that does not wait pushes only while it has a read lock on `is_closing`. After that is set, the
-//! queue has everything that such publishers were told is accepted; the hub is closed once that is published.
+//! queue has everything that was accepted from such publishers; the hub is closed once that is published.
 //!
 //! **One order for readers of many topics.** The rings of two topics change one after the other, so a reader could find
 //! sequence 6 in one before 5 is in the other. The history's head passes a sequence only when it and all before it
