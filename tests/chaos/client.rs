@@ -161,7 +161,7 @@ impl Client {
         let takes_envelopes = !is_websocket && self.random.one_in(3);
         let (exchange, decoder) = if is_websocket {
             let (handshake, subscribe) = self.subscription.handshake(sent.as_deref(), self.random.one_in(2));
-            (Exchange::over_http1(handshake), Decoder::websocket(subscribe, self.last_id.clone()))
+            (Exchange::over_http1(handshake), Decoder::websocket(subscribe, sent.clone().unwrap_or_default()))
         } else {
             let as_query = self.random.one_in(4);
             let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);

@@ -1,7 +1,7 @@
 //! The client's side of a WebSocket (RFC 6455) after its handshake, and the messages of the server.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::parser::{Block, Dispatch};
 
@@ -85,6 +85,12 @@ impl WebSocket {
                 let data = format!(r#"{{"message":"connected","position":"{id}"}}"#);
                 (Some(id), "system".to_owned(), data)
             }
+            // The refusal of an event stream, in the words of a WebSocket.
+            Message::Error { code, .. } if self.is_subscribing && code == "unavailable" => {
+                let data = json!({"message": "unavailable", "reason": code});
+                (None, "system".to_owned(), data.to_string())
+            }
+            Message::Error { .. } => return Err(malformed(&"an error that no message of this client may have")),
         };
         let id = id.filter(|_| !self.is_subscribing);
         let has_id = id.is_some();
@@ -165,6 +171,13 @@ enum Message {
         _topics: Vec<String>,
         id: String,
     },
+    Error {
+        code: String,
+        #[serde(rename = "message")]
+        _message: String,
+        #[serde(rename = "retry")]
+        _retry: Option<u64>,
+    },
 }
 
 #[cfg(test)]
@@ -213,6 +226,19 @@ mod tests {
         let Some(Dispatch::Event(Block { last_id, name, data, .. })) = blocks.pop() else { panic!("no event") };
         assert_eq!((&*last_id, &*name), ("7-3", "system"));
         assert_eq!(data, r#"{"message":"connected","position":"7-3"}"#);
+    }
+
+    #[test]
+    fn refused_subscription_is_a_refusal_that_keeps_the_last_id() {
+        let refusal = text(r#"{"type":"error","code":"unavailable","message":"later","retry":900}"#);
+        let mut socket = WebSocket::new(Some(String::new()), "7-2".to_owned());
+        socket.feed(&text(r#"{"type":"system","id":"7-9","data":{"message":"connected"}}"#), |_| {}).unwrap();
+        let mut blocks = Vec::new();
+        socket.feed(&refusal, |one| blocks.push(one)).unwrap();
+        let Some(Dispatch::Event(Block { last_id, has_id, name, data })) = blocks.pop() else { panic!("no event") };
+        assert_eq!((&*last_id, has_id, &*name), ("7-2", false, "system"));
+        assert_eq!(data, r#"{"message":"unavailable","reason":"unavailable"}"#);
+        assert!(WebSocket::default().feed(&refusal, |_| {}).is_err(), "nothing was requested");
     }
 
     #[test]
