@@ -1,5 +1,7 @@
 //! Events as publishers hand them in: validated once, then passed through byte for byte.
 
+mod key;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,6 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::topic::Topic;
+pub use key::{InvalidKey, Key};
 
 /// An event to publish.
 ///
@@ -29,12 +32,49 @@ pub struct Event {
     topic: Topic,
     name: EventName,
     payload: Payload,
+    key: Option<Key>,
+    is_deletion: bool,
 }
 
 impl Event {
     /// An event of `topic` without a name of its own: [`EventName::MESSAGE`].
     pub fn new(topic: Topic, payload: Payload) -> Self {
-        Self { topic, name: EventName::MESSAGE, payload }
+        Self { topic, name: EventName::MESSAGE, payload, key: None, is_deletion: false }
+    }
+
+    /// An event that deletes the latest value of `key`, or the topic's value without a key. Its name is
+    /// [`EventName::DELETE`], its payload JSON with the topic and the key.
+    ///
+    /// ```
+    /// use fanline::event::Event;
+    ///
+    /// let event = Event::deletion("sensors".parse()?, Some("17".parse()?));
+    /// assert_eq!(event.name().as_str(), "delete");
+    /// assert_eq!(event.payload().as_str(), r#"{"topic":"sensors","key":"17"}"#);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deletion(topic: Topic, key: Option<Key>) -> Self {
+        #[derive(Serialize)]
+        struct Deleted<'a> {
+            topic: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            key: Option<&'a str>,
+        }
+        let deleted = Deleted { topic: topic.as_str(), key: key.as_ref().map(Key::as_str) };
+        let payload = Payload::serialize(&deleted).expect("texts are JSON");
+        Self { topic, name: EventName::DELETE, payload, key, is_deletion: true }
+    }
+
+    /// The same event as the latest value of `key`. Without a key an event is the single value of its topic.
+    #[must_use]
+    pub fn keyed(self, key: Key) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The same event as one that deletes the latest value of its key. It keeps its name and its payload.
+    #[must_use]
+    pub fn deleting(self) -> Self {
+        Self { is_deletion: true, ..self }
     }
 
     /// The same event under another name: what `EventSource` calls its type.
@@ -56,6 +96,16 @@ impl Event {
     /// Its payload.
     pub fn payload(&self) -> &Payload {
         &self.payload
+    }
+
+    /// The key of which it is the latest value.
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// Whether it deletes the latest value of its key.
+    pub fn is_deletion(&self) -> bool {
+        self.is_deletion
     }
 }
 
@@ -174,8 +224,11 @@ impl EventName {
     /// `event:` line and calls `onmessage`, so the line is not sent.
     pub const MESSAGE: Self = Self(Bytes::from_static(b"message"));
 
+    /// The name of a [deletion](Event::deletion) whose publisher gave it none: `delete`.
+    pub const DELETE: Self = Self(Bytes::from_static(b"delete"));
+
     /// The names of the server's control events, which publishers cannot use.
-    pub const RESERVED: [&str; 3] = ["system", "gap", "heartbeat"];
+    pub const RESERVED: [&str; 4] = ["system", "gap", "heartbeat", "snapshot"];
 
     /// Validates `text` as a name.
     ///
@@ -272,6 +325,18 @@ mod tests {
             assert_eq!(EventName::new(name), Err(InvalidEventName::Reserved(name)));
             assert!(EventName::new(&format!("{name}s")).is_ok());
         }
+    }
+
+    #[test]
+    fn deletions_have_a_default_name_and_payload() {
+        let topic = || Topic::new("t").unwrap();
+        let key = Key::new("a \"b\"").unwrap();
+        let event = Event::deletion(topic(), Some(key.clone()));
+        assert_eq!((event.name(), event.key(), event.is_deletion()), (&EventName::DELETE, Some(&key), true));
+        assert_eq!(event.payload().as_str(), r#"{"topic":"t","key":"a \"b\""}"#);
+        assert_eq!(Event::deletion(topic(), None).payload().as_str(), r#"{"topic":"t"}"#);
+        let event = Event::new(topic(), Payload::text("gone")).keyed(key).deleting();
+        assert_eq!((event.name(), event.payload().as_str(), event.is_deletion()), (&EventName::MESSAGE, "gone", true));
     }
 
     #[test]

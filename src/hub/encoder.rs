@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::Frame;
 use super::numbering::Numbering;
-use crate::event::Event;
+use crate::event::{Event, Key};
 use crate::position::Sequence;
 use crate::sync::Arc;
 use crate::topic::Topic;
@@ -32,13 +32,22 @@ pub(crate) struct Encoder {
     /// The topic of the run, whether its payloads are JSON, and the sequence of its first event.
     run: Option<(Topic, bool, Sequence)>,
     chunks: chunk::Builder,
+    /// What the run's events are for the latest values; empty while none has a key or is a deletion.
+    keyings: Vec<Keying>,
+}
+
+/// What an event is for the latest values of its topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Keying {
+    pub(super) key: Option<Key>,
+    pub(super) is_deletion: bool,
 }
 
 impl Encoder {
     /// An encoder for rings that retain `history` events.
     pub(crate) fn new(numbering: Numbering, history: usize) -> Self {
         let max_events = (history / SHARE).max(1);
-        Self { numbering, max_events, run: None, chunks: chunk::Builder::default() }
+        Self { numbering, max_events, run: None, chunks: chunk::Builder::default(), keyings: Vec::new() }
     }
 
     /// Whether `event` can be added to the run.
@@ -54,6 +63,10 @@ impl Encoder {
         let new = || (event.topic().clone(), event.payload().is_json(), sequence);
         let (_, _, first) = self.run.get_or_insert_with(new);
         debug_assert_eq!(sequence, *first + self.chunks.count() as u64, "sequences are consecutive");
+        if event.key().is_some() || event.is_deletion() || !self.keyings.is_empty() {
+            self.keyings.resize_with(self.chunks.count(), Keying::default);
+            self.keyings.push(Keying { key: event.key().cloned(), is_deletion: event.is_deletion() });
+        }
         sse::encode(self.numbering.position(sequence), event, &mut self.chunks);
     }
 
@@ -64,7 +77,8 @@ impl Encoder {
     ) -> Option<(Arc<EncodedRun>, impl Iterator<Item = Frame> + '_)> {
         let (topic, is_json, first) = self.run.take()?;
         let (derived, derived_bytes) = (OnceLock::new(), derived_bytes.clone());
-        let run = Arc::new(EncodedRun { topic, is_json, first, derived, derived_bytes });
+        let keyings = std::mem::take(&mut self.keyings).into_boxed_slice();
+        let run = Arc::new(EncodedRun { topic, is_json, first, keyings, derived, derived_bytes });
         let chunks = (first..).zip(self.chunks.finish());
         let of_run = run.clone();
         Some((run, chunks.map(move |(sequence, chunk)| Frame::new(sequence, chunk, of_run.clone()))))
@@ -78,6 +92,8 @@ pub(crate) struct EncodedRun {
     /// Whether its payloads are JSON, or else text.
     is_json: bool,
     first: Sequence,
+    /// What each event is for the latest values; empty when none has a key or is a deletion.
+    keyings: Box<[Keying]>,
     /// Boxed: most runs have none. The lock is the real one, also under loom: no model reads other formats.
     derived: OnceLock<Box<Derived>>,
     derived_bytes: DerivedBytes,
@@ -118,6 +134,11 @@ impl EncodedRun {
 
     pub(crate) fn first(&self) -> Sequence {
         self.first
+    }
+
+    /// What event `sequence` is for the latest values.
+    pub(super) fn keying(&self, sequence: Sequence) -> Option<&Keying> {
+        self.keyings.get((sequence - self.first) as usize)
     }
 
     /// The envelope of event `sequence`. `plain` is any chunk of the run.

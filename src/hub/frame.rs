@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::de::DeserializeOwned;
 
 use super::encoder::EncodedRun;
+use crate::event::Key;
 use crate::position::{Sequence, StreamPosition};
 use crate::sync::Arc;
 use crate::topic::Topic;
@@ -108,6 +109,31 @@ impl Frame {
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, DeserializeError> {
         let of_this = |error| DeserializeError { id: self.id(), topic: self.topic().clone(), error };
         serde_json::from_str(&self.payload()).map_err(of_this)
+    }
+
+    /// The key of which the event is the latest value, as its publisher gave it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanline::event::{Event, Payload};
+    /// use fanline::hub::{Delivery, Hub, Start};
+    ///
+    /// let hub = Hub::default();
+    /// let (mut subscription, _) = hub.subscribe("sensors".parse()?, Start::Live);
+    /// hub.publish(Event::new("sensors".parse()?, Payload::text("21.5")).keyed("kitchen".parse()?)).await?;
+    ///
+    /// let Some(Delivery::Event(frame)) = subscription.next().await else { panic!("nothing is missing") };
+    /// assert_eq!((frame.key().map(|key| key.as_str()), frame.is_deletion()), (Some("kitchen"), false));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn key(&self) -> Option<&Key> {
+        self.run.keying(self.sequence)?.key.as_ref()
+    }
+
+    /// Whether the event deletes the latest value of its key.
+    pub fn is_deletion(&self) -> bool {
+        self.run.keying(self.sequence).is_some_and(|keying| keying.is_deletion)
     }
 
     /// The event as Server-Sent Events: whole lines, with the empty line at the end.

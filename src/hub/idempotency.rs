@@ -54,7 +54,12 @@ impl IdempotencyKey {
             for part in [event.topic().as_str().as_bytes(), event.name().as_bytes(), event.payload().as_bytes()] {
                 update(&mut content, part);
             }
-            content.update([u8::from(event.payload().is_json())]);
+            let (is_json, has_key) = (event.payload().is_json(), event.key().is_some());
+            content.update([u8::from(is_json) | u8::from(has_key) << 1 | u8::from(event.is_deletion()) << 2]);
+            // Without a key the digest is that of earlier versions.
+            if let Some(key) = event.key() {
+                update(&mut content, key.as_str().as_bytes());
+            }
         }
         let mut id = Sha256::new();
         update(&mut id, publisher);
@@ -242,6 +247,10 @@ mod tests {
             of(&[event("a", "2")]),
             of(&[json]),
             of(&[named]),
+            of(&[event("a", "1").keyed("k".parse().unwrap())]),
+            of(&[event("a", "1").keyed("l".parse().unwrap())]),
+            of(&[event("a", "1").keyed("k".parse().unwrap()).deleting()]),
+            of(&[event("a", "1").deleting()]),
             of(&[event("a", "1"), event("a", "1")]),
             of(&[event("a", "11")]),
         ];

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use lines::InvalidHistory;
 #[cfg(any(test, fuzzing))]
 pub(super) use lines::with_checksum;
-use lines::{FORMAT, Header, Line, Reader, Reserved, Writer};
+use lines::{FORMAT, Header, Line, Reader, Reserved, SavedEvent, Writer};
 
 use super::channel::Channel;
 use super::encoder::Encoder;
@@ -30,7 +30,7 @@ use super::idempotency::SavedKey;
 use super::ledger::{Ledger, LedgerKey, TopicHash};
 use super::numbering::Numbering;
 use super::{Hub, HubOptions, IdempotencyKey, Inner, Published};
-use crate::event::{Event, EventName, Payload};
+use crate::event::Event;
 use crate::position::{Epoch, Sequence};
 use crate::ring::Read;
 use crate::sync::Arc;
@@ -168,7 +168,7 @@ fn merged(one: impl Iterator<Item = Frame>, other: impl Iterator<Item = Frame>) 
 fn save_events(frames: impl Iterator<Item = Frame>, out: &mut Writer<impl Write>) -> io::Result<u64> {
     let mut count = 0;
     for frame in frames {
-        out.write(&line(&frame))?;
+        out.write(&Line::Event(SavedEvent::new(&frame)))?;
         count += 1;
     }
     Ok(count)
@@ -182,16 +182,6 @@ fn save_ledger(ledger: &Ledger, last: Sequence, out: &mut Writer<impl Write>) ->
         out.write(&Line::Ledger { first, topics })?;
     }
     Ok(())
-}
-
-fn line(frame: &Frame) -> Line<'_> {
-    Line::Event {
-        sequence: frame.sequence(),
-        topic: frame.topic().as_str().into(),
-        name: frame.name().into(),
-        is_json: frame.is_json(),
-        payload: frame.payload(),
-    }
 }
 
 /// A history that gets its events back.
@@ -262,13 +252,9 @@ impl<'a> Restoration<'a> {
                 self.history.topics.remember_dropped(&topic(&text)?, newest);
             }
             Line::Ledger { first, topics } => self.ledger(first, &topics)?,
-            Line::Event { sequence, topic: text, name, is_json, payload } => {
-                let payload = match is_json {
-                    true => Payload::json(payload).map_err(|error| error.to_string())?,
-                    false => Payload::text(payload),
-                };
-                let name = EventName::new(&name).map_err(|error| error.to_string())?;
-                self.event(sequence, &Event::new(topic(&text)?, payload).named(name))?;
+            Line::Event(saved) => {
+                let sequence = saved.sequence;
+                self.event(sequence, &saved.event()?)?;
             }
             Line::Key { first, last, .. } if first == 0 || first > last || last > self.head => {
                 return Err(format!("a key cannot be for events {first} to {last}"));

@@ -81,7 +81,7 @@ impl TestEvent {
         serde_json::from_str(&self.data).map_err(|error| TestError::Json { event: Box::new(self.clone()), error })
     }
 
-    /// Whether it was published. Others come from the server: `system`, `gap` and `heartbeat`.
+    /// Whether it was published. Others come from the server: `system`, `gap`, `heartbeat` and `snapshot`.
     pub fn is_published(&self) -> bool {
         !EventName::RESERVED.contains(&&*self.name)
     }

@@ -6,8 +6,11 @@ use std::io::{self, BufRead, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::event::{Event, EventName, Key, Payload};
+use crate::hub::frame::Frame;
 use crate::hub::ledger::TopicHash;
 use crate::position::Sequence;
+use crate::topic::Topic;
 
 /// The first line.
 #[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -59,19 +62,61 @@ pub(super) enum Line<'a> {
     },
     /// The hashed topics of consecutive events that a firehose no longer retains.
     Ledger { first: Sequence, topics: Cow<'a, [TopicHash]> },
-    Event {
-        sequence: Sequence,
-        #[serde(borrow)]
-        topic: Cow<'a, str>,
-        name: Cow<'a, str>,
-        /// Whether the payload is JSON, or else text.
-        is_json: bool,
-        payload: Cow<'a, str>,
-    },
+    #[serde(borrow)]
+    Event(SavedEvent<'a>),
     /// A publisher's key, and the events that were published under it.
     Key { id: [u8; 16], content: [u8; 16], first: Sequence, last: Sequence, milliseconds_left: u64 },
     /// The last line.
     End { sha256: Cow<'a, str> },
+}
+
+/// An event.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedEvent<'a> {
+    pub(super) sequence: Sequence,
+    #[serde(borrow)]
+    pub(super) topic: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    /// Whether the payload is JSON, or else text.
+    pub(super) is_json: bool,
+    #[serde(borrow)]
+    pub(super) payload: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_deletion: bool,
+}
+
+impl<'a> SavedEvent<'a> {
+    pub(super) fn new(frame: &'a Frame) -> Self {
+        Self {
+            sequence: frame.sequence(),
+            topic: frame.topic().as_str().into(),
+            name: frame.name().into(),
+            is_json: frame.is_json(),
+            payload: frame.payload(),
+            key: frame.key().map(|key| key.as_str().into()),
+            is_deletion: frame.is_deletion(),
+        }
+    }
+
+    /// The event. The error is a rule that it breaks.
+    pub(super) fn event(self) -> Result<Event, String> {
+        let topic = Topic::new(&self.topic).map_err(|error| format!("the topic {:?}: {error}", self.topic))?;
+        let name = EventName::new(&self.name).map_err(|error| error.to_string())?;
+        let payload = match self.is_json {
+            true => Payload::json(self.payload).map_err(|error| error.to_string())?,
+            false => Payload::text(self.payload),
+        };
+        let event = Event::new(topic, payload).named(name);
+        let event = match self.key {
+            Some(key) => event.keyed(Key::new(&key).map_err(|error| format!("the key {key:?}: {error}"))?),
+            None => event,
+        };
+        Ok(if self.is_deletion { event.deleting() } else { event })
+    }
 }
 
 /// Why a file is not a saved history.
@@ -205,7 +250,15 @@ mod tests {
 
     fn event(sequence: Sequence, payload: &str) -> Line<'_> {
         let (topic, name) = ("größe".into(), "message".into());
-        Line::Event { sequence, topic, name, is_json: false, payload: payload.into() }
+        Line::Event(SavedEvent {
+            sequence,
+            topic,
+            name,
+            is_json: false,
+            payload: payload.into(),
+            key: None,
+            is_deletion: false,
+        })
     }
 
     const HEADER: Header = Header {

@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::{EventName, Payload};
 use crate::hub::{Delivery, Gap, IdempotencyKey, PublishError, PublishedOnce, Start, SubscriptionFilter};
 use crate::position::StreamPosition;
 use crate::topic::TopicFilter;
@@ -131,6 +132,28 @@ fn events_are_encoded_as_before() {
         envelopes
     };
     assert_eq!(envelopes(&after), envelopes(&before));
+}
+
+#[test]
+fn keys_and_deletions_of_events_continue() {
+    let before = Hub::new(&options(10, 20));
+    let topic = || Topic::new("a").unwrap();
+    let events = vec![
+        Event::new(topic(), Payload::text("1")).keyed("\"k\"".parse().unwrap()),
+        Event::new(topic(), Payload::text("2")),
+        Event::deletion(topic(), Some("\"k\"".parse().unwrap())),
+        Event::deletion(topic(), None),
+    ];
+    let published = std::pin::pin!(before.publish_all(events)).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(published.is_ready());
+    let keys = |hub: &Hub| {
+        let Read::Run(run) = hub.0.history.firehose.ring.read(0) else { panic!("the firehose has events") };
+        let key = |index| run.get(index).key().map(ToString::to_string);
+        run.indices().map(|index| (key(index), run.get(index).is_deletion())).collect::<Vec<_>>()
+    };
+    let key = || Some("\"k\"".to_owned());
+    assert_eq!(keys(&before), [(key(), false), (None, false), (key(), true), (None, true)]);
+    assert_eq!(keys(&continued(&options(10, 20), &before)), keys(&before));
 }
 
 #[test]
