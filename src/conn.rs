@@ -19,6 +19,7 @@
 //! websocket        the other transport, with messages in both directions
 //! end              why a stream ended
 //! shard, wheel     what the connections of one thread share: clock, deadlines, counts
+//! pacer            streams that write at most once in an interval
 //! drain            whether the server drains
 //! ```
 
@@ -33,6 +34,7 @@ mod http2;
 mod incoming;
 mod linger;
 mod output;
+mod pacer;
 pub(crate) mod proxy_protocol;
 pub(crate) mod reply;
 mod shard;
@@ -51,6 +53,7 @@ pub(crate) use drain::Drain;
 pub(crate) use end::EndReason;
 pub(crate) use incoming::Incoming;
 pub use incoming::RequestBodyError;
+pub(crate) use pacer::Interval;
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 pub(crate) use socket::Unregistered;

@@ -25,6 +25,7 @@ mod framing;
 pub(crate) mod fuzz;
 mod health;
 mod index;
+mod interval;
 mod metrics;
 pub(crate) mod options;
 mod page;

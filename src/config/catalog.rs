@@ -171,6 +171,10 @@ fn limits() -> Vec<Setting> {
             .help("Patterns in one subscription"),
         setting("max_wildcards", count(1..=128, "wildcards"), |s| &mut s.http.max_wildcards)
             .help("Wildcards in one pattern"),
+        setting("min_interval", span(MILLISECOND..=SECOND), |s| &mut s.http.min_interval)
+            .help("Shortest interval that a subscription may ask for (interval=)"),
+        setting("max_interval", span(SECOND..=HOUR), |s| &mut s.http.max_interval)
+            .help("Longest interval that a subscription may ask for"),
         setting("max_query_bytes", size(64..=60 * KIB), |s| &mut s.http.max_query_bytes)
             .help("Largest query of a request"),
         setting("max_head_bytes", size(KIB..=MIB), |s| &mut s.http.max_head_bytes)

@@ -93,7 +93,7 @@ impl StreamBody {
         request: StreamRequest,
     ) -> Self {
         let layout = Layout { format, is_framed: false };
-        let transport = Sse { layout, takes_heartbeats: request.takes_heartbeats };
+        let transport = Sse::new(layout, request.takes_heartbeats);
         let output = BodyOutput::default();
         let task = StreamTask::new(output, transport, shard.shard().clone(), guard, BytesMut::new(), request);
         let consumer = Arc::new(Consumer(AtomicWaker::new()));

@@ -17,11 +17,12 @@
 //! A disconnect takes precedence over a revocation, a revocation over an expiry, and each of them over everything else.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
 use std::task::Waker;
 
 use super::control_events::ControlEvent;
 use super::end::EndReason;
+use super::pacer::Interval;
 use super::wheel::{NEVER, Second};
 use crate::hub::{Gap, GapReason};
 use crate::position::StreamPosition;
@@ -41,10 +42,12 @@ pub(crate) enum Request {
     Revoke = 4,
 }
 
-/// The requests raised on one stream, and the waker of its task.
+/// The requests raised on one stream, its interval, and the waker of its task.
 #[derive(Default)]
 pub(crate) struct Control {
     requests: AtomicU8,
+    /// In milliseconds; 0 if the stream has none.
+    interval: AtomicU32,
     task: OnceLock<Waker>,
 }
 
@@ -68,6 +71,16 @@ impl Control {
     pub(super) fn attach(&self, task: &Waker) {
         self.task.get_or_init(|| task.clone());
         fence(Ordering::SeqCst);
+    }
+
+    /// Sets the interval of the stream, which holds after its next write.
+    pub(crate) fn set_interval(&self, interval: Interval) {
+        self.interval.store(interval.as_millis(), Ordering::Relaxed);
+    }
+
+    /// The interval of the stream, if it has one.
+    pub(crate) fn interval(&self) -> Option<Interval> {
+        Interval::from_millis(self.interval.load(Ordering::Relaxed))
     }
 
     pub(super) fn requests(&self) -> Requests {
@@ -107,6 +120,13 @@ pub(super) struct Situation {
     /// While the server drains, the position up to which the client has everything. `None` while a gap is pending, because
     /// the client's last id must not pass a gap that it has not received.
     pub(super) restarts_at: Option<StreamPosition>,
+}
+
+impl Situation {
+    /// Whether this stream is to end behind its events.
+    pub(super) fn is_draining(&self) -> bool {
+        self.requests.contains(Request::Drain)
+    }
 }
 
 /// What a stream's task does next.
@@ -181,7 +201,7 @@ impl Lifecycle {
 
     /// Returns the step when no event is ready. `None` when the task waits for the next event.
     pub(super) fn without_events(&mut self, situation: &Situation) -> Option<Step> {
-        if situation.requests.contains(Request::Drain) {
+        if situation.is_draining() {
             self.phase = Phase::Finishing(EndReason::Drained);
             return Some(Step::Finish(EndReason::Drained));
         }

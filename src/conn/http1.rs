@@ -255,7 +255,7 @@ impl<H: Handler> Http<H> {
         let shard = self.shard.clone();
         let output = SocketOutput::new(socket, early_bytes);
         let layout = Layout { format: reply.format, is_framed: is_chunked };
-        let transport = Sse { layout, takes_heartbeats: reply.request.takes_heartbeats };
+        let transport = Sse::new(layout, reply.request.takes_heartbeats);
         tokio::spawn(StreamTask::new(output, transport, shard, guard, head, reply.request));
     }
 

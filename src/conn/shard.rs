@@ -12,6 +12,7 @@ use super::Clients;
 use super::control::Request;
 use super::control_events::ControlEvent;
 use super::drain::Drain;
+use super::pacer::Pacer;
 use super::wheel::{NEVER, Second, Wheel};
 use crate::hub::{Hub, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
@@ -54,6 +55,8 @@ pub(crate) struct Shard {
     /// Wakes subscriptions on this shard's thread.
     pub(crate) group: Arc<WakeGroup>,
     wheel: Mutex<Wheel>,
+    /// The turns of the streams with an interval.
+    pub(super) pacer: Pacer,
     /// The shard's clock. Reading it costs a load.
     now: AtomicU32,
     /// The heartbeat of this second, encoded for the first stream that sends it.
@@ -84,6 +87,7 @@ impl Shard {
             number,
             group: WakeGroup::dispatched(),
             wheel: Mutex::new(Wheel::new()),
+            pacer: Pacer::new(),
             now: AtomicU32::new(NEVER + 1),
             heartbeat: Mutex::new(None),
         }
@@ -95,7 +99,7 @@ impl Shard {
 
     /// Wakes subscriptions and the tasks whose deadline is due. Runs on the shard's thread and does not return.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.group.dispatch(), self.tick());
+        tokio::join!(self.group.dispatch(), self.tick(), self.pacer.run(|client| self.wake(client)));
     }
 
     async fn tick(&self) {
@@ -107,11 +111,14 @@ impl Shard {
             let now = Second::try_from(began.elapsed().as_secs() + 1).unwrap_or(Second::MAX);
             self.now.store(now, Ordering::Relaxed);
             let due = lock(&self.wheel).advance(now);
-            for key in due {
-                if let Some(client) = self.clients.get(key) {
-                    client.control.wake();
-                }
-            }
+            due.into_iter().for_each(|client| self.wake(client));
+        }
+    }
+
+    /// Wakes the task of a client, if that is connected.
+    fn wake(&self, client: ClientKey) {
+        if let Some(client) = self.clients.get(client) {
+            client.control.wake();
         }
     }
 

@@ -16,6 +16,7 @@ pub(super) trait Source: Send + 'static {
     fn has_lagged(&self) -> bool;
     fn passed(&self) -> u64;
     fn behind(&self) -> u64;
+    fn is_catching_up(&self) -> bool;
 }
 
 /// Implements [`Source`] by the methods of these names.
@@ -56,6 +57,10 @@ macro_rules! source {
 
             fn behind(&self) -> u64 {
                 self.behind()
+            }
+
+            fn is_catching_up(&self) -> bool {
+                self.is_catching_up()
             }
         }
     };

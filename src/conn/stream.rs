@@ -3,7 +3,7 @@
 //!
 //! **Contract.** The response head and the hello come first, then frames in the order of the source. A frame that
 //! was begun is finished before anything else is written, even if it has left the history: the task keeps the memory of
-//! that one frame. What ends or interrupts a stream is decided by its [`Lifecycle`]. Replies to the client precede both the
+//! that one frame. A stream with an [`Interval`] writes what has come once in it. What ends or interrupts a stream is decided by its [`Lifecycle`]. Replies to the client precede both the
 //! next events and the end.
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
@@ -15,7 +15,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -25,11 +25,12 @@ use super::control::{Lifecycle, OnLag, Request, Requests, Situation, Step};
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::output::Output;
+use super::pacer::Interval;
 use super::shard::Shard;
 use super::source::Source;
 use super::transport::{Sse, Transport};
 use super::wheel::{NEVER, Second};
-use crate::hub::{Batch, Offer, Opening, Sample, Subscription};
+use crate::hub::{Batch, Gap, Offer, Opening, Sample, Subscription};
 use crate::limit::Permit;
 use crate::metrics::{ConnectionGuard, Count};
 use crate::presence::{self, ClientId};
@@ -50,6 +51,8 @@ pub(crate) struct StreamRequest<S = Subscription> {
     pub(crate) on_lag: OnLag,
     /// Seconds without a write after which the client gets a keep-alive.
     pub(crate) heartbeat: u16,
+    /// The least time between two writes of events.
+    pub(crate) interval: Option<Interval>,
     /// The time after which the client reconnects, before it is spread.
     pub(crate) retry: Duration,
     /// Whether the keep-alive is a heartbeat event. Otherwise it is nothing that a client sees.
@@ -114,7 +117,10 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         head: BytesMut,
         request: StreamRequest<T::Source>,
     ) -> Self {
-        let StreamRequest { source, opening, registration, on_lag, heartbeat, retry, firehose, .. } = request;
+        let StreamRequest { source, opening, registration, on_lag, heartbeat, interval, retry, firehose, .. } = request;
+        if let Some(interval) = interval {
+            registration.client.control.set_interval(interval);
+        }
         let identity = &registration.client.identity;
         let expires = identity.grant().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
         let hello = ControlEvent::Hello { client: identity.id, opening, retry: spread(retry, identity.id) };
@@ -216,7 +222,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 return Err(reason);
             }
             Some(step) => step,
-            None => match self.source.poll_fill(cx, batch) {
+            None => match self.poll_fill(cx, batch, &situation) {
                 Poll::Ready(Ok(())) => return self.write_events(cx, batch),
                 Poll::Ready(Err(gap)) => self.lifecycle.on_gap(gap),
                 Poll::Pending => match self.lifecycle.without_events(&situation) {
@@ -233,19 +239,52 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         Ok(Progress::More)
     }
 
+    /// Fills `batch` with what is ready. Before the turn of a stream with an interval, that is nothing.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+        situation: &Situation,
+    ) -> Poll<Result<(), Gap>> {
+        if self.shard.pacer.is_waiting(self.transport.pace()) && !situation.is_draining() {
+            return Poll::Pending;
+        }
+        let filled = self.source.poll_fill(cx, batch);
+        if filled.is_pending() {
+            self.end_turn();
+        }
+        filled
+    }
+
+    /// Ends the turn of a stream with an interval: until the next one, events do not wake its task.
+    fn end_turn(&mut self) {
+        let Registration { client, key, .. } = &self.registration;
+        if self.source.is_catching_up() || !self.transport.pace().end() {
+            return;
+        }
+        if let Some(interval) = client.control.interval() {
+            self.shard.pacer.schedule(self.transport.pace(), interval, client.identity.id, *key);
+            self.source.wake(Waker::noop());
+        }
+    }
+
     fn write_events(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         let (result, offer) = self.output.write_batch(batch, self.transport.layout());
         let written = self.written(result, cx);
         if let Ok(Some(bytes)) = written {
             self.advance(batch, &offer, bytes);
         }
+        self.transport.pace().note_write();
         let is_complete = batch.is_all() && offer.frames == batch.len();
         // Releases the frames.
         batch.clear();
         Ok(match written? {
             None => Progress::Blocked,
             // The next event wakes the task. A pending request does not, and must be handled after these events.
-            Some(bytes) if is_complete && bytes == offer.bytes && self.requests().is_empty() => Progress::Idle,
+            Some(bytes) if is_complete && bytes == offer.bytes && self.requests().is_empty() => {
+                self.end_turn();
+                Progress::Idle
+            }
             Some(_) => Progress::More,
         })
     }

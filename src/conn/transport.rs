@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::output::Output;
+use super::pacer::Pace;
 use super::shard::Shard;
 use super::source::Source;
 use super::wheel::Second;
@@ -37,6 +38,9 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
 
     /// What is written last when the server ends the stream for `reason`, after everything else.
     fn finish(&mut self, reason: EndReason, shard: &Shard) -> Bytes;
+
+    /// When events may be written. Each transport has room for it, so that the task does not grow.
+    fn pace(&mut self) -> &mut Pace;
 
     /// Reads what the client has sent. The task is woken when it sends more. Returns the reason if the stream is to be finished;
     /// the error is the reason if it has ended.
@@ -97,12 +101,17 @@ impl Layout {
 /// Server-Sent Events. Over HTTP/1.1 the body is framed in chunks; in HTTP/1.0 it ends with the connection, and HTTP/2 has its own
 /// frames.
 pub(super) struct Sse {
-    pub(super) layout: Layout,
+    layout: Layout,
     /// Whether a keep-alive is a heartbeat event. Otherwise it is a comment.
-    pub(super) takes_heartbeats: bool,
+    takes_heartbeats: bool,
+    pace: Pace,
 }
 
 impl Sse {
+    pub(super) fn new(layout: Layout, takes_heartbeats: bool) -> Self {
+        Self { layout, takes_heartbeats, pace: Pace::default() }
+    }
+
     /// The bytes that end the body.
     fn end_of_body(&self) -> &'static [u8] {
         if self.layout.is_framed { chunk::LAST } else { b"" }
@@ -130,6 +139,10 @@ impl<O: Output> Transport<O> for Sse {
             None => Bytes::from_static(self.end_of_body()),
             Some(farewell) => [&*self.layout.bytes(&farewell.to_sse()), self.end_of_body()].concat().into(),
         }
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     fn receive(

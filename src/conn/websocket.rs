@@ -27,6 +27,7 @@ use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::http1::output::SocketOutput;
 use super::linger;
+use super::pacer::Pace;
 use super::shard::Shard;
 use super::stream::{Ended, StreamTask};
 use super::transport::{Layout, Transport};
@@ -101,6 +102,7 @@ pub(super) struct WebSocket {
     /// The second of the first ping after which nothing has arrived; [`NEVER`] if there is none.
     pinged: Second,
     takes_heartbeats: bool,
+    pace: Pace,
     /// Whether the client is not read until there is room for replies, or until an answer is there.
     is_paused: bool,
 }
@@ -174,6 +176,7 @@ impl WebSocket {
             replies: Vec::new(),
             pinged: NEVER,
             takes_heartbeats,
+            pace: Pace::default(),
             is_paused: false,
         }
     }
@@ -288,6 +291,10 @@ impl Transport<SocketOutput> for Box<WebSocket> {
     /// The close frame comes with the end of the task.
     fn finish(&mut self, reason: EndReason, _: &Shard) -> Bytes {
         ControlEvent::farewell(reason).map_or_else(Bytes::new, |farewell| farewell.to_message())
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     fn receive(

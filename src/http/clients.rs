@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use super::page::PageQuery;
 use super::problem::Problem;
 use super::{Routes, cluster, json_response};
-use crate::conn::{Client, Request};
+use crate::conn::{Client, Interval, Request};
 use crate::hub::Hub;
 use crate::presence::{ClientId, each_client};
 
@@ -146,6 +146,7 @@ pub(super) struct Description<'a> {
     events_received: u64,
     queue_size: u64,
     bytes_sent: u64,
+    interval_ms: Option<u32>,
     remote_addr: String,
     transport: &'static str,
     protocol: &'static str,
@@ -164,6 +165,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         events_received: client.events.get(),
         queue_size: lag(client, hub),
         bytes_sent: client.bytes.get(),
+        interval_ms: client.control.interval().map(Interval::as_millis),
         remote_addr: identity.remote.to_string(),
         transport: identity.transport.as_str(),
         protocol: identity.protocol.as_str(),

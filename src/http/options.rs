@@ -26,6 +26,10 @@ pub struct Options {
     pub max_patterns: usize,
     /// The number of wildcards in one pattern. Default: 8.
     pub max_wildcards: usize,
+    /// The least time between two writes that a subscription may ask for (`interval=`). Default: 10 ms.
+    pub min_interval: Duration,
+    /// The longest such time. Default: 60 s.
+    pub max_interval: Duration,
     /// The longest query, in bytes. Default: 16 KiB.
     pub max_query_bytes: usize,
     /// The largest request head, in bytes. Default: 64 KiB.
@@ -59,6 +63,8 @@ impl Default for Options {
             max_topics: 100,
             max_patterns: 20,
             max_wildcards: 8,
+            min_interval: Duration::from_millis(10),
+            max_interval: Duration::from_secs(60),
             max_query_bytes: 16 << 10,
             max_head_bytes: 64 << 10,
             max_headers: 100,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use hyper::header::HeaderMap;
 
+use super::interval;
 use super::options::Options;
 use super::problem::Problem;
 use crate::auth::{Grant, Tag};
-use crate::conn::OnLag;
+use crate::conn::{Interval, OnLag};
 use crate::hub::{Start, SubscriptionFilter};
 use crate::presence::Transport;
 use crate::topic::{Topic, TopicFilter};
@@ -27,6 +28,8 @@ pub(crate) struct StreamQuery {
     pub(crate) format: Format,
     /// In seconds; `None` means the server's default.
     pub(crate) heartbeat: Option<u16>,
+    /// The least time between two writes of events; `None` means that events are written when they come.
+    pub(crate) interval: Option<Interval>,
     pub(crate) name: Option<String>,
     pub(crate) tags: Vec<Tag>,
 }
@@ -36,7 +39,7 @@ impl StreamQuery {
     /// proxies and browsers add some.
     pub(crate) fn parse(query: &str, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let (mut filters, mut tags) = (Vec::new(), Vec::new());
-        let (mut name, mut history, mut heartbeat) = (None, None, None);
+        let (mut name, mut history, mut heartbeat, mut interval) = (None, None, None, None);
         let (mut on_lag, mut format) = (OnLag::default(), Format::default());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
@@ -63,6 +66,9 @@ impl StreamQuery {
                     let expected = format!("expected {} to {} seconds", HEARTBEAT.start(), HEARTBEAT.end());
                     heartbeat = Some(seconds.ok_or_else(|| invalid("heartbeat", &expected))?);
                 }
+                "interval" => {
+                    interval = Some(interval::parse(&value, options).map_err(|detail| invalid("interval", &detail))?);
+                }
                 _ => {}
             }
         }
@@ -71,7 +77,7 @@ impl StreamQuery {
             return Err(invalid("tags", &format!("the limit is {MAX_TAGS} tags, and the request has {}", tags.len())));
         }
         let start = start(last_event_id(query, headers).as_deref(), history);
-        Ok(Self { filters, start, on_lag, format, heartbeat, name, tags })
+        Ok(Self { filters, start, on_lag, format, heartbeat, interval, name, tags })
     }
 
     /// Adds the topic of the client's user. A stream without filters keeps everything else.
@@ -241,6 +247,10 @@ mod tests {
             ("format=", "parameter format: expected plain"),
             ("heartbeat=0", "parameter heartbeat: expected 1 to 3600 seconds"),
             ("heartbeat=1.5", "parameter heartbeat"),
+            ("interval=5", "parameter interval: expected a time from 10ms to 1m, such as 100ms or 1s"),
+            ("interval=2min", "parameter interval: expected a time from 10ms to 1m"),
+            ("interval=", "parameter interval"),
+            ("interval=fast", "parameter interval"),
             ("client_name=a%0Ab", "parameter client_name"),
         ] {
             let error = format!("{:?}", parse(query, None).unwrap_err());

@@ -112,8 +112,9 @@ pub(super) async fn open<S: Opens>(
     }
     let heartbeat = query.heartbeat_or(shard.options.heartbeat);
     let (source, on_lag) = (subscription, query.on_lag);
-    let retry = shard.options.retry;
-    let request = StreamRequest { source, opening, registration, on_lag, heartbeat, retry, takes_heartbeats, firehose };
+    let (interval, retry) = (query.interval, shard.options.retry);
+    let request =
+        StreamRequest { source, opening, registration, on_lag, heartbeat, interval, retry, takes_heartbeats, firehose };
     Ok((request, connection_permit))
 }
 

@@ -255,6 +255,7 @@ async fn open(
         registration,
         on_lag: query.on_lag,
         heartbeat: query.heartbeat_or(options.heartbeat),
+        interval: query.interval,
         retry: options.retry,
         takes_heartbeats: query.takes_heartbeats(&filter, Transport::Sse),
         firehose,

@@ -364,6 +364,11 @@ impl Feed {
         self.opener.position(taken.unwrap_or_default())
     }
 
+    /// Whether it reads an archive.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.front.is_catching_up()
+    }
+
     /// See [`Subscription::passed`].
     pub(crate) fn passed(&self) -> u64 {
         self.last().subscription.passed()

@@ -361,7 +361,7 @@ impl Subscription {
     }
 
     /// Whether it reads an archive.
-    pub(super) fn is_catching_up(&self) -> bool {
+    pub(crate) fn is_catching_up(&self) -> bool {
         matches!(self.state, State::CatchUp(_))
     }
 

@@ -3,6 +3,7 @@
 mod application;
 mod axum;
 mod bodies;
+mod interval;
 mod random;
 mod shutdown;
 

@@ -30,6 +30,11 @@ pub fn run(test: impl Future<Output = ()>) {
     runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test takes longer than its limit") });
 }
 
+/// Runs a test whose time passes only while it waits for a timer.
+pub fn run_paused(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test);
+}
+
 /// Waits until `holds` returns true, for conditions that no socket reports.
 pub async fn until(mut holds: impl FnMut() -> bool) {
     let mut looks = tokio::time::interval(Duration::from_millis(1));

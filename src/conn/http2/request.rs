@@ -124,7 +124,7 @@ impl<H: Handler> Requests<H> {
         let shard = self.http.shard.clone();
         let guard = ConnectionGuard::of_stream(shard.metrics.clone(), permit.unwrap_or_default(), shard.number);
         let layout = Layout { format, is_framed: false };
-        let transport = Sse { layout, takes_heartbeats: request.takes_heartbeats };
+        let transport = Sse::new(layout, request.takes_heartbeats);
         tokio::spawn(StreamTask::new(output, transport, shard, guard, BytesMut::new(), request));
         Ok(())
     }

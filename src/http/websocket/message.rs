@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::super::interval;
+use super::super::options::Options;
 use super::reply::{Code, Refused};
+use crate::conn::Interval;
 use crate::event::Event;
 use crate::hub::Start;
 use crate::topic::TopicFilter;
@@ -23,6 +26,8 @@ pub(super) enum Message {
     Subscribe {
         filters: Vec<TopicFilter>,
         start: Option<Start>,
+        /// The interval of the connection from now on.
+        interval: Option<Interval>,
     },
     /// Removes filters.
     Unsubscribe {
@@ -57,6 +62,26 @@ struct Subscribe<'a> {
     last_event_id: Option<Cow<'a, str>>,
     #[serde(default)]
     history: Option<u64>,
+    #[serde(borrow, default)]
+    interval: Option<IntervalText<'a>>,
+}
+
+/// An interval as in the query, or a number of milliseconds.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "\"interval\" is a string such as \"100ms\", or a number of milliseconds")]
+enum IntervalText<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Millis(u64),
+}
+
+impl IntervalText<'_> {
+    fn parse(&self, options: &Options) -> Result<Interval, Refused> {
+        let interval = match self {
+            Self::Text(text) => interval::parse(text, options),
+            Self::Millis(millis) => interval::parse(&millis.to_string(), options),
+        };
+        interval.map_err(|detail| malformed(format!("\"interval\": {detail}")))
+    }
 }
 
 #[derive(Deserialize)]
@@ -80,7 +105,7 @@ struct Ping {
 }
 
 /// Parses a message. Its `ref` is returned even if the message is invalid.
-pub(super) fn parse(text: &str, max_event_bytes: usize) -> (Ref, Result<Message, Refused>) {
+pub(super) fn parse(text: &str, options: &Options) -> (Ref, Result<Message, Refused>) {
     // A sequence of values would be read as the fields of a struct.
     if !text.trim_ascii_start().starts_with('{') {
         return (None, Err(malformed("expected a JSON object with a \"type\"")));
@@ -98,26 +123,28 @@ pub(super) fn parse(text: &str, max_event_bytes: usize) -> (Ref, Result<Message,
     let Some(kind) = head.kind else {
         return (reference, Err(malformed("the message has no \"type\"")));
     };
-    (reference, parse_kind(&kind, text, max_event_bytes))
+    (reference, parse_kind(&kind, text, options))
 }
 
-fn parse_kind(kind: &str, text: &str, max_event_bytes: usize) -> Result<Message, Refused> {
+fn parse_kind(kind: &str, text: &str, options: &Options) -> Result<Message, Refused> {
     match kind {
         "subscribe" => {
-            let Subscribe { topics, last_event_id, history, .. } = serde_json::from_str(text).map_err(malformed)?;
+            let Subscribe { topics, last_event_id, history, interval, .. } =
+                serde_json::from_str(text).map_err(malformed)?;
             let start = match last_event_id.as_deref() {
                 Some("earliest") => Some(Start::Earliest),
                 Some(id) => Some(id.trim().parse().map_or(Start::UnknownId, Start::After)),
                 None => history.map(Start::Newest),
             };
-            Ok(Message::Subscribe { filters: filters(&topics)?, start })
+            let interval = interval.map(|interval| interval.parse(options)).transpose()?;
+            Ok(Message::Subscribe { filters: filters(&topics)?, start, interval })
         }
         "unsubscribe" => {
             let Unsubscribe { topics, .. } = serde_json::from_str(text).map_err(malformed)?;
             Ok(Message::Unsubscribe { filters: filters(&topics)? })
         }
         "publish" => {
-            let event = parse_publish_message(&Bytes::copy_from_slice(text.as_bytes()), max_event_bytes)?;
+            let event = parse_publish_message(&Bytes::copy_from_slice(text.as_bytes()), options.max_event_bytes)?;
             Ok(Message::Publish(Box::new(event)))
         }
         "ping" => serde_json::from_str::<Ping>(text).map(|_| Message::Ping).map_err(malformed),
@@ -151,10 +178,16 @@ fn malformed(detail: impl ToString) -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
+    fn parse(text: &str) -> (Ref, Result<Message, Refused>) {
+        super::parse(text, &Options { max_event_bytes: 100, ..Options::default() })
+    }
+
     fn parsed(text: &str) -> Message {
-        parse(text, 100).1.unwrap()
+        parse(text).1.unwrap()
     }
 
     fn filters(texts: &[&str]) -> Vec<TopicFilter> {
@@ -164,7 +197,7 @@ mod tests {
     #[test]
     fn messages_are_read() {
         let subscribe = |text: &str, start| {
-            let expected = Message::Subscribe { filters: filters(&["a", "b:*"]), start };
+            let expected = Message::Subscribe { filters: filters(&["a", "b:*"]), start, interval: None };
             assert_eq!(parsed(&format!(r#"{{"type":"subscribe","topics":["a","b:*","a"]{text}}}"#)), expected);
         };
         subscribe("", None);
@@ -172,6 +205,11 @@ mod tests {
         subscribe(r#","last_event_id":"earliest""#, Some(Start::Earliest));
         subscribe(r#","last_event_id":"?","history":3"#, Some(Start::UnknownId));
         subscribe(r#","last_event_id":null,"history":3"#, Some(Start::Newest(3)));
+        for interval in [r#""250ms""#, r#""0.25s""#, "250"] {
+            let text = format!(r#"{{"type":"subscribe","topics":["a"],"interval":{interval}}}"#);
+            let interval = Interval::new(Duration::from_millis(250));
+            assert_eq!(parsed(&text), Message::Subscribe { filters: filters(&["a"]), start: None, interval });
+        }
         let unsubscribe = Message::Unsubscribe { filters: filters(&["a"]) };
         assert_eq!(parsed(r#" {"topics":["\u0061"],"type":"unsubscribe"}"#), unsubscribe);
         assert_eq!(parsed(r#"{"type":"ping","ref":null}"#), Message::Ping);
@@ -195,7 +233,7 @@ mod tests {
             (r#"{"type":"ping","ref":true}"#, None),
             (r#"["ping",1]"#, None),
         ] {
-            assert_eq!(parse(text, 100).0.as_deref(), expected, "{text}");
+            assert_eq!(parse(text).0.as_deref(), expected, "{text}");
         }
     }
 
@@ -219,6 +257,8 @@ mod tests {
             (r#"{"type":"subscribe","topics":"a"}"#, Malformed, "expected a sequence"),
             (r#"{"type":"subscribe","topics":["a b"]}"#, InvalidTopic, "\\\"a b\\\" is not a topic or pattern"),
             (r#"{"type":"subscribe","topics":["a"],"history":-1}"#, Malformed, "invalid value"),
+            (r#"{"type":"subscribe","topics":["a"],"interval":5}"#, Malformed, "\\\"interval\\\": expected a time from"),
+            (r#"{"type":"subscribe","topics":["a"],"interval":[]}"#, Malformed, "a string such as"),
             (r#"{"type":"subscribe","topics":["a"],"mode":"latest"}"#, Malformed, "unknown field `mode`"),
             (r#"{"type":"unsubscribe","topics":["a"],"last_event_id":"1"}"#, Malformed, "unknown field"),
             (r#"{"type":"publish","data":1}"#, Malformed, "missing field `topic`"),
@@ -227,7 +267,7 @@ mod tests {
             (r#"{"type":"publish","topic":"t","data":1,"key":"k"}"#, Malformed, "unknown field `key`"),
             (&large, TooLarge, "the payload has 101 bytes, and the limit is 100 (setting max_event_bytes)"),
         ] {
-            let error = parse(text, 100).1.unwrap_err();
+            let error = parse(text).1.unwrap_err();
             assert_eq!(error.code(), code, "{text}");
             assert!(format!("{error:?}").contains(expected), "{text}: {error:?}");
         }

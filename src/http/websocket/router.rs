@@ -16,7 +16,7 @@ use super::super::query::check_filters;
 use super::message::{self, Message, Ref};
 use super::reply::{self, Code, Refused};
 use crate::auth::{Access, Action, AuthRequest, Grant, Refusal};
-use crate::conn::Client;
+use crate::conn::{Client, Interval};
 use crate::conn::websocket::{Answer, Finish, Messages, Reply};
 use crate::event::Event;
 use crate::hub::{Feed, Start};
@@ -86,7 +86,9 @@ impl Router {
         match message {
             Message::Ping => Ok(Answer::Now(reply::pong(reference))),
             Message::Publish(event) => Ok(self.publish(*event, reference)),
-            Message::Subscribe { filters, start } => self.subscribe(filters, start, reference, feed),
+            Message::Subscribe { filters, start, interval } => {
+                self.subscribe(filters, start, interval, reference, feed)
+            }
             Message::Unsubscribe { filters } => self.unsubscribe(&filters, reference, feed),
         }
     }
@@ -95,6 +97,7 @@ impl Router {
         &mut self,
         filters: Vec<TopicFilter>,
         start: Option<Start>,
+        interval: Option<Interval>,
         reference: &Ref,
         feed: &Feed,
     ) -> Result<Answer, Refused> {
@@ -119,7 +122,7 @@ impl Router {
             self.firehose = self.routes.limiter.admit_firehose().map_err(Problem::from)?;
         }
         let (routes, client, reference) = (self.routes.clone(), self.client.clone(), reference.clone());
-        let change = Change { routes, client, filters, grant, rules, reference };
+        let change = Change { routes, client, filters, interval, grant, rules, reference };
         Ok(Answer::Later(Box::pin(async move {
             let resolved = change.resolve(asked.as_deref(), start).await;
             Box::new(move |feed: &mut Feed| match resolved {
@@ -163,7 +166,7 @@ impl Messages for Router {
             // Also that of a subscription that was refused in the end.
             self.firehose = None;
         }
-        let (reference, message) = message::parse(text, self.routes.options.max_event_bytes);
+        let (reference, message) = message::parse(text, &self.routes.options);
         let charged = self.routes.limiter.charge_message(self.client.identity.id.number());
         let message = charged.map_err(|exceeded| Problem::from(exceeded).into()).and(message);
         let answer = message.and_then(|message| self.handle(message, &reference, feed));
@@ -185,6 +188,7 @@ struct Change {
     routes: Arc<Routes>,
     client: Arc<Client>,
     filters: Vec<TopicFilter>,
+    interval: Option<Interval>,
     grant: Grant,
     /// The rules that allow it.
     rules: Arc<Access>,
@@ -225,6 +229,9 @@ impl Change {
             let detail = "the access rules changed, and do not allow this subscription";
             let refused = refused(Refusal::InvalidCredentials(detail.into()));
             return self.routes.refuse_message(&refused, &self.reference);
+        }
+        if let Some(interval) = self.interval {
+            self.client.control.set_interval(interval);
         }
         reply::subscribed(&self.filters, opening.id, &self.reference)
     }

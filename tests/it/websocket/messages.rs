@@ -44,6 +44,30 @@ fn subscribe(topics: &[&str]) -> Value {
 }
 
 #[test]
+fn subscription_sets_the_interval_of_its_connection() {
+    run(async {
+        let server = Server::start();
+        let mut socket = server.websocket("/ws?interval=1s").await;
+        let interval = async || server.get("/clients").await.ok()["clients"][0]["interval_ms"].take();
+        assert_eq!(interval().await, 1000);
+        let mut message = subscribe(&["a"]);
+        socket.ask(message.clone(), "subscribed").await;
+        assert_eq!(interval().await, 1000);
+        message["interval"] = "20ms".into();
+        socket.ask(message.clone(), "subscribed").await;
+        assert_eq!(interval().await, 20);
+        server.publish("a", 1..=50).await;
+        for sequence in 1..=50 {
+            socket.data_at(sequence).await;
+        }
+        message["interval"] = "2m".into();
+        let error = socket.refused(message, "malformed").await;
+        assert_eq!(error, "\"interval\": expected a time from 10ms to 1m, such as 100ms or 1s");
+        assert_eq!(interval().await, 20);
+    });
+}
+
+#[test]
 fn topics_are_added_and_removed() {
     run(async {
         let server = Server::start();
