@@ -240,12 +240,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     }
 
     /// Fills `batch` with what is ready. Before the turn of a stream with an interval, that is nothing.
-    fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        batch: &mut Batch,
-        situation: &Situation,
-    ) -> Poll<Result<(), Gap>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch, situation: &Situation) -> Poll<Result<(), Gap>> {
         if self.shard.pacer.is_waiting(self.transport.pace()) && !situation.is_draining() {
             return Poll::Pending;
         }

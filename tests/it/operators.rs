@@ -18,7 +18,8 @@ fn names(page: &Value) -> Vec<&str> {
 fn client_list_shows_labels_and_counts() {
     run(async {
         let server = Server::start();
-        let mut stream = server.subscribe("/stream?topics=a,b:*&client_name=screen%201&tags=red,blue&interval=20ms").await;
+        let mut stream =
+            server.subscribe("/stream?topics=a,b:*&client_name=screen%201&tags=red,blue&interval=20ms").await;
         let hello = stream.hello().await;
         server.publish("a", 1..=3).await;
         server.publish("c", 4..=4).await;

@@ -257,7 +257,11 @@ mod tests {
             (r#"{"type":"subscribe","topics":"a"}"#, Malformed, "expected a sequence"),
             (r#"{"type":"subscribe","topics":["a b"]}"#, InvalidTopic, "\\\"a b\\\" is not a topic or pattern"),
             (r#"{"type":"subscribe","topics":["a"],"history":-1}"#, Malformed, "invalid value"),
-            (r#"{"type":"subscribe","topics":["a"],"interval":5}"#, Malformed, "\\\"interval\\\": expected a time from"),
+            (
+                r#"{"type":"subscribe","topics":["a"],"interval":5}"#,
+                Malformed,
+                "\\\"interval\\\": expected a time from",
+            ),
             (r#"{"type":"subscribe","topics":["a"],"interval":[]}"#, Malformed, "a string such as"),
             (r#"{"type":"subscribe","topics":["a"],"mode":"latest"}"#, Malformed, "unknown field `mode`"),
             (r#"{"type":"unsubscribe","topics":["a"],"last_event_id":"1"}"#, Malformed, "unknown field"),
