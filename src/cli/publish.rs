@@ -4,6 +4,7 @@
 //! NDJSON request: a thread reads it and hands the lines on through a short queue, and waits when the server does not
 //! keep up.
 
+mod key;
 mod lines;
 
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanline::event::EventName;
+use fanline::event::{EventName, Key};
 use fanline::topic::Topic;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::{Full, StreamBody};
@@ -27,7 +28,8 @@ use tokio::time::timeout;
 use super::client::{self, Refusal};
 use super::signal;
 use super::target::ServerArgs;
-use lines::{EventHead, InputError, InputFormat, JsonError, check_json};
+use key::{KeyFault, KeyPointer};
+use lines::{EventHead, InputError, InputFormat, JsonError};
 
 /// How long the answer for one event may take. A server that waits for its backbone times out sooner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +47,8 @@ Examples:
       tail -f access.log | fanline publish --topic access
   An event with JSON for each line:
       jq -c '.[]' rows.json | fanline publish --topic rows --format ndjson
+  The latest value of each row, by its member id:
+      jq -c '.[]' rows.json | fanline publish --topic rows --format ndjson --key-pointer /id
   Lines such as {\"topic\":\"t\",\"event\":\"e\",\"data\":1}:
       fanline publish --format ndjson < events.ndjson";
 
@@ -62,6 +66,18 @@ pub struct PublishArgs {
     /// The event's name, which EventSource calls its type; without it, browsers receive the event with `onmessage`
     #[arg(long, short, requires = "topic")]
     event: Option<EventName>,
+
+    /// The key of which the event is the latest value
+    #[arg(long, requires = "topic", conflicts_with = "key_pointer")]
+    key: Option<Key>,
+
+    /// Where the key is in each payload, a JSON pointer such as /id; with --json or --format ndjson
+    #[arg(long, value_name = "POINTER", requires = "topic")]
+    key_pointer: Option<KeyPointer>,
+
+    /// Deletes the latest value of --key, or of --topic without a key; DATA is optional
+    #[arg(long, requires = "topic", conflicts_with_all = ["format", "key_pointer"])]
+    delete: bool,
 
     /// What a line of standard input is [default: lines]
     #[arg(long, value_enum, conflicts_with = "data")]
@@ -95,6 +111,10 @@ pub enum Error {
     NoTopic,
     #[error("DATA is not one JSON value: {0}; without --json it is sent as text")]
     NotJson(JsonError),
+    #[error("DATA: {0}")]
+    NoKey(KeyFault),
+    #[error("--key-pointer is for JSON: use it with --json, or with --topic and --format ndjson")]
+    PointerIntoText,
     #[error("{0}")]
     Connect(client::Error),
     #[error("{0}; events may have been published")]
@@ -130,7 +150,7 @@ impl Error {
     /// 2 for a wrong command line, 1 for other failures.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoTopic | Self::NotJson(_) => 2,
+            Self::NoTopic | Self::NotJson(_) | Self::NoKey(_) | Self::PointerIntoText => 2,
             _ => 1,
         }
     }
@@ -138,8 +158,8 @@ impl Error {
 
 /// Publishes the event of the command line, or those of standard input, and prints the ids.
 pub async fn run(args: PublishArgs) -> Result<(), Error> {
-    let published = match &args.data {
-        Some(data) => publish_one(&args, data).await?,
+    let published = match args.one_event()? {
+        Some(event) => publish_one(&args, event).await?,
         None => {
             let format = args.input_format()?;
             let input = io::stdin();
@@ -169,24 +189,37 @@ fn print(published: &PublishAnswer) -> Result<(), Error> {
 impl PublishArgs {
     fn head(&self) -> Result<EventHead, Error> {
         let topic = self.topic.as_ref().ok_or(Error::NoTopic)?;
-        Ok(EventHead::new(topic, self.event.as_ref()))
+        let head = EventHead::new(topic, self.event.as_ref(), self.key.as_ref());
+        Ok(if self.delete { head.deleting() } else { head })
     }
 
     fn input_format(&self) -> Result<InputFormat, Error> {
         match (self.format.unwrap_or(Format::Lines), &self.topic) {
+            (Format::Lines, _) if self.key_pointer.is_some() => Err(Error::PointerIntoText),
             (Format::Lines, _) => Ok(InputFormat::Text(self.head()?)),
-            (Format::Ndjson, Some(_)) => Ok(InputFormat::Value(self.head()?)),
+            (Format::Ndjson, Some(_)) => Ok(InputFormat::Value(self.head()?, self.key_pointer.clone())),
             (Format::Ndjson, None) => Ok(InputFormat::Event),
         }
     }
 
-    fn one_event(&self, data: &str) -> Result<String, Error> {
+    /// The event of the command line as JSON, if it has one.
+    fn one_event(&self) -> Result<Option<String>, Error> {
+        let Some(data) = &self.data else {
+            return if self.delete { Ok(Some(self.head()?.without_payload())) } else { Ok(None) };
+        };
         let head = self.head()?;
         if !self.json {
-            return Ok(head.with_text(data));
+            return if self.key_pointer.is_some() {
+                Err(Error::PointerIntoText)
+            } else {
+                Ok(Some(head.with_text(data)))
+            };
         }
-        check_json(data).map_err(Error::NotJson)?;
-        Ok(head.with_data(data))
+        let event = head.with_keyed_data(data, self.key_pointer.as_ref());
+        event.map(Some).map_err(|fault| match fault {
+            KeyFault::NotJson(error) => Error::NotJson(error),
+            fault => Error::NoKey(fault),
+        })
     }
 }
 
@@ -195,8 +228,8 @@ fn idempotency_key(text: &str) -> Result<HeaderValue, &'static str> {
     HeaderValue::from_str(text).map_err(|_| "expected 1 to 255 visible ASCII characters")
 }
 
-async fn publish_one(args: &PublishArgs, data: &str) -> Result<PublishAnswer, Error> {
-    let body = Full::new(Bytes::from(args.one_event(data)?));
+async fn publish_one(args: &PublishArgs, event: String) -> Result<PublishAnswer, Error> {
+    let body = Full::new(Bytes::from(event));
     let key = args.idempotency_key.as_ref();
     timeout(ANSWER_TIMEOUT, post(&args.server, "application/json", key, body)).await.unwrap_or(Err(Error::NoAnswer))
 }

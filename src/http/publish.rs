@@ -3,6 +3,7 @@
 mod collect;
 mod idempotency;
 mod ndjson;
+mod query;
 mod receipt;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use idempotency::publish_together;
 use percent_encoding::percent_decode_str;
+use query::PublishQuery;
 use receipt::Receipt;
 use tokio::time::Instant;
 
@@ -20,13 +22,13 @@ use super::admit::Permit;
 use super::body::RequestBody;
 use super::{Routes, content_encoding, json_body, problem::Problem};
 use crate::conn::Shard;
-use crate::event::{Event, EventName};
+use crate::event::Event;
 use crate::hub::PublishError;
 use crate::limit::PublishQuota;
 use crate::peer::PeerAddress;
 use crate::position::StreamPosition;
 use crate::topic::Topic;
-use crate::wire::publication::{parse_events, parse_payload};
+use crate::wire::publication::parse_events;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MediaType {
@@ -83,7 +85,7 @@ pub(super) async fn publish_one(
     Ok(once.last().expect("there was an event"))
 }
 
-/// Publishes the body as the payload of an event. The path has the topic, the query the event name.
+/// Publishes the body as the payload of an event. The path has the topic, the query what else it has.
 pub(super) async fn publish_to(
     routes: &Routes,
     mut permit: Permit<'_>,
@@ -98,24 +100,18 @@ pub(super) async fn publish_to(
         .map_err(|_| Problem::bad_request("the topic in the path is not UTF-8"))?;
     let topic = Topic::new(&topic).map_err(|error| Problem::bad_request(format!("the topic in the path: {error}")))?;
     permit.check_topic(&topic)?;
-    let query = head.uri.query().unwrap_or("");
-    let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "event");
-    let name = name.map(|(_, name)| EventName::new(&name)).transpose();
-    let name = name.map_err(|error| Problem::bad_request(format!("parameter event: {error}")))?;
+    let query = PublishQuery::parse(head.uri.query().unwrap_or(""))?;
     let is_json = match media_type(&head.headers) {
-        Some(MediaType::Json) => true,
-        Some(MediaType::Text) => false,
-        _ => return Err(unsupported("application/json (a value) or text/plain (raw text)")),
+        Some(MediaType::Json) => Some(true),
+        Some(MediaType::Text) => Some(false),
+        None if query.is_deletion && !head.headers.contains_key(CONTENT_TYPE) => None,
+        _ => return Err(unsupported(PAYLOAD_TYPES)),
     };
     let body = content_encoding::decode(&head.headers, body)?;
     let key = idempotency::key(&head.headers)?;
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
     let body = collect(body, max_bytes, options.body_timeout).await?;
-    let event = Event::new(topic, parse_payload(body, is_json, options.max_event_bytes)?);
-    let event = match name {
-        Some(name) => event.named(name),
-        None => event,
-    };
+    let event = query.event(topic, body, is_json, options.max_event_bytes)?;
     let once = publish_together(shard, &mut permit, quota, key, vec![event]).await?;
     Ok(once.response(Receipt::of_one))
 }
@@ -127,6 +123,8 @@ async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, Publ
     shard.counts().publish_latency.observe(began.elapsed());
     Ok(published)
 }
+
+const PAYLOAD_TYPES: &str = "application/json (a value) or text/plain (raw text)";
 
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     let value = headers.get(CONTENT_TYPE)?;

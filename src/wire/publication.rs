@@ -5,8 +5,9 @@
 //! ```
 //!
 //! `topic` is required. The payload is either `data`, any JSON value, which is kept byte for byte, or `text`, a string
-//! whose content is sent raw. `event` is the event's name, without which browsers receive it with `onmessage`. Unknown keys
-//! are errors, so that a misspelled key does not silently lose its value.
+//! whose content is sent raw. `event` is the event's name, without which browsers receive it with `onmessage`. The event is the
+//! latest value of `key`. `"delete": true` deletes that value, and needs no payload. Unknown fields are errors, so that a
+//! misspelled one does not silently lose its value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +18,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::event::{Event, EventName, InvalidEventName, Payload};
+use crate::event::{Event, EventName, InvalidEventName, InvalidKey, Key, Payload};
 use crate::topic::{InvalidTopic, Topic};
 
 #[derive(Deserialize)]
@@ -31,6 +32,10 @@ struct Fields<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+    #[serde(default)]
+    delete: bool,
 }
 
 /// Fields of a JSON object. The derived implementation alone would also accept an array of their values.
@@ -72,6 +77,10 @@ struct MessageFields<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+    #[serde(default)]
+    delete: bool,
 }
 
 /// Distinguishes `null` from a missing key.
@@ -95,6 +104,9 @@ pub enum InvalidPublication {
     /// An invalid event name.
     #[error("\"event\": {0}")]
     EventName(#[from] InvalidEventName),
+    /// An invalid key.
+    #[error("\"key\": {0}")]
+    Key(#[from] InvalidKey),
     /// No payload.
     #[error("an event has a payload: \"data\" (any JSON value) or \"text\" (a string that is sent raw)")]
     NoPayload,
@@ -143,8 +155,8 @@ pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, Invali
 /// # Errors
 /// As [`parse_event`].
 pub(crate) fn parse_publish_message(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
-    let MessageFields { topic, event, data, text, .. } = serde_json::from_slice(json)?;
-    Fields { topic, event, data, text }.into_event(json, max_event_bytes)
+    let MessageFields { topic, event, data, text, key, delete, .. } = serde_json::from_slice(json)?;
+    Fields { topic, event, data, text, key, delete }.into_event(json, max_event_bytes)
 }
 
 /// Parses a JSON array of events, all or none, or one event.
@@ -182,19 +194,36 @@ impl Fields<'_> {
     fn into_event(self, json: &Bytes, max_bytes: usize) -> Result<Event, InvalidPublication> {
         let topic = Topic::new(&self.topic)?;
         let name = self.event.as_deref().map(EventName::new).transpose()?;
+        let key = self.key.as_deref().map(Key::new).transpose()?;
         let payload = match (self.data, self.text) {
-            (Some(data), None) => payload(json.slice_ref(data.get().as_bytes()), true, max_bytes)?,
-            (None, Some(Cow::Borrowed(text))) => payload(json.slice_ref(text.as_bytes()), false, max_bytes)?,
-            (None, Some(Cow::Owned(text))) => payload(Bytes::from(text), false, max_bytes)?,
+            (Some(data), None) => Some(payload(json.slice_ref(data.get().as_bytes()), true, max_bytes)?),
+            (None, Some(Cow::Borrowed(text))) => Some(payload(json.slice_ref(text.as_bytes()), false, max_bytes)?),
+            (None, Some(Cow::Owned(text))) => Some(payload(Bytes::from(text), false, max_bytes)?),
+            (None, None) if self.delete => None,
             (None, None) => return Err(InvalidPublication::NoPayload),
             (Some(_), Some(_)) => return Err(InvalidPublication::TwoPayloads),
         };
-        let event = Event::new(topic, payload);
-        Ok(match name {
-            Some(name) => event.named(name),
-            None => event,
-        })
+        Ok(event(topic, name, key, payload, self.delete))
     }
+}
+
+/// An event of these parts. Without a payload it is a deletion.
+pub(crate) fn event(
+    topic: Topic,
+    name: Option<EventName>,
+    key: Option<Key>,
+    payload: Option<Payload>,
+    is_deletion: bool,
+) -> Event {
+    let event = match payload {
+        None => Event::deletion(topic, key),
+        Some(payload) => {
+            let event = Event::new(topic, payload);
+            let event = if let Some(key) = key { event.keyed(key) } else { event };
+            if is_deletion { event.deleting().named(EventName::DELETE) } else { event }
+        }
+    };
+    if let Some(name) = name { event.named(name) } else { event }
 }
 
 fn payload(text: Bytes, is_json: bool, max_bytes: usize) -> Result<Payload, InvalidPublication> {
@@ -244,6 +273,11 @@ mod tests {
             (r#"{"topic":"a b","data":1}"#, "\"topic\": topics cannot contain spaces"),
             (r#"{"topic":"t","event":"a\nb","data":1}"#, "\"event\": event names cannot contain control characters"),
             (r#"{"topic":"t","dta":1}"#, "unknown field `dta`"),
+            (r#"{"topic":"t","key":"","data":1}"#, "\"key\": "),
+            (r#"{"topic":"t","key":"a\nb","data":1}"#, "control character"),
+            (r#"{"topic":"t","key":7,"data":1}"#, "invalid type: integer `7`, expected a string"),
+            (r#"{"topic":"t","key":"k","delete":"yes"}"#, "expected a boolean"),
+            (r#"{"topic":"t","key":"k","delete":false}"#, "an event has a payload"),
             (r#"{"topic":"t","topic":"u","data":1}"#, "duplicate field `topic`"),
             (r#"{"topic":"t","data":1} x"#, "trailing characters"),
             (r#"{"topic":"t","text":"\ud800"}"#, "hex escape"),
@@ -256,6 +290,30 @@ mod tests {
         }
         let error = event(&format!(r#"{{"topic":"t","text":"{}"}}"#, "x".repeat(101))).unwrap_err();
         assert_eq!(error, "the payload has 101 bytes, and the limit is 100 (setting max_event_bytes)");
+    }
+
+    #[test]
+    fn key_and_deletion_are_read() {
+        let read = |fields: &str| event(&format!(r#"{{"topic":"t",{fields}}}"#)).unwrap();
+        let parts = |event: &Event| {
+            let key = event.key().map(|key| key.as_str().to_owned());
+            (key, event.is_deletion(), event.name().to_string(), event.payload().as_str().to_owned())
+        };
+        let expected = |key: Option<&str>, is_deletion: bool, name: &str, payload: &str| {
+            (key.map(str::to_owned), is_deletion, name.to_owned(), payload.to_owned())
+        };
+        for (fields, event) in [
+            (r#""data":1"#, expected(None, false, "message", "1")),
+            (r#""key":"a\u00fc/1","data":1,"delete":false"#, expected(Some("aü/1"), false, "message", "1")),
+            (r#""key":null,"text":"x""#, expected(None, false, "message", "x")),
+            (r#""delete":true"#, expected(None, true, "delete", r#"{"topic":"t"}"#)),
+            (r#""delete":true,"key":"k""#, expected(Some("k"), true, "delete", r#"{"topic":"t","key":"k"}"#)),
+            (r#""delete":true,"key":"k","data":null"#, expected(Some("k"), true, "delete", "null")),
+            (r#""delete":true,"event":"gone","text":"x""#, expected(None, true, "gone", "x")),
+            (r#""delete":true,"event":"message""#, expected(None, true, "message", r#"{"topic":"t"}"#)),
+        ] {
+            assert_eq!(parts(&read(fields)), event, "{fields}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod coded;
 mod idempotency;
+mod keys;
 mod rejections;
 mod unacknowledged;
 

@@ -4,11 +4,13 @@ use std::fmt;
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use fanline::event::EventName;
+use fanline::event::{EventName, Key};
 use fanline::lines::{LineSplitter, LineTooLong};
 use fanline::publication::{InvalidPublication, parse_event};
 use fanline::topic::Topic;
 use serde_json::value::RawValue;
+
+use super::key::{KeyFault, KeyPointer};
 
 /// Bounds the memory for an input without line ends. A server's own limit is far below.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -18,8 +20,8 @@ const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 pub enum InputFormat {
     /// Any text: the payload of one event.
     Text(EventHead),
-    /// One JSON value: the payload of one event.
-    Value(EventHead),
+    /// One JSON value: the payload of one event, with the pointer to its key.
+    Value(EventHead, Option<KeyPointer>),
     /// An event with its topic and payload.
     Event,
 }
@@ -29,13 +31,28 @@ pub enum InputFormat {
 pub struct EventHead(String);
 
 impl EventHead {
-    pub fn new(topic: &Topic, name: Option<&EventName>) -> Self {
+    pub fn new(topic: &Topic, name: Option<&EventName>, key: Option<&Key>) -> Self {
         let mut head = format!(r#"{{"topic":{}"#, json_string(topic.as_str()));
         if let Some(name) = name {
             head.push_str(r#","event":"#);
             head.push_str(&json_string(&String::from_utf8_lossy(name.as_bytes())));
         }
-        Self(head)
+        let head = Self(head);
+        if let Some(key) = key { head.with_key(key) } else { head }
+    }
+
+    fn with_key(&self, key: &Key) -> Self {
+        Self(format!(r#"{},"key":{}"#, self.0, json_string(key.as_str())))
+    }
+
+    /// The same for a deletion.
+    pub fn deleting(&self) -> Self {
+        Self(format!(r#"{},"delete":true"#, self.0))
+    }
+
+    /// The event without a payload, which must be a deletion.
+    pub fn without_payload(&self) -> String {
+        format!("{}}}", self.0)
     }
 
     /// The event with `text` as its payload.
@@ -46,6 +63,14 @@ impl EventHead {
     /// The event with the JSON value `data`, byte for byte, as its payload.
     pub fn with_data(&self, data: &str) -> String {
         format!(r#"{},"data":{data}}}"#, self.0)
+    }
+
+    /// The event with the JSON value `data` as its payload, which has the key at `pointer`.
+    pub fn with_keyed_data(&self, data: &str, pointer: Option<&KeyPointer>) -> Result<String, KeyFault> {
+        match pointer {
+            Some(pointer) => Ok(self.with_key(&pointer.find(data)?).with_data(data)),
+            None => check_json(data).map(|()| self.with_data(data)).map_err(KeyFault::NotJson),
+        }
     }
 }
 
@@ -92,8 +117,8 @@ pub enum Fault {
     NotUtf8(usize),
     #[error("longer than {MAX_LINE_BYTES} bytes")]
     TooLong(#[from] LineTooLong),
-    #[error("not one JSON value: {0}")]
-    NotJson(#[from] JsonError),
+    #[error("{0}")]
+    Key(#[from] KeyFault),
     #[error("not an event like {{\"topic\":\"t\",\"data\":1}}: {0}; for bare JSON values give --topic")]
     NotAnEvent(JsonError),
     #[error("{0}")]
@@ -128,10 +153,9 @@ impl InputFormat {
         match self {
             Self::Text(head) => events.extend_from_slice(head.with_text(text).as_bytes()),
             // No event. The empty line keeps the line numbers of the server's answer right.
-            Self::Value(_) | Self::Event if text.trim_ascii().is_empty() => {}
-            Self::Value(head) => {
-                check_json(text)?;
-                events.extend_from_slice(head.with_data(text.trim_ascii()).as_bytes());
+            Self::Value(..) | Self::Event if text.trim_ascii().is_empty() => {}
+            Self::Value(head, pointer) => {
+                events.extend_from_slice(head.with_keyed_data(text.trim_ascii(), pointer.as_ref())?.as_bytes());
             }
             Self::Event => {
                 parse_event(line, usize::MAX).map_err(|error| match error {
@@ -165,7 +189,7 @@ mod tests {
     }
 
     fn head() -> EventHead {
-        EventHead::new(&Topic::new("t\"").unwrap(), None)
+        EventHead::new(&Topic::new("t\"").unwrap(), None, None)
     }
 
     /// What each read hands on, and the error.
@@ -203,7 +227,7 @@ mod tests {
     #[test]
     fn json_value_is_kept_byte_for_byte() {
         let name = EventName::new("update").unwrap();
-        let lines = InputFormat::Value(EventHead::new(&Topic::new("t").unwrap(), Some(&name)));
+        let lines = InputFormat::Value(EventHead::new(&Topic::new("t").unwrap(), Some(&name), None), None);
         let (sent, error) = read(&lines, &[b" {\"b\": 1.0, \"a\":1e3} \n\nnull\n[1,]\n"]);
         assert_eq!(
             sent,
@@ -211,6 +235,19 @@ mod tests {
               {\"topic\":\"t\",\"event\":\"update\",\"data\":null}\n"]
         );
         assert_eq!(error.as_deref(), Some("line 4: not one JSON value: expected value at column 4"));
+    }
+
+    #[test]
+    fn pointer_finds_the_key_of_each_line() {
+        let pointer = "/id".parse().unwrap();
+        let lines = InputFormat::Value(EventHead::new(&Topic::new("t").unwrap(), None, None), Some(pointer));
+        let (sent, error) = read(&lines, &[b"{\"id\":\"a\"}\n{\"id\": 7}\n{}\n"]);
+        assert_eq!(
+            sent,
+            ["{\"topic\":\"t\",\"key\":\"a\",\"data\":{\"id\":\"a\"}}\n\
+              {\"topic\":\"t\",\"key\":\"7\",\"data\":{\"id\": 7}}\n"]
+        );
+        assert_eq!(error.as_deref(), Some("line 3: no string or number at /id"));
     }
 
     #[test]
@@ -235,7 +272,7 @@ mod tests {
             (
                 "{\"topic\":\"t\",\"dta\":1}",
                 "not an event like {\"topic\":\"t\",\"data\":1}: unknown field `dta`, expected one of `topic`, \
-                 `event`, `data`, `text` at column 18; for bare JSON values give --topic",
+                 `event`, `data`, `text`, `key`, `delete` at column 18; for bare JSON values give --topic",
             ),
             (
                 "{\"data\":1}",

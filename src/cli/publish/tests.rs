@@ -41,11 +41,16 @@ async fn one_event_is_sent_as_one_json_object() {
     for (flags, body) in [
         (&["--topic=t", "say \"hi\"\n"][..], r#"{"topic":"t","text":"say \"hi\"\n"}"#),
         (&["--topic=t", "--event=größe", "x"], r#"{"topic":"t","event":"größe","text":"x"}"#),
+        (&["--topic=t", "--key=a b", "x"], r#"{"topic":"t","key":"a b","text":"x"}"#),
+        (&["--topic=t", "--json", "--key-pointer=/id", "{\"id\":7}"], r#"{"topic":"t","key":"7","data":{"id":7}}"#),
+        (&["--topic=t", "--key=k", "--delete"], r#"{"topic":"t","key":"k","delete":true}"#),
+        (&["--topic=t", "--delete", "--json", "null"], r#"{"topic":"t","delete":true,"data":null}"#),
         (&["--topic=t", "--json", "{\"b\": 1.0,\n \"a\":1e3}"], "{\"topic\":\"t\",\"data\":{\"b\": 1.0,\n \"a\":1e3}}"),
     ] {
         let server = ScriptedServer::start().await;
         let args = args(&server, flags);
-        let publishing = tokio::spawn(async move { publish_one(&args, args.data.as_deref().unwrap()).await });
+        let event = args.one_event().unwrap().unwrap();
+        let publishing = tokio::spawn(async move { publish_one(&args, event).await });
         let mut peer = server.accept().await;
         peer.receive_until(body.as_bytes()).await;
         assert_eq!((peer.target(), peer.header("content-type")), ("POST /publish", Some("application/json")));
@@ -59,7 +64,7 @@ async fn one_event_is_sent_as_one_json_object() {
 async fn refused_event_is_reported_with_problem_detail() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t", "x"]);
-    let publishing = tokio::spawn(async move { publish_one(&args, "x").await });
+    let publishing = tokio::spawn(async move { publish_one(&args, args.one_event()?.unwrap()).await });
     let problem = r#"{"title":"Payload Too Large","status":413,"detail":"an event has at most 65536 bytes"}"#;
     server.accept().await.answer("413 Payload Too Large", "application/problem+json", problem).await;
     let error = publishing.await.unwrap().unwrap_err();
@@ -196,7 +201,7 @@ async fn endless_input_is_read_at_the_pace_of_the_server() {
 async fn broken_connection_leaves_the_outcome_unknown() {
     let server = ScriptedServer::start().await;
     let args = args(&server, &["--topic=t", "x"]);
-    let publishing = tokio::spawn(async move { publish_one(&args, "x").await });
+    let publishing = tokio::spawn(async move { publish_one(&args, args.one_event()?.unwrap()).await });
     drop(server.accept().await);
     let sentence = publishing.await.unwrap().unwrap_err().to_string();
     assert!(sentence.starts_with("no answer from http://127.0.0.1:"), "{sentence}");
@@ -217,9 +222,9 @@ fn wrong_command_line_is_refused_before_connecting() {
         assert!(error.to_string().contains(sentence), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
-    let no_topic = parse(&["x"]).unwrap().one_event("x").unwrap_err();
+    let no_topic = parse(&["x"]).unwrap().head().unwrap_err();
     assert_eq!((no_topic.exit_code(), parse(&[]).unwrap().input_format().is_err()), (2, true));
-    let not_json = parse(&["--topic=t", "--json", "{a:1}"]).unwrap().one_event("{a:1}").unwrap_err();
+    let not_json = parse(&["--topic=t", "--json", "{a:1}"]).unwrap().one_event().unwrap_err();
     assert_eq!(
         not_json.to_string(),
         "DATA is not one JSON value: key must be a string at column 2; without --json it is sent as text"

@@ -181,6 +181,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::event::Key;
 
     fn parse(text: &str) -> (Ref, Result<Message, Refused>) {
         super::parse(text, &Options { max_event_bytes: 100, ..Options::default() })
@@ -219,6 +220,10 @@ mod tests {
         };
         assert_eq!((event.topic().as_str(), event.name().as_bytes()), ("t", &b"e"[..]));
         assert_eq!(event.payload().as_bytes(), r#"{"a": 1}"#);
+        let Message::Publish(event) = parsed(r#"{"type":"publish","topic":"t","key":"k","delete":true}"#) else {
+            panic!("a publication")
+        };
+        assert_eq!((event.key().map(Key::as_str), event.is_deletion()), (Some("k"), true));
     }
 
     #[test]
@@ -268,7 +273,7 @@ mod tests {
             (r#"{"type":"publish","data":1}"#, Malformed, "missing field `topic`"),
             (r#"{"type":"publish","topic":"t"}"#, Malformed, "an event has a payload"),
             (r#"{"type":"publish","topic":"t*","data":1}"#, InvalidTopic, "cannot contain '*'"),
-            (r#"{"type":"publish","topic":"t","data":1,"key":"k"}"#, Malformed, "unknown field `key`"),
+            (r#"{"type":"publish","topic":"t","data":1,"key":""}"#, Malformed, "\\\"key\\\": "),
             (&large, TooLarge, "the payload has 101 bytes, and the limit is 100 (setting max_event_bytes)"),
         ] {
             let error = parse(text).1.unwrap_err();
