@@ -14,6 +14,7 @@ pub(crate) mod fuzz;
 mod gap;
 mod history;
 mod idempotency;
+mod latest;
 mod ledger;
 mod merge;
 mod numbering;
@@ -53,7 +54,8 @@ pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
 pub use snapshot::InvalidHistory;
 pub use stats::{HubStats, TopicStats};
-pub use subscription::{Delivery, Opening, Start, Subscription};
+pub(crate) use subscription::Notice;
+pub use subscription::{Change, Delivery, LatestSubscription, Mode, Opening, Snapshot, Start, Subscription};
 pub(crate) use topics::TooManyTopics;
 pub(crate) use wake::WakeGroup;
 
@@ -254,17 +256,32 @@ impl Hub {
     /// Subscribes to the events that match `filter`, beginning at `start`. Publishers wake the subscription; a
     /// [`Server`](crate::Server), which has very many, leaves that to its shards.
     pub fn subscribe(&self, filter: SubscriptionFilter, start: Start) -> (Subscription, Opening) {
-        self.subscribe_in(&self.0.inline, filter, start, usize::MAX).expect("the number of topics is not limited")
+        let opened = self.subscribe_in(&self.0.inline, filter, Mode::Events, start, usize::MAX);
+        opened.expect("the number of topics is not limited")
+    }
+
+    /// Subscribes to the latest values of the topics that match `filter`. [`Start::Earliest`] begins with all values,
+    /// [`Start::After`] with those that have changed since that position, and [`Start::Live`] with the next change.
+    pub fn subscribe_latest(&self, filter: SubscriptionFilter, start: Start) -> (LatestSubscription, Opening) {
+        let opened = self.subscribe_in(&self.0.inline, filter, Mode::Latest, start, usize::MAX);
+        let (subscription, opening) = opened.expect("the number of topics is not limited");
+        (LatestSubscription::new(subscription), opening)
     }
 
     pub(crate) fn subscribe_in(
         &self,
         group: &Arc<WakeGroup>,
         filter: SubscriptionFilter,
+        mode: Mode,
         start: Start,
         max_silent: usize,
     ) -> Result<(Subscription, Opening), TooManyTopics> {
-        Subscription::open(self.0.history.clone(), group.clone(), filter, start, max_silent)
+        let history = &self.0.history;
+        let opened = Subscription::open(history.clone(), group.clone(), filter, mode, start, max_silent)?;
+        if mode == Mode::Latest && !opened.0.has_lists() {
+            self.0.sequencer.exclusively(history, || opened.0.create_lists());
+        }
+        Ok(opened)
     }
 
     /// The position of the newest event.
@@ -279,10 +296,13 @@ impl Hub {
             // Not the head: breaks leave sequences out.
             published: history.firehose.appended() + history.reserved.appended() - self.0.restored,
             restored: self.0.restored,
-            unacknowledged: history.upstream().map_or(0, Upstream::unacknowledged),
+            unacknowledged: history.upstream().map_or(0, Upstream::unacknowledged) + history.latest.refused(),
             topics: history.topics.len(),
             retained_events: history.retained_events(),
             retained_bytes: history.retained_bytes(),
+            latest_keys: history.latest.keys(),
+            latest_bytes: history.latest.bytes(),
+            tombstones: history.latest.deletions(),
             idempotency_keys: self.0.sequencer.keys(),
         }
     }
@@ -340,6 +360,13 @@ impl Hub {
             tokio::task::yield_now().await;
         }
         history.tick();
+        let mut may_have_more = history.latest.deletions() > 0;
+        while may_have_more {
+            sequencer.exclusively(history, || may_have_more = history.forget_deletions(LOOKS_AT_ONCE));
+            if may_have_more {
+                tokio::task::yield_now().await;
+            }
+        }
         if history.is_too_large() {
             // With envelopes: nothing was published that would have made room.
             sequencer.exclusively(history, || history.trim());
@@ -450,6 +477,7 @@ impl<'a, W: Fn(&Topic) -> bool> TopicsPage<'a, W> {
             published_events: channel.appended(),
             retained_events: channel.retained(),
             retained_bytes: channel.weight() as u64,
+            latest_keys: channel.latest.get().map_or(0, |list| list.keys()),
             last: Some(channel.newest()).filter(|&last| last > 0).map(|last| history.position(last)),
         })
     }

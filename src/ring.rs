@@ -86,6 +86,12 @@ pub(crate) struct Run<T> {
 }
 
 impl<T> Run<T> {
+    /// All values of a segment that belongs to no ring.
+    pub(crate) fn of(segment: Arc<Segment<T>>) -> Self {
+        let (next, end) = (segment.first, segment.end());
+        Self { segment, next, end }
+    }
+
     /// The indices from the one asked for to the end of what the segment held.
     pub(crate) fn indices(&self) -> Range<u64> {
         self.next..self.end
@@ -98,20 +104,21 @@ impl<T> Run<T> {
 }
 
 impl<T> Segment<T> {
-    fn new(first: u64, end: u64) -> Self {
+    /// Cells of these indices, none of which is set.
+    pub(crate) fn new(first: u64, end: u64) -> Self {
         Self { first, cells: (first..end).map(|_| OnceLock::new()).collect() }
     }
 
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.first + self.cells.len() as u64
     }
 
     /// The value of `index`, if it belongs to this segment and is set.
-    fn value(&self, index: u64) -> Option<&T> {
+    pub(crate) fn value(&self, index: u64) -> Option<&T> {
         self.cells.get(index.wrapping_sub(self.first) as usize)?.get()
     }
 
-    fn set(&self, index: u64, value: T) {
+    pub(crate) fn set(&self, index: u64, value: T) {
         let was_empty = self.cells[(index - self.first) as usize].set(value).is_ok();
         debug_assert!(was_empty, "a cell is set once");
     }

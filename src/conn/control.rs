@@ -24,7 +24,7 @@ use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::pacer::Interval;
 use super::wheel::{NEVER, Second};
-use crate::hub::{Gap, GapReason};
+use crate::hub::{Gap, GapReason, Notice};
 use crate::position::StreamPosition;
 
 /// The number of seconds between the warning and the expiry of a token.
@@ -209,11 +209,12 @@ impl Lifecycle {
         is_quiet.then_some(Step::Write(ControlEvent::KeepAlive))
     }
 
-    /// Returns what follows a gap in the subscription.
-    pub(super) fn on_gap(&self, gap: Gap) -> Step {
-        match (gap.reason, self.on_lag) {
-            (GapReason::Lagged, OnLag::Close) => Step::End(EndReason::Lagged),
-            _ => Step::Write(ControlEvent::Gap(gap)),
+    /// Returns what follows a notice of the subscription.
+    pub(super) fn on_notice(&self, notice: Notice) -> Step {
+        match (notice, self.on_lag) {
+            (Notice::Gap(Gap { reason: GapReason::Lagged, .. }), OnLag::Close) => Step::End(EndReason::Lagged),
+            (Notice::Gap(gap), _) => Step::Write(ControlEvent::Gap(gap)),
+            (Notice::Snapshot(snapshot), _) => Step::Write(ControlEvent::Snapshot(snapshot)),
         }
     }
 
@@ -416,13 +417,13 @@ mod tests {
     fn lag_ends_a_stream_unless_it_skips() {
         let mut skipping = Lifecycle::new(100, OnLag::Skip, KEEP_ALIVE, None);
         let lagged = gap(GapReason::Lagged);
-        assert_eq!(skipping.on_gap(lagged.clone()), Step::Write(ControlEvent::Gap(lagged.clone())));
+        assert_eq!(skipping.on_notice(lagged.clone().into()), Step::Write(ControlEvent::Gap(lagged.clone())));
         assert_eq!(skipping.blocked(&at(100, &[]), WRITE_TIMEOUT, || true), None);
         let mut closing = lifecycle(None);
-        assert_eq!(closing.on_gap(lagged), Step::End(EndReason::Lagged));
+        assert_eq!(closing.on_notice(lagged.into()), Step::End(EndReason::Lagged));
         assert_eq!(closing.blocked(&at(100, &[]), WRITE_TIMEOUT, || true), Some(EndReason::Lagged));
         let evicted = gap(GapReason::Evicted);
-        assert_eq!(closing.on_gap(evicted.clone()), Step::Write(ControlEvent::Gap(evicted)));
+        assert_eq!(closing.on_notice(evicted.clone().into()), Step::Write(ControlEvent::Gap(evicted)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::end::EndReason;
-use crate::hub::{Gap, Opening};
+use crate::hub::{Gap, Opening, Snapshot};
 use crate::position::StreamPosition;
 use crate::presence::ClientId;
 use crate::topic::TopicFilter;
@@ -22,6 +22,8 @@ pub(super) enum ControlEvent {
     Hello { client: ClientId, opening: Opening, retry: u64 },
     /// Events that the client will not get.
     Gap(Gap),
+    /// The client has the latest values up to the position.
+    Snapshot(Snapshot),
     /// Keeps a quiet connection alive. Clients ignore it.
     KeepAlive,
     /// A keep-alive for subscribers of everything or of the topic `heartbeat`, with the number of streams.
@@ -58,6 +60,7 @@ impl ControlEvent {
         Some(match self {
             Self::Hello { client, opening, retry } => hello(*client, opening, *retry),
             Self::Gap(gap) => self::gap(gap),
+            Self::Snapshot(snapshot) => self::snapshot(snapshot),
             Self::KeepAlive => return None,
             Self::Heartbeat { clients } => heartbeat(*clients),
             Self::Expires { seconds } => system(None, "token expires", Some(*seconds)),
@@ -132,6 +135,14 @@ fn gap(gap: &Gap) -> Content {
         topics: gap.topics.as_ref().map(|topics| topics.iter().map(TopicFilter::as_str).collect()),
     };
     Content::new(Some(gap.resume), "gap", &data)
+}
+
+fn snapshot(snapshot: &Snapshot) -> Content {
+    #[derive(Serialize)]
+    struct Data {
+        entries: u64,
+    }
+    Content::new(Some(snapshot.position), "snapshot", &Data { entries: snapshot.entries })
 }
 
 fn heartbeat(clients: u64) -> Content {

@@ -2,12 +2,12 @@
 
 use std::task::{Context, Poll, Waker};
 
-use crate::hub::{Batch, Feed, Gap, Sample, Subscription};
+use crate::hub::{Batch, Feed, Notice, Sample, Subscription};
 use crate::position::StreamPosition;
 
 /// The methods are those of [`Subscription`].
 pub(super) trait Source: Send + 'static {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>>;
+    fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>>;
     fn take(&mut self, batch: &Batch, count: usize);
     fn wake(&mut self, waker: &Waker);
     fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample>;
@@ -23,7 +23,7 @@ pub(super) trait Source: Send + 'static {
 macro_rules! source {
     ($type:ty) => {
         impl Source for $type {
-            fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+            fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>> {
                 self.poll_fill(cx, batch)
             }
 

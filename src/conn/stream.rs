@@ -30,7 +30,7 @@ use super::shard::Shard;
 use super::source::Source;
 use super::transport::{Sse, Transport};
 use super::wheel::{NEVER, Second};
-use crate::hub::{Batch, Gap, Offer, Opening, Sample, Subscription};
+use crate::hub::{Batch, Notice, Offer, Opening, Sample, Subscription};
 use crate::limit::Permit;
 use crate::metrics::{ConnectionGuard, Count};
 use crate::presence::{self, ClientId};
@@ -224,7 +224,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
             Some(step) => step,
             None => match self.poll_fill(cx, batch, &situation) {
                 Poll::Ready(Ok(())) => return self.write_events(cx, batch),
-                Poll::Ready(Err(gap)) => self.lifecycle.on_gap(gap),
+                Poll::Ready(Err(notice)) => self.lifecycle.on_notice(notice),
                 Poll::Pending => match self.lifecycle.without_events(&situation) {
                     Some(step) => step,
                     None => return Ok(Progress::Idle),
@@ -240,7 +240,12 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     }
 
     /// Fills `batch` with what is ready. Before the turn of a stream with an interval, that is nothing.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch, situation: &Situation) -> Poll<Result<(), Gap>> {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+        situation: &Situation,
+    ) -> Poll<Result<(), Notice>> {
         if self.shard.pacer.is_waiting(self.transport.pace()) && !situation.is_draining() {
             return Poll::Pending;
         }

@@ -253,6 +253,9 @@ impl From<PublishError> for Problem {
             PublishError::TooManyKeys { retry_after } => {
                 LimitExceeded { reason: Reason::IdempotencyKeys, detail, retry_after: Some(retry_after) }.into()
             }
+            PublishError::TooManyValues { .. } | PublishError::ValuesTooLarge { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+            }
             _ => Self::unavailable(detail),
         };
         let id = |position: StreamPosition| Some(position.to_string());

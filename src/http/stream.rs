@@ -17,7 +17,7 @@ use crate::auth::{Action, Grant};
 use crate::backbone::State;
 use crate::conn::reply::StreamReply;
 use crate::conn::{Shard, StreamRequest};
-use crate::hub::{Feed, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
+use crate::hub::{Feed, Mode, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
 use crate::limit::ConnectionPermit;
 use crate::peer::PeerAddress;
 use crate::presence::{Account, ClientIds, Identity, Labels, Member, Members, Protocol, Transport};
@@ -61,7 +61,7 @@ impl Opens for Subscription {
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
         let filter = SubscriptionFilter::of(filters.iter().cloned());
-        shard.hub.subscribe_in(&shard.group, filter, start, max_silent)
+        shard.hub.subscribe_in(&shard.group, filter, Mode::Events, start, max_silent)
     }
 }
 
@@ -74,7 +74,7 @@ impl Opens for Feed {
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
-        Self::open(&shard.hub, &shard.group, filters, start, max_silent)
+        Self::open(&shard.hub, &shard.group, filters, Mode::Events, start, max_silent)
     }
 }
 

@@ -6,13 +6,15 @@
 //! anything after a position, or was merely quiet.
 
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 use super::frame::Frame;
+use super::latest::List;
 use super::ledger::TopicHash;
 use super::wake::Listeners;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, SEGMENT, Writer};
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
 pub(crate) struct Channel {
@@ -26,6 +28,9 @@ pub(crate) struct Channel {
     is_claimed: AtomicBool,
     pub(crate) ring: Ring<Frame>,
     pub(crate) listeners: Listeners,
+    /// The latest values, if there are readers of these or keys. The lock is the real one, also under loom: it is set before a
+    /// model begins.
+    pub(crate) latest: OnceLock<Arc<List>>,
     /// The hub's tick at which something was last published here.
     last_used: AtomicU32,
     tail: Mutex<Tail>,
@@ -62,7 +67,7 @@ impl Channel {
         let tail = Mutex::new(Tail { writer, evicted, weight: 0 });
         let (is_claimed, last_used) = (AtomicBool::new(false), AtomicU32::new(0));
         let listeners = Listeners::default();
-        Self { hash: 0, topic: None, is_reserved, is_claimed, ring, listeners, last_used, tail }
+        Self { hash: 0, topic: None, is_reserved, is_claimed, ring, listeners, latest: OnceLock::new(), last_used, tail }
     }
 
     /// Appends a frame, and returns by how many bytes the channel grew and shrank. Calls `before_evicting` with the sequence

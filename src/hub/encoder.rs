@@ -136,6 +136,23 @@ impl EncodedRun {
         self.first
     }
 
+    /// Whether an event of the run has a key or is a deletion.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keyings.is_empty()
+    }
+
+    /// A run of event `sequence` alone.
+    pub(super) fn alone(&self, sequence: Sequence) -> Self {
+        Self {
+            topic: self.topic.clone(),
+            is_json: self.is_json,
+            first: sequence,
+            keyings: self.keying(sequence).cloned().into_iter().collect(),
+            derived: OnceLock::new(),
+            derived_bytes: self.derived_bytes.clone(),
+        }
+    }
+
     /// What event `sequence` is for the latest values.
     pub(super) fn keying(&self, sequence: Sequence) -> Option<&Keying> {
         self.keyings.get((sequence - self.first) as usize)

@@ -41,13 +41,12 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use super::filter::SubscriptionFilter;
-use super::gap::Gap;
 use super::merge::Batch;
 use super::sampler::Sample;
 use super::subscription::{Opening, Start};
 use super::topics::TooManyTopics;
 use super::wake::WakeGroup;
-use super::{Hub, Subscription};
+use super::{Hub, Mode, Notice, Subscription};
 use crate::position::{Sequence, StreamPosition};
 use crate::sync::Arc;
 use crate::topic::TopicFilter;
@@ -71,6 +70,7 @@ pub(crate) struct Feed {
 struct Opener {
     hub: Hub,
     group: Arc<WakeGroup>,
+    mode: Mode,
     max_silent: usize,
 }
 
@@ -93,7 +93,7 @@ impl From<TooManyTopics> for FeedError {
 
 impl Opener {
     fn open(&self, filter: SubscriptionFilter, start: Start) -> Result<(Subscription, Opening), TooManyTopics> {
-        self.hub.subscribe_in(&self.group, filter, start, self.max_silent)
+        self.hub.subscribe_in(&self.group, filter, self.mode, start, self.max_silent)
     }
 
     /// Opens the last stretch of a feed, with these filters.
@@ -105,7 +105,7 @@ impl Opener {
     /// Opens the filter of a stretch again, after a sequence.
     fn reopen(&self, filter: SubscriptionFilter, after: Sequence) -> Subscription {
         let start = Start::After(self.position(after));
-        let opened = self.hub.subscribe_in(&self.group, filter, start, usize::MAX);
+        let opened = self.hub.subscribe_in(&self.group, filter, self.mode, start, usize::MAX);
         opened.expect("its topics were within the limit when they were added").0
     }
 
@@ -144,10 +144,11 @@ impl Feed {
         hub: &Hub,
         group: &Arc<WakeGroup>,
         filters: &[TopicFilter],
+        mode: Mode,
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
-        let opener = Opener { hub: hub.clone(), group: group.clone(), max_silent };
+        let opener = Opener { hub: hub.clone(), group: group.clone(), mode, max_silent };
         let start = if filters.is_empty() { Start::Live } else { start };
         let (front, opening) = opener.open_last(union(&[], filters), start)?;
         Ok((Self { opener, front, waiting: VecDeque::new(), ends_with_batch: false }, opening))
@@ -158,7 +159,8 @@ impl Feed {
         &self.last().filters
     }
 
-    /// Adds filters, and replays their events from `start` if there is one. What the feed has already is not replayed.
+    /// Adds filters, and replays their events from `start` if there is one. What the feed has already is not replayed. In the
+    /// mode latest all values of the added filters come without a start.
     /// Returns where the added filters begin.
     pub(crate) fn subscribe(&mut self, filters: &[TopicFilter], start: Option<Start>) -> Result<Opening, FeedError> {
         if self.waiting.len() + 2 > MAX_STRETCHES {
@@ -171,6 +173,7 @@ impl Feed {
         let all = union(&last.filters, filters);
         let is_new = |filter: &&TopicFilter| !last.filters.iter().any(|own| own.covers(filter));
         let new: Vec<_> = filters.iter().filter(is_new).cloned().collect();
+        let start = start.or((self.opener.mode == Mode::Latest).then_some(Start::Earliest));
         let Some(start) = start.filter(|_| !new.is_empty()) else {
             let first = if self.waiting.is_empty() && !new.is_empty() { head.max(delivered) } else { delivered };
             if all.len() > last.filters.len() {
@@ -296,20 +299,22 @@ impl Feed {
         self.front = next;
     }
 
-    /// Fills `batch` with what is ready, at least one frame; or returns the gap that comes before it.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+    /// Fills `batch` with what is ready, at least one frame; or returns what comes before it.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>> {
         loop {
             self.ends_with_batch = false;
             if let Some(gap) = self.front.next_gap(&self.opener.hub, self.waiting.back()) {
-                return Poll::Ready(Err(gap));
+                return Poll::Ready(Err(gap.into()));
             }
             if self.front.is_over() {
                 self.advance();
                 continue;
             }
             match self.front.subscription.poll_fill(cx, batch) {
-                Poll::Ready(Err(gap)) => self.front.keep(gap),
+                Poll::Ready(Err(Notice::Gap(gap))) => self.front.keep(gap),
                 result if self.front.is_endless() => return result,
+                // The last stretch has one too.
+                Poll::Ready(Err(Notice::Snapshot(_))) => {}
                 Poll::Pending if self.front.is_catching_up() => return Poll::Pending,
                 // It has nothing up to the head.
                 Poll::Pending => self.advance(),

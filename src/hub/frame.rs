@@ -154,6 +154,22 @@ impl Frame {
         }
     }
 
+    /// Whether this may come after `before` in one slice: it follows it in memory, or is in another block.
+    pub(super) fn may_follow(&self, before: &Self) -> bool {
+        self.chunk.follows(&before.chunk) || !self.chunk.is_beside(&before.chunk)
+    }
+
+    /// The same event in memory of its own, for a reader that outlives those of the run.
+    pub(super) fn alone(&self) -> Self {
+        Self { sequence: self.sequence, chunk: self.chunk.alone(), run: Arc::new(self.run.alone(self.sequence)) }
+    }
+
+    /// The memory of a latest value, approximately.
+    pub(super) fn value_weight(&self) -> usize {
+        let key = self.key().map_or(0, |key| key.as_str().len());
+        self.chunk.framed().len() + key + size_of::<Self>() + size_of::<EncodedRun>()
+    }
+
     /// The memory that leaves the history with this frame, approximately: its cell in a segment, and the block and the run
     /// that it ends. Its other encodings are counted by [`DerivedBytes`](super::encoder::DerivedBytes).
     pub(crate) fn weight(&self) -> usize {

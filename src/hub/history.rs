@@ -29,6 +29,7 @@ use super::channel::Channel;
 use super::encoder::{DerivedBytes, Encoder};
 use super::frame::Frame;
 use super::gap::GapReason;
+use super::latest::Latest;
 use super::ledger::{Ledger, LedgerKey};
 use super::numbering::{Break, Breaks, Numbering};
 use super::relay::Upstream;
@@ -64,6 +65,7 @@ pub(crate) struct History {
     newest_reserved: AtomicU64,
     pub(crate) topics: Topics,
     pub(crate) ledger: Ledger,
+    pub(crate) latest: Latest,
     pub(crate) sampler: Sampler,
     /// The bytes that all channels hold; written by the sequencer only.
     channel_bytes: AtomicU64,
@@ -100,6 +102,7 @@ impl History {
             newest_reserved: AtomicU64::new(0),
             topics: Topics::new(options.history),
             ledger: Ledger::new(LEDGER, key),
+            latest: Latest::new(options),
             sampler: Sampler::new(),
             channel_bytes: AtomicU64::new(0),
             derived_bytes: DerivedBytes::default(),
@@ -155,6 +158,7 @@ impl History {
         };
         self.topics.forget(base, evict);
         self.firehoses().into_iter().for_each(evict);
+        self.clear_latest(base);
         self.publish(base);
         self.notify_all();
     }
@@ -164,7 +168,7 @@ impl History {
     }
 
     /// The firehose that has the events of `channel`.
-    fn firehose_of(&self, channel: &Channel) -> &Arc<Channel> {
+    pub(crate) fn firehose_of(&self, channel: &Channel) -> &Arc<Channel> {
         if channel.is_reserved { &self.reserved } else { &self.firehose }
     }
 
@@ -186,7 +190,7 @@ impl History {
     }
 
     pub(crate) fn retained_bytes(&self) -> u64 {
-        self.channel_bytes.load(Ordering::Relaxed) + self.derived_bytes.get()
+        self.channel_bytes.load(Ordering::Relaxed) + self.derived_bytes.get() + self.latest.bytes()
     }
 
     /// Whether more bytes are held than allowed. Other formats are made at any time.
@@ -203,7 +207,12 @@ impl History {
     pub(crate) fn append(&self, encoder: &mut Encoder) -> Option<Arc<Channel>> {
         let (run, frames) = encoder.finish(&self.derived_bytes)?;
         let channel = self.channel(run.topic(), run.first());
-        channel.touch(self.tick.load(Ordering::Relaxed));
+        channel.touch(self.now_tick());
+        if run.has_keys() {
+            // Before the ring has the events: a new list begins with its newest.
+            self.list_of(&channel);
+        }
+        let has_list = channel.latest.get().is_some() || self.firehose_of(&channel).latest.get().is_some();
         for frame in frames {
             let sequence = frame.sequence();
             self.ledger.record(sequence, channel.hash);
@@ -212,6 +221,9 @@ impl History {
             }
             for channel in [&channel, self.firehose_of(&channel)] {
                 self.put(channel, frame.clone());
+            }
+            if has_list {
+                self.put_latest(&channel, &frame);
             }
         }
         Some(channel)
@@ -297,6 +309,7 @@ impl History {
 
     /// Accounts for a channel that was dropped.
     fn forget(&self, channel: &Channel) {
+        self.remove_latest(channel);
         self.account(0, channel.weight());
         let events = self.retained_events.load(Ordering::Relaxed) - channel.retained();
         self.retained_events.store(events, Ordering::Relaxed);
@@ -315,7 +328,9 @@ impl History {
                 self.forget(&channel);
             }
         }
-        self.topics.claim(topic, next, &self.ledger)
+        let channel = self.topics.claim(topic, next, &self.ledger);
+        self.latest.attach(&channel);
+        channel
     }
 
     /// Evicts events while more bytes are held than allowed. For the sequencer.
@@ -353,6 +368,11 @@ impl History {
         let (dropped, may_have_more) = self.topics.drop_idle(looks, &self.recent(), self.head());
         dropped.iter().for_each(|channel| self.forget(channel));
         (dropped, may_have_more)
+    }
+
+    /// The time in seconds since the hub was created, as far as its clock was advanced.
+    pub(crate) fn now_tick(&self) -> u32 {
+        self.tick.load(Ordering::Relaxed)
     }
 
     /// The ticks in which a topic must have been used not to be idle.

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use super::frame::Frame;
 use crate::position::Sequence;
-use crate::ring::{Read, Ring, Run};
+use crate::ring::{Read, Ring, Run, Segment};
+use crate::sync::Arc;
 use crate::wire::Format;
 use crate::wire::chunk::Chunk;
 
@@ -162,6 +163,40 @@ impl Batch {
 
     pub(super) fn ends(&self) -> &[(usize, u64)] {
         &self.ends
+    }
+
+    /// Keeps a segment of a list in memory, to pick frames from. Returns the number of its run.
+    pub(super) fn hold(&mut self, segment: Arc<Segment<Frame>>) -> usize {
+        self.runs.push(Run::of(segment));
+        self.runs.len() - 1
+    }
+
+    /// Picks one frame of a run. Frames of one block that do not follow each other in it are in different spans: what is between
+    /// them is not wanted.
+    pub(super) fn pick_one(&mut self, run: usize, cursor: usize, index: u64, frame: &Frame) {
+        self.len += 1;
+        if let Some(last) = self.spans.last_mut()
+            && (last.run, last.indices.end) == (run, index)
+            && frame.may_follow(self.runs[run].get(index - 1))
+        {
+            last.indices.end += 1;
+        } else {
+            self.spans.push(Span { run, cursor, indices: index..index + 1 });
+        }
+    }
+
+    /// Puts the frames of several lists into one order, as many as a batch has.
+    pub(super) fn sort(&mut self) {
+        let places = |span: &Span| (span.indices.clone()).map(|index| (span.run, span.cursor, index)).collect::<Vec<_>>();
+        let mut places: Vec<_> = self.spans.iter().flat_map(places).collect();
+        places.sort_unstable_by_key(|&(run, _, index)| self.runs[run].get(index).sequence());
+        places.truncate(MAX_FRAMES);
+        self.spans.clear();
+        self.len = 0;
+        for (run, cursor, index) in places {
+            let frame = self.runs[run].get(index).clone();
+            self.pick_one(run, cursor, index, &frame);
+        }
     }
 
     /// Adds `run`, the next frames of a cursor, to what [`Batch::merge`] picks from.

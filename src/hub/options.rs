@@ -34,6 +34,13 @@ pub struct HubOptions {
     /// How long a topic without subscribers and without events keeps its history when a [`Server`](crate::Server) runs
     /// the hub. A hub on its own keeps it until `history_topics` or `history_bytes` require room. Default: 1 h.
     pub topic_ttl: Duration,
+    /// The number of [keys](crate::event::Key) that have a latest value. Beyond it, or when their values take half of
+    /// `history_bytes`, publishing a new key is an error; other keys continue. Default: 100,000.
+    pub max_keys: usize,
+    /// How long a deletion of a latest value is remembered, while there are fewer keys and deletions than `max_keys`. A
+    /// subscription to latest values that resumes from before a forgotten deletion begins again with all values.
+    /// Default: 1 h.
+    pub tombstone_ttl: Duration,
     /// How long an [`IdempotencyKey`](super::IdempotencyKey) is remembered. Default: 2 min.
     pub idempotency_window: Duration,
     /// The number of keys that are remembered, about 150 bytes each. Beyond it a new key is an error. A
@@ -50,6 +57,8 @@ impl Default for HubOptions {
             history_topics: 100_000,
             firehose_history: 50_000,
             topic_ttl: Duration::from_secs(3600),
+            max_keys: 100_000,
+            tombstone_ttl: Duration::from_secs(3600),
             idempotency_window: Duration::from_secs(120),
             idempotency_keys: 100_000,
         }

@@ -46,6 +46,21 @@ pub enum PublishError {
         /// When the oldest key will be forgotten.
         retry_after: Duration,
     },
+    /// The hub has as many [keys](crate::event::Key) as it may, and one of the events has a new one.
+    #[error("{}: nothing was published; delete a key, or raise max_keys ({max_keys})", self.cause())]
+    TooManyValues {
+        /// The limit.
+        max_keys: usize,
+    },
+    /// The latest values take as much memory as they may, and one of the events has a new [key](crate::event::Key).
+    #[error(
+        "{}: nothing was published; delete a key, or raise history_bytes, of which the values can take half ({max_bytes})",
+        self.cause()
+    )]
+    ValuesTooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
     /// The events were published, but too few replicas acknowledged them in time.
     #[error(
         "published up to {}, but only {acknowledged} of {wanted} replicas have it: a failover may lose it; publishing \
@@ -113,7 +128,9 @@ impl PublishError {
             | Self::OutOfMemory
             | Self::Refused
             | Self::KeyReused
-            | Self::TooManyKeys { .. } => Outcome::NotPublished,
+            | Self::TooManyKeys { .. }
+            | Self::TooManyValues { .. }
+            | Self::ValuesTooLarge { .. } => Outcome::NotPublished,
             Self::Unknown => Outcome::Unknown,
             Self::NotReplicated { published, .. } => Outcome::Published(published),
         }
@@ -129,6 +146,8 @@ impl PublishError {
             Self::Refused => "the backbone refused",
             Self::KeyReused => "the Idempotency-Key was used for other events",
             Self::TooManyKeys { .. } => "the server cannot remember another Idempotency-Key now",
+            Self::TooManyValues { .. } => "the server cannot keep the value of another key",
+            Self::ValuesTooLarge { .. } => "the server has no memory for the value of another key",
             Self::NotReplicated { .. } => "too few replicas have the events",
         }
     }

@@ -315,8 +315,10 @@ impl Role {
             {
                 history.sampler.note(before + 1, moment);
             }
-            if let Some(reply) = pending.reply {
-                self.replies.push((reply, answer));
+            match pending.reply {
+                Some(reply) => self.replies.push((reply, answer)),
+                None if answer.is_err() => history.latest.note_refused(pending.events.len()),
+                None => {}
             }
         }
         if is_empty {
@@ -334,11 +336,15 @@ impl Role {
         if history.is_closed() {
             return Err(PublishError::Closed);
         }
-        let Some(key) = key else { return Ok(self.number_all(history, events).into()) };
+        let Some(key) = key else {
+            history.latest.admit(events)?;
+            return Ok(self.number_all(history, events).into());
+        };
         let now = Instant::now();
         if let Some(published) = self.keys.find(key, now)? {
             return Ok(PublishedOnce { published, is_repeat: true });
         }
+        history.latest.admit(events)?;
         let published = self.number_all(history, events);
         self.keys.remember(key, published, now);
         Ok(published.into())
@@ -369,12 +375,15 @@ impl Role {
         history.trim();
         let (mut has_reserved, mut has_others) = (false, false);
         for channel in self.touched.drain(..) {
+            // After the head: see the invariants of the lists.
+            channel.latest.get().inspect(|list| list.settle());
             channel.listeners.notify();
             has_reserved |= channel.is_reserved;
             has_others |= !channel.is_reserved;
         }
         for (firehose, has_events) in [(&history.firehose, has_others), (&history.reserved, has_reserved)] {
             if has_events {
+                firehose.latest.get().inspect(|list| list.settle());
                 firehose.listeners.notify();
             }
         }

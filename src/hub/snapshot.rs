@@ -10,6 +10,8 @@
 //! too, and may lack newer ones. The file has for each topic the sequence that it has evicted up to and the events that only its
 //! ring has, then the ledger up to where both firehoses have everything, and the events of the firehoses in one order. This says which rings an event was in, and limits that
 //! have become smaller evict as usual. Last come the [keys](super::idempotency) of publishers.
+//!
+//! **Latest values** with keys, and their deletions, come first. A reader of them that resumes begins again, with a gap.
 
 mod lines;
 
@@ -117,6 +119,11 @@ fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64
     let (forgotten, LedgerKey(key)) = (topics.forgotten(), history.ledger.key);
     let header = Header { fanline_history: FORMAT, epoch, head, firehose_evicted, reserved, forgotten, key };
     let mut out = Writer::begin(out, &header)?;
+    for list in history.latest.kept() {
+        for frame in list.frames() {
+            out.write(&Line::Value(SavedEvent::new(&frame)))?;
+        }
+    }
     for (topic, newest) in topics.dropped() {
         out.write(&Line::Dropped { topic: topic.as_str().into(), newest })?;
     }
@@ -201,6 +208,8 @@ struct Restoration<'a> {
     last: Sequence,
     /// The newest sequence of each topic that its ring has had so far.
     topics: HashMap<Topic, Sequence>,
+    /// The newest latest value of each topic so far.
+    values: HashMap<Topic, Sequence>,
     keys: Vec<SavedKey>,
 }
 
@@ -225,6 +234,7 @@ impl<'a> Restoration<'a> {
             ledger: None,
             last: 0,
             topics: HashMap::new(),
+            values: HashMap::new(),
             keys: Vec::new(),
         }
     }
@@ -252,6 +262,10 @@ impl<'a> Restoration<'a> {
                 self.history.topics.remember_dropped(&topic(&text)?, newest);
             }
             Line::Ledger { first, topics } => self.ledger(first, &topics)?,
+            Line::Value(saved) => {
+                let sequence = saved.sequence;
+                self.value(sequence, &saved.event()?)?;
+            }
             Line::Event(saved) => {
                 let sequence = saved.sequence;
                 self.event(sequence, &saved.event()?)?;
@@ -267,6 +281,17 @@ impl<'a> Restoration<'a> {
             }
             Line::End { .. } => {}
         }
+        Ok(())
+    }
+
+    fn value(&mut self, sequence: Sequence, event: &Event) -> Result<(), String> {
+        let newest = self.values.entry(event.topic().clone()).or_default();
+        if sequence <= *newest || sequence > self.head {
+            return Err(format!("value {sequence} cannot follow value {newest} of its topic"));
+        }
+        *newest = sequence;
+        self.encoder.push(sequence, event);
+        self.history.restore_latest(&mut self.encoder, self.head);
         Ok(())
     }
 

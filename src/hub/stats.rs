@@ -16,12 +16,19 @@ pub struct HubStats {
     pub restored: u64,
     /// Topics that have a history or a subscriber.
     pub topics: usize,
-    /// Events of [`Hub::try_publish`] that a backbone did not acknowledge. 0 unless the hub is [relayed](Hub::relayed).
+    /// Events of [`Hub::try_publish`] that were not published: with a new [key](crate::event::Key) where there is no room for it,
+    /// or without an acknowledgement of the backbone of a [relayed](Hub::relayed) hub.
     pub unacknowledged: u64,
     /// Events that can be replayed, over all topics.
     pub retained_events: u64,
     /// Their memory, as [`HubOptions::history_bytes`] counts it.
     pub retained_bytes: u64,
+    /// The [keys](crate::event::Key) that have a latest value.
+    pub latest_keys: usize,
+    /// The memory of their values, which is part of `retained_bytes`.
+    pub latest_bytes: u64,
+    /// The deletions of latest values that are remembered, see [`HubOptions::tombstone_ttl`].
+    pub tombstones: usize,
     /// The keys that are remembered, see [`IdempotencyKey`].
     pub idempotency_keys: usize,
 }
@@ -40,6 +47,8 @@ pub struct TopicStats {
     pub retained_events: u64,
     /// Their memory in the topic's ring.
     pub retained_bytes: u64,
+    /// The [keys](crate::event::Key) that have a latest value.
+    pub latest_keys: usize,
     /// The newest event, retained or not. `None` before the first.
     pub last: Option<StreamPosition>,
 }

@@ -29,7 +29,9 @@
 //! gap counts the indices in between. While a batch is held its frames stay in memory.
 
 mod catch_up;
+mod changes;
 mod gaps;
+mod latest;
 mod start;
 
 use std::collections::VecDeque;
@@ -54,6 +56,9 @@ use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::sync::Arc;
 use catch_up::CatchUp;
+pub use changes::{Change, LatestSubscription};
+pub(crate) use latest::Notice;
+pub use latest::{Mode, Snapshot};
 pub use start::{Opening, Start};
 
 /// A reader of some topics of a [`Hub`](super::Hub): a [`Stream`] of [`Delivery`].
@@ -117,6 +122,8 @@ enum State {
     Gap(Box<VecDeque<Gap>>),
     /// Pages of an archive, until the rings have the next event.
     CatchUp(Box<CatchUp>),
+    /// The lists of latest values.
+    Latest(Box<latest::Latest>),
 }
 
 struct Cursor {
@@ -163,6 +170,7 @@ impl Subscription {
         history: Arc<History>,
         group: Arc<WakeGroup>,
         filter: SubscriptionFilter,
+        mode: Mode,
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
@@ -190,7 +198,10 @@ impl Subscription {
             from_oldest: start == Start::Earliest,
             ready: None,
         };
-        let opening = subscription.find_place(start);
+        let opening = match mode {
+            Mode::Events => subscription.find_place(start),
+            Mode::Latest => subscription.find_place_of_latest(start),
+        };
         Ok((subscription, opening))
     }
 
@@ -208,7 +219,7 @@ impl Subscription {
     }
 
     /// [`Subscription::poll_fill`], or `None` at the end.
-    fn poll_fill_or_end(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Option<Result<(), Gap>>> {
+    fn poll_fill_or_end(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Option<Result<(), Notice>>> {
         loop {
             // Before the rings are read: then nothing follows what they have.
             let is_closed = self.history.is_closed();
@@ -223,12 +234,16 @@ impl Subscription {
         }
     }
 
-    /// Fills `batch` with what is ready, at least one frame; or returns the gap that comes before it.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Gap>> {
+    /// Fills `batch` with what is ready, at least one frame; or returns what comes before it.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>> {
         loop {
-            if let State::CatchUp(_) = self.state {
-                self.wake(cx.waker());
-                ready!(self.poll_page(cx))?;
+            match self.state {
+                State::CatchUp(_) => {
+                    self.wake(cx.waker());
+                    ready!(self.poll_page(cx))?;
+                }
+                State::Latest(_) => return self.poll_latest(cx, batch),
+                State::Live | State::Gap(_) => {}
             }
             self.fill(batch)?;
             let is_live = matches!(self.state, State::Live);
@@ -245,6 +260,22 @@ impl Subscription {
         }
     }
 
+    /// Returns the next event or notice; `None` at the end.
+    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Notice>>> {
+        if let Some(frame) = self.ready.as_mut().and_then(|ready| ready.pop_front()) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let mut batch = Batch::default();
+        let Some(read) = ready!(self.poll_fill_or_end(cx, &mut batch)) else { return Poll::Ready(None) };
+        if let Err(notice) = read {
+            return Poll::Ready(Some(Err(notice)));
+        }
+        self.take(&batch, batch.len());
+        let ready = self.ready.get_or_insert_default();
+        ready.extend(batch.frames().cloned());
+        Poll::Ready(ready.pop_front().map(Ok))
+    }
+
     /// Registers `waker`: the next publish to a channel of this subscription wakes it. Returns whether that changed the waker.
     pub(crate) fn wake(&mut self, waker: &Waker) -> bool {
         if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -258,6 +289,12 @@ impl Subscription {
     /// Fills `batch` with what is ready, which may be nothing; or returns the gap that comes before it.
     pub(crate) fn fill(&mut self, batch: &mut Batch) -> Result<(), Gap> {
         batch.clear();
+        if self.is_of_latest() {
+            return match self.fill_latest(batch) {
+                Err(Notice::Gap(gap)) => Err(gap),
+                _ => Ok(()),
+            };
+        }
         let head = self.head()?;
         if let State::CatchUp(_) = self.state {
             self.fill_from_page(batch, head);
@@ -313,13 +350,17 @@ impl Subscription {
 
     /// Moves past the first `count` frames of `batch`, which was filled last.
     pub(crate) fn take(&mut self, batch: &Batch, count: usize) {
-        if let State::CatchUp(catch_up) = &mut self.state {
-            if let (CatchUp::Reading(_, index), Some((_, next, last))) =
-                (&mut **catch_up, batch.stretches(count).last())
-            {
-                (*index, self.taken) = (next, last);
+        match &mut self.state {
+            State::CatchUp(catch_up) => {
+                if let (CatchUp::Reading(_, index), Some((_, next, last))) =
+                    (&mut **catch_up, batch.stretches(count).last())
+                {
+                    (*index, self.taken) = (next, last);
+                }
+                return;
             }
-            return;
+            State::Latest(_) => return self.take_latest(batch, count),
+            State::Live | State::Gap(_) => {}
         }
         for (cursor, next, last) in batch.stretches(count) {
             self.cursors[cursor].index = next;
@@ -365,15 +406,24 @@ impl Subscription {
         matches!(self.state, State::CatchUp(_))
     }
 
+    /// Whether it reads latest values.
+    pub(super) fn is_of_latest(&self) -> bool {
+        matches!(self.state, State::Latest(_))
+    }
+
     /// Whether a gap comes next.
     pub(crate) fn has_gap(&self) -> bool {
-        matches!(self.state, State::Gap(_))
+        match &self.state {
+            State::Gap(_) => true,
+            State::Latest(latest) => latest.has_gap(),
+            State::Live | State::CatchUp(_) => false,
+        }
     }
 
     /// Whether what a cursor reads next was evicted.
     pub(crate) fn has_lagged(&self) -> bool {
-        // A break evicts everything, and has a gap of its own. While it catches up it reads no ring.
-        !matches!(self.state, State::CatchUp(_))
+        // A break evicts everything, and has a gap of its own. Where it reads no ring it cannot lag.
+        !matches!(self.state, State::CatchUp(_) | State::Latest(_))
             && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
             && self.breaks == self.history.break_count()
     }
@@ -413,19 +463,12 @@ impl Stream for Subscription {
     type Item = Delivery;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let this = self.get_mut();
-        if let Some(frame) = this.ready.as_mut().and_then(|ready| ready.pop_front()) {
-            return Poll::Ready(Some(Delivery::Event(frame)));
-        }
-        let mut batch = Batch::default();
-        let Some(read) = ready!(this.poll_fill_or_end(cx, &mut batch)) else { return Poll::Ready(None) };
-        if let Err(gap) = read {
-            return Poll::Ready(Some(Delivery::Gap(gap)));
-        }
-        this.take(&batch, batch.len());
-        let ready = this.ready.get_or_insert_default();
-        ready.extend(batch.frames().cloned());
-        Poll::Ready(ready.pop_front().map(Delivery::Event))
+        let delivery = ready!(self.get_mut().poll_delivery(cx));
+        Poll::Ready(delivery.map(|delivery| match delivery {
+            Ok(frame) => Delivery::Event(frame),
+            Err(Notice::Gap(gap)) => Delivery::Gap(gap),
+            Err(Notice::Snapshot(_)) => unreachable!("only latest values have a snapshot"),
+        }))
     }
 }
 

@@ -82,6 +82,15 @@ impl Chunk {
         })
     }
 
+    /// The same chunk in a block of its own.
+    pub(crate) fn alone(&self) -> Self {
+        if self.framed().len() == self.block.len() {
+            return self.clone();
+        }
+        let block = Bytes::copy_from_slice(self.framed());
+        Self { start: 0, end: block.len() as u32, block, head: self.head, tail: self.tail }
+    }
+
     /// The bytes of memory that become free when this chunk is dropped after all earlier ones of its block.
     pub(crate) fn weight(&self) -> usize {
         if self.end as usize == self.block.len() { self.block.len() } else { 0 }

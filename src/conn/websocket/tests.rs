@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::conn::{Drain, StreamOptions};
-use crate::hub::{Hub, Start, WakeGroup};
+use crate::hub::{Hub, Mode, Start, WakeGroup};
 use crate::metrics::Metrics;
 use crate::sync::Arc;
 use crate::topic::TopicFilter;
@@ -45,7 +45,7 @@ impl Client {
         let (answer, answered) = oneshot::channel();
         let messages = Box::new(Stub { answers: vec![answered] });
         let everything = [TopicFilter::everything()];
-        let feed = Feed::open(&hub, &WakeGroup::inline(), &everything, Start::Live, usize::MAX).unwrap().0;
+        let feed = Feed::open(&hub, &WakeGroup::inline(), &everything, Mode::Events, Start::Live, usize::MAX).unwrap().0;
         let metrics = Arc::new(Metrics::new(1, EndReason::ALL.len()));
         let shard = Shard::new(0, hub, StreamOptions::default(), metrics, Arc::<Drain>::default());
         let websocket = Box::new(WebSocket::new(messages, LIMITS, Bytes::new(), false));

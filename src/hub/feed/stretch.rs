@@ -146,6 +146,9 @@ impl Stretch {
     /// Returns the sequence up to which everything was delivered: the one before the next event, or the head if none is
     /// ready. The gaps that come before it are kept.
     pub(super) fn settle(&mut self, hub: &Hub) -> Sequence {
+        if self.subscription.is_of_latest() {
+            return self.taken();
+        }
         let mut batch = Batch::default();
         loop {
             let head = hub.0.history.head();

@@ -53,7 +53,7 @@ fn publish(hub: &Hub, topics: &[&str]) {
 }
 
 fn open(hub: &Hub, texts: &[&str], start: Start) -> Feed {
-    Feed::open(hub, &WakeGroup::inline(), &filters(texts), start, usize::MAX).unwrap().0
+    Feed::open(hub, &WakeGroup::inline(), &filters(texts), Mode::Events, start, usize::MAX).unwrap().0
 }
 
 /// Reads all that is ready: the events' sequences, and the gaps.
@@ -65,7 +65,8 @@ fn read(feed: &mut Feed) -> (Vec<u64>, Vec<Gap>) {
                 sequences.extend(batch.frames().map(|frame| frame.id().sequence));
                 feed.take(&batch, batch.len());
             }
-            Err(gap) => gaps.push(gap),
+            Err(Notice::Gap(gap)) => gaps.push(gap),
+            Err(notice) => panic!("{notice:?}"),
         }
     }
     (sequences, gaps)
@@ -232,7 +233,7 @@ fn number_of_waiting_replays_is_limited() {
 #[test]
 fn refused_change_changes_nothing() {
     let hub = hub(64, 64, &["a"]);
-    let (mut feed, _) = Feed::open(&hub, &WakeGroup::inline(), &filters(&["a"]), Start::Live, 1).unwrap();
+    let (mut feed, _) = Feed::open(&hub, &WakeGroup::inline(), &filters(&["a"]), Mode::Events, Start::Live, 1).unwrap();
     let refused = Err(FeedError::TooManySilentTopics);
     assert_eq!(feed.subscribe(&filters(&["b", "c"]), None), refused);
     assert_eq!(feed.subscribe(&filters(&["b", "c"]), Some(Start::Earliest)), refused);

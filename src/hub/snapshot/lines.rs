@@ -62,6 +62,9 @@ pub(super) enum Line<'a> {
     },
     /// The hashed topics of consecutive events that a firehose no longer retains.
     Ledger { first: Sequence, topics: Cow<'a, [TopicHash]> },
+    /// A latest value or its deletion, in the order of its topic.
+    #[serde(borrow)]
+    Value(SavedEvent<'a>),
     #[serde(borrow)]
     Event(SavedEvent<'a>),
     /// A publisher's key, and the events that were published under it.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{EventName, Payload};
-use crate::hub::{Delivery, Gap, IdempotencyKey, PublishError, PublishedOnce, Start, SubscriptionFilter};
+use crate::hub::{Change, Delivery, Gap, IdempotencyKey, PublishError, PublishedOnce, Start, SubscriptionFilter};
 use crate::position::StreamPosition;
 use crate::topic::TopicFilter;
 
@@ -154,6 +154,38 @@ fn keys_and_deletions_of_events_continue() {
     let key = || Some("\"k\"".to_owned());
     assert_eq!(keys(&before), [(key(), false), (None, false), (key(), true), (None, true)]);
     assert_eq!(keys(&continued(&options(10, 20), &before)), keys(&before));
+}
+
+#[test]
+fn latest_values_continue_without_their_rings() {
+    let before = Hub::new(&options(1, 1));
+    let keyed = |key: &str, text| Event::new(Topic::new("a").unwrap(), Payload::text(text)).keyed(key.parse().unwrap());
+    let deletion = Event::deletion(Topic::new("a").unwrap(), Some("y".parse().unwrap()));
+    let events = vec![keyed("x", "1"), keyed("y", "2"), keyed("x", "3"), keyed("z", "4"), deletion];
+    assert!(std::pin::pin!(before.publish_all(events)).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    publish_all(&before, &["b"]);
+    let after = continued(&options(1, 1), &before);
+    assert_eq!((after.stats().latest_keys, after.stats().latest_bytes), (2, before.stats().latest_bytes));
+    assert_eq!(after.stats().tombstones, 1);
+    let read = |filter: &str, start| {
+        let (mut values, _) = after.subscribe_latest(filter.parse().unwrap(), start);
+        let mut changes = Vec::new();
+        while let Poll::Ready(Some(change)) = values.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+            changes.push(match change {
+                Change::Event(frame) => frame.payload().into_owned(),
+                Change::Gap(gap) => gap.reason.as_str().to_owned(),
+                Change::Snapshot(snapshot) => format!("{} values", snapshot.entries),
+            });
+        }
+        changes
+    };
+    assert_eq!(read("a", Start::Earliest), ["3", "4", "2 values"]);
+    assert_eq!(read("**", Start::Earliest), ["3", "4", "x", "3 values"]);
+    assert_eq!(read("a", Start::After(at(5))), ["evicted", "3", "4", "2 values"]);
+    let damaged = String::from_utf8(saved(&before)).unwrap().replace("{\"value\":{\"sequence\":4", "{\"value\":{\"sequence\":3");
+    let damaged = lines::with_checksum(damaged[..damaged.rfind("{\"end\"").unwrap()].as_bytes());
+    let error = Hub::continued(&options(1, 1), &damaged[..]).unwrap_err().to_string();
+    assert_eq!(error, "line 3: value 3 cannot follow value 3 of its topic");
 }
 
 #[test]

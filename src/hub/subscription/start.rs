@@ -47,7 +47,7 @@ pub struct Opening {
 }
 
 /// What the stream knows of where a subscription begins.
-enum Origin {
+pub(super) enum Origin {
     /// The subscription resumes nothing.
     New,
     /// It resumes after this position.
@@ -96,7 +96,7 @@ impl Subscription {
     }
 
     /// Returns the sequence that `start` begins after, and whether the stream knows it.
-    fn origin(&self, start: Start, numbering: Numbering, head: Sequence) -> (Sequence, Origin) {
+    pub(super) fn origin(&self, start: Start, numbering: Numbering, head: Sequence) -> (Sequence, Origin) {
         let oldest = numbering.offset;
         match start {
             Start::Live => (head, Origin::New),

@@ -121,7 +121,8 @@ impl Task {
                         }
                         self.subscription.take(&batch, batch.len());
                     }
-                    Err(gap) => {
+                    Err(Notice::Snapshot(_)) => panic!("only latest values have a snapshot"),
+                    Err(Notice::Gap(gap)) => {
                         assert!(gap.resume.sequence <= hub.position().sequence, "forbidden 4");
                         assert!(gap.to.sequence <= hub.position().sequence, "forbidden 4");
                         assert_eq!(gap.resume, gap.to, "forbidden 6");
@@ -242,7 +243,7 @@ fn shard_wakes_waiting_task() {
         let hub = hub(8, 8);
         let group = WakeGroup::dispatched();
         let start = Start::After(StreamPosition::new(EPOCH, 0));
-        let mut task = Task::new(hub.subscribe_in(&group, filter(&["a"]), start, usize::MAX).unwrap());
+        let mut task = Task::new(hub.subscribe_in(&group, filter(&["a"]), Mode::Events, start, usize::MAX).unwrap());
         let publisher = publish(&hub, &[&["a"], &["a"]]);
         task.run(&hub);
         for _ in 0..2 {

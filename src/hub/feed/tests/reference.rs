@@ -214,7 +214,8 @@ impl World {
         let mut batch = Batch::default();
         match self.feed.poll_fill(&mut Context::from_waker(Waker::noop()), &mut batch) {
             Poll::Pending => return false,
-            Poll::Ready(Err(gap)) => self.receive_gap(gap),
+            Poll::Ready(Err(Notice::Gap(gap))) => self.receive_gap(gap),
+            Poll::Ready(Err(notice)) => panic!("{notice:?}"),
             Poll::Ready(Ok(())) => {
                 assert!(!batch.is_empty());
                 self.publish(topics);

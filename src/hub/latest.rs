@@ -1,0 +1,314 @@
+//! Latest values: for each topic and key the newest event, for readers that want the present state and then its changes.
+//!
+//! **Contract.** An event with a key is the value of its topic and key until the next one, or until an event deletes it. An
+//! event without a key is its topic's single value. Readers find the values of a topic in the [`List`] of its channel, and those of all
+//! topics in the lists of the firehoses. A reader is one sequence, so that a snapshot, the changes since a position, and what a
+//! slow reader has left to read are the same read.
+//!
+//! **What is kept.** Values with keys, and deletions, outlive the rings and their channel: the table here keeps their lists.
+//! A value without a key lasts as long as its topic. Its reader is not told when it is gone, but begins again if it has not
+//! passed it. Such values cost nothing where they are not read: a topic has a list from its
+//! first event with a key on, or from the first reader of its latest value, which finds the newest event in the ring. A firehose
+//! has one from its first reader on; that reader makes publishers wait while it collects the values of all topics.
+//!
+//! **Bounds.** [`HubOptions::max_keys`](super::HubOptions::max_keys) limits the keys, and half of
+//! [`HubOptions::history_bytes`](super::HubOptions::history_bytes) their memory. Beyond either a new key is refused; the
+//! others continue. A deletion is kept for [`HubOptions::tombstone_ttl`](super::HubOptions::tombstone_ttl), or until there are
+//! as many keys and deletions as allowed. A reader behind a forgotten deletion begins again, with a gap.
+//!
+//! Only the sequencer changes the lists.
+
+mod list;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+// Not those of `sync`: only the sequencer writes them, and others read them for statistics.
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+pub(crate) use list::{List, Name};
+use list::{Before, name_of};
+
+use super::channel::Channel;
+use super::encoder::Encoder;
+use super::frame::Frame;
+use super::history::History;
+use super::{HubOptions, PublishError};
+use crate::event::Event;
+use crate::position::Sequence;
+use crate::ring::Read;
+use crate::sync::{Arc, Mutex, Ordering, lock};
+use crate::topic::Topic;
+
+pub(crate) struct Latest {
+    max_keys: usize,
+    max_bytes: u64,
+    ttl_ticks: u32,
+    /// The lists that have keys or their deletions. They outlive the channels of their topics.
+    kept: Mutex<HashMap<Topic, Arc<List>>>,
+    /// Whether there has been one.
+    has_kept: AtomicBool,
+    /// The number of keys with a value, and the memory of the values.
+    keys: AtomicU64,
+    bytes: AtomicU64,
+    /// The oldest first. Some names have values again.
+    deletions: Mutex<VecDeque<Deletion>>,
+    /// The newest deletion or value that is forgotten: new lists do not know more.
+    forgotten: AtomicU64,
+    /// The events of publishers that do not wait which were refused.
+    refused: AtomicU64,
+}
+
+struct Deletion {
+    name: Name,
+    sequence: Sequence,
+    /// When it was published.
+    tick: u32,
+}
+
+impl Latest {
+    pub(crate) fn new(options: &HubOptions) -> Self {
+        Self {
+            max_keys: options.max_keys,
+            max_bytes: options.history_bytes as u64 / 2,
+            ttl_ticks: u32::try_from(options.tombstone_ttl.as_secs()).unwrap_or(u32::MAX),
+            kept: Mutex::default(),
+            has_kept: AtomicBool::new(false),
+            keys: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            deletions: Mutex::default(),
+            forgotten: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// The number of keys that have a value.
+    pub(crate) fn keys(&self) -> usize {
+        self.keys.load(Ordering::Relaxed) as usize
+    }
+
+    /// The memory of their values.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The number of deletions that are remembered.
+    pub(crate) fn deletions(&self) -> usize {
+        lock(&self.deletions).len()
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The lists that have keys or their deletions.
+    pub(crate) fn kept(&self) -> Vec<Arc<List>> {
+        lock(&self.kept).values().cloned().collect()
+    }
+
+    /// Notes that an event was refused whose publisher does not wait.
+    pub(crate) fn note_refused(&self, events: usize) {
+        self.refused.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    /// Returns the error of `events` with more new keys than there is room for. For the sequencer.
+    pub(crate) fn admit(&self, events: &[Event]) -> Result<(), PublishError> {
+        let values = || events.iter().filter(|event| !event.is_deletion() && event.key().is_some());
+        let bytes: u64 = values().map(|event| event.payload().as_bytes().len() as u64).sum();
+        let has_room = |new: usize| self.keys() + new <= self.max_keys;
+        let count = values().count();
+        if count == 0 || (has_room(count) && self.bytes() + bytes <= self.max_bytes) {
+            return Ok(());
+        }
+        let kept = lock(&self.kept);
+        let names: HashSet<Name> = values().map(|event| (event.topic().clone(), event.key().cloned())).collect();
+        let is_new =
+            |name: &&Name| !kept.get(&name.0).is_some_and(|list| matches!(list.find(name), Before::Value(_)));
+        match names.iter().filter(is_new).count() {
+            0 => Ok(()),
+            new if !has_room(new) => Err(PublishError::TooManyValues { max_keys: self.max_keys }),
+            _ if self.bytes() + bytes > self.max_bytes => {
+                Err(PublishError::ValuesTooLarge { max_bytes: self.max_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a channel that was created the list of its topic, if that outlived an earlier one.
+    pub(crate) fn attach(&self, channel: &Channel) {
+        let Some(topic) = channel.topic.as_ref().filter(|_| self.has_kept.load(Ordering::Relaxed)) else { return };
+        if let Some(list) = lock(&self.kept).get(topic) {
+            // It may have it already.
+            let _ = channel.latest.set(list.clone());
+        }
+    }
+
+    /// Keeps a list, unless its topic has one that is kept, and returns the one that is.
+    fn keep(&self, topic: &Topic, list: &Arc<List>) -> Arc<List> {
+        self.has_kept.store(true, Ordering::Relaxed);
+        lock(&self.kept).entry(topic.clone()).or_insert_with(|| list.clone()).clone()
+    }
+
+    /// Accounts for the event of a key.
+    fn account(&self, frame: &Frame, before: Before) {
+        let (is_value, weight) = (!frame.is_deletion(), frame.value_weight());
+        let (had_value, freed) = match before {
+            Before::Value(weight) => (true, weight),
+            Before::Nothing | Before::Deleted => (false, 0),
+        };
+        let keys = self.keys.load(Ordering::Relaxed) + u64::from(is_value) - u64::from(had_value);
+        self.keys.store(keys, Ordering::Relaxed);
+        let bytes = self.bytes() + if is_value { weight as u64 } else { 0 } - freed as u64;
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes the oldest deletion, if it was published before tick `before` or there are too many.
+    fn next_to_forget(&self, before: u32) -> Option<Deletion> {
+        let mut deletions = lock(&self.deletions);
+        let is_full = deletions.len() + self.keys() > self.max_keys;
+        deletions.pop_front_if(|oldest| is_full || oldest.tick < before)
+    }
+}
+
+/// The lists of a hub's channels. For the sequencer.
+impl History {
+    /// The list of `channel`, which is created if there is none.
+    pub(crate) fn list_of<'a>(&self, channel: &'a Channel) -> &'a Arc<List> {
+        if channel.latest.get().is_none() {
+            self.latest.attach(channel);
+        }
+        if channel.latest.get().is_none() {
+            let values = self.values_of(channel);
+            // After the values: what is no longer in a ring is noted there.
+            let list = List::new(self.latest.forgotten.load(Ordering::Acquire));
+            values.into_iter().for_each(|frame| _ = list.put(frame));
+            let _ = channel.latest.set(Arc::new(list));
+        }
+        channel.latest.get().expect("it was set")
+    }
+
+    /// The values that a channel without a list has, in order.
+    fn values_of(&self, channel: &Channel) -> Vec<Frame> {
+        if channel.topic.is_some() {
+            return self.newest_without_key(channel).into_iter().collect();
+        }
+        let kept = lock(&self.latest.kept);
+        let is_wanted = |topic: &Topic| topic.is_reserved() == channel.is_reserved;
+        let mut frames: Vec<Frame> =
+            kept.iter().filter(|(topic, _)| is_wanted(topic)).flat_map(|(_, list)| list.frames()).collect();
+        for other in self.topics.slices().flatten() {
+            match (&other.topic, other.latest.get()) {
+                (Some(topic), _) if !is_wanted(topic) || kept.contains_key(topic) => {}
+                (_, Some(list)) => frames.extend(list.frames()),
+                (_, None) => frames.extend(self.newest_without_key(&other)),
+            }
+        }
+        frames.sort_unstable_by_key(Frame::sequence);
+        frames
+    }
+
+    /// The newest event of a ring that has no key, unless it is a deletion.
+    fn newest_without_key(&self, channel: &Channel) -> Option<Frame> {
+        let indices = channel.ring.retained();
+        let newest = indices.rev().find_map(|index| match channel.ring.read(index) {
+            Read::Run(run) => Some(run.get(index).clone()).filter(|frame| frame.key().is_none()),
+            _ => None,
+        });
+        if newest.is_none() {
+            // There may have been one.
+            self.latest.forgotten.fetch_max(channel.newest(), Ordering::AcqRel);
+        }
+        newest.filter(|frame| !frame.is_deletion())
+    }
+
+    /// Makes an event of `channel` the value of its name, in the lists that there are.
+    pub(crate) fn put_latest(&self, channel: &Channel, frame: &Frame) {
+        let name = name_of(frame);
+        // A deletion of nothing changes nothing. Without a key there may have been something.
+        let has_key = name.1.is_some();
+        let put = |list: &Arc<List>| match has_key && frame.is_deletion() && list.find(&name) == Before::Nothing {
+            true => None,
+            false => Some(list.put(frame.clone())),
+        };
+        let before = channel.latest.get().and_then(put);
+        let in_firehose = self.firehose_of(channel).latest.get().and_then(put);
+        if let (Some(before), true) = (before, has_key) {
+            self.latest.account(frame, before);
+            if before == Before::Nothing
+                && let Some(list) = channel.latest.get()
+            {
+                self.latest.keep(&name.0, list);
+            }
+        }
+        if frame.is_deletion() && (before.is_some() || in_firehose.is_some()) {
+            let deletion = Deletion { name, sequence: frame.sequence(), tick: self.now_tick() };
+            lock(&self.latest.deletions).push_back(deletion);
+        }
+        while let Some(deletion) = self.latest.next_to_forget(0) {
+            self.forget_deletion(&deletion);
+        }
+    }
+
+    /// Puts a value that a hub which this one continues has saved into the list of its topic. Nothing up to `head` is known
+    /// of deletions that were not saved.
+    pub(crate) fn restore_latest(&self, encoder: &mut Encoder, head: Sequence) {
+        self.latest.forgotten.fetch_max(head, Ordering::AcqRel);
+        let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
+        let list = self.latest.keep(run.topic(), &Arc::new(List::new(head)));
+        for frame in frames {
+            let before = list.put(frame.clone());
+            if frame.key().is_some() {
+                self.latest.account(&frame, before);
+            }
+            if frame.is_deletion() {
+                let deletion = Deletion { name: name_of(&frame), sequence: frame.sequence(), tick: self.now_tick() };
+                lock(&self.latest.deletions).push_back(deletion);
+            }
+        }
+        list.settle();
+    }
+
+    fn forget_deletion(&self, Deletion { name, sequence, .. }: &Deletion) {
+        let topic = &name.0;
+        let mut kept = lock(&self.latest.kept);
+        let channel = self.topics.get(topic);
+        let list = kept.get(topic).cloned().or_else(|| channel?.latest.get().cloned());
+        let firehose = if topic.is_reserved() { &self.reserved } else { &self.firehose };
+        self.latest.forgotten.fetch_max(*sequence, Ordering::AcqRel);
+        list.iter().chain(firehose.latest.get()).for_each(|list| list.forget(name, Some(*sequence)));
+        if list.is_some_and(|list| list.len() == 0) {
+            kept.remove(topic);
+        }
+    }
+
+    /// Forgets up to `limit` deletions that have outlived their time. Returns whether there may be more.
+    pub(crate) fn forget_deletions(&self, limit: usize) -> bool {
+        let before = self.now_tick().saturating_sub(self.latest.ttl_ticks);
+        for _ in 0..limit {
+            let Some(deletion) = self.latest.next_to_forget(before) else { return false };
+            self.forget_deletion(&deletion);
+        }
+        true
+    }
+
+    /// Removes the value without a key of a topic that was dropped.
+    pub(crate) fn remove_latest(&self, channel: &Channel) {
+        let Some(topic) = &channel.topic else { return };
+        // A list of this topic that is created later does not have it.
+        self.latest.forgotten.fetch_max(channel.newest(), Ordering::AcqRel);
+        let name = (topic.clone(), None);
+        let lists = channel.latest.get().into_iter().chain(self.firehose_of(channel).latest.get());
+        lists.for_each(|list| list.forget(&name, None));
+    }
+
+    /// Removes all values: the order was broken at `base`.
+    pub(crate) fn clear_latest(&self, base: Sequence) {
+        let latest = &self.latest;
+        latest.forgotten.fetch_max(base, Ordering::AcqRel);
+        let kept = std::mem::take(&mut *lock(&latest.kept));
+        kept.values().for_each(|list| list.clear(base));
+        self.topics.slices().flatten().filter_map(|channel| channel.latest.get().cloned()).for_each(|l| l.clear(base));
+        self.firehoses().into_iter().filter_map(|firehose| firehose.latest.get()).for_each(|list| list.clear(base));
+        lock(&latest.deletions).clear();
+        latest.keys.store(0, Ordering::Relaxed);
+        latest.bytes.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,374 @@
+//! Latest values against an oracle: a map from topic and key to the newest value.
+//!
+//! Random publications with keys, deletions and without either, readers that stall, resume and begin again, and small rings, so
+//! that events leave them, topics are dropped, and deletions are forgotten. At each quiet point
+//!
+//! * the table of each reader is that of the oracle for its filters, except that a reader may have values without keys of
+//!   topics that were dropped;
+//! * sequences have only risen since the last start, and no value has gone backwards;
+//! * a mark has come after each start and each gap, at a moment when the table was complete;
+//! * the numbers of keys, their memory and the deletions are right, and the rings' accounting too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+use crate::event::Key;
+use crate::position::Sequence;
+
+const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "user:a"];
+const KEYS: [Option<&str>; 4] = [None, Some("x"), Some("y"), Some("z")];
+const FILTERS: [&[&str]; 7] = [&["a"], &["a", "b"], &["**"], &["c:*"], &["a", "c:*"], &["user:*", "**"], &["user:a", "b"]];
+const READERS: usize = 3;
+
+type Table = BTreeMap<(String, Option<String>), Sequence>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The topic, the key, and whether it is a deletion, of each event.
+    Publish(Vec<(usize, usize, bool)>),
+    Begin { reader: usize, filter: usize },
+    /// Takes a part of what is ready.
+    Read { reader: usize, counts: Vec<Index> },
+    Resume { reader: usize },
+    /// Time passes: topics and deletions expire.
+    Tick,
+    Quiet,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let event = (0..TOPICS.len(), 0..KEYS.len(), prop::bool::weighted(0.25));
+    let step = prop_oneof![
+        5 => vec(event, 1..12).prop_map(Step::Publish),
+        2 => (0..READERS, 0..FILTERS.len()).prop_map(|(reader, filter)| Step::Begin { reader, filter }),
+        3 => (0..READERS, vec(any::<Index>(), 1..4)).prop_map(|(reader, counts)| Step::Read { reader, counts }),
+        2 => (0..READERS).prop_map(|reader| Step::Resume { reader }),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Quiet),
+    ];
+    vec(step, 1..60)
+}
+
+fn options() -> impl Strategy<Value = HubOptions> {
+    (1..8usize, 1..8usize, 1..6usize, 0..3u64, 3..40usize).prop_map(|(history, firehose_history, topics, ttl, max_keys)| {
+        HubOptions {
+            epoch: EPOCH,
+            history,
+            firehose_history,
+            history_topics: topics,
+            topic_ttl: Duration::from_secs(ttl),
+            tombstone_ttl: Duration::from_secs(ttl),
+            max_keys,
+            ..HubOptions::default()
+        }
+    })
+}
+
+struct Reader {
+    subscription: Subscription,
+    filter: SubscriptionFilter,
+    last_id: StreamPosition,
+    table: Table,
+    /// The sequence of what it received last since its start.
+    newest: Sequence,
+    has_mark: bool,
+}
+
+struct World {
+    hub: Hub,
+    max_keys: usize,
+    table: Table,
+    readers: [Option<Reader>; READERS],
+}
+
+fn keyed(event: Event, key: Option<&str>) -> Event {
+    match key {
+        Some(key) => event.keyed(Key::new(key).unwrap()),
+        None => event,
+    }
+}
+
+impl World {
+    fn new(options: HubOptions) -> Self {
+        let max_keys = options.max_keys;
+        Self { hub: Hub::new(&options), max_keys, table: Table::new(), readers: [None, None, None] }
+    }
+
+    fn keys(&self) -> usize {
+        self.table.keys().filter(|(_, key)| key.is_some()).count()
+    }
+
+    fn publish(&mut self, events: &[(usize, usize, bool)]) {
+        let event = |&(topic, key, is_deletion): &(usize, usize, bool)| {
+            let event = keyed(event(TOPICS[topic]), KEYS[key]);
+            if is_deletion { event.deleting() } else { event }
+        };
+        let named = |&(topic, key, _): &(usize, usize, bool)| {
+            (TOPICS[topic].to_owned(), KEYS[key].map(ToOwned::to_owned))
+        };
+        let is_new = |event: &&(usize, usize, bool)| {
+            !event.2 && KEYS[event.1].is_some() && !self.table.contains_key(&named(event))
+        };
+        let new: BTreeSet<_> = events.iter().filter(is_new).map(named).collect();
+        let published = now(self.hub.publish_all(events.iter().map(event).collect()));
+        if !new.is_empty() && self.keys() + new.len() > self.max_keys {
+            assert_eq!(published, Err(PublishError::TooManyValues { max_keys: self.max_keys }));
+            return;
+        }
+        let first = published.unwrap().unwrap().first.sequence;
+        for (sequence, event) in (first..).zip(events) {
+            match event.2 {
+                true => _ = self.table.remove(&named(event)),
+                false => _ = self.table.insert(named(event), sequence),
+            }
+        }
+        assert_eq!(self.hub.stats().latest_keys, self.keys());
+        assert!(self.hub.stats().tombstones + self.keys() <= self.max_keys);
+    }
+
+    fn open(&self, filter: SubscriptionFilter, start: Start) -> Reader {
+        let group = WakeGroup::inline();
+        let opened = self.hub.subscribe_in(&group, filter.clone(), Mode::Latest, start, usize::MAX);
+        let (subscription, opening) = opened.unwrap();
+        let last_id = opening.id;
+        Reader { subscription, filter, last_id, table: Table::new(), newest: 0, has_mark: false }
+    }
+
+    /// Fills one batch and takes a part of it. Returns whether there was anything.
+    fn read(&self, reader: &mut Reader, choose: impl FnOnce(usize) -> usize) -> bool {
+        let mut batch = Batch::default();
+        match reader.subscription.poll_fill(&mut Context::from_waker(Waker::noop()), &mut batch) {
+            Poll::Pending => {
+                assert!(reader.has_mark, "the mark comes before it waits");
+                return false;
+            }
+            Poll::Ready(Err(Notice::Gap(gap))) => {
+                reader.table.clear();
+                (reader.newest, reader.last_id, reader.has_mark) = (0, gap.resume, false);
+            }
+            Poll::Ready(Err(Notice::Snapshot(snapshot))) => {
+                assert!(!reader.has_mark, "one mark for each start");
+                (reader.has_mark, reader.last_id) = (true, snapshot.position);
+                if snapshot.position == self.hub.position() {
+                    self.check(reader);
+                }
+            }
+            Poll::Ready(Ok(())) => {
+                let count = choose(batch.len());
+                for frame in batch.frames().take(count) {
+                    assert!(reader.filter.matches(frame.topic()));
+                    assert!(frame.sequence() > reader.newest, "in order");
+                    reader.newest = frame.sequence();
+                    reader.last_id = frame.id();
+                    let name = (frame.topic().to_string(), frame.key().map(ToString::to_string));
+                    match frame.is_deletion() {
+                        true => _ = reader.table.remove(&name),
+                        false => _ = reader.table.insert(name, frame.sequence()),
+                    }
+                }
+                reader.subscription.take(&batch, count);
+            }
+        }
+        true
+    }
+
+    fn check(&self, reader: &Reader) {
+        let is_wanted = |topic: &str| reader.filter.matches(&Topic::new(topic).unwrap());
+        for (name, sequence) in self.table.iter().filter(|((topic, _), _)| is_wanted(topic)) {
+            // The topic of a value without a key may have been dropped, and its ring may be empty.
+            if name.1.is_some() {
+                assert_eq!(reader.table.get(name), Some(sequence), "{name:?}");
+            }
+        }
+        for (name, sequence) in &reader.table {
+            assert_eq!(self.table.get(name), Some(sequence), "{name:?} is not a value");
+        }
+    }
+
+    fn with(&mut self, reader: usize, act: impl FnOnce(&Self, &mut Reader)) {
+        if let Some(mut open) = self.readers[reader].take() {
+            act(self, &mut open);
+            self.readers[reader] = Some(open);
+        }
+    }
+
+    fn play(&mut self, step: Step) {
+        match step {
+            Step::Publish(events) => self.publish(&events),
+            Step::Begin { reader, filter } => {
+                self.readers[reader] = Some(self.open(super::filter(FILTERS[filter]), Start::Earliest));
+            }
+            Step::Read { reader, counts } => self.with(reader, |world, reader| {
+                for count in counts {
+                    world.read(reader, |len| count.index(len + 1));
+                }
+            }),
+            Step::Resume { reader } => {
+                if let Some(old) = self.readers[reader].take() {
+                    drop(old.subscription);
+                    let new = self.open(old.filter, Start::After(old.last_id));
+                    self.readers[reader] = Some(Reader { table: old.table, newest: 0, ..new });
+                }
+            }
+            Step::Tick => now(self.hub.evict_expired()),
+            Step::Quiet => {
+                for reader in 0..READERS {
+                    self.with(reader, |world, reader| {
+                        while world.read(reader, |len| len) {}
+                        world.check(reader);
+                    });
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_table_is_right_at_each_quiet_point(options in options(), steps in steps()) {
+        let mut world = World::new(options);
+        steps.into_iter().chain([Step::Quiet]).for_each(|step| world.play(step));
+    }
+}
+
+fn put(hub: &Hub, topic: &str, key: &str) -> u64 {
+    now(hub.publish(keyed(event(topic), Some(key)))).unwrap().sequence
+}
+
+/// Reads all that is ready: the events' sequences, the marks, and the gaps.
+fn changes(values: &mut LatestSubscription) -> (Vec<u64>, Vec<Snapshot>, Vec<Gap>) {
+    let (mut events, mut marks, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+    while let Poll::Ready(Some(change)) = pin!(&mut *values).poll_next(&mut Context::from_waker(Waker::noop())) {
+        match change {
+            Change::Event(frame) => events.push(frame.sequence()),
+            Change::Snapshot(snapshot) => marks.push(snapshot),
+            Change::Gap(gap) => gaps.push(gap),
+        }
+    }
+    (events, marks, gaps)
+}
+
+fn latest(hub: &Hub, filters: &[&str], start: Start) -> (Vec<u64>, Vec<Snapshot>, Vec<Gap>) {
+    changes(&mut hub.subscribe_latest(filter(filters), start).0)
+}
+
+fn mark(entries: u64, sequence: u64) -> Vec<Snapshot> {
+    vec![Snapshot { entries, position: at(sequence) }]
+}
+
+#[test]
+fn snapshot_has_the_newest_value_of_each_key_and_ends_with_a_mark() {
+    let hub = hub(10, 10);
+    for (topic, key) in [("a", "x"), ("a", "y"), ("a", "x"), ("b", "x")] {
+        put(&hub, topic, key);
+    }
+    publish_some(&hub, 2, "c");
+    assert_eq!(latest(&hub, &["a"], Start::Earliest), (vec![2, 3], mark(2, 6), vec![]));
+    assert_eq!(latest(&hub, &["a", "b", "c"], Start::Earliest), (vec![2, 3, 4, 6], mark(4, 6), vec![]));
+    assert_eq!(latest(&hub, &["**"], Start::Earliest), (vec![2, 3, 4, 6], mark(4, 6), vec![]));
+    assert_eq!(latest(&hub, &["**"], Start::After(at(2))), (vec![3, 4, 6], mark(3, 6), vec![]));
+    assert_eq!(latest(&hub, &["**"], Start::Live), (vec![], mark(0, 6), vec![]));
+}
+
+#[test]
+fn slow_reader_gets_one_event_for_each_key() {
+    let hub = hub(4, 4);
+    let (mut values, _) = hub.subscribe_latest(filter(&["a"]), Start::Earliest);
+    assert_eq!(changes(&mut values), (vec![], mark(0, 0), vec![]));
+    for number in 0..100 {
+        put(&hub, "a", ["x", "y", "z"][number % 3]);
+    }
+    assert_eq!(changes(&mut values), (vec![98, 99, 100], vec![], vec![]));
+}
+
+#[test]
+fn values_with_keys_outlive_their_rings_and_topics() {
+    let options = HubOptions { epoch: EPOCH, history: 1, firehose_history: 1, topic_ttl: Duration::ZERO, ..HubOptions::default() };
+    let hub = Hub::new(&options);
+    put(&hub, "a", "x");
+    put(&hub, "a", "y");
+    publish(&hub, "a");
+    publish(&hub, "b");
+    (0..3).for_each(|_| now(hub.evict_expired()));
+    assert_eq!((hub.stats().topics, hub.stats().latest_keys), (0, 2));
+    assert_eq!(latest(&hub, &["a"], Start::Earliest).0, [1, 2]);
+    assert_eq!(latest(&hub, &["**"], Start::Earliest).0, [1, 2]);
+    put(&hub, "a", "x");
+    assert_eq!(latest(&hub, &["a"], Start::Earliest).0, [2, 5]);
+}
+
+#[test]
+fn reader_behind_a_forgotten_deletion_discards_what_it_knows() {
+    let options = HubOptions { epoch: EPOCH, tombstone_ttl: Duration::ZERO, ..HubOptions::default() };
+    let hub = Hub::new(&options);
+    put(&hub, "a", "x");
+    put(&hub, "a", "y");
+    now(hub.publish(Event::deletion(Topic::new("a").unwrap(), Some(Key::new("x").unwrap())))).unwrap();
+    assert_eq!(latest(&hub, &["a"], Start::After(at(2))), (vec![3], mark(1, 3), vec![]));
+    assert_eq!(latest(&hub, &["a"], Start::Earliest), (vec![2], mark(1, 3), vec![]), "it never had the value");
+    now(hub.evict_expired());
+    now(hub.evict_expired());
+    assert_eq!(hub.stats().tombstones, 0);
+    let (events, marks, gaps) = latest(&hub, &["a"], Start::After(at(2)));
+    assert_eq!((events, marks), (vec![2], mark(1, 3)));
+    assert_eq!((gaps[0].reason, gaps[0].from, gaps[0].resume), (GapReason::Evicted, Some(at(2)), at(0)));
+    assert_eq!(latest(&hub, &["a"], Start::After(at(0))), (vec![2], mark(1, 3), vec![]), "resuming there is a new start");
+    let (events, _, gaps) = latest(&hub, &["a"], Start::UnknownId);
+    assert_eq!((events, gaps[0].reason), (vec![2], GapReason::UnknownId));
+}
+
+#[test]
+fn new_key_beyond_the_limits_is_refused_and_others_continue() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, max_keys: 2, ..HubOptions::default() });
+    put(&hub, "a", "x");
+    put(&hub, "b", "x");
+    let refused = now(hub.publish_all(vec![event("c"), keyed(event("c"), Some("x"))]));
+    assert_eq!(refused, Err(PublishError::TooManyValues { max_keys: 2 }));
+    assert_eq!(put(&hub, "a", "x"), 3, "nothing of a refused publication is published");
+    hub.try_publish(keyed(event("c"), Some("x"))).unwrap();
+    assert_eq!((hub.position().sequence, hub.stats().unacknowledged), (3, 1));
+    now(hub.publish(Event::deletion(Topic::new("a").unwrap(), Some(Key::new("x").unwrap())))).unwrap();
+    assert_eq!(put(&hub, "c", "x"), 5);
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, history_bytes: 2000, ..HubOptions::default() });
+    let large = |key| keyed(Event::new(Topic::new("a").unwrap(), Payload::text("x".repeat(600))), Some(key));
+    now(hub.publish(large("x"))).unwrap();
+    assert_eq!(now(hub.publish(large("y"))), Err(PublishError::ValuesTooLarge { max_bytes: 1000 }));
+    now(hub.publish(large("x"))).unwrap();
+    assert_eq!(hub.stats().latest_keys, 1);
+}
+
+#[test]
+fn many_values_are_read_in_order_in_several_batches() {
+    let hub = hub(10, 10);
+    let topics = ["a", "b"];
+    for number in 0..3000 {
+        put(&hub, topics[number % 2], &(number % 1500).to_string());
+    }
+    let expected: Vec<u64> = (1501..=3000).collect();
+    assert_eq!(latest(&hub, &["a", "b"], Start::Earliest), (expected.clone(), mark(1500, 3000), vec![]));
+    assert_eq!(latest(&hub, &["**"], Start::Earliest), (expected, mark(1500, 3000), vec![]));
+}
+
+#[test]
+fn values_of_one_publication_are_written_without_those_in_between() {
+    let hub = hub(100, 100);
+    let events = ["x", "y", "x", "z"].map(|key| keyed(event("a"), Some(key)));
+    now(hub.publish_all(events.to_vec())).unwrap();
+    let (mut subscription, _) =
+        hub.subscribe_in(&WakeGroup::inline(), filter(&["a"]), Mode::Latest, Start::Earliest, usize::MAX).unwrap();
+    let mut batch = Batch::default();
+    assert!(subscription.poll_fill(&mut Context::from_waker(Waker::noop()), &mut batch).is_ready());
+    let mut slices = [std::io::IoSlice::new(&[]); 8];
+    let offer = batch.offer(crate::wire::Format::Plain, true, &mut slices);
+    let text: Vec<u8> = slices[..offer.slices].iter().flat_map(|slice| slice.to_vec()).collect();
+    let ids = String::from_utf8(text).unwrap();
+    let ids: Vec<_> = ids.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids, ["1000-2", "1000-3", "1000-4"]);
+    assert_eq!((offer.frames, offer.slices), (3, 1), "they follow each other in memory");
+}
