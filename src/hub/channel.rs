@@ -67,7 +67,17 @@ impl Channel {
         let tail = Mutex::new(Tail { writer, evicted, weight: 0 });
         let (is_claimed, last_used) = (AtomicBool::new(false), AtomicU32::new(0));
         let listeners = Listeners::default();
-        Self { hash: 0, topic: None, is_reserved, is_claimed, ring, listeners, latest: OnceLock::new(), last_used, tail }
+        Self {
+            hash: 0,
+            topic: None,
+            is_reserved,
+            is_claimed,
+            ring,
+            listeners,
+            latest: OnceLock::new(),
+            last_used,
+            tail,
+        }
     }
 
     /// Appends a frame, and returns by how many bytes the channel grew and shrank. Calls `before_evicting` with the sequence

@@ -24,8 +24,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 // Not those of `sync`: only the sequencer writes them, and others read them for statistics.
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-pub(crate) use list::{List, Name};
 use list::{Before, name_of};
+pub(crate) use list::{List, Name};
 
 use super::channel::Channel;
 use super::encoder::Encoder;
@@ -120,8 +120,7 @@ impl Latest {
         }
         let kept = lock(&self.kept);
         let names: HashSet<Name> = values().map(|event| (event.topic().clone(), event.key().cloned())).collect();
-        let is_new =
-            |name: &&Name| !kept.get(&name.0).is_some_and(|list| matches!(list.find(name), Before::Value(_)));
+        let is_new = |name: &&Name| !kept.get(&name.0).is_some_and(|list| matches!(list.find(name), Before::Value(_)));
         match names.iter().filter(is_new).count() {
             0 => Ok(()),
             new if !has_room(new) => Err(PublishError::TooManyValues { max_keys: self.max_keys }),

@@ -187,7 +187,8 @@ impl Batch {
 
     /// Puts the frames of several lists into one order, as many as a batch has.
     pub(super) fn sort(&mut self) {
-        let places = |span: &Span| (span.indices.clone()).map(|index| (span.run, span.cursor, index)).collect::<Vec<_>>();
+        let places =
+            |span: &Span| (span.indices.clone()).map(|index| (span.run, span.cursor, index)).collect::<Vec<_>>();
         let mut places: Vec<_> = self.spans.iter().flat_map(places).collect();
         places.sort_unstable_by_key(|&(run, _, index)| self.runs[run].get(index).sequence());
         places.truncate(MAX_FRAMES);

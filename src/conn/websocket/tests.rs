@@ -45,7 +45,8 @@ impl Client {
         let (answer, answered) = oneshot::channel();
         let messages = Box::new(Stub { answers: vec![answered] });
         let everything = [TopicFilter::everything()];
-        let feed = Feed::open(&hub, &WakeGroup::inline(), &everything, Mode::Events, Start::Live, usize::MAX).unwrap().0;
+        let feed =
+            Feed::open(&hub, &WakeGroup::inline(), &everything, Mode::Events, Start::Live, usize::MAX).unwrap().0;
         let metrics = Arc::new(Metrics::new(1, EndReason::ALL.len()));
         let shard = Shard::new(0, hub, StreamOptions::default(), metrics, Arc::<Drain>::default());
         let websocket = Box::new(WebSocket::new(messages, LIMITS, Bytes::new(), false));

@@ -114,11 +114,7 @@ impl List {
     /// A list without values. What there was up to `forgotten` is not known.
     pub(crate) fn new(forgotten: Sequence) -> Self {
         let writer = Writer { index: HashMap::new(), superseded: Vec::new(), open: None };
-        Self {
-            blocks: RwLock::new(BTreeMap::new()),
-            forgotten: AtomicU64::new(forgotten),
-            writer: Mutex::new(writer),
-        }
+        Self { blocks: RwLock::new(BTreeMap::new()), forgotten: AtomicU64::new(forgotten), writer: Mutex::new(writer) }
     }
 
     /// The next blocks that may have a value after `after`. Empty when there are none.
@@ -212,9 +208,10 @@ impl List {
         // Release: see the invariants.
         let superseded = block.superseded.fetch_or(1 << index, Ordering::AcqRel) | 1 << index;
         let left = block.frames.end() - u64::from(superseded.count_ones());
-        let is_open = writer.open.as_ref().is_some_and(|(open, set)| {
-            Arc::ptr_eq(open, &block.frames) && (*set as u64) < open.end()
-        });
+        let is_open = writer
+            .open
+            .as_ref()
+            .is_some_and(|(open, set)| Arc::ptr_eq(open, &block.frames) && (*set as u64) < open.end());
         if is_open || left > block.frames.end() / 4 {
             return;
         }

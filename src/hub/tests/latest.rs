@@ -22,7 +22,8 @@ use crate::position::Sequence;
 
 const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "user:a"];
 const KEYS: [Option<&str>; 4] = [None, Some("x"), Some("y"), Some("z")];
-const FILTERS: [&[&str]; 7] = [&["a"], &["a", "b"], &["**"], &["c:*"], &["a", "c:*"], &["user:*", "**"], &["user:a", "b"]];
+const FILTERS: [&[&str]; 7] =
+    [&["a"], &["a", "b"], &["**"], &["c:*"], &["a", "c:*"], &["user:*", "**"], &["user:a", "b"]];
 const READERS: usize = 3;
 
 type Table = BTreeMap<(String, Option<String>), Sequence>;
@@ -31,10 +32,18 @@ type Table = BTreeMap<(String, Option<String>), Sequence>;
 enum Step {
     /// The topic, the key, and whether it is a deletion, of each event.
     Publish(Vec<(usize, usize, bool)>),
-    Begin { reader: usize, filter: usize },
+    Begin {
+        reader: usize,
+        filter: usize,
+    },
     /// Takes a part of what is ready.
-    Read { reader: usize, counts: Vec<Index> },
-    Resume { reader: usize },
+    Read {
+        reader: usize,
+        counts: Vec<Index>,
+    },
+    Resume {
+        reader: usize,
+    },
     /// Time passes: topics and deletions expire.
     Tick,
     Quiet,
@@ -54,8 +63,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn options() -> impl Strategy<Value = HubOptions> {
-    (1..8usize, 1..8usize, 1..6usize, 0..3u64, 3..40usize).prop_map(|(history, firehose_history, topics, ttl, max_keys)| {
-        HubOptions {
+    (1..8usize, 1..8usize, 1..6usize, 0..3u64, 3..40usize).prop_map(
+        |(history, firehose_history, topics, ttl, max_keys)| HubOptions {
             epoch: EPOCH,
             history,
             firehose_history,
@@ -64,8 +73,8 @@ fn options() -> impl Strategy<Value = HubOptions> {
             tombstone_ttl: Duration::from_secs(ttl),
             max_keys,
             ..HubOptions::default()
-        }
-    })
+        },
+    )
 }
 
 struct Reader {
@@ -107,9 +116,8 @@ impl World {
             let event = keyed(event(TOPICS[topic]), KEYS[key]);
             if is_deletion { event.deleting() } else { event }
         };
-        let named = |&(topic, key, _): &(usize, usize, bool)| {
-            (TOPICS[topic].to_owned(), KEYS[key].map(ToOwned::to_owned))
-        };
+        let named =
+            |&(topic, key, _): &(usize, usize, bool)| (TOPICS[topic].to_owned(), KEYS[key].map(ToOwned::to_owned));
         let is_new = |event: &&(usize, usize, bool)| {
             !event.2 && KEYS[event.1].is_some() && !self.table.contains_key(&named(event))
         };
@@ -289,7 +297,13 @@ fn slow_reader_gets_one_event_for_each_key() {
 
 #[test]
 fn values_with_keys_outlive_their_rings_and_topics() {
-    let options = HubOptions { epoch: EPOCH, history: 1, firehose_history: 1, topic_ttl: Duration::ZERO, ..HubOptions::default() };
+    let options = HubOptions {
+        epoch: EPOCH,
+        history: 1,
+        firehose_history: 1,
+        topic_ttl: Duration::ZERO,
+        ..HubOptions::default()
+    };
     let hub = Hub::new(&options);
     put(&hub, "a", "x");
     put(&hub, "a", "y");
@@ -318,7 +332,11 @@ fn reader_behind_a_forgotten_deletion_discards_what_it_knows() {
     let (events, marks, gaps) = latest(&hub, &["a"], Start::After(at(2)));
     assert_eq!((events, marks), (vec![2], mark(1, 3)));
     assert_eq!((gaps[0].reason, gaps[0].from, gaps[0].resume), (GapReason::Evicted, Some(at(2)), at(0)));
-    assert_eq!(latest(&hub, &["a"], Start::After(at(0))), (vec![2], mark(1, 3), vec![]), "resuming there is a new start");
+    assert_eq!(
+        latest(&hub, &["a"], Start::After(at(0))),
+        (vec![2], mark(1, 3), vec![]),
+        "resuming there is a new start"
+    );
     let (events, _, gaps) = latest(&hub, &["a"], Start::UnknownId);
     assert_eq!((events, gaps[0].reason), (vec![2], GapReason::UnknownId));
 }

@@ -160,7 +160,8 @@ fn topics_without_events_evict_no_others() {
 fn refused_subscription_leaves_no_topics() {
     let hub = hub(10, 64);
     let group = WakeGroup::dispatched();
-    let subscribe = |topics: &[&str]| hub.subscribe_in(&group, filter(topics), Mode::Events, Start::Live, 3).map(|(it, _)| it);
+    let subscribe =
+        |topics: &[&str]| hub.subscribe_in(&group, filter(topics), Mode::Events, Start::Live, 3).map(|(it, _)| it);
     publish(&hub, "used");
     let three = subscribe(&["a", "b", "c", "used"]).unwrap();
     assert_eq!(subscribe(&["used", "a", "d"]).err(), Some(TooManyTopics));

@@ -101,7 +101,8 @@ fn publish_wakes_only_readers_of_its_topic() {
     let group = WakeGroup::dispatched();
     let subscribe = |topic: &str| {
         let wakes = std::sync::Arc::new(Wakes(AtomicUsize::new(0)));
-        let (mut subscription, _) = hub.subscribe_in(&group, filter(&[topic]), Mode::Events, Start::Live, usize::MAX).unwrap();
+        let (mut subscription, _) =
+            hub.subscribe_in(&group, filter(&[topic]), Mode::Events, Start::Live, usize::MAX).unwrap();
         let waker = Waker::from(wakes.clone());
         assert!(poll_next(&mut subscription, &waker).is_pending());
         (subscription, wakes)
