@@ -54,8 +54,9 @@ use cors::Origins;
 use documents::Documents;
 use fallback::Fallback;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use options::Options;
@@ -104,27 +105,24 @@ pub(crate) struct Routes {
 }
 
 impl Handler for Routes {
-    async fn handle(
-        self: &Arc<Self>,
+    fn handle<'a>(
+        self: &'a Arc<Self>,
         request: Request<Incoming>,
-        peer: &Peer,
-        exceeded: Option<&LimitExceeded>,
-    ) -> Reply {
+        peer: &'a Peer,
+        exceeded: Option<&'a LimitExceeded>,
+    ) -> BoxFuture<'a, Reply> {
         let (head, body) = request.into_parts();
         let (body, end) = body::watch(&head, body);
-        let mut reply = match &self.fallback {
-            // Boxed, so that requests of the server's own paths have no room for it.
+        match &self.fallback {
             Some(fallback) if self.paths.route(head.uri.path()).is_none() => {
-                Box::pin(self.fall_back(fallback, head, body, peer, exceeded)).await
+                self.fall_back(fallback, Request::from_parts(head, body), end, peer, exceeded)
             }
-            _ => self.reply(&head, body, peer, exceeded).await,
-        };
-        if let Reply::Ordinary(response) = &mut reply
-            && !end.is_certain()
-        {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            _ => Box::pin(async move {
+                let mut reply = self.reply(&head, body, peer, exceeded).await;
+                end.close_if_uncertain(&mut reply);
+                reply
+            }),
         }
-        reply
     }
 }
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper::Request;
 use tokio::time::Instant;
 
@@ -29,12 +30,14 @@ const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handles the requests of connections.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Handles one request. On a connection over a limit, the response is the error `exceeded`.
-    fn handle(
-        self: &Arc<Self>,
+    ///
+    /// The future is boxed here, so that each kind of request allocates only what it needs.
+    fn handle<'a>(
+        self: &'a Arc<Self>,
         request: Request<Incoming>,
-        peer: &Peer,
-        exceeded: Option<&LimitExceeded>,
-    ) -> impl Future<Output = Reply> + Send;
+        peer: &'a Peer,
+        exceeded: Option<&'a LimitExceeded>,
+    ) -> BoxFuture<'a, Reply>;
 }
 
 /// Bounds on the requests of a connection.
@@ -85,7 +88,8 @@ impl<H: Handler> Http<H> {
         mut guard: ConnectionGuard,
         mut exceeded: Option<Box<LimitExceeded>>,
     ) {
-        let deadline = Instant::now() + self.limits.head_timeout;
+        let began = Instant::now();
+        let deadline = began + self.limits.head_timeout;
         if peer.awaits_proxy_header {
             // Boxed: its buffers are not needed afterwards.
             if !Box::pin(self.read_proxy_header(&socket, &mut peer, deadline)).await {
@@ -98,7 +102,7 @@ impl<H: Handler> Http<H> {
                 }
             }
         }
-        let exchange = Arc::<Exchange>::default();
+        let exchange = Arc::new(Exchange::new(began));
         let Some(exceeded) = exceeded else {
             let Some(protocol) = self.protocol(&socket, deadline).await else { return };
             // The buffers of a connection are many times the size of a stream, therefore they are allocated only now.

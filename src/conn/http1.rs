@@ -15,6 +15,8 @@
 //! **Upgrades of the application are hyper's.** A service that replies with 101 gets the socket through hyper's `OnUpgrade`. The
 //! connection is counted until that socket is closed.
 
+mod body;
+mod exchange;
 pub(super) mod output;
 mod watched;
 
@@ -24,19 +26,22 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use body::ResponseBody;
 use bytes::{Bytes, BytesMut};
-use hyper::body;
+use exchange::InFlight;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming as HyperBody;
 use hyper::http::response::Parts;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, StatusCode, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use output::SocketOutput;
 use tokio::time::Instant;
 use watched::Watched;
 
 use super::http::{Handler, Http};
-use super::reply::{Reply, ReplyBody, StreamReply, WebSocketReply};
+use super::reply::{Reply, StreamReply, WebSocketReply};
 use super::socket::Socket;
 use super::stream::StreamTask;
 use super::transport::{Layout, Sse};
@@ -45,7 +50,10 @@ use super::{Incoming, linger};
 use crate::limit::LimitExceeded;
 use crate::metrics::ConnectionGuard;
 use crate::peer::Peer;
-use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, lock};
+use crate::sync::{Arc, Ordering, lock};
+
+pub(super) use body::Http1Body;
+pub(super) use exchange::Exchange;
 
 /// The smallest buffer that hyper accepts.
 const MIN_BUFFER: usize = 8 << 10;
@@ -56,47 +64,6 @@ const DEFAULT_HEADERS: usize = 100;
 /// The longest time that a connection over a limit stays after its error response.
 pub(super) const REJECTED_LINGER: Duration = Duration::from_secs(1);
 
-/// State that the driver of a connection shares with its service and its socket.
-#[derive(Default)]
-pub(super) struct Exchange {
-    pub(super) has_request: AtomicBool,
-    /// The number of request bodies that may still be read. What arrives meanwhile is not the head of a request.
-    bodies: Arc<AtomicU32>,
-    /// Set when the protocol of the connection changes from HTTP to one of the application.
-    is_upgraded: AtomicBool,
-    /// The guard of an upgraded connection. It lives as long as the socket.
-    guard: Mutex<Option<ConnectionGuard>>,
-    /// Set from a write to the socket until its flush.
-    is_unflushed: AtomicBool,
-    takeover: Mutex<Option<Takeover>>,
-}
-
-impl Exchange {
-    /// Whether the next bytes are the head of a request.
-    fn awaits_head(&self) -> bool {
-        self.bodies.load(Ordering::Relaxed) == 0 && !self.is_upgraded.load(Ordering::Relaxed)
-    }
-}
-
-/// The body of a request as it arrives.
-pub(crate) struct Http1Body {
-    pub(super) incoming: body::Incoming,
-    bodies: Arc<AtomicU32>,
-}
-
-impl Http1Body {
-    fn new(incoming: body::Incoming, exchange: &Exchange) -> Self {
-        exchange.bodies.fetch_add(1, Ordering::Relaxed);
-        Self { incoming, bodies: exchange.bodies.clone() }
-    }
-}
-
-impl Drop for Http1Body {
-    fn drop(&mut self) {
-        self.bodies.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A reply that takes the socket over.
 enum Takeover {
     Stream(Box<StreamReply>),
@@ -106,7 +73,7 @@ enum Takeover {
 /// How hyper's part of a connection ended.
 enum Outcome {
     Done,
-    /// The head of the first request did not arrive in time.
+    /// The head of a request did not arrive in time.
     HeadTimeout,
     Failed(hyper::Error),
     Taken(Takeover),
@@ -123,11 +90,10 @@ impl<H: Handler> Http<H> {
         exchange: &Arc<Exchange>,
         deadline: Instant,
     ) {
-        let service = service_fn(|request: Request<body::Incoming>| {
-            exchange.has_request.store(true, Ordering::Relaxed);
+        let service = service_fn(|request: Request<HyperBody>| {
+            let in_flight = exchange.begin_request();
             let request = request.map(|body| Incoming::Http1(Http1Body::new(body, exchange)));
-            // Boxed: an idle connection has no room for it.
-            Box::pin(self.handle(request, peer, exceeded, exchange))
+            respond(self.handler.handle(request, peer, exceeded), exchange, in_flight)
         });
         let socket = TokioIo::new(Watched { socket, exchange: exchange.clone() });
         // During a drain a new connection gets one response: hyper's graceful shutdown would close a connection that has
@@ -147,14 +113,18 @@ impl<H: Handler> Http<H> {
                 return self.start_websocket(socket, read_buf, *reply, guard);
             }
             Outcome::Done => {}
-            Outcome::HeadTimeout => return self.rejected("head_timeout", exceeded),
+            Outcome::HeadTimeout => {
+                tracing::debug!(remote = %peer, "closed: no request came in time");
+                // An idle connection between two requests ends without an error.
+                if unread > 0 || !exchange.has_request.load(Ordering::Relaxed) {
+                    self.rejected("head_timeout", exceeded);
+                }
+                return;
+            }
             Outcome::Failed(error) => {
                 tracing::debug!(remote = %peer, %error, "connection failed");
-                if let Some(reason) = rejection(&error, unread > 0) {
+                if let Some(reason) = rejection(&error) {
                     self.rejected(reason, exceeded);
-                }
-                if error.is_timeout() {
-                    return;
                 }
             }
         }
@@ -166,35 +136,14 @@ impl<H: Handler> Http<H> {
         }
     }
 
-    /// Calls the handler. The reply of a stream is stored in `exchange`, and the future stays pending.
-    async fn handle(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-        exceeded: Option<&LimitExceeded>,
-        exchange: &Exchange,
-    ) -> Result<Response<ReplyBody>, Infallible> {
-        let takeover = match self.handler.handle(request, peer, exceeded).await {
-            Reply::Ordinary(response) => {
-                let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                exchange.is_upgraded.store(is_upgraded, Ordering::Relaxed);
-                return Ok(response);
-            }
-            Reply::Stream(reply) => Takeover::Stream(reply),
-            Reply::WebSocket(reply) => Takeover::WebSocket(reply),
-        };
-        *lock(&exchange.takeover) = Some(takeover);
-        pending().await
-    }
-
     fn builder(&self, keeps_alive: bool) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
             .keep_alive(keeps_alive)
             // A client may close its sending side and still wait for the response: `nc -N` does.
             .half_close(true)
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_timeout)
+            // One timer for each request. `drive` has one for the connection.
+            .header_read_timeout(None)
             // The buffer alone is no limit: a longer head that arrives in one piece would be accepted.
             .max_header_size(self.limits.max_head_bytes)
             .max_buf_size(self.limits.max_head_bytes.max(MIN_BUFFER));
@@ -213,7 +162,7 @@ impl<H: Handler> Http<H> {
         deadline: Instant,
     ) -> Outcome
     where
-        S: HttpService<body::Incoming, ResBody = ReplyBody, Error = Infallible> + Unpin,
+        S: HttpService<HyperBody, ResBody = ResponseBody, Error = Infallible> + Unpin,
     {
         let mut head_timeout = pin!(tokio::time::sleep_until(deadline));
         let mut drain = pin!(self.shard.drain.begun());
@@ -225,9 +174,13 @@ impl<H: Handler> Http<H> {
             if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Done));
             }
-            // hyper's own timer starts with the first byte. This deadline includes the wait for that byte.
-            if !exchange.has_request.load(Ordering::Relaxed) && head_timeout.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Outcome::HeadTimeout);
+            while head_timeout.as_mut().poll(cx).is_ready() {
+                let now = Instant::now();
+                let due = exchange.head_wait().unwrap_or(now) + self.limits.head_timeout;
+                if due <= now {
+                    return Poll::Ready(Outcome::HeadTimeout);
+                }
+                head_timeout.as_mut().reset(due);
             }
             // The task is woken when the socket accepts more bytes.
             if exchange.is_unflushed.load(Ordering::Relaxed) {
@@ -276,14 +229,31 @@ impl<H: Handler> Http<H> {
     }
 }
 
+/// Replies to a request. The reply of a stream is stored in `exchange`, and the future stays pending.
+async fn respond(
+    reply: BoxFuture<'_, Reply>,
+    exchange: &Exchange,
+    in_flight: InFlight,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let takeover = match reply.await {
+        Reply::Ordinary(response) => {
+            let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            exchange.is_upgraded.store(is_upgraded, Ordering::Relaxed);
+            return Ok(response.map(|body| ResponseBody::new(body, in_flight)));
+        }
+        Reply::Stream(reply) => Takeover::Stream(reply),
+        Reply::WebSocket(reply) => Takeover::WebSocket(reply),
+    };
+    *lock(&exchange.takeover) = Some(takeover);
+    pending().await
+}
+
 /// Why hyper rejected a request. `None` when the peer closed the connection.
-fn rejection(error: &hyper::Error, has_begun: bool) -> Option<&'static str> {
+fn rejection(error: &hyper::Error) -> Option<&'static str> {
     if error.is_parse_too_large() {
         Some("head_too_large")
-    } else if error.is_parse() {
-        Some("malformed")
     } else {
-        (error.is_timeout() && has_begun).then_some("head_timeout")
+        error.is_parse().then_some("malformed")
     }
 }
 

@@ -76,7 +76,7 @@ impl Body for Incoming {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let frame = match self.get_mut() {
-            Self::Http1(body) => Pin::new(&mut body.incoming).poll_frame(cx).map_err(BodyErrorKind::from),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyErrorKind::from),
             Self::Http2(body) => body.poll_frame(cx).map_err(BodyErrorKind::from),
         };
         frame.map_err(RequestBodyError)
@@ -84,14 +84,14 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.incoming.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.stream.as_ref().is_none_or(h2::RecvStream::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.incoming.size_hint(),
+            Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

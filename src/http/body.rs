@@ -16,9 +16,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::Version;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::TRANSFER_ENCODING;
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
+use crate::conn::reply::Reply;
 use crate::conn::{Incoming, RequestBodyError};
 
 /// The body of a request as it arrives, with its trailers. A client that sends more waits until its bytes are read.
@@ -32,9 +33,12 @@ pub struct RequestBody {
 pub(super) struct BodyEnd(Option<Arc<AtomicBool>>);
 
 impl BodyEnd {
-    /// Whether the next request on the connection begins where the client meant it to.
-    pub(super) fn is_certain(&self) -> bool {
-        self.0.as_ref().is_none_or(|end| end.load(Ordering::Relaxed))
+    /// Closes the connection after `reply`, unless the next request on it begins where the client meant it to.
+    pub(super) fn close_if_uncertain(&self, reply: &mut Reply) {
+        let is_certain = self.0.as_ref().is_none_or(|end| end.load(Ordering::Relaxed));
+        if let (Reply::Ordinary(response), false) = (reply, is_certain) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 }
 

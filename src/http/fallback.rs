@@ -4,33 +4,44 @@
 //! shard. Limits of connections, heads and idle connections apply to it, and nothing else does: no CORS rules, no access rules, no
 //! limits of bodies. An error or a panic of the service is a 500. One of a body ends the response before its end.
 
-use std::future::{Future, poll_fn};
+use std::future::{poll_fn, ready};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Body;
-use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use tower_service::Service;
 
 use super::admit::Source;
-use super::body::RequestBody;
+use super::body::{BodyEnd, RequestBody};
 use super::problem::Problem;
 use super::{Routes, forwarded};
+use crate::conn::Shard;
 use crate::conn::reply::{BoxError, Reply, ReplyBody};
 use crate::limit::LimitExceeded;
 use crate::peer::{Peer, PeerAddress};
 
-type Handling = Pin<Box<dyn Future<Output = Result<Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>> + Send>>;
-
 /// A service of the application, shared by all shards.
 #[derive(Clone)]
-pub(crate) struct Fallback(Arc<dyn Fn(Request<RequestBody>) -> Handling + Send + Sync>);
+pub(crate) struct Fallback(Arc<dyn Application>);
+
+/// A service of any type.
+trait Application: Send + Sync {
+    /// Calls the service.
+    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply>;
+}
+
+/// A request on its way to the service.
+struct Call<'a> {
+    request: Request<RequestBody>,
+    end: BodyEnd,
+    client: PeerAddress,
+    shard: &'a Shard,
+}
 
 /// Where a request comes from. Each request that [`Builder::fallback`](crate::server::Builder::fallback) handles has it as an
 /// extension.
@@ -52,55 +63,70 @@ impl Fallback {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(Arc::new(move |request| {
-            let mut service = service.clone();
-            Box::pin(async move {
-                poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-                let response = service.call(request).await.map_err(Into::into)?;
-                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
-            })
-        }))
+        Self(Arc::new(Wrapped(service)))
     }
+}
 
-    /// Calls the service. The error says why there is no response.
-    async fn call(&self, request: Request<RequestBody>) -> Result<Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError> {
-        // Unwind safe: nothing of the server is shared with the service.
-        let outcome = AssertUnwindSafe(async { self.0(request).await }).catch_unwind().await;
-        outcome.unwrap_or_else(|_| Err("it panicked".into()))
+/// The service in its own type, so that a request has one boxed future for everything.
+struct Wrapped<S>(S);
+
+impl<S, B> Application for Wrapped<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn call<'a>(&'a self, Call { request, end, client, shard }: Call<'a>) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            // Unwind safe: nothing of the server is shared with the service.
+            let outcome = AssertUnwindSafe(async {
+                let mut service = self.0.clone();
+                poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+                service.call(request).await.map_err(Into::into)
+            });
+            let response = match outcome.catch_unwind().await.unwrap_or_else(|_| Err("it panicked".into())) {
+                Ok(response) => response.map(|body| ReplyBody::Streamed(body.map_err(Into::into).boxed_unsync())),
+                Err(error) => failure(&error, client, &method, &uri),
+            };
+            shard.counts().add_fallback(response.status().as_u16());
+            let mut reply = Reply::Ordinary(response);
+            end.close_if_uncertain(&mut reply);
+            reply
+        })
     }
+}
+
+/// Logs an error of the service, and returns its response.
+fn failure(error: &BoxError, client: PeerAddress, method: &Method, uri: &Uri) -> Response<ReplyBody> {
+    tracing::error!(remote = %client, %method, path = uri.path(), %error, "the application's service failed");
+    let detail = "internal error: the application failed to handle this request, and the server logged the reason";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response().map(ReplyBody::Whole)
 }
 
 impl Routes {
     /// Lets the application's service handle the request.
-    pub(super) async fn fall_back(
-        &self,
-        fallback: &Fallback,
-        head: Parts,
-        body: RequestBody,
+    pub(super) fn fall_back<'a>(
+        &'a self,
+        fallback: &'a Fallback,
+        mut request: Request<RequestBody>,
+        end: BodyEnd,
         peer: &Peer,
         exceeded: Option<&LimitExceeded>,
-    ) -> Reply {
-        let client = forwarded::client(peer.address, &head.headers, &self.options.trusted_proxies);
+    ) -> BoxFuture<'a, Reply> {
+        let client = forwarded::client(peer.address, request.headers(), &self.options.trusted_proxies);
         let remote = Remote { peer: peer.clone(), client: *client.as_ref().unwrap_or(&peer.address) };
         let exceeded = exceeded.cloned().map(Problem::from);
         if let Some(problem) = exceeded.or(client.err().map(Problem::from)) {
             let source = Source { peer, client: remote.client, host: None };
-            return self.refuse(problem, &head, source, None);
+            let mut reply = self.refuse(problem, &request.into_parts().0, source, None);
+            end.close_if_uncertain(&mut reply);
+            return Box::pin(ready(reply));
         }
-        let (address, method, uri) = (remote.client, head.method.clone(), head.uri.clone());
-        let mut request = Request::from_parts(head, body);
+        let client = remote.client;
         request.extensions_mut().insert(remote);
-        let reply = match fallback.call(request).await {
-            Ok(response) => response.map(ReplyBody::Streamed),
-            Err(error) => {
-                tracing::error!(remote = %address, %method, path = uri.path(), %error, "the application's service failed");
-                let detail =
-                    "internal error: the application failed to handle this request, and the server logged the reason";
-                let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
-                problem.into_response().map(ReplyBody::Whole)
-            }
-        };
-        self.shard.counts().add_fallback(reply.status().as_u16());
-        Reply::Ordinary(reply)
+        fallback.0.call(Call { request, end, client, shard: &self.shard })
     }
 }

@@ -29,7 +29,10 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buf);
         if self.exchange.awaits_head() {
-            replace_reserved_length(&mut buf.filled_mut()[before..]);
+            match read {
+                Poll::Ready(_) => replace_reserved_length(&mut buf.filled_mut()[before..]),
+                Poll::Pending => self.exchange.wait_for_head(),
+            }
         }
         read
     }
