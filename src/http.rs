@@ -42,8 +42,11 @@ mod topics;
 mod viewer;
 mod websocket;
 
-use std::panic::AssertUnwindSafe;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 
 use admit::{Source, auth_request};
 use arc_swap::ArcSwap;
@@ -53,7 +56,6 @@ pub(crate) use cluster::local_lists;
 use cors::Origins;
 use documents::Documents;
 use fallback::Fallback;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -111,13 +113,13 @@ impl Handler for Routes {
         peer: &'a Peer,
         exceeded: Option<&'a LimitExceeded>,
     ) -> BoxFuture<'a, Reply> {
-        let (head, body) = request.into_parts();
-        let (body, end) = body::watch(&head, body);
         match &self.fallback {
-            Some(fallback) if self.paths.route(head.uri.path()).is_none() => {
-                self.fall_back(fallback, Request::from_parts(head, body), end, peer, exceeded)
+            Some(fallback) if self.paths.route(request.uri().path()).is_none() => {
+                self.fall_back(fallback, request, peer, exceeded)
             }
             _ => Box::pin(async move {
+                let (head, body) = request.into_parts();
+                let (body, end) = body::watch(head.version, body);
                 let mut reply = self.reply(&head, body, peer, exceeded).await;
                 end.close_if_uncertain(&mut reply);
                 reply
@@ -171,16 +173,33 @@ impl Routes {
         let route = || self.paths.route(path);
         let outcome = match exceeded {
             Some(exceeded) if !route().is_some_and(Route::is_for_monitoring) => Err(exceeded.clone().into()),
-            // Unwind safe: handlers share only atomics, and locks whose data is consistent after each statement.
-            _ => AssertUnwindSafe(self.route(head, body, source)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(remote = %source.client, %method, path, "a handler panicked: this is a bug in fanline");
-                let detail = "internal error: the server failed to handle this request, and logged the reason";
-                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
-            }),
+            _ => self.route_caught(head, body, source).await,
         };
         outcome.unwrap_or_else(|problem| {
             let is_stream = *method == Method::GET && matches!(route(), Some(Route::Stream));
             self.refuse(problem, head, source, is_stream.then(|| Refusable::of(head)).flatten())
+        })
+    }
+
+    /// Calls the handler. If it panics, which is a bug, the error is a 500.
+    async fn route_caught(
+        self: &Arc<Self>,
+        head: &Parts,
+        body: RequestBody,
+        source: Source<'_>,
+    ) -> Result<Reply, Problem> {
+        // Pinned here, because it is large, and a combinator would move it.
+        let mut handling = pin!(self.route(head, body, source));
+        let handled = poll_fn(|cx| {
+            // Unwind safe: handlers share only atomics, and locks whose data is consistent after each statement.
+            let outcome = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
+            outcome.map_or(Poll::Ready(None), |poll| poll.map(Some))
+        });
+        handled.await.unwrap_or_else(|| {
+            let (method, path) = (&head.method, head.uri.path());
+            tracing::error!(remote = %source.client, %method, path, "a handler panicked: this is a bug in fanline");
+            let detail = "internal error: the server failed to handle this request, and logged the reason";
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
         })
     }
 

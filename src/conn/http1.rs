@@ -164,29 +164,30 @@ impl<H: Handler> Http<H> {
     where
         S: HttpService<HyperBody, ResBody = ResponseBody, Error = Infallible> + Unpin,
     {
-        let mut head_timeout = pin!(tokio::time::sleep_until(deadline));
+        let mut head_check = pin!(tokio::time::sleep_until(deadline));
         let mut drain = pin!(self.shard.drain.begun());
+        // The first poll registers the task with both. They are polled again when they have something to say.
+        let mut is_registered = false;
         poll_fn(|cx| {
-            if !is_draining && drain.as_mut().poll(cx).is_ready() {
+            let is_due = !is_registered || self.shard.drain.has_begun();
+            if is_due && !is_draining && drain.as_mut().poll(cx).is_ready() {
                 is_draining = true;
                 Pin::new(&mut *connection).graceful_shutdown();
             }
             if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Done));
             }
-            while head_timeout.as_mut().poll(cx).is_ready() {
+            while (!is_registered || head_check.is_elapsed()) && head_check.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
                 let due = exchange.head_wait().unwrap_or(now) + self.limits.head_timeout;
                 if due <= now {
                     return Poll::Ready(Outcome::HeadTimeout);
                 }
-                head_timeout.as_mut().reset(due);
+                head_check.as_mut().reset(due);
+                is_registered = false;
             }
-            // The task is woken when the socket accepts more bytes.
-            if exchange.is_unflushed.load(Ordering::Relaxed) {
-                return Poll::Pending;
-            }
-            lock(&exchange.takeover).take().map_or(Poll::Pending, |taken| Poll::Ready(Outcome::Taken(taken)))
+            is_registered = true;
+            exchange.takeover().map_or(Poll::Pending, |taken| Poll::Ready(Outcome::Taken(taken)))
         })
         .await
     }
@@ -244,17 +245,13 @@ async fn respond(
         Reply::Stream(reply) => Takeover::Stream(reply),
         Reply::WebSocket(reply) => Takeover::WebSocket(reply),
     };
-    *lock(&exchange.takeover) = Some(takeover);
+    exchange.take_over(takeover);
     pending().await
 }
 
 /// Why hyper rejected a request. `None` when the peer closed the connection.
 fn rejection(error: &hyper::Error) -> Option<&'static str> {
-    if error.is_parse_too_large() {
-        Some("head_too_large")
-    } else {
-        error.is_parse().then_some("malformed")
-    }
+    if error.is_parse_too_large() { Some("head_too_large") } else { error.is_parse().then_some("malformed") }
 }
 
 /// The status line and the fields of a response's head (RFC 9112, sections 4 and 5), without the empty line at the end.

@@ -16,8 +16,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::Version;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use hyper::http::request::Parts;
+use hyper::header::{CONNECTION, HeaderValue};
 
 use crate::conn::reply::Reply;
 use crate::conn::{Incoming, RequestBodyError};
@@ -42,9 +41,10 @@ impl BodyEnd {
     }
 }
 
-/// Watches for the end of the body of the request with this head.
-pub(super) fn watch(head: &Parts, incoming: Incoming) -> (RequestBody, BodyEnd) {
-    let is_chunked = head.version <= Version::HTTP_11 && head.headers.contains_key(TRANSFER_ENCODING);
+/// Watches for the end of the body of a request in this version.
+pub(super) fn watch(version: Version, incoming: Incoming) -> (RequestBody, BodyEnd) {
+    // hyper knows the exact size of every other one.
+    let is_chunked = version <= Version::HTTP_11 && incoming.size_hint().exact().is_none();
     let end = is_chunked.then(Arc::<AtomicBool>::default);
     (RequestBody { incoming, end: end.clone(), has_trailers: false }, BodyEnd(end))
 }

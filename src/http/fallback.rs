@@ -4,7 +4,8 @@
 //! shard. Limits of connections, heads and idle connections apply to it, and nothing else does: no CORS rules, no access rules, no
 //! limits of bodies. An error or a panic of the service is a 500. One of a body ends the response before its end.
 
-use std::future::{poll_fn, ready};
+use std::any::Any;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -13,15 +14,18 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::http::uri::PathAndQuery;
+use hyper::service::Service as _;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::service::TowerToHyperService;
 use tower_service::Service;
 
 use super::admit::Source;
-use super::body::{BodyEnd, RequestBody};
+use super::body::{self, RequestBody};
 use super::problem::Problem;
 use super::{Routes, forwarded};
-use crate::conn::Shard;
 use crate::conn::reply::{BoxError, Reply, ReplyBody};
+use crate::conn::{Incoming, Shard};
 use crate::limit::LimitExceeded;
 use crate::peer::{Peer, PeerAddress};
 
@@ -32,13 +36,12 @@ pub(crate) struct Fallback(Arc<dyn Application>);
 /// A service of any type.
 trait Application: Send + Sync {
     /// Calls the service.
-    fn call<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Reply>;
+    fn call<'a>(&self, call: Call<'a>) -> BoxFuture<'a, Reply>;
 }
 
 /// A request on its way to the service.
 struct Call<'a> {
-    request: Request<RequestBody>,
-    end: BodyEnd,
+    request: Request<Incoming>,
     client: PeerAddress,
     shard: &'a Shard,
 }
@@ -63,12 +66,12 @@ impl Fallback {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(Arc::new(Wrapped(service)))
+        Self(Arc::new(Wrapped(TowerToHyperService::new(service))))
     }
 }
 
-/// The service in its own type, so that a request has one boxed future for everything.
-struct Wrapped<S>(S);
+/// The service in its own type, so that a request has one boxed future.
+struct Wrapped<S>(TowerToHyperService<S>);
 
 impl<S, B> Application for Wrapped<S>
 where
@@ -78,30 +81,39 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn call<'a>(&'a self, Call { request, end, client, shard }: Call<'a>) -> BoxFuture<'a, Reply> {
-        Box::pin(async move {
-            let (method, uri) = (request.method().clone(), request.uri().clone());
-            // Unwind safe: nothing of the server is shared with the service.
-            let outcome = AssertUnwindSafe(async {
-                let mut service = self.0.clone();
-                poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-                service.call(request).await.map_err(Into::into)
-            });
-            let response = match outcome.catch_unwind().await.unwrap_or_else(|_| Err("it panicked".into())) {
-                Ok(response) => response.map(|body| ReplyBody::Streamed(body.map_err(Into::into).boxed_unsync())),
-                Err(error) => failure(&error, client, &method, &uri),
+    fn call<'a>(&self, Call { request, client, shard }: Call<'a>) -> BoxFuture<'a, Reply> {
+        let (method, target) = (request.method().clone(), request.uri().path_and_query().cloned());
+        let (head, body) = request.into_parts();
+        let (body, end) = body::watch(head.version, body);
+        let reply = move |outcome: Result<Result<Response<B>, S::Error>, Panic>| {
+            let response = match outcome {
+                Ok(Ok(response)) => response.map(|body| ReplyBody::Streamed(body.map_err(Into::into).boxed_unsync())),
+                Ok(Err(error)) => failure(&error.into(), client, &method, target.as_ref()),
+                Err(_) => failure(&"it panicked".into(), client, &method, target.as_ref()),
             };
             shard.counts().add_fallback(response.status().as_u16());
             let mut reply = Reply::Ordinary(response);
             end.close_if_uncertain(&mut reply);
             reply
-        })
+        };
+        // Unwind safe: nothing of the server is shared with the service. Combinators: the state of an `async` block would have
+        // room for each intermediate value, and be copied with it.
+        Box::pin(AssertUnwindSafe(self.0.call(Request::from_parts(head, body))).catch_unwind().map(reply))
     }
 }
 
+/// What a panic leaves.
+type Panic = Box<dyn Any + Send>;
+
 /// Logs an error of the service, and returns its response.
-fn failure(error: &BoxError, client: PeerAddress, method: &Method, uri: &Uri) -> Response<ReplyBody> {
-    tracing::error!(remote = %client, %method, path = uri.path(), %error, "the application's service failed");
+fn failure(
+    error: &BoxError,
+    client: PeerAddress,
+    method: &Method,
+    target: Option<&PathAndQuery>,
+) -> Response<ReplyBody> {
+    let path = target.map_or("", PathAndQuery::path);
+    tracing::error!(remote = %client, %method, path, %error, "the application's service failed");
     let detail = "internal error: the application failed to handle this request, and the server logged the reason";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response().map(ReplyBody::Whole)
 }
@@ -110,9 +122,8 @@ impl Routes {
     /// Lets the application's service handle the request.
     pub(super) fn fall_back<'a>(
         &'a self,
-        fallback: &'a Fallback,
-        mut request: Request<RequestBody>,
-        end: BodyEnd,
+        fallback: &Fallback,
+        mut request: Request<Incoming>,
         peer: &Peer,
         exceeded: Option<&LimitExceeded>,
     ) -> BoxFuture<'a, Reply> {
@@ -121,12 +132,14 @@ impl Routes {
         let exceeded = exceeded.cloned().map(Problem::from);
         if let Some(problem) = exceeded.or(client.err().map(Problem::from)) {
             let source = Source { peer, client: remote.client, host: None };
-            let mut reply = self.refuse(problem, &request.into_parts().0, source, None);
+            let (head, body) = request.into_parts();
+            let (_, end) = body::watch(head.version, body);
+            let mut reply = self.refuse(problem, &head, source, None);
             end.close_if_uncertain(&mut reply);
             return Box::pin(ready(reply));
         }
         let client = remote.client;
         request.extensions_mut().insert(remote);
-        fallback.0.call(Call { request, end, client, shard: &self.shard })
+        fallback.0.call(Call { request, client, shard: &self.shard })
     }
 }

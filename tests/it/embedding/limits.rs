@@ -76,7 +76,7 @@ fn request_in_flight_is_no_wait_for_a_head() {
         // The next wait is limited, from its beginning.
         let closing = Instant::now();
         assert_eq!(handled.get("/hello").await.body, "hello");
-        for mut idle in [handled, echoed] {
+        for idle in [handled, echoed] {
             assert_eq!(idle.rest().await, "");
         }
         assert!(closing.elapsed() >= Duration::from_millis(300));
