@@ -60,13 +60,15 @@ impl<'a> Route<'a> {
 
     /// The route of a path that has a parameter.
     fn below(path: &'a str) -> Option<Self> {
-        let (collection, item) = path.strip_prefix('/')?.split_once('/')?;
-        match collection {
-            "clients" => Some(Self::Client(item)),
-            "demo" => documents::File::of_console(item).map(Self::ConsoleFile),
-            "docs" => Some(Self::DocsFile(item)),
-            "publish" if !item.is_empty() => Some(Self::Publish(Some(item))),
-            _ => None,
+        // Prefixes, because most paths here are the application's: a search for the slash costs more than all four.
+        if let Some(topic) = path.strip_prefix("/publish/") {
+            (!topic.is_empty()).then_some(Self::Publish(Some(topic)))
+        } else if let Some(id) = path.strip_prefix("/clients/") {
+            Some(Self::Client(id))
+        } else if let Some(file) = path.strip_prefix("/demo/") {
+            documents::File::of_console(file).map(Self::ConsoleFile)
+        } else {
+            path.strip_prefix("/docs/").map(Self::DocsFile)
         }
     }
 
