@@ -16,6 +16,7 @@
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
 //! control_events   hello, gap, keep-alive, farewells
 //! transport        how events and control events are laid out on the wire: Server-Sent Events
+//! gzip             the same, compressed
 //! websocket        the other transport, with messages in both directions
 //! end              why a stream ended
 //! shard, wheel     what the connections of one thread share: clock, deadlines, counts
@@ -28,6 +29,7 @@ mod control;
 mod control_events;
 mod drain;
 mod end;
+mod gzip;
 pub(crate) mod http;
 mod http1;
 mod http2;

@@ -5,6 +5,7 @@
 
 pub mod archive;
 mod channel;
+mod compression;
 mod encoder;
 mod feed;
 mod filter;
@@ -39,6 +40,7 @@ use tokio::sync::mpsc;
 
 use archive::Archive;
 use channel::Channel;
+pub(crate) use compression::{MAX_SLICES, Member};
 pub(crate) use feed::{Feed, FeedError};
 pub use filter::SubscriptionFilter;
 pub use frame::{DeserializeError, Frame};

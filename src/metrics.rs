@@ -56,6 +56,7 @@ pub(crate) struct ShardCounts {
     pub(crate) delivered: Count,
     pub(crate) delivered_bytes: Count,
     pub(crate) websocket: WebSocketCounts,
+    pub(crate) gzip: GzipCounts,
     /// Responses of the application's service, by the class of their status: 1xx first.
     pub(crate) fallback: [Count; 5],
     /// By [`GapReason`].
@@ -76,6 +77,20 @@ pub(crate) struct WebSocketCounts {
     pub(crate) delivered_bytes: Count,
     /// Messages of clients.
     pub(crate) received: Count,
+}
+
+/// The part of compressed streams in the counts of a shard.
+#[derive(Default)]
+pub(crate) struct GzipCounts {
+    pub(crate) streams: Count,
+    /// Deliveries as blocks that all readers of a ring share.
+    pub(crate) shared: Count,
+    /// Deliveries without compression, to readers that wait for a shared block to begin with.
+    pub(crate) stored: Count,
+    /// The bytes of their messages.
+    pub(crate) plain_bytes: Count,
+    /// The part of them in `delivered_bytes`.
+    pub(crate) bytes: Count,
 }
 
 impl ShardCounts {
@@ -197,6 +212,8 @@ pub(crate) struct ConnectionGuard {
     permit: ConnectionPermit,
     shard: u32,
     counted: Counted,
+    /// Whether it is also counted as a compressed stream.
+    is_compressed: bool,
 }
 
 /// What a guard stands for.
@@ -246,7 +263,7 @@ impl ConnectionGuard {
     fn counted(metrics: Arc<Metrics>, permit: ConnectionPermit, shard: usize, counted: Counted) -> Self {
         counted.counts(metrics.shard(shard)).for_each(|count| count.add_shared(1));
         let shard = u32::try_from(shard).expect("fewer than 2^32 shards");
-        Self { metrics, permit, shard, counted }
+        Self { metrics, permit, shard, counted, is_compressed: false }
     }
 
     /// Counts the connection of a proxy for the proxy's client, which has this permit.
@@ -259,6 +276,14 @@ impl ConnectionGuard {
         if self.counted == Counted::Connection {
             self.counted = Counted::Stream;
             self.metrics.shard(self.shard as usize).streams.add_shared(1);
+        }
+    }
+
+    /// Notes that the stream is compressed.
+    pub(crate) fn compresses(&mut self) {
+        if !self.is_compressed {
+            self.is_compressed = true;
+            self.metrics.shard(self.shard as usize).gzip.streams.add_shared(1);
         }
     }
 
@@ -285,6 +310,9 @@ impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let shard = self.metrics.shard(self.shard as usize);
         self.counted.counts(shard).for_each(|count| count.subtract_shared(1));
+        if self.is_compressed {
+            shard.gzip.streams.subtract_shared(1);
+        }
     }
 }
 

@@ -156,6 +156,8 @@ pub(crate) struct Identity {
     pub(crate) remote: Remote,
     pub(crate) protocol: Protocol,
     pub(crate) transport: Transport,
+    /// Whether its stream is compressed.
+    pub(crate) is_compressed: bool,
     /// Unix time in milliseconds.
     pub(crate) connected_at: u64,
     /// Boxed: most clients of most servers have none.

@@ -97,6 +97,17 @@ impl Patterns {
         self.0.iter().any(|granted| granted.covers(filter))
     }
 
+    /// Whether a stream of `filters` may have events of the set. It has all that are not reserved if there are no filters. What
+    /// several patterns have in common is not computed: any two that are reserved, or not, count.
+    pub(crate) fn touches(&self, filters: &[TopicFilter]) -> bool {
+        let everything = TopicFilter::everything();
+        let filters = if filters.is_empty() { std::slice::from_ref(&everything) } else { filters };
+        filters.iter().any(|filter| match filter {
+            TopicFilter::Exact(topic) => self.matches(topic),
+            TopicFilter::Pattern(_) => self.0.iter().any(|own| own.is_reserved() == filter.is_reserved()),
+        })
+    }
+
     /// Returns the first of `filters` that the set does not cover. Without filters, that is `**`.
     pub(crate) fn first_missing<'a>(&self, filters: &'a [TopicFilter]) -> Option<&'a str> {
         if filters.is_empty() && !self.is_everything() {

@@ -99,6 +99,12 @@ fn network() -> Vec<Setting> {
             .help("Threads that serve connections, each with its own subscribers; auto is one for each core"),
         setting("send_buffer", size(4 * KIB..=16 * MIB), |s| &mut s.send_buffer)
             .help("Kernel send buffer of a connection: how much memory a stalled client can occupy"),
+        setting("compression", switch(), |s| &mut s.http.compression)
+            .help("Compresses streams of one topic or of everything, once for all clients that accept gzip"),
+        setting("uncompressed_topics", patterns(), |s| &mut s.http.uncompressed_topics).help(
+            "Topics that are not compressed: the length of a compressed stream tells something about a secret in it, \
+             if an attacker's text is in it too",
+        ),
         setting("trusted_proxy", proxies(), |s| &mut s.http.trusted_proxies).help(
             "Proxies whose Forwarded or X-Forwarded-For names the client, for limits, lists and logs; \
              repeatable, or separated by commas",

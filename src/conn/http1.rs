@@ -209,8 +209,14 @@ impl<H: Handler> Http<H> {
         let shard = self.shard.clone();
         let output = SocketOutput::new(socket, early_bytes);
         let layout = Layout { format: reply.format, is_framed: is_chunked };
-        let transport = Sse::new(layout, reply.request.takes_heartbeats);
-        tokio::spawn(StreamTask::new(output, transport, shard, guard, head, reply.request));
+        let (sse, request) = (Sse::new(layout, reply.request.takes_heartbeats), reply.request);
+        if reply.is_compressed {
+            guard.compresses();
+            let (gzip, request) = request.compressed(sse);
+            tokio::spawn(StreamTask::new(output, gzip, shard, guard, head, request));
+        } else {
+            tokio::spawn(StreamTask::new(output, sse, shard, guard, head, request));
+        }
     }
 
     /// Spawns the task of a WebSocket, whose client has sent `early` bytes after its request.

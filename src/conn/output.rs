@@ -4,7 +4,7 @@
 //! The [stream's task](super::stream) and its [lifecycle](super::control) are the same for all. They know three things of an
 //! output: it accepts some bytes or none, it wakes the task when it accepts more, and it reports that the client has gone.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +29,9 @@ pub(super) trait Output: Send + Unpin + 'static {
 
     /// Writes the first bytes of `batch` as `write` does. The offer is what it could have written.
     fn write_batch(&mut self, batch: &Batch, layout: Layout) -> (io::Result<usize>, Offer);
+
+    /// Writes the first bytes of `slices` as `write` does.
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Waits until bytes are accepted again, after a write that would block.
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -61,6 +64,21 @@ pub(super) fn offer_up_to(batch: &Batch, layout: Layout, limit: usize) -> Offer 
 pub(super) fn first_bytes_of(batch: &Batch, layout: Layout, offer: &Offer, length: usize) -> Bytes {
     let bodies = batch.frames().map(|frame| layout.chunk(frame).to_body());
     first_bytes(bodies.take(offer.frames), length)
+}
+
+/// The first `length` bytes of `slices`, copied.
+pub(super) fn copy_of(slices: &[IoSlice<'_>], length: usize) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(length);
+    for slice in slices {
+        let room = length - bytes.len();
+        bytes.extend_from_slice(&slice[..slice.len().min(room)]);
+    }
+    bytes.freeze()
+}
+
+/// The number of bytes of `slices`.
+pub(super) fn length_of(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
 }
 
 /// The first `length` bytes of `parts`. Copied unless one part has all of them.

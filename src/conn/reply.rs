@@ -32,6 +32,8 @@ pub(crate) struct StreamReply {
     pub(crate) version: Version,
     pub(crate) request: StreamRequest,
     pub(crate) format: Format,
+    /// Whether the head says that the body is compressed.
+    pub(crate) is_compressed: bool,
     /// The permit of a client whose connection has none for it, because other clients share it.
     pub(crate) permit: Option<ConnectionPermit>,
 }

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
+use super::gzip::CompressedSubscription;
 use crate::hub::{Batch, Feed, Notice, Sample, Subscription};
 use crate::position::StreamPosition;
 
@@ -19,48 +20,48 @@ pub(super) trait Source: Send + 'static {
     fn is_catching_up(&self) -> bool;
 }
 
-/// Implements [`Source`] by the methods of these names.
+/// Implements [`Source`] by the methods of these names, of the value itself or of a field.
 macro_rules! source {
-    ($type:ty) => {
+    ($type:ty $(, $field:ident)?) => {
         impl Source for $type {
             fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>> {
-                self.poll_fill(cx, batch)
+                self$(.$field)?.poll_fill(cx, batch)
             }
 
             fn take(&mut self, batch: &Batch, count: usize) {
-                self.take(batch, count);
+                self$(.$field)?.take(batch, count);
             }
 
             fn wake(&mut self, waker: &Waker) {
-                self.wake(waker);
+                self$(.$field)?.wake(waker);
             }
 
             fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {
-                self.sample_in(batch, count)
+                self$(.$field)?.sample_in(batch, count)
             }
 
             fn position(&self) -> StreamPosition {
-                self.position()
+                self$(.$field)?.position()
             }
 
             fn has_gap(&self) -> bool {
-                self.has_gap()
+                self$(.$field)?.has_gap()
             }
 
             fn has_lagged(&self) -> bool {
-                self.has_lagged()
+                self$(.$field)?.has_lagged()
             }
 
             fn passed(&self) -> u64 {
-                self.passed()
+                self$(.$field)?.passed()
             }
 
             fn behind(&self) -> u64 {
-                self.behind()
+                self$(.$field)?.behind()
             }
 
             fn is_catching_up(&self) -> bool {
-                self.is_catching_up()
+                self$(.$field)?.is_catching_up()
             }
         }
     };
@@ -68,3 +69,4 @@ macro_rules! source {
 
 source!(Subscription);
 source!(Feed);
+source!(CompressedSubscription, subscription);

@@ -28,7 +28,7 @@ use super::output::Output;
 use super::pacer::Interval;
 use super::shard::Shard;
 use super::source::Source;
-use super::transport::{Sse, Transport};
+use super::transport::{EventStream, Transport};
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, Notice, Offer, Opening, Sample, Subscription};
 use crate::limit::Permit;
@@ -59,6 +59,16 @@ pub(crate) struct StreamRequest<S = Subscription> {
     pub(crate) takes_heartbeats: bool,
     /// The permit of a client that reads every event of the hub.
     pub(crate) firehose: Option<Permit>,
+}
+
+impl<S> StreamRequest<S> {
+    /// The same with another source, which `change` makes of this one.
+    pub(super) fn map<T>(self, change: impl FnOnce(S) -> T) -> StreamRequest<T> {
+        let Self { source, opening, registration, on_lag, heartbeat, interval, retry, takes_heartbeats, firehose } =
+            self;
+        let source = change(source);
+        StreamRequest { source, opening, registration, on_lag, heartbeat, interval, retry, takes_heartbeats, firehose }
+    }
 }
 
 /// The future that serves one stream until it ends.
@@ -117,7 +127,8 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         head: BytesMut,
         request: StreamRequest<T::Source>,
     ) -> Self {
-        let StreamRequest { source, opening, registration, on_lag, heartbeat, interval, retry, firehose, .. } = request;
+        let StreamRequest { mut source, opening, registration, on_lag, heartbeat, interval, retry, firehose, .. } =
+            request;
         if let Some(interval) = interval {
             registration.client.control.set_interval(interval);
         }
@@ -125,7 +136,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         let expires = identity.grant().and_then(|grant| grant.expires).map(|end| shard.second_of(end));
         let hello = ControlEvent::Hello { client: identity.id, opening, retry: spread(retry, identity.id) };
         let mut pending = head;
-        pending.extend_from_slice(&transport.encode(&hello, &shard));
+        pending.extend_from_slice(&transport.encode(&hello, &mut source, &shard));
         Self {
             output,
             source: Box::new(source),
@@ -233,7 +244,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         };
         self.pending = match step {
             Step::Write(event) => self.encode(&event),
-            Step::Finish(reason) => self.transport.finish(reason, &self.shard),
+            Step::Finish(reason) => self.transport.finish(reason, &mut self.source, &self.shard),
             Step::End(reason) => return Err(reason),
         };
         Ok(Progress::More)
@@ -269,7 +280,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     }
 
     fn write_events(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
-        let (result, offer) = self.output.write_batch(batch, self.transport.layout());
+        let (result, offer) = self.transport.write_batch(&mut self.output, &mut self.source, batch);
         let written = self.written(result, cx);
         if let Ok(Some(bytes)) = written {
             self.advance(batch, &offer, bytes);
@@ -300,6 +311,9 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 if T::KIND == presence::Transport::WebSocket {
                     Self::count(&self.shard.counts().websocket.delivered_bytes, bytes as u64);
                 }
+                if T::IS_COMPRESSED {
+                    Self::count(&self.shard.counts().gzip.bytes, bytes as u64);
+                }
                 Ok(Some(bytes))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -323,6 +337,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         {
             self.note_latency(&sample);
         }
+        self.transport.took(&mut self.source, batch, taken, &self.shard);
         self.source.take(batch, taken);
         self.registration.client.events.add(taken as u64);
         Self::count(&self.shard.counts().delivered, taken as u64);
@@ -332,21 +347,10 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     }
 
     /// Makes the rest of a frame that was begun pending. Returns the number of frames that were begun.
-    fn keep_rest(&mut self, batch: &Batch, mut bytes: usize) -> usize {
-        let (layout, mut taken) = (self.transport.layout(), 0);
-        for frame in batch.frames() {
-            if bytes == 0 {
-                break;
-            }
-            taken += 1;
-            let length = layout.length(frame);
-            if bytes < length {
-                self.pending = layout.bytes(layout.chunk(frame)).slice(bytes..);
-                break;
-            }
-            bytes -= length;
-        }
-        taken
+    fn keep_rest(&mut self, batch: &Batch, bytes: usize) -> usize {
+        let (begun, rest) = self.transport.begun(&self.source, batch, bytes);
+        self.pending = rest;
+        begun
     }
 
     /// Observes the latency of a sampled event, unless the client connected after it: the time of a replay is not the latency
@@ -377,7 +381,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         if let ControlEvent::Gap(gap) = event {
             Self::count(&self.shard.counts().gaps[gap.reason as usize], 1);
         }
-        self.transport.encode(event, &self.shard)
+        self.transport.encode(event, &mut self.source, &self.shard)
     }
 
     /// Schedules the next wake-up that is not caused by traffic.
@@ -421,7 +425,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
 }
 
 /// A stream of Server-Sent Events ends with its body.
-impl<O: Output> Future for StreamTask<O, Sse> {
+impl<O: Output, T: Transport<O> + EventStream> Future for StreamTask<O, T> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -440,7 +444,9 @@ fn spread(retry: Duration, client: ClientId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::gzip::Gzip;
     use crate::conn::http1::output::SocketOutput;
+    use crate::conn::transport::Sse;
     use crate::conn::websocket::WebSocketTask;
 
     #[test]
@@ -448,6 +454,7 @@ mod tests {
         // tokio adds 96 bytes, and allocates multiples of 128. With debug assertions, a socket has 8 bytes more.
         let task = |bytes: usize| (bytes + if cfg!(debug_assertions) { 88 } else { 96 }).next_multiple_of(128);
         assert_eq!(task(size_of::<StreamTask<SocketOutput, Sse>>()), 256);
+        assert_eq!(task(size_of::<StreamTask<SocketOutput, Gzip>>()), 256);
         assert_eq!(task(size_of::<WebSocketTask>()), 256);
     }
 }

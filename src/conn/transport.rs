@@ -6,7 +6,7 @@
 //! A frame is encoded once for all readers of a [`Format`]: plain when the event is published, in another format when the first
 //! such reader comes.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::task::Context;
 
 use bytes::Bytes;
@@ -27,6 +27,9 @@ use crate::wire::chunk::{self, Chunk};
 pub(super) trait Transport<O>: Send + Unpin + 'static {
     const KIND: presence::Transport;
 
+    /// Whether the body is compressed.
+    const IS_COMPRESSED: bool = false;
+
     /// What the task reads events from.
     type Source: Source;
 
@@ -34,10 +37,10 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
     fn layout(&self) -> Layout;
 
     /// The bytes of a control event.
-    fn encode(&mut self, event: &ControlEvent, shard: &Shard) -> Bytes;
+    fn encode(&mut self, event: &ControlEvent, source: &mut Self::Source, shard: &Shard) -> Bytes;
 
     /// What is written last when the server ends the stream for `reason`, after everything else.
-    fn finish(&mut self, reason: EndReason, shard: &Shard) -> Bytes;
+    fn finish(&mut self, reason: EndReason, source: &mut Self::Source, shard: &Shard) -> Bytes;
 
     /// When events may be written. Each transport has room for it, so that the task does not grow.
     fn pace(&mut self) -> &mut Pace;
@@ -51,6 +54,23 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
         shard: &Shard,
         cx: &mut Context<'_>,
     ) -> Result<Option<EndReason>, EndReason>;
+
+    /// Writes the first bytes of `batch`, which `source` has filled. The error is `WouldBlock` if the output accepts none now. The
+    /// offer is what it could have written.
+    fn write_batch(&mut self, output: &mut O, _source: &mut Self::Source, batch: &Batch) -> (io::Result<usize>, Offer)
+    where
+        O: Output,
+    {
+        output.write_batch(batch, self.layout())
+    }
+
+    /// Returns how many frames the first `bytes` of the offer have begun, and the rest of the last one.
+    fn begun(&self, _source: &Self::Source, batch: &Batch, bytes: usize) -> (usize, Bytes) {
+        self.layout().begun(batch, bytes)
+    }
+
+    /// Moves past the first `taken` frames of the offer, at least one.
+    fn took(&mut self, _source: &mut Self::Source, _batch: &Batch, _taken: usize, _shard: &Shard) {}
 
     /// Replies to the client, which are written before further events.
     fn replies(&mut self) -> Option<Bytes> {
@@ -67,6 +87,11 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
         Second::MAX
     }
 }
+
+/// A transport whose streams end with their body.
+pub(super) trait EventStream {}
+
+impl EventStream for Sse {}
 
 /// The encoding of frames, with or without their framing.
 #[derive(Clone, Copy)]
@@ -91,6 +116,23 @@ impl Layout {
         if self.is_framed { chunk.to_framed() } else { chunk.to_body() }
     }
 
+    /// Returns how many frames the first `bytes` of `batch` have begun, and the rest of the last one.
+    fn begun(self, batch: &Batch, mut bytes: usize) -> (usize, Bytes) {
+        let mut begun = 0;
+        for frame in batch.frames() {
+            if bytes == 0 {
+                break;
+            }
+            begun += 1;
+            let length = self.length(frame);
+            if bytes < length {
+                return (begun, self.bytes(self.chunk(frame)).slice(bytes..));
+            }
+            bytes -= length;
+        }
+        (begun, Bytes::new())
+    }
+
     /// The number of bytes of `frame` on the wire.
     pub(super) fn length(self, frame: &Frame) -> usize {
         let chunk = self.chunk(frame);
@@ -101,10 +143,10 @@ impl Layout {
 /// Server-Sent Events. Over HTTP/1.1 the body is framed in chunks; in HTTP/1.0 it ends with the connection, and HTTP/2 has its own
 /// frames.
 pub(super) struct Sse {
-    layout: Layout,
+    pub(super) layout: Layout,
     /// Whether a keep-alive is a heartbeat event. Otherwise it is a comment.
     takes_heartbeats: bool,
-    pace: Pace,
+    pub(super) pace: Pace,
 }
 
 impl Sse {
@@ -112,8 +154,16 @@ impl Sse {
         Self { layout, takes_heartbeats, pace: Pace::default() }
     }
 
+    /// The encoding of a control event.
+    pub(super) fn chunk(&self, event: &ControlEvent, shard: &Shard) -> Chunk {
+        match event {
+            ControlEvent::KeepAlive if self.takes_heartbeats => shard.heartbeat().event,
+            event => event.to_sse(),
+        }
+    }
+
     /// The bytes that end the body.
-    fn end_of_body(&self) -> &'static [u8] {
+    pub(super) fn end_of_body(&self) -> &'static [u8] {
         if self.layout.is_framed { chunk::LAST } else { b"" }
     }
 }
@@ -127,14 +177,11 @@ impl<O: Output> Transport<O> for Sse {
         self.layout
     }
 
-    fn encode(&mut self, event: &ControlEvent, shard: &Shard) -> Bytes {
-        match event {
-            ControlEvent::KeepAlive if self.takes_heartbeats => self.layout.bytes(&shard.heartbeat().event),
-            event => self.layout.bytes(&event.to_sse()),
-        }
+    fn encode(&mut self, event: &ControlEvent, _: &mut Subscription, shard: &Shard) -> Bytes {
+        self.layout.bytes(&self.chunk(event, shard))
     }
 
-    fn finish(&mut self, reason: EndReason, _: &Shard) -> Bytes {
+    fn finish(&mut self, reason: EndReason, _: &mut Subscription, _: &Shard) -> Bytes {
         match ControlEvent::farewell(reason) {
             None => Bytes::from_static(self.end_of_body()),
             Some(farewell) => [&*self.layout.bytes(&farewell.to_sse()), self.end_of_body()].concat().into(),

@@ -277,7 +277,7 @@ impl Transport<SocketOutput> for Box<WebSocket> {
         Layout { format: Format::Message, is_framed: true }
     }
 
-    fn encode(&mut self, event: &ControlEvent, shard: &Shard) -> Bytes {
+    fn encode(&mut self, event: &ControlEvent, _: &mut Feed, shard: &Shard) -> Bytes {
         if *event != ControlEvent::KeepAlive {
             return event.to_message();
         }
@@ -289,7 +289,7 @@ impl Transport<SocketOutput> for Box<WebSocket> {
     }
 
     /// The close frame comes with the end of the task.
-    fn finish(&mut self, reason: EndReason, _: &Shard) -> Bytes {
+    fn finish(&mut self, reason: EndReason, _: &mut Feed, _: &Shard) -> Bytes {
         ControlEvent::farewell(reason).map_or_else(Bytes::new, |farewell| farewell.to_message())
     }
 

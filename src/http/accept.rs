@@ -30,12 +30,13 @@ pub(super) fn names(headers: &HeaderMap, media_type: &str) -> bool {
     ranges.into_iter().any(|(range, quality)| range.eq_ignore_ascii_case(media_type) && quality > 0)
 }
 
-/// Whether the client accepts gzip. One that does not say so gets no coding.
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+/// Whether the client accepts gzip, and does not prefer no coding. One that does not say so gets no coding.
+pub(super) fn prefers_gzip(headers: &HeaderMap) -> bool {
     let codings: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().flat_map(ranges).collect();
     let quality_of = |name: &str| codings.iter().find(|(coding, _)| coding.eq_ignore_ascii_case(name));
     let gzip = ["gzip", "x-gzip", "*"].into_iter().find_map(quality_of);
-    gzip.is_some_and(|(_, quality)| *quality > 0)
+    let identity = quality_of("identity").map_or(0, |(_, quality)| *quality);
+    gzip.is_some_and(|(_, quality)| *quality > 0 && *quality >= identity)
 }
 
 /// Returns the ranges of a header value, with their quality in thousandths.
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_accepted_if_it_is_named_or_any_coding_is() {
+    fn gzip_is_preferred_if_it_is_named_or_any_coding_is_unless_none_is_better() {
         for (codings, expected) in [
             (&[][..], false),
             (&[""], false),
@@ -108,9 +109,13 @@ mod tests {
             (&["gzip;q=0, *"], false),
             (&["*;q=0"], false),
             (&["*;q=0, gzip"], true),
+            (&["gzip, identity"], true),
+            (&["gzip;q=0.5, identity"], false),
+            (&["identity;q=0.5, gzip;q=0.8"], true),
+            (&["gzip;q=0.2, identity;q=0"], true),
         ] {
             let headers = codings.iter().map(|codings| (ACCEPT_ENCODING, codings.parse().unwrap())).collect();
-            assert_eq!(accepts_gzip(&headers), expected, "{codings:?}");
+            assert_eq!(prefers_gzip(&headers), expected, "{codings:?}");
         }
     }
 

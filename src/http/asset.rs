@@ -71,7 +71,7 @@ impl Asset {
 
     /// Returns the form that the client accepts, or 304 if it has that form.
     pub(super) fn response(&self, request: &HeaderMap) -> Response<Full<Bytes>> {
-        let is_gzip = accept::accepts_gzip(request) && self.gzip().len() < self.plain().len();
+        let is_gzip = accept::prefers_gzip(request) && self.gzip().len() < self.plain().len();
         let tag = if is_gzip { format!("\"{:016x}-gzip\"", self.hash) } else { format!("\"{:016x}\"", self.hash) };
         let is_current = has_tag(request, tag.as_bytes());
         let body = if is_gzip { self.gzip() } else { self.plain() };

@@ -150,6 +150,7 @@ pub(super) struct Description<'a> {
     remote_addr: String,
     transport: &'static str,
     protocol: &'static str,
+    encoding: Option<&'static str>,
     user: Option<&'a str>,
 }
 
@@ -169,6 +170,7 @@ pub(super) fn describe<'a>(client: &'a Client, hub: &Hub) -> Description<'a> {
         remote_addr: identity.remote.to_string(),
         transport: identity.transport.as_str(),
         protocol: identity.protocol.as_str(),
+        encoding: identity.is_compressed.then_some("gzip"),
         user: identity.user(),
     }
 }

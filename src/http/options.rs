@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::cors::Origins;
 use super::refusal::StreamRefusals;
+use crate::auth::Patterns;
 use crate::peer::TrustedProxy;
+use crate::topic::TopicFilter;
 
 /// Bounds on requests, in bytes, numbers and times.
 #[derive(Clone, Debug)]
@@ -47,6 +49,12 @@ pub struct Options {
     pub resume_wait: Duration,
     /// The longest time for a request head, and the longest idle time between requests. Default: 10 s.
     pub head_timeout: Duration,
+    /// Whether streams are compressed for clients that accept gzip. Default: true.
+    pub compression: bool,
+    /// Topics whose events are not compressed: a stream of them, or one of everything that includes them, is sent as it is.
+    /// Compression lets an observer of the traffic learn something about a secret if text of an attacker is in the same stream.
+    /// Default: `user:**`.
+    pub uncompressed_topics: Patterns,
     /// How streams are refused when the reason is likely to pass. Default: in band.
     pub stream_refusals: StreamRefusals,
 }
@@ -72,12 +80,19 @@ impl Default for Options {
             origins: Origins::Own,
             trusted_proxies: Vec::new(),
             head_timeout: Duration::from_secs(10),
+            compression: true,
+            uncompressed_topics: TopicFilter::new("user:**").expect("a valid pattern").into(),
             stream_refusals: StreamRefusals::default(),
         }
     }
 }
 
 impl Options {
+    /// Whether a stream of these topics may be compressed.
+    pub(super) fn may_compress(&self, filters: &[TopicFilter]) -> bool {
+        self.compression && !self.uncompressed_topics.touches(filters)
+    }
+
     /// The largest event as JSON, in bytes: a line of an NDJSON body, or a message of a WebSocket.
     pub(super) fn max_event_as_json(&self) -> usize {
         // Every character may be escaped.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use hyper::header::HeaderMap;
 
-use super::interval;
 use super::options::Options;
 use super::problem::Problem;
+use super::{accept, interval};
 use crate::auth::{Grant, Tag};
 use crate::conn::{Interval, OnLag};
 use crate::hub::{Start, SubscriptionFilter};
@@ -32,6 +32,8 @@ pub(crate) struct StreamQuery {
     pub(crate) interval: Option<Interval>,
     pub(crate) name: Option<String>,
     pub(crate) tags: Vec<Tag>,
+    /// Whether the client prefers a compressed stream, and may get one.
+    pub(crate) is_compressed: bool,
 }
 
 impl StreamQuery {
@@ -77,7 +79,8 @@ impl StreamQuery {
             return Err(invalid("tags", &format!("the limit is {MAX_TAGS} tags, and the request has {}", tags.len())));
         }
         let start = start(last_event_id(query, headers).as_deref(), history);
-        Ok(Self { filters, start, on_lag, format, heartbeat, interval, name, tags })
+        let is_compressed = accept::prefers_gzip(headers) && options.may_compress(&filters);
+        Ok(Self { filters, start, on_lag, format, heartbeat, interval, name, tags, is_compressed })
     }
 
     /// Adds the topic of the client's user. A stream without filters keeps everything else.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Body;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 
@@ -34,13 +34,19 @@ pub(super) async fn subscribe(
     check(routes, head, body)?;
     let mut query = StreamQuery::parse(head.uri.query().unwrap_or(""), &head.headers, &routes.options)?;
     let (request, permit) = open::<Subscription>(routes, head, source, &mut query).await?;
-    let (version, head) = (head.version, response(()).into_parts().0);
-    Ok(StreamReply { head, version, request, format: query.format, permit })
+    let (version, mut head) = (head.version, response(()).into_parts().0);
+    announce_coding(&mut head.headers, query.is_compressed);
+    Ok(StreamReply { head, version, request, format: query.format, is_compressed: query.is_compressed, permit })
 }
 
 /// What a client reads events from.
 pub(super) trait Opens: Sized {
     const TRANSPORT: Transport;
+
+    /// Whether its events can be compressed together with those of other clients.
+    fn is_compressible(&self) -> bool {
+        false
+    }
 
     /// Opens it at `start`, for at most this many topics without events.
     fn open(
@@ -53,6 +59,10 @@ pub(super) trait Opens: Sized {
 
 impl Opens for Subscription {
     const TRANSPORT: Transport = Transport::Sse;
+
+    fn is_compressible(&self) -> bool {
+        self.is_of_one_ring()
+    }
 
     fn open(
         shard: &Shard,
@@ -102,6 +112,7 @@ pub(super) async fn open<S: Opens>(
     let takes_heartbeats = query.takes_heartbeats(&filter, transport);
     let (subscription, opening) = S::open(shard, &query.filters, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
+    query.is_compressed &= subscription.is_compressible();
     let identity =
         identify(&routes.ids, routes.members.as_ref(), &permit.grant, query, source.client, version, transport);
     let registration = shard.clients.register(identity);
@@ -147,6 +158,7 @@ pub(super) fn identify(
         remote: remote.into(),
         protocol: protocol_of(version),
         transport,
+        is_compressed: query.is_compressed,
         account: Account::new(grant, memberships, changes),
         connected_at: unix_milliseconds(),
     }
@@ -182,6 +194,14 @@ pub(super) fn check_backbone(routes: &Routes) -> Result<(), Problem> {
         return Err(Problem::unavailable("the server has not connected to its backbone yet"));
     }
     Ok(())
+}
+
+/// Says whether a stream is compressed, which depends on the request.
+fn announce_coding(headers: &mut HeaderMap, is_compressed: bool) {
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if is_compressed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
 }
 
 /// A response with `body` as its stream.

@@ -114,7 +114,7 @@ impl StreamResponseOptions {
 
     fn query_limits(&self) -> Options {
         let Self { max_topics, max_patterns, max_wildcards, .. } = *self;
-        Options { max_topics, max_patterns, max_wildcards, ..Options::default() }
+        Options { max_topics, max_patterns, max_wildcards, compression: false, ..Options::default() }
     }
 }
 

@@ -113,13 +113,21 @@ impl Derived {
     }
 }
 
-/// The memory of all envelopes and WebSocket messages that were made and are still held, in bytes.
+/// The memory of all envelopes, WebSocket messages and compressed blocks that were made and are still held, in bytes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DerivedBytes(std::sync::Arc<AtomicU64>);
 
 impl DerivedBytes {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, bytes: u64) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -171,7 +179,7 @@ impl EncodedRun {
     fn derived(&self) -> &Derived {
         self.derived.get_or_init(|| {
             let derived = Box::<Derived>::default();
-            self.derived_bytes.0.fetch_add(derived.weight(), Ordering::Relaxed);
+            self.derived_bytes.add(derived.weight());
             derived
         })
     }
@@ -190,7 +198,7 @@ impl EncodedRun {
                 encode(body, &self.topic, self.is_json, &mut block);
             }
             let chunks: Box<[Chunk]> = block.finish().collect();
-            self.derived_bytes.0.fetch_add(weight(&chunks), Ordering::Relaxed);
+            self.derived_bytes.add(weight(&chunks));
             chunks
         });
         &chunks[(sequence - self.first) as usize]
@@ -200,7 +208,7 @@ impl EncodedRun {
 impl Drop for EncodedRun {
     fn drop(&mut self) {
         if let Some(derived) = self.derived.get() {
-            self.derived_bytes.0.fetch_sub(derived.weight(), Ordering::Relaxed);
+            self.derived_bytes.subtract(derived.weight());
         }
     }
 }

@@ -26,6 +26,7 @@ use std::ops::RangeInclusive;
 use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
+use super::compression::Compression;
 use super::encoder::{DerivedBytes, Encoder};
 use super::frame::Frame;
 use super::gap::GapReason;
@@ -69,8 +70,10 @@ pub(crate) struct History {
     pub(crate) sampler: Sampler,
     /// The bytes that all channels hold; written by the sequencer only.
     channel_bytes: AtomicU64,
-    /// The bytes of the envelopes and WebSocket messages that were made of their events.
+    /// The bytes of the envelopes, WebSocket messages and compressed blocks that were made of their events.
     pub(crate) derived_bytes: DerivedBytes,
+    /// The compressed blocks of the rings that have compressed readers.
+    pub(crate) compression: Compression,
     /// The events that the topics' rings hold; written by the sequencer only.
     retained_events: AtomicU64,
     max_bytes: u64,
@@ -106,6 +109,7 @@ impl History {
             sampler: Sampler::new(),
             channel_bytes: AtomicU64::new(0),
             derived_bytes: DerivedBytes::default(),
+            compression: Compression::default(),
             retained_events: AtomicU64::new(0),
             max_bytes: options.history_bytes as u64,
             max_topics: options.history_topics,
@@ -356,10 +360,11 @@ impl History {
         }
     }
 
-    /// Advances the clock by a second, and has the next event sampled.
+    /// Advances the clock by a second, has the next event sampled, and drops what was compressed of evicted events.
     pub(crate) fn tick(&self) {
         self.tick.fetch_add(1, Ordering::Relaxed);
         self.sampler.arm();
+        self.compression.drop_evicted();
     }
 
     /// Looks at up to `looks` of the quietest topics, and drops those that have no subscribers and have outlived their time to

@@ -110,6 +110,15 @@ impl Batch {
         self.spans.iter().flat_map(|span| span.indices.clone().map(|index| self.runs[span.run].get(index)))
     }
 
+    /// The indices of the frames in their ring, if they follow each other there. All of them are from one ring.
+    pub(super) fn indices(&self) -> Option<Range<u64>> {
+        let (first, rest) = self.spans.split_first()?;
+        rest.iter().try_fold(first.indices.clone(), |indices, span| {
+            let follows = span.cursor == first.cursor && span.indices.start == indices.end;
+            follows.then_some(indices.start..span.indices.end)
+        })
+    }
+
     /// Lays out the first frames for one write in `format`, as many as `slices` has room for, with or without their chunk
     /// framing. Framed ones that are adjacent in memory share a slice.
     pub(crate) fn offer<'a>(&'a self, format: Format, is_framed: bool, slices: &mut [IoSlice<'a>]) -> Offer {

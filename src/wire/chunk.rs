@@ -97,7 +97,33 @@ impl Chunk {
     }
 }
 
-const END: &[u8] = b"\r\n";
+/// What ends a chunk.
+pub(crate) const END: &[u8] = b"\r\n";
+
+/// Appends a chunk with the `length` bytes that `write` appends. Returns the length of the framing before them.
+pub(crate) fn frame(length: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    debug_assert!(length > 0, "an empty chunk would end the body");
+    let head = head_length(length);
+    let end = out.len() + head + length + END.len();
+    out.reserve(end - out.len());
+    for digit in (0..head - END.len()).rev() {
+        out.push(b"0123456789abcdef"[(length >> (4 * digit)) & 0xf]);
+    }
+    out.extend_from_slice(END);
+    write(out);
+    out.extend_from_slice(END);
+    debug_assert_eq!(out.len(), end, "`write` appended `length` bytes");
+    head
+}
+
+/// The length of a chunk with `length` bytes.
+pub(crate) fn framed_length(length: usize) -> usize {
+    head_length(length) + length + END.len()
+}
+
+fn head_length(length: usize) -> usize {
+    (usize::BITS - length.leading_zeros()).div_ceil(4) as usize + END.len()
+}
 
 /// Where a chunk of a block ends, and the lengths of its framing.
 struct Place {
@@ -119,18 +145,7 @@ impl Builder {
 
     /// Adds a chunk with the `length` bytes that `write` appends to its buffer.
     pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        debug_assert!(length > 0, "an empty chunk would end the body");
-        let digits = (usize::BITS - length.leading_zeros()).div_ceil(4) as usize;
-        let head = digits + END.len();
-        let end = self.bytes.len() + head + length + END.len();
-        self.bytes.reserve(end - self.bytes.len());
-        for digit in (0..digits).rev() {
-            self.bytes.push(b"0123456789abcdef"[(length >> (4 * digit)) & 0xf]);
-        }
-        self.bytes.extend_from_slice(END);
-        write(&mut self.bytes);
-        self.bytes.extend_from_slice(END);
-        debug_assert_eq!(self.bytes.len(), end, "`write` appended `length` bytes");
+        let head = frame(length, &mut self.bytes, write);
         self.place(head, END.len());
     }
 

@@ -8,6 +8,7 @@ mod access;
 mod bench;
 mod cluster;
 mod commands;
+mod compression;
 mod cors;
 mod curl;
 mod demo;

@@ -52,6 +52,7 @@ fn client_list_shows_labels_and_counts() {
                 "remote_addr": null,
                 "transport": "sse",
                 "protocol": "HTTP/1.1",
+                "encoding": null,
                 "user": null,
             })
         );

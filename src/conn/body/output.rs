@@ -1,12 +1,12 @@
 //! The chunk of a body that its consumer takes next.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use crate::conn::end::EndReason;
-use crate::conn::output::{Output, first_bytes_of, offer_up_to};
+use crate::conn::output::{Output, copy_of, first_bytes_of, length_of, offer_up_to};
 use crate::conn::transport::Layout;
 use crate::hub::{Batch, Offer};
 
@@ -46,6 +46,10 @@ impl Output for BodyOutput {
     fn write_batch(&mut self, batch: &Batch, layout: Layout) -> (io::Result<usize>, Offer) {
         let offer = offer_up_to(batch, layout, CHUNK);
         (self.put(first_bytes_of(batch, layout, &offer, offer.bytes)), offer)
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.put(copy_of(slices, length_of(slices)))
     }
 
     /// The task does not write to a full output.

@@ -70,13 +70,6 @@ impl SocketOutput {
         }
     }
 
-    fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [slice] => self.socket.try_write(slice),
-            slices => self.socket.try_write_vectored(slices),
-        }
-    }
-
     fn note_early_bytes(&mut self, bytes: usize) -> Result<(), EndReason> {
         if self.early_bytes == 0 {
             tracing::debug!(bytes, "ignoring bytes that a client sent on its stream");
@@ -102,6 +95,13 @@ impl Output for SocketOutput {
         let mut many = [IoSlice::new(&[]); MAX_FRAMES];
         let offer = layout.offer(batch, &mut many);
         (self.write_slices(&many[..offer.slices]), offer)
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match slices {
+            [slice] => self.socket.try_write(slice),
+            slices => self.socket.try_write_vectored(slices),
+        }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

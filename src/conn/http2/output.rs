@@ -4,7 +4,7 @@
 //! [`MAX_BUFFERED`] bytes wait for the socket. A stream whose client does not read accepts nothing, and its task treats it as it
 //! treats a blocked socket. The other streams of the connection are independent of it.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use h2::{Reason, SendStream};
 use hyper::HeaderMap;
 
 use crate::conn::end::EndReason;
-use crate::conn::output::{Output, first_bytes_of, offer_up_to};
+use crate::conn::output::{Output, copy_of, first_bytes_of, length_of, offer_up_to};
 use crate::conn::transport::Layout;
 use crate::hub::{Batch, Offer};
 
@@ -75,6 +75,12 @@ impl Output for Http2Output {
             Ok(room)
         });
         (written, offer)
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let room = self.room(length_of(slices))?;
+        self.send(copy_of(slices, room), false)?;
+        Ok(room)
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

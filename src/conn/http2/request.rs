@@ -119,13 +119,19 @@ impl<H: Handler> Requests<H> {
 
     /// Spawns the stream's own task. The request's task ends, and its memory is freed.
     fn start_stream(&self, respond: SendResponse<Bytes>, reply: StreamReply) -> io::Result<()> {
-        let StreamReply { head, request, format, permit, .. } = reply;
+        let StreamReply { head, request, format, is_compressed, permit, .. } = reply;
         let output = Http2Output::new(response::send_head(respond, head, false)?);
         let shard = self.http.shard.clone();
-        let guard = ConnectionGuard::of_stream(shard.metrics.clone(), permit.unwrap_or_default(), shard.number);
+        let mut guard = ConnectionGuard::of_stream(shard.metrics.clone(), permit.unwrap_or_default(), shard.number);
         let layout = Layout { format, is_framed: false };
-        let transport = Sse::new(layout, request.takes_heartbeats);
-        tokio::spawn(StreamTask::new(output, transport, shard, guard, BytesMut::new(), request));
+        let sse = Sse::new(layout, request.takes_heartbeats);
+        if is_compressed {
+            guard.compresses();
+            let (gzip, request) = request.compressed(sse);
+            tokio::spawn(StreamTask::new(output, gzip, shard, guard, BytesMut::new(), request));
+        } else {
+            tokio::spawn(StreamTask::new(output, sse, shard, guard, BytesMut::new(), request));
+        }
         Ok(())
     }
 }

@@ -157,16 +157,16 @@ fn every_end_has_a_close_code() {
 
 #[tokio::test(start_paused = true)]
 async fn client_that_does_not_reply_to_a_ping_in_time_is_stalled() {
-    let Client { mut websocket, shard, .. } = Client::new();
+    let Client { mut websocket, mut feed, shard, .. } = Client::new();
     let test = async {
         // Between two ticks of the shard's clock.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(websocket.deadline(&shard), Second::MAX, "nothing is awaited");
-        assert_eq!(websocket.encode(&ControlEvent::KeepAlive, &shard), wire::ping());
+        assert_eq!(websocket.encode(&ControlEvent::KeepAlive, &mut feed, &shard), wire::ping());
         assert_eq!(websocket.deadline(&shard), shard.now() + shard.pong_timeout() + 1);
         tokio::time::sleep(shard.options.pong_timeout).await;
         // Another ping does not extend the time.
-        websocket.encode(&ControlEvent::KeepAlive, &shard);
+        websocket.encode(&ControlEvent::KeepAlive, &mut feed, &shard);
         assert_eq!(websocket.check_pong(&shard), Ok(()));
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(websocket.check_pong(&shard), Err(EndReason::Stalled));
@@ -181,6 +181,6 @@ async fn client_that_does_not_reply_to_a_ping_in_time_is_stalled() {
 fn client_that_wants_heartbeats_gets_one_before_each_ping() {
     let mut client = Client::new();
     client.websocket.takes_heartbeats = true;
-    let sent = client.websocket.encode(&ControlEvent::KeepAlive, &client.shard);
+    let sent = client.websocket.encode(&ControlEvent::KeepAlive, &mut client.feed, &client.shard);
     assert_eq!(sent, [client.shard.heartbeat().message, wire::ping()].concat());
 }

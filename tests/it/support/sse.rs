@@ -1,5 +1,8 @@
+use std::io::Write;
+
 use bytes::BytesMut;
 use fanline::http::{StreamBody, StreamBodyError};
+use flate2::write::GzDecoder;
 use h2::{Reason, RecvStream};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -11,6 +14,8 @@ pub struct Stream {
     pub head: Head,
     source: Source,
     body: BytesMut,
+    /// Decodes a compressed body as it arrives.
+    gzip: Option<GzDecoder<Vec<u8>>>,
 }
 
 /// Where the bytes of a stream come from.
@@ -38,17 +43,25 @@ pub struct Event {
 impl Stream {
     pub fn new(client: Client, head: Head) -> Self {
         let is_chunked = head.header("transfer-encoding").is_some_and(|coding| coding == "chunked");
-        Self { head, source: Source::Http1 { client, is_chunked }, body: BytesMut::new() }
+        Self::of(head, Source::Http1 { client, is_chunked })
     }
 
     pub fn over_http2(head: Head, body: RecvStream) -> Self {
-        Self { head, source: Source::Http2 { body, reset: None }, body: BytesMut::new() }
+        Self::of(head, Source::Http2 { body, reset: None })
     }
 
     /// A stream without a connection.
     pub fn of_body(body: StreamBody) -> Self {
         let head = Head { version: String::new(), status: 200, reason: String::new(), headers: Vec::new() };
-        Self { head, source: Source::Body { body, error: None }, body: BytesMut::new() }
+        Self::of(head, Source::Body { body, error: None })
+    }
+
+    fn of(head: Head, source: Source) -> Self {
+        let gzip = head.header("content-encoding").map(|coding| {
+            assert_eq!(coding, "gzip");
+            GzDecoder::new(Vec::new())
+        });
+        Self { head, source, body: BytesMut::new(), gzip }
     }
 
     /// The connection of a stream over HTTP/1.1.
@@ -92,37 +105,13 @@ impl Stream {
 
     /// Reads more of the body. Returns false at its end.
     async fn fill(&mut self) -> bool {
-        match &mut self.source {
-            Source::Http1 { client, is_chunked: true } => fill_with_chunk(client, &mut self.body).await,
-            Source::Http1 { client, is_chunked: false } => {
-                // Some of the body may have arrived with the head.
-                let is_open = !client.received().is_empty() || client.read().await;
-                self.body.extend_from_slice(&client.take());
-                is_open
-            }
-            Source::Http2 { body, reset } => match data(body).await {
-                Some(Ok(data)) => {
-                    self.body.extend_from_slice(&data);
-                    true
-                }
-                Some(Err(error)) => {
-                    *reset = error.reason();
-                    false
-                }
-                None => false,
-            },
-            Source::Body { body, error } => match body.frame().await {
-                Some(Ok(frame)) => {
-                    self.body.extend_from_slice(&frame.into_data().expect("a body has no trailers"));
-                    true
-                }
-                Some(Err(broken)) => {
-                    *error = Some(broken);
-                    false
-                }
-                None => false,
-            },
-        }
+        let Some(gzip) = &mut self.gzip else { return self.source.fill(&mut self.body).await };
+        let mut compressed = BytesMut::new();
+        let is_open = self.source.fill(&mut compressed).await;
+        gzip.write_all(&compressed).expect("the body is gzip");
+        gzip.flush().expect("the body is gzip");
+        self.body.extend(gzip.get_mut().drain(..));
+        is_open
     }
 
     pub async fn block(&mut self) -> Block {
@@ -173,10 +162,50 @@ impl Stream {
     pub async fn end(mut self) {
         assert_eq!(self.try_block().await, None);
         assert!(self.body.is_empty(), "an incomplete block is left");
+        if let Some(gzip) = &mut self.gzip {
+            gzip.try_finish().expect("the body ends with the right trailer");
+        }
         match self.source {
             Source::Http1 { client, .. } => assert_eq!(client.rest().await, ""),
             Source::Http2 { reset, .. } => assert_eq!(reset, None),
             Source::Body { error, .. } => assert_eq!(error, None),
+        }
+    }
+}
+
+impl Source {
+    /// Appends more of the body as it was sent. Returns false at its end.
+    async fn fill(&mut self, bytes: &mut BytesMut) -> bool {
+        match self {
+            Self::Http1 { client, is_chunked: true } => fill_with_chunk(client, bytes).await,
+            Self::Http1 { client, is_chunked: false } => {
+                // Some of the body may have arrived with the head.
+                let is_open = !client.received().is_empty() || client.read().await;
+                bytes.extend_from_slice(&client.take());
+                is_open
+            }
+            Self::Http2 { body, reset } => match data(body).await {
+                Some(Ok(data)) => {
+                    bytes.extend_from_slice(&data);
+                    true
+                }
+                Some(Err(error)) => {
+                    *reset = error.reason();
+                    false
+                }
+                None => false,
+            },
+            Self::Body { body, error } => match body.frame().await {
+                Some(Ok(frame)) => {
+                    bytes.extend_from_slice(&frame.into_data().expect("a body has no trailers"));
+                    true
+                }
+                Some(Err(broken)) => {
+                    *error = Some(broken);
+                    false
+                }
+                None => false,
+            },
         }
     }
 }
