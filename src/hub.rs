@@ -13,6 +13,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod gap;
+mod heaviest;
 mod history;
 mod idempotency;
 mod latest;

@@ -9,12 +9,13 @@ use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use super::frame::Frame;
+use super::heaviest;
 use super::latest::List;
 use super::ledger::TopicHash;
 use super::wake::Listeners;
 use crate::position::Sequence;
 use crate::ring::{Read, Ring, SEGMENT, Writer};
-use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
 pub(crate) struct Channel {
@@ -33,6 +34,9 @@ pub(crate) struct Channel {
     pub(crate) latest: OnceLock<Arc<List>>,
     /// The hub's tick at which something was last published here.
     last_used: AtomicU32,
+    /// Its place among the [`Heaviest`](heaviest::Heaviest). In parts, because a whole one would take more room.
+    class: AtomicU8,
+    number: AtomicU32,
     tail: Mutex<Tail>,
 }
 
@@ -66,7 +70,7 @@ impl Channel {
         let (ring, writer) = Ring::new(capacity);
         let tail = Mutex::new(Tail { writer, evicted, weight: 0 });
         let (is_claimed, last_used) = (AtomicBool::new(false), AtomicU32::new(0));
-        let listeners = Listeners::default();
+        let (listeners, class, number) = (Listeners::default(), AtomicU8::new(0), AtomicU32::new(0));
         Self {
             hash: 0,
             topic: None,
@@ -76,27 +80,27 @@ impl Channel {
             listeners,
             latest: OnceLock::new(),
             last_used,
+            class,
+            number,
             tail,
         }
     }
 
-    /// Appends a frame, and returns by how many bytes the channel grew and shrank. Calls `before_evicting` with the sequence
-    /// of a frame that has to make room. For the sequencer.
+    /// Appends a frame, and returns how many bytes the channel held before, and holds now. Calls `before_evicting` with the
+    /// sequence of a frame that has to make room. For the sequencer.
     pub(crate) fn append(&self, frame: Frame, before_evicting: impl FnOnce(Sequence)) -> (usize, usize) {
         let mut tail = lock(&self.tail);
-        let freed = if tail.writer.is_full() {
+        let before = tail.weight;
+        if tail.writer.is_full() {
             let oldest = tail.writer.oldest();
             if let Read::Run(run) = self.ring.read(oldest) {
                 before_evicting(run.get(oldest).sequence());
             }
-            self.evict(&mut tail, oldest + 1)
-        } else {
-            0
-        };
-        let weight = frame.weight();
-        tail.weight += weight;
+            self.evict(&mut tail, oldest + 1);
+        }
+        tail.weight += frame.weight();
         self.ring.push(&mut tail.writer, frame);
-        (weight, freed)
+        (before, tail.weight)
     }
 
     /// Evicts the oldest segment, and returns the bytes freed: 0 when there is nothing left. For the sequencer.
@@ -129,6 +133,21 @@ impl Channel {
     /// The bytes held by this channel.
     pub(crate) fn weight(&self) -> usize {
         lock(&self.tail).weight
+    }
+
+    /// Its place among the heaviest.
+    pub(super) fn place(&self) -> heaviest::Place {
+        heaviest::Place { class: self.class(), number: self.number.load(Ordering::Relaxed) }
+    }
+
+    /// The class in which it is listed among the heaviest.
+    pub(super) fn class(&self) -> heaviest::Class {
+        self.class.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_place(&self, place: heaviest::Place) {
+        self.class.store(place.class, Ordering::Relaxed);
+        self.number.store(place.number, Ordering::Relaxed);
     }
 
     /// The number of events that can be read.

@@ -2,10 +2,10 @@
 //!
 //! Readers find channels here and load the head. Only the sequencer changes the history, one thread at a time.
 //!
-//! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, the channel that holds the most evicts its
-//! oldest segment until there is room; an event counts in its topic's ring and in the firehose, so that the limit is on the
-//! safe side. Envelopes count from when they are made until both rings have evicted their run. Beyond the number of topics, the
-//! quietest without subscribers are dropped.
+//! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, one of the [heaviest](super::heaviest) channels
+//! evicts its oldest segment until there is room; an event counts in its topic's ring and in the firehose, so that the limit is
+//! on the safe side. Envelopes count from when they are made until both rings have evicted their run. Beyond the number of
+//! topics, the quietest without subscribers are dropped.
 //!
 //! **Memory of a topic.** What a topic costs besides its events, in bytes, with the allocator's rounding:
 //!
@@ -16,11 +16,11 @@
 //! | a place in a table of [`Topics`] | 10 to 20 |
 //! | a group with one subscriber ([`wake`](super::wake)) | 90 |
 //! | from its first event on: a place in the queue | 45 |
+//! | a place among the heaviest | 30 |
 //! | slots, and a segment with one cell ([`ring`](crate::ring)) | 110 |
 //!
 //! `scripts/perf-crowd` measures it with a million topics, and `tests/it/many_topics.rs` has an upper bound.
 
-use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
 
 use super::HubOptions;
@@ -30,6 +30,7 @@ use super::compression::Compression;
 use super::encoder::{DerivedBytes, Encoder};
 use super::frame::Frame;
 use super::gap::GapReason;
+use super::heaviest::{Heaviest, class_of};
 use super::latest::Latest;
 use super::ledger::{Ledger, LedgerKey};
 use super::numbering::{Break, Breaks, Numbering};
@@ -37,7 +38,7 @@ use super::relay::Upstream;
 use super::sampler::Sampler;
 use super::topics::Topics;
 use crate::position::{Sequence, StreamPosition};
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, RwLock, read, write};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, RwLock, lock, read, write};
 use crate::topic::Topic;
 
 /// For how many events the topic is remembered, to count gaps: 8 bytes for each.
@@ -65,6 +66,8 @@ pub(crate) struct History {
     /// The newest event of a reserved topic; 0 before the first.
     newest_reserved: AtomicU64,
     pub(crate) topics: Topics,
+    /// Locked by the sequencer only.
+    heaviest: Mutex<Heaviest>,
     pub(crate) ledger: Ledger,
     pub(crate) latest: Latest,
     pub(crate) sampler: Sampler,
@@ -104,6 +107,7 @@ impl History {
             reserved: Arc::new(Channel::firehose(true, options.firehose_history, 0)),
             newest_reserved: AtomicU64::new(0),
             topics: Topics::new(options.history),
+            heaviest: Mutex::default(),
             ledger: Ledger::new(LEDGER, key),
             latest: Latest::new(options),
             sampler: Sampler::new(),
@@ -158,7 +162,7 @@ impl History {
         self.ledger.skip_to(base);
         let evict = |channel: &Arc<Channel>| {
             let freed = self.changing(channel, || channel.break_off(base));
-            self.account(0, freed);
+            self.account(freed, 0);
         };
         self.topics.forget(base, evict);
         self.firehoses().into_iter().for_each(evict);
@@ -259,15 +263,18 @@ impl History {
         self.trim();
     }
 
-    fn put(&self, channel: &Channel, frame: Frame) {
+    fn put(&self, channel: &Arc<Channel>, frame: Frame) {
         let before = frame.sequence() - 1;
         let before_evicting = |evicted| {
             if evicted > self.head.load(Ordering::Relaxed) {
                 self.publish(before);
             }
         };
-        let (grown, freed) = self.changing(channel, || channel.append(frame, before_evicting));
-        self.account(grown, freed);
+        let (before, now) = self.changing(channel, || channel.append(frame, before_evicting));
+        self.account(before, now);
+        if class_of(now) > channel.class() {
+            lock(&self.heaviest).put(channel, now);
+        }
     }
 
     /// Lets readers take everything up to `head`. For the sequencer.
@@ -294,8 +301,9 @@ impl History {
         self.firehoses().into_iter().for_each(|firehose| firehose.listeners.notify());
     }
 
-    fn account(&self, grown: usize, freed: usize) {
-        let bytes = self.channel_bytes.load(Ordering::Relaxed) + grown as u64 - freed as u64;
+    /// Accounts for a channel that held `before` bytes, and holds `now`.
+    fn account(&self, before: usize, now: usize) {
+        let bytes = self.channel_bytes.load(Ordering::Relaxed) + now as u64 - before as u64;
         self.channel_bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -314,7 +322,8 @@ impl History {
     /// Accounts for a channel that was dropped.
     fn forget(&self, channel: &Channel) {
         self.remove_latest(channel);
-        self.account(0, channel.weight());
+        lock(&self.heaviest).remove(channel);
+        self.account(channel.weight(), 0);
         let events = self.retained_events.load(Ordering::Relaxed) - channel.retained();
         self.retained_events.store(events, Ordering::Relaxed);
     }
@@ -339,24 +348,12 @@ impl History {
 
     /// Evicts events while more bytes are held than allowed. For the sequencer.
     pub(crate) fn trim(&self) {
-        if !self.is_too_large() {
-            return;
-        }
-        // More than needed, so that the channels are not weighed again for each event.
-        let goal = self.max_bytes - self.max_bytes / 16;
-        let firehoses = self.firehoses().map(Arc::clone);
-        let channels: Vec<Arc<Channel>> = self.topics.slices().flatten().chain(firehoses).collect();
-        let mut heaviest: BinaryHeap<(usize, usize)> =
-            channels.iter().enumerate().map(|(index, channel)| (channel.weight(), index)).collect();
-        while self.retained_bytes() > goal
-            && let Some((weight, index)) = heaviest.pop()
-        {
-            let freed = self.changing(&channels[index], || channels[index].evict_segment());
-            self.account(0, freed);
-            // An empty channel is out.
-            if freed > 0 {
-                heaviest.push((weight - freed, index));
-            }
+        while self.is_too_large() {
+            let mut heaviest = lock(&self.heaviest);
+            let Some(channel) = heaviest.pop() else { return };
+            let freed = self.changing(&channel, || channel.evict_segment());
+            self.account(freed, 0);
+            heaviest.put(&channel, channel.weight());
         }
     }
 

@@ -19,9 +19,9 @@ pub struct HubOptions {
     pub epoch: Epoch,
     /// The number of events retained for each topic. Default: 20,000.
     pub history: usize,
-    /// The bytes retained by the whole hub. Beyond it the topic that holds the most loses its oldest events. An event
-    /// counts twice: in its topic and in the firehose. Its envelope, which is made for the first reader of that format,
-    /// counts once. Default: 64 MiB.
+    /// The bytes retained by the whole hub. Beyond it the topic that holds the most, or up to a fifth less, loses its oldest
+    /// events. An event counts twice: in its topic and in the firehose. Its envelope, which is made for the first reader of
+    /// that format, counts once. Default: 64 MiB.
     pub history_bytes: usize,
     /// The number of topics that have had events, at least one. Beyond it the quietest topics without subscribers are
     /// dropped with their history; while most of the others are in use there can be a sixteenth more. A topic with

@@ -290,10 +290,8 @@ impl Topics {
             let newest = channel.newest();
             if newest > queued && channel.listeners.is_empty() && queue.len() <= goal + goal / 16 {
                 queue.push(newest, channel);
-            } else if self.remove(&channel, |_| true) {
-                dropped.push(channel);
             } else {
-                queue.push(head, channel);
+                self.drop_or_requeue(channel, &mut queue, head, &mut dropped);
             }
         }
         self.used.store(queue.len(), Ordering::Relaxed);
@@ -323,15 +321,28 @@ impl Topics {
             let newest = channel.newest();
             if newest > queued {
                 queue.push(newest, channel);
-            } else if self.remove(&channel, |_| true) {
-                dropped.push(channel);
             } else {
-                queue.push(head, channel);
+                self.drop_or_requeue(channel, &mut queue, head, &mut dropped);
             }
         }
         self.used.store(queue.len(), Ordering::Relaxed);
         let may_have_more = !is_done(&queue);
         (dropped, may_have_more)
+    }
+
+    /// Drops a topic that was taken from the queue. One with subscribers is queued as if it was used now.
+    fn drop_or_requeue(
+        &self,
+        channel: Arc<Channel>,
+        queue: &mut Queue,
+        head: Sequence,
+        dropped: &mut Vec<Arc<Channel>>,
+    ) {
+        if self.remove(&channel, |_| true) {
+            dropped.push(channel);
+        } else {
+            queue.push(head, channel);
+        }
     }
 
     /// Removes `channel` from its table if it has no subscribers and `is_unused`. Returns whether it did.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 pub(crate) use std::sync::Arc;
 
 use loom::sync::atomic::AtomicUsize;
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Release and acquire only: a reader that is not ordered after a store by something else may load the earlier value.
