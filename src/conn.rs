@@ -11,6 +11,7 @@
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but the cursor and its output
 //! source           what it reads events from
+//! poller           the readiness of the sockets of a shard's streams
 //! output           where a stream's bytes go: a socket, a stream of an HTTP/2 connection, or a body
 //! body             a stream as the body of a response that another server sends
 //! control          what ends or interrupts a stream, and the one state machine that decides what follows
@@ -37,6 +38,7 @@ mod incoming;
 mod linger;
 mod output;
 mod pacer;
+mod poller;
 pub(crate) mod proxy_protocol;
 pub(crate) mod reply;
 mod shard;
@@ -56,6 +58,7 @@ pub(crate) use end::EndReason;
 pub(crate) use incoming::Incoming;
 pub use incoming::RequestBodyError;
 pub(crate) use pacer::Interval;
+pub(crate) use poller::Poller;
 pub(crate) use shard::Shard;
 pub use shard::StreamOptions;
 pub(crate) use socket::Unregistered;

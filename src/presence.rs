@@ -214,6 +214,7 @@ impl Identity {
 /// A connected client. Its stream's task writes the counts.
 pub(crate) struct Client<C> {
     pub(crate) identity: Identity,
+    pub(crate) key: ClientKey,
     pub(crate) events: Count,
     pub(crate) bytes: Count,
     /// The number of events that its cursors have passed, each counted from the first event of its ring.
@@ -274,16 +275,18 @@ impl<C> Default for Clients<C> {
 impl<C: Default> Clients<C> {
     /// Adds a client, until the registration is dropped.
     pub(crate) fn register(self: &Arc<Self>, identity: Identity) -> Registration<C> {
+        let mut clients = lock(&self.0);
+        let entry = clients.vacant_entry();
         let client = Arc::new(Client {
             identity,
+            key: ClientKey::try_from(entry.key()).expect("fewer than 2^32 clients"),
             events: Count::default(),
             bytes: Count::default(),
             passed: Count::default(),
             control: C::default(),
         });
-        let key = lock(&self.0).insert(client.clone());
-        let key = ClientKey::try_from(key).expect("fewer than 2^32 clients");
-        Registration { clients: self.clone(), key, client }
+        entry.insert(client.clone());
+        Registration { clients: self.clone(), client }
     }
 }
 
@@ -324,13 +327,12 @@ pub(crate) async fn each_client<C>(registries: &[Arc<Clients<C>>], mut visit: im
 /// A client's entry in the registry, removed on drop.
 pub(crate) struct Registration<C> {
     clients: Arc<Clients<C>>,
-    pub(crate) key: ClientKey,
     pub(crate) client: Arc<Client<C>>,
 }
 
 impl<C> Drop for Registration<C> {
     fn drop(&mut self) {
         // Dropped outside of the lock.
-        let _client = lock(&self.clients.0).remove(self.key as usize);
+        let _client = lock(&self.clients.0).remove(self.client.key as usize);
     }
 }

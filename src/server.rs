@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 pub use unix::UnixSocketOptions;
 
 use crate::conn::http::{Http, RequestLimits};
-use crate::conn::{Clients, Drain, Shard};
+use crate::conn::{Clients, Drain, Poller, Shard};
 pub use crate::conn::{RequestBodyError, StreamOptions};
 pub use crate::http::body::RequestBody;
 pub use crate::http::cors::{InvalidOrigin, Origin, Origins};
@@ -127,7 +127,7 @@ impl Builder {
                 fallback: self.fallback.clone(),
             });
             let (limiter, trusted_proxies) = (limiter.clone(), self.http.trusted_proxies.clone().into());
-            let http = Http { handler, shard, limits, limiter, trusted_proxies };
+            let http = Http { handler, shard, poller: Poller::new()?, limits, limiter, trusted_proxies };
             let (inbox, thread) = accept::spawn_shard(number, http, self.drain)?;
             inboxes.push(inbox);
             threads.push(thread);

@@ -23,6 +23,7 @@ use std::task::Waker;
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::pacer::Interval;
+use super::poller::Readiness;
 use super::wheel::{NEVER, Second};
 use crate::hub::{Gap, GapReason, Notice};
 use crate::position::StreamPosition;
@@ -42,10 +43,12 @@ pub(crate) enum Request {
     Revoke = 4,
 }
 
-/// The requests raised on one stream, its interval, and the waker of its task.
+/// The requests raised on one stream, its interval, the readiness of its socket, and the waker of its task.
 #[derive(Default)]
 pub(crate) struct Control {
     requests: AtomicU8,
+    /// If the [poller](super::poller) watches the socket.
+    pub(super) readiness: Readiness,
     /// In milliseconds; 0 if the stream has none.
     interval: AtomicU32,
     task: OnceLock<Waker>,

@@ -15,7 +15,7 @@ use super::http1::Exchange;
 use super::proxy_protocol::{self, ProxyHeader};
 use super::reply::Reply;
 use super::socket::Socket;
-use super::{Incoming, Shard};
+use super::{Incoming, Poller, Shard};
 use crate::limit::{LimitExceeded, Limiter};
 use crate::metrics::ConnectionGuard;
 use crate::peer::{Peer, TrustedProxy};
@@ -55,6 +55,8 @@ pub(crate) struct RequestLimits {
 pub(crate) struct Http<H> {
     pub(crate) handler: Arc<H>,
     pub(crate) shard: Arc<Shard>,
+    /// Watches the sockets of the shard's streams.
+    pub(crate) poller: Poller,
     pub(crate) limits: RequestLimits,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) trusted_proxies: Arc<[TrustedProxy]>,

@@ -18,6 +18,7 @@
 mod body;
 mod exchange;
 pub(super) mod output;
+pub(super) mod stream_socket;
 mod watched;
 
 use std::convert::Infallible;
@@ -37,6 +38,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use output::SocketOutput;
+use stream_socket::StreamSocket;
 use tokio::time::Instant;
 use watched::Watched;
 
@@ -194,6 +196,11 @@ impl<H: Handler> Http<H> {
 
     /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
     fn start_stream(&self, socket: Socket, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
+        let client = reply.request.registration.client.key;
+        let output = match StreamSocket::new(socket, early_bytes, &self.poller, client) {
+            Ok(output) => output,
+            Err(error) => return tracing::warn!(%error, "cannot register the socket of a stream"),
+        };
         let is_chunked = reply.version >= Version::HTTP_11;
         let mut head = head(&reply.head, reply.version);
         // No request can follow: the connection ends with the stream (RFC 9112, section 9.6).
@@ -207,7 +214,6 @@ impl<H: Handler> Http<H> {
         }
         guard.streams();
         let shard = self.shard.clone();
-        let output = SocketOutput::new(socket, early_bytes);
         let layout = Layout { format: reply.format, is_framed: is_chunked };
         let (sse, request) = (Sse::new(layout, reply.request.takes_heartbeats), reply.request);
         if reply.is_compressed {
@@ -230,7 +236,7 @@ impl<H: Handler> Http<H> {
         let shard = self.shard.clone();
         let takes_heartbeats = reply.request.takes_heartbeats;
         let transport = Box::new(WebSocket::new(reply.messages, reply.limits, early, takes_heartbeats));
-        let output = SocketOutput::new(socket, 0);
+        let output = SocketOutput::new(socket);
         let stream = StreamTask::new(output, transport, shard, guard, head, reply.request);
         tokio::spawn(WebSocketTask::Open(stream));
     }

@@ -36,8 +36,14 @@ pub(super) trait Output: Send + Unpin + 'static {
     /// Waits until bytes are accepted again, after a write that would block.
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Returns the reason if the client has ended the stream. Otherwise the task is woken when it does.
-    fn check_client(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason>;
+    /// Notes that the [poller](super::poller) has found something to read, if that wakes the task.
+    fn note_readable(&mut self) {}
+
+    /// Returns the reason if the client has ended the stream. Otherwise the task is woken when it does. For transports that do
+    /// not read what the client sends.
+    fn check_client(&mut self, _cx: &mut Context<'_>) -> Result<(), EndReason> {
+        Ok(())
+    }
 
     /// Ends the body. Everything was written.
     fn finish(&mut self) {}

@@ -1,6 +1,6 @@
 //! The socket of a connection: TCP or Unix.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +15,8 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
-/// A connected socket on its way from the thread that accepted it to the thread that serves it.
+/// A connected socket that tokio does not watch: on its way from the thread that accepted it to the thread that serves it, or
+/// that of a stream, which the [poller](super::poller) watches.
 pub(crate) enum Unregistered {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
@@ -28,6 +29,46 @@ impl Unregistered {
             Self::Tcp(socket) => Socket::Tcp(TcpStream::from_std(socket)?),
             Self::Unix(socket) => Socket::Unix(UnixStream::from_std(socket)?),
         })
+    }
+}
+
+/// Does not block.
+impl Read for Unregistered {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(buf),
+            Self::Unix(socket) => socket.read(buf),
+        }
+    }
+}
+
+/// Does not block.
+impl Write for Unregistered {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(buf),
+            Self::Unix(socket) => socket.write(buf),
+        }
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write_vectored(bufs),
+            Self::Unix(socket) => socket.write_vectored(bufs),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Unregistered {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
     }
 }
 
@@ -58,6 +99,14 @@ macro_rules! either {
 }
 
 impl Socket {
+    /// Removes the socket from the reactor of this thread.
+    pub(super) fn unregister(self) -> io::Result<Unregistered> {
+        Ok(match self {
+            Self::Tcp(socket) => Unregistered::Tcp(socket.into_std()?),
+            Self::Unix(socket) => Unregistered::Unix(socket.into_std()?),
+        })
+    }
+
     pub(crate) async fn readable(&self) -> io::Result<()> {
         either!(self, socket => socket.readable().await)
     }

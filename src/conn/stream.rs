@@ -78,10 +78,10 @@ pub(super) struct StreamTask<O, T: Transport<O>> {
     /// Boxed: tasks are allocated in steps of 128 bytes, and this would take one more.
     source: Box<T::Source>,
     registration: Registration,
-    /// Boxed like the source.
-    permits: Box<Permits>,
-    /// Bytes to write before the next frame: the rest of the frame before, or a control event.
-    pending: Bytes,
+    permits: Permits,
+    /// Bytes to write before the next frame, at least one: the rest of the frame before, or a control event. Boxed, because there
+    /// are seldom any.
+    pending: Option<Box<Bytes>>,
     lifecycle: Lifecycle,
     /// The second in which the wheel wakes this next; [`NEVER`] before the first poll.
     next_wake: Second,
@@ -95,7 +95,7 @@ pub(super) type Permits = (ConnectionGuard, Option<Permit>);
 pub(super) struct Ended<O, T> {
     pub(super) output: O,
     pub(super) transport: T,
-    pub(super) permits: Box<Permits>,
+    pub(super) permits: Permits,
     /// The rest of a message that was begun.
     pub(super) pending: Bytes,
 }
@@ -141,8 +141,8 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
             output,
             source: Box::new(source),
             registration,
-            permits: Box::new((guard, firehose)),
-            pending: pending.freeze(),
+            permits: (guard, firehose),
+            pending: Some(Box::new(pending.freeze())),
             lifecycle: Lifecycle::new(shard.now(), on_lag, heartbeat, expires),
             next_wake: NEVER,
             transport,
@@ -164,7 +164,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     /// Releases what only an open stream needs.
     pub(super) fn into_ended(self) -> Ended<O, T> {
         let Self { output, transport, permits, pending, .. } = self;
-        Ended { output, transport, permits, pending }
+        Ended { output, transport, permits, pending: pending.map_or_else(Bytes::new, |pending| *pending) }
     }
 
     /// Reads from the client, writes, and arranges to be woken again.
@@ -173,6 +173,9 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
             self.registration.client.control.attach(cx.waker());
             // From the start, not only when no event is ready: a client that never accepts a byte lags too.
             self.source.wake(cx.waker());
+        }
+        if self.registration.client.control.readiness.take_readable() {
+            self.output.note_readable();
         }
         if let Some(reason) = self.transport.receive(&mut self.output, &mut self.source, &self.shard, cx)? {
             self.lifecycle.finish(reason);
@@ -200,7 +203,10 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
             if self.output.is_full() {
                 return Ok(Progress::Full);
             }
-            let progress = if self.pending.is_empty() { self.write_next(cx, batch)? } else { self.write_pending(cx)? };
+            let progress = match self.pending.take() {
+                None => self.write_next(cx, batch)?,
+                Some(pending) => self.write_pending(pending, cx)?,
+            };
             if progress != Progress::More {
                 return Ok(progress);
             }
@@ -208,22 +214,23 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         Ok(Progress::More)
     }
 
-    fn write_pending(&mut self, cx: &mut Context<'_>) -> Result<Progress, EndReason> {
-        let result = self.output.write(&self.pending);
-        let Some(bytes) = self.written(result, cx)? else { return Ok(Progress::Blocked) };
-        if bytes == self.pending.len() {
-            // Replaced, because an empty slice would keep the memory.
-            self.pending = Bytes::new();
-        } else {
-            self.pending.advance(bytes);
-        }
-        Ok(Progress::More)
+    fn write_pending(&mut self, mut pending: Box<Bytes>, cx: &mut Context<'_>) -> Result<Progress, EndReason> {
+        let result = self.output.write(&pending);
+        let written = self.written(result, cx)?;
+        pending.advance(written.unwrap_or(0));
+        self.pending = Some(pending).filter(|rest| !rest.is_empty());
+        Ok(if written.is_some() { Progress::More } else { Progress::Blocked })
+    }
+
+    /// Has `bytes`, if there are any, written before anything else.
+    fn set_pending(&mut self, bytes: Bytes) {
+        self.pending = (!bytes.is_empty()).then(|| Box::new(bytes));
     }
 
     /// Writes events, or makes pending what precedes them.
     fn write_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         if let Some(replies) = self.transport.replies() {
-            self.pending = replies;
+            self.set_pending(replies);
             return Ok(Progress::More);
         }
         let situation = self.situation();
@@ -242,11 +249,12 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 },
             },
         };
-        self.pending = match step {
+        let bytes = match step {
             Step::Write(event) => self.encode(&event),
             Step::Finish(reason) => self.transport.finish(reason, &mut self.source, &self.shard),
             Step::End(reason) => return Err(reason),
         };
+        self.set_pending(bytes);
         Ok(Progress::More)
     }
 
@@ -269,12 +277,12 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
 
     /// Ends the turn of a stream with an interval: until the next one, events do not wake its task.
     fn end_turn(&mut self) {
-        let Registration { client, key, .. } = &self.registration;
+        let client = &self.registration.client;
         if self.source.is_catching_up() || !self.transport.pace().end() {
             return;
         }
         if let Some(interval) = client.control.interval() {
-            self.shard.pacer.schedule(self.transport.pace(), interval, client.identity.id, *key);
+            self.shard.pacer.schedule(self.transport.pace(), interval, client.identity.id, client.key);
             self.source.wake(Waker::noop());
         }
     }
@@ -317,6 +325,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 Ok(Some(bytes))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.registration.client.control.readiness.await_writable();
                 if let Poll::Ready(readiness) = self.output.poll_writable(cx) {
                     readiness.map_err(|error| EndReason::of_socket(&error))?;
                     // It became writable in between.
@@ -349,7 +358,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     /// Makes the rest of a frame that was begun pending. Returns the number of frames that were begun.
     fn keep_rest(&mut self, batch: &Batch, bytes: usize) -> usize {
         let (begun, rest) = self.transport.begun(&self.source, batch, bytes);
-        self.pending = rest;
+        self.set_pending(rest);
         begun
     }
 
@@ -392,7 +401,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         if self.next_wake > due || self.next_wake <= now {
             let due = due.max(now + 1);
             self.next_wake = due;
-            self.shard.schedule(due, self.registration.key);
+            self.shard.schedule(due, self.registration.client.key);
         }
     }
 
@@ -445,7 +454,7 @@ fn spread(retry: Duration, client: ClientId) -> u64 {
 mod tests {
     use super::*;
     use crate::conn::gzip::Gzip;
-    use crate::conn::http1::output::SocketOutput;
+    use crate::conn::http1::stream_socket::StreamSocket;
     use crate::conn::transport::Sse;
     use crate::conn::websocket::WebSocketTask;
 
@@ -453,8 +462,8 @@ mod tests {
     fn the_task_of_a_stream_takes_256_bytes() {
         // tokio adds 96 bytes, and allocates multiples of 128. With debug assertions, a socket has 8 bytes more.
         let task = |bytes: usize| (bytes + if cfg!(debug_assertions) { 88 } else { 96 }).next_multiple_of(128);
-        assert_eq!(task(size_of::<StreamTask<SocketOutput, Sse>>()), 256);
-        assert_eq!(task(size_of::<StreamTask<SocketOutput, Gzip>>()), 256);
+        assert_eq!(task(size_of::<StreamTask<StreamSocket, Sse>>()), 256);
+        assert_eq!(task(size_of::<StreamTask<StreamSocket, Gzip>>()), 256);
         assert_eq!(task(size_of::<WebSocketTask>()), 256);
     }
 }

@@ -23,6 +23,10 @@ impl Labels {
         text.push(PARTS);
         add(&mut text, topics);
         debug_assert_eq!(text.matches(PARTS).count(), 2, "a text contains a control character");
+        if text.len() == 2 {
+            // Nothing takes no memory.
+            text.clear();
+        }
         Self(text.into())
     }
 

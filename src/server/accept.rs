@@ -181,6 +181,9 @@ async fn run_shard(http: Arc<Http<Routes>>, inbox: mpsc::UnboundedReceiver<Accep
     tokio::select! {
         () = drained => {}
         () = shard.run() => {}
+        Err(error) = http.poller.run(&shard.clients) => {
+            tracing::error!(%error, "a shard ends: the sockets of its streams cannot be watched");
+        }
         () = serve_all(&http, inbox) => {}
     }
 }

@@ -20,8 +20,8 @@ fn subscribe(server: &Server) -> (u16, TcpStream) {
 
 #[test]
 fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
-    let server = Server::launch(limit_open_files(64, &serve(&["--listen", "127.0.0.1:0", "--shards", "2"])));
-    let inside: Vec<_> = (0..32).map(|_| subscribe(&server)).collect();
+    let server = Server::launch(limit_open_files(72, &serve(&["--listen", "127.0.0.1:0", "--shards", "2"])));
+    let inside: Vec<_> = (0..36).map(|_| subscribe(&server)).collect();
     assert!(inside.iter().all(|(status, _)| *status == 200));
     for _ in 0..50 {
         assert_eq!(subscribe(&server).0, 503);
@@ -34,9 +34,9 @@ fn half_of_the_open_files_are_connections_and_accepting_never_pauses() {
         assert!(matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     }
     let metrics = ask_until_answered(&server, "/metrics/json");
-    assert!(metrics.contains("\"max\":32") && metrics.contains("\"accept_pauses\":0"), "{metrics}");
+    assert!(metrics.contains("\"max\":36") && metrics.contains("\"accept_pauses\":0"), "{metrics}");
     let ready = ask_until_answered(&server, "/health/ready");
-    assert!(ready.contains("503") && ready.contains("all 32 connections are taken"), "{ready}");
+    assert!(ready.contains("503") && ready.contains("all 36 connections are taken"), "{ready}");
 }
 
 /// The response to a request for `path`, repeated until a place for rejections is free.
@@ -113,20 +113,20 @@ fn ask(server: &Server, path: &str) -> (Response, Duration) {
 fn full_server_answers_health_and_metrics_on_new_connections() {
     for max_connections in ["0", "auto"] {
         let command = serve(&["--listen", "127.0.0.1:0", "--shards", "2", "--max-connections", max_connections]);
-        let server = Server::launch(limit_open_files(64, &command));
+        let server = Server::launch(limit_open_files(72, &command));
         let mut crowd = Crowd::new();
-        const ROOM: usize = 32;
+        const ROOM: usize = 36;
         for _ in 0..ROOM {
             crowd.connect(server.address(), "");
         }
         read_hellos(&mut crowd, ROOM);
         for round in 0..10 {
-            let full = "all 32 connections are taken (by the limit on open files, ulimit -n; setting max_connections)";
+            let full = "all 36 connections are taken (by the limit on open files, ulimit -n; setting max_connections)";
             for (path, status, part) in [
                 ("/health/live", 200, "live"),
                 ("/health/ready", 503, full),
-                ("/metrics", 200, "fanline_max_connections 32"),
-                ("/stream", 503, "its limit of 32 connections (by the limit on open files, ulimit -n"),
+                ("/metrics", 200, "fanline_max_connections 36"),
+                ("/stream", 503, "its limit of 36 connections (by the limit on open files, ulimit -n"),
             ] {
                 let (answer, took) = ask(&server, path);
                 assert!(answer.status == status && answer.body.contains(part), "{round}: {path}: {answer:?}");
