@@ -5,6 +5,7 @@ mod access;
 mod bench;
 mod client;
 mod generated;
+mod gunzip;
 mod health;
 mod hidden;
 mod history_file;

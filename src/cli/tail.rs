@@ -18,7 +18,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use sse_core::{MessageEvent, SseDecoder, SseEvent};
@@ -27,6 +29,7 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::client::{self, Refusal, content_type};
+use super::gunzip::Gunzip;
 use super::transport::Transport;
 use super::{has_colours, printable, signal};
 pub use args::TailArgs;
@@ -52,6 +55,8 @@ pub enum Error {
     NotAWebSocket(StatusCode),
     #[error("not an event stream: the server answered with content type {0:?} instead of text/event-stream")]
     NotAStream(String),
+    #[error("the stream has the content encoding {0:?}, which was not requested; expected gzip or none")]
+    Encoding(String),
     /// A failure that is retried without `--once`.
     #[error("{0}")]
     NotRetried(String),
@@ -114,7 +119,7 @@ enum OpenError {
 
 /// An open stream.
 enum Connection {
-    EventStream(Incoming),
+    EventStream(Incoming, Option<Box<Gunzip>>),
     WebSocket(Box<Socket>),
 }
 
@@ -193,7 +198,7 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         }
         let mut request = self.args.server.request(&path).header(CACHE_CONTROL, "no-store");
         request = match self.args.transport {
-            Transport::Sse => request.header(ACCEPT, "text/event-stream"),
+            Transport::Sse => request.header(ACCEPT, "text/event-stream").header(ACCEPT_ENCODING, "gzip"),
             Transport::Ws => handshake.request(request),
         };
         if let Some(id) = last_id {
@@ -222,7 +227,12 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
                 Err(OpenError::Fatal(Error::NotAWebSocket(status)))
             }
             StatusCode::OK if content_type(headers) == "text/event-stream" => {
-                Ok(Connection::EventStream(response.into_body()))
+                let gunzip = match text(CONTENT_ENCODING) {
+                    "" | "identity" => None,
+                    "gzip" => Some(Box::new(Gunzip::new())),
+                    other => return Err(OpenError::Fatal(Error::Encoding(other.to_owned()))),
+                };
+                Ok(Connection::EventStream(response.into_body(), gunzip))
             }
             StatusCode::OK => Err(OpenError::Fatal(Error::NotAStream(content_type(headers)))),
             StatusCode::NO_CONTENT => Err(OpenError::NoContent),
@@ -249,12 +259,16 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
         self.refusal = None;
         self.printer.forget_block();
         match connection {
-            Connection::EventStream(body) => self.read_event_stream(body).await,
+            Connection::EventStream(body, gunzip) => self.read_event_stream(body, gunzip).await,
             Connection::WebSocket(socket) => self.read_websocket(*socket).await,
         }
     }
 
-    async fn read_event_stream(&mut self, mut body: Incoming) -> Result<StreamEnd, Error> {
+    async fn read_event_stream(
+        &mut self,
+        mut body: Incoming,
+        mut gunzip: Option<Box<Gunzip>>,
+    ) -> Result<StreamEnd, Error> {
         let patience = self.args.idle_timeout();
         loop {
             let frame = tokio::select! {
@@ -268,10 +282,16 @@ impl<'a, O: Write, N: Write> Follower<'a, O, N> {
             };
             match frame {
                 Ok(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data()
-                        && self.print(bytes)?
-                    {
+                    let Ok(bytes) = frame.into_data() else { continue };
+                    let (bytes, decoded) = match &mut gunzip {
+                        Some(gunzip) => gunzip.decode_piece(&bytes),
+                        None => (bytes, Ok(())),
+                    };
+                    if self.print(bytes)? {
                         return Ok(StreamEnd::CountReached);
+                    }
+                    if let Err(error) = decoded {
+                        return Ok(StreamEnd::Broken(format!("the stream is not valid gzip: {error}")));
                     }
                 }
                 Ok(Some(Err(error))) => {

@@ -1,5 +1,6 @@
 //! `fanline bench` against fanline, and against another server that can be made to misbehave.
 
+mod compression;
 mod gateway;
 mod http2;
 mod page;

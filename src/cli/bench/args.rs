@@ -99,6 +99,10 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value_t, value_name = "sse|ws", help_heading = "Subscribers")]
     pub transport: Transport,
 
+    /// Request gzip; every stream is decoded, and its events are compared as without compression
+    #[arg(long, help_heading = "Subscribers")]
+    pub compressed: bool,
+
     /// Subscribe over HTTP/2 with prior knowledge, with up to N streams on a connection; publishers use HTTP/1.1
     #[arg(
         long,

@@ -85,6 +85,8 @@ impl<'a> Engine<'a> {
             latency: Latency::new(sample),
             last_client: Latency::new(1),
             publishers: plan.args.publishers,
+            decoded_bytes: 0,
+            plain: Vec::new(),
         };
         let before = Sample::take(plan.args.pid);
         let shared = Shared {

@@ -67,6 +67,11 @@ impl<'a> Head<'a> {
         found.is_some_and(|found| found.eq_ignore_ascii_case(value.as_bytes()))
     }
 
+    /// Whether the body is compressed.
+    pub fn is_gzip(&self) -> bool {
+        self.header("content-encoding").is_some_and(|encoding| encoding.eq_ignore_ascii_case(b"gzip"))
+    }
+
     /// The body, of which nothing is parsed yet.
     pub fn body(&self) -> Body {
         let length = || str::from_utf8(self.header("content-length")?).ok()?.parse().ok();

@@ -39,8 +39,10 @@ pub type StreamNumber = usize;
 
 /// What arrived for a stream.
 pub enum Received {
-    /// The head of an event stream.
-    Head,
+    /// The head of an event stream, and whether its body is compressed.
+    Head {
+        is_gzip: bool,
+    },
     Data(Bytes),
     End(End),
 }
@@ -214,9 +216,9 @@ impl Stream {
     fn open(&mut self, response: Response<RecvStream>) -> Option<Received> {
         let (head, body) = response.into_parts();
         match accept(Head::of_http2(&head, b"")) {
-            Ok(Some(_)) => {
+            Ok(Some(head)) => {
                 self.state = StreamState::Open(body);
-                Some(Received::Head)
+                Some(Received::Head { is_gzip: head.is_gzip() })
             }
             Ok(None) => {
                 self.state = StreamState::Refusal(Box::new(head), Vec::new(), body);

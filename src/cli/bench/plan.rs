@@ -71,6 +71,8 @@ pub enum Error {
     StalledWithoutClients,
     #[error("--http2 carries no WebSocket; leave out --http2 or --transport ws")]
     WebSocketOverHttp2,
+    #[error("--compressed requests gzip for event streams; leave out --compressed or --transport ws")]
+    CompressedWebSocket,
     #[error("--sse-url or a header cannot be sent over HTTP/2: {0}")]
     Http2(hyper::http::Error),
     #[error("--clients 0 and --rate 0 leave nothing to do")]
@@ -129,6 +131,9 @@ impl Plan {
         if args.http2.is_some() && args.transport == Transport::Ws {
             return Err(Error::WebSocketOverHttp2);
         }
+        if args.compressed && args.transport == Transport::Ws {
+            return Err(Error::CompressedWebSocket);
+        }
         if args.http2.is_some() {
             self.subscribe_http2(0, &[0]).map_err(Error::Http2)?;
         }
@@ -164,12 +169,13 @@ impl Plan {
     /// The headers of subscribers, as lines.
     fn stream_headers(&self) -> Cow<'_, str> {
         let headers = &self.sse_headers;
-        let has_accept = headers.lines().any(|line| line.starts_with("accept:"));
-        match self.args.transport {
-            Transport::Ws => format!("{}{headers}", websocket::HANDSHAKE).into(),
-            Transport::Sse if has_accept => headers.into(),
-            Transport::Sse => format!("accept: text/event-stream\r\n{headers}").into(),
+        if self.args.transport == Transport::Ws {
+            return format!("{}{headers}", websocket::HANDSHAKE).into();
         }
+        let is_missing = |name| !headers.lines().any(|line| line.starts_with(name));
+        let accept = if is_missing("accept:") { "accept: text/event-stream\r\n" } else { "" };
+        let encoding = if self.args.compressed { "accept-encoding: gzip\r\n" } else { "" };
+        format!("{accept}{encoding}{headers}").into()
     }
 
     /// The request that publishes `payload`.
@@ -280,6 +286,8 @@ mod tests {
              x-a: 1\r\nx-b: 2\r\n\r\n"
         );
         assert_eq!(plan.publish_headers, "x-a: 1\r\nx-c: 3\r\n");
+        let compressed = self::plan("--compressed --sse-header accept:*/*").unwrap();
+        assert_eq!(compressed.stream_headers(), "accept-encoding: gzip\r\naccept: */*\r\n");
     }
 
     #[test]
@@ -321,6 +329,7 @@ mod tests {
             ("--publish-url https://h/", "--publish-url: the load generator has no TLS"),
             ("--clients 0 --rate 0", "nothing to do"),
             ("--clients 0 --prefill 1", "--prefill"),
+            ("--transport ws --compressed", "leave out --compressed or --transport ws"),
             ("--clients 1000000 --publishers 60000", "fewer --publishers"),
         ] {
             let error = plan(line).unwrap_err().to_string();

@@ -38,6 +38,9 @@ pub struct Report {
     #[serde(flatten)]
     pub tally: Tally,
     pub bytes_received: u64,
+    /// Streams with gzip, and what their bytes decoded to.
+    pub compressed: usize,
+    pub bytes_decoded: u64,
     #[serde(flatten)]
     pub window: Window,
     /// From when events were due until a subscriber, or the last subscriber, had them, or until they were sent.
@@ -99,6 +102,8 @@ impl Report {
             lost: subscribers.lost(publishers),
             tally: subscribers.checker.tally,
             bytes_received: subscribers.bytes,
+            compressed: subscribers.compressed(),
+            bytes_decoded: subscribers.checker.decoded_bytes,
             latency_mean_us: latency.mean(),
             latency: Quantiles::new(
                 "latency",
@@ -170,6 +175,7 @@ fn options(plan: &Plan) -> Value {
         "clients": args.clients,
         "transport": transport.map(|value| value.get_name().to_owned()),
         "http2_streams": args.http2,
+        "compressed": args.compressed,
         "stalled": args.stalled,
         "topics": args.topics,
         "topics_per_client": args.topics_per_client,

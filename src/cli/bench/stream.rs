@@ -14,6 +14,7 @@ use super::ledger::{Arrival, Ledger};
 use super::marker::{Mark, Marker};
 use super::syntax::{Kind, Syntax};
 use super::topics::Group;
+use crate::cli::gunzip::Gunzip;
 
 /// The longest block of an event stream.
 const MAX_BLOCK: usize = 32 << 20;
@@ -31,7 +32,7 @@ pub struct Tally {
     pub gaps: u64,
     /// Payloads that were changed, and events of topics without a subscription.
     pub corrupted: u64,
-    /// Invalid chunks and frames, and endless blocks.
+    /// Invalid chunks, gzip and frames, and endless blocks.
     pub malformed: u64,
     pub heartbeats: u64,
     /// With pings and pongs of WebSocket.
@@ -48,6 +49,10 @@ pub struct Checker {
     /// From when an event was due until the last subscriber of its group received it.
     pub last_client: Latency,
     pub publishers: usize,
+    /// What the bytes of compressed streams decoded to.
+    pub decoded_bytes: u64,
+    /// Room for the decoded bytes of one piece.
+    pub plain: Vec<u8>,
 }
 
 /// What a stream needs to check the bytes of one read.
@@ -73,6 +78,8 @@ impl Context<'_> {
 pub struct Stream {
     body: Body,
     syntax: Syntax,
+    /// The decoder of a compressed body.
+    gunzip: Option<Box<Gunzip>>,
     /// The beginning of an incomplete block.
     text: Vec<u8>,
     /// Index into the journal of the block that probably comes next.
@@ -93,7 +100,17 @@ enum Control {
 impl Stream {
     /// A stream that receives events of this many lanes.
     pub fn new(body: Body, syntax: Syntax, lanes: usize) -> Self {
-        Self { body, syntax, text: Vec::new(), next: 0, ledger: Ledger::new(lanes), last_id: None, control: None }
+        let (text, ledger) = (Vec::new(), Ledger::new(lanes));
+        Self { body, syntax, gunzip: None, text, next: 0, ledger, last_id: None, control: None }
+    }
+
+    /// The same stream with a compressed body, if it `is_compressed`.
+    pub fn gunzip(self, is_compressed: bool) -> Self {
+        Self { gunzip: is_compressed.then(|| Box::new(Gunzip::new())), ..self }
+    }
+
+    pub fn is_compressed(&self) -> bool {
+        self.gunzip.is_some()
     }
 
     /// Checks the next `bytes` of the body. The error is the reason why the stream ended.
@@ -121,15 +138,27 @@ impl Stream {
         let received = self.body.resume(bytes);
         let mut bytes = &received[..];
         loop {
-            if self.text.is_empty() && self.body.is_between_chunks() {
+            if self.text.is_empty() && self.gunzip.is_none() && self.body.is_between_chunks() {
                 bytes = &bytes[self.known(bytes, Entry::chunk, cx)..];
             }
             let Some(content) = self.body.step(&mut bytes).map_err(|_| "malformed chunk")? else { return Ok(()) };
-            self.content(content, cx)?;
+            self.coded(content, cx)?;
             if self.text.len() > MAX_BLOCK {
                 return Err("an endless event");
             }
         }
+    }
+
+    /// Checks a piece of the body, which may be compressed.
+    fn coded(&mut self, content: &[u8], cx: &mut Context<'_>) -> Result<(), &'static str> {
+        let Some(gunzip) = &mut self.gunzip else { return self.content(content, cx) };
+        let mut plain = std::mem::take(&mut cx.checker.plain);
+        let decoded = gunzip.decode(content, &mut plain).map_err(|_| "invalid gzip");
+        cx.checker.decoded_bytes += plain.len() as u64;
+        let checked = self.content(&plain, cx);
+        plain.clear();
+        cx.checker.plain = plain;
+        checked.and(decoded)
     }
 
     fn content(&mut self, content: &[u8], cx: &mut Context<'_>) -> Result<(), &'static str> {

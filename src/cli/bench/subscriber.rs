@@ -73,7 +73,8 @@ impl Subscriber {
         }
         self.head.extend_from_slice(bytes);
         let Some(head) = stream_head(&self.head, self.transport)? else { return Ok(()) };
-        let stream = self.stream.insert(Stream::new(head.body(), Syntax::of(self.transport), lanes));
+        let stream = Stream::new(head.body(), Syntax::of(self.transport), lanes).gunzip(head.is_gzip());
+        let stream = self.stream.insert(stream);
         let received = stream.receive(head.rest, cx).map_err(closed);
         self.head = Vec::new();
         received
@@ -110,11 +111,13 @@ pub fn accept(head: Head<'_>) -> Result<Option<Head<'_>>, End> {
     if !is_stream || head.header("content-length").is_some() {
         return until_complete(&head, Transport::Sse);
     }
-    if let Some(encoding) = head.header("content-encoding").filter(|encoding| *encoding != b"identity") {
-        let encoding = String::from_utf8_lossy(encoding);
-        return Err(End::Refused(format!("the stream is compressed ({encoding}), which cannot be checked")));
+    match head.header("content-encoding") {
+        Some(encoding) if encoding != b"identity" && !head.is_gzip() => {
+            let encoding = String::from_utf8_lossy(encoding);
+            Err(End::Refused(format!("the stream is compressed with {encoding}, and only gzip can be checked")))
+        }
+        _ => Ok(Some(head)),
     }
-    Ok(Some(head))
 }
 
 /// The refusal, once its body is complete.

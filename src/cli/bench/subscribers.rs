@@ -62,6 +62,11 @@ impl Subscribers {
         self.all.len()
     }
 
+    /// Streams that are, or were, compressed.
+    pub fn compressed(&self) -> usize {
+        self.all.iter().filter(|subscriber| subscriber.stream.as_ref().is_some_and(Stream::is_compressed)).count()
+    }
+
     pub fn open(&self) -> usize {
         self.opened - self.closed
     }
@@ -112,9 +117,10 @@ impl Subscribers {
             Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(subscriber.end(&io::Error::from(error).to_string())),
         };
-        if !was_streaming && subscriber.stream.is_some() {
+        if !was_streaming && let Some(stream) = &subscriber.stream {
             self.opened += 1;
             self.pending -= 1;
+            note_uncompressed(stream, shared);
         }
         if let (Some(stream), Some(socket)) = (&mut subscriber.stream, &subscriber.socket)
             && let Some(ping) = stream.take_ping()
@@ -219,9 +225,10 @@ impl Subscribers {
         let group = &mut self.groups[subscriber.group as usize];
         let ended = match (received, &mut subscriber.stream) {
             _ if subscriber.has_ended => return,
-            (Received::Head, _) => {
+            (Received::Head { is_gzip }, _) => {
                 let lanes = group.topics.len() * self.checker.publishers;
-                subscriber.stream = Some(Stream::new(Body::unframed(), Syntax::EventStream, lanes));
+                let stream = Stream::new(Body::unframed(), Syntax::EventStream, lanes);
+                note_uncompressed(subscriber.stream.insert(stream.gunzip(is_gzip)), shared);
                 self.opened += 1;
                 self.pending -= 1;
                 return;
@@ -240,7 +247,7 @@ impl Subscribers {
 
     fn received_by_stalled(&mut self, received: &Received, shared: &mut Shared<'_>) {
         match received {
-            Received::Head => self.stalled += 1,
+            Received::Head { .. } => self.stalled += 1,
             Received::Data(_) => {}
             Received::End(End::Refused(why) | End::Closed(why)) => {
                 self.stalled = self.stalled.saturating_sub(1);
@@ -298,5 +305,12 @@ impl Subscribers {
     fn lanes(&self, topics: &[u32]) -> impl Iterator<Item = usize> {
         let publishers = self.checker.publishers;
         topics.iter().flat_map(move |topic| (*topic as usize * publishers..).take(publishers))
+    }
+}
+
+/// Names the difference if compression was requested and a stream has none.
+fn note_uncompressed(stream: &Stream, shared: &mut Shared<'_>) {
+    if shared.plan.args.compressed && !stream.is_compressed() {
+        shared.problems.note("a stream is not compressed, although --compressed requests it".to_owned());
     }
 }

@@ -18,6 +18,13 @@ pub fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let published = Count(report.events_published);
     row("events", format!("{} sent, {published} published", Count(report.events_sent)))?;
     row("deliveries", Count(report.tally.deliveries).to_string())?;
+    if report.compressed > 0 {
+        let ratio = report.bytes_decoded as f64 / report.bytes_received as f64;
+        row(
+            "compression",
+            format!("{} streams, {ratio:.2} bytes from each that was received", Count(report.compressed as u64)),
+        )?;
+    }
     let window = &report.window;
     let [events, rate] =
         [window.events_per_second, window.deliveries_per_second].map(|rate| Count(rate.round() as u64));

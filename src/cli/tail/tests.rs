@@ -1,3 +1,4 @@
+mod compression;
 mod websocket;
 
 use std::future::pending;
@@ -348,6 +349,10 @@ async fn fatal_answer_ends_the_tail_with_its_reason() {
         (
             "200 OK\r\ncontent-type: text/html; charset=utf-8\r\n\r\n<p>",
             "not an event stream: the server answered with content type \"text/html\" instead of text/event-stream",
+        ),
+        (
+            "200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: br\r\n\r\n",
+            "the stream has the content encoding \"br\", which was not requested; expected gzip or none",
         ),
         (
             "301 Moved Permanently\r\nlocation: http://other/stream\r\n\r\n",

@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use super::websocket;
 
 /// How streams are framed.
@@ -18,6 +21,8 @@ pub enum Framing {
     /// Lines end with CRLF, and the body ends with the connection. The response to a publish is chunked and closes the
     /// connection.
     Plain,
+    /// Each event is a member of gzip, in a chunk.
+    Gzip,
     /// Messages of WebSocket.
     Frames,
 }
@@ -145,6 +150,9 @@ impl State {
             (_, Framing::Chunks) => {
                 "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
             }
+            (_, Framing::Gzip) => {
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
+            }
             (_, Framing::Plain) => "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n",
             (_, Framing::Frames) => websocket::ACCEPTED,
         };
@@ -207,6 +215,12 @@ fn encode(framing: Framing, body: &[u8]) -> Vec<u8> {
         Framing::Chunks => {
             let event = format!("event: message\ndata: {text}\n\n");
             format!("{:X}\r\n{event}\r\n", event.len()).into_bytes()
+        }
+        Framing::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            write!(encoder, "event: message\ndata: {text}\n\n").unwrap();
+            let member = encoder.finish().unwrap();
+            [format!("{:X}\r\n", member.len()).as_bytes(), &member, b"\r\n"].concat()
         }
         Framing::Frames => websocket::text(&text),
     }

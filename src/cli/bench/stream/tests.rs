@@ -1,5 +1,10 @@
 //! Each fault of a stream is counted as what it is, wherever its bytes are cut.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use super::super::http::Head;
 use super::super::journal::Journal;
 use super::*;
@@ -20,6 +25,8 @@ impl Run {
             latency: Latency::new(1),
             last_client: Latency::new(1),
             publishers: PUBLISHERS,
+            decoded_bytes: 0,
+            plain: Vec::new(),
         };
         checker.latency.measure(0, u64::MAX);
         checker.last_client.measure(0, u64::MAX);
@@ -37,7 +44,7 @@ impl Run {
         let framing = if wire.is_chunked { "transfer-encoding: chunked\r\n" } else { "" };
         let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
         let body = Head::parse(head.as_bytes()).unwrap().unwrap().body();
-        let mut stream = Stream::new(body, wire.syntax, PUBLISHERS);
+        let mut stream = Stream::new(body, wire.syntax, PUBLISHERS).gunzip(wire.is_compressed);
         let mut cx = Context { now: 0, group: &mut self.group, checker: &mut self.checker };
         let end = wire.bytes.chunks(piece).try_for_each(|part| stream.receive(part, &mut cx)).err();
         (stream, end)
@@ -66,26 +73,38 @@ const HELLO: &[u8] = b"retry: 5000\nid: 9-0\nevent: system\ndata: {\"message\":\
 struct Wire {
     way: &'static str,
     is_chunked: bool,
+    is_compressed: bool,
     syntax: Syntax,
     bytes: Vec<u8>,
 }
 
 impl Wire {
     fn chunked(way: &'static str, bytes: Vec<u8>) -> Self {
-        Self { way, is_chunked: true, syntax: Syntax::EventStream, bytes }
+        Self { way, is_chunked: true, is_compressed: false, syntax: Syntax::EventStream, bytes }
     }
 
     fn plain(way: &'static str, bytes: Vec<u8>) -> Self {
-        Self { way, is_chunked: false, syntax: Syntax::EventStream, bytes }
+        Self { way, is_chunked: false, is_compressed: false, syntax: Syntax::EventStream, bytes }
     }
 
     fn of_frames(bytes: Vec<u8>) -> Self {
-        Self { way: "WebSocket", is_chunked: false, syntax: Syntax::WebSocket, bytes }
+        Self { way: "WebSocket", is_chunked: false, is_compressed: false, syntax: Syntax::WebSocket, bytes }
+    }
+
+    /// Visible after each block, in chunks that cut blocks.
+    fn compressed(blocks: &[Vec<u8>]) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        for block in blocks {
+            encoder.write_all(block).unwrap();
+            encoder.flush().unwrap();
+        }
+        let bytes = encoder.finish().unwrap().chunks(37).flat_map(chunk).collect();
+        Self { is_compressed: true, ..Self::chunked("gzip", bytes) }
     }
 }
 
 /// The number of ways to send blocks.
-const WAYS: usize = 6;
+const WAYS: usize = 7;
 
 /// All ways to send the same blocks.
 fn wires(blocks: &[Vec<u8>]) -> [Wire; WAYS] {
@@ -95,6 +114,7 @@ fn wires(blocks: &[Vec<u8>]) -> [Wire; WAYS] {
         Wire::chunked("a chunk for each block", blocks.iter().flat_map(|block| chunk(block)).collect()),
         Wire::chunked("one chunk", chunk(&all)),
         Wire::chunked("chunks that cut blocks", all.chunks(37).flat_map(chunk).collect()),
+        Wire::compressed(blocks),
         Wire::plain("no chunks", all),
         Wire::plain("no chunks, lines end with CRLF", crlf),
         Wire::of_frames(blocks.iter().flat_map(|block| frame(block)).collect()),
@@ -265,6 +285,17 @@ fn body_ends_with_its_last_chunk_or_a_malformed_one() {
     assert_eq!(run.checker.tally.malformed, 0);
     assert_eq!(run.stream_and_end(&Wire::chunked("", b"nonsense".to_vec()), 4096).1, Some("malformed chunk".into()));
     assert_eq!(run.checker.tally.malformed, 1);
+}
+
+#[test]
+fn changed_compressed_stream_is_malformed() {
+    let mut run = Run::new(1);
+    let mut wire = Wire::compressed(&run.events(&[0, 1]));
+    // The last byte of a checksum, before the length and the line end of the chunk.
+    let checksum = wire.bytes.len() - 7;
+    wire.bytes[checksum] ^= 1;
+    assert_eq!(run.stream_and_end(&wire, 4096).1, Some("invalid gzip".into()));
+    assert_eq!((run.checker.tally.malformed, run.checker.tally.deliveries), (1, 2));
 }
 
 #[test]
