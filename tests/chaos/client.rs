@@ -159,12 +159,13 @@ impl Client {
         // A subscription may change the transport and the format when it reconnects.
         let is_websocket = plan.has_websocket && self.random.one_in(3);
         let takes_envelopes = !is_websocket && self.random.one_in(3);
+        let accepts_gzip = !is_websocket && self.random.one_in(2);
         let (exchange, decoder) = if is_websocket {
             let (handshake, subscribe) = self.subscription.handshake(sent.as_deref(), self.random.one_in(2));
             (Exchange::over_http1(handshake), Decoder::websocket(subscribe, sent.clone().unwrap_or_default()))
         } else {
             let as_query = self.random.one_in(4);
-            let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes);
+            let request = self.subscription.request(sent.as_deref(), as_query, takes_envelopes, accepts_gzip);
             let is_http2 = plan.has_http2 && self.random.one_in(3);
             let exchange = match is_http2 {
                 true => Exchange::over_http2(&request, self.random.one_in(2)),
@@ -172,7 +173,8 @@ impl Client {
             };
             (exchange, Decoder::event_stream())
         };
-        let transport = Transport { is_http2: matches!(exchange, Exchange::Http2(_)), is_websocket, is_unix };
+        let is_http2 = matches!(exchange, Exchange::Http2(_));
+        let transport = Transport { is_http2, is_websocket, is_unix, accepts_gzip };
         self.log(shared, Line::Connect { server: self.server, sent, transport });
         let now = Instant::now();
         let mut connection = Connection {

@@ -108,13 +108,15 @@ impl Subscription {
     }
 
     /// Returns the request for a stream after the id `sent`.
-    pub fn request(&self, sent: Option<&str>, as_query: bool, takes_envelopes: bool) -> String {
+    pub fn request(&self, sent: Option<&str>, as_query: bool, takes_envelopes: bool, accepts_gzip: bool) -> String {
         let mut query = self.query(&self.filters, sent, as_query);
         if takes_envelopes {
             query.push_str("&format=envelope");
         }
-        let header = sent.filter(|_| !as_query).map(|sent| format!("Last-Event-ID: {sent}\r\n")).unwrap_or_default();
-        format!("GET /stream?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{header}\r\n")
+        let id = sent.filter(|_| !as_query).map(|sent| format!("Last-Event-ID: {sent}\r\n")).unwrap_or_default();
+        let encoding = if accepts_gzip { "Accept-Encoding: gzip\r\n" } else { "" };
+        let accept = "Accept: text/event-stream\r\n";
+        format!("GET /stream?{query} HTTP/1.1\r\nHost: localhost\r\n{accept}{encoding}{id}\r\n")
     }
 
     /// Returns the handshake of a WebSocket after the id `sent`, and the message that subscribes. Where the subscription begins

@@ -133,6 +133,8 @@ pub struct Transport {
     pub is_websocket: bool,
     /// The Unix socket of the server instead of TCP.
     pub is_unix: bool,
+    /// A client that accepts gzip.
+    pub accepts_gzip: bool,
 }
 
 /// How a server refused a stream.
@@ -248,7 +250,8 @@ impl Line {
                     _ => "HTTP/1.1",
                 };
                 let socket = if transport.is_unix { " and its Unix socket" } else { "" };
-                format!("connects to server {server} over {version}{socket}, last id {}", OrNone(sent))
+                let gzip = if transport.accepts_gzip { ", accepts gzip" } else { "" };
+                format!("connects to server {server} over {version}{socket}{gzip}, last id {}", OrNone(sent))
             }
             Self::Refused { why } => format!("refused: {why:?}"),
             Self::Hello { id, position } => format!("hello id={} position={}", OrNone(id), OrNone(position)),

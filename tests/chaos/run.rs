@@ -27,10 +27,11 @@ pub struct Totals {
     pub events: usize,
     pub deliveries: usize,
     pub connections: usize,
-    /// Those over HTTP/2, WebSockets, and those through Unix sockets.
+    /// Those over HTTP/2, WebSockets, those through Unix sockets, and those that accept gzip.
     pub http2: usize,
     pub websocket: usize,
     pub unix: usize,
+    pub gzip: usize,
     pub gaps: usize,
     pub epochs: usize,
     /// Time of each resume on another server, from connecting to the hello, in milliseconds.
@@ -147,6 +148,7 @@ impl Totals {
                     self.http2 += usize::from(transport.is_http2);
                     self.websocket += usize::from(transport.is_websocket);
                     self.unix += usize::from(transport.is_unix);
+                    self.gzip += usize::from(transport.accepts_gzip);
                 }
                 Line::Gap(_) => self.gaps += 1,
                 _ => {}
