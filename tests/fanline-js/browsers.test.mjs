@@ -1,30 +1,20 @@
 // fanline.js in Debian's Chromium and Firefox, with a real server: cuts, restarts, refusals, tokens, and several tabs.
-// The environment variables CHROMIUM, FIREFOX and FANLINE are the paths of the programs.
+// The environment variable FANLINE is the path of the program.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
 
-import puppeteer from "puppeteer-core";
-
 import { Server, program } from "../browser/server.mjs";
+import { launch, names } from "./browsers.mjs";
 import { Front } from "./front.mjs";
-
-const BROWSERS = {
-  chrome: {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // Containers have no user namespaces and little shared memory. The tests connect to the server under test only.
-    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-  },
-  firefox: { executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr", args: [] },
-};
 
 const SECRET = "a secret of the tests that has 32 bytes or more";
 const token = (lifetime) => execFileSync(program, ["token", "--secret", SECRET, "--subscribe", "**", "--expires-in", lifetime], { encoding: "utf8" }).trim();
 
-const suite = (name, options) =>
+const suite = (name) =>
   describe(name, { concurrency: false }, () => {
     let browser, server, front;
-    before(async () => (browser = await puppeteer.launch({ browser: name, headless: true, timeout: 120_000, protocolTimeout: 120_000, ...options })));
+    before(async () => (browser = await launch(name)));
     after(() => browser?.close());
 
     const serve = async (...args) => {
@@ -258,5 +248,5 @@ const suite = (name, options) =>
   });
 
 describe("fanline.js", { concurrency: true }, () => {
-  for (const [name, options] of Object.entries(BROWSERS)) suite(name, options);
+  names.forEach(suite);
 });

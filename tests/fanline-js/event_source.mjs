@@ -1,0 +1,2 @@
+// `EventSource` for Node.
+export { EventSource } from "eventsource";
