@@ -183,6 +183,13 @@ impl Snapshot {
                 "delivered_bytes": counts.sum(|shard| &shard.websocket.delivered_bytes),
                 "received": counts.sum(|shard| &shard.websocket.received),
             },
+            "compression": {
+                "streams": counts.sum(|shard| &shard.gzip.streams),
+                "shared": counts.sum(|shard| &shard.gzip.shared),
+                "stored": counts.sum(|shard| &shard.gzip.stored),
+                "plain_bytes": counts.sum(|shard| &shard.gzip.plain_bytes),
+                "bytes": counts.sum(|shard| &shard.gzip.bytes),
+            },
             "fallback": {"responses": sums(self.fallback.iter().copied())},
             "events": {
                 "published": hub.published,

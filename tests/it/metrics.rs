@@ -1,5 +1,6 @@
 //! Metrics: counts and latencies in every format.
 
+mod compression;
 mod prometheus;
 
 use std::time::Duration;

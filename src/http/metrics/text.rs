@@ -12,7 +12,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::{Snapshot, backbone};
 use crate::http::producers::ProducerState;
-use crate::metrics::LatencyDistribution;
+use crate::metrics::{Count, GzipCounts, LatencyDistribution};
 
 /// A page in one of the formats. They differ in the name of a counter, which ends with `_total` everywhere in Prometheus'
 /// text format 0.0.4, and in OpenMetrics only where its value is; and in units and the end, which only OpenMetrics has.
@@ -121,6 +121,7 @@ impl Snapshot {
         self.add_connections(&mut page);
         self.add_events(&mut page);
         self.add_websocket(&mut page);
+        self.add_compression(&mut page);
         if let Some(status) = &self.backbone {
             backbone::add(&mut page, status);
         }
@@ -201,6 +202,17 @@ impl Snapshot {
         page.counter("fanline_websocket_delivered_bytes", help, counts.sum(|shard| &shard.websocket.delivered_bytes));
         let help = "Messages that clients sent over WebSocket";
         page.counter("fanline_websocket_messages_received", help, counts.sum(|shard| &shard.websocket.received));
+    }
+
+    fn add_compression(&self, page: &mut Page) {
+        let sum = |count: fn(&GzipCounts) -> &Count| self.counts.sum(|shard| count(&shard.gzip));
+        page.gauge("fanline_compressed_streams", "Open streams of events with gzip", sum(|gzip| &gzip.streams));
+        let help = "Events written to streams with gzip, as blocks that all share or without compression";
+        let blocks = [("shared", sum(|gzip| &gzip.shared)), ("stored", sum(|gzip| &gzip.stored))];
+        page.counters("fanline_compressed_deliveries", help, "blocks", &blocks);
+        let help = "Bytes written to streams with gzip, as they are after decoding";
+        page.counter("fanline_compressed_plain_bytes", help, sum(|gzip| &gzip.plain_bytes));
+        page.counter("fanline_compressed_bytes", "Bytes written to streams with gzip", sum(|gzip| &gzip.bytes));
     }
 
     fn add_producers(&self, page: &mut Page) {
