@@ -17,7 +17,7 @@ FIELDS = (
     "events_per_second deliveries_per_second latency_p50_us latency_p99_us latency_max_us last_client_p50_us "
     "last_client_p99_us server_cpu_us_per_delivery deliveries_per_cpu_second server_cpu_percent load_cpu_percent "
     "other_cpu_percent rss_before_kb rss_connected_kb rss_end_kb rss_bytes_per_client slab_bytes_per_client "
-    "live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second requests_per_second"
+    "bytes_received bytes_decoded compressed live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second requests_per_second"
 ).split()
 
 

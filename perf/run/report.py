@@ -232,6 +232,32 @@ def websocket(results, out):
     return text + "\n" + judged
 
 
+def compression(results, out):
+    cost, size = "server_cpu_us_per_delivery", "rss_bytes_per_client"
+    rows = [
+        [variant, TITLES[server], number(results.median(variant, server, cost)),
+         number(results.ratio(variant, server, cost, "fanline")),
+         number(results.median(variant, server, "bytes_received") / results.median(variant, server, "deliveries"), ",.1f"),
+         number(results.median(variant, server, size), ",.0f"), number(results.median(variant, server, "latency_p50_us"), ",.0f"),
+         results.wholes(variant, server)]
+        for variant in ("1000", "1000-fast")
+        for server in results.servers(variant)
+    ]
+    text = table(["variant", "server", "µs of CPU a delivery", "ratio to fanline", "bytes a delivery", "bytes of memory a client",
+                  "p50, µs", "whole"], rows)
+    rows = [[TITLES[server], number(results.median("publish", server, "events_per_second"), ",.0f"),
+             number(results.ratio("publish", server, "events_per_second", "fanline"), ".3f"), results.wholes("publish", server)]
+            for server in results.servers("publish")]
+    text += "\nOne subscriber, 64 publishers that wait for nothing but their answers:\n\n"
+    text += table(["server", "events a second", "ratio to fanline", "whole"], rows)
+    text += "\nThe CPU time and memory of nginx are those of its worker, without fanline's.\n\n"
+    for variant in ("1000", "1000-fast"):
+        ratio = results.ratio(variant, "fanline-gzip", cost, "fanline")
+        text += verdict(ratio <= 1, f"{variant}: {ratio:.3f} of the CPU time of plain streams (target 1.0)")
+    more = results.median("1000", "fanline-gzip", size) - results.median("1000", "fanline", size)
+    return text + verdict(more <= 64, f"{more:,.0f} bytes more a client (target 64)")
+
+
 def embedding(results, out):
     cost, rate, size = "server_cpu_us_per_delivery", "requests_per_second", "rss_bytes_per_client"
     rows = [
@@ -280,6 +306,7 @@ SECTIONS = {
     "publish": ("Publish only, 64 kept connections (wrk)", publish),
     "memory": ("Memory: 15,000 clients with a name, two tags and two topics", memory),
     "websocket": ("WebSocket beside Server-Sent Events, with payloads of 100 bytes", websocket),
+    "gzip": ("Compression, with payloads of 171 bytes of which 48 differ", compression),
     "embedding": ("Embedding: an axum application as fanline's fallback, and streams of stream_response", embedding),
     "idle": ("Idle: 15,000 quiet clients", idle),
 }

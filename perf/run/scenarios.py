@@ -29,6 +29,8 @@ def steady(clients, deliveries, servers, prefix=""):
 
 # Subscribers over WebSocket, beside those of Server-Sent Events with the same payloads. An envelope has the bytes of a message.
 TRANSPORTS = ("fanline", "fanline-envelope", "fanline-ws", "axum", "axum-ws")
+# Compressed streams beside plain ones of the same events.
+COMPRESSED = ("fanline", "fanline-gzip", "nginx-gzip", "axum", "axum-gzip")
 # An axum application as fanline's fallback, beside fanline without it and the application without streams.
 EMBEDDED = ("fanline", "fallback", "response")
 RUST_AND_C = ("bare", "fanline", "durable", "axum", "nchan")
@@ -75,6 +77,13 @@ SCENARIOS = {
         steady(10_000, 100_000, TRANSPORTS),
         Variant("saturated", ["--clients", "1000", "--publishers", "128", "--rate", "max"], TRANSPORTS),
         Variant("memory", ["--clients", "10000", "--rate", "1"], TRANSPORTS),
+    ],
+    "gzip": [
+        # What compressing each connection costs is too much for more.
+        Variant("1000", ["--clients", "1000", "--rate", "20", "--payload", "171"], COMPRESSED, warmup=4, duration=4),
+        Variant("1000-fast", ["--clients", "1000", "--rate", "100", "--payload", "171"], ("fanline", "fanline-gzip"), warmup=2),
+        # Each ring has a compressor while it has compressed readers.
+        Variant("publish", ["--clients", "1", "--publishers", "64", "--rate", "max"], ("fanline", "fanline-gzip")),
     ],
     "embedding": [
         steady(1_000, 100_000, EMBEDDED, "streams-"),

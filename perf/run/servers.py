@@ -31,6 +31,9 @@ TITLES = {
     "response": "axum with stream_response",
     "plain": "axum alone",
     "apart": "axum beside fanline, two processes",
+    "fanline-gzip": "fanline, gzip",
+    "nginx-gzip": "nginx with gzip before fanline",
+    "axum-gzip": "axum 0.8 + broadcast, gzip for each connection",
 }
 PROGRAMS = {
     "bare": TARGET / "dist/examples/bare_loop",
@@ -46,6 +49,7 @@ PROGRAMS = {
 }
 # The same programs, with other subscribers.
 PROGRAMS |= {"fanline-envelope": FANLINE, "fanline-ws": FANLINE, "axum-ws": PROGRAMS["axum"]}
+PROGRAMS |= {"fanline-gzip": FANLINE, "nginx-gzip": PROGRAMS["nchan"], "axum-gzip": PROGRAMS["axum"]}
 # The arguments of `fanline bench` for servers with other paths than fanline's.
 TEMPLATES = {
     "bare": [],
@@ -54,6 +58,9 @@ TEMPLATES = {
     "fanline-envelope": ["--sse-url", "{url}/stream?topics={topics}&format=envelope"],
     "fanline-ws": ["--transport", "ws"],
     "axum-ws": ["--transport", "ws"],
+    "fanline-gzip": ["--compressed"],
+    "nginx-gzip": ["--compressed"],
+    "axum-gzip": ["--compressed", "--sse-url", "{url}/gzip?topics={topics}"],
     "fallback": [],
     "response": [],
     "apart": [],
@@ -117,10 +124,13 @@ def start(name, log, arguments=(), is_flooded=False):
         # defaults: see perf/peers/README.md.
         durability = "wal" if is_flooded else "memory"
         command = [program, "--port", str(port), "--data-dir", directory, "--durability", durability]
-    elif name == "nchan":
-        configuration = (ROOT / "perf/peers/nchan.conf").read_text()
+    elif name in ("nchan", "nginx-gzip"):
+        if name == "nginx-gzip":
+            before = [str(FANLINE), "serve", "--shards", "1", "--listen", f"127.0.0.1:{other_port}", *arguments]
+        configuration = (ROOT / f"perf/peers/{name}.conf").read_text()
         path = Path(directory) / "nginx.conf"
-        path.write_text(configuration.replace("PORT", str(port)).replace("PREFIX", directory))
+        path.write_text(configuration.replace("PORT", str(port)).replace("UPSTREAM", f"127.0.0.1:{other_port}")
+                        .replace("PREFIX", directory))
         os.chmod(directory, 0o755)
         command = [program, "-p", directory, "-c", str(path)]
     elif name == "fastapi":
@@ -137,7 +147,7 @@ def start(name, log, arguments=(), is_flooded=False):
             processes.append(subprocess.Popen(pinned, stdout=output, stderr=output, env=environment, cwd=directory))
             wait_for(port_of, processes[-1], log)
     pid = processes[-1].pid
-    if name == "nchan":
+    if PROGRAMS[name] == PROGRAMS["nchan"]:
         # The worker process, not the master.
         pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     routes = f"http://127.0.0.1:{other_port}" if name == "apart" else f"http://{address}"
