@@ -3,6 +3,7 @@ import { EventEmitter } from "node:events";
 import { connect } from "node:http2";
 import http from "node:http";
 import https from "node:https";
+import { createGunzip } from "node:zlib";
 
 import { certificate } from "./proxy.mjs";
 
@@ -16,13 +17,21 @@ export class Exchange {
   text = "";
   changed = new EventEmitter().setMaxListeners(0);
 
-  /** Follows a stream of a request; `response` is the event with its status. */
-  constructor(incoming) {
-    incoming.setEncoding("utf8");
-    incoming.on("data", (text) => this.change(() => (this.text = (this.text + text).slice(-KEPT))));
+  /** Follows the body of a response, and decodes it as it arrives. */
+  read(incoming, status, headers) {
+    const isCompressed = headers["content-encoding"] === "gzip";
+    const body = isCompressed ? createGunzip() : incoming;
     // A close without an end is a lost connection, as for EventSource.
-    incoming.on("close", () => this.change(() => (this.ended = true)));
-    incoming.on("error", () => {});
+    if (isCompressed) incoming.on("data", (bytes) => body.write(bytes)).on("close", () => body.end()).on("error", () => {});
+    body.setEncoding("utf8");
+    body.on("data", (text) => this.change(() => (this.text = (this.text + text).slice(-KEPT))));
+    body.on("close", () => this.finish());
+    body.on("error", () => {});
+    this.change(() => Object.assign(this, { status, headers }));
+  }
+
+  finish() {
+    this.change(() => (this.ended = true));
   }
 
   change(make) {
@@ -75,9 +84,9 @@ export class Http2 {
   /** Sends a request. Without a `body` it has none; the caller of `open` writes to `stream` and ends it. */
   open(path, { method = "GET", headers = {}, body } = {}) {
     const stream = this.session.request({ ":method": method, ":path": path, ...headers }, { endStream: method === "GET" });
-    const exchange = new Exchange(stream);
-    exchange.stream = stream;
-    stream.on("response", (fields) => exchange.change(() => ([exchange.status, exchange.headers] = [fields[":status"], fields])));
+    const exchange = Object.assign(new Exchange(), { stream });
+    stream.on("response", (fields) => exchange.read(stream, fields[":status"], fields));
+    stream.on("close", () => exchange.status ?? exchange.finish()).on("error", () => {});
     if (body !== undefined) stream.end(body);
     return exchange;
   }
@@ -94,8 +103,7 @@ export async function openHttp1(url, path, { from, headers = {} } = {}) {
   const outgoing = request(new URL(path, url), options);
   const response = await new Promise((done, failed) => outgoing.on("response", done).on("error", failed).end());
   outgoing.on("error", () => {});
-  const exchange = new Exchange(response);
-  exchange.change(() => ([exchange.status, exchange.headers] = [response.statusCode, response.headers]));
-  exchange.close = () => outgoing.destroy();
+  const exchange = Object.assign(new Exchange(), { close: () => outgoing.destroy() });
+  exchange.read(response, response.statusCode, response.headers);
   return exchange;
 }
