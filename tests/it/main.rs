@@ -34,6 +34,7 @@ mod process;
 mod producers;
 mod publishing;
 mod replay;
+mod reqwest;
 mod routes;
 mod settings;
 mod stdin;
