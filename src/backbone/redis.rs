@@ -11,6 +11,7 @@
 //! | `roster` | exchanges the lists of clients and topics with the other servers |
 //! | `script` | the Lua scripts, each one atomic step |
 //! | `entry` | how an event is stored |
+//! | `values` | the latest values, for servers that start |
 //! | `endpoint`, `sentinel`, `confirmation` | which Redis to use: a server, a cluster's, or the Sentinels' master while it is confirmed |
 //! | `connection` | a connection with a time limit on each command |
 
@@ -28,6 +29,7 @@ mod roster;
 mod script;
 mod sentinel;
 mod tail;
+mod values;
 mod worker;
 
 use std::sync::{Arc, OnceLock};
@@ -165,6 +167,8 @@ struct Keys {
     replication: String,
     /// The number and the position of this server's last batch.
     last_batch: String,
+    /// A hash with the latest values.
+    values: String,
     /// The expiry of each lease, by the member's key.
     leases: String,
     /// The topic and the data of each lease, by the member's key.
@@ -182,6 +186,7 @@ impl Keys {
             metadata: format!("{prefix}:meta"),
             replication: format!("{prefix}:wait:{instance}"),
             last_batch: format!("{prefix}:batch:{instance}"),
+            values: format!("{prefix}:values"),
             leases: format!("{prefix}:presence"),
             members: format!("{prefix}:presence:members"),
             nodes: format!("{prefix}:nodes"),

@@ -42,6 +42,7 @@ fn describe(topic: &TopicStats) -> Value {
         "published_events": topic.published_events,
         "retained_events": topic.retained_events,
         "retained_bytes": topic.retained_bytes,
+        "latest_keys": topic.latest_keys,
         "last_position": topic.last.map(|last| last.to_string()),
     })
 }

@@ -152,9 +152,9 @@ impl History {
         (breaks.count(), breaks.last(), self.head())
     }
 
-    /// Breaks the order: evicts everything up to `base`, numbers what follows by `numbering`, and wakes all readers. For
-    /// the sequencer.
-    pub(crate) fn break_off(&self, numbering: Numbering, base: Sequence, reason: GapReason) {
+    /// Breaks the order: evicts everything up to `base`, numbers what follows by `numbering`, and wakes all readers. Calls
+    /// `restore` in between, which restores latest values. For the sequencer.
+    pub(crate) fn break_off(&self, numbering: Numbering, base: Sequence, reason: GapReason, restore: impl FnOnce()) {
         let mut breaks = write(&self.breaks);
         breaks.push(Break { numbering, base, reason });
         // Release, and before anything is evicted: a reader whose events were evicted finds the break.
@@ -167,6 +167,7 @@ impl History {
         self.topics.forget(base, evict);
         self.firehoses().into_iter().for_each(evict);
         self.clear_latest(base);
+        restore();
         self.publish(base);
         self.notify_all();
     }

@@ -6,10 +6,10 @@
 //! slow reader has left to read are the same read.
 //!
 //! **What is kept.** Values with keys, and deletions, outlive the rings and their channel: the table here keeps their lists.
-//! A value without a key lasts as long as its topic. Its reader is not told when it is gone, but begins again if it has not
-//! passed it. Such values cost nothing where they are not read: a topic has a list from its
-//! first event with a key on, or from the first reader of its latest value, which finds the newest event in the ring. A firehose
-//! has one from its first reader on; that reader makes publishers wait while it collects the values of all topics.
+//! A value without a key lasts as long as its topic. Its removal is no event: a reader that has not passed the value begins
+//! again. Such values cost nothing where they are not read: a topic has a list from its first event with a key on, or from the
+//! first reader of its latest value, which finds the newest event in the ring. A firehose has one from its first reader on;
+//! publishers wait while that reader collects the values of all topics, once.
 //!
 //! **Bounds.** [`HubOptions::max_keys`](super::HubOptions::max_keys) limits the keys, and half of
 //! [`HubOptions::history_bytes`](super::HubOptions::history_bytes) their memory. Beyond either a new key is refused; the
@@ -251,9 +251,13 @@ impl History {
     pub(crate) fn restore_latest(&self, encoder: &mut Encoder, head: Sequence) {
         self.latest.forgotten.fetch_max(head, Ordering::AcqRel);
         let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
-        let list = self.latest.keep(run.topic(), &Arc::new(List::new(head)));
+        // Readers may have opened it already.
+        let of_channel = self.topics.get(run.topic()).and_then(|channel| channel.latest.get().cloned());
+        let list = self.latest.keep(run.topic(), &of_channel.unwrap_or_else(|| Arc::new(List::new(head))));
+        let firehose = if run.topic().is_reserved() { &self.reserved } else { &self.firehose };
         for frame in frames {
             let before = list.put(frame.clone());
+            firehose.latest.get().inspect(|list| _ = list.put(frame.clone()));
             if frame.key().is_some() {
                 self.latest.account(&frame, before);
             }

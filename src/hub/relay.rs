@@ -240,8 +240,14 @@ impl Relay {
     /// Continues after `position`: the next appended event gets the position behind it. Everything appended before is
     /// evicted, and readers get a gap for `reason`.
     pub fn begin_after(&self, position: StreamPosition, reason: GapReason) {
+        self.begin_with(position, reason, &[]);
+    }
+
+    /// Like [`Relay::begin_after`], with the latest values that the backbone has: events with keys in the order of their
+    /// positions, of earlier epochs or not after `position`.
+    pub fn begin_with(&self, position: StreamPosition, reason: GapReason, values: &[(StreamPosition, Event)]) {
         let inner = &self.0.0;
-        inner.sequencer.break_off(&inner.history, position, reason);
+        inner.sequencer.break_off(&inner.history, position, reason, values);
         self.notify_progress();
     }
 

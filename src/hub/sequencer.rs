@@ -246,21 +246,39 @@ impl Sequencer {
         role.announce(history);
     }
 
-    /// Breaks the order off: the next event that is appended is the one after `position`.
-    pub(crate) fn break_off(&self, history: &History, position: StreamPosition, reason: GapReason) {
+    /// Breaks the order off: the next event that is appended is the one after `position`. The latest values are `values`.
+    pub(crate) fn break_off(
+        &self,
+        history: &History,
+        position: StreamPosition,
+        reason: GapReason,
+        values: &[(StreamPosition, Event)],
+    ) {
         let mut role = lock(&self.role);
         let (breaks, last, _) = history.now();
+        // Values of earlier epochs come before the first event of this one.
+        let earlier = values.partition_point(|(at, _)| at.epoch != position.epoch) as Sequence;
         let numbering = match role.newest {
             _ if position.epoch == last.numbering.epoch => last.numbering,
-            // No reader has a position of the epoch that the hub was created with.
-            0 if breaks == 1 => Numbering { epoch: position.epoch, offset: 0 },
+            // No reader has a position of the epoch that the hub was created with. 0 is no sequence of an event.
+            0 if breaks == 1 => Numbering { epoch: position.epoch, offset: earlier + Sequence::from(earlier > 0) },
             // One sequence is left out, so that each belongs to one epoch: it is the new epoch's 0.
-            newest => Numbering { epoch: position.epoch, offset: newest + 1 },
+            newest => Numbering { epoch: position.epoch, offset: newest + 1 + earlier },
         };
         let base = numbering.offset + position.sequence;
         role.newest = base;
         role.encoder.numbering = numbering;
-        history.break_off(numbering, base, reason);
+        let sequence_of = |(place, (at, _)): (usize, &(StreamPosition, Event))| {
+            numbering.sequence(*at).unwrap_or((numbering.offset + place as Sequence).saturating_sub(earlier))
+        };
+        let sequences = values.iter().enumerate().map(sequence_of);
+        let mut encoder = Encoder::new(numbering, 1);
+        history.break_off(numbering, base, reason, || {
+            for (sequence, (_, event)) in sequences.zip(values) {
+                encoder.push(sequence, event);
+                history.restore_latest(&mut encoder, base);
+            }
+        });
     }
 
     /// Calls `work` as the sequencer; nothing is published meanwhile.

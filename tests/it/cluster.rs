@@ -4,6 +4,7 @@ mod example;
 mod failures;
 mod fleet;
 mod idempotency;
+mod latest;
 mod losses;
 mod masters;
 mod ndjson;

@@ -194,6 +194,7 @@ fn topic_list_shows_subscribers_and_history() {
                 "published_events": published,
                 "retained_events": retained,
                 "retained_bytes": null,
+                "latest_keys": 0,
                 "last_position": last,
             })
         };

@@ -1,7 +1,8 @@
 //! How an event is stored as an entry of the Redis stream.
 //!
-//! The entry's id is the event's position. Its fields are `t`, the topic; `e`, the event's name unless that is `data`; and
-//! the payload, `d` for JSON or `x` for text. Short names keep entries small, and `redis-cli` can still show a stream.
+//! The entry's id is the event's position. Its fields are `t`, the topic; `e`, the event's name unless that is `data`; `k`, the
+//! key, if it has one; `r`, if it deletes the value of its key; and the payload, `d` for JSON or `x` for text. Short names keep
+//! entries small, and `redis-cli` can still show a stream.
 //!
 //! An event without a name is stored as [`EventName::MESSAGE`]. Earlier versions named such events `data`, and their entries keep
 //! that name. They deliver a new entry as an event named `message`, which browsers treat like one without a name.
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
 use super::connection::Error;
-use crate::event::{Event, EventName, Payload};
+use crate::event::{Event, EventName, Key, Payload};
 use crate::position::StreamPosition;
 use crate::topic::Topic;
 
@@ -25,14 +26,20 @@ pub(super) struct Entry {
 /// The name that an entry without the field `e` stands for.
 const DEFAULT_NAME: &str = "data";
 
+/// The field of a payload that is JSON.
+pub(super) const JSON: &str = "d";
+
 /// The entries of each stream by its key. Empty when `XREAD` timed out.
 pub(super) type Streams = Vec<(String, Vec<Entry>)>;
 
-/// An event's arguments for the publishing script: topic, name (empty for `data`), field of the payload, payload.
-pub(super) fn arguments(event: &Event) -> [&[u8]; 4] {
+/// An event's arguments for the publishing script: topic, name (empty for `data`), key (empty without one), `1` for a deletion
+/// (or else empty), field of the payload, payload.
+pub(super) fn arguments(event: &Event) -> [&[u8]; 6] {
+    let key = event.key().map_or(&b""[..], |key| key.as_str().as_bytes());
+    let deletion: &[u8] = if event.is_deletion() { b"1" } else { b"" };
     let name = if event.name().as_bytes() == DEFAULT_NAME.as_bytes() { b"" } else { event.name().as_bytes() };
-    let field: &[u8] = if event.payload().is_json() { b"d" } else { b"x" };
-    [event.topic().as_str().as_bytes(), name, field, event.payload().as_bytes()]
+    let field = if event.payload().is_json() { JSON.as_bytes() } else { b"x" };
+    [event.topic().as_str().as_bytes(), name, key, deletion, field, event.payload().as_bytes()]
 }
 
 /// About how many bytes an event takes in a command.
@@ -54,11 +61,14 @@ impl FromRedisValue for Entry {
 
 fn event(fields: Vec<Vec<u8>>) -> Option<Event> {
     let (mut topic, mut name, mut payload) = (None, None, None);
+    let (mut key, mut is_deletion) = (None, false);
     let mut fields = fields.into_iter();
     while let (Some(field), Some(value)) = (fields.next(), fields.next()) {
         match &*field {
             b"t" => topic = Some(Topic::new(std::str::from_utf8(&value).ok()?).ok()?),
             b"e" => name = Some(EventName::new(std::str::from_utf8(&value).ok()?).ok()?),
+            b"k" => key = Some(Key::new(std::str::from_utf8(&value).ok()?).ok()?),
+            b"r" => is_deletion = true,
             b"d" | b"x" => {
                 std::str::from_utf8(&value).ok()?;
                 payload = Some(Payload::of_utf8(Bytes::from(value), *field == *b"d"));
@@ -67,7 +77,9 @@ fn event(fields: Vec<Vec<u8>>) -> Option<Event> {
         }
     }
     let name = name.or_else(|| EventName::new(DEFAULT_NAME).ok())?;
-    Some(Event::new(topic?, payload?).named(name))
+    let event = Event::new(topic?, payload?).named(name);
+    let event = if let Some(key) = key { event.keyed(key) } else { event };
+    Some(if is_deletion { event.deleting() } else { event })
 }
 
 #[cfg(test)]
@@ -79,10 +91,15 @@ mod tests {
     }
 
     fn stored(id: &str, event: &Event) -> Value {
-        let [topic, name, field, payload] = arguments(event);
+        let [topic, name, key, deletion, field, payload] = arguments(event);
         let mut fields = vec![bulk("t"), bulk(topic)];
         if !name.is_empty() {
             fields.extend([bulk("e"), bulk(name)]);
+        }
+        for (field, value) in [("k", key), ("r", deletion)] {
+            if !value.is_empty() {
+                fields.extend([bulk(field), bulk(value)]);
+            }
         }
         fields.extend([bulk(field), bulk(payload)]);
         Value::Array(vec![bulk(id), Value::Array(fields)])
@@ -96,6 +113,9 @@ mod tests {
             Event::new(topic(), Payload::text("")),
             Event::new(topic(), Payload::text("1")).named(EventName::new("data").unwrap()),
             Event::new(topic(), Payload::text("two\r\nlines")).named(EventName::new("update").unwrap()),
+            Event::new(topic(), Payload::text("1")).keyed(Key::new("k 1").unwrap()),
+            Event::deletion(topic(), Some(Key::new("k 1").unwrap())),
+            Event::deletion(topic(), None),
         ] {
             let read: Vec<Entry> = from_redis_value(Value::Array(vec![stored("7-42", &event)])).unwrap();
             assert_eq!(read, [Entry { position: "7-42".parse().unwrap(), event: Some(event) }]);
@@ -113,7 +133,7 @@ mod tests {
         assert_eq!(name_of(&["t", "a", "d", "1"]), "data");
         assert_eq!(name_of(&["t", "a", "e", "update", "d", "1"]), "update");
         let event = Event::new(Topic::new("a").unwrap(), Payload::json_unchecked("1"));
-        assert_eq!(arguments(&event), [&b"a"[..], b"message", b"d", b"1"]);
+        assert_eq!(arguments(&event), [&b"a"[..], b"message", b"", b"", b"d", b"1"]);
         assert_eq!(arguments(&event.named(EventName::new("data").unwrap()))[1], b"");
     }
 

@@ -67,10 +67,10 @@ if not first then return {last, '', ''} end
 return {last, first[1], first[2][1] == 'fanline' and 'mark' or 'event'}
 ";
 
-/// Publishes a batch once, however often it is sent. KEYS: stream, this server's last batch, then a key for each part of the
+/// Publishes a batch once, however often it is sent. KEYS: stream, this server's last batch, the latest values, then a key for each part of the
 /// batch that has an idempotency key. ARGV: epoch, number of events to retain, number of the batch, milliseconds that an
 /// idempotency key is remembered; then for each part the number of its events and a digest of them (empty without an
-/// idempotency key), and four arguments for each event.
+/// idempotency key), and the [arguments](entry::arguments) of each event.
 ///
 /// The result of a part with an idempotency key is `new`, `reused`, or the first and the last position of the events that an
 /// earlier publication with that key has published.
@@ -89,26 +89,48 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', '0', '0', ''} end
 local epoch = string.match(newest(), '^%d+')
 if epoch ~= ARGV[1] then return {'epoch', epoch, '0', ''} end
 local id = ARGV[1] .. '-*'
+local function add_keyed(i)
+  local topic, name, key, deletion, kind, payload = unpack(ARGV, i, i + 5)
+  local fields = {'t', topic}
+  for field, value in pairs({e = name, k = key, r = deletion}) do
+    if value ~= '' then
+      table.insert(fields, field)
+      table.insert(fields, value)
+    end
+  end
+  table.insert(fields, kind)
+  table.insert(fields, payload)
+  local given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, unpack(fields))
+  local value = topic .. '\n' .. key
+  if key ~= '' and deletion ~= '' then
+    redis.call('HDEL', KEYS[3], value)
+  elseif key ~= '' then
+    redis.call('HSET', KEYS[3], value, given .. '\n' .. (name ~= '' and name or 'data') .. '\n' .. kind .. '\n' .. payload)
+  end
+  return given
+end
 local function add(i)
   local given
-  if ARGV[i + 1] == '' then
-    given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ARGV[i], ARGV[i + 2], ARGV[i + 3])
+  if ARGV[i + 2] ~= '' or ARGV[i + 3] ~= '' then
+    given = add_keyed(i)
+  elseif ARGV[i + 1] == '' then
+    given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ARGV[i], ARGV[i + 4], ARGV[i + 5])
   else
-    given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ARGV[i], 'e', ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+    given = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ARGV[i], 'e', ARGV[i + 1], ARGV[i + 4], ARGV[i + 5])
   end
   return string.match(given, '%-(%d+)$')
 end
 local first, results, part = '0', {}, 5
 while part <= #ARGV do
-  local digest, from, to = ARGV[part + 1], part + 2, part + 2 + 4 * ARGV[part]
-  local key = digest ~= '' and KEYS[#results + 3]
+  local digest, from, to = ARGV[part + 1], part + 2, part + 2 + 6 * ARGV[part]
+  local key = digest ~= '' and KEYS[#results + 4]
   local used = key and redis.call('GET', key)
   if used then
     local content, positions = string.match(used, '^(%S+) (.+)$')
     table.insert(results, content == digest and positions or 'reused')
   else
     local oldest, latest
-    for i = from, to - 1, 4 do
+    for i = from, to - 1, 6 do
       latest = add(i)
       oldest = oldest or latest
     end
@@ -300,9 +322,10 @@ impl Publisher {
         let mut evaluate = cmd("EVALSHA");
         evaluate
             .arg(&self.digest)
-            .arg(2 + keys.len())
+            .arg(3 + keys.len())
             .arg(&context.keys.stream)
             .arg(&context.keys.last_batch)
+            .arg(&context.keys.values)
             .arg(keys);
         let window = u64::try_from(context.idempotency_window.as_millis()).unwrap_or(u64::MAX);
         evaluate.arg(epoch.0).arg(context.options.history).arg(number).arg(window);

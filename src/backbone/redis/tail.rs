@@ -10,6 +10,9 @@
 //! a new epoch begins and every reader gets a gap of unknown size. Skipping some sequences of the old epoch would not do: a
 //! Redis that goes back twice has forgotten its first loss, and could skip to the same sequences again. Epochs are unique.
 //!
+//! **Latest values** are read before the place to begin after is left, up to that place: what is published afterwards is in the
+//! stream. The hub gets them in the same step as the place.
+//!
 //! `redis_lossless` declares that Redis loses nothing. Then only evidence of a loss begins an epoch: the stream ends before
 //! a position that this server has read or acknowledged, or it has another event at the last position that was read.
 
@@ -24,6 +27,7 @@ use super::Context;
 use super::connection::{Connection, Error};
 use super::entry::{Entry, Streams};
 use super::script::{self, Extent, Look, State};
+use super::values;
 use crate::event::Event;
 use crate::hub::GapReason;
 use crate::hub::relay::Relay;
@@ -69,7 +73,7 @@ impl Tail {
         };
         if self.newest.is_none() {
             let base = self.first_base(redis).await?;
-            self.begin_after(base, GapReason::Epoch);
+            self.begin_after(redis, base, GapReason::Epoch).await?;
         }
         while is_before(self.place(), end) && self.read(redis, None).await? {}
         Ok(())
@@ -86,7 +90,7 @@ impl Tail {
         let streams: Streams = redis.query_blocking(&read, wait.unwrap_or_default()).await?;
         let entries: Vec<Entry> = streams.into_iter().flat_map(|(_, entries)| entries).collect();
         let has_entries = !entries.is_empty();
-        self.append(entries);
+        self.append(redis, entries).await?;
         Ok(has_entries)
     }
 
@@ -131,7 +135,7 @@ impl Tail {
             tracing::warn!(stream = %last, epoch = epoch.0, "Redis may have lost its last writes: a new epoch begins");
             if is_other {
                 // The entries from the last known position up to the mark continue a history that this server never had.
-                self.begin_after(StreamPosition::new(epoch, 0), GapReason::Epoch);
+                self.begin_after(redis, StreamPosition::new(epoch, 0), GapReason::Epoch).await?;
             }
         }
         Ok(())
@@ -172,7 +176,7 @@ impl Tail {
     }
 
     /// Appends entries that come after the last one that was read.
-    fn append(&mut self, entries: Vec<Entry>) {
+    async fn append(&mut self, redis: &mut Connection, entries: Vec<Entry>) -> Result<(), Error> {
         let mut events: Vec<Event> = Vec::with_capacity(entries.len());
         let received = entries.len() as u64;
         let mut place = self.place();
@@ -184,10 +188,11 @@ impl Tail {
             if !is_same_epoch || at.sequence != place.sequence + 1 || event.is_none() {
                 self.relay.append(&events);
                 events.clear();
+                self.newest = Some(Entry { position: place, event: None }).filter(|_| self.newest.is_some());
                 let reason = if is_same_epoch { GapReason::Evicted } else { GapReason::Epoch };
                 // An entry without an event, such as the mark of an epoch, still has its position.
                 let before = if event.is_some() { at.sequence.saturating_sub(1) } else { at.sequence };
-                self.begin_after(StreamPosition::new(at.epoch, before), reason);
+                self.begin_after(redis, StreamPosition::new(at.epoch, before), reason).await?;
             }
             // No event can have the sequence 0, which is before the first.
             events.extend(event.clone().filter(|_| at.sequence > 0));
@@ -198,18 +203,26 @@ impl Tail {
         if let Some(newest) = entries.into_iter().next_back() {
             self.newest = Some(newest);
         }
+        Ok(())
     }
 
     /// Continues after `position`. Every subscriber gets a gap.
-    fn begin_after(&mut self, position: StreamPosition, reason: GapReason) {
+    async fn begin_after(
+        &mut self,
+        redis: &mut Connection,
+        position: StreamPosition,
+        reason: GapReason,
+    ) -> Result<(), Error> {
+        let values = values::read(redis, &self.context, position).await?;
         let is_first = self.newest.is_none();
-        self.relay.begin_after(position, reason);
+        self.relay.begin_with(position, reason, &values);
         self.epoch.send_replace(position.epoch);
         self.newest = Some(Entry { position, event: None });
         if !is_first {
             self.context.status.counts.breaks.add(1);
             tracing::warn!(%position, reason = reason.as_str(), "the order is broken: every subscriber gets a gap");
         }
+        Ok(())
     }
 
     /// The last position that was read.

@@ -169,7 +169,7 @@ impl Snapshot {
     fn add_events(&self, page: &mut Page) {
         let (counts, hub) = (&self.counts, &self.hub);
         page.counter("fanline_events_published", "Events published", hub.published);
-        let help = "Events of the application, published without waiting, that the backbone did not acknowledge";
+        let help = "Events of the application, published without waiting, that were refused or not acknowledged";
         page.counter("fanline_events_unacknowledged", help, hub.unacknowledged);
         let help = "Publish requests that were refused or broke off, by reason";
         page.counters("fanline_publish_errors", help, "reason", &counts.publish_errors.read());
@@ -190,6 +190,10 @@ impl Snapshot {
         page.gauge("fanline_history_events", "Events that can be replayed", hub.retained_events);
         page.gauge("fanline_history_restored_events", "Events from the history file of the last stop", hub.restored);
         page.gauge("fanline_history_bytes", "Memory that these events take", hub.retained_bytes);
+        page.gauge("fanline_latest_keys", "Keys that have a latest value", hub.latest_keys as u64);
+        page.gauge("fanline_latest_bytes", "Memory of their values", hub.latest_bytes);
+        let help = "Deletions of latest values that are remembered";
+        page.gauge("fanline_latest_tombstones", help, hub.tombstones as u64);
     }
 
     fn add_websocket(&self, page: &mut Page) {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::Payload;
-use crate::hub::{Delivery, Gap, HubOptions, Start, Subscription, SubscriptionFilter};
+use crate::hub::{Change, Delivery, Gap, HubOptions, LatestSubscription, Start, Subscription, SubscriptionFilter};
 use crate::position::Epoch;
 use crate::topic::{Topic, TopicFilter};
 
@@ -422,4 +422,49 @@ impl Client {
         }
         Ok(())
     }
+}
+
+#[test]
+fn values_of_the_backbone_come_before_what_is_appended() {
+    let (hub, relay, _requests) = Hub::relayed(&HubOptions::default(), Duration::ZERO, None);
+    let keyed = |key: &str| event("t").keyed(key.parse().unwrap());
+    let read = |values: &mut LatestSubscription| {
+        let mut changes = Vec::new();
+        while let Poll::Ready(Some(change)) = values.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+            changes.push(match change {
+                Change::Event(frame) => format!("{} {}", frame.key().unwrap(), frame.id()),
+                Change::Snapshot(snapshot) => format!("{} up to {}", snapshot.entries, snapshot.position),
+                Change::Gap(gap) => format!("{} resumes at {}", gap.reason.as_str(), gap.resume),
+            });
+        }
+        changes
+    };
+    let values = [(at(7, 3), keyed("x")), (at(7, 9), keyed("y")), (at(8, 4), keyed("z"))];
+    relay.begin_with(at(8, 20), GapReason::Epoch, &values);
+    let subscribe = |filter: &str, start| hub.subscribe_latest(filter.parse().unwrap(), start).0;
+    let (mut named, mut all) = (subscribe("t", Start::Earliest), subscribe("**", Start::Earliest));
+    // Those of an earlier epoch have the position before the first of this one: resuming there begins again.
+    let expected = ["x 8-0", "y 8-0", "z 8-4", "3 up to 8-20"];
+    assert_eq!(read(&mut named), expected);
+    assert_eq!(read(&mut all), expected);
+    assert_eq!(read(&mut subscribe("t", Start::After(at(8, 0)))), expected);
+    relay.append(&[keyed("y")]);
+    assert_eq!(read(&mut named), ["y 8-21"]);
+    assert_eq!(read(&mut all), ["y 8-21"]);
+
+    let values = [(at(7, 3), keyed("x")), (at(8, 4), keyed("z")), (at(8, 30), keyed("y"))];
+    relay.begin_with(at(8, 40), GapReason::Evicted, &values);
+    let expected = ["evicted resumes at 8-0", "x 8-0", "z 8-4", "y 8-30", "3 up to 8-40"];
+    assert_eq!(read(&mut named), expected);
+    assert_eq!(read(&mut all), expected);
+
+    relay.begin_with(at(9, 0), GapReason::Epoch, &values);
+    let expected = ["epoch resumes at 9-0", "x 9-0", "z 9-0", "y 9-0", "3 up to 9-0"];
+    assert_eq!(read(&mut named), expected);
+    assert_eq!(read(&mut all), expected);
+    relay.append(&[keyed("x")]);
+    assert_eq!(read(&mut named), ["x 9-1"]);
+    let expected = ["epoch resumes at 9-0", "z 9-0", "y 9-0", "x 9-1", "3 up to 9-1"];
+    assert_eq!(read(&mut subscribe("t", Start::After(at(8, 4)))), expected);
+    assert_eq!((hub.stats().latest_keys, hub.stats().tombstones), (3, 0));
 }

@@ -93,7 +93,8 @@ impl Subscription {
         let (after, origin) = self.origin(start, last.numbering, head);
         // Nothing precedes the oldest position: a reader of it has nothing.
         let had_nothing_until = if after == oldest { head } else { after };
-        self.taken = after;
+        // The values of earlier epochs precede it.
+        self.taken = if after == oldest { 0 } else { after };
         let (id, gap) = match origin {
             Origin::New | Origin::Known(_) => (Some(self.history.position(after)), None),
             Origin::Lost(reason, from) => (from, Some(self.gap_of_latest(reason, from, after, head))),
@@ -129,7 +130,7 @@ impl Subscription {
             false => GapReason::Epoch,
         };
         let oldest = last.numbering.offset;
-        (self.breaks, self.taken) = (breaks, oldest);
+        (self.breaks, self.taken) = (breaks, 0);
         self.state = State::Latest(Box::new(Latest::new(head, None)));
         self.gap_of_latest(reason, Some(from), oldest, head)
     }
