@@ -67,7 +67,9 @@ mod tests {
         let payload = Payload::json("[1,\n2]").unwrap();
         let expected = Event::new(Topic::new("a:ü").unwrap(), payload).named("update".parse().unwrap());
         assert_eq!((at.to_string().as_str(), event), ("7-42", expected.keyed("k 1".parse().unwrap())));
-        for (field, content) in [("a", "7-1\nn\nd\n1"), ("a\nk", "7-1\nn\nd"), ("a\n", "7-1\nn\nd\n1"), ("a\nk", "x\nn\nd\n1")] {
+        for (field, content) in
+            [("a", "7-1\nn\nd\n1"), ("a\nk", "7-1\nn\nd"), ("a\n", "7-1\nn\nd\n1"), ("a\nk", "x\nn\nd\n1")]
+        {
             assert!(value(field.as_bytes(), content.as_bytes().to_vec()).is_none(), "{field:?} {content:?}");
         }
     }
