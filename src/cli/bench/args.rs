@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{ArgPredicate, RangedU64ValueParser};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
 use super::marker::{self, MAX_PUBLISHERS, MAX_TOPICS};
@@ -28,6 +28,8 @@ Examples:
       fanline bench --clients 10000 --topics 10000 --distribution zipf --html report.html
   The same over WebSocket:
       fanline bench --transport ws --clients 1000 --rate 100 --pid $(pgrep -n fanline)
+  A dashboard: readers of the latest values of 1,000 keys, which are written at most ten times a second:
+      fanline bench --mode latest --interval 100ms --keys 1000 --rate 20000 --publishers 16
   Another server, with its own URLs and event format:
       fanline bench --sse-url 'http://127.0.0.1:9000/sub/{topic}' \\
           --publish-url 'http://127.0.0.1:9000/pub?id={topic}' --content-type text/plain --body '{data}'
@@ -54,15 +56,16 @@ pub struct BenchArgs {
     )]
     pub sse_url: String,
 
-    /// The URL of publishers: {url}, {topic}
+    /// The URL of publishers: {url}, {topic}, and {key} with --keys
     #[arg(long, value_name = "TEMPLATE", default_value = "{url}/publish", help_heading = "Any server")]
     pub publish_url: String,
 
-    /// The body of a publish request: {data} is the payload (letters, digits and dashes), {topic} its topic
+    /// The body of a publish request: {data} is the payload (letters, digits and dashes), {topic} its topic, {key} its key
     #[arg(
         long,
         value_name = "TEMPLATE",
         default_value = r#"{"topic":"{topic}","data":"{data}"}"#,
+        default_value_if("keys", ArgPredicate::IsPresent, r#"{"topic":"{topic}","key":"{key}","data":"{data}"}"#),
         help_heading = "Any server"
     )]
     pub body: String,
@@ -118,6 +121,18 @@ pub struct BenchArgs {
     /// More streams of the first subscriber's topics, on the first HTTP/2 connections, that are never read
     #[arg(long, value_name = "N", default_value_t = 0, requires = "http2", help_heading = "Subscribers")]
     pub stalled: usize,
+
+    /// What subscribers receive; with `latest`, the newest value of each key or topic must arrive, and none may go backwards
+    #[arg(long, value_enum, default_value_t, value_name = "events|latest", help_heading = "Subscribers")]
+    pub mode: Mode,
+
+    /// Ask for at most one write of events in this time
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Subscribers")]
+    pub interval: Option<Duration>,
+
+    /// Keys of the only topic: each event is the value of a key, which belongs to one publisher
+    #[arg(long, value_name = "N", conflicts_with = "topics", value_parser = whole(1..=MAX_TOPICS), help_heading = "Topics")]
+    pub keys: Option<usize>,
 
     /// Number of topics
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=MAX_TOPICS), help_heading = "Topics")]
@@ -186,6 +201,34 @@ pub struct BenchArgs {
     /// Exit with 0 even when a stream was not complete
     #[arg(long, help_heading = "Report")]
     pub allow_loss: bool,
+}
+
+/// What subscribers receive.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Every event
+    #[default]
+    Events,
+    /// The latest values, and their changes
+    Latest,
+}
+
+impl BenchArgs {
+    /// The number of places that events go to: keys, or topics.
+    pub fn places(&self) -> usize {
+        self.keys.unwrap_or(self.topics)
+    }
+
+    /// The number of these of each subscriber.
+    pub fn places_per_client(&self) -> usize {
+        self.keys.unwrap_or(self.topics_per_client)
+    }
+
+    /// The number of publishers that publish to each place. Where only the newest value counts, it is one, so that the newest value
+    /// is known.
+    pub fn lanes_per_place(&self) -> usize {
+        if self.mode == Mode::Latest || self.keys.is_some() { 1 } else { self.publishers }
+    }
 }
 
 /// Which topics events go to.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::args::Rate;
+use super::args::{Mode, Rate};
 use super::latency::Latency;
 use super::marker::Marker;
 use super::plan::Plan;
@@ -84,9 +84,10 @@ impl<'a> Engine<'a> {
             tally: Tally::default(),
             latency: Latency::new(sample),
             last_client: Latency::new(1),
-            publishers: plan.args.publishers,
             decoded_bytes: 0,
             plain: Vec::new(),
+            lanes_per_place: plan.args.lanes_per_place(),
+            is_conflated: plan.args.mode == Mode::Latest,
         };
         let before = Sample::take(plan.args.pid);
         let shared = Shared {

@@ -26,6 +26,7 @@ pub fn kind(block: &[u8]) -> Kind {
     match lines.clone().find_map(|line| line.strip_prefix(b"event:")).map(<[u8]>::trim_ascii_start) {
         Some(b"gap") => Kind::Gap,
         Some(b"heartbeat") => Kind::Heartbeat,
+        Some(b"snapshot") => Kind::Snapshot,
         _ if lines.any(|line| line.starts_with(b"data")) => Kind::Foreign,
         _ => Kind::Comment,
     }

@@ -22,6 +22,8 @@ pub struct Ledger {
     next: Box<[u32]>,
     holes: Vec<Hole>,
     given_up: u64,
+    /// Whether only the newest event of a lane must arrive.
+    is_conflated: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -34,6 +36,11 @@ struct Hole {
 impl Ledger {
     pub fn new(lanes: usize) -> Self {
         Self { next: vec![0; lanes].into(), ..Self::default() }
+    }
+
+    /// The ledger of a stream that may skip all but the newest event of a lane.
+    pub fn conflated(lanes: usize) -> Self {
+        Self { is_conflated: true, ..Self::new(lanes) }
     }
 
     /// Notes an event.
@@ -50,6 +57,9 @@ impl Ledger {
     #[cold]
     fn receive_out_of_turn(&mut self, lane: usize, number: u32) -> Arrival {
         let next = self.next[lane];
+        if self.is_conflated {
+            return self.receive_conflated(lane, number);
+        }
         if number > next {
             if self.holes.len() == MAX_HOLES {
                 let oldest = self.holes.remove(0);
@@ -67,12 +77,25 @@ impl Ledger {
         Arrival::Late
     }
 
+    fn receive_conflated(&mut self, lane: usize, number: u32) -> Arrival {
+        let next = &mut self.next[lane];
+        match number + 1 {
+            following if following > *next => {
+                *next = following;
+                Arrival::Forward
+            }
+            following if following == *next => Arrival::Again,
+            _ => Arrival::Late,
+        }
+    }
+
     /// Whether each lane reached the number in `issued`.
     pub fn has_all(&self, issued: impl Iterator<Item = u32>) -> bool {
         self.next.iter().zip(issued).all(|(next, issued)| *next >= issued)
     }
 
-    /// How many events are missing between received ones, and with `issued`, after the last one. Events that may not
+    /// How many events are missing between received ones, and with `issued`, after the last one; of a conflated lane only the newest.
+    /// Events that may not
     /// have been published are `excused`, given lane and number.
     pub fn missing(&self, issued: Option<&[u32]>, excused: impl Fn(usize, u32) -> bool) -> u64 {
         let count =
@@ -80,7 +103,12 @@ impl Ledger {
         let holes: u64 = self.holes.iter().map(|hole| count(hole.lane as usize, hole.from, hole.to)).sum();
         let tail: u64 = issued.map_or(0, |issued| {
             let lanes = self.next.iter().zip(issued).enumerate();
-            lanes.map(|(lane, (next, issued))| count(lane, *next, *issued)).sum()
+            lanes
+                .map(|(lane, (next, issued))| {
+                    let oldest = if self.is_conflated { issued.saturating_sub(1) } else { 0 };
+                    count(lane, oldest.max(*next), *issued)
+                })
+                .sum()
         });
         self.given_up + holes + tail
     }
@@ -123,6 +151,15 @@ mod tests {
     fn open_stream_misses_events_after_its_last() {
         let (ledger, _) = received(&[0, 2]);
         assert_eq!((missing(&ledger, 10), ledger.missing(None, |_, _| false)), (8, 1));
+    }
+
+    #[test]
+    fn conflated_stream_misses_only_the_newest_and_never_goes_back() {
+        let mut ledger = Ledger::conflated(1);
+        assert_eq!([3, 4, 9].map(|number| ledger.receive(0, number)), [Forward; 3]);
+        let missing = |ledger: &Ledger, issued| ledger.missing(Some(&[issued]), |_, _| false);
+        assert_eq!([missing(&ledger, 10), missing(&ledger, 11), missing(&ledger, 20)], [0, 1, 1]);
+        assert_eq!([9, 5].map(|number| ledger.receive(0, number)), [Again, Late]);
     }
 
     #[test]

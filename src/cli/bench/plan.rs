@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::{Request, Version};
 
-use super::args::{BenchArgs, Distribution, Rate};
+use super::args::{BenchArgs, Distribution, Mode, Rate};
 use super::websocket;
 use crate::cli::target::{InvalidUrl, ServerUrl};
 use crate::cli::transport::Transport;
@@ -65,6 +65,10 @@ pub enum Error {
          use fewer --publishers"
     )]
     TooMuch { clients: usize, topics: usize, publishers: usize },
+    #[error("--publishers {0} are more than the {1} keys or topics, of which each belongs to one publisher")]
+    TooFewPlaces(usize, usize),
+    #[error("neither --publish-url nor --body has {{key}}, which --keys requires")]
+    NoKey,
     #[error("--prefill requires subscribers, and there are none with --clients 0")]
     PrefillWithoutClients,
     #[error("--stalled requires subscribers, and there are none with --clients 0")]
@@ -82,14 +86,14 @@ pub enum Error {
 impl Plan {
     /// Validates the flags. An error names the flags that contradict each other, and the remedy.
     pub fn new(args: BenchArgs) -> Result<Self, Error> {
-        check_placeholders("--body", &args.body, &["{topic}", "{data}"])?;
+        check_placeholders("--body", &args.body, &["{topic}", "{key}", "{data}"])?;
         let token = args.server.token.as_ref();
         let token = token.map_or(String::new(), |token| format!("authorization: {}\r\n", token.header_value()));
         let headers = |own: &[String]| [&token[..], &args.headers.concat(), &own.concat()].concat();
         let base = &args.server.url;
         let plan = Self {
-            sse: Endpoint::new("--sse-url", &args.sse_url, base, &["{topics}", "{topic}", "{client}"])?,
-            publish: Endpoint::new("--publish-url", &args.publish_url, base, &["{topic}"])?,
+            sse: Endpoint::new("--sse-url", &sse_url(&args), base, &["{topics}", "{topic}", "{client}"])?,
+            publish: Endpoint::new("--publish-url", &args.publish_url, base, &["{topic}", "{key}"])?,
             sse_headers: headers(&args.sse_headers),
             publish_headers: headers(&args.publish_headers),
             topics: match args.topics {
@@ -114,11 +118,17 @@ impl Plan {
         if args.topics > 1 && args.distribution != Distribution::One && !publishes_topic {
             return Err(Error::NoTopic(args.topics));
         }
+        if args.keys.is_some() && !publish.path.contains("{key}") && !args.body.contains("{key}") {
+            return Err(Error::NoKey);
+        }
+        if args.lanes_per_place() < args.publishers && args.places() < args.publishers {
+            return Err(Error::TooFewPlaces(args.publishers, args.places()));
+        }
         if args.topics_per_client > args.topics {
             return Err(Error::TooFewTopics(args.topics_per_client, args.topics));
         }
-        let (clients, topics, publishers) = (args.clients, args.topics_per_client, args.publishers);
-        let numbers = clients.max(1).saturating_mul(topics).max(args.topics).saturating_mul(publishers);
+        let (clients, topics, publishers) = (args.clients, args.places_per_client(), args.lanes_per_place());
+        let numbers = clients.max(1).saturating_mul(topics).max(args.places()).saturating_mul(publishers);
         if numbers > MAX_NUMBERS {
             return Err(Error::TooMuch { clients, topics, publishers });
         }
@@ -161,6 +171,8 @@ impl Plan {
     }
 
     fn stream_path(&self, client: usize, topics: &[u32]) -> String {
+        // All keys are of one topic.
+        let topics = if self.args.keys.is_some() { &[0][..] } else { topics };
         let names: Vec<&str> = topics.iter().map(|topic| self.topics[*topic as usize].as_str()).collect();
         let path = self.sse.path.replace("{topics}", &names.join(",")).replace("{topic}", names[0]);
         path.replace("{client}", &client.to_string())
@@ -178,11 +190,12 @@ impl Plan {
         format!("{accept}{encoding}{headers}").into()
     }
 
-    /// The request that publishes `payload`.
-    pub fn publish_request(&self, topic: u32, payload: &str) -> String {
-        let topic = &self.topics[topic as usize];
-        let path = self.publish.path.replace("{topic}", topic);
-        let body = self.args.body.replace("{topic}", topic).replace("{data}", payload);
+    /// The request that publishes `payload` to a topic, or as the value of a key.
+    pub fn publish_request(&self, place: u32, payload: &str) -> String {
+        let key = format!("key-{place}");
+        let topic = if self.args.keys.is_some() { &self.topics[0] } else { &self.topics[place as usize] };
+        let path = self.publish.path.replace("{topic}", topic).replace("{key}", &key);
+        let body = self.args.body.replace("{topic}", topic).replace("{key}", &key).replace("{data}", payload);
         let (host, headers) = (self.publish.server.authority(), &self.publish_headers);
         let BenchArgs { method, content_type, .. } = &self.args;
         let length = body.len();
@@ -205,6 +218,16 @@ impl Plan {
         let number = 1 + client / CLIENTS_PER_SOURCE;
         Some(Ipv4Addr::new(127, 0, (number / 250) as u8, (1 + number % 250) as u8).into())
     }
+}
+
+/// The URL of subscribers, with what they ask for.
+fn sse_url(args: &BenchArgs) -> String {
+    let mode = (args.mode == Mode::Latest).then(|| "mode=latest".to_owned());
+    let interval = args.interval.map(|interval| format!("interval={}", interval.as_millis()));
+    mode.into_iter().chain(interval).fold(args.sse_url.clone(), |url, parameter| {
+        let separator = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{separator}{parameter}")
+    })
 }
 
 impl Endpoint {
@@ -303,6 +326,15 @@ mod tests {
     }
 
     #[test]
+    fn readers_of_keys_ask_for_their_topic_in_the_mode() {
+        let plan = plan("--keys 8 --mode latest --interval 0.25").unwrap();
+        let request = plan.subscribe_request(1, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(request.starts_with("GET /stream?topics=bench&mode=latest&interval=250 HTTP/1.1\r\n"), "{request}");
+        let event = plan.publish_request(5, "abc");
+        assert!(event.ends_with(r#"{"topic":"bench","key":"key-5","data":"abc"}"#), "{event}");
+    }
+
+    #[test]
     fn token_is_sent_by_subscribers_and_publishers() {
         let plan = plan("--token secret --sse-url http://h/{topic}/{client}").unwrap();
         assert!(plan.subscribe_request(7, &[0]).starts_with("GET /bench/7 HTTP/1.1\r\nhost: h\r\n"));
@@ -315,10 +347,13 @@ mod tests {
     fn contradicting_flags_are_named() {
         for (line, says) in [
             ("--body {topic}", "--body has no {data}"),
-            ("--body {data}{x}", "--body: unknown placeholder {x}; expected one of {topic}, {data}"),
+            ("--body {data}{x}", "--body: unknown placeholder {x}; expected one of {topic}, {key}, {data}"),
             ("--topics 2 --sse-url http://h/", "--sse-url has neither"),
             ("--topics 2 --body {data}", "neither --publish-url nor --body has {topic}"),
             ("--topics-per-client 2", "--topics-per-client 2 is more than --topics 1"),
+            ("--keys 3", "--publishers 4 are more than the 3 keys or topics"),
+            ("--mode latest", "--publishers 4 are more than the 1 keys or topics"),
+            ("--keys 8 --body {topic}{data}", "neither --publish-url nor --body has {key}"),
             ("--sse-url /x", "--sse-url: it must begin with http://"),
             ("--sse-url http://{topic}.host/", "--sse-url: it must be http://host:port"),
             (

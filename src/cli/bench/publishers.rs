@@ -25,8 +25,10 @@ pub struct Publishers {
     gone: usize,
     pub schedule: Schedule,
     draw: Draw,
+    places: usize,
+    lanes_per_place: usize,
     marker: Marker,
-    /// The next number of each lane: of each publisher for each topic.
+    /// The next number of each lane: of each publisher for each topic, or of each key, which has one publisher.
     pub issued: Vec<u32>,
     /// Lines and numbers of events that may or may not have been published.
     uncertain: HashSet<(usize, u32)>,
@@ -46,8 +48,10 @@ impl Publishers {
             gone: 0,
             schedule: Schedule::at_once(0),
             draw: Draw::new(&plan.args),
+            places: plan.args.places(),
+            lanes_per_place: plan.args.lanes_per_place(),
             marker,
-            issued: vec![0; plan.topics.len() * count],
+            issued: vec![0; plan.args.places() * plan.args.lanes_per_place()],
             uncertain: HashSet::new(),
             sent: 0,
             published: 0,
@@ -71,20 +75,33 @@ impl Publishers {
             && let Some(due) = self.schedule.take(now)
             && let Some(publisher) = self.idle.pop_front()
         {
-            let (topic, index) = (self.draw.next(), publisher as usize);
-            let lane = topic as usize * self.all.len() + index;
+            let index = publisher as usize;
+            let (topic, lane) = self.place(index);
             let number = self.issued[lane];
             self.newest[index] = (lane, number);
             // It counts from now on: a stream may receive it before the publisher has the answer.
             self.issued[lane] = number + 1;
             self.sent += 1;
             self.late.record(due, now);
-            let payload = self.marker.payload(Mark { topic, publisher, number, due });
+            let payload =
+                self.marker.payload(Mark { topic, publisher: publisher % self.lanes_per_place as u32, number, due });
             let request = shared.plan.publish_request(topic, &payload);
             if let Some(failed) = self.all[index].send(request, &shared.epoll) {
                 self.settle(publisher, failed, shared);
             }
         }
+    }
+
+    /// The topic or key of the next event of a publisher, and its lane.
+    fn place(&mut self, publisher: usize) -> (u32, usize) {
+        let (place, count) = (self.draw.next() as usize, self.all.len());
+        if self.lanes_per_place > 1 || count == 1 {
+            return (place as u32, place * self.lanes_per_place + publisher % self.lanes_per_place);
+        }
+        // The nearest one that belongs to this publisher.
+        let own = place - place % count + publisher;
+        let own = if own < self.places { own } else { own - count };
+        (own as u32, own)
     }
 
     /// Serves a publisher whose socket is ready.

@@ -165,6 +165,7 @@ fn options(plan: &Plan) -> Value {
     let args = &plan.args;
     let url = args.server.url.to_string();
     let transport = clap::ValueEnum::to_possible_value(&args.transport);
+    let mode = clap::ValueEnum::to_possible_value(&args.mode);
     let distribution = clap::ValueEnum::to_possible_value(&args.distribution);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -177,6 +178,9 @@ fn options(plan: &Plan) -> Value {
         "http2_streams": args.http2,
         "compressed": args.compressed,
         "stalled": args.stalled,
+        "mode": mode.map(|value| value.get_name().to_owned()),
+        "interval_seconds": args.interval.map(|interval| interval.as_secs_f64()),
+        "keys": args.keys,
         "topics": args.topics,
         "topics_per_client": args.topics_per_client,
         "distribution": distribution.map(|value| value.get_name().to_owned()),

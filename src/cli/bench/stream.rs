@@ -48,11 +48,21 @@ pub struct Checker {
     pub latency: Latency,
     /// From when an event was due until the last subscriber of its group received it.
     pub last_client: Latency,
-    pub publishers: usize,
     /// What the bytes of compressed streams decoded to.
     pub decoded_bytes: u64,
     /// Room for the decoded bytes of one piece.
     pub plain: Vec<u8>,
+    pub lanes_per_place: usize,
+    /// Whether streams have only the newest event of each lane.
+    pub is_conflated: bool,
+}
+
+impl Checker {
+    /// The ledger of a subscriber of so many `places`.
+    pub fn ledger(&self, places: usize) -> Ledger {
+        let lanes = places * self.lanes_per_place;
+        if self.is_conflated { Ledger::conflated(lanes) } else { Ledger::new(lanes) }
+    }
 }
 
 /// What a stream needs to check the bytes of one read.
@@ -98,10 +108,9 @@ enum Control {
 }
 
 impl Stream {
-    /// A stream that receives events of this many lanes.
-    pub fn new(body: Body, syntax: Syntax, lanes: usize) -> Self {
-        let (text, ledger) = (Vec::new(), Ledger::new(lanes));
-        Self { body, syntax, gunzip: None, text, next: 0, ledger, last_id: None, control: None }
+    /// A stream that notes what it receives in `ledger`.
+    pub fn new(body: Body, syntax: Syntax, ledger: Ledger) -> Self {
+        Self { body, syntax, gunzip: None, text: Vec::new(), next: 0, ledger, last_id: None, control: None }
     }
 
     /// The same stream with a compressed body, if it `is_compressed`.
@@ -223,6 +232,7 @@ impl Stream {
             Kind::Heartbeat => tally.heartbeats += 1,
             Kind::Comment => tally.comments += 1,
             Kind::Foreign => tally.foreign += 1,
+            Kind::Snapshot => {}
             Kind::Ping(payload) => {
                 tally.comments += 1;
                 self.control = Some(Control::Ping(payload));
@@ -233,7 +243,7 @@ impl Stream {
 
     /// Checks one payload; `block` is the block that has no other.
     fn payload(&mut self, mark: Option<Mark>, id: EventId, block: Option<&[u8]>, cx: &mut Context<'_>) {
-        let lane = mark.and_then(|mark| Some((mark, cx.group.lane(mark, cx.checker.publishers)?)));
+        let lane = mark.and_then(|mark| Some((mark, cx.group.lane(mark, cx.checker.lanes_per_place)?)));
         let Some((mark, lane)) = lane else {
             cx.checker.tally.corrupted += 1;
             return;

@@ -65,15 +65,16 @@ impl Subscriber {
         self.stream.is_some() && !self.has_ended
     }
 
-    /// Takes the next bytes of the response. `lanes` is the number of lanes of the group's ledgers.
-    pub fn receive(&mut self, bytes: &[u8], lanes: usize, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Takes the next bytes of the response.
+    pub fn receive(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
         let closed = |why: Cow<'_, str>| End::Closed(why.into_owned());
         if let Some(stream) = &mut self.stream {
             return stream.receive(bytes, cx).map_err(closed);
         }
         self.head.extend_from_slice(bytes);
         let Some(head) = stream_head(&self.head, self.transport)? else { return Ok(()) };
-        let stream = Stream::new(head.body(), Syntax::of(self.transport), lanes).gunzip(head.is_gzip());
+        let ledger = cx.checker.ledger(cx.group.topics.len());
+        let stream = Stream::new(head.body(), Syntax::of(self.transport), ledger).gunzip(head.is_gzip());
         let stream = self.stream.insert(stream);
         let received = stream.receive(head.rest, cx).map_err(closed);
         self.head = Vec::new();

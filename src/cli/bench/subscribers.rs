@@ -110,9 +110,8 @@ impl Subscribers {
             Ok(0) => Err(subscriber.end("the server closed the connection")),
             Ok(length) => {
                 self.bytes += length as u64;
-                let lanes = group.topics.len() * self.checker.publishers;
                 let mut cx = Context { now: shared.now(), group, checker: &mut self.checker };
-                subscriber.receive(&shared.buffer[..length], lanes, &mut cx)
+                subscriber.receive(&shared.buffer[..length], &mut cx)
             }
             Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(subscriber.end(&io::Error::from(error).to_string())),
@@ -226,8 +225,8 @@ impl Subscribers {
         let ended = match (received, &mut subscriber.stream) {
             _ if subscriber.has_ended => return,
             (Received::Head { is_gzip }, _) => {
-                let lanes = group.topics.len() * self.checker.publishers;
-                let stream = Stream::new(Body::unframed(), Syntax::EventStream, lanes);
+                let ledger = self.checker.ledger(group.topics.len());
+                let stream = Stream::new(Body::unframed(), Syntax::EventStream, ledger);
                 note_uncompressed(subscriber.stream.insert(stream.gunzip(is_gzip)), shared);
                 self.opened += 1;
                 self.pending -= 1;
@@ -303,8 +302,8 @@ impl Subscribers {
 
     /// The lanes of a ledger for these topics, as indices into [`Publishers::issued`].
     fn lanes(&self, topics: &[u32]) -> impl Iterator<Item = usize> {
-        let publishers = self.checker.publishers;
-        topics.iter().flat_map(move |topic| (*topic as usize * publishers..).take(publishers))
+        let lanes = self.checker.lanes_per_place;
+        topics.iter().flat_map(move |topic| (*topic as usize * lanes..).take(lanes))
     }
 }
 

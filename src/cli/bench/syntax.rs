@@ -18,6 +18,8 @@ pub enum Syntax {
 pub enum Kind {
     Gap,
     Heartbeat,
+    /// The end of a snapshot, with `mode=latest`.
+    Snapshot,
     Comment,
     /// A message of another run or of the server.
     Foreign,

@@ -1,10 +1,10 @@
-//! The subscriptions to topics, and the topic of each event.
+//! The subscriptions to topics, and the topic of each event. With `--keys`, the keys of one topic take the place of topics.
 
 use std::collections::HashMap;
 
 use fastrand::Rng;
 
-use super::args::{BenchArgs, Distribution};
+use super::args::{BenchArgs, Distribution, Mode};
 use super::journal::Journal;
 use super::marker::Mark;
 
@@ -23,15 +23,15 @@ pub struct Group {
 
 impl Group {
     /// The lane of a mark in the ledgers of this group, unless the mark belongs elsewhere.
-    pub fn lane(&self, mark: Mark, publishers: usize) -> Option<u32> {
+    pub fn lane(&self, mark: Mark, lanes: usize) -> Option<u32> {
         let place = self.topics.binary_search(&mark.topic).ok()?;
-        ((mark.publisher as usize) < publishers).then(|| (place * publishers) as u32 + mark.publisher)
+        ((mark.publisher as usize) < lanes).then(|| (place * lanes) as u32 + mark.publisher)
     }
 }
 
 /// The groups, and the group of each subscriber. Subscribers take the topics in turn.
 pub fn subscribe(args: &BenchArgs) -> (Vec<Group>, Vec<u32>) {
-    let (count, all) = (args.topics_per_client, args.topics);
+    let (count, all) = (args.places_per_client(), args.places());
     let mut known: HashMap<Box<[u32]>, u32> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
     let group_of_client = (0..args.clients)
@@ -47,7 +47,9 @@ pub fn subscribe(args: &BenchArgs) -> (Vec<Group>, Vec<u32>) {
         })
         .collect();
     let shared = groups.iter().filter(|group| group.members > 1).count();
-    for group in groups.iter_mut().filter(|group| group.members > 1) {
+    // Subscribers of the latest values skip different events.
+    let is_same = args.mode == Mode::Events;
+    for group in groups.iter_mut().filter(|group| group.members > 1 && is_same) {
         group.journal = Some(Journal::new(shared));
     }
     (groups, group_of_client)
@@ -63,7 +65,7 @@ pub struct Draw {
 
 impl Draw {
     pub fn new(args: &BenchArgs) -> Self {
-        let topics = if args.distribution == Distribution::One { 1 } else { args.topics as u32 };
+        let topics = if args.distribution == Distribution::One { 1 } else { args.places() as u32 };
         let sums = (1..=topics).scan(0.0, |sum, rank| {
             *sum += 1.0 / f64::from(rank);
             Some(*sum)

@@ -84,6 +84,7 @@ pub fn kind(frame: &[u8]) -> Kind {
         _ => match serde_json::from_slice::<Message<'_>>(payload).map(|message| message.r#type).as_deref() {
             Ok("gap") => Kind::Gap,
             Ok("heartbeat") => Kind::Heartbeat,
+            Ok("snapshot") => Kind::Snapshot,
             _ => Kind::Foreign,
         },
     }

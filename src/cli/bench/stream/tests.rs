@@ -24,9 +24,10 @@ impl Run {
             tally: Tally::default(),
             latency: Latency::new(1),
             last_client: Latency::new(1),
-            publishers: PUBLISHERS,
             decoded_bytes: 0,
             plain: Vec::new(),
+            lanes_per_place: PUBLISHERS,
+            is_conflated: false,
         };
         checker.latency.measure(0, u64::MAX);
         checker.last_client.measure(0, u64::MAX);
@@ -44,7 +45,7 @@ impl Run {
         let framing = if wire.is_chunked { "transfer-encoding: chunked\r\n" } else { "" };
         let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n");
         let body = Head::parse(head.as_bytes()).unwrap().unwrap().body();
-        let mut stream = Stream::new(body, wire.syntax, PUBLISHERS).gunzip(wire.is_compressed);
+        let mut stream = Stream::new(body, wire.syntax, Ledger::new(PUBLISHERS)).gunzip(wire.is_compressed);
         let mut cx = Context { now: 0, group: &mut self.group, checker: &mut self.checker };
         let end = wire.bytes.chunks(piece).try_for_each(|part| stream.receive(part, &mut cx)).err();
         (stream, end)
