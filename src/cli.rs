@@ -12,6 +12,7 @@ mod history_file;
 mod inherited;
 mod init;
 mod key;
+mod key_pointer;
 mod printable;
 mod publish;
 mod reload;

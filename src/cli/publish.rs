@@ -4,7 +4,6 @@
 //! NDJSON request: a thread reads it and hands the lines on through a short queue, and waits when the server does not
 //! keep up.
 
-mod key;
 mod lines;
 
 use std::convert::Infallible;
@@ -26,10 +25,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::client::{self, Refusal};
+use super::key_pointer::{KeyFault, KeyPointer};
 use super::signal;
 use super::target::ServerArgs;
-use key::{KeyFault, KeyPointer};
-use lines::{EventHead, InputError, InputFormat, JsonError};
+pub use lines::JsonError;
+use lines::{EventHead, InputError, InputFormat};
 
 /// How long the answer for one event may take. A server that waits for its backbone times out sooner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ mod args;
 mod line;
 mod pace;
 mod printer;
+mod table;
 mod websocket;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use super::{has_colours, printable, signal};
 pub use args::TailArgs;
 use pace::Pace;
 use printer::{Format, Printer, Style};
+use table::Table;
 use websocket::{Handshake, Socket};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -80,7 +82,11 @@ pub async fn run(args: TailArgs) -> Result<(), Error> {
     }
     let is_terminal = io::stdout().is_terminal();
     let style = Style {
-        format: args.format.unwrap_or(if is_terminal { Format::Log } else { Format::Data }),
+        format: args.format.unwrap_or(match (is_terminal, args.is_latest()) {
+            (true, true) => Format::Table,
+            (true, false) => Format::Log,
+            (false, _) => Format::Data,
+        }),
         is_coloured: has_colours(&io::stdout()),
         is_quiet: args.quiet,
     };
@@ -94,7 +100,8 @@ async fn follow(
     notices: impl Write,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let mut follower = Follower::new(args, style.format, Printer::new(events, notices, style));
+    let printer = Printer::new(events, notices, style).with_table(Table::new(args.key_pointer.clone()));
+    let mut follower = Follower::new(args, style.format, printer);
     let ended = tokio::select! {
         ended = follower.follow() => ended,
         () = stop => Ok(()),

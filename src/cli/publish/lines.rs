@@ -10,7 +10,7 @@ use fanline::publication::{InvalidPublication, parse_event};
 use fanline::topic::Topic;
 use serde_json::value::RawValue;
 
-use super::key::{KeyFault, KeyPointer};
+use crate::cli::key_pointer::{KeyFault, KeyPointer};
 
 /// Bounds the memory for an input without line ends. A server's own limit is far below.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;

@@ -7,6 +7,7 @@ use fanline::position::StreamPosition;
 use fanline::topic::TopicFilter;
 
 use super::printer::Format;
+use crate::cli::key_pointer::KeyPointer;
 use crate::cli::target::ServerArgs;
 use crate::cli::transport::Transport;
 use crate::config::parse_span;
@@ -47,6 +48,18 @@ pub struct TailArgs {
     #[arg(long, value_name = "N")]
     history: Option<u64>,
 
+    /// What to receive: every event, or the current values and then their changes. On a terminal, values are a table
+    #[arg(long, value_name = "events|latest", value_parser = ["events", "latest"], conflicts_with = "history")]
+    pub mode: Option<String>,
+
+    /// Receive events at most once in this time, as in 100ms
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    interval: Option<Duration>,
+
+    /// Where the key of a value is in its payload, a JSON pointer such as /id: the table then has a row for each key
+    #[arg(long, value_name = "POINTER")]
+    pub key_pointer: Option<KeyPointer>,
+
     /// What the server does when this client lags too far behind: close the stream, or skip the lost events
     #[arg(long, value_name = "close|skip", value_parser = ["close", "skip"])]
     on_lag: Option<String>,
@@ -59,7 +72,7 @@ pub struct TailArgs {
     #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     idle_timeout: Option<u64>,
 
-    /// How events are written [default: log on a terminal, otherwise data]
+    /// How events are written [default: on a terminal log, or table with --mode latest; otherwise data]
     #[arg(long, value_enum)]
     pub format: Option<Format>,
 
@@ -95,6 +108,11 @@ fn whole_seconds(text: &str) -> Result<u64, &'static str> {
 }
 
 impl TailArgs {
+    /// Whether it asks for the latest values.
+    pub fn is_latest(&self) -> bool {
+        self.mode.as_deref() == Some("latest")
+    }
+
     /// The path and query of the stream.
     pub fn stream_path(&self, format: Format) -> String {
         let is_websocket = self.transport == Transport::Ws;
@@ -105,6 +123,8 @@ impl TailArgs {
             ("client_name", self.name.clone()),
             ("tags", comma_separated(&self.tags)),
             ("history", self.history.map(|history| history.to_string())),
+            ("mode", self.mode.clone()),
+            ("interval", self.interval.map(|interval| interval.as_millis().to_string())),
             ("on_lag", self.on_lag.clone()),
             ("heartbeat", self.heartbeat.map(|heartbeat| heartbeat.to_string())),
             ("format", (format.needs_envelope() && !is_websocket).then(|| "envelope".to_owned())),

@@ -12,15 +12,15 @@ use crate::cli::printable;
 
 /// The data of a published event when the stream has `format=envelope`.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+pub struct Envelope<'a> {
     #[serde(borrow)]
-    topic: Cow<'a, str>,
+    pub topic: Cow<'a, str>,
     #[serde(borrow)]
-    event: Cow<'a, str>,
+    pub event: Cow<'a, str>,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    pub data: Option<&'a RawValue>,
     #[serde(borrow)]
-    text: Option<Cow<'a, str>>,
+    pub text: Option<Cow<'a, str>>,
 }
 
 /// A line for an event without an envelope: one of the server's own, or of a server that has no envelopes.

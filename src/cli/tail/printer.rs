@@ -1,6 +1,6 @@
 //! The output of `fanline tail`: events on standard output, notices on standard error.
 //!
-//! Events named `system`, `heartbeat` or `gap` are the server's own and not counted as received.
+//! Events named `system`, `heartbeat`, `gap` or `snapshot` are the server's own and not counted as received.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use sse_core::MessageEvent;
 
 use super::line;
+use super::table::{Size, Table};
 
 /// How events are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Format {
     Data,
     /// The time when it came, topic, name and payload of each published event on one line
     Log,
+    /// The latest value of each topic and key, drawn again when one changes; for --mode latest on a terminal
+    Table,
     /// The stream byte for byte, with ids, names, heartbeats and gaps; only with --transport sse
     Sse,
     /// Each event as {"type":"event","id","topic","event","data"} on one line, with "text" for a text, and the server's
@@ -29,7 +32,7 @@ pub enum Format {
 impl Format {
     /// Whether the topic of each event is needed.
     pub fn needs_envelope(self) -> bool {
-        matches!(self, Self::Log | Self::Json)
+        matches!(self, Self::Log | Self::Table | Self::Json)
     }
 }
 
@@ -48,6 +51,7 @@ pub struct Printer<O: Write, N: Write> {
     events: BufWriter<O>,
     notices: N,
     style: Style,
+    table: Table,
     /// The incomplete block, with [`Format::Sse`].
     block: Vec<u8>,
     received: u64,
@@ -62,7 +66,23 @@ impl<O: Write, N: Write> Printer<O, N> {
 
     pub fn new(events: O, notices: N, style: Style) -> Self {
         let events = BufWriter::with_capacity(Self::BUFFER, events);
-        Self { events, notices, style, block: Vec::new(), received: 0, gaps: 0, missed: 0, has_unknown_gap: false }
+        let table = Table::default();
+        Self {
+            events,
+            notices,
+            style,
+            table,
+            block: Vec::new(),
+            received: 0,
+            gaps: 0,
+            missed: 0,
+            has_unknown_gap: false,
+        }
+    }
+
+    /// Draws `table`, with [`Format::Table`].
+    pub fn with_table(self, table: Table) -> Self {
+        Self { table, ..self }
     }
 
     /// Published events received.
@@ -106,7 +126,7 @@ impl<O: Write, N: Write> Printer<O, N> {
 
     /// Writes one event in the chosen format.
     pub fn event(&mut self, event: &MessageEvent) -> io::Result<()> {
-        let is_published = !matches!(&*event.event, "system" | "heartbeat" | "gap");
+        let is_published = !matches!(&*event.event, "system" | "heartbeat" | "gap" | "snapshot");
         self.received += u64::from(is_published);
         let gap = (event.event == "gap").then(|| serde_json::from_str::<Gap>(&event.data).unwrap_or_default());
         if let Some(gap) = &gap {
@@ -122,7 +142,15 @@ impl<O: Write, N: Write> Printer<O, N> {
             Format::Log if is_published => {
                 line::write_log(event, SystemTime::now(), self.style.is_coloured, &mut self.events)
             }
-            Format::Data | Format::Log => {
+            Format::Table if is_published => {
+                self.table.add(event);
+                Ok(())
+            }
+            Format::Data | Format::Log | Format::Table => {
+                if gap.is_some() {
+                    // With --mode latest, the whole snapshot follows.
+                    self.table.clear();
+                }
                 self.flush()?;
                 match gap {
                     Some(gap) => self.warn(gap),
@@ -150,12 +178,16 @@ impl<O: Write, N: Write> Printer<O, N> {
     }
 
     fn warn(&mut self, line: impl Display) {
+        self.table.leave();
         // A closed standard error is no failure.
         let _ = writeln!(self.notices, "{line}");
     }
 
     /// Flushes the events.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.style.format == Format::Table {
+            self.table.draw(Size::of_output(), &mut self.events)?;
+        }
         self.events.flush()
     }
 

@@ -1,4 +1,4 @@
-//! The keys of the events of `fanline publish`: one for all, or a part of each payload.
+//! A pointer to the key of an event within its payload.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use fanline::event::{InvalidKey, Key};
 use serde_json::Value;
 
-use super::lines::JsonError;
+use super::publish::JsonError;
 
 /// A JSON pointer (RFC 6901) to the key of an event within its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
