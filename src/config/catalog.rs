@@ -132,6 +132,10 @@ fn history() -> Vec<Setting> {
             .help("Events retained for subscribers of all topics or of a pattern"),
         setting("topic_ttl", span(SECOND..=TEN_YEARS), |s| &mut s.hub.topic_ttl)
             .help("How long a topic without subscribers and without new events is retained"),
+        setting("max_keys", count(1..=MANY, "keys"), |s| &mut s.hub.max_keys)
+            .help("Keys that have a latest value; publishing a new one beyond it is refused with 507"),
+        setting("tombstone_ttl", span(SECOND..=TEN_YEARS), |s| &mut s.hub.tombstone_ttl)
+            .help("How long a deletion of a latest value is remembered, for clients that resume with mode=latest"),
         setting("history_file", optional(path()), |s| &mut s.history_file).help(
             "File that keeps the history between a stop and the next start, so that clients resume without a gap; \
              it exists only in between, and after a crash a new epoch begins",

@@ -17,7 +17,7 @@
 //! A disconnect takes precedence over a revocation, a revocation over an expiry, and each of them over everything else.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
 use std::task::Waker;
 
 use super::control_events::ControlEvent;
@@ -25,7 +25,7 @@ use super::end::EndReason;
 use super::pacer::Interval;
 use super::poller::Readiness;
 use super::wheel::{NEVER, Second};
-use crate::hub::{Gap, GapReason, Notice};
+use crate::hub::{Gap, GapReason, Mode, Notice};
 use crate::position::StreamPosition;
 
 /// The number of seconds between the warning and the expiry of a token.
@@ -43,12 +43,14 @@ pub(crate) enum Request {
     Revoke = 4,
 }
 
-/// The requests raised on one stream, its interval, the readiness of its socket, and the waker of its task.
+/// The requests raised on one stream, its mode and interval, the readiness of its socket, and the waker of its task.
 #[derive(Default)]
 pub(crate) struct Control {
     requests: AtomicU8,
     /// If the [poller](super::poller) watches the socket.
     pub(super) readiness: Readiness,
+    /// Whether the stream has the latest values instead of events.
+    is_latest: AtomicBool,
     /// In milliseconds; 0 if the stream has none.
     interval: AtomicU32,
     task: OnceLock<Waker>,
@@ -74,6 +76,15 @@ impl Control {
     pub(super) fn attach(&self, task: &Waker) {
         self.task.get_or_init(|| task.clone());
         fence(Ordering::SeqCst);
+    }
+
+    /// Sets the mode, which operators see.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.is_latest.store(mode == Mode::Latest, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        if self.is_latest.load(Ordering::Relaxed) { Mode::Latest } else { Mode::Events }
     }
 
     /// Sets the interval of the stream, which holds after its next write.

@@ -18,6 +18,7 @@ pub(super) trait Source: Send + 'static {
     fn passed(&self) -> u64;
     fn behind(&self) -> u64;
     fn is_catching_up(&self) -> bool;
+    fn is_in_snapshot(&self) -> bool;
 }
 
 /// Implements [`Source`] by the methods of these names, of the value itself or of a field.
@@ -62,6 +63,10 @@ macro_rules! source {
 
             fn is_catching_up(&self) -> bool {
                 self$(.$field)?.is_catching_up()
+            }
+
+            fn is_in_snapshot(&self) -> bool {
+                self$(.$field)?.is_in_snapshot()
             }
         }
     };

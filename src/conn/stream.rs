@@ -275,6 +275,11 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         filled
     }
 
+    /// Whether only an event can follow.
+    fn waits_for_events(&self) -> bool {
+        self.requests().is_empty() && !self.source.is_in_snapshot()
+    }
+
     /// Ends the turn of a stream with an interval: until the next one, events do not wake its task.
     fn end_turn(&mut self) {
         let client = &self.registration.client;
@@ -299,8 +304,9 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         batch.clear();
         Ok(match written? {
             None => Progress::Blocked,
-            // The next event wakes the task. A pending request does not, and must be handled after these events.
-            Some(bytes) if is_complete && bytes == offer.bytes && self.requests().is_empty() => {
+            // The next event wakes the task. A pending request does not, and must be handled after these events. Nor does the end
+            // of a snapshot.
+            Some(bytes) if is_complete && bytes == offer.bytes && self.waits_for_events() => {
                 self.end_turn();
                 Progress::Idle
             }

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::{accept, interval};
 use crate::auth::{Grant, Tag};
 use crate::conn::{Interval, OnLag};
-use crate::hub::{Start, SubscriptionFilter};
+use crate::hub::{Mode, Start, SubscriptionFilter};
 use crate::presence::Transport;
 use crate::topic::{Topic, TopicFilter};
 use crate::wire::Format;
@@ -23,6 +23,7 @@ const MAX_TAGS: usize = 32;
 #[derive(Debug)]
 pub(crate) struct StreamQuery {
     pub(crate) filters: Vec<TopicFilter>,
+    pub(crate) mode: Mode,
     pub(crate) start: Start,
     pub(crate) on_lag: OnLag,
     pub(crate) format: Format,
@@ -42,7 +43,7 @@ impl StreamQuery {
     pub(crate) fn parse(query: &str, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
         let (mut filters, mut tags) = (Vec::new(), Vec::new());
         let (mut name, mut history, mut heartbeat, mut interval) = (None, None, None, None);
-        let (mut on_lag, mut format) = (OnLag::default(), Format::default());
+        let (mut mode, mut on_lag, mut format) = (Mode::default(), OnLag::default(), Format::default());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "topics" | "topic" => {
@@ -61,6 +62,7 @@ impl StreamQuery {
                     let invalid = |_| invalid("history", "expected a number of events, such as history=100");
                     history = Some(value.parse().map_err(invalid)?);
                 }
+                "mode" => mode = choice(&key, &value, ("events", Mode::Events), ("latest", Mode::Latest))?,
                 "on_lag" => on_lag = choice(&key, &value, ("close", OnLag::Close), ("skip", OnLag::Skip))?,
                 "format" => format = choice(&key, &value, ("plain", Format::Plain), ("envelope", Format::Envelope))?,
                 "heartbeat" => {
@@ -78,9 +80,9 @@ impl StreamQuery {
         if tags.len() > MAX_TAGS {
             return Err(invalid("tags", &format!("the limit is {MAX_TAGS} tags, and the request has {}", tags.len())));
         }
-        let start = start(last_event_id(query, headers).as_deref(), history);
+        let start = start_in(mode, start(last_event_id(query, headers).as_deref(), history))?;
         let is_compressed = accept::prefers_gzip(headers) && options.may_compress(&filters);
-        Ok(Self { filters, start, on_lag, format, heartbeat, interval, name, tags, is_compressed })
+        Ok(Self { filters, mode, start, on_lag, format, heartbeat, interval, name, tags, is_compressed })
     }
 
     /// Adds the topic of the client's user. A stream without filters keeps everything else.
@@ -163,6 +165,17 @@ fn start(last_id: Option<&str>, history: Option<u64>) -> Start {
     }
 }
 
+/// Where a subscription in `mode` starts. That of the latest values has them all, unless it resumes.
+pub(super) fn start_in(mode: Mode, start: Start) -> Result<Start, Problem> {
+    match (mode, start) {
+        (Mode::Latest, Start::Live) => Ok(Start::Earliest),
+        (Mode::Latest, Start::Newest(_)) => {
+            Err(invalid("history", "mode=latest begins with the current values; leave it out, or ask for mode=events"))
+        }
+        (_, start) => Ok(start),
+    }
+}
+
 /// The value that `text` names: `default` or `other`.
 fn choice<T>(parameter: &str, text: &str, default: (&str, T), other: (&str, T)) -> Result<T, Problem> {
     match text {
@@ -225,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn latest_values_start_complete_or_after_an_id() {
+        let start = |query| {
+            let query = parse(query, None).unwrap();
+            (query.mode, query.start)
+        };
+        assert_eq!(start("mode=events"), (Mode::Events, Start::Live));
+        assert_eq!(start("mode=latest"), (Mode::Latest, Start::Earliest));
+        assert_eq!(start("last_event_id=7-2&mode=latest"), (Mode::Latest, Start::After("7-2".parse().unwrap())));
+        assert_eq!(start("mode=latest&last_event_id=?"), (Mode::Latest, Start::UnknownId));
+    }
+
+    #[test]
     fn format_is_plain_by_default() {
         let format = |query| parse(query, None).unwrap().format;
         assert_eq!(
@@ -245,6 +270,8 @@ mod tests {
                 "the limit is 3 wildcards in \\\"*.*.*.**\\\", and the request has 4 (setting max_wildcards)",
             ),
             ("history=-1", "parameter history"),
+            ("mode=last", "parameter mode: expected events (the default) or latest"),
+            ("mode=latest&history=5", "parameter history: mode=latest begins with the current values"),
             ("on_lag=drop", "parameter on_lag: expected close"),
             ("format=json", "parameter format: expected plain (the default) or envelope"),
             ("format=", "parameter format: expected plain"),

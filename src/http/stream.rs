@@ -1,7 +1,7 @@
 //! `GET /stream`: subscribes, and replies with a stream.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY};
@@ -17,7 +17,8 @@ use crate::auth::{Action, Grant};
 use crate::backbone::State;
 use crate::conn::reply::StreamReply;
 use crate::conn::{Shard, StreamRequest};
-use crate::hub::{Feed, Mode, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
+use crate::hub::relay::NotCaughtUp;
+use crate::hub::{Feed, Hub, Mode, Opening, Start, Subscription, SubscriptionFilter, TooManyTopics};
 use crate::limit::ConnectionPermit;
 use crate::peer::PeerAddress;
 use crate::presence::{Account, ClientIds, Identity, Labels, Member, Members, Protocol, Transport};
@@ -52,6 +53,7 @@ pub(super) trait Opens: Sized {
     fn open(
         shard: &Shard,
         filters: &[TopicFilter],
+        mode: Mode,
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics>;
@@ -67,11 +69,12 @@ impl Opens for Subscription {
     fn open(
         shard: &Shard,
         filters: &[TopicFilter],
+        mode: Mode,
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
         let filter = SubscriptionFilter::of(filters.iter().cloned());
-        shard.hub.subscribe_in(&shard.group, filter, Mode::Events, start, max_silent)
+        shard.hub.subscribe_in(&shard.group, filter, mode, start, max_silent)
     }
 }
 
@@ -81,10 +84,11 @@ impl Opens for Feed {
     fn open(
         shard: &Shard,
         filters: &[TopicFilter],
+        mode: Mode,
         start: Start,
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
-        Self::open(&shard.hub, &shard.group, filters, Mode::Events, start, max_silent)
+        Self::open(&shard.hub, &shard.group, filters, mode, start, max_silent)
     }
 }
 
@@ -100,7 +104,7 @@ pub(super) async fn open<S: Opens>(
     let permit = routes.admit(&auth_request(head, source, action)).await?;
     query.add_user_topic(&permit.grant, transport);
     // The wait comes first: permits must not be held meanwhile.
-    let start = shard.hub.resolve(query.start, routes.options.resume_wait).await?;
+    let start = resolve(&shard.hub, query.mode, query.start, routes.options.resume_wait).await?;
     // Over HTTP/1 a direct connection has the permit of its only stream.
     let connection_permit = match version {
         Version::HTTP_2 => Some(routes.limiter.connect_stream(source.client)?),
@@ -110,13 +114,14 @@ pub(super) async fn open<S: Opens>(
     let filter = query.filter(transport);
     let firehose = if filter.reads_firehose() { routes.limiter.admit_firehose()? } else { None };
     let takes_heartbeats = query.takes_heartbeats(&filter, transport);
-    let (subscription, opening) = S::open(shard, &query.filters, start, routes.limiter.max_silent_topics())
+    let (subscription, opening) = S::open(shard, &query.filters, query.mode, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
     query.is_compressed &= subscription.is_compressible();
     let identity =
         identify(&routes.ids, routes.members.as_ref(), &permit.grant, query, source.client, version, transport);
     let registration = shard.clients.register(identity);
     registration.client.set_topics(&query.filters, routes.members.as_ref());
+    registration.client.control.set_mode(query.mode);
     // From here on, a change of the access rules applies to the registered client.
     if !query.is_bare(transport) {
         permit.check_subscription(&query.filters)?;
@@ -127,6 +132,14 @@ pub(super) async fn open<S: Opens>(
     let request =
         StreamRequest { source, opening, registration, on_lag, heartbeat, interval, retry, takes_heartbeats, firehose };
     Ok((request, connection_permit))
+}
+
+/// Turns `start` into one that the hub can serve. All latest values need no history.
+pub(super) async fn resolve(hub: &Hub, mode: Mode, start: Start, wait: Duration) -> Result<Start, NotCaughtUp> {
+    match (mode, start) {
+        (Mode::Latest, Start::Earliest) => Ok(start),
+        _ => hub.resolve(start, wait).await,
+    }
 }
 
 /// The identity of a new client, which is logged. Over WebSocket its topics change, and are set later.

@@ -22,7 +22,7 @@ use super::options::Options;
 use super::problem::Problem;
 use super::query::StreamQuery;
 use super::refusal::{self, Refusable, StreamRefusals};
-use super::stream::{Opens, check_accept, identify, response};
+use super::stream::{Opens, check_accept, identify, resolve, response};
 use crate::auth::{Grant, Patterns, Refusal};
 use crate::conn::{Request as ControlRequest, StreamBody, StreamOptions, StreamRequest};
 use crate::hub::{Hub, Subscription};
@@ -231,7 +231,7 @@ async fn open(
     permit(&mut query, options)?;
     streams.check_open(hub)?;
     // The wait comes first: permits must not be held meanwhile.
-    let start = hub.resolve(query.start, options.resume_wait).await?;
+    let start = resolve(hub, query.mode, query.start, options.resume_wait).await?;
     let permit = streams.limits.admit(options.max_streams.unwrap_or(usize::MAX))?;
     let filter = query.filter(Transport::Sse);
     let max_firehose = options.max_firehose.unwrap_or(usize::MAX);
@@ -239,11 +239,12 @@ async fn open(
     let runtime_shard = streams.shard(hub);
     let shard = runtime_shard.shard();
     let max_silent = options.max_silent_topics.unwrap_or(usize::MAX);
-    let (source, opening) = <Subscription as Opens>::open(shard, &query.filters, start, max_silent)
+    let (source, opening) = <Subscription as Opens>::open(shard, &query.filters, query.mode, start, max_silent)
         .map_err(|_| too_many_silent_topics(max_silent))?;
     let client = client.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into());
     let identity = identify(&streams.ids, None, &options.grant, &query, client, head.version, Transport::Sse);
     let registration = shard.clients.register(identity);
+    registration.client.control.set_mode(query.mode);
     if streams.is_draining() {
         // The drain may have looked at the clients before this one was registered.
         registration.client.control.raise(ControlRequest::Drain);

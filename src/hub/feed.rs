@@ -154,6 +154,16 @@ impl Feed {
         Ok((Self { opener, front, waiting: VecDeque::new(), ends_with_batch: false }, opening))
     }
 
+    pub(crate) fn mode(&self) -> Mode {
+        self.opener.mode
+    }
+
+    /// Sets the mode of the filters that are added to a feed without any.
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
+        debug_assert!(self.filters().is_empty());
+        self.opener.mode = mode;
+    }
+
     /// The filters, each once.
     pub(crate) fn filters(&self) -> &[TopicFilter] {
         &self.last().filters
@@ -372,6 +382,11 @@ impl Feed {
     /// Whether it reads an archive.
     pub(crate) fn is_catching_up(&self) -> bool {
         self.front.is_catching_up()
+    }
+
+    /// See [`Subscription::is_in_snapshot`].
+    pub(crate) fn is_in_snapshot(&self) -> bool {
+        self.front.subscription.is_in_snapshot()
     }
 
     /// See [`Subscription::passed`].

@@ -136,6 +136,23 @@ fn faultless_run_reports_every_figure() {
 }
 
 #[test]
+fn readers_of_latest_values_skip_and_end_with_the_newest() {
+    let server = Server::start(&[]);
+    let load =
+        "--mode latest --interval 1s --keys 20 --clients 5 --rate 1000 --publishers 4 --warmup 0 --duration 1";
+    for transport in ["sse", "ws"] {
+        let url = server.url();
+        let args: Vec<_> = load.split(' ').chain(["--url", &url, "--transport", transport]).collect();
+        let (code, report, stderr) = bench(&args);
+        assert_eq!((code, faults(&report), stderr.as_str()), (Some(0), vec![], ""), "{report}");
+        let number = |name: &str| report[name].as_u64().unwrap();
+        assert_eq!(number("events_published"), 1000);
+        let deliveries = number("deliveries");
+        assert!((100..2500).contains(&deliveries), "of 5,000 events, most are skipped: {deliveries}");
+    }
+}
+
+#[test]
 fn text_report_has_the_same_figures() {
     let server = Server::start(&[]);
     let args = ["bench", "--url", &server.url(), "--clients", "3", "--warmup", "0", "--duration", "0.3"];

@@ -22,6 +22,7 @@ mod history_file;
 mod hostile;
 mod http2;
 mod lag;
+mod latest;
 mod layers;
 mod limits;
 mod listeners;

@@ -48,6 +48,7 @@ fn client_list_shows_labels_and_counts() {
                 "events_received": 4,
                 "queue_size": 0,
                 "bytes_sent": null,
+                "mode": "events",
                 "interval_ms": 20,
                 "remote_addr": null,
                 "transport": "sse",

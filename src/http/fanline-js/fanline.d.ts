@@ -27,6 +27,11 @@ export interface Options {
   onEvent?: (event: StreamEvent) => void;
   /** Called when events are missing. Reload the state that the topics of the gap describe. */
   onGap?: (gap: Gap) => void;
+  /**
+   * With `mode=latest` in the URL: called when all current values were delivered, at first and after each gap. A gap then means that
+   * what was delivered before it is to be discarded.
+   */
+  onSnapshot?: (snapshot: { entries: number }) => void;
   /** Called when the state of the connection has changed. */
   onState?: (...change: StateChange) => void;
 }

@@ -32,7 +32,9 @@ export const connect = (url, options = {}) => {
   query.set("format", "envelope");
   if (options.topics?.length) query.set("topics", [...options.topics].sort().join());
   if (!query.has("heartbeat")) query.set("heartbeat", HEARTBEAT);
-  const tab = new Tab(target, options);
+  // Each tab needs the whole snapshot.
+  const isShared = query.get("mode") !== "latest" && options.share;
+  const tab = new Tab(target, { ...options, share: isShared });
   return {
     close: () => tab.close(),
     get lastEventId() {
@@ -62,6 +64,7 @@ const endOfGaps = (gapEnd, gap) => (gap && isInGap(gapEnd, gap.to) ? gap.to : ga
  *
  * - `{ id, event }`: a published event
  * - `{ id, gap }`: events that are missing
+ * - `{ id, snapshot }`: with `mode=latest`, the end of the current values
  * - `{ id }`: another position
  * - `{ state, detail }`: the state of the connection
  */
@@ -185,6 +188,7 @@ class Reader {
       return [{ id, event: { id, topic, event, data } }];
     }
     if (event === "gap") return [{ id, gap: message }];
+    if (event === "snapshot") return [{ id, snapshot: message }];
     if (event === "system") return [{ id }, ...this.system(message)];
     throw Error("the server does not know format=envelope");
   }
@@ -297,9 +301,9 @@ class Tab {
     this.meet();
   }
 
-  deliver({ id, event, gap, state, detail }) {
+  deliver({ id, event, gap, snapshot, state, detail }) {
     if (this.isClosed) return;
-    const { onEvent, onGap, onState } = this.options;
+    const { onEvent, onGap, onSnapshot, onState } = this.options;
     this.position = id ?? this.position;
     this.gapEnd = endOfGaps(this.gapEnd, gap);
     const isNews = state && (state !== this.status.state || detail?.retryIn !== this.status.detail?.retryIn);
@@ -308,6 +312,7 @@ class Tab {
     try {
       if (event) onEvent?.(event);
       if (gap) onGap?.(gap);
+      if (snapshot) onSnapshot?.(snapshot);
       if (isNews) onState?.(state, detail);
     } catch (error) {
       // An error of the page must not end the stream.

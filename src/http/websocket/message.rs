@@ -15,7 +15,7 @@ use super::super::options::Options;
 use super::reply::{Code, Refused};
 use crate::conn::Interval;
 use crate::event::Event;
-use crate::hub::Start;
+use crate::hub::{Mode, Start};
 use crate::topic::TopicFilter;
 use crate::wire::publication::parse_publish_message;
 
@@ -26,6 +26,8 @@ pub(super) enum Message {
     Subscribe {
         filters: Vec<TopicFilter>,
         start: Option<Start>,
+        /// The mode of a connection without filters.
+        mode: Option<Mode>,
         /// The interval of the connection from now on.
         interval: Option<Interval>,
     },
@@ -62,8 +64,26 @@ struct Subscribe<'a> {
     last_event_id: Option<Cow<'a, str>>,
     #[serde(default)]
     history: Option<u64>,
+    #[serde(default)]
+    mode: Option<ModeName>,
     #[serde(borrow, default)]
     interval: Option<IntervalText<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ModeName {
+    Events,
+    Latest,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Events => Self::Events,
+            ModeName::Latest => Self::Latest,
+        }
+    }
 }
 
 /// An interval as in the query, or a number of milliseconds.
@@ -129,7 +149,7 @@ pub(super) fn parse(text: &str, options: &Options) -> (Ref, Result<Message, Refu
 fn parse_kind(kind: &str, text: &str, options: &Options) -> Result<Message, Refused> {
     match kind {
         "subscribe" => {
-            let Subscribe { topics, last_event_id, history, interval, .. } =
+            let Subscribe { topics, last_event_id, history, mode, interval, .. } =
                 serde_json::from_str(text).map_err(malformed)?;
             let start = match last_event_id.as_deref() {
                 Some("earliest") => Some(Start::Earliest),
@@ -137,7 +157,7 @@ fn parse_kind(kind: &str, text: &str, options: &Options) -> Result<Message, Refu
                 None => history.map(Start::Newest),
             };
             let interval = interval.map(|interval| interval.parse(options)).transpose()?;
-            Ok(Message::Subscribe { filters: filters(&topics)?, start, interval })
+            Ok(Message::Subscribe { filters: filters(&topics)?, start, mode: mode.map(Mode::from), interval })
         }
         "unsubscribe" => {
             let Unsubscribe { topics, .. } = serde_json::from_str(text).map_err(malformed)?;
@@ -198,7 +218,7 @@ mod tests {
     #[test]
     fn messages_are_read() {
         let subscribe = |text: &str, start| {
-            let expected = Message::Subscribe { filters: filters(&["a", "b:*"]), start, interval: None };
+            let expected = Message::Subscribe { filters: filters(&["a", "b:*"]), start, mode: None, interval: None };
             assert_eq!(parsed(&format!(r#"{{"type":"subscribe","topics":["a","b:*","a"]{text}}}"#)), expected);
         };
         subscribe("", None);
@@ -209,8 +229,11 @@ mod tests {
         for interval in [r#""250ms""#, r#""0.25s""#, "250"] {
             let text = format!(r#"{{"type":"subscribe","topics":["a"],"interval":{interval}}}"#);
             let interval = Interval::new(Duration::from_millis(250));
-            assert_eq!(parsed(&text), Message::Subscribe { filters: filters(&["a"]), start: None, interval });
+            let expected = Message::Subscribe { filters: filters(&["a"]), start: None, mode: None, interval };
+            assert_eq!(parsed(&text), expected);
         }
+        let latest = parsed(r#"{"type":"subscribe","topics":["a"],"mode":"latest"}"#);
+        assert!(matches!(latest, Message::Subscribe { mode: Some(Mode::Latest), .. }));
         let unsubscribe = Message::Unsubscribe { filters: filters(&["a"]) };
         assert_eq!(parsed(r#" {"topics":["\u0061"],"type":"unsubscribe"}"#), unsubscribe);
         assert_eq!(parsed(r#"{"type":"ping","ref":null}"#), Message::Ping);
@@ -268,7 +291,11 @@ mod tests {
                 "\\\"interval\\\": expected a time from",
             ),
             (r#"{"type":"subscribe","topics":["a"],"interval":[]}"#, Malformed, "a string such as"),
-            (r#"{"type":"subscribe","topics":["a"],"mode":"latest"}"#, Malformed, "unknown field `mode`"),
+            (
+                r#"{"type":"subscribe","topics":["a"],"mode":"last"}"#,
+                Malformed,
+                "unknown variant `last`, expected `events` or `latest`",
+            ),
             (r#"{"type":"unsubscribe","topics":["a"],"last_event_id":"1"}"#, Malformed, "unknown field"),
             (r#"{"type":"publish","data":1}"#, Malformed, "missing field `topic`"),
             (r#"{"type":"publish","topic":"t"}"#, Malformed, "an event has a payload"),

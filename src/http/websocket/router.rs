@@ -12,14 +12,15 @@ use super::super::Routes;
 use super::super::admit::{Source, auth_request};
 use super::super::problem::Problem;
 use super::super::publish::publish_one;
-use super::super::query::check_filters;
+use super::super::query::{check_filters, start_in};
+use super::super::stream::resolve;
 use super::message::{self, Message, Ref};
 use super::reply::{self, Code, Refused};
 use crate::auth::{Access, Action, AuthRequest, Grant, Refusal};
 use crate::conn::websocket::{Answer, Finish, Messages, Reply};
 use crate::conn::{Client, Interval};
 use crate::event::Event;
-use crate::hub::{Feed, Start};
+use crate::hub::{Feed, Mode, Start};
 use crate::limit::Permit;
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::TopicFilter;
@@ -86,8 +87,8 @@ impl Router {
         match message {
             Message::Ping => Ok(Answer::Now(reply::pong(reference))),
             Message::Publish(event) => Ok(self.publish(*event, reference)),
-            Message::Subscribe { filters, start, interval } => {
-                self.subscribe(filters, start, interval, reference, feed)
+            Message::Subscribe { filters, start, mode, interval } => {
+                self.subscribe(filters, Reading { start, mode, interval }, reference, feed)
             }
             Message::Unsubscribe { filters } => self.unsubscribe(&filters, reference, feed),
         }
@@ -96,11 +97,14 @@ impl Router {
     fn subscribe(
         &mut self,
         filters: Vec<TopicFilter>,
-        start: Option<Start>,
-        interval: Option<Interval>,
+        reading: Reading,
         reference: &Ref,
         feed: &Feed,
     ) -> Result<Answer, Refused> {
+        let Reading { start, mode, interval } = reading;
+        let mode = mode.unwrap_or(feed.mode());
+        check_mode(mode, feed)?;
+        let start = start.map(|start| start_in(mode, start)).transpose()?;
         let permit = self.routes.renew(&self.grant(), &self.rules).map_err(refused)?;
         let (grant, rules) = (permit.grant, permit.rules);
         let too_many = |detail| Refused::new(Code::TooManyTopics, detail);
@@ -122,7 +126,7 @@ impl Router {
             self.firehose = self.routes.limiter.admit_firehose().map_err(Problem::from)?;
         }
         let (routes, client, reference) = (self.routes.clone(), self.client.clone(), reference.clone());
-        let change = Change { routes, client, filters, interval, grant, rules, reference };
+        let change = Change { routes, client, filters, mode, interval, grant, rules, reference };
         Ok(Answer::Later(Box::pin(async move {
             let resolved = change.resolve(asked.as_deref(), start).await;
             Box::new(move |feed: &mut Feed| match resolved {
@@ -183,11 +187,32 @@ impl Routes {
     }
 }
 
+/// How the events of added filters are read.
+struct Reading {
+    start: Option<Start>,
+    mode: Option<Mode>,
+    interval: Option<Interval>,
+}
+
+/// Checks that `feed` has this mode, or no filters.
+fn check_mode(mode: Mode, feed: &Feed) -> Result<(), Refused> {
+    if mode == feed.mode() || feed.filters().is_empty() {
+        return Ok(());
+    }
+    let (own, mode) = (feed.mode().as_str(), mode.as_str());
+    let detail = format!(
+        "\"mode\": the topics of this connection have the mode {own}: unsubscribe from them first, or open another \
+         connection with /ws?mode={mode}"
+    );
+    Err(Refused::new(Code::Malformed, detail))
+}
+
 /// A subscription that was allowed.
 struct Change {
     routes: Arc<Routes>,
     client: Arc<Client>,
     filters: Vec<TopicFilter>,
+    mode: Mode,
     interval: Option<Interval>,
     grant: Grant,
     /// The rules that allow it.
@@ -208,15 +233,24 @@ impl Change {
             }
         }
         let Some(start) = start else { return Ok(None) };
-        let resolved = self.routes.shard.hub.resolve(start, self.routes.options.resume_wait).await;
+        let resolved = resolve(&self.routes.shard.hub, self.mode, start, self.routes.options.resume_wait).await;
         Ok(Some(resolved.map_err(Problem::from)?))
     }
 
     fn apply(&self, feed: &mut Feed, start: Option<Start>) -> Reply {
         let before = feed.filters().to_vec();
+        let mode = feed.mode();
+        if self.mode != mode {
+            feed.set_mode(self.mode);
+        }
         let opening = match feed.subscribe(&self.filters, start) {
             Ok(opening) => opening,
-            Err(error) => return self.routes.refuse_message(&error.into(), &self.reference),
+            Err(error) => {
+                if self.mode != mode {
+                    feed.set_mode(mode);
+                }
+                return self.routes.refuse_message(&error.into(), &self.reference);
+            }
         };
         self.client.set_topics(feed.filters(), self.routes.members.as_ref());
         // From here on, a change of the access rules applies to these topics.
@@ -230,6 +264,7 @@ impl Change {
             let refused = refused(Refusal::InvalidCredentials(detail.into()));
             return self.routes.refuse_message(&refused, &self.reference);
         }
+        self.client.control.set_mode(self.mode);
         if let Some(interval) = self.interval {
             self.client.control.set_interval(interval);
         }

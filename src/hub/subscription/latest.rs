@@ -29,6 +29,16 @@ pub enum Mode {
     Latest,
 }
 
+impl Mode {
+    /// Its name in requests: `events` or `latest`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Latest => "latest",
+        }
+    }
+}
+
 /// The end of the values that there were when a subscription began, or after a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,6 +143,11 @@ impl Subscription {
         (self.breaks, self.taken) = (breaks, 0);
         self.state = State::Latest(Box::new(Latest::new(head, None)));
         self.gap_of_latest(reason, Some(from), oldest, head)
+    }
+
+    /// Whether a notice follows what was taken, also without another event.
+    pub(crate) fn is_in_snapshot(&self) -> bool {
+        matches!(&self.state, State::Latest(latest) if latest.snapshot != Progress::Over)
     }
 
     pub(super) fn poll_latest(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>> {
