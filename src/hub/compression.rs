@@ -20,7 +20,7 @@ mod member;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Weak;
 
 use compressor::Compressors;
 use group::Group;
@@ -28,7 +28,7 @@ pub(crate) use member::{MAX_SLICES, Member};
 
 use super::channel::Channel;
 use super::encoder::DerivedBytes;
-use crate::sync::{Arc as SharedArc, lock};
+use crate::sync::{Arc, Mutex, lock};
 use crate::wire::Format;
 
 /// The compressed rings of a hub: those with compressed readers.
@@ -45,7 +45,7 @@ type Key = (usize, Format);
 
 /// The groups of one ring in one format.
 pub(crate) struct CompressedRing {
-    channel: SharedArc<Channel>,
+    channel: Arc<Channel>,
     format: Format,
     /// By the index of their first event.
     groups: Mutex<BTreeMap<u64, Arc<Group>>>,
@@ -58,7 +58,7 @@ impl Compression {
     /// Returns the member of a new reader of `channel`.
     pub(super) fn member(
         &self,
-        channel: &SharedArc<Channel>,
+        channel: &Arc<Channel>,
         format: Format,
         is_framed: bool,
         derived_bytes: &DerivedBytes,
@@ -66,7 +66,7 @@ impl Compression {
         Member::new(self.ring(channel, format, derived_bytes), is_framed)
     }
 
-    fn ring(&self, channel: &SharedArc<Channel>, format: Format, derived_bytes: &DerivedBytes) -> Arc<CompressedRing> {
+    fn ring(&self, channel: &Arc<Channel>, format: Format, derived_bytes: &DerivedBytes) -> Arc<CompressedRing> {
         let mut rings = lock(&self.rings);
         let key = key(channel, format);
         if let Some(ring) = rings.get(&key).and_then(Weak::upgrade) {
@@ -92,8 +92,8 @@ impl Compression {
     }
 }
 
-fn key(channel: &SharedArc<Channel>, format: Format) -> Key {
-    (SharedArc::as_ptr(channel).addr(), format)
+fn key(channel: &Arc<Channel>, format: Format) -> Key {
+    (Arc::as_ptr(channel).addr(), format)
 }
 
 impl CompressedRing {

@@ -5,12 +5,11 @@
 //! before as its dictionary, for about ten times the cost. There are at most as many as rings are usually busy, and none
 //! without compressed readers.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// The number of compressors that wait for the next event of their groups.
 #[cfg(not(test))]
@@ -95,13 +94,13 @@ impl Compressors {
     }
 
     /// The name of the next group.
-    #[cfg(test)]
+    #[cfg(all(test, not(fanline_loom)))]
     pub(super) fn next_name(&self) -> u64 {
         self.groups.load(Ordering::Relaxed)
     }
 
     /// Takes the compressor that waits the shortest to be at `place`.
-    #[cfg(test)]
+    #[cfg(all(test, not(fanline_loom)))]
     pub(super) fn displace(&self, place: Place) {
         if let Some(last) = lock(&self.idle).last_mut() {
             last.place = Some(place);

@@ -2,7 +2,6 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,6 +9,7 @@ use super::CompressedRing;
 use super::group::{self, Group};
 use crate::hub::frame::Frame;
 use crate::hub::{Batch, Offer, Subscription};
+use crate::sync::Arc;
 use crate::wire::chunk;
 use crate::wire::gzip::{self, Checksum};
 
