@@ -18,7 +18,10 @@
 //! before the cell is set, or before the segment is in its slot; `oldest` stored relaxed, or after the slots changed;
 //! the segment's indices, or the cell, not checked by the reader; the slots loaded before the head; the open segment kept
 //! when all of it is evicted; a larger segment in its slot before it has the values of the smaller one; `retained` loading the
-//! head first.
+//! head first, or relaxed what it loads first.
+//!
+//! **Not caught:** a `read` that does not look at `oldest`. It returns values that were evicted and whose segment is still in its
+//! slot, which no reader asks for unless it lags.
 
 use loom::thread;
 
