@@ -12,7 +12,7 @@
 //! | part | bytes |
 //! |---|---|
 //! | its name, with 16 characters | 32 |
-//! | the [`Channel`] | 160 |
+//! | the [`Channel`] | 192 |
 //! | a place in a table of [`Topics`] | 10 to 20 |
 //! | a group with one subscriber ([`wake`](super::wake)) | 90 |
 //! | from its first event on: a place in the queue | 45 |
