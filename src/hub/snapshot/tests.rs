@@ -184,7 +184,7 @@ fn latest_values_continue_without_their_rings() {
     assert_eq!(read("a", Start::After(at(5))), ["evicted", "3", "4", "2 values"]);
     let damaged =
         String::from_utf8(saved(&before)).unwrap().replace("{\"value\":{\"sequence\":4", "{\"value\":{\"sequence\":3");
-    let damaged = lines::with_checksum(damaged[..damaged.rfind("{\"end\"").unwrap()].as_bytes());
+    let damaged = lines::with_checksum(&damaged.as_bytes()[..damaged.rfind("{\"end\"").unwrap()]);
     let error = Hub::continued(&options(1, 1), &damaged[..]).unwrap_err().to_string();
     assert_eq!(error, "line 3: value 3 cannot follow value 3 of its topic");
 }
