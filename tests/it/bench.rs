@@ -138,8 +138,7 @@ fn faultless_run_reports_every_figure() {
 #[test]
 fn readers_of_latest_values_skip_and_end_with_the_newest() {
     let server = Server::start(&[]);
-    let load =
-        "--mode latest --interval 1s --keys 20 --clients 5 --rate 1000 --publishers 4 --warmup 0 --duration 1";
+    let load = "--mode latest --interval 1s --keys 20 --clients 5 --rate 1000 --publishers 4 --warmup 0 --duration 1";
     for transport in ["sse", "ws"] {
         let url = server.url();
         let args: Vec<_> = load.split(' ').chain(["--url", &url, "--transport", transport]).collect();

@@ -31,7 +31,7 @@ pub(super) async fn read(
     loop {
         let mut scan = cmd("HSCAN");
         scan.arg(&context.keys.values).arg(cursor).arg("COUNT").arg(COUNT);
-        let (next, fields): (u64, Vec<(Vec<u8>, Vec<u8>)>) = redis.query(&scan).await?;
+        let (next, fields): (u64, HashMap<Vec<u8>, Vec<u8>>) = redis.query(&scan).await?;
         // A field may come twice, later with a newer value.
         values.extend(fields);
         cursor = next;

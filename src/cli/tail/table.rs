@@ -126,7 +126,7 @@ mod tests {
 
     fn event(name: &str, topic: &str, data: &str) -> MessageEvent {
         let data = format!(r#"{{"type":"event","id":"7-1","topic":"{topic}","event":"{name}","data":{data}}}"#);
-        MessageEvent { event: name.to_owned().into(), data: data.into(), last_event_id: Some("7-1".into()) }
+        MessageEvent { event: name.to_owned().into(), data, last_event_id: Some("7-1".into()) }
     }
 
     fn drawn(table: &mut Table, size: Size) -> String {

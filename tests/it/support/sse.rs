@@ -15,7 +15,7 @@ pub struct Stream {
     source: Source,
     body: BytesMut,
     /// Decodes a compressed body as it arrives.
-    gzip: Option<GzDecoder<Vec<u8>>>,
+    gzip: Option<Box<GzDecoder<Vec<u8>>>>,
 }
 
 /// Where the bytes of a stream come from.
@@ -59,7 +59,7 @@ impl Stream {
     fn of(head: Head, source: Source) -> Self {
         let gzip = head.header("content-encoding").map(|coding| {
             assert_eq!(coding, "gzip");
-            GzDecoder::new(Vec::new())
+            Box::new(GzDecoder::new(Vec::new()))
         });
         Self { head, source, body: BytesMut::new(), gzip }
     }
