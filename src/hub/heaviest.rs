@@ -1,12 +1,13 @@
 //! The channels of a hub by the bytes that they hold.
 //!
-//! **Contract.** [`Heaviest::pop`] returns a channel that holds at most a fifth less than the heaviest. Of channels in the same
-//! class it returns the one that has been there the longest. No operation takes longer with more channels, but for the depth of
-//! a tree: there may be a million.
+//! **Contract.** [`Heaviest::pop`] returns a channel of the heaviest class: it holds at most a fifth less than the heaviest. Of
+//! channels in the same class it returns the one that has been there the longest. No operation takes longer with more channels,
+//! but for the depth of a tree: there may be a million.
 //!
 //! **How.** A class has the weights between two quarters of a power of two: 4, 5, 6 or 7 times 2^n to the next. A channel
 //! that becomes heavier moves to its class at once. One that becomes lighter stays until it is the first of the heaviest class,
-//! and moves then: rings that shrink and grow again cost nothing.
+//! and moves then: rings that shrink and grow again cost nothing. A firehose is one class above its weight, so that it evicts
+//! before a topic that holds the same events: readers of the topic still have them.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,13 @@ pub(super) struct Heaviest {
     last: u32,
 }
 
-/// The class of channels that hold this many bytes.
-pub(super) fn class_of(weight: usize) -> Class {
+/// The class of `channel` when it holds `weight` bytes.
+pub(super) fn class_of(channel: &Channel, weight: usize) -> Class {
+    let class = class_of_weight(weight);
+    if channel.topic.is_none() && class > 0 { class.saturating_add(1) } else { class }
+}
+
+fn class_of_weight(weight: usize) -> Class {
     match weight.checked_ilog2() {
         // A frame weighs more.
         None | Some(0 | 1) => weight as Class,
@@ -43,7 +49,7 @@ impl Heaviest {
     /// Lists `channel`, which holds `weight` bytes, behind the others of its class, and nowhere if it is empty.
     pub(super) fn put(&mut self, channel: &Arc<Channel>, weight: usize) {
         self.remove(channel);
-        let class = class_of(weight);
+        let class = class_of(channel, weight);
         if class == 0 {
             return;
         }
@@ -66,7 +72,7 @@ impl Heaviest {
             let first = Place { class: heaviest, number: 0 };
             let channel = self.channels.range(first..).next()?.1.clone();
             let weight = channel.weight();
-            if class_of(weight) == heaviest {
+            if class_of(&channel, weight) == heaviest {
                 self.remove(&channel);
                 return Some(channel);
             }
@@ -110,11 +116,11 @@ mod tests {
 
     #[test]
     fn weights_of_one_class_differ_by_less_than_a_quarter() {
-        assert_eq!((class_of(0), class_of(usize::MAX)), (0, Class::MAX));
+        assert_eq!((class_of_weight(0), class_of_weight(usize::MAX)), (0, Class::MAX));
         for weight in (1..10_000).chain((14..63).map(|power| (1 << power) - 1)) {
-            let class = class_of(weight);
-            assert!((class..=class + 1).contains(&class_of(weight + 1)) || weight < 4, "{weight}");
-            assert!(class_of(weight + weight.div_ceil(4)) > class, "{weight}");
+            let class = class_of_weight(weight);
+            assert!((class..=class + 1).contains(&class_of_weight(weight + 1)) || weight < 4, "{weight}");
+            assert!(class_of_weight(weight + weight.div_ceil(4)) > class, "{weight}");
         }
     }
 
@@ -127,6 +133,18 @@ mod tests {
         }
         let names: Vec<_> = std::iter::from_fn(|| name(heaviest.pop())).collect();
         assert_eq!(names, ["one", "two", "middle", "light"]);
+    }
+
+    #[test]
+    fn firehose_with_the_events_of_a_topic_comes_before_it() {
+        let (topic, firehose) = (channel("topic", &[100_000]), Arc::new(Channel::firehose(false, 100, 0)));
+        let mut heaviest = Heaviest::default();
+        for (channel, weight) in [(&topic, topic.weight()), (&firehose, 0)] {
+            heaviest.put(channel, weight);
+        }
+        assert_eq!(firehose.class(), 0, "an empty one is not listed");
+        assert_eq!(class_of(&firehose, topic.weight()), topic.class() + 1);
+        assert_eq!(class_of(&firehose, usize::MAX), Class::MAX);
     }
 
     #[test]

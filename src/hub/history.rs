@@ -273,7 +273,7 @@ impl History {
         };
         let (before, now) = self.changing(channel, || channel.append(frame, before_evicting));
         self.account(before, now);
-        if class_of(now) > channel.class() {
+        if class_of(channel, now) > channel.class() {
             lock(&self.heaviest).put(channel, now);
         }
     }

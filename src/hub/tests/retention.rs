@@ -21,6 +21,17 @@ fn byte_limit_evicts_from_heaviest_topic() {
 }
 
 #[test]
+fn firehose_makes_room_before_the_topic_of_its_events() {
+    let hub = Hub::new(&HubOptions { history_bytes: 1 << 20, ..HubOptions::default() });
+    let payload = Payload::text("x".repeat(300_000));
+    for _ in 0..2 {
+        now(hub.publish(Event::new(Topic::new("a").unwrap(), payload.clone()))).unwrap();
+        assert!(hub.stats().retained_bytes <= 1 << 20);
+    }
+    assert_eq!(read(&hub, &["a"], Start::Earliest).0, [1, 2]);
+}
+
+#[test]
 fn default_history_outlasts_a_second_at_ten_thousand_events() {
     for filters in [&["a"][..], &["a", "b"], &["*"], &["**"]] {
         let hub = Hub::default();
