@@ -1,7 +1,7 @@
 //! Server-Sent Events as one gzip member, whose blocks are shared with the other compressed readers of the ring
 //! ([`hub::compression`](crate::hub)).
 //!
-//! The events, control events and their order are those of [`Sse`](super::transport::Sse). The member begins with the hello and
+//! The events, control events and their order are those of [`Sse`]. The member begins with the hello and
 //! ends with a farewell; a stream that is cut has no trailer, so that its client does not take it for complete.
 
 use std::io::{self, IoSlice};

@@ -5,7 +5,7 @@
 //!
 //! **Rules.** A compressed block refers to earlier bytes by their distance, so it is right only behind exactly these bytes.
 //! Otherwise it decodes to wrong text, without an error. Therefore:
-//! 1. A reader joins a [group](group) at its first event, and takes its blocks without a hole, each once.
+//! 1. A reader joins a [group] at its first event, and takes its blocks without a hole, each once.
 //! 2. Whatever else is written to it, or not taken from the ring, makes it leave the group.
 //! 3. A reader that is in no group gets stored blocks, which refer to nothing.
 //! 4. A block that was begun is finished before anything else is written. That is up to the connection.

@@ -1,7 +1,7 @@
 //! The latest values in Redis: a hash that the publishing script changes in the same step as the stream.
 //!
 //! A field is the topic and the key, on two lines. Its content is the position, the name, the field of the payload as in
-//! [`entry`](super::entry), and the payload, on one line each. A deletion removes the field, and so it outlives neither the
+//! [`entry`], and the payload, on one line each. A deletion removes the field, and so it outlives neither the
 //! stream nor the servers that have read it. Values that left the stream's window stay.
 
 use std::collections::HashMap;
