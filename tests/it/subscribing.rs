@@ -19,6 +19,7 @@ fn head_of_a_stream_has_the_documented_fields() {
                 ("content-type", "text/event-stream"),
                 ("cache-control", "no-store, no-transform"),
                 ("x-accel-buffering", "no"),
+                ("vary", "accept-encoding"),
                 ("connection", "close"),
                 ("transfer-encoding", "chunked"),
             ];
