@@ -30,6 +30,7 @@
 
 mod catch_up;
 mod changes;
+mod compressed;
 mod gaps;
 mod latest;
 mod start;
@@ -37,7 +38,6 @@ mod start;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
-use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -45,7 +45,6 @@ use futures_core::Stream;
 use smallvec::SmallVec;
 
 use super::channel::Channel;
-use super::compression::Member;
 use super::filter::SubscriptionFilter;
 use super::frame::Frame;
 use super::gap::Gap;
@@ -57,7 +56,6 @@ use super::wake::{SleeperKey, WakeGroup};
 use crate::position::{Sequence, StreamPosition};
 use crate::ring::Read;
 use crate::sync::Arc;
-use crate::wire::Format;
 use catch_up::CatchUp;
 pub use changes::{Change, LatestSubscription};
 pub(crate) use latest::Notice;
@@ -340,24 +338,6 @@ impl Subscription {
     /// Whether it takes every event of the hub but those of reserved topics.
     fn is_all(&self) -> bool {
         self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
-    }
-
-    /// The gzip member of a reader, whose blocks are framed in chunks or not. It shares compressed blocks with the other readers of
-    /// its ring. `None` if this reads several rings, or selects events from one.
-    pub(crate) fn compressed(&self, format: Format, is_framed: bool) -> Option<Member> {
-        let (history, cursor) = (&self.history, self.cursors.first().filter(|_| self.is_of_one_ring())?);
-        Some(history.compression.member(&cursor.channel, format, is_framed, &history.derived_bytes))
-    }
-
-    /// Whether this reads all of one ring, and nothing else.
-    pub(crate) fn is_of_one_ring(&self) -> bool {
-        self.cursors.len() == 1 && self.filter.is_none() && !self.is_of_latest()
-    }
-
-    /// The indices of the frames of `batch`, which was filled last, in the only ring that this reads. `None` if they are from
-    /// elsewhere.
-    pub(super) fn indices_in_ring(&self, batch: &Batch) -> Option<Range<u64>> {
-        if self.is_catching_up() || !self.is_of_one_ring() { None } else { batch.indices() }
     }
 
     /// The sample, if its event is among the first `count` frames of `batch`, which was filled last and not taken yet.
