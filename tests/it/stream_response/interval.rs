@@ -87,7 +87,7 @@ fn hub_that_is_closed_delivers_what_waits_for_the_turn() {
 }
 
 #[test]
-fn waiting_stream_that_lags_at_its_turn_is_told() {
+fn stream_that_lags_while_it_waits_for_its_turn_gets_a_gap() {
     run_paused(async {
         let hub = Hub::new(&HubOptions { history: 4, firehose_history: 64, ..Server::hub_options() });
         let mut stream = follow(&hub, "/?topics=t&interval=10s&on_lag=skip").await;
