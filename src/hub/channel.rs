@@ -14,7 +14,7 @@ use super::latest::List;
 use super::ledger::TopicHash;
 use super::wake::Listeners;
 use crate::position::Sequence;
-use crate::ring::{Read, Ring, SEGMENT, Writer};
+use crate::ring::{Read, Ring, Writer};
 use crate::sync::{Arc, AtomicBool, AtomicU8, AtomicU32, Mutex, Ordering, lock};
 use crate::topic::Topic;
 
@@ -103,12 +103,18 @@ impl Channel {
         (before, tail.weight)
     }
 
-    /// Evicts the oldest segment, and returns the bytes freed: 0 when there is nothing left. For the sequencer.
-    pub(crate) fn evict_segment(&self) -> usize {
+    /// Evicts the oldest events until `goal` bytes are free, or to the end of their segment. Returns the bytes freed: 0 when there
+    /// is nothing left. For the sequencer.
+    pub(crate) fn evict_oldest(&self, goal: usize) -> usize {
         let mut tail = lock(&self.tail);
-        let (oldest, head) = (tail.writer.oldest(), tail.writer.head());
-        let end = (oldest - oldest % SEGMENT as u64 + SEGMENT as u64).min(head);
-        if end == oldest { 0 } else { self.evict(&mut tail, end) }
+        let oldest = tail.writer.oldest();
+        let Read::Run(run) = self.ring.read(oldest) else { return 0 };
+        let mut freed = 0;
+        let end = run.indices().find(|&index| {
+            freed += run.get(index).weight();
+            freed >= goal
+        });
+        self.evict(&mut tail, end.map_or(run.indices().end, |last| last + 1))
     }
 
     fn evict(&self, tail: &mut Tail, to: u64) -> usize {

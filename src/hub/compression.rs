@@ -84,6 +84,14 @@ impl Compression {
         ring
     }
 
+    /// Drops the groups whose events have left the ring of `channel`.
+    pub(super) fn drop_evicted_of(&self, channel: &Arc<Channel>) {
+        for format in [Format::Plain, Format::Envelope] {
+            let ring = lock(&self.rings).get(&key(channel, format)).and_then(Weak::upgrade);
+            ring.iter().for_each(|ring| ring.drop_evicted());
+        }
+    }
+
     /// Drops the groups whose events have left their rings.
     pub(super) fn drop_evicted(&self) {
         // Outside the lock: dropping the last handle to a ring takes it.

@@ -3,7 +3,7 @@
 //! Readers find channels here and load the head. Only the sequencer changes the history, one thread at a time.
 //!
 //! **Limits.** Each channel retains a number of events. Beyond the hub's bytes, one of the [heaviest](super::heaviest) channels
-//! evicts its oldest segment until there is room; an event counts in its topic's ring and in the firehose, so that the limit is
+//! evicts its oldest events until there is room; an event counts in its topic's ring and in the firehose, so that the limit is
 //! on the safe side. Envelopes count from when they are made until both rings have evicted their run. Beyond the number of
 //! topics, the quietest without subscribers are dropped.
 //!
@@ -349,11 +349,14 @@ impl History {
 
     /// Evicts events while more bytes are held than allowed. For the sequencer.
     pub(crate) fn trim(&self) {
+        // More than needed, so that small events are evicted by segments, and large ones one by one: readers may be near them.
+        let goal = usize::try_from(self.max_bytes / 64).unwrap_or(usize::MAX).max(1);
         while self.is_too_large() {
             let mut heaviest = lock(&self.heaviest);
             let Some(channel) = heaviest.pop() else { return };
-            let freed = self.changing(&channel, || channel.evict_segment());
+            let freed = self.changing(&channel, || channel.evict_oldest(goal));
             self.account(freed, 0);
+            self.compression.drop_evicted_of(&channel);
             heaviest.put(&channel, channel.weight());
         }
     }
