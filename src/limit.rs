@@ -41,7 +41,7 @@ pub struct Limits {
     pub connect_rate: Option<Rate>,
     /// Open subscriptions to everything or to a pattern. Each of them costs CPU time for every event. Default: `None`.
     pub max_firehose: Option<usize>,
-    /// Topics with subscribers but without an event so far. Each of them takes about 1 KB. Default: 500,000.
+    /// Topics with subscribers but without an event so far. Each of them takes about 400 bytes. Default: 500,000.
     pub max_silent_topics: Option<usize>,
     /// Events published a second from one address (IPv4 address or IPv6 /64). Default: `None`.
     pub publish_rate: Option<Rate>,

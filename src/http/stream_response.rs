@@ -79,7 +79,7 @@ pub struct StreamResponseOptions {
     /// The number of open streams of the hub that read everything or a pattern. Each of them costs CPU time for every event.
     /// Default: `None`, unlimited.
     pub max_firehose: Option<usize>,
-    /// Topics of the hub with subscribers but without an event so far. Each of them takes about 1 KB. Default: 500,000.
+    /// Topics of the hub with subscribers but without an event so far. Each of them takes about 400 bytes. Default: 500,000.
     pub max_silent_topics: Option<usize>,
     /// How a stream is refused when the reason is likely to pass. Default: in band.
     pub refusals: StreamRefusals,
