@@ -98,6 +98,7 @@ impl<O: Output> Transport<O> for Gzip {
         };
         let offer = source.member.offer(&source.subscription, batch, slices, &mut stored);
         let written = match offer.slices {
+            0 if offer.frames == 0 => Ok(0),
             0 => output.write_slices(&[IoSlice::new(&stored)]),
             count => output.write_slices(&slices[..count]),
         };

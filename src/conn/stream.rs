@@ -294,6 +294,10 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
 
     fn write_events(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<Progress, EndReason> {
         let (result, offer) = self.transport.write_batch(&mut self.output, &mut self.source, batch);
+        if T::IS_COMPRESSED && offer.frames == 0 {
+            batch.clear();
+            return Ok(Progress::More);
+        }
         let written = self.written(result, cx);
         if let Ok(Some(bytes)) = written {
             self.advance(batch, &offer, bytes);

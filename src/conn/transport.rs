@@ -56,7 +56,7 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
     ) -> Result<Option<EndReason>, EndReason>;
 
     /// Writes the first bytes of `batch`, which `source` has filled. The error is `WouldBlock` if the output accepts none now. The
-    /// offer is what it could have written.
+    /// offer is what it could have written. It has no frame if the batch is to be filled again, which only a compressed body needs.
     fn write_batch(&mut self, output: &mut O, _source: &mut Self::Source, batch: &Batch) -> (io::Result<usize>, Offer)
     where
         O: Output,

@@ -5,7 +5,7 @@
 //!
 //! **Rules.** A compressed block refers to earlier bytes by their distance, so it is right only behind exactly these bytes.
 //! Otherwise it decodes to wrong text, without an error. Therefore:
-//! 1. A reader joins a [group] at its first event, and takes its blocks without a hole, each once.
+//! 1. A reader joins a [group] at its first event, and takes its blocks without a hole, each once and whole.
 //! 2. Whatever else is written to it, or not taken from the ring, makes it leave the group.
 //! 3. A reader that is in no group gets stored blocks, which refer to nothing.
 //! 4. A block that was begun is finished before anything else is written. That is up to the connection.
@@ -13,6 +13,7 @@
 //! **Memory.** Groups live while the ring has their events and a compressed reader; they count as bytes of the history. Rings
 //! without compressed readers, and readers without compression, have nothing of this.
 
+mod blocks;
 mod compressor;
 mod group;
 mod member;
@@ -47,7 +48,7 @@ type Key = (usize, Format);
 pub(crate) struct CompressedRing {
     channel: Arc<Channel>,
     format: Format,
-    /// By the index of their first event.
+    /// By the index that they end before.
     groups: Mutex<BTreeMap<u64, Arc<Group>>>,
     rings: Arc<Rings>,
     compressors: Arc<Compressors>,
@@ -105,13 +106,28 @@ fn key(channel: &Arc<Channel>, format: Format) -> Key {
 }
 
 impl CompressedRing {
-    /// The group that begins with the event at `first`.
-    fn group(&self, first: u64) -> Arc<Group> {
+    /// Returns the group that begins with the event at `first`, unless other readers are in a group that has it.
+    fn group(&self, first: u64) -> Option<Arc<Group>> {
         let mut groups = lock(&self.groups);
-        let new = || Arc::new(Group::new(first, &self.compressors, &self.derived_bytes));
-        let group = groups.entry(first).or_insert_with(new).clone();
-        self.drop_from(&mut groups);
-        group
+        let end = group::end_of(first);
+        let present = groups.get(&end);
+        if present.is_some_and(|group| group.indices().start != first && Arc::strong_count(group) > 1) {
+            return None;
+        }
+        let present = present.filter(|group| group.indices().start == first).cloned();
+        let group = present.unwrap_or_else(|| {
+            let new = Arc::new(Group::new(first..end, &self.compressors, &self.derived_bytes));
+            groups.insert(end, new.clone());
+            self.drop_from(&mut groups);
+            new
+        });
+        Some(group)
+    }
+
+    /// The group that has the event at `index`.
+    #[cfg(all(test, not(fanline_loom)))]
+    fn group_with(&self, index: u64) -> Option<Arc<Group>> {
+        lock(&self.groups).get(&group::end_of(index)).cloned()
     }
 
     fn drop_evicted(&self) {
@@ -121,7 +137,7 @@ impl CompressedRing {
     fn drop_from(&self, groups: &mut BTreeMap<u64, Arc<Group>>) {
         let oldest = self.channel.ring.retained().start;
         while let Some(first) = groups.first_entry()
-            && first.get().indices().end <= oldest
+            && *first.key() <= oldest
         {
             first.remove();
         }

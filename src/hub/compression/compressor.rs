@@ -17,8 +17,8 @@ const MAX_IDLE: usize = 32;
 #[cfg(test)]
 const MAX_IDLE: usize = 2;
 
-/// The compression level. At level 1 a block has the fixed codes: above, the codes that are made for each event cost ten times
-/// as much as the compression, for a tenth fewer bytes.
+/// The compression level. At level 1 a block has the fixed codes: above, the codes that are made for the block of a single event cost
+/// ten times as much as the compression, for a tenth fewer bytes.
 const LEVEL: u32 = 1;
 
 /// The names of groups, and compressors that wait.
@@ -33,7 +33,7 @@ pub(super) struct Compressors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) group: u64,
-    pub(super) events: usize,
+    pub(super) events: u64,
 }
 
 impl Compressors {
@@ -119,21 +119,23 @@ impl Compressor {
         Self { deflate: Compress::new(Compression::new(LEVEL), false), place: None }
     }
 
-    /// Appends the blocks of the next event. They end on a byte boundary.
-    pub(super) fn compress(&mut self, event: &[u8], out: &mut Vec<u8>) {
-        let end = self.deflate.total_in() + event.len() as u64;
+    /// Returns the block of the next events, up to the one of the group with this number. It ends on a byte boundary.
+    pub(super) fn compress(&mut self, text: &[u8], events: u64) -> Vec<u8> {
+        let mut block = Vec::new();
+        let end = self.deflate.total_in() + text.len() as u64;
         loop {
             // More than what is flushed takes: deflate stores what cannot be compressed.
             let left = end - self.deflate.total_in();
-            out.reserve(left as usize + left as usize / 8 + 64);
-            let rest = &event[event.len() - left as usize..];
-            self.deflate.compress_vec(rest, out, FlushCompress::Sync).expect("the compressor is valid");
-            if self.deflate.total_in() == end && out.len() < out.capacity() {
+            block.reserve(left as usize + left as usize / 8 + 64);
+            let rest = &text[text.len() - left as usize..];
+            self.deflate.compress_vec(rest, &mut block, FlushCompress::Sync).expect("the compressor is valid");
+            if self.deflate.total_in() == end && block.len() < block.capacity() {
                 break;
             }
         }
         if let Some(place) = &mut self.place {
-            place.events += 1;
+            place.events = events;
         }
+        block
     }
 }

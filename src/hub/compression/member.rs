@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::CompressedRing;
+use super::blocks::Block;
 use super::group::{self, Group};
 use crate::hub::frame::Frame;
 use crate::hub::{Batch, Offer, Subscription};
@@ -25,14 +26,12 @@ pub(crate) struct Member {
     /// The group whose blocks it gets; `None` while it gets stored blocks.
     pub(super) group: Option<Arc<Group>>,
     /// The number of blocks of the group that it has.
-    pub(super) taken: u16,
+    pub(super) taken: u8,
     has_header: bool,
     /// Whether its blocks are framed in chunks.
     is_framed: bool,
     /// Of everything before the group.
     pub(super) before: Checksum,
-    /// Of the blocks of the group that it has.
-    pub(super) in_group: Checksum,
 }
 
 /// What a reader took.
@@ -46,8 +45,7 @@ pub(crate) struct Taken {
 
 impl Member {
     pub(super) fn new(ring: Arc<CompressedRing>, is_framed: bool) -> Self {
-        let (before, in_group) = (Checksum::default(), Checksum::default());
-        Self { ring, group: None, taken: 0, has_header: false, is_framed, before, in_group }
+        Self { ring, group: None, taken: 0, has_header: false, is_framed, before: Checksum::default() }
     }
 
     /// Returns bytes that are for this reader alone, encoded.
@@ -79,7 +77,8 @@ impl Member {
     }
 
     /// Offers the first events of `batch`, which `subscription` has filled, for one write: as shared blocks in `slices`, as
-    /// many as there is room for, or else as stored ones in `stored`.
+    /// many as there is room for, or else as stored ones in `stored`. Offers no frame if the next shared block has events that
+    /// were not ready when the batch was filled: now they are.
     pub(crate) fn offer<'a>(
         &'a mut self,
         subscription: &Subscription,
@@ -87,59 +86,84 @@ impl Member {
         slices: &mut [IoSlice<'a>],
         stored: &mut Vec<u8>,
     ) -> Offer {
-        let count = self.join(subscription, batch);
+        let indices = subscription.indices_in_ring(batch);
+        let count = self.join(indices.clone()).unwrap_or(batch.len());
+        if let (Some(group), Some(indices)) = (&self.group, indices) {
+            return self.offer_blocks(group, indices.start..indices.start + count as u64, batch, slices);
+        }
         let mut offer = Offer::default();
-        let Some(group) = &self.group else {
-            for frame in batch.frames().take(count) {
-                if stored.len() >= MAX_STORED {
-                    break;
-                }
-                self.store(frame, stored);
-                offer.frames += 1;
+        for frame in batch.frames().take(count) {
+            if stored.len() >= MAX_STORED {
+                break;
             }
-            return Offer { bytes: stored.len(), ..offer };
+            self.store(frame, stored);
+            offer.frames += 1;
+        }
+        Offer { bytes: stored.len(), ..offer }
+    }
+
+    /// Joins or leaves a group, as the next events require: those of `indices`, or others than the ring's. Returns for how many of
+    /// `indices` that holds.
+    fn join(&mut self, indices: Option<Range<u64>>) -> Option<usize> {
+        let Some(Range { start, end }) = indices else {
+            self.leave();
+            return None;
         };
-        for (slice, block) in slices.iter_mut().zip(group.blocks(usize::from(self.taken)).take(count)) {
+        if self.next().is_some_and(|next| next != start) {
+            self.leave();
+        }
+        if self.group.is_none() {
+            self.group = self.ring.group(start);
+        }
+        Some((end.min(group::end_of(start)) - start) as usize)
+    }
+
+    /// Offers blocks of the events at `indices`, the first ones of `batch`, and makes those that are missing.
+    fn offer_blocks<'a>(
+        &self,
+        group: &'a Group,
+        indices: Range<u64>,
+        batch: &Batch,
+        slices: &mut [IoSlice<'a>],
+    ) -> Offer {
+        let mut offer = Offer::default();
+        for (slice, number) in slices.iter_mut().zip(usize::from(self.taken)..) {
+            if indices.start + offer.frames as u64 == indices.end {
+                break;
+            }
+            if group.block(number).is_none() {
+                group.make(indices.clone(), batch.frames(), &self.ring.channel, self.ring.format);
+            }
+            let block = group.block(number).expect("blocks of events that are ready were made");
+            let end = group.indices().start + block.end();
+            if end > indices.end {
+                // Made by a reader that had more of them ready.
+                break;
+            }
             let bytes = block.bytes(self.is_framed);
             *slice = IoSlice::new(bytes);
             offer.slices += 1;
-            offer.frames += 1;
+            offer.frames = (end - indices.start) as usize;
             offer.bytes += bytes.len();
         }
         offer
     }
 
-    /// Joins or leaves a group, as the first frames of `batch` require, and makes their blocks. Returns for how many frames
-    /// that holds.
-    fn join(&mut self, subscription: &Subscription, batch: &Batch) -> usize {
-        let Some(Range { start, end }) = subscription.indices_in_ring(batch) else {
-            self.leave();
-            return batch.len();
-        };
-        if self.next().is_some_and(|next| next != start) {
-            self.leave();
-        }
-        let first = start - start % group::EVENTS;
-        if self.group.is_none() && start == first {
-            self.group = Some(self.ring.group(first));
-        }
-        let end = end.min(first + group::EVENTS);
-        if let Some(group) = &self.group {
-            group.make((start, end), batch.frames(), &self.ring.channel, self.ring.format);
-        }
-        (end - start) as usize
-    }
-
     /// The index of the event whose block it can take next.
     fn next(&self) -> Option<u64> {
         let group = self.group.as_ref()?;
-        Some(group.indices().start + u64::from(self.taken))
+        Some(group.indices().start + self.last_taken(group).map_or(0, Block::end))
+    }
+
+    /// The block of the group that it took last.
+    fn last_taken<'a>(&self, group: &'a Group) -> Option<&'a Block> {
+        group.block(usize::from(self.taken).checked_sub(1)?)
     }
 
     /// Leaves the group.
     fn leave(&mut self) {
-        if self.group.take().is_some() {
-            self.before.append(std::mem::take(&mut self.in_group));
+        if let Some(group) = self.group.take() {
+            self.before.append(self.last_taken(&group).map(Block::checksum).unwrap_or_default());
             self.taken = 0;
         }
     }
@@ -153,24 +177,37 @@ impl Member {
         }
     }
 
-    /// The number of events that the first `bytes` of the last offer have begun, and the rest of the last one.
-    pub(crate) fn begun(&self, batch: &Batch, mut bytes: usize) -> (usize, Bytes) {
-        let (mut stored, mut begun) = (Vec::new(), 0);
-        for (number, frame) in batch.frames().enumerate() {
+    /// The number of events that the first `bytes` of the last offer have begun, and the rest of their last block.
+    pub(crate) fn begun(&self, batch: &Batch, bytes: usize) -> (usize, Bytes) {
+        match &self.group {
+            Some(group) => self.begun_blocks(group, bytes),
+            None => self.begun_stored(batch, bytes),
+        }
+    }
+
+    fn begun_blocks(&self, group: &Group, mut bytes: usize) -> (usize, Bytes) {
+        let first = self.last_taken(group).map_or(0, Block::end);
+        let (mut end, mut number) = (first, usize::from(self.taken));
+        while bytes > 0 {
+            let block = group.block(number).expect("what was offered was made");
+            let length = block.bytes(self.is_framed).len();
+            (end, number) = (block.end(), number + 1);
+            if bytes < length {
+                return ((end - first) as usize, block.rest(self.is_framed, bytes));
+            }
+            bytes -= length;
+        }
+        ((end - first) as usize, Bytes::new())
+    }
+
+    fn begun_stored(&self, batch: &Batch, mut bytes: usize) -> (usize, Bytes) {
+        let (mut block, mut begun) = (Vec::new(), 0);
+        for frame in batch.frames() {
             if bytes == 0 {
                 break;
             }
-            let block = match &self.group {
-                Some(group) => {
-                    group.blocks(usize::from(self.taken) + number).next().map(|block| block.bytes(self.is_framed))
-                }
-                None => {
-                    stored.clear();
-                    self.store(frame, &mut stored);
-                    Some(&stored[..])
-                }
-            };
-            let block = block.expect("what was offered was made");
+            block.clear();
+            self.store(frame, &mut block);
             begun += 1;
             if bytes < block.len() {
                 return (begun, Bytes::copy_from_slice(&block[bytes..]));
@@ -180,7 +217,7 @@ impl Member {
         (begun, Bytes::new())
     }
 
-    /// Moves past the first `count` frames of the last offer, at least one.
+    /// Moves past the first `count` frames of the last offer: at least one, and all of a block that was begun.
     pub(crate) fn take(&mut self, batch: &Batch, count: usize) -> Taken {
         let Some(group) = &self.group else {
             let mut plain_bytes = 0;
@@ -191,13 +228,17 @@ impl Member {
             }
             return Taken { is_shared: false, plain_bytes };
         };
-        let last = usize::from(self.taken) + count - 1;
-        let checksum = group.blocks(last).next().expect("what was offered was made").checksum;
-        let plain_bytes = (checksum.length() - self.in_group.length()).into();
-        (self.taken, self.in_group) = (last as u16 + 1, checksum);
-        if u64::from(self.taken) == group::EVENTS {
+        let before = self.last_taken(group);
+        let end = before.map_or(0, Block::end) + count as u64;
+        let blocks = (self.taken..).map(|number| group.block(number.into()).expect("what was offered was made"));
+        let (taken, last) =
+            (self.taken + 1..).zip(blocks).find(|(_, block)| block.end() >= end).expect("it is one of them");
+        debug_assert_eq!(last.end(), end, "blocks are taken whole");
+        let plain_bytes = last.checksum().length() - before.map_or(0, |block| block.checksum().length());
+        self.taken = taken;
+        if group.indices().start + end == group.indices().end {
             self.leave();
         }
-        Taken { is_shared: true, plain_bytes }
+        Taken { is_shared: true, plain_bytes: plain_bytes.into() }
     }
 }

@@ -21,6 +21,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(reader, ring, history)| Step::Join { reader, ring: ring.index(world::RINGS), history }),
         20 => (reader.clone(), prop_oneof![1..40_usize, Just(1 << 20)])
             .prop_map(|(reader, room)| Step::Write { reader, room }),
+        3 => (reader.clone(), reader.clone(), 0..world::TOPICS.len(), 1..40_usize)
+            .prop_map(|(reader, other, topic, count)| Step::Overtake { reader, other, topic, count }),
         1 => (reader.clone(), 0..300_usize).prop_map(|(reader, length)| Step::Private { reader, length }),
         1 => (reader.clone(), 1..4_usize).prop_map(|(reader, count)| Step::Skip { reader, count }),
         1 => reader.clone().prop_map(|reader| Step::End { reader }),
@@ -42,6 +44,46 @@ proptest! {
     fn members_decode_to_what_uncompressed_readers_get(steps in steps()) {
         play(&steps, None).map_err(TestCaseError::fail)?;
     }
+}
+
+/// Has readers join, each of which gets bytes of its own.
+fn join(world: &mut World, readers: &[usize]) {
+    for &reader in readers {
+        world.play(&Step::Join { reader, ring: 0, history: 0 }).unwrap();
+        world.write_all(reader).unwrap();
+    }
+}
+
+fn publish(world: &mut World, events: usize, readers: &[usize]) {
+    world.play(&Step::Publish { topic: 0, count: events }).unwrap();
+    readers.iter().for_each(|&reader| world.write_all(reader).unwrap());
+}
+
+#[test]
+fn readers_of_a_topic_share_blocks_as_soon_as_they_all_got_a_heartbeat() {
+    let mut world = World::new(None);
+    join(&mut world, &[0, 1]);
+    publish(&mut world, 5, &[0, 1]);
+    for reader in [0, 1] {
+        world.play(&Step::Private { reader, length: 20 }).unwrap();
+    }
+    publish(&mut world, 3, &[0, 1]);
+    assert_eq!([0, 1].map(|reader| world.stored(reader)), [0, 0]);
+    world.end().unwrap();
+}
+
+#[test]
+fn reader_that_joins_others_shares_their_next_group() {
+    let mut world = World::new(None);
+    join(&mut world, &[0]);
+    publish(&mut world, 5, &[0]);
+    join(&mut world, &[1]);
+    for _ in 0..8 {
+        publish(&mut world, 10, &[0, 1]);
+    }
+    // Until the other one, which is written to first, has taken its group of 64.
+    assert_eq!([0, 1].map(|reader| world.stored(reader)), [0, 50]);
+    world.end().unwrap();
 }
 
 #[test]

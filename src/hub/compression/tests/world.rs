@@ -7,8 +7,9 @@ use bytes::{Buf, Bytes};
 
 use super::decoder::Decoder;
 use crate::event::{Event, Payload};
+use crate::hub::compression::blocks::Block;
 use crate::hub::compression::compressor::Place;
-use crate::hub::compression::{MAX_SLICES, Member, group};
+use crate::hub::compression::{MAX_SLICES, Member};
 use crate::hub::{Batch, Hub, HubOptions, Start, Subscription, SubscriptionFilter};
 use crate::topic::Topic;
 use crate::wire::Format;
@@ -38,6 +39,13 @@ pub(super) enum Step {
         reader: usize,
         room: usize,
     },
+    /// Fills a batch of `reader`, then publishes, and writes to `other` before that batch.
+    Overtake {
+        reader: usize,
+        other: usize,
+        topic: usize,
+        count: usize,
+    },
     /// Writes a text of this length to one reader, after what is pending.
     Private {
         reader: usize,
@@ -63,17 +71,19 @@ pub(super) enum Rule {
     LeavesForPrivateBytes,
     LeavesForSkippedEvents,
     FinishesBlocks,
+    TakesWholeBlocks,
     BeginsGroupAnew,
     ContinuesOwnGroup,
     CountsBlocks,
 }
 
 impl Rule {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::JoinsAtFirstEvent,
         Self::LeavesForPrivateBytes,
         Self::LeavesForSkippedEvents,
         Self::FinishesBlocks,
+        Self::TakesWholeBlocks,
         Self::BeginsGroupAnew,
         Self::ContinuesOwnGroup,
         Self::CountsBlocks,
@@ -95,6 +105,8 @@ struct Reader {
     decoder: Decoder,
     /// What an uncompressed reader got.
     plain: Vec<u8>,
+    /// The number of events that it got alone.
+    stored: usize,
 }
 
 impl World {
@@ -108,6 +120,7 @@ impl World {
             Step::Publish { topic, count } => (0..count).for_each(|_| self.publish(TOPICS[topic])),
             Step::Join { reader, ring, history } => self.readers[reader] = self.join(ring, history),
             Step::Write { reader, room } => return self.with(reader, |reader, broken| reader.write(room, broken)),
+            Step::Overtake { reader, other, topic, count } => return self.overtake(reader, other, topic, count),
             Step::Private { reader, length } => {
                 let text = "private and metric ".repeat(20);
                 return self.with(reader, |reader, broken| {
@@ -130,14 +143,24 @@ impl World {
     /// Writes everything to all readers, and ends their members.
     pub(super) fn end(&mut self) -> Result<(), String> {
         (0..READERS).try_for_each(|reader| {
-            self.with(reader, |reader, broken| {
-                while !reader.pending.is_empty() || reader.fill().1 {
-                    reader.write(usize::MAX, broken)?;
-                }
-                Ok(())
-            })?;
+            self.write_all(reader)?;
             self.end_of(reader)
         })
+    }
+
+    /// Writes everything to a reader.
+    pub(super) fn write_all(&mut self, reader: usize) -> Result<(), String> {
+        self.with(reader, |reader, broken| {
+            while !reader.pending.is_empty() || reader.fill().1 {
+                reader.write(usize::MAX, broken)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The number of events that a reader got alone.
+    pub(super) fn stored(&self, reader: usize) -> usize {
+        self.readers[reader].as_ref().map_or(0, |reader| reader.stored)
     }
 
     fn with(
@@ -146,6 +169,18 @@ impl World {
         act: impl FnOnce(&mut Reader, Option<Rule>) -> Result<(), String>,
     ) -> Result<(), String> {
         self.readers[reader].as_mut().map_or(Ok(()), |reader| act(reader, self.broken))
+    }
+
+    fn overtake(&mut self, reader: usize, other: usize, topic: usize, count: usize) -> Result<(), String> {
+        let batch = self.readers[reader].as_mut().filter(|reader| reader.pending.is_empty()).map(Reader::fill);
+        (0..count).for_each(|_| self.publish(TOPICS[topic]));
+        self.with(other, |other, broken| other.write(usize::MAX, broken))?;
+        match batch {
+            Some((batch, true)) if reader != other => {
+                self.with(reader, |reader, broken| reader.write_batch(&batch, usize::MAX, broken))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn publish(&mut self, topic: &str) {
@@ -168,7 +203,7 @@ impl World {
         let format = if history.is_multiple_of(2) { Format::Plain } else { Format::Envelope };
         let member = subscription.compressed(format, false).expect("it reads one ring");
         let (pending, decoder, plain) = (Bytes::new(), Decoder::new(), Vec::new());
-        let mut reader = Reader { subscription, format, member, pending, decoder, plain };
+        let mut reader = Reader { subscription, format, member, pending, decoder, plain, stored: 0 };
         reader.write_private("hello", None);
         Some(reader)
     }
@@ -177,7 +212,7 @@ impl World {
         let Some(mut reader) = self.readers[reader].take() else { return Ok(()) };
         reader.flush()?;
         if self.broken == Some(Rule::CountsBlocks) {
-            reader.member.in_group = Default::default();
+            reader.member.taken = 0;
         }
         let end = reader.member.end();
         reader.decoder.feed(&end)?;
@@ -206,17 +241,24 @@ impl Reader {
             return self.check();
         }
         let (batch, is_ready) = self.fill();
-        if !is_ready || batch.is_empty() {
+        if is_ready { self.write_batch(&batch, room, broken) } else { Ok(()) }
+    }
+
+    fn write_batch(&mut self, batch: &Batch, room: usize, broken: Option<Rule>) -> Result<(), String> {
+        if batch.is_empty() {
             return Ok(());
         }
         if broken == Some(Rule::JoinsAtFirstEvent) {
-            self.join_late(&batch);
+            self.join_late(batch);
         }
         if matches!(broken, Some(Rule::BeginsGroupAnew | Rule::ContinuesOwnGroup)) {
             self.displace_compressor(broken == Some(Rule::BeginsGroupAnew));
         }
         let (mut stored, mut slices) = (Vec::new(), [IoSlice::new(&[]); MAX_SLICES]);
-        let offer = self.member.offer(&self.subscription, &batch, &mut slices, &mut stored);
+        let offer = self.member.offer(&self.subscription, batch, &mut slices, &mut stored);
+        if offer.frames == 0 {
+            return self.write_overtaken(batch, room, broken);
+        }
         let mut bytes = if offer.slices == 0 {
             stored
         } else {
@@ -224,26 +266,41 @@ impl Reader {
         };
         assert_eq!(bytes.len(), offer.bytes);
         bytes.truncate(room);
-        let (count, rest) = self.member.begun(&batch, bytes.len());
+        let (count, rest) = self.member.begun(batch, bytes.len());
         assert!(count <= offer.frames && count > 0);
-        let taken = self.member.take(&batch, count);
+        let taken = self.member.take(batch, count);
+        self.stored += if taken.is_shared { 0 } else { count };
         let before = self.plain.len();
         batch.frames().take(count).for_each(|frame| self.plain.extend_from_slice(frame.chunk(self.format).body()));
         if broken.is_none() {
             assert_eq!(taken.plain_bytes, (self.plain.len() - before) as u64);
         }
-        self.subscription.take(&batch, count);
+        self.subscription.take(batch, count);
         self.pending = rest;
         self.decoder.feed(&bytes)?;
         self.check()
     }
 
+    /// Writes after another reader has made a block with more events than `batch` has.
+    fn write_overtaken(&mut self, batch: &Batch, room: usize, broken: Option<Rule>) -> Result<(), String> {
+        if broken == Some(Rule::TakesWholeBlocks) {
+            let group = self.member.group.as_ref().expect("it has blocks");
+            let block = group.block(self.member.taken.into()).expect("it was made").bytes(false).to_vec();
+            self.subscription.take(batch, batch.len());
+            batch.frames().for_each(|frame| self.plain.extend_from_slice(frame.chunk(self.format).body()));
+            self.decoder.feed(&block)?;
+            return self.check();
+        }
+        let (fuller, is_ready) = self.fill();
+        assert!(is_ready && (fuller.is_empty() || fuller.len() > batch.len()), "the block's events are ready");
+        self.write_batch(&fuller, room, broken)
+    }
+
     fn write_private(&mut self, text: &str, broken: Option<Rule>) {
-        let Member { group, taken, in_group, before, .. } = &self.member;
-        let state = (group.clone(), *taken, *in_group, *before);
+        let (group, taken) = (self.member.group.clone(), self.member.taken);
         let bytes = self.member.encode(text.as_bytes());
         if broken == Some(Rule::LeavesForPrivateBytes) {
-            (self.member.group, self.member.taken, self.member.in_group, _) = state;
+            (self.member.group, self.member.taken) = (group, taken);
         }
         self.pending = if broken == Some(Rule::FinishesBlocks) {
             [bytes, self.pending.to_vec()].concat().into()
@@ -253,24 +310,36 @@ impl Reader {
         self.plain.extend_from_slice(text.as_bytes());
     }
 
-    fn skip(&mut self, count: usize, broken: Option<Rule>) {
+    fn skip(&mut self, mut count: usize, broken: Option<Rule>) {
         let (batch, is_ready) = self.fill();
+        if let (Some(Rule::LeavesForSkippedEvents), Some(group)) = (broken, &self.member.group)
+            && let Some(next) = group.block(self.member.taken.into())
+            && group.indices().start + next.end() < group.indices().end
+        {
+            count = (next.end() - self.events_taken()) as usize;
+            self.member.taken += 1;
+        }
         if is_ready && count < batch.len() {
             self.subscription.take(&batch, count);
-            let in_group = u64::from(self.member.taken) + count as u64;
-            if broken == Some(Rule::LeavesForSkippedEvents) && self.member.group.is_some() && in_group < group::EVENTS {
-                self.member.taken = in_group as u16;
-            }
         }
+    }
+
+    /// The number of events of its group that it has.
+    fn events_taken(&self) -> u64 {
+        let last = usize::from(self.member.taken).checked_sub(1);
+        let block = self.member.group.as_ref().zip(last).and_then(|(group, last)| group.block(last));
+        block.map_or(0, Block::end)
     }
 
     /// Joins a group that has begun.
     fn join_late(&mut self, batch: &Batch) {
         let Some(indices) = self.subscription.indices_in_ring(batch) else { return };
-        let taken = indices.start % group::EVENTS;
-        let group = self.member.ring.group(indices.start - taken);
-        if self.member.group.is_none() && group.blocks(0).count() as u64 >= taken {
-            (self.member.group, self.member.taken) = (Some(group), taken as u16);
+        let Some(group) = self.member.ring.group_with(indices.start) else { return };
+        let events = indices.start.checked_sub(group.indices().start);
+        let mut ends = (0..).map_while(|number| group.block(number).map(Block::end));
+        let number = ends.position(|end| Some(end) == events);
+        if let (None, Some(number)) = (&self.member.group, number) {
+            (self.member.group, self.member.taken) = (Some(group.clone()), number as u8 + 1);
         }
     }
 
@@ -279,7 +348,7 @@ impl Reader {
         let compressors = &self.member.ring.compressors;
         let place = match &self.member.group {
             _ if begins => Place { group: compressors.next_name(), events: 0 },
-            Some(group) => Place { group: group.name(), events: self.member.taken.into() },
+            Some(group) => Place { group: group.name(), events: self.events_taken() },
             None => return,
         };
         compressors.displace(place);
