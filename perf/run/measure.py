@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from demo import follow
 from servers import FANLINE, LOAD_CORE, PROGRAMS, TEMPLATES, start
 
 # The results of a scenario, in the order of the CSV's columns.
@@ -17,7 +18,7 @@ FIELDS = (
     "events_per_second deliveries_per_second latency_p50_us latency_p99_us latency_max_us last_client_p50_us "
     "last_client_p99_us server_cpu_us_per_delivery deliveries_per_cpu_second server_cpu_percent load_cpu_percent "
     "other_cpu_percent rss_before_kb rss_connected_kb rss_end_kb rss_bytes_per_client slab_bytes_per_client "
-    "bytes_received bytes_decoded compressed live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second requests_per_second"
+    "bytes_received bytes_decoded plain_bytes_received compressed live_p50_us live_p99_us server_cpu_seconds events_per_cpu_second requests_per_second"
 ).split()
 
 
@@ -25,7 +26,7 @@ def measure(variant, server_name, raw, shorten=1.0):
     """Returns the fields as a dictionary. Fields that do not apply are missing."""
     server = start(server_name, raw.with_suffix(".log"), variant.serve, "max" in variant.load)
     try:
-        tool = {"bench": bench, "herd": herd, "wrk": wrk, "routes": routes, "both": both}[variant.tool]
+        tool = {"bench": bench, "herd": herd, "wrk": wrk, "demo": demo, "routes": routes, "both": both}[variant.tool]
         result = tool(variant, server, shorten)
     finally:
         server.stop()
@@ -121,6 +122,10 @@ def wrk(variant, server, shorten):
         "server_cpu_seconds": round(cpu, 3),
         "events_per_cpu_second": round(events / cpu) if cpu else None,
     }
+
+
+def demo(variant, server, shorten):
+    return follow(server, variant.duration * shorten)
 
 
 def get_routes(server, seconds):

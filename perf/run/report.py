@@ -254,6 +254,9 @@ def compression(results, out):
     for variant in ("1000", "1000-fast"):
         ratio = results.ratio(variant, "fanline-gzip", cost, "fanline")
         text += verdict(ratio <= 1, f"{variant}: {ratio:.3f} of the CPU time of plain streams (target 1.0)")
+    plain, ours = (results.median("demo", "fanline-gzip", name) for name in ("plain_bytes_received", "bytes_received"))
+    text += verdict(plain / ours >= 5, f"{plain / ours:.1f} times fewer bytes for the demo's metrics, 1,000 plain and 1,000 compressed "
+                    f"readers for {results.median('demo', 'fanline-gzip', 'window_seconds'):.0f} s (target 5)")
     more = results.median("1000", "fanline-gzip", size) - results.median("1000", "fanline", size)
     return text + verdict(more <= 64, f"{more:,.0f} bytes more a client (target 64)")
 

@@ -84,6 +84,8 @@ SCENARIOS = {
         Variant("1000-fast", ["--clients", "1000", "--rate", "100", "--payload", "171"], ("fanline", "fanline-gzip"), warmup=2),
         # Each ring has a compressor while it has compressed readers.
         Variant("publish", ["--clients", "1", "--publishers", "64", "--rate", "max"], ("fanline", "fanline-gzip")),
+        # Plain and compressed readers of the same server.
+        Variant("demo", [], ("fanline-gzip",), ("--demo",), duration=60, tool="demo", repetitions=1),
     ],
     "embedding": [
         steady(1_000, 100_000, EMBEDDED, "streams-"),
