@@ -191,7 +191,7 @@ impl Hub {
     /// # Errors
     /// [`PublishError::Closed`] after [`Hub::close`]. Other errors come from the backbone of a [relayed](Hub::relayed) hub.
     pub async fn publish(&self, event: Event) -> Result<StreamPosition, PublishError> {
-        Ok(self.publish_some(vec![event], false, None).await?.published.last)
+        Ok(self.publish_some([event], false, None).await?.published.last)
     }
 
     /// Publishes `events` at consecutive positions, all or none. Returns `None` when there are none.
@@ -234,8 +234,11 @@ impl Hub {
     }
 
     /// Like [`Hub::publish_all`], in one batch with what the other tasks of this thread have to publish now.
-    pub(crate) async fn publish_with_others(&self, events: Vec<Event>) -> Result<Option<Published>, PublishError> {
-        if events.is_empty() {
+    pub(crate) async fn publish_with_others(
+        &self,
+        events: impl AsRef<[Event]> + Into<Vec<Event>>,
+    ) -> Result<Option<Published>, PublishError> {
+        if events.as_ref().is_empty() {
             return Ok(None);
         }
         self.publish_some(events, true, None).await.map(|once| Some(once.published))
@@ -243,7 +246,7 @@ impl Hub {
 
     async fn publish_some(
         &self,
-        events: Vec<Event>,
+        events: impl AsRef<[Event]> + Into<Vec<Event>>,
         with_others: bool,
         key: Option<Box<IdempotencyKey>>,
     ) -> Result<PublishedOnce, PublishError> {
@@ -256,7 +259,7 @@ impl Hub {
             None => sequencer.publish(history, events, with_others, key).await,
             Some(_) if history.is_closed() => Err(PublishError::Closed),
             // The backbone's side forms batches while it waits.
-            Some(upstream) => upstream.publish(events, key).await,
+            Some(upstream) => upstream.publish(events.into(), key).await,
         }
     }
 

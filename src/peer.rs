@@ -22,6 +22,8 @@ pub struct Peer {
     pub local: Option<SocketAddr>,
     /// The result of [`Peer::owner`], which is looked up once.
     owner: OnceLock<Option<u32>>,
+    /// The result of [`Peer::own_user`].
+    own_user: OnceLock<u32>,
     /// Whether a proxy has named its client with the PROXY protocol, or said that it does not know it.
     pub is_proxied: bool,
     /// Whether the connection begins with a header of the PROXY protocol.
@@ -56,8 +58,8 @@ impl Peer {
     }
 
     fn new(address: PeerAddress, local: Option<SocketAddr>) -> Self {
-        let owner = OnceLock::new();
-        Self { address, local, owner, is_proxied: false, awaits_proxy_header: false, serves_operators: true }
+        let (owner, own_user) = (OnceLock::new(), OnceLock::new());
+        Self { address, local, owner, own_user, is_proxied: false, awaits_proxy_header: false, serves_operators: true }
     }
 
     /// Replaces the address by that of the client of a proxy. If the proxy does not know it, the address stays that of the
@@ -87,6 +89,11 @@ impl Peer {
             }
             _ => None,
         }
+    }
+
+    /// Returns the server's own user. The kernel is asked once for a connection: a server may give its privileges up later.
+    pub(crate) fn own_user(&self) -> u32 {
+        *self.own_user.get_or_init(|| rustix::process::geteuid().as_raw())
     }
 }
 

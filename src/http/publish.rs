@@ -28,7 +28,7 @@ use crate::limit::PublishQuota;
 use crate::peer::PeerAddress;
 use crate::position::StreamPosition;
 use crate::topic::Topic;
-use crate::wire::publication::parse_events;
+use crate::wire::publication::{is_array, parse_event, parse_events};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MediaType {
@@ -51,24 +51,29 @@ pub(super) async fn publish(
     match media_type(&head.headers) {
         Some(MediaType::Json) => {
             let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
-            let is_array = body.trim_ascii_start().first() == Some(&b'[');
+            if !is_array(&body) {
+                let event = parse_event(&body, options.max_event_bytes)?;
+                let once = publish_together(shard, &mut permit, quota, key, [event]).await?;
+                return Ok(once.response(Receipt::of_one));
+            }
             let events = parse_events(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
-            let once = publish_together(shard, &mut permit, quota, key, events).await?;
-            Ok(once.response(|published| match is_array {
-                true => Receipt::of_several(published, count),
-                false => Receipt::of_one(published),
-            }))
+            // Boxed: a single event has no room for it.
+            let once = Box::pin(publish_together(shard, &mut permit, quota, key, events)).await?;
+            Ok(once.response(|published| Receipt::of_several(published, count)))
         }
         // A key is for events that are known as a whole before the first one is published.
         Some(MediaType::Ndjson) if key.is_some() => {
             let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
             let events = ndjson::parse(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
-            let once = publish_together(shard, &mut permit, quota, key, events).await?;
+            let once = Box::pin(publish_together(shard, &mut permit, quota, key, events)).await?;
             Ok(once.response(|published| Receipt::of_several(published, count)))
         }
-        Some(MediaType::Ndjson) => Ok(json_body(ndjson::publish(shard, options, permit, quota, body).await?.to_json())),
+        Some(MediaType::Ndjson) => {
+            let receipt = Box::pin(ndjson::publish(shard, options, permit, quota, body)).await?;
+            Ok(json_body(receipt.to_json()))
+        }
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
     }
 }
@@ -81,7 +86,7 @@ pub(super) async fn publish_one(
     event: Event,
 ) -> Result<StreamPosition, Problem> {
     let quota = routes.limiter.publish_quota(address, || permit.grant.identity());
-    let once = publish_together(&routes.shard, &mut permit, &quota, None, vec![event]).await?;
+    let once = publish_together(&routes.shard, &mut permit, &quota, None, [event]).await?;
     Ok(once.last().expect("there was an event"))
 }
 
@@ -112,7 +117,7 @@ pub(super) async fn publish_to(
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
     let body = collect(body, max_bytes, options.body_timeout).await?;
     let event = query.event(topic, body, is_json, options.max_event_bytes)?;
-    let once = publish_together(shard, &mut permit, quota, key, vec![event]).await?;
+    let once = publish_together(shard, &mut permit, quota, key, [event]).await?;
     Ok(once.response(Receipt::of_one))
 }
 
@@ -127,10 +132,16 @@ async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, Publ
 const PAYLOAD_TYPES: &str = "application/json (a value) or text/plain (raw text)";
 
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {
+    const TYPES: [(&str, MediaType); 4] = [
+        ("application/json", MediaType::Json),
+        ("application/x-ndjson", MediaType::Ndjson),
+        ("application/ndjson", MediaType::Ndjson),
+        ("text/plain", MediaType::Text),
+    ];
     let value = headers.get(CONTENT_TYPE)?;
     // How nearly all publishers spell it.
-    if value == "application/json" {
-        return Some(MediaType::Json);
+    if let Some((_, media_type)) = TYPES.into_iter().find(|(name, _)| value == name) {
+        return Some(media_type);
     }
     let value = value.to_str().ok()?;
     let mut parts = value.split(';').map(str::trim);
@@ -141,12 +152,6 @@ fn media_type(headers: &HeaderMap) -> Option<MediaType> {
             return None;
         }
     }
-    const TYPES: [(&str, MediaType); 4] = [
-        ("application/json", MediaType::Json),
-        ("application/x-ndjson", MediaType::Ndjson),
-        ("application/ndjson", MediaType::Ndjson),
-        ("text/plain", MediaType::Text),
-    ];
     TYPES.into_iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media_type)| media_type)
 }
 

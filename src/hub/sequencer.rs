@@ -1,8 +1,13 @@
 //! Publishing: one order for all publishers, without waiting for a lock.
 //!
-//! A publisher pushes into a bounded queue and then tries to become the sequencer. The holder of that role drains the
+//! A publisher that finds the sequencer's role free and the queue empty takes the role and publishes at once. Otherwise it
+//! pushes into a bounded queue and then tries to become the sequencer. The holder of that role drains the
 //! queue and publishes for all (flat combining): bursts become batches, and no publisher waits for a lock. One that finds
 //! the role taken waits for its position, which the holder sends, or returns if it does not want to know.
+//!
+//! **Batches of one thread.** Events of one topic that are published together are one block of memory, which readers write
+//! as one slice. So the tasks of a thread that publish at the same time push first and yield, as long as their batches have
+//! such blocks. While they have none, one publication in [`PROBE`] yields, to find out.
 //!
 //! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks
 //! at the queue once more. With a full fence between the two steps on either side, at least one of them sees what the
@@ -43,6 +48,9 @@ const QUEUE: usize = 2;
 
 /// After how many publications the sequencer announces them.
 const BATCH: usize = 256;
+
+/// One of how many publications yields although none before it gained by that.
+const PROBE: u32 = 16;
 
 /// After how many batches the sequencer gives the role up.
 const TURN: usize = 16;
@@ -95,6 +103,12 @@ struct Role {
     touched: Vec<Arc<Channel>>,
     replies: Vec<(oneshot::Sender<Answer>, Answer)>,
     keys: Keys,
+    /// Whether the last batch had publications that share a block.
+    is_crowded: bool,
+    /// The number of publications that could have yielded since then.
+    alone: u32,
+    /// The number of blocks so far.
+    blocks: usize,
 }
 
 impl Sequencer {
@@ -106,6 +120,9 @@ impl Sequencer {
             touched: Vec::new(),
             replies: Vec::new(),
             keys: Keys::new(options.idempotency_window, options.idempotency_keys),
+            is_crowded: false,
+            alone: 0,
+            blocks: 0,
         };
         Self {
             queue: ArrayQueue::new(QUEUE),
@@ -122,22 +139,48 @@ impl Sequencer {
     }
 
     /// Publishes `events`, at least one, and returns their positions. `with_others` lets the other tasks of this thread that
-    /// are ready push first, so that one batch is numbered, encoded and announced. Once this was polled the events may be
-    /// published even if the future is dropped.
+    /// are ready push first where that pays, so that one batch is numbered, encoded and announced. Once this was polled the
+    /// events may be published even if the future is dropped.
     pub(crate) async fn publish(
         &self,
         history: &History,
-        events: Vec<Event>,
+        events: impl AsRef<[Event]> + Into<Vec<Event>>,
         with_others: bool,
         key: Option<Box<IdempotencyKey>>,
     ) -> Answer {
-        let answer = self.push(history, events, key).await;
+        if let Some(answer) = self.publish_at_once(history, events.as_ref(), with_others, key.as_deref()) {
+            return answer;
+        }
+        let answer = self.push(history, events.into(), key).await;
         let turn = Turn { sequencer: self, history };
         if with_others {
             tokio::task::yield_now().await;
         }
         drop(turn);
         answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Publishes `events` if the role is free and nothing is queued. `None` if the caller has to push them.
+    fn publish_at_once(
+        &self,
+        history: &History,
+        events: &[Event],
+        with_others: bool,
+        key: Option<&IdempotencyKey>,
+    ) -> Option<Answer> {
+        let mut role = try_lock(&self.role)?;
+        if !self.queue.is_empty() || (with_others && role.expects_others()) {
+            return None;
+        }
+        let answer = role.publish(history, events, key, history.sampler.begin());
+        role.announce(history);
+        if key.is_some() {
+            self.keys.store(role.keys.len(), Ordering::Relaxed);
+        }
+        drop(role);
+        // What was pushed meanwhile.
+        self.combine(history);
+        Some(answer)
     }
 
     /// Pushes a publication; the caller combines. Waits while the queue is full.
@@ -322,32 +365,51 @@ impl Sequencer {
 impl Role {
     /// Publishes a batch. Returns whether there was one.
     fn drain(&mut self, queue: &ArrayQueue<Pending>, history: &History) -> bool {
-        let mut is_empty = true;
+        let (mut publications, blocks) = (0, self.blocks);
         for _ in 0..BATCH {
             let Some(pending) = queue.pop() else { break };
-            is_empty = false;
-            let before = self.newest;
-            let answer = self.append(history, &pending.events, pending.key.as_deref());
-            if let Some(moment) = pending.sampled
-                && self.newest > before
-            {
-                history.sampler.note(before + 1, moment);
-            }
+            publications += 1;
+            let answer = self.publish(history, &pending.events, pending.key.as_deref(), pending.sampled);
             match pending.reply {
                 Some(reply) => self.replies.push((reply, answer)),
                 None if answer.is_err() => history.latest.note_refused(pending.events.len()),
                 None => {}
             }
         }
-        if is_empty {
+        if publications == 0 {
             return false;
         }
         self.announce(history);
+        self.is_crowded = self.blocks.wrapping_sub(blocks) < publications;
         for (reply, answer) in self.replies.drain(..) {
             // The publisher may have given up waiting.
             let _ = reply.send(answer);
         }
         true
+    }
+
+    /// Gives a publication its sequences; the caller announces them.
+    fn publish(
+        &mut self,
+        history: &History,
+        events: &[Event],
+        key: Option<&IdempotencyKey>,
+        sampled: Option<(Instant, SystemTime)>,
+    ) -> Answer {
+        let before = self.newest;
+        let answer = self.append(history, events, key);
+        if let Some(moment) = sampled
+            && self.newest > before
+        {
+            history.sampler.note(before + 1, moment);
+        }
+        answer
+    }
+
+    /// Whether other tasks of this thread may publish to the same topic now.
+    fn expects_others(&mut self) -> bool {
+        self.alone = self.alone.wrapping_add(1);
+        self.is_crowded || self.alone.is_multiple_of(PROBE)
     }
 
     fn append(&mut self, history: &History, events: &[Event], key: Option<&IdempotencyKey>) -> Answer {
@@ -374,7 +436,8 @@ impl Role {
         for event in events {
             self.number(history, event);
         }
-        Published { first: history.position(first), last: history.position(self.newest) }
+        let position = |sequence| self.encoder.numbering.position(sequence);
+        Published { first: position(first), last: position(self.newest) }
     }
 
     /// Gives `event` the next sequence.
@@ -409,9 +472,9 @@ impl Role {
 
     /// Puts what has a sequence into its rings.
     fn flush(&mut self, history: &History) {
-        if let Some(channel) = history.append(&mut self.encoder)
-            && !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &channel))
-        {
+        let Some(channel) = history.append(&mut self.encoder) else { return };
+        self.blocks = self.blocks.wrapping_add(1);
+        if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &channel)) {
             self.touched.push(channel);
         }
     }

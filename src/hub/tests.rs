@@ -20,6 +20,8 @@ mod retention;
 #[cfg(not(fanline_loom))]
 mod subscribing;
 #[cfg(not(fanline_loom))]
+mod together;
+#[cfg(not(fanline_loom))]
 mod unawaited;
 
 use std::future::Future;

@@ -1,12 +1,11 @@
 //! Bodies that are published as a whole, in one buffer.
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::Body;
 
@@ -15,46 +14,67 @@ use super::super::problem::Problem;
 
 /// Reads a body to its end, within a size and a time.
 pub(super) async fn collect(body: DecodedBody, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("the body is larger than {max_bytes} bytes (setting max_body_bytes)");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    };
+    let mut reading = Reading { body, max_bytes, first: Bytes::new(), all: BytesMut::new() };
     // Before the first read, so that a client that waits for 100 Continue does not send the body.
-    if body.size_hint().lower() > max_bytes as u64 {
-        return Err(too_large());
+    if reading.body.size_hint().lower() > max_bytes as u64 {
+        return Err(reading.too_large());
     }
-    let mut reading = pin!(concat(Limited::new(body, max_bytes)));
     // Most bodies arrive with their head, and need no timer.
-    let body = match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+    match poll_fn(|cx| Poll::Ready(reading.poll(cx))).await {
         Poll::Ready(body) => body,
-        Poll::Pending => tokio::time::timeout(timeout, reading).await.map_err(|_| {
-            let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
-            Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
-        })?,
-    };
-    body.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            too_large()
-        } else {
-            Problem::bad_request(format!("the body could not be read: {error}"))
-        }
+        Poll::Pending => Box::pin(finish(reading, timeout)).await,
+    }
+}
+
+async fn finish(mut reading: Reading, timeout: Duration) -> Result<Bytes, Problem> {
+    tokio::time::timeout(timeout, poll_fn(|cx| reading.poll(cx))).await.unwrap_or_else(|_| {
+        let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
     })
 }
 
-/// Collects a body into one buffer. Keeping its frames would cost far more memory than bytes if each has one byte.
-async fn concat(mut body: Limited<DecodedBody>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-    // Most bodies have one frame and are not copied.
-    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if first.is_empty() {
-            first = data;
-            continue;
+/// A body, and what of it has arrived, in one buffer. Keeping its frames would cost far more memory than bytes if each has
+/// one byte.
+struct Reading {
+    body: DecodedBody,
+    max_bytes: usize,
+    /// The first frame. Most bodies have no other, and are not copied.
+    first: Bytes,
+    /// All frames, once there are several.
+    all: BytesMut,
+}
+
+impl Reading {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Problem>> {
+        while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = frame.map_err(|error| Problem::bad_request(format!("the body could not be read: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if data.len() > self.max_bytes - self.first.len().max(self.all.len()) {
+                return Poll::Ready(Err(self.too_large()));
+            }
+            self.add(data);
+            // Saves another poll. A chunked body may have trailers after its last frame.
+            if self.body.is_end_stream() {
+                break;
+            }
         }
-        if all.is_empty() {
-            all.extend_from_slice(&first);
-        }
-        all.extend_from_slice(&data);
+        let all = std::mem::take(&mut self.all);
+        Poll::Ready(Ok(if all.is_empty() { std::mem::take(&mut self.first) } else { all.freeze() }))
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+
+    fn add(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn too_large(&self) -> Problem {
+        let detail = format!("the body is larger than {} bytes (setting max_body_bytes)", self.max_bytes);
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
 }

@@ -67,19 +67,21 @@ pub(super) async fn publish_together(
     permit: &mut Permit<'_>,
     quota: &PublishQuota<'_>,
     key: Option<&str>,
-    events: Vec<Event>,
+    events: impl AsRef<[Event]> + Into<Vec<Event>>,
 ) -> Result<Together, Problem> {
     permit.check_upload()?;
-    events.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
-    quota.charge(events.len())?;
-    let Some(key) = key.filter(|_| !events.is_empty()) else {
+    let all = events.as_ref();
+    all.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
+    quota.charge(all.len())?;
+    let Some(key) = key.filter(|_| !all.is_empty()) else {
         let published = timed(shard, shard.hub.publish_with_others(events)).await?;
         return Ok(Together(published.map(PublishedOnce::from)));
     };
     // Publishers without credentials share their keys.
     let publisher = permit.grant.identity().unwrap_or_default();
-    let key = IdempotencyKey::new(&publisher, key, &events);
-    let once = timed(shard, shard.hub.publish_once(events, key)).await?;
+    let key = IdempotencyKey::new(&publisher, key, all);
+    // Boxed: publications without a key have no room for it.
+    let once = timed(shard, Box::pin(shard.hub.publish_once(events.into(), key))).await?;
     if once.is_repeat {
         shard.metrics.publishes_repeated.add_shared(1);
     }

@@ -1,5 +1,8 @@
 //! The response to a publication: the number of its events, and their positions.
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+
 use crate::hub::Published;
 use crate::position::StreamPosition;
 
@@ -23,8 +26,9 @@ impl Receipt {
     }
 
     /// The receipt as JSON. Its shape is fixed and nothing in it needs an escape, and each single publication has one.
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(128);
+    pub(super) fn to_json(&self) -> Bytes {
+        // Copied into memory of its exact size, with one allocation.
+        let mut json = Json::new();
         let published = match *self {
             Self::One { id, published } => {
                 put_position(&mut json, "{\"id\":", id);
@@ -39,12 +43,15 @@ impl Receipt {
         json.extend_from_slice(b",\"published\":");
         json.extend_from_slice(itoa::Buffer::new().format(published).as_bytes());
         json.push(b'}');
-        json
+        Bytes::copy_from_slice(&json)
     }
 }
 
+/// Room for the receipt of one event.
+type Json = SmallVec<[u8; 128]>;
+
 /// Writes a key and its value, a position or null.
-fn put_position(json: &mut Vec<u8>, key: &str, position: Option<StreamPosition>) {
+fn put_position(json: &mut Json, key: &str, position: Option<StreamPosition>) {
     json.extend_from_slice(key.as_bytes());
     match position {
         Some(StreamPosition { epoch, sequence }) => {
@@ -72,7 +79,7 @@ mod tests {
             (Receipt::of_several(published, 3), r#"{"first_id":"7-2","last_id":"7-4","published":3}"#),
             (Receipt::of_several(None, 0), r#"{"first_id":null,"last_id":null,"published":0}"#),
         ] {
-            assert_eq!(String::from_utf8(receipt.to_json()).unwrap(), json);
+            assert_eq!(receipt.to_json(), json);
             serde_json::from_str::<serde_json::Value>(json).unwrap();
         }
     }
