@@ -19,12 +19,13 @@ mod body;
 mod exchange;
 pub(super) mod output;
 pub(super) mod stream_socket;
+mod waker;
 mod watched;
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use body::ResponseBody;
@@ -40,6 +41,7 @@ use hyper_util::rt::TokioIo;
 use output::SocketOutput;
 use stream_socket::StreamSocket;
 use tokio::time::Instant;
+use waker::ConnectionWaker;
 use watched::Watched;
 
 use super::http::{Handler, Http};
@@ -170,13 +172,15 @@ impl<H: Handler> Http<H> {
         let mut drain = pin!(self.shard.drain.begun());
         // The first poll registers the task with both. They are polled again when they have something to say.
         let mut is_registered = false;
+        let mut waker = ConnectionWaker::default();
         poll_fn(|cx| {
             let is_due = !is_registered || self.shard.drain.has_begun();
             if is_due && !is_draining && drain.as_mut().poll(cx).is_ready() {
                 is_draining = true;
                 Pin::new(&mut *connection).graceful_shutdown();
             }
-            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
+            let polled = Pin::new(&mut *connection).poll(&mut Context::from_waker(waker.of(cx.waker())));
+            if let Poll::Ready(result) = polled {
                 return Poll::Ready(result.map_or_else(Outcome::Failed, |()| Outcome::Done));
             }
             while (!is_registered || head_check.is_elapsed()) && head_check.as_mut().poll(cx).is_ready() {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::body::{self, Body, Frame, SizeHint};
 
 use super::exchange::{Exchange, InFlight};
+use super::waker;
 use crate::conn::reply::{BoxError, ReplyBody};
 
 /// The body of a request as it arrives.
@@ -28,7 +29,7 @@ impl Body for Http1Body {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = ready!(waker::take_frame(&mut self.incoming, cx));
         if !matches!(frame, Some(Ok(_))) {
             self.in_flight = None;
         }
