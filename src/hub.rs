@@ -256,10 +256,14 @@ impl Hub {
             history.latest.admit(events.as_ref())?;
         }
         match history.upstream() {
-            None => sequencer.publish(history, events, with_others, key).await,
+            None => match sequencer.publish_at_once(history, events.as_ref(), with_others, key.as_deref()) {
+                Some(answer) => answer,
+                // Boxed: most publications do not wait, and have no room for it.
+                None => Box::pin(sequencer.publish_queued(history, events.into(), with_others, key)).await,
+            },
             Some(_) if history.is_closed() => Err(PublishError::Closed),
             // The backbone's side forms batches while it waits.
-            Some(upstream) => upstream.publish(events.into(), key).await,
+            Some(upstream) => Box::pin(upstream.publish(events.into(), key)).await,
         }
     }
 

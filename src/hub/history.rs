@@ -298,8 +298,9 @@ impl History {
 
     /// Wakes all readers.
     fn notify_all(&self) {
-        self.topics.slices().flatten().for_each(|channel| channel.listeners.notify());
-        self.firehoses().into_iter().for_each(|firehose| firehose.listeners.notify());
+        for channel in self.topics.slices().flatten().chain(self.firehoses().into_iter().cloned()) {
+            channel.listeners.notify();
+        }
     }
 
     /// Accounts for a channel that held `before` bytes, and holds `now`.

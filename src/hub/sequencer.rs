@@ -7,7 +7,7 @@
 //!
 //! **Batches of one thread.** Events of one topic that are published together are one block of memory, which readers write
 //! as one slice. So the tasks of a thread that publish at the same time push first and yield, as long as their batches have
-//! such blocks. While they have none, one publication in [`PROBE`] yields, to find out.
+//! such blocks and readers. While they have no such blocks, one publication in [`PROBE`] yields, to find out.
 //!
 //! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks
 //! at the queue once more. With a full fence between the two steps on either side, at least one of them sees what the
@@ -105,6 +105,8 @@ struct Role {
     keys: Keys,
     /// Whether the last batch had publications that share a block.
     is_crowded: bool,
+    /// Whether the last batch had readers.
+    has_readers: bool,
     /// The number of publications that could have yielded since then.
     alone: u32,
     /// The number of blocks so far.
@@ -121,6 +123,7 @@ impl Sequencer {
             replies: Vec::new(),
             keys: Keys::new(options.idempotency_window, options.idempotency_keys),
             is_crowded: false,
+            has_readers: false,
             alone: 0,
             blocks: 0,
         };
@@ -138,20 +141,17 @@ impl Sequencer {
         lock(&self.role).newest = newest;
     }
 
-    /// Publishes `events`, at least one, and returns their positions. `with_others` lets the other tasks of this thread that
-    /// are ready push first where that pays, so that one batch is numbered, encoded and announced. Once this was polled the
+    /// Publishes `events`, at least one, from the queue, and returns their positions. `with_others` lets the other tasks of
+    /// this thread that are ready push first, so that one batch is numbered, encoded and announced. Once this was polled the
     /// events may be published even if the future is dropped.
-    pub(crate) async fn publish(
+    pub(crate) async fn publish_queued(
         &self,
         history: &History,
-        events: impl AsRef<[Event]> + Into<Vec<Event>>,
+        events: Vec<Event>,
         with_others: bool,
         key: Option<Box<IdempotencyKey>>,
     ) -> Answer {
-        if let Some(answer) = self.publish_at_once(history, events.as_ref(), with_others, key.as_deref()) {
-            return answer;
-        }
-        let answer = self.push(history, events.into(), key).await;
+        let answer = self.push(history, events, key).await;
         let turn = Turn { sequencer: self, history };
         if with_others {
             tokio::task::yield_now().await;
@@ -160,8 +160,9 @@ impl Sequencer {
         answer.await.unwrap_or(Err(PublishError::Closed))
     }
 
-    /// Publishes `events` if the role is free and nothing is queued. `None` if the caller has to push them.
-    fn publish_at_once(
+    /// Publishes `events`, at least one, if the role is free and nothing is queued. `None` if the caller has to queue them,
+    /// which it has to do too where others of its thread may publish `with_others` and readers gain from that.
+    pub(crate) fn publish_at_once(
         &self,
         history: &History,
         events: &[Event],
@@ -406,10 +407,10 @@ impl Role {
         answer
     }
 
-    /// Whether other tasks of this thread may publish to the same topic now.
+    /// Whether readers may gain from what other tasks of this thread publish now.
     fn expects_others(&mut self) -> bool {
         self.alone = self.alone.wrapping_add(1);
-        self.is_crowded || self.alone.is_multiple_of(PROBE)
+        self.has_readers && (self.is_crowded || self.alone.is_multiple_of(PROBE))
     }
 
     fn append(&mut self, history: &History, events: &[Event], key: Option<&IdempotencyKey>) -> Answer {
@@ -455,17 +456,18 @@ impl Role {
         history.publish(self.newest);
         history.trim();
         let (mut has_reserved, mut has_others) = (false, false);
+        self.has_readers = false;
         for channel in self.touched.drain(..) {
             // After the head: see the invariants of the lists.
             channel.latest.get().inspect(|list| list.settle());
-            channel.listeners.notify();
+            self.has_readers |= channel.listeners.notify();
             has_reserved |= channel.is_reserved;
             has_others |= !channel.is_reserved;
         }
         for (firehose, has_events) in [(&history.firehose, has_others), (&history.reserved, has_reserved)] {
             if has_events {
                 firehose.latest.get().inspect(|list| list.settle());
-                firehose.listeners.notify();
+                self.has_readers |= firehose.listeners.notify();
             }
         }
     }

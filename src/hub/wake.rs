@@ -156,10 +156,10 @@ impl Listeners {
         lock(&self.0).is_empty()
     }
 
-    /// Notifies each group. The head that they have to see was stored before.
-    pub(crate) fn notify(&self) {
-        for link in &*lock(&self.0) {
-            link.mark();
-        }
+    /// Notifies each group. The head that they have to see was stored before. Returns whether there are subscriptions.
+    pub(crate) fn notify(&self) -> bool {
+        let links = lock(&self.0);
+        links.iter().for_each(Link::mark);
+        !links.is_empty()
     }
 }

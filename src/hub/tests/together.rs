@@ -26,6 +26,7 @@ fn slices(hub: &Hub, topic: &str) -> usize {
 #[test]
 fn publications_of_one_thread_share_a_block() {
     let hub = hub(1000, 1000);
+    let _reader = hub.subscribe(filter(&["a"]), Start::Live);
     assert_eq!((publish_in_turn(&hub, &["a"; 15]), slices(&hub, "a")), (0, 15), "at once");
     assert_eq!(
         (publish_in_turn(&hub, &["a"; 9]), slices(&hub, "a")),
@@ -41,9 +42,19 @@ fn publications_of_one_thread_share_a_block() {
 #[test]
 fn publications_to_several_topics_do_not_wait_for_each_other() {
     let hub = hub(1000, 1000);
+    let _reader = hub.subscribe(filter(&[]), Start::Live);
     assert_eq!(publish_in_turn(&hub, &["a"; 15]), 0);
     assert_eq!(publish_in_turn(&hub, &["a", "b", "c"]), 3);
     assert_eq!(publish_in_turn(&hub, &["a", "b", "c"]), 0, "no two of them shared a block");
+}
+
+#[test]
+fn publications_without_readers_do_not_wait_for_each_other() {
+    let hub = hub(1000, 1000);
+    let reader = hub.subscribe(filter(&["a"]), Start::Live);
+    assert_eq!(publish_in_turn(&hub, &["a"; 16]), 1);
+    drop(reader);
+    assert_eq!(publish_in_turn(&hub, &["a"; 40]), 0);
 }
 
 #[test]
