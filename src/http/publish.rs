@@ -23,7 +23,6 @@ use super::body::RequestBody;
 use super::{Routes, content_encoding, json_body, problem::Problem};
 use crate::conn::Shard;
 use crate::event::Event;
-use crate::hub::PublishError;
 use crate::limit::PublishQuota;
 use crate::peer::PeerAddress;
 use crate::position::StreamPosition;
@@ -122,11 +121,8 @@ pub(super) async fn publish_to(
 }
 
 /// Observes the time until the events have their positions, which is the server's part of the response time.
-async fn timed<T>(shard: &Shard, publishing: impl Future<Output = Result<T, PublishError>>) -> Result<T, PublishError> {
-    let began = Instant::now();
-    let published = publishing.await?;
+fn observe_latency(shard: &Shard, began: Instant) {
     shard.counts().publish_latency.observe(began.elapsed());
-    Ok(published)
 }
 
 const PAYLOAD_TYPES: &str = "application/json (a value) or text/plain (raw text)";

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::super::admit::Permit;
 use super::super::json_body;
 use super::super::problem::Problem;
 use super::receipt::Receipt;
-use super::timed;
+use super::observe_latency;
 use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{IdempotencyKey, Published, PublishedOnce};
@@ -73,15 +74,18 @@ pub(super) async fn publish_together(
     let all = events.as_ref();
     all.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
     quota.charge(all.len())?;
+    let began = Instant::now();
     let Some(key) = key.filter(|_| !all.is_empty()) else {
-        let published = timed(shard, shard.hub.publish_with_others(events)).await?;
+        let published = shard.hub.publish_with_others(events).await?;
+        observe_latency(shard, began);
         return Ok(Together(published.map(PublishedOnce::from)));
     };
     // Publishers without credentials share their keys.
     let publisher = permit.grant.identity().unwrap_or_default();
     let key = IdempotencyKey::new(&publisher, key, all);
     // Boxed: publications without a key have no room for it.
-    let once = timed(shard, Box::pin(shard.hub.publish_once(events.into(), key))).await?;
+    let once = Box::pin(shard.hub.publish_once(events.into(), key)).await?;
+    observe_latency(shard, began);
     if once.is_repeat {
         shard.metrics.publishes_repeated.add_shared(1);
     }

@@ -20,7 +20,7 @@ use super::super::admit::Permit;
 use super::super::content_encoding::DecodedBody;
 use super::super::problem::Problem;
 use super::receipt::Receipt;
-use super::timed;
+use super::observe_latency;
 use crate::conn::Shard;
 use crate::event::Event;
 use crate::hub::{Outcome, PublishError, Published};
@@ -208,8 +208,12 @@ impl Upload<'_> {
             permitted.map_err(|problem| self.stopped_at(first, problem))?;
         }
         let count = events.len() as u64;
-        match timed(self.shard, self.shard.hub.publish_all(events)).await {
-            Ok(published) => self.note(count, published),
+        let began = Instant::now();
+        match self.shard.hub.publish_all(events).await {
+            Ok(published) => {
+                observe_latency(self.shard, began);
+                self.note(count, published);
+            }
             Err(error) => return Err(self.failed(error, lines, count)),
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! The response to a publication: the number of its events, and their positions.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::hub::Published;
 use crate::position::StreamPosition;
@@ -27,41 +26,57 @@ impl Receipt {
 
     /// The receipt as JSON. Its shape is fixed and nothing in it needs an escape, and each single publication has one.
     pub(super) fn to_json(&self) -> Bytes {
-        // Copied into memory of its exact size, with one allocation.
-        let mut json = Json::new();
+        let mut json = Json { bytes: [0; MAX_BYTES], length: 0 };
         let published = match *self {
             Self::One { id, published } => {
-                put_position(&mut json, "{\"id\":", id);
+                json.put_position("{\"id\":", id);
                 published
             }
             Self::Several { first_id, last_id, published } => {
-                put_position(&mut json, "{\"first_id\":", first_id);
-                put_position(&mut json, ",\"last_id\":", last_id);
+                json.put_position("{\"first_id\":", first_id);
+                json.put_position(",\"last_id\":", last_id);
                 published
             }
         };
-        json.extend_from_slice(b",\"published\":");
-        json.extend_from_slice(itoa::Buffer::new().format(published).as_bytes());
-        json.push(b'}');
-        Bytes::copy_from_slice(&json)
+        json.put(",\"published\":");
+        json.put_number(published);
+        json.put("}");
+        Bytes::copy_from_slice(&json.bytes[..json.length])
     }
 }
 
-/// Room for the receipt of one event.
-type Json = SmallVec<[u8; 128]>;
+/// More than the longest receipt: three keys, and five numbers of 20 digits.
+const MAX_BYTES: usize = 160;
 
-/// Writes a key and its value, a position or null.
-fn put_position(json: &mut Json, key: &str, position: Option<StreamPosition>) {
-    json.extend_from_slice(key.as_bytes());
-    match position {
-        Some(StreamPosition { epoch, sequence }) => {
-            json.push(b'"');
-            json.extend_from_slice(itoa::Buffer::new().format(epoch.0).as_bytes());
-            json.push(b'-');
-            json.extend_from_slice(itoa::Buffer::new().format(sequence).as_bytes());
-            json.push(b'"');
+/// JSON in a buffer of its own, so that a receipt has one allocation of its exact size.
+struct Json {
+    bytes: [u8; MAX_BYTES],
+    length: usize,
+}
+
+impl Json {
+    fn put(&mut self, text: &str) {
+        self.bytes[self.length..][..text.len()].copy_from_slice(text.as_bytes());
+        self.length += text.len();
+    }
+
+    fn put_number(&mut self, number: u64) {
+        self.put(itoa::Buffer::new().format(number));
+    }
+
+    /// Writes a key and its value, a position or null.
+    fn put_position(&mut self, key: &str, position: Option<StreamPosition>) {
+        self.put(key);
+        match position {
+            Some(StreamPosition { epoch, sequence }) => {
+                self.put("\"");
+                self.put_number(epoch.0);
+                self.put("-");
+                self.put_number(sequence);
+                self.put("\"");
+            }
+            None => self.put("null"),
         }
-        None => json.extend_from_slice(b"null"),
     }
 }
 
@@ -74,9 +89,14 @@ mod tests {
     fn receipt_has_the_positions_of_its_events() {
         let position = |sequence| StreamPosition::new(Epoch(7), sequence);
         let published = Some(Published { first: position(2), last: position(4) });
+        let longest = StreamPosition::new(Epoch(u64::MAX), u64::MAX);
         for (receipt, json) in [
             (Receipt::of_one(published), r#"{"id":"7-4","published":1}"#),
             (Receipt::of_several(published, 3), r#"{"first_id":"7-2","last_id":"7-4","published":3}"#),
+            (
+                Receipt::of_several(Some(Published { first: longest, last: longest }), u64::MAX),
+                r#"{"first_id":"18446744073709551615-18446744073709551615","last_id":"18446744073709551615-18446744073709551615","published":18446744073709551615}"#,
+            ),
             (Receipt::of_several(None, 0), r#"{"first_id":null,"last_id":null,"published":0}"#),
         ] {
             assert_eq!(receipt.to_json(), json);
