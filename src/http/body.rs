@@ -29,6 +29,7 @@ pub struct RequestBody {
 }
 
 /// Tells whether the end of a body is certain. `None` if its length was declared: it is certain then.
+#[derive(Default)]
 pub(super) struct BodyEnd(Option<Arc<AtomicBool>>);
 
 impl BodyEnd {

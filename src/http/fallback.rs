@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use tower_service::Service;
 
 use super::admit::Source;
-use super::body::{self, RequestBody};
+use super::body::{self, BodyEnd, RequestBody};
 use super::problem::Problem;
 use super::{Routes, forwarded};
 use crate::conn::reply::{BoxError, Reply, ReplyBody};
@@ -35,15 +35,8 @@ pub(crate) struct Fallback(Arc<dyn Application>);
 
 /// A service of any type.
 trait Application: Send + Sync {
-    /// Calls the service.
-    fn call<'a>(&self, call: Call<'a>) -> BoxFuture<'a, Reply>;
-}
-
-/// A request on its way to the service.
-struct Call<'a> {
-    request: Request<Incoming>,
-    client: PeerAddress,
-    shard: &'a Shard,
+    /// Calls the service for a request of `client`.
+    fn call<'a>(&self, request: Request<Incoming>, client: PeerAddress, shard: &'a Shard) -> BoxFuture<'a, Reply>;
 }
 
 /// Where a request comes from. Each request that [`Builder::fallback`](crate::server::Builder::fallback) handles has it as an
@@ -81,10 +74,14 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn call<'a>(&self, Call { request, client, shard }: Call<'a>) -> BoxFuture<'a, Reply> {
+    fn call<'a>(&self, request: Request<Incoming>, client: PeerAddress, shard: &'a Shard) -> BoxFuture<'a, Reply> {
         let (method, target) = (request.method().clone(), request.uri().path_and_query().cloned());
-        let (head, body) = request.into_parts();
-        let (body, end) = body::watch(head.version, body);
+        let (version, mut end) = (request.version(), BodyEnd::default());
+        let request = request.map(|body| {
+            let (body, its_end) = body::watch(version, body);
+            end = its_end;
+            body
+        });
         let reply = move |outcome: Result<Result<Response<B>, S::Error>, Panic>| {
             let response = match outcome {
                 Ok(Ok(response)) => response.map(|body| ReplyBody::Streamed(body.map_err(Into::into).boxed_unsync())),
@@ -98,7 +95,7 @@ where
         };
         // Unwind safe: nothing of the server is shared with the service. Combinators: the state of an `async` block would have
         // room for each intermediate value, and be copied with it.
-        Box::pin(AssertUnwindSafe(self.0.call(Request::from_parts(head, body))).catch_unwind().map(reply))
+        Box::pin(AssertUnwindSafe(self.0.call(request)).catch_unwind().map(reply))
     }
 }
 
@@ -140,6 +137,6 @@ impl Routes {
         }
         let client = remote.client;
         request.extensions_mut().insert(remote);
-        fallback.0.call(Call { request, client, shard: &self.shard })
+        fallback.0.call(request, client, &self.shard)
     }
 }
