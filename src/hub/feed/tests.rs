@@ -1,5 +1,6 @@
 //! Feeds by example; `reference` compares them with a plain list of events.
 
+mod latest;
 mod reference;
 
 use std::future::Future;

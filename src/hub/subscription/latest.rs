@@ -101,10 +101,11 @@ impl Subscription {
         let oldest = last.numbering.offset;
         let start = if matches!(start, Start::Newest(_)) { Start::Earliest } else { start };
         let (after, origin) = self.origin(start, last.numbering, head);
-        // Nothing precedes the oldest position: a reader of it has nothing.
-        let had_nothing_until = if after == oldest { head } else { after };
-        // The values of earlier epochs precede it.
+        // The values of earlier epochs precede the oldest position.
         self.taken = if after == oldest { 0 } else { after };
+        // One that resumes there may have values: a feed that replays added topics has not passed it.
+        let has_nothing = after == oldest && !matches!(origin, Origin::Known(_));
+        let had_nothing_until = if has_nothing { head } else { self.taken };
         let (id, gap) = match origin {
             Origin::New | Origin::Known(_) => (Some(self.history.position(after)), None),
             Origin::Lost(reason, from) => (from, Some(self.gap_of_latest(reason, from, after, head))),
