@@ -48,6 +48,8 @@ pub use frame::{DeserializeError, Frame};
 pub use gap::{Gap, GapReason};
 use history::History;
 pub use idempotency::{IdempotencyKey, PublishedOnce};
+#[cfg(feature = "redis")]
+pub(crate) use latest::Expired;
 use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
 pub use options::HubOptions;
@@ -316,6 +318,7 @@ impl Hub {
             retained_bytes: history.retained_bytes(),
             latest_keys: history.latest.keys(),
             latest_bytes: history.latest.bytes(),
+            expired_keys: history.latest.expired(),
             tombstones: history.latest.deletions(),
             idempotency_keys: self.0.sequencer.keys(),
         }
@@ -365,7 +368,7 @@ impl Hub {
         (page.stats(&self.0.history).collect(), page.count)
     }
 
-    /// Drops topics that have outlived [`HubOptions::topic_ttl`], and keys that have outlived
+    /// Ends what has outlived [`HubOptions::topic_ttl`], [`HubOptions::latest_ttl`], [`HubOptions::tombstone_ttl`] or
     /// [`HubOptions::idempotency_window`]. A [`Server`](crate::Server) calls this once a second. Publishers and other tasks
     /// proceed in between.
     pub(crate) async fn evict_expired(&self) {
@@ -374,6 +377,7 @@ impl Hub {
             tokio::task::yield_now().await;
         }
         history.tick();
+        self.delete_expired().await;
         let mut may_have_more = history.latest.deletions() > 0;
         while may_have_more {
             sequencer.exclusively(history, || may_have_more = history.forget_deletions(LOOKS_AT_ONCE));

@@ -12,6 +12,7 @@
 //! | `script` | the Lua scripts, each one atomic step |
 //! | `entry` | how an event is stored |
 //! | `values` | the latest values, for servers that start |
+//! | `expiry` | deletes keys that are no longer updated, each once |
 //! | `endpoint`, `sentinel`, `confirmation` | which Redis to use: a server, a cluster's, or the Sentinels' master while it is confirmed |
 //! | `connection` | a connection with a time limit on each command |
 
@@ -20,6 +21,7 @@ mod confirmation;
 mod connection;
 mod endpoint;
 mod entry;
+mod expiry;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod leases;

@@ -136,6 +136,9 @@ fn history() -> Vec<Setting> {
             .help("Keys that have a latest value; publishing a new one beyond it is refused with 507"),
         setting("tombstone_ttl", span(SECOND..=TEN_YEARS), |s| &mut s.hub.tombstone_ttl)
             .help("How long a deletion of a latest value is remembered, for clients that resume with mode=latest"),
+        setting("latest_ttl", optional(span(SECOND..=TEN_YEARS)), |s| &mut s.hub.latest_ttl).help(
+            "How long a key keeps its latest value without an update; then it is deleted, by an event. By default it lasts",
+        ),
         setting("history_file", optional(path()), |s| &mut s.history_file).help(
             "File that keeps the history between a stop and the next start, so that clients resume without a gap; \
              it exists only in between, and after a crash a new epoch begins",

@@ -206,7 +206,12 @@ impl Snapshot {
             "refusals_by_reason": sums(refusals.iter().map(|&((_, reason), count)| (reason, count))),
             "lag": {"worst": worst.collect::<Vec<_>>()},
             "history": {"topics": hub.topics, "events": hub.retained_events, "restored": hub.restored, "bytes": hub.retained_bytes},
-            "latest": {"keys": hub.latest_keys, "bytes": hub.latest_bytes, "tombstones": hub.tombstones},
+            "latest": {
+                "keys": hub.latest_keys,
+                "bytes": hub.latest_bytes,
+                "expired": hub.expired_keys,
+                "tombstones": hub.tombstones,
+            },
             "process": {
                 "cpu_seconds": process.cpu_seconds,
                 "resident_bytes": process.resident_bytes,

@@ -97,7 +97,7 @@ pub(crate) struct Rings {
 
 impl History {
     pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
-        Self {
+        let history = Self {
             head: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             break_count: AtomicU32::new(1),
@@ -119,7 +119,11 @@ impl History {
             max_topics: options.history_topics,
             tick: AtomicU32::new(0),
             ttl_ticks: u32::try_from(options.topic_ttl.as_secs()).unwrap_or(u32::MAX),
+        };
+        if history.latest.expiry.is_some() {
+            history.firehoses().into_iter().for_each(|firehose| _ = history.list_of(firehose));
         }
+        history
     }
 
     /// The newest sequence that readers may take.
@@ -364,7 +368,10 @@ impl History {
 
     /// Advances the clock by a second, has the next event sampled, and drops what was compressed of evicted events.
     pub(crate) fn tick(&self) {
-        self.tick.fetch_add(1, Ordering::Relaxed);
+        let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(expiry) = &self.latest.expiry {
+            expiry.tick(now, self.head());
+        }
         self.sampler.arm();
         self.compression.drop_evicted();
     }

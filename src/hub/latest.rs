@@ -11,6 +11,9 @@
 //! first reader of its latest value, which finds the newest event in the ring. A firehose has one from its first reader on;
 //! publishers wait while that reader collects the values of all topics, once.
 //!
+//! **Time to live.** If keys are deleted that are no longer updated, the firehoses have their lists from the start: see
+//! [`expiry`].
+//!
 //! **Bounds.** [`HubOptions::max_keys`](super::HubOptions::max_keys) limits the keys, and half of
 //! [`HubOptions::history_bytes`](super::HubOptions::history_bytes) their memory. Beyond either a new key is refused; the
 //! others continue. A deletion is kept for [`HubOptions::tombstone_ttl`](super::HubOptions::tombstone_ttl), or until there are
@@ -18,12 +21,16 @@
 //!
 //! Only the sequencer changes the lists.
 
+mod expiry;
 mod list;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 // Not those of `sync`: only the sequencer writes them, and others read them for statistics.
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+#[cfg(feature = "redis")]
+pub(crate) use expiry::Expired;
+pub(crate) use expiry::{Expiry, deletion_of};
 use list::{Before, name_of};
 pub(crate) use list::{List, Name};
 
@@ -55,6 +62,8 @@ pub(crate) struct Latest {
     forgotten: AtomicU64,
     /// The events of publishers that do not wait which were refused.
     refused: AtomicU64,
+    /// `None` if keys last until they are deleted.
+    pub(crate) expiry: Option<Expiry>,
 }
 
 struct Deletion {
@@ -77,6 +86,7 @@ impl Latest {
             deletions: Mutex::default(),
             forgotten: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            expiry: Expiry::new(options),
         }
     }
 
@@ -93,6 +103,11 @@ impl Latest {
     /// The number of deletions that are remembered.
     pub(crate) fn deletions(&self) -> usize {
         lock(&self.deletions).len()
+    }
+
+    /// The number of keys that were deleted because they were no longer updated.
+    pub(crate) fn expired(&self) -> u64 {
+        self.expiry.as_ref().map_or(0, Expiry::expired)
     }
 
     pub(crate) fn refused(&self) -> u64 {

@@ -41,6 +41,11 @@ pub struct HubOptions {
     /// subscription to latest values that resumes from before a forgotten deletion begins again with all values.
     /// Default: 1 h.
     pub tombstone_ttl: Duration,
+    /// How long a [key](crate::event::Key) keeps its value without an update when a [`Server`](crate::Server) runs the hub. Then it
+    /// is deleted, by an event like any other, a second later at most, or a thousandth of this time. A server that starts counts
+    /// from then. A [relayed](super::Hub::relayed) hub leaves this to its backbone. Default: `None`, keys last until they are
+    /// deleted.
+    pub latest_ttl: Option<Duration>,
     /// How long an [`IdempotencyKey`](super::IdempotencyKey) is remembered. Default: 2 min.
     pub idempotency_window: Duration,
     /// The number of keys that are remembered, about 150 bytes each. Beyond it a new key is an error. A
@@ -59,6 +64,7 @@ impl Default for HubOptions {
             topic_ttl: Duration::from_secs(3600),
             max_keys: 100_000,
             tombstone_ttl: Duration::from_secs(3600),
+            latest_ttl: None,
             idempotency_window: Duration::from_secs(120),
             idempotency_keys: 100_000,
         }

@@ -20,6 +20,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::archive::{Archive, ArchiveFuture, Page};
 use super::encoder::{DerivedBytes, Encoder};
 use super::gap::GapReason;
+#[cfg(feature = "redis")]
+use super::latest::Expired;
 use super::{Hub, IdempotencyKey, PublishError, Published, PublishedOnce, Start, TryPublishError};
 use crate::event::Event;
 use crate::position::StreamPosition;
@@ -256,6 +258,19 @@ impl Relay {
         let inner = &self.0.0;
         inner.sequencer.append_numbered(&inner.history, events);
         self.notify_progress();
+    }
+
+    /// The next values that are as old as [`HubOptions::latest_ttl`](super::HubOptions::latest_ttl), for the backbone to delete unless
+    /// they were updated. The same ones until [`Relay::note_expired`].
+    #[cfg(feature = "redis")]
+    pub(crate) fn expired(&self) -> Vec<Expired> {
+        self.0.expired()
+    }
+
+    /// Notes that the backbone has looked at `values`, and has deleted some of them.
+    #[cfg(feature = "redis")]
+    pub(crate) fn note_expired(&self, values: &[Expired], deleted: usize) {
+        self.0.note_expired(values, deleted);
     }
 
     fn notify_progress(&self) {

@@ -31,9 +31,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::channel::Channel;
 use super::encoder::Encoder;
+use super::frame::Frame;
 use super::gap::GapReason;
 use super::history::History;
 use super::idempotency::{Keys, SavedKey};
+use super::latest::deletion_of;
 use super::numbering::Numbering;
 use super::{HubOptions, IdempotencyKey, PublishError, Published, PublishedOnce, TryPublishError};
 use crate::event::Event;
@@ -274,6 +276,22 @@ impl Sequencer {
         drop(role);
         self.combine(history);
         may_have_more
+    }
+
+    /// Deletes the keys of `values`, those that are still their newest. Returns how many.
+    pub(crate) fn delete(&self, history: &History, values: &[Frame]) -> usize {
+        let mut role = lock(&self.role);
+        let before = role.newest;
+        for value in values.iter().filter(|value| !history.is_closed() && history.is_newest(value)) {
+            role.number(history, &deletion_of(value));
+        }
+        let deleted = (role.newest - before) as usize;
+        if deleted > 0 {
+            role.announce(history);
+        }
+        drop(role);
+        self.combine(history);
+        deleted
     }
 
     /// Appends events that were numbered elsewhere: consecutive ones, behind the newest.

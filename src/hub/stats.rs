@@ -27,6 +27,8 @@ pub struct HubStats {
     pub latest_keys: usize,
     /// The memory of their values, which is part of `retained_bytes`.
     pub latest_bytes: u64,
+    /// The keys that this server has deleted because they were no longer updated, see [`HubOptions::latest_ttl`].
+    pub expired_keys: u64,
     /// The deletions of latest values that are remembered, see [`HubOptions::tombstone_ttl`].
     pub tombstones: usize,
     /// The keys that are remembered, see [`IdempotencyKey`].

@@ -17,6 +17,7 @@ use super::archive::{self, ArchiveReader};
 use super::confirmation::Confirmation;
 use super::connection::{Connection, Error};
 use super::endpoint::Endpoint;
+use super::expiry::Expiry;
 use super::leases::Leases;
 use super::outbox::Outbox;
 use super::replication::Replication;
@@ -45,6 +46,7 @@ pub(super) struct Worker {
     archive: ArchiveReader,
     roster: Roster,
     leases: Leases,
+    expiry: Expiry,
 }
 
 /// The connections of one session.
@@ -57,6 +59,7 @@ struct Session {
     archive: Connection,
     roster: Connection,
     leases: Connection,
+    expiry: Connection,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             archive: ArchiveReader::new(context.clone(), archive_requests, relay.clone()),
             roster,
             leases,
+            expiry: Expiry::new(context.clone(), relay.clone()),
             context: context.clone(),
         })
     }
@@ -135,7 +139,8 @@ impl Worker {
     async fn serve(&mut self, mut session: Session) -> Result<Infallible, Error> {
         let (epoch, confirmed) = (self.tail.epoch(), session.confirmation.confirmed());
         let mut archive_confirmed = confirmed.clone();
-        let Session { confirmation, publisher, tail, control, replication, archive, roster, leases } = &mut session;
+        let Session { confirmation, publisher, tail, control, replication, archive, roster, leases, expiry } =
+            &mut session;
         tokio::select! {
             lost = confirmation.watch(&self.endpoint, self.context.options.timeout) => lost,
             lost = self.tail.follow(tail, control) => lost,
@@ -144,6 +149,7 @@ impl Worker {
             lost = self.archive.serve(archive, &mut archive_confirmed) => lost,
             lost = self.roster.serve(roster) => lost,
             lost = self.leases.serve(leases, &epoch) => lost,
+            lost = self.expiry.serve(expiry, &epoch) => lost,
         }
     }
 }
@@ -177,6 +183,7 @@ impl Session {
             archive: another().await?,
             roster: another().await?,
             leases: another().await?,
+            expiry: another().await?,
         })
     }
 }

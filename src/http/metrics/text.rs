@@ -192,6 +192,8 @@ impl Snapshot {
         page.gauge("fanline_history_bytes", "Memory that these events take", hub.retained_bytes);
         page.gauge("fanline_latest_keys", "Keys that have a latest value", hub.latest_keys as u64);
         page.gauge("fanline_latest_bytes", "Memory of their values", hub.latest_bytes);
+        let help = "Keys that this server has deleted because they were no longer updated";
+        page.counter("fanline_latest_expired", help, hub.expired_keys);
         let help = "Deletions of latest values that are remembered";
         page.gauge("fanline_latest_tombstones", help, hub.tombstones as u64);
     }

@@ -161,6 +161,37 @@ impl List {
         read(&self.blocks).values().flat_map(Block::values).filter(is_key).count()
     }
 
+    /// Up to `limit` values and deletions after `after` and up to `until` that are wanted, in order.
+    pub(crate) fn values_between(
+        &self,
+        mut after: Sequence,
+        until: Sequence,
+        limit: usize,
+        is_wanted: impl Fn(&Frame) -> bool,
+    ) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        loop {
+            let before = after;
+            for (_, frame, is_value) in self.blocks_after(after).iter().flat_map(Values::iter) {
+                if frame.sequence() > until || frames.len() == limit {
+                    return frames;
+                }
+                if frame.sequence() > before {
+                    after = frame.sequence();
+                    frames.extend((is_value && is_wanted(frame)).then(|| frame.clone()));
+                }
+            }
+            if after == before {
+                return frames;
+            }
+        }
+    }
+
+    /// The newest sequence of the name of `frame`.
+    pub(crate) fn newest(&self, frame: &Frame) -> Option<Sequence> {
+        lock(&self.writer).index.get(&name_of(frame)).copied()
+    }
+
     /// All values and deletions, in order.
     pub(crate) fn frames(&self) -> Vec<Frame> {
         read(&self.blocks).values().flat_map(Block::values).cloned().collect()

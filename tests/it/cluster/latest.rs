@@ -8,7 +8,8 @@ use fanline::event::{Event, Key, Payload};
 use fanline::hub::{Change, HubOptions, LatestSubscription, Start};
 use fanline::topic::Topic;
 
-use super::Redis;
+use super::{Redis, node};
+use crate::process::Server;
 
 /// A hub of a server that starts, which retains few events, as does the stream.
 async fn start(redis: &Redis) -> (Hub, Backbone) {
@@ -130,4 +131,48 @@ async fn server_that_starts_has_values_that_left_the_stream() {
     for reader in &mut readers[1..] {
         reader.until(&expected).await;
     }
+}
+
+#[test]
+#[ignore = "needs redis-server; run scripts/test"]
+fn key_that_no_server_updates_is_deleted_once() {
+    let redis = Redis::start();
+    let nodes = [(); 3].map(|()| node(&redis, &["--latest-ttl", "2s"]));
+    let mut readers = nodes.each_ref().map(|node| node.stream("topics=t"));
+    let mut http = nodes.each_ref().map(Server::http);
+    let mut set = |node: usize, key: &str| {
+        let event = serde_json::json!({"topic": "t", "key": key, "data": key});
+        assert_eq!(http[node].post("/publish", "application/json", event.to_string().as_bytes()).status, 200);
+    };
+    set(0, "a");
+    set(0, "b");
+    // The key that is deleted next, of the first reader, and its other events.
+    let mut log = Vec::new();
+    let mut next = |log: &mut Vec<_>| {
+        let event = readers[0].next();
+        log.push((event.id.clone(), event.name.clone(), event.data.clone()));
+        (event.name == "delete").then(|| event.json()["key"].as_str().unwrap().to_owned())
+    };
+    // Each of the others updates a key that the first one has set.
+    let deleted = (1..3).cycle().find_map(|node| {
+        set(node, "b");
+        next(&mut log)
+    });
+    assert_eq!(deleted.as_deref(), Some("a"), "it was not updated");
+    while next(&mut log).is_none_or(|key| key != "b") {}
+    // Another deletion of these would come before that of a later key.
+    set(1, "c");
+    while next(&mut log).is_none_or(|key| key != "c") {}
+    let deletions: Vec<_> = log.iter().filter(|(_, name, _)| name == "delete").map(|(.., data)| &**data).collect();
+    let deletion = |key| format!(r#"{{"topic":"t","key":"{key}"}}"#);
+    assert_eq!(deletions, [deletion("a"), deletion("b"), deletion("c")]);
+    for reader in &mut readers[1..] {
+        for expected in &log {
+            let event = reader.next();
+            assert_eq!(&(event.id, event.name, event.data), expected);
+        }
+    }
+    let metrics = nodes.each_ref().map(|node| node.get("/metrics/json").json()["latest"].clone());
+    let count = |name: &str| metrics.iter().map(|latest| latest[name].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((count("expired"), count("keys")), (3, 0), "{metrics:?}");
 }
