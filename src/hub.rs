@@ -59,8 +59,8 @@ pub(crate) use sampler::Sample;
 use sequencer::Sequencer;
 pub use snapshot::InvalidHistory;
 pub use stats::{HubStats, TopicStats};
-pub(crate) use subscription::Notice;
 pub use subscription::{Change, Delivery, LatestSubscription, Mode, Opening, Snapshot, Start, Subscription};
+pub(crate) use subscription::{Notice, Shared, SharedValues};
 pub(crate) use topics::TooManyTopics;
 pub(crate) use wake::WakeGroup;
 

@@ -18,6 +18,9 @@ pub(super) trait Output: Send + Unpin + 'static {
     /// Whether the task runs on its shard's thread, which is the only one that writes the shard's counts.
     const IS_ON_SHARD: bool = true;
 
+    /// Whether it writes a long slice without a copy, or else only what it has to write next.
+    const TAKES_LONG_SLICES: bool = false;
+
     /// Whether nothing more is to be written in this turn of the task. Unlike a write that would block, this is no sign of a
     /// slow client.
     fn is_full(&self) -> bool {

@@ -26,6 +26,9 @@ const PLACES: u64 = 16;
 /// The part of an interval, as a divisor, by which a turn may come later than one interval after the turn before.
 const SHIFT: u64 = 8;
 
+/// How long a moment is.
+const MOMENT: Millis = 4;
+
 /// The least time between two writes of events to one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interval(NonZeroU32);
@@ -89,10 +92,14 @@ impl Pace {
         turn
     }
 
+    fn has_turn(&self) -> bool {
+        self.0 & !Self::HAS_WRITTEN != 0
+    }
+
     /// The milliseconds from the turn until `now`, which are negative before it. `None` if none is scheduled.
     fn age(&self, now: Millis) -> Option<i32> {
         let turn = self.0 & !Self::HAS_WRITTEN;
-        (turn != 0).then(|| ((now as u32) << 1).wrapping_sub(turn) as i32 >> 1)
+        self.has_turn().then(|| ((now as u32) << 1).wrapping_sub(turn) as i32 >> 1)
     }
 }
 
@@ -114,6 +121,17 @@ impl Pacer {
     /// Whether the turn of `pace` has not come yet.
     pub(super) fn is_waiting(&self, pace: &Pace) -> bool {
         pace.age(self.now.load(Ordering::Relaxed)).is_some_and(|age| age < 0)
+    }
+
+    /// The number of the present moment, if the turn of `pace` has come. Streams that write at the same moment share what they
+    /// write, which is therefore at most that old.
+    pub(super) fn moment(&self, pace: &Pace) -> Option<u64> {
+        if !pace.has_turn() {
+            // Most streams have no interval, and read no clock.
+            return None;
+        }
+        let now = self.elapsed();
+        pace.age(now).filter(|&age| age >= 0).map(|_| now / MOMENT)
     }
 
     /// Schedules the turn that follows the one of `pace`, in which events were written.

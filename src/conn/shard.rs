@@ -14,7 +14,7 @@ use super::control_events::ControlEvent;
 use super::drain::Drain;
 use super::pacer::Pacer;
 use super::wheel::{NEVER, Second, Wheel};
-use crate::hub::{Hub, WakeGroup};
+use crate::hub::{Hub, Shared, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
 use crate::presence::ClientKey;
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
@@ -57,6 +57,8 @@ pub(crate) struct Shard {
     wheel: Mutex<Wheel>,
     /// The turns of the streams with an interval.
     pub(super) pacer: Pacer,
+    /// What streams that write at the same moment share.
+    pub(super) shared: Mutex<Shared>,
     /// The shard's clock. Reading it costs a load.
     now: AtomicU32,
     /// The heartbeat of this second, encoded for the first stream that sends it.
@@ -88,6 +90,7 @@ impl Shard {
             group: WakeGroup::dispatched(),
             wheel: Mutex::new(Wheel::new()),
             pacer: Pacer::new(),
+            shared: Mutex::default(),
             now: AtomicU32::new(NEVER + 1),
             heartbeat: Mutex::new(None),
         }
@@ -110,6 +113,8 @@ impl Shard {
             seconds.tick().await;
             let now = Second::try_from(began.elapsed().as_secs() + 1).unwrap_or(Second::MAX);
             self.now.store(now, Ordering::Relaxed);
+            // It has the memory of the last moment.
+            lock(&self.shared).clear();
             let due = lock(&self.wheel).advance(now);
             due.into_iter().for_each(|client| self.wake(client));
         }

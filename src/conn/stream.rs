@@ -12,7 +12,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -30,7 +30,7 @@ use super::shard::Shard;
 use super::source::Source;
 use super::transport::{EventStream, Transport};
 use super::wheel::{NEVER, Second};
-use crate::hub::{Batch, Notice, Offer, Opening, Sample, Subscription};
+use crate::hub::{Batch, Notice, Offer, Opening, Sample, SharedValues, Subscription};
 use crate::limit::Permit;
 use crate::metrics::{ConnectionGuard, Count};
 use crate::presence::{self, ClientId};
@@ -240,6 +240,9 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 return Err(reason);
             }
             Some(step) => step,
+            None if let Some(values) = self.transport.shared_values(&self.source, &self.shard) => {
+                return self.write_shared(cx, &values);
+            }
             None => match self.poll_fill(cx, batch, &situation) {
                 Poll::Ready(Ok(())) => return self.write_events(cx, batch),
                 Poll::Ready(Err(notice)) => self.lifecycle.on_notice(notice),
@@ -318,6 +321,26 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         })
     }
 
+    /// Writes values that other streams write too at this moment.
+    fn write_shared(&mut self, cx: &mut Context<'_>, values: &SharedValues) -> Result<Progress, EndReason> {
+        let result = self.output.write_slices(&[IoSlice::new(values.bytes())]);
+        let written = self.written(result, cx)?;
+        self.transport.pace().note_write();
+        let Some(bytes) = written else { return Ok(Progress::Blocked) };
+        let (taken, rest) = values.begun(bytes);
+        let is_complete = values.is_all() && taken == values.len() && rest.is_empty();
+        self.set_pending(rest);
+        if let Some(sample) = self.transport.took_shared(&mut self.source, values, taken) {
+            self.note_latency(&sample);
+        }
+        self.count_delivered(taken);
+        if is_complete && self.waits_for_events() {
+            self.end_turn();
+            return Ok(Progress::Idle);
+        }
+        Ok(Progress::More)
+    }
+
     /// Counts the bytes of a write. Returns `None` if the output accepts no bytes now; the task is woken when it does.
     fn written(&mut self, result: io::Result<usize>, cx: &mut Context<'_>) -> Result<Option<usize>, EndReason> {
         match result {
@@ -349,7 +372,12 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
 
     /// Moves the cursor past the frames in the first `bytes` of the offer, and keeps the rest of a frame that was begun.
     fn advance(&mut self, batch: &Batch, offer: &Offer, bytes: usize) {
-        let taken = if bytes == offer.bytes { offer.frames } else { self.keep_rest(batch, bytes) };
+        let mut taken = offer.frames;
+        if bytes < offer.bytes {
+            let (begun, rest) = self.transport.begun(&self.source, batch, bytes);
+            self.set_pending(rest);
+            taken = begun;
+        }
         // The time at which another server writes the bytes is not known here.
         if O::IS_ON_SHARD
             && let Some(sample) = self.source.sample_in(batch, taken)
@@ -358,18 +386,15 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         }
         self.transport.took(&mut self.source, batch, taken, &self.shard);
         self.source.take(batch, taken);
+        self.count_delivered(taken);
+    }
+
+    fn count_delivered(&self, taken: usize) {
         self.registration.client.events.add(taken as u64);
         Self::count(&self.shard.counts().delivered, taken as u64);
         if T::KIND == presence::Transport::WebSocket {
             Self::count(&self.shard.counts().websocket.delivered, taken as u64);
         }
-    }
-
-    /// Makes the rest of a frame that was begun pending. Returns the number of frames that were begun.
-    fn keep_rest(&mut self, batch: &Batch, bytes: usize) -> usize {
-        let (begun, rest) = self.transport.begun(&self.source, batch, bytes);
-        self.set_pending(rest);
-        begun
     }
 
     /// Observes the latency of a sampled event, unless the client connected after it: the time of a replay is not the latency

@@ -18,8 +18,9 @@ use super::pacer::Pace;
 use super::shard::Shard;
 use super::source::Source;
 use super::wheel::Second;
-use crate::hub::{Batch, Frame, Offer, Subscription};
+use crate::hub::{Batch, Frame, Offer, Sample, SharedValues, Subscription};
 use crate::presence;
+use crate::sync::lock;
 use crate::wire::Format;
 use crate::wire::chunk::{self, Chunk};
 
@@ -62,6 +63,16 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
         O: Output,
     {
         output.write_batch(batch, self.layout())
+    }
+
+    /// The next values as other streams write them at this moment; `None` to read alone.
+    fn shared_values(&mut self, _source: &Self::Source, _shard: &Shard) -> Option<SharedValues> {
+        None
+    }
+
+    /// Moves past the first `taken` shared values, and returns the sample if its event is among them.
+    fn took_shared(&self, _source: &mut Self::Source, _values: &SharedValues, _taken: usize) -> Option<Sample> {
+        None
     }
 
     /// Returns how many frames the first `bytes` of the offer have begun, and the rest of the last one.
@@ -186,6 +197,22 @@ impl<O: Output> Transport<O> for Sse {
             None => Bytes::from_static(self.end_of_body()),
             Some(farewell) => [&*self.layout.bytes(&farewell.to_sse()), self.end_of_body()].concat().into(),
         }
+    }
+
+    fn shared_values(&mut self, source: &Subscription, shard: &Shard) -> Option<SharedValues> {
+        if !O::TAKES_LONG_SLICES {
+            return None;
+        }
+        let moment = shard.pacer.moment(&self.pace)?;
+        let mut shared = lock(&shard.shared);
+        shared.begin(moment);
+        source.shared_values(&mut shared, self.layout.format, self.layout.is_framed)
+    }
+
+    fn took_shared(&self, source: &mut Subscription, values: &SharedValues, taken: usize) -> Option<Sample> {
+        let sample = source.sample_in_shared(values, taken);
+        source.take_shared(values, taken);
+        sample
     }
 
     fn pace(&mut self) -> &mut Pace {

@@ -33,6 +33,7 @@ mod changes;
 mod compressed;
 mod gaps;
 mod latest;
+mod shared;
 mod start;
 
 use std::collections::VecDeque;
@@ -60,6 +61,7 @@ use catch_up::CatchUp;
 pub use changes::{Change, LatestSubscription};
 pub(crate) use latest::Notice;
 pub use latest::{Mode, Snapshot};
+pub(crate) use shared::{Shared, SharedValues};
 pub use start::{Opening, Start};
 
 /// A reader of some topics of a [`Hub`](super::Hub): a [`Stream`] of [`Delivery`].

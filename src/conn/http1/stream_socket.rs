@@ -52,6 +52,8 @@ impl StreamSocket {
 }
 
 impl Output for StreamSocket {
+    const TAKES_LONG_SLICES: bool = true;
+
     fn write(&mut self, bytes: &Bytes) -> io::Result<usize> {
         self.socket.write(bytes)
     }

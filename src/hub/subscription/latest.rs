@@ -66,7 +66,7 @@ impl From<Gap> for Notice {
 pub(super) struct Latest {
     /// Deletions up to here are of values that it never had.
     had_nothing_until: Sequence,
-    snapshot: Progress,
+    pub(super) snapshot: Progress,
     /// The number of events since it began.
     entries: u64,
     gap: Option<Gap>,
@@ -76,7 +76,7 @@ pub(super) struct Latest {
 
 /// How far the snapshot is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     Reading,
     /// It ends once this was taken.
     Until(Sequence),
@@ -205,7 +205,7 @@ impl Subscription {
     }
 
     /// The newest deletion that its lists have forgotten.
-    fn forgotten(&self) -> Sequence {
+    pub(super) fn forgotten(&self) -> Sequence {
         let lists = self.cursors.iter().filter_map(|cursor| cursor.channel.latest.get());
         lists.map(|list| list.forgotten()).max().unwrap_or(0)
     }
@@ -266,7 +266,11 @@ impl Subscription {
         if latest.snapshot == Progress::Reading {
             latest.snapshot = Progress::Until(self.history.head());
         }
-        // They only tell how far behind it is.
+        self.note_place_in_rings();
+    }
+
+    /// Moves the cursors, which only tell how far behind it is.
+    pub(super) fn note_place_in_rings(&mut self) {
         for cursor in &mut self.cursors {
             cursor.index = cursor.channel.ring.retained().end;
         }

@@ -19,6 +19,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::event::Key;
 use crate::position::Sequence;
+use crate::wire::Format;
 
 const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "user:a"];
 const KEYS: [Option<&str>; 4] = [None, Some("x"), Some("y"), Some("z")];
@@ -26,7 +27,8 @@ const FILTERS: [&[&str]; 7] =
     [&["a"], &["a", "b"], &["**"], &["c:*"], &["a", "c:*"], &["user:*", "**"], &["user:a", "b"]];
 const READERS: usize = 3;
 
-type Table = BTreeMap<(String, Option<String>), Sequence>;
+type Name = (String, Option<String>);
+type Table = BTreeMap<Name, Sequence>;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -44,6 +46,8 @@ enum Step {
     Resume {
         reader: usize,
     },
+    /// All read at one moment, and write parts of what they share.
+    Together(Vec<Index>),
     /// Time passes: topics and deletions expire.
     Tick,
     Quiet,
@@ -56,6 +60,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..READERS, 0..FILTERS.len()).prop_map(|(reader, filter)| Step::Begin { reader, filter }),
         3 => (0..READERS, vec(any::<Index>(), 1..4)).prop_map(|(reader, counts)| Step::Read { reader, counts }),
         2 => (0..READERS).prop_map(|reader| Step::Resume { reader }),
+        2 => vec(any::<Index>(), 3 * READERS).prop_map(Step::Together),
         1 => Just(Step::Tick),
         1 => Just(Step::Quiet),
     ];
@@ -63,14 +68,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn options() -> impl Strategy<Value = HubOptions> {
-    (1..8usize, 1..8usize, 1..6usize, 0..3u64, 3..40usize).prop_map(
-        |(history, firehose_history, topics, ttl, max_keys)| HubOptions {
+    (1..8usize, 1..8usize, 1..6usize, 0..3u64, 3..40usize, prop::option::of(0..4u64)).prop_map(
+        |(history, firehose_history, topics, ttl, max_keys, latest_ttl)| HubOptions {
             epoch: EPOCH,
             history,
             firehose_history,
             history_topics: topics,
             topic_ttl: Duration::from_secs(ttl),
             tombstone_ttl: Duration::from_secs(ttl),
+            latest_ttl: latest_ttl.map(Duration::from_secs),
             max_keys,
             ..HubOptions::default()
         },
@@ -87,10 +93,29 @@ struct Reader {
     has_mark: bool,
 }
 
+impl Reader {
+    /// Applies an event, and returns its id.
+    fn apply(&mut self, sequence: Sequence, log: &BTreeMap<Sequence, (Name, bool)>) -> StreamPosition {
+        assert!(sequence > self.newest, "in order");
+        (self.newest, self.last_id) = (sequence, at(sequence));
+        match log[&sequence].clone() {
+            (name, true) => _ = self.table.remove(&name),
+            (name, false) => _ = self.table.insert(name, sequence),
+        }
+        self.last_id
+    }
+}
+
 struct World {
     hub: Hub,
     max_keys: usize,
+    latest_ttl: Option<u64>,
+    now: u64,
     table: Table,
+    /// When each value with a key was published.
+    times: BTreeMap<Name, u64>,
+    /// The name of each event, and whether it is a deletion.
+    log: BTreeMap<Sequence, (Name, bool)>,
     readers: [Option<Reader>; READERS],
 }
 
@@ -103,8 +128,10 @@ fn keyed(event: Event, key: Option<&str>) -> Event {
 
 impl World {
     fn new(options: HubOptions) -> Self {
-        let max_keys = options.max_keys;
-        Self { hub: Hub::new(&options), max_keys, table: Table::new(), readers: [None, None, None] }
+        let (max_keys, latest_ttl) = (options.max_keys, options.latest_ttl.map(|ttl| ttl.as_secs()));
+        let (hub, table, readers) = (Hub::new(&options), Table::new(), [None, None, None]);
+        let (times, log) = (BTreeMap::new(), BTreeMap::new());
+        Self { hub, max_keys, latest_ttl, now: 0, table, times, log, readers }
     }
 
     fn keys(&self) -> usize {
@@ -133,6 +160,8 @@ impl World {
                 true => _ = self.table.remove(&named(event)),
                 false => _ = self.table.insert(named(event), sequence),
             }
+            self.times.insert(named(event), self.now);
+            self.log.insert(sequence, (named(event), event.2));
         }
         assert_eq!(self.hub.stats().latest_keys, self.keys());
         assert!(self.hub.stats().tombstones + self.keys() <= self.max_keys);
@@ -169,18 +198,28 @@ impl World {
                 let count = choose(batch.len());
                 for frame in batch.frames().take(count) {
                     assert!(reader.filter.matches(frame.topic()));
-                    assert!(frame.sequence() > reader.newest, "in order");
-                    reader.newest = frame.sequence();
-                    reader.last_id = frame.id();
-                    let name = (frame.topic().to_string(), frame.key().map(ToString::to_string));
-                    match frame.is_deletion() {
-                        true => _ = reader.table.remove(&name),
-                        false => _ = reader.table.insert(name, frame.sequence()),
-                    }
+                    assert_eq!(reader.apply(frame.sequence(), &self.log), frame.id());
                 }
                 reader.subscription.take(&batch, count);
             }
         }
+        true
+    }
+
+    /// Reads what is shared, or else alone, and writes a part of it.
+    fn read_shared(&self, reader: &mut Reader, shared: &mut Shared, part: Index) -> bool {
+        let Some(values) = reader.subscription.shared_values(shared, Format::Plain, true) else {
+            return self.read(reader, |len| len);
+        };
+        assert!(reader.has_mark, "snapshots are read alone");
+        let written = part.index(values.bytes().len()) + 1;
+        let (taken, rest) = values.begun(written);
+        let bytes = [&values.bytes()[..written], &rest].concat();
+        let ids = std::str::from_utf8(&bytes).unwrap().split("id: 1000-").skip(1);
+        let sequences: Vec<_> = ids.map(|text| text.split_once('\n').unwrap().0.parse().unwrap()).collect();
+        assert_eq!(sequences.len(), taken);
+        sequences.into_iter().for_each(|sequence| _ = reader.apply(sequence, &self.log));
+        reader.subscription.take_shared(&values, taken);
         true
     }
 
@@ -204,6 +243,25 @@ impl World {
         }
     }
 
+    /// A second passes. Keys that were not updated for their time to live are deleted.
+    fn tick(&mut self) {
+        let before = self.hub.stats();
+        now(self.hub.evict_expired());
+        self.now += 1;
+        let is_old =
+            |name: &Name| name.1.is_some() && self.latest_ttl.is_some_and(|ttl| self.now > self.times[name] + ttl);
+        let old: BTreeMap<_, _> = self
+            .table
+            .extract_if(.., |name, _| is_old(name))
+            .map(|(name, sequence)| (sequence, (name, true)))
+            .collect();
+        let after = self.hub.stats();
+        let deleted = old.len() as u64;
+        assert_eq!((after.expired_keys - before.expired_keys, after.published - before.published), (deleted, deleted));
+        self.log.extend((before.published + 1..).zip(old.into_values()));
+        assert_eq!(after.latest_keys, self.keys());
+    }
+
     fn play(&mut self, step: Step) {
         match step {
             Step::Publish(events) => self.publish(&events),
@@ -222,7 +280,13 @@ impl World {
                     self.readers[reader] = Some(Reader { table: old.table, newest: 0, ..new });
                 }
             }
-            Step::Tick => now(self.hub.evict_expired()),
+            Step::Together(parts) => {
+                let mut shared = Shared::default();
+                for (reader, part) in (0..READERS).cycle().zip(parts) {
+                    self.with(reader, |world, reader| _ = world.read_shared(reader, &mut shared, part));
+                }
+            }
+            Step::Tick => self.tick(),
             Step::Quiet => {
                 for reader in 0..READERS {
                     self.with(reader, |world, reader| {
@@ -332,13 +396,37 @@ fn reader_behind_a_forgotten_deletion_discards_what_it_knows() {
     let (events, marks, gaps) = latest(&hub, &["a"], Start::After(at(2)));
     assert_eq!((events, marks), (vec![2], mark(1, 3)));
     assert_eq!((gaps[0].reason, gaps[0].from, gaps[0].resume), (GapReason::Evicted, Some(at(2)), at(0)));
-    assert_eq!(
-        latest(&hub, &["a"], Start::After(at(0))),
-        (vec![2], mark(1, 3), vec![]),
-        "resuming there is a new start"
-    );
+    let (events, marks, gaps) = latest(&hub, &["a"], Start::After(at(0)));
+    assert_eq!((events, marks, gaps.len()), (vec![2], mark(1, 3), 1), "resuming there is the same");
     let (events, _, gaps) = latest(&hub, &["a"], Start::UnknownId);
     assert_eq!((events, gaps[0].reason), (vec![2], GapReason::UnknownId));
+}
+
+#[test]
+fn key_that_is_no_longer_updated_is_deleted_by_an_event() {
+    let hub = Hub::new(&HubOptions { epoch: EPOCH, latest_ttl: Some(Duration::from_secs(2)), ..HubOptions::default() });
+    put(&hub, "a", "x");
+    put(&hub, "user:a", "y");
+    publish(&hub, "a");
+    let (mut values, _) = hub.subscribe_latest(filter(&["a", "user:a"]), Start::Earliest);
+    assert_eq!(changes(&mut values).0, [1, 2, 3]);
+    now(hub.evict_expired());
+    assert_eq!(put(&hub, "user:a", "y"), 4);
+    now(hub.evict_expired());
+    assert_eq!(changes(&mut values).0, [4]);
+    now(hub.evict_expired());
+    assert_eq!(changes(&mut values).0, [5], "the deletion of x");
+    now(hub.evict_expired());
+    assert_eq!(changes(&mut values).0, [6], "the deletion of y, two seconds after its update");
+    (0..5).for_each(|_| now(hub.evict_expired()));
+    assert_eq!((hub.position().sequence, hub.stats().expired_keys), (6, 2), "each is deleted once");
+    assert_eq!(latest(&hub, &["a", "user:a"], Start::Earliest).0, [3], "a value without a key stays");
+    let (mut events, _) = hub.subscribe(filter(&["a"]), Start::After(at(4)));
+    let Poll::Ready(Some(Delivery::Event(deletion))) = poll_next(&mut events, Waker::noop()) else {
+        panic!("no event")
+    };
+    let expected = r#"{"topic":"a","key":"x"}"#;
+    assert_eq!((deletion.name(), &*deletion.payload(), deletion.is_deletion()), ("delete", expected, true));
 }
 
 #[test]
