@@ -1,6 +1,6 @@
 //! The events of topic `metric`: one for each measured value.
 
-use fanline::event::Event;
+use fanline::event::{Event, Key};
 use fanline::topic::Topic;
 use serde::Serialize;
 use serde_json::Number;
@@ -59,7 +59,21 @@ impl Metric {
             #[serde(serialize_with = "tag_as_object")]
             tags: &'a Option<Tag>,
         }
-        json_event(topic, &Body { name: self.name, value: &self.value, unit: self.unit, timestamp, tags: &self.tag })
+        let body = Body { name: self.name, value: &self.value, unit: self.unit, timestamp, tags: &self.tag };
+        let event = json_event(topic, &body);
+        // A mount point may have a name that is no key.
+        match Key::new(&self.key()) {
+            Ok(key) => event.keyed(key),
+            Err(_) => event,
+        }
+    }
+
+    /// What this is the latest value of. The console has it as the name of a row.
+    fn key(&self) -> String {
+        match &self.tag {
+            None => self.name.to_owned(),
+            Some((kind, tag)) => format!("{} {kind}: {tag}", self.name),
+        }
     }
 }
 
@@ -80,6 +94,7 @@ mod tests {
             event.payload().as_bytes(),
             r#"{"type":"metric","name":"cpu_usage","value":45.2,"unit":"percent","timestamp":"2026-03-01T12:00:00.250Z","tags":{"core":"0"}}"#
         );
+        assert_eq!(event.key().map(Key::as_str), Some("cpu_usage core: 0"));
         let whole = Metric::whole("memory_used", 1 << 40, "bytes").event(&topic, time);
         assert!(std::str::from_utf8(whole.payload().as_bytes()).unwrap().contains(r#""value":1099511627776,"#));
     }

@@ -27,7 +27,7 @@ setUpCredentials();
 setUpPublisher();
 const [overview, topics, subscribers, values] = [new Overview(), new Topics(), new Subscribers(), new Values()];
 const inspector = new Inspector(() => followed);
-const live = new Live({ onEvent, onGap: (gap) => inspector.add({ gap }), onState });
+const live = new Live({ onEvent, onGap, onState });
 
 /** The filters of the stream; none means all topics. */
 let followed = [];
@@ -36,6 +36,7 @@ function follow() {
   followed = byId("follow-topics").value.split(",").map((topic) => topic.trim()).filter(Boolean);
   isNew = true;
   inspector.clear();
+  values.clear();
   live.open(followed, document.querySelector("#transport :checked").value);
 }
 
@@ -43,6 +44,13 @@ function onEvent(event) {
   inspector.add(event);
   values.add(event);
   byId("first-event").hidden = true;
+}
+
+function onGap(gap) {
+  inspector.add({ gap });
+  // Deletions may be missing.
+  values.clear();
+  values.read(followed);
 }
 
 function onState(state, text, reason) {
@@ -53,6 +61,8 @@ function onState(state, text, reason) {
   if (state === "open" && isNew) {
     isNew = false;
     inspector.addRecent();
+    // After the stream has begun: what changes meanwhile comes there.
+    values.read(followed);
   }
 }
 
@@ -78,10 +88,10 @@ let timer;
 async function refresh() {
   clearTimeout(timer);
   if (document.hidden) return;
+  values.show();
   await refreshFigures();
   if (view === "subscribers") await subscribers.refresh();
   else await topics.refresh();
-  values.show();
   clearTimeout(timer);
   timer = setTimeout(refresh, REFRESH);
 }
