@@ -1,13 +1,15 @@
 //! `mode=latest` on every transport: the current values, then their changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use fanline::http::{StreamResponseOptions, stream_response};
 use fanline::hub::{Hub, HubOptions};
+use fanline::server::StreamOptions;
 use hyper::Request;
 use serde_json::{Value, json};
 
-use crate::support::{Event, JSON, Server, Stream, assert_problem, request, run, run_paused};
+use crate::support::{Client, Event, JSON, Server, Stream, assert_problem, request, run, run_paused};
 
 /// What a page shows: the value of each member `k` of the payloads.
 #[derive(Debug, Default, PartialEq)]
@@ -135,6 +137,88 @@ fn reader_that_stops_gets_one_event_for_each_key() {
         assert_eq!(shown, table(&[("a", 200), ("c", 200)]));
         set(&server, "t", "a", 201).await;
         assert_eq!(stream.event().await.json()["v"], 201, "nothing else was left");
+    });
+}
+
+#[test]
+fn reader_that_stops_over_http_is_sent_one_event_for_each_key() {
+    const KEYS: u64 = 20;
+    run(async {
+        let streams = StreamOptions { write_timeout: Duration::from_secs(4), ..StreamOptions::default() };
+        let server = Server::with(Server::hub_options(), |builder| builder.send_buffer(4096).streams(streams));
+        let pad = "x".repeat(500);
+        let mut value = 0;
+        let mut update = async || {
+            value += 1;
+            for key in 0..KEYS {
+                let event = crate::support::event("t", &format!(r#"{{"k":"{key}","v":{value},"pad":"{pad}"}}"#));
+                server.hub.publish(event.keyed(key.to_string().parse().unwrap())).await.unwrap();
+            }
+            value
+        };
+        update().await;
+        let mut client = Client::connect_narrow(server.address).await;
+        client.send(request("GET", "/stream?topics=t&mode=latest&interval=10ms", &[], b"")).await;
+        let mut stream = client.into_stream().await;
+        stream.hello().await;
+        let mut shown = Table::default();
+        shown.complete(&mut stream).await;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            update().await;
+            tokio::task::yield_now().await;
+        }
+        let last = update().await;
+        // The first ones are in the buffers of the kernel.
+        let written = server.stats().delivered - KEYS;
+        let (mut count, mut seen) = (0, BTreeSet::new());
+        while shown.0.len() < KEYS as usize || shown.0.values().any(|value| *value != last) {
+            let event = stream.event().await;
+            shown.apply(&event);
+            count += 1;
+            assert!(
+                count <= written || seen.insert(event.json()["k"].to_string()),
+                "{written} were written before: {event:.99?}"
+            );
+        }
+        assert!(last > 100 && count <= written + KEYS, "{count} events of {last} updates");
+        assert_eq!((server.stats().streams, server.stats().cut_off_stalled), (1, 0));
+    });
+}
+
+/// Readers with one interval write the same bytes, of HTTP/1.1 and of HTTP/1.0.
+#[test]
+fn readers_that_share_what_they_write_end_with_the_same_table() {
+    const KEYS: u64 = 50;
+    run(async {
+        let server = Server::with(Server::hub_options(), |builder| builder.shards(1));
+        let mut streams = Vec::new();
+        for (number, topics) in (0..12).zip(["t", "t,u", "**"].into_iter().cycle()) {
+            let format = if number % 2 == 0 { "plain" } else { "envelope" };
+            let target = format!("/stream?topics={topics}&mode=latest&interval=10ms&format={format}");
+            let mut stream = server.subscribe(&target).await;
+            stream.hello().await;
+            Table::default().complete(&mut stream).await;
+            streams.push((stream, Table::default()));
+        }
+        for round in 0..200 {
+            let events = (0..KEYS).filter(|key| (key + round) % 3 > 0 || round == 199).map(|key| {
+                let event = crate::support::event("t", &format!(r#"{{"k":"{key}","v":{round}}}"#));
+                event.keyed(key.to_string().parse().unwrap())
+            });
+            server.hub.publish_all(events.collect()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        for (stream, shown) in &mut streams {
+            while shown.0.len() < KEYS as usize || shown.0.values().any(|value| *value != 199) {
+                let event = stream.event().await;
+                let data = event.json();
+                let data = if data["type"] == "event" { &data["data"] } else { &data };
+                let (key, value) = (data["k"].as_str().unwrap().to_owned(), data["v"].clone());
+                let before = shown.0.insert(key, value.clone());
+                assert!(before.is_none_or(|before| before.as_u64() < value.as_u64()), "no value goes backwards");
+            }
+        }
     });
 }
 
