@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Readers of one stream of keyed values, as many and as fast as one core can hold: most of them discard what they receive in the
+kernel, so that the server is what is measured.
+
+usage: latest.py URL PID MODE CLIENTS KEYS RATE INTERVAL SECONDS
+
+MODE is events, latest, or none: no readers. Prints a line of JSON. PROBES readers parse everything, for the staleness. When the
+publisher has stopped, it publishes a last value of each key, and all readers parse: each must have every last value, after all others
+of its key.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import select
+import socket
+import sys
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+PROBES = 10
+EACH = 0.01
+WARM_UP = 3
+STAMP = b"T" * 16
+EVENT = re.compile(rb'"k":(\d+),"t":(\d+),"last":(\d)')
+LINE = '{"topic":"t","key":"%d","data":{"k":%d,"t":%s,"last":%d,"pad":"' + "x" * 40 + '"}}\n'
+
+
+def now():
+    """The time in microseconds, with as many digits as the stamp."""
+    return 10**15 + time.monotonic_ns() // 1000
+
+
+def connect(url):
+    parts = urlsplit(url)
+    connection = socket.create_connection((parts.hostname, parts.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+class Publisher:
+    """Publishes lines in batches, each with the time of its batch."""
+
+    def __init__(self, url):
+        self.connection = connect(url)
+
+    def publish(self, body):
+        body = body.replace(STAMP, b"%d" % now())
+        head = b"POST /publish HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ncontent-length: %d\r\n\r\n"
+        self.connection.sendall(head % len(body) + body)
+        answer = b""
+        while b"\r\n\r\n" not in answer or not answer.rstrip().endswith(b"}"):
+            more = self.connection.recv(1 << 16)
+            assert more, "the server closed the publisher's connection"
+            answer += more
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+
+
+def publish(url, keys, rate, stop, published):
+    """Publishes until stopped, then a last value of each key."""
+    publisher = Publisher(url)
+    line = lambda key, last: LINE % (key, key, STAMP.decode(), last)
+    count = int(rate * EACH)
+    bodies = ["".join(line(random.randrange(keys), 0) for _ in range(count)).encode() for _ in range(64)]
+    began, number = time.monotonic(), 0
+    while not stop.is_set():
+        publisher.publish(bodies[number % len(bodies)])
+        number += 1
+        published.value += count
+        time.sleep(max(0, began + number * EACH - time.monotonic()))
+    publisher.publish("".join(line(key, 1) for key in range(keys)).encode())
+    published.value += keys
+
+
+class Reader:
+    def __init__(self, url, path, keys):
+        self.connection = connect(url)
+        self.connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n".encode())
+        self.connection.setblocking(False)
+        self.missing, self.rest, self.staleness = set(range(keys)), b"", []
+
+    def discard(self, buffer):
+        return self.connection.recv_into(buffer, len(buffer), socket.MSG_TRUNC)
+
+    def parse(self, keeps_staleness):
+        data = self.connection.recv(1 << 20)
+        assert data, "the server closed a stream"
+        text, at, end = self.rest + data, now(), 0
+        for match in EVENT.finditer(text):
+            end = match.end()
+            key, last = int(match[1]), match[3] == b"1"
+            if last:
+                self.missing.discard(key)
+            else:
+                assert not self.is_last or key in self.missing, f"key {key} goes back"
+            if keeps_staleness:
+                self.staleness.append(at - int(match[2]))
+        self.rest = text[max(end, len(text) - 200):]
+
+    is_last = False
+
+
+def cpu(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def delivered(url):
+    with urllib.request.urlopen(url + "/metrics/json") as response:
+        return json.load(response)["events"]["delivered"]
+
+
+def main():
+    url, pid, mode, clients, keys, rate, interval, seconds = sys.argv[1:]
+    clients, keys, rate, seconds = 0 if mode == "none" else int(clients), int(keys), float(rate), float(seconds)
+    stop, published = multiprocessing.Event(), multiprocessing.Value("Q", 0)
+    first = Publisher(url)
+    for begin in range(0, keys, 1000):
+        first.publish("".join(LINE % (key, key, STAMP.decode(), 0) for key in range(begin, min(begin + 1000, keys))).encode())
+    query = f"&mode=latest&interval={interval}" if mode == "latest" else "&on_lag=skip"
+    readers = [Reader(url, f"/stream?topics=t{query}", keys) for _ in range(clients)]
+    poll, by_file, buffer = select.epoll(), {}, bytearray(1 << 22)
+    for reader in readers:
+        by_file[reader.connection.fileno()] = reader
+        poll.register(reader.connection, select.EPOLLIN)
+    probes = set(readers[:PROBES])
+
+    def read_until(is_over, parses_all=False, keeps_staleness=False):
+        while not is_over():
+            for file, _ in poll.poll(0.05):
+                reader = by_file[file]
+                try:
+                    if parses_all or reader in probes:
+                        reader.parse(keeps_staleness)
+                    elif not reader.discard(buffer):
+                        raise SystemExit("the server closed a stream")
+                except BlockingIOError:
+                    pass
+
+    until = lambda end: lambda: time.monotonic() >= end
+    read_until(until(time.monotonic() + 1))
+    worker = multiprocessing.Process(target=publish, args=(url, keys, rate, stop, published))
+    worker.start()
+    read_until(until(time.monotonic() + WARM_UP))
+    before = cpu(pid), published.value, delivered(url), time.monotonic(), os.times()
+    read_until(until(time.monotonic() + seconds), keeps_staleness=True)
+    after = cpu(pid), published.value, delivered(url), time.monotonic(), os.times()
+    for reader in readers:
+        reader.missing, reader.rest, reader.is_last = set(range(keys)), b"", True
+    stop.set()
+    if mode == "latest":
+        deadline = time.monotonic() + 60
+        is_whole = lambda: not any(reader.missing for reader in readers)
+        read_until(lambda: is_whole() or time.monotonic() > deadline, parses_all=True)
+    worker.join()
+    elapsed = after[3] - before[3]
+    staleness = sorted(value for reader in probes for value in reader.staleness)
+    at = lambda part: staleness[int(len(staleness) * part)] / 1000 if staleness else None
+    print(json.dumps({
+        "mode": mode, "clients": clients, "events_per_second": (after[1] - before[1]) / elapsed,
+        "deliveries_per_second": (after[2] - before[2]) / elapsed, "server_cpu": (after[0] - before[0]) / elapsed,
+        "reader_cpu": (after[4].user + after[4].system - before[4].user - before[4].system) / elapsed,
+        "p50_ms": at(0.5), "p99_ms": at(0.99), "incomplete": sum(bool(reader.missing) for reader in readers) if mode == "latest" else None,
+    }))
+
+
+main()
