@@ -312,16 +312,22 @@ impl Reader {
 
     fn skip(&mut self, mut count: usize, broken: Option<Rule>) {
         let (batch, is_ready) = self.fill();
-        if let (Some(Rule::LeavesForSkippedEvents), Some(group)) = (broken, &self.member.group)
-            && let Some(next) = group.block(self.member.taken.into())
-            && group.indices().start + next.end() < group.indices().end
-        {
-            count = (next.end() - self.events_taken()) as usize;
-            self.member.taken += 1;
+        if !is_ready || batch.is_empty() {
+            return;
         }
-        if is_ready && count < batch.len() {
-            self.subscription.take(&batch, count);
+        if broken == Some(Rule::LeavesForSkippedEvents) {
+            // Makes the block that is skipped.
+            let (mut stored, mut slices) = (Vec::new(), [IoSlice::new(&[]); MAX_SLICES]);
+            self.member.offer(&self.subscription, &batch, &mut slices, &mut stored);
+            if let Some(group) = &self.member.group
+                && let Some(next) = group.block(self.member.taken.into())
+                && group.indices().start + next.end() < group.indices().end
+            {
+                count = (next.end() - self.events_taken()) as usize;
+                self.member.taken += 1;
+            }
         }
+        self.subscription.take(&batch, count.min(batch.len()));
     }
 
     /// The number of events of its group that it has.
