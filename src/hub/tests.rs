@@ -12,6 +12,8 @@ mod gaps;
 #[cfg(not(fanline_loom))]
 mod latest;
 #[cfg(fanline_loom)]
+mod latest_model;
+#[cfg(fanline_loom)]
 mod model;
 #[cfg(not(fanline_loom))]
 mod reference;

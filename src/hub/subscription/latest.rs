@@ -8,7 +8,8 @@
 //! **One cursor.** All lists are read after the sequence that was taken last.
 //!
 //! **The end of the snapshot.** A value that is superseded while the snapshot is read has a successor that may be beyond the
-//! head of that read. So once everything up to a head was taken the head is loaded again, and the mark comes after that one.
+//! head of that read. So once everything up to a head was taken the head is loaded again, and the mark comes after that one. A
+//! value that is superseded twice meanwhile may come behind the mark.
 
 use std::task::{Context, Poll};
 

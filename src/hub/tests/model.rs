@@ -39,7 +39,7 @@ use crate::position::Sequence;
 use crate::sync::{AtomicBool, Ordering};
 
 /// Explores with up to `preemptions` switches away from a thread that could have continued.
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+pub(super) fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = 10_000;
@@ -90,7 +90,7 @@ struct Task {
     missed: u64,
 }
 
-struct Flag(AtomicBool);
+pub(super) struct Flag(pub(super) AtomicBool);
 
 impl Wake for Flag {
     fn wake(self: Shared<Self>) {
