@@ -25,6 +25,7 @@
 //! only: a client that disconnects before the end of the gap receives the rest as events or as another gap.
 
 mod gap;
+mod latest;
 
 use crate::filter::{belongs_to, matches_any};
 use crate::id::Id;
@@ -36,6 +37,7 @@ use crate::violation::Violation;
 pub fn check(recording: &Recording, order: &Order, violations: &mut Vec<Violation>) {
     for client in 0..recording.clients.len() {
         Checker::new(recording, order, client, violations).run();
+        latest::check(recording, order, client, violations);
     }
 }
 
@@ -99,15 +101,21 @@ impl<'a> Checker<'a> {
 
     fn run(mut self) {
         let recording = self.recording;
+        let mut is_latest = false;
         for (number, (_, line)) in recording.clients[self.client].iter().enumerate() {
             self.line = number;
+            if let Line::Begin { is_latest: latest, .. } = line {
+                is_latest = *latest;
+            }
             match line {
+                _ if is_latest => {}
                 Line::Begin { filters, start, closes_on_lag, .. } => self.begin(filters, start, *closes_on_lag),
                 Line::Connect { sent, .. } => self.connect(sent.as_deref()),
                 Line::Refused { why } => self.refused(why),
                 Line::Hello { id, position } => self.hello(*id, *position),
                 Line::Event { id, content } => self.event(*id, *content),
                 Line::Gap(gap) => self.gap(gap),
+                Line::Snapshot { id } => self.report("snapshot", Some(*id), "a snapshot of events".to_owned()),
                 Line::System { id, text } => {
                     self.has_restart_notice |= text.contains("restarting");
                     if let Some(id) = id {

@@ -148,8 +148,8 @@ impl Client {
             return;
         };
         if std::mem::take(&mut self.is_new) {
-            let Subscription { filters, start, closes_on_lag, .. } = self.subscription.clone();
-            self.log(shared, Line::Begin { filters, start, closes_on_lag, speed: self.subscription.speed.name() });
+            let Subscription { filters, start, closes_on_lag, is_latest, speed, .. } = self.subscription.clone();
+            self.log(shared, Line::Begin { filters, start, closes_on_lag, is_latest, speed: speed.name() });
         }
         let sent = match &self.subscription.start {
             _ if !self.last_id.is_empty() => Some(self.last_id.clone()),
@@ -312,6 +312,10 @@ impl Client {
             "system" => system_line(&block, id, self.sent_id()),
             "gap" => gap_line(&block, id, self.current.and_then(|current| shared.max_events_after(current))),
             "heartbeat" => return,
+            "snapshot" => match id {
+                Some(id) => Line::Snapshot { id },
+                None => Line::Malformed(format!("a snapshot without an id: {block:?}")),
+            },
             topic => match id {
                 Some(id) => {
                     shared.note_id(id);

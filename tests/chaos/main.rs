@@ -81,9 +81,9 @@ fn no_fault_violates_the_delivery_guarantee() {
             runs += 1;
         }
     }
-    let Totals { events, deliveries, connections, http2, websocket, unix, gzip, gaps, epochs, hops } = totals;
+    let Totals { events, deliveries, connections, http2, websocket, unix, gzip, latest, gaps, epochs, hops } = totals;
     eprintln!(
-        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections ({http2} over HTTP/2, {websocket} WebSockets, {unix} through Unix sockets, {gzip} that accept gzip), {} hops, {gaps} gaps",
+        "no violation: {runs} phases, {events} events in {epochs} epochs, {deliveries} deliveries, {connections} connections ({http2} over HTTP/2, {websocket} WebSockets, {unix} through Unix sockets, {gzip} that accept gzip), {latest} subscriptions to latest values, {} hops, {gaps} gaps",
         hops.len()
     );
 }

@@ -46,7 +46,7 @@ impl Tape {
 
     fn client(&mut self, filters: &[&str], start: Start) {
         let filters = filters.iter().map(|&filter| filter.to_owned()).collect();
-        let begin = Line::Begin { filters, start, closes_on_lag: true, speed: "fast" };
+        let begin = Line::Begin { filters, start, closes_on_lag: true, is_latest: false, speed: "fast" };
         self.recording.clients.push(vec![(0, begin)]);
     }
 

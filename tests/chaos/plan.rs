@@ -26,6 +26,8 @@ pub struct Plan {
     pub has_http2: bool,
     /// A third of the connections is a WebSocket.
     pub has_websocket: bool,
+    /// A fifth of the subscriptions reads latest values.
+    pub has_latest: bool,
 }
 
 /// One subscription across all its connections.
@@ -36,6 +38,10 @@ pub struct Subscription {
     pub closes_on_lag: bool,
     pub speed: Speed,
     pub is_witness: bool,
+    /// Reads latest values: the last event of each topic, because no event has a key here.
+    pub is_latest: bool,
+    /// The least milliseconds between two writes.
+    pub interval: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +70,7 @@ impl Plan {
             one_restart_in: 6,
             has_http2: true,
             has_websocket: true,
+            has_latest: true,
         }
     }
 
@@ -82,14 +89,23 @@ impl Plan {
 impl Subscription {
     /// Subscribes to everything, reads fast, and never disconnects.
     pub fn witness() -> Self {
-        let start = Start::Live;
-        Self { filters: Vec::new(), start, closes_on_lag: false, speed: Speed::Fast, is_witness: true }
+        Self {
+            filters: Vec::new(),
+            start: Start::Live,
+            closes_on_lag: false,
+            speed: Speed::Fast,
+            is_witness: true,
+            is_latest: false,
+            interval: None,
+        }
     }
 
     pub fn new(random: &mut Random, plan: &Plan, current: Option<Id>) -> Self {
+        let is_latest = plan.has_latest && random.one_in(5);
+        let interval = (is_latest && random.one_in(2)).then(|| random.of(10..200));
         let start = match random.of(0..12) {
             0..=1 => Start::Earliest,
-            2 => Start::Newest(random.of(0..300) as u32),
+            2 if !is_latest => Start::Newest(random.of(0..300) as u32),
             3 => Start::UnknownId(unknown_id(random, current)),
             _ => Start::Live,
         };
@@ -104,7 +120,8 @@ impl Subscription {
             Speed::Trailing { .. } if random.one_in(2) => vec![random.pick(&plan.topics).clone(), "quiet:*".to_owned()],
             _ => filters(random, plan),
         };
-        Self { filters, start, closes_on_lag: random.one_in(2), speed, is_witness: false }
+        let closes_on_lag = random.one_in(2);
+        Self { filters, start, closes_on_lag, speed, is_witness: false, is_latest, interval }
     }
 
     /// Returns the request for a stream after the id `sent`.
@@ -136,6 +153,12 @@ impl Subscription {
         let by_message = by_message && is_known && !matches!(self.start, Start::Newest(_) | Start::UnknownId(_));
         let message = by_message.then(|| {
             let mut message = serde_json::json!({"type": "subscribe", "topics": filters});
+            if self.is_latest {
+                message["mode"] = "latest".into();
+            }
+            if let Some(interval) = self.interval {
+                message["interval"] = interval.into();
+            }
             if let Some(start) = start {
                 message["last_event_id"] = start.into();
             }
@@ -153,6 +176,12 @@ impl Subscription {
 
     fn query(&self, filters: &[String], sent: Option<&str>, with_sent: bool) -> String {
         let mut query = self.on_lag();
+        if self.is_latest {
+            query.push_str("&mode=latest");
+        }
+        if let Some(interval) = self.interval {
+            query.push_str(&format!("&interval={interval}"));
+        }
         if !filters.is_empty() {
             query.push_str(&format!("&topics={}", filters.join(",")));
         }

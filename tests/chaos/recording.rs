@@ -92,6 +92,8 @@ pub enum Line {
         filters: Vec<String>,
         start: Start,
         closes_on_lag: bool,
+        /// Whether it reads latest values.
+        is_latest: bool,
         speed: &'static str,
     },
     /// A connection to a server, with the last event id that the client sent.
@@ -114,6 +116,10 @@ pub enum Line {
         content: Content,
     },
     Gap(Box<Gap>),
+    /// The latest values are complete.
+    Snapshot {
+        id: Id,
+    },
     /// Another `system` event.
     System {
         id: Option<Id>,
@@ -239,9 +245,10 @@ impl Line {
     /// Returns the line in readable form.
     pub fn describe(&self, contents: &Contents) -> String {
         match self {
-            Self::Begin { filters, start, closes_on_lag, speed } => {
+            Self::Begin { filters, start, closes_on_lag, is_latest, speed } => {
                 let on_lag = if *closes_on_lag { "close" } else { "skip" };
-                format!("== subscribes: topics={} start={start:?} on_lag={on_lag} reads={speed}", filters.join(","))
+                let (topics, mode) = (filters.join(","), if *is_latest { "latest" } else { "events" });
+                format!("== subscribes: topics={topics} mode={mode} start={start:?} on_lag={on_lag} reads={speed}")
             }
             Self::Connect { server, sent, transport } => {
                 let version = match transport {
@@ -266,6 +273,7 @@ impl Line {
                 OrNone(&gap.id),
                 OrNone(&gap.behind)
             ),
+            Self::Snapshot { id } => format!("snapshot id={id}"),
             Self::System { id, text } => format!("system {text} id={}", OrNone(id)),
             Self::Malformed(text) => format!("malformed: {text}"),
             Self::End(End::Cut) => "closes the connection".to_owned(),

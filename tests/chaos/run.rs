@@ -32,6 +32,8 @@ pub struct Totals {
     pub websocket: usize,
     pub unix: usize,
     pub gzip: usize,
+    /// Subscriptions to latest values.
+    pub latest: usize,
     pub gaps: usize,
     pub epochs: usize,
     /// Time of each resume on another server, from connecting to the hello, in milliseconds.
@@ -46,6 +48,7 @@ pub fn run(phase: &Phase, seed: u64, length: Duration) -> Result<(Recording, Ord
     let mut random = Random::new(seed);
     let mut setup = (phase.setup)(&mut random);
     setup.plan.has_http2 &= has_setting("--max-streams-per-connection");
+    setup.plan.has_latest &= has_setting("--max-keys");
     setup.plan.has_websocket &= has_setting("--pong-timeout");
     let directory = world::directory(&format!("{}-{seed}", phase.name))?;
     let mut world = World::start(&setup, &directory, random.fork())?;
@@ -150,6 +153,7 @@ impl Totals {
                     self.unix += usize::from(transport.is_unix);
                     self.gzip += usize::from(transport.accepts_gzip);
                 }
+                Line::Begin { is_latest, .. } => self.latest += usize::from(*is_latest),
                 Line::Gap(_) => self.gaps += 1,
                 _ => {}
             }

@@ -78,6 +78,7 @@ impl WebSocket {
             Message::Event { id, topic, text, .. } => (Some(id), topic, text),
             Message::System { id, data } => (id, "system".to_owned(), data.to_string()),
             Message::Gap { id, data } => (id, "gap".to_owned(), data.to_string()),
+            Message::Snapshot { id, data } => (Some(id), "snapshot".to_owned(), data.to_string()),
             Message::Heartbeat { data } => (None, "heartbeat".to_owned(), data.to_string()),
             Message::Subscribed { id, .. } => {
                 self.is_subscribing = false;
@@ -161,6 +162,10 @@ enum Message {
     },
     Gap {
         id: Option<String>,
+        data: Value,
+    },
+    Snapshot {
+        id: String,
         data: Value,
     },
     Heartbeat {
