@@ -12,12 +12,11 @@ use std::collections::VecDeque;
 // No part of the loom models.
 use std::sync::Mutex;
 
-use crate::event::{Event, Key};
+use crate::event::Event;
 use crate::hub::frame::Frame;
 use crate::hub::history::History;
 use crate::hub::{Hub, HubOptions};
-use crate::position::{Sequence, StreamPosition};
-use crate::topic::Topic;
+use crate::position::Sequence;
 
 /// The marks of one time to live, about: a value is deleted up to this part of it later.
 const MARKS: u32 = 1000;
@@ -45,10 +44,10 @@ struct State {
 /// A value that is old enough to be deleted.
 #[cfg(feature = "redis")]
 pub(crate) struct Expired {
-    pub(crate) topic: Topic,
-    pub(crate) key: Key,
+    pub(crate) topic: crate::topic::Topic,
+    pub(crate) key: crate::event::Key,
     /// `None` if it is of an earlier epoch.
-    pub(crate) position: Option<StreamPosition>,
+    pub(crate) position: Option<crate::position::StreamPosition>,
     sequence: Sequence,
 }
 
@@ -166,7 +165,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::Payload;
+    use crate::event::{Key, Payload};
+    use crate::topic::Topic;
 
     fn event(key: &str) -> Event {
         Event::new(Topic::new("t").unwrap(), Payload::text("1")).keyed(Key::new(key).unwrap())
