@@ -21,7 +21,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(reader, ring, history)| Step::Join { reader, ring: ring.index(world::RINGS), history }),
         20 => (reader.clone(), prop_oneof![1..40_usize, Just(1 << 20)])
             .prop_map(|(reader, room)| Step::Write { reader, room }),
-        3 => (reader.clone(), reader.clone(), 0..world::TOPICS.len(), 1..40_usize)
+        1 => (reader.clone(), reader.clone(), 0..world::TOPICS.len(), 1..40_usize)
             .prop_map(|(reader, other, topic, count)| Step::Overtake { reader, other, topic, count }),
         1 => (reader.clone(), 0..300_usize).prop_map(|(reader, length)| Step::Private { reader, length }),
         1 => (reader.clone(), 1..4_usize).prop_map(|(reader, count)| Step::Skip { reader, count }),

@@ -39,7 +39,7 @@ pub(super) enum Step {
         reader: usize,
         room: usize,
     },
-    /// Fills a batch of `reader`, then publishes, and writes to `other` before that batch.
+    /// Replaces two readers by new ones, fills a batch of `reader`, then publishes, and writes to `other` before that batch.
     Overtake {
         reader: usize,
         other: usize,
@@ -172,15 +172,19 @@ impl World {
     }
 
     fn overtake(&mut self, reader: usize, other: usize, topic: usize, count: usize) -> Result<(), String> {
-        let batch = self.readers[reader].as_mut().filter(|reader| reader.pending.is_empty()).map(Reader::fill);
-        (0..count).for_each(|_| self.publish(TOPICS[topic]));
-        self.with(other, |other, broken| other.write(usize::MAX, broken))?;
-        match batch {
-            Some((batch, true)) if reader != other => {
-                self.with(reader, |reader, broken| reader.write_batch(&batch, usize::MAX, broken))
-            }
-            _ => Ok(()),
+        if reader == other {
+            return Ok(());
         }
+        for reader in [reader, other] {
+            self.readers[reader] = self.join(topic, 0);
+            self.write_all(reader)?;
+        }
+        self.publish(TOPICS[topic]);
+        let (batch, is_ready) = self.readers[reader].as_mut().expect("it has joined").fill();
+        assert!(is_ready);
+        (0..count).for_each(|_| self.publish(TOPICS[topic]));
+        self.write_all(other)?;
+        self.with(reader, |reader, broken| reader.write_batch(&batch, usize::MAX, broken))
     }
 
     fn publish(&mut self, topic: &str) {
