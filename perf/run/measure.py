@@ -26,7 +26,8 @@ def measure(variant, server_name, raw, shorten=1.0):
     """Returns the fields as a dictionary. Fields that do not apply are missing."""
     server = start(server_name, raw.with_suffix(".log"), variant.serve, "max" in variant.load)
     try:
-        tool = {"bench": bench, "herd": herd, "wrk": wrk, "demo": demo, "routes": routes, "both": both}[variant.tool]
+        tool = {"bench": bench, "memory": memory, "herd": herd, "wrk": wrk, "demo": demo, "routes": routes,
+                "both": both}[variant.tool]
         result = tool(variant, server, shorten)
     finally:
         server.stop()
@@ -52,6 +53,15 @@ def bench(variant, server, shorten):
     line = command(server, load, variant.warmup, max(1, variant.duration * shorten))
     run = subprocess.run(line, capture_output=True, text=True)
     return parsed(run.stdout, run.stderr)
+
+
+def memory(variant, server, shorten):
+    """Ten clients come and go first: pages of code that any client needs are no memory of each client."""
+    load = list(variant.load)
+    load[load.index("--clients") + 1] = "10"
+    first = subprocess.run(command(server, load, 0.5, 1), capture_output=True, text=True)
+    parsed(first.stdout, first.stderr)
+    return bench(variant, server, shorten)
 
 
 def herd(variant, server, shorten):

@@ -226,7 +226,7 @@ def websocket(results, out):
     rows = [[TITLES[server], number(results.median("memory", server, "rss_bytes_per_client"), ",.0f"),
              number(results.median("memory", server, "slab_bytes_per_client"), ",.0f"), results.wholes("memory", server)]
             for server in results.servers("memory")]
-    text += "\n10,000 clients of a fresh server:\n\n" + table(["server", "bytes a client", "kernel slab a client, bytes", "whole"], rows)
+    text += "\n10,000 clients, after ten others have come and gone:\n\n" + table(["server", "bytes a client", "kernel slab a client, bytes", "whole"], rows)
     ours = results.median("memory", "fanline-ws", "rss_bytes_per_client")
     judged += verdict(ours <= 1536, f"{ours:,.0f} bytes a client over WebSocket (target 1,536)")
     return text + "\n" + judged

@@ -69,14 +69,15 @@ SCENARIOS = {
     ],
     "memory": [
         Variant("15000", ["--clients", "15000", "--rate", "1", "--sse-url",
-                          "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",)),
+                          "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",),
+                tool="memory"),
     ],
     "websocket": [
         steady(100, 100_000, TRANSPORTS),
         steady(1_000, 100_000, TRANSPORTS),
         steady(10_000, 100_000, TRANSPORTS),
         Variant("saturated", ["--clients", "1000", "--publishers", "128", "--rate", "max"], TRANSPORTS),
-        Variant("memory", ["--clients", "10000", "--rate", "1"], TRANSPORTS),
+        Variant("memory", ["--clients", "10000", "--rate", "1"], TRANSPORTS, tool="memory"),
     ],
     "gzip": [
         # What compressing each connection costs is too much for more.
@@ -90,7 +91,7 @@ SCENARIOS = {
     "embedding": [
         steady(1_000, 100_000, EMBEDDED, "streams-"),
         steady(10_000, 100_000, EMBEDDED, "streams-"),
-        Variant("memory", ["--clients", "10000", "--rate", "1"], EMBEDDED),
+        Variant("memory", ["--clients", "10000", "--rate", "1"], EMBEDDED, tool="memory"),
         Variant("routes", [], ("plain", "fallback", "response"), tool="routes"),
         # Both loads at once. The application's routes get the time that the streams leave.
         Variant("both", ["--clients", "1000", "--rate", "20"], ("apart", "fallback", "response"), tool="both", duration=4),
