@@ -249,7 +249,12 @@ impl Readers {
             assert_eq!(reader.received[..both], expected[..both], "reader {number} of {:?}", reader.query);
             assert!(reader.received.len() <= expected.len());
         }
-        assert!(is_whole, "a reader has not received the last event");
+        let behind = || {
+            let readers = self.readers.iter().enumerate();
+            let last = readers.map(|(number, reader)| (number, reader.query, reader.received.last().copied()));
+            last.filter(|(_, _, last)| last.is_none_or(|last| last < newest)).collect::<Vec<_>>()
+        };
+        assert!(is_whole, "readers have not received the last event, {newest}: {:?}", behind());
     }
 
     /// The number of delivered events.
