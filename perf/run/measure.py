@@ -56,7 +56,7 @@ def bench(variant, server, shorten):
 
 
 def memory(variant, server, shorten):
-    """Ten clients come and go first: pages of code that any client needs are no memory of each client."""
+    """Ten clients come and go first: what any client needs, such as pages of code, is no memory of each client."""
     load = list(variant.load)
     load[load.index("--clients") + 1] = "10"
     first = subprocess.run(command(server, load, 0.5, 1), capture_output=True, text=True)

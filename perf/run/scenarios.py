@@ -81,7 +81,8 @@ SCENARIOS = {
     ],
     "gzip": [
         # What compressing each connection costs is too much for more.
-        Variant("1000", ["--clients", "1000", "--rate", "20", "--payload", "171"], COMPRESSED, warmup=4, duration=4),
+        Variant("1000", ["--clients", "1000", "--rate", "20", "--payload", "171"], COMPRESSED, warmup=4, duration=4,
+                tool="memory"),
         Variant("1000-fast", ["--clients", "1000", "--rate", "100", "--payload", "171"], ("fanline", "fanline-gzip"), warmup=2),
         # Each ring has a compressor while it has compressed readers.
         Variant("publish", ["--clients", "1", "--publishers", "64", "--rate", "max"], ("fanline", "fanline-gzip")),

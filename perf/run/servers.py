@@ -126,7 +126,9 @@ def start(name, log, arguments=(), is_flooded=False):
         command = [program, "--port", str(port), "--data-dir", directory, "--durability", durability]
     elif name in ("nchan", "nginx-gzip"):
         if name == "nginx-gzip":
-            before = [str(FANLINE), "serve", "--shards", "1", "--listen", f"127.0.0.1:{other_port}", *arguments]
+            # nginx's worker, which passes the publications on, has another user.
+            before = [str(FANLINE), "serve", "--shards", "1", "--listen", f"127.0.0.1:{other_port}", "--loopback-trust", "any",
+                      *arguments]
         configuration = (ROOT / f"perf/peers/{name}.conf").read_text()
         path = Path(directory) / "nginx.conf"
         path.write_text(configuration.replace("PORT", str(port)).replace("UPSTREAM", f"127.0.0.1:{other_port}")
