@@ -10,6 +10,7 @@
 //! reply            what a handler returns: an ordinary response, a stream, or a WebSocket
 //! linger           closes a connection so that its last response arrives
 //! stream           a stream's task: nothing but the cursor and its output
+//! streams          the streams that a shard polls itself, without a task of the runtime for each
 //! source           what it reads events from
 //! poller           the readiness of the sockets of a shard's streams
 //! output           where a stream's bytes go: a socket, a stream of an HTTP/2 connection, or a body
@@ -45,6 +46,7 @@ mod shard;
 mod socket;
 mod source;
 mod stream;
+mod streams;
 mod transport;
 pub(crate) mod websocket;
 mod wheel;

@@ -62,7 +62,7 @@ pub use stats::{HubStats, TopicStats};
 pub use subscription::{Change, Delivery, LatestSubscription, Mode, Opening, Snapshot, Start, Subscription};
 pub(crate) use subscription::{Notice, Shared, SharedValues};
 pub(crate) use topics::TooManyTopics;
-pub(crate) use wake::WakeGroup;
+pub(crate) use wake::{SleeperKey, WakeGroup};
 
 use crate::event::Event;
 use crate::position::StreamPosition;

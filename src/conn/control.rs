@@ -16,105 +16,18 @@
 //!
 //! A disconnect takes precedence over a revocation, a revocation over an expiry, and each of them over everything else.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
-use std::task::Waker;
+mod requests;
 
 use super::control_events::ControlEvent;
 use super::end::EndReason;
-use super::pacer::Interval;
-use super::poller::Readiness;
 use super::wheel::{NEVER, Second};
-use crate::hub::{Gap, GapReason, Mode, Notice};
+use crate::hub::{Gap, GapReason, Notice};
 use crate::position::StreamPosition;
+pub(super) use requests::Requests;
+pub(crate) use requests::{Control, Request};
 
 /// The number of seconds between the warning and the expiry of a token.
 const WARNING: Second = 30;
-
-/// What another thread requests of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Request {
-    /// End once everything published by now is written.
-    Drain = 1,
-    /// End now: an operator disconnects the client.
-    Disconnect = 2,
-    /// End now: the access rules were replaced and do not allow the stream.
-    Revoke = 4,
-}
-
-/// The requests raised on one stream, its mode and interval, the readiness of its socket, and the waker of its task.
-#[derive(Default)]
-pub(crate) struct Control {
-    requests: AtomicU8,
-    /// If the [poller](super::poller) watches the socket.
-    pub(super) readiness: Readiness,
-    /// Whether the stream has the latest values instead of events.
-    is_latest: AtomicBool,
-    /// In milliseconds; 0 if the stream has none.
-    interval: AtomicU32,
-    task: OnceLock<Waker>,
-}
-
-impl Control {
-    /// Raises `request` and wakes the stream's task.
-    pub(crate) fn raise(&self, request: Request) {
-        self.requests.fetch_or(request as u8, Ordering::Release);
-        // Pairs with the fence in `attach`: either this finds the task, or the task finds the request.
-        fence(Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// Wakes the stream's task to look at requests and deadlines.
-    pub(super) fn wake(&self) {
-        if let Some(task) = self.task.get() {
-            task.wake_by_ref();
-        }
-    }
-
-    /// Sets the stream's task, which never changes.
-    pub(super) fn attach(&self, task: &Waker) {
-        self.task.get_or_init(|| task.clone());
-        fence(Ordering::SeqCst);
-    }
-
-    /// Sets the mode, which operators see.
-    pub(crate) fn set_mode(&self, mode: Mode) {
-        self.is_latest.store(mode == Mode::Latest, Ordering::Relaxed);
-    }
-
-    pub(crate) fn mode(&self) -> Mode {
-        if self.is_latest.load(Ordering::Relaxed) { Mode::Latest } else { Mode::Events }
-    }
-
-    /// Sets the interval of the stream, which holds after its next write.
-    pub(crate) fn set_interval(&self, interval: Interval) {
-        self.interval.store(interval.as_millis(), Ordering::Relaxed);
-    }
-
-    /// The interval of the stream, if it has one.
-    pub(crate) fn interval(&self) -> Option<Interval> {
-        Interval::from_millis(self.interval.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn requests(&self) -> Requests {
-        Requests(self.requests.load(Ordering::Acquire))
-    }
-}
-
-/// A set of requests.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Requests(u8);
-
-impl Requests {
-    fn contains(self, request: Request) -> bool {
-        self.0 & request as u8 != 0
-    }
-
-    pub(super) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
 
 /// What happens to a stream that lagged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -291,8 +204,6 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::position::Epoch;
 
@@ -458,21 +369,5 @@ mod tests {
         let mut blocked = lifecycle(None);
         blocked.blocked(&at(101, &[]), WRITE_TIMEOUT, || false);
         assert_eq!(blocked.deadline(101, WRITE_TIMEOUT), 107, "write timeout");
-    }
-
-    #[test]
-    fn request_wakes_the_attached_task() {
-        struct Flag(std::sync::atomic::AtomicBool);
-        impl std::task::Wake for Flag {
-            fn wake(self: Arc<Self>) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let (control, flag) = (Control::default(), Arc::new(Flag(false.into())));
-        control.raise(Request::Drain);
-        control.attach(&flag.clone().into());
-        assert!(!control.requests().is_empty(), "a request before the first poll is not lost");
-        control.raise(Request::Disconnect);
-        assert!(flag.0.load(Ordering::Relaxed));
     }
 }

@@ -200,8 +200,8 @@ impl<H: Handler> Http<H> {
         .await
     }
 
-    /// Spawns the stream's own task. The connection's task ends, and its memory is freed.
-    fn start_stream(&self, socket: Socket, early_bytes: usize, reply: StreamReply, mut guard: ConnectionGuard) {
+    /// Adds the stream to those that the shard polls. The connection's task ends, and its memory is freed.
+    fn start_stream(&self, socket: Socket, early_bytes: usize, mut reply: StreamReply, mut guard: ConnectionGuard) {
         let client = reply.request.registration.client.key;
         let output = match StreamSocket::new(socket, early_bytes, &self.poller, client) {
             Ok(output) => output,
@@ -220,14 +220,16 @@ impl<H: Handler> Http<H> {
         }
         guard.streams();
         let shard = self.shard.clone();
+        let key = reply.request.source.read_in_rounds();
+        reply.request.registration.client.control.attach_to_rounds(&shard.group, key);
         let layout = Layout { format: reply.format, is_framed: is_chunked };
         let (sse, request) = (Sse::new(layout, reply.request.takes_heartbeats), reply.request);
         if reply.is_compressed {
             guard.compresses();
             let (gzip, request) = request.compressed(sse);
-            tokio::spawn(StreamTask::new(output, gzip, shard, guard, head, request));
+            self.shard.add_stream(key, StreamTask::new(output, gzip, shard, guard, head, request));
         } else {
-            tokio::spawn(StreamTask::new(output, sse, shard, guard, head, request));
+            self.shard.add_stream(key, StreamTask::new(output, sse, shard, guard, head, request));
         }
     }
 

@@ -13,8 +13,9 @@ use super::control::Request;
 use super::control_events::ControlEvent;
 use super::drain::Drain;
 use super::pacer::Pacer;
+use super::streams::{ShardStream, Streams};
 use super::wheel::{NEVER, Second, Wheel};
-use crate::hub::{Hub, Shared, WakeGroup};
+use crate::hub::{Hub, Shared, SleeperKey, WakeGroup};
 use crate::metrics::{Metrics, ShardCounts};
 use crate::presence::ClientKey;
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
@@ -54,6 +55,8 @@ pub(crate) struct Shard {
     pub(super) number: usize,
     /// Wakes subscriptions on this shard's thread.
     pub(crate) group: Arc<WakeGroup>,
+    /// The streams that are not tasks.
+    streams: Streams,
     wheel: Mutex<Wheel>,
     /// The turns of the streams with an interval.
     pub(super) pacer: Pacer,
@@ -88,6 +91,7 @@ impl Shard {
             drain,
             number,
             group: WakeGroup::dispatched(),
+            streams: Streams::new(),
             wheel: Mutex::new(Wheel::new()),
             pacer: Pacer::new(),
             shared: Mutex::default(),
@@ -100,9 +104,14 @@ impl Shard {
         self.metrics.shard(self.number)
     }
 
-    /// Wakes subscriptions and the tasks whose deadline is due. Runs on the shard's thread and does not return.
+    /// Wakes subscriptions and the tasks whose deadline is due, and polls the streams that are not tasks. Runs on the shard's thread and does not return.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.group.dispatch(), self.tick(), self.pacer.run(|client| self.wake(client)));
+        tokio::join!(self.streams.run(&self.group), self.tick(), self.pacer.run(|client| self.wake(client)));
+    }
+
+    /// Has a stream polled by [`Shard::run`]. Its subscription has this key in the group.
+    pub(super) fn add_stream(&self, key: SleeperKey, stream: impl ShardStream + 'static) {
+        self.streams.add(&self.group, key, stream);
     }
 
     async fn tick(&self) {

@@ -11,6 +11,7 @@ pub(super) trait Source: Send + 'static {
     fn poll_fill(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<(), Notice>>;
     fn take(&mut self, batch: &Batch, count: usize);
     fn wake(&mut self, waker: &Waker);
+    fn sleep(&mut self);
     fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample>;
     fn position(&self) -> StreamPosition;
     fn has_gap(&self) -> bool;
@@ -35,6 +36,10 @@ macro_rules! source {
 
             fn wake(&mut self, waker: &Waker) {
                 self$(.$field)?.wake(waker);
+            }
+
+            fn sleep(&mut self) {
+                self$(.$field)?.sleep();
             }
 
             fn sample_in(&self, batch: &Batch, count: usize) -> Option<Sample> {

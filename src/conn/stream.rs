@@ -9,6 +9,11 @@
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores. Only the
 //! sampled event, one a second, is timed on its way to each output. The task is compiled for each kind of output and transport.
+//!
+//! **Tasks.** The [streams](super::streams) of Server-Sent Events over HTTP/1, of which there are very many, are polled by their
+//! shard. All others are tasks of a runtime.
+
+mod request;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -21,19 +26,21 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Registration;
-use super::control::{Lifecycle, OnLag, Request, Requests, Situation, Step};
+use super::control::{Lifecycle, Request, Requests, Situation, Step};
 use super::control_events::ControlEvent;
 use super::end::EndReason;
+use super::http1::stream_socket::StreamSocket;
 use super::output::Output;
-use super::pacer::Interval;
 use super::shard::Shard;
 use super::source::Source;
+use super::streams::ShardStream;
 use super::transport::{EventStream, Transport};
 use super::wheel::{NEVER, Second};
-use crate::hub::{Batch, Notice, Offer, Opening, Sample, SharedValues, Subscription};
+use crate::hub::{Batch, Notice, Offer, Sample, SharedValues};
 use crate::limit::Permit;
 use crate::metrics::{ConnectionGuard, Count};
 use crate::presence::{self, ClientId};
+pub(crate) use request::StreamRequest;
 
 /// The number of writes of one stream before other tasks of its shard run.
 const WRITES_PER_TURN: usize = 8;
@@ -41,35 +48,6 @@ const WRITES_PER_TURN: usize = 8;
 /// The longest time, in seconds, for which a task schedules its wake-up. The wheel keeps an entry until its time, even if the
 /// client has disconnected.
 const MAX_WAIT: Second = 60;
-
-/// An authorized stream of events, with its parameters.
-pub(crate) struct StreamRequest<S = Subscription> {
-    /// What it reads events from.
-    pub(crate) source: S,
-    pub(crate) opening: Opening,
-    pub(crate) registration: Registration,
-    pub(crate) on_lag: OnLag,
-    /// Seconds without a write after which the client gets a keep-alive.
-    pub(crate) heartbeat: u16,
-    /// The least time between two writes of events.
-    pub(crate) interval: Option<Interval>,
-    /// The time after which the client reconnects, before it is spread.
-    pub(crate) retry: Duration,
-    /// Whether the keep-alive is a heartbeat event. Otherwise it is nothing that a client sees.
-    pub(crate) takes_heartbeats: bool,
-    /// The permit of a client that reads every event of the hub.
-    pub(crate) firehose: Option<Permit>,
-}
-
-impl<S> StreamRequest<S> {
-    /// The same with another source, which `change` makes of this one.
-    pub(super) fn map<T>(self, change: impl FnOnce(S) -> T) -> StreamRequest<T> {
-        let Self { source, opening, registration, on_lag, heartbeat, interval, retry, takes_heartbeats, firehose } =
-            self;
-        let source = change(source);
-        StreamRequest { source, opening, registration, on_lag, heartbeat, interval, retry, takes_heartbeats, firehose }
-    }
-}
 
 /// The future that serves one stream until it ends.
 pub(super) struct StreamTask<O, T: Transport<O>> {
@@ -150,9 +128,18 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         }
     }
 
-    /// Serves the stream, and returns why it has ended.
+    /// Serves the stream, and returns why it has ended. For a task of its own.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
-        match self.serve(cx) {
+        BATCH.with_borrow_mut(|batch| {
+            let end = self.poll_end_with(cx, batch);
+            // Releases the frames.
+            batch.clear();
+            end
+        })
+    }
+
+    fn poll_end_with(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<EndReason> {
+        match self.serve(cx, batch) {
             Ok(()) => Poll::Pending,
             Err(reason) => {
                 self.note_end(reason);
@@ -168,7 +155,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     }
 
     /// Reads from the client, writes, and arranges to be woken again.
-    fn serve(&mut self, cx: &mut Context<'_>) -> Result<(), EndReason> {
+    fn serve(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Result<(), EndReason> {
         if self.next_wake == NEVER {
             self.registration.client.control.attach(cx.waker());
             // From the start, not only when no event is ready: a client that never accepts a byte lags too.
@@ -180,7 +167,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         if let Some(reason) = self.transport.receive(&mut self.output, &mut self.source, &self.shard, cx)? {
             self.lifecycle.finish(reason);
         }
-        match BATCH.with_borrow_mut(|batch| self.write(cx, batch))? {
+        match self.write(cx, batch)? {
             Progress::Idle if self.transport.has_unread_input() => cx.waker().wake_by_ref(),
             Progress::Idle | Progress::Full => {}
             Progress::More => cx.waker().wake_by_ref(),
@@ -291,7 +278,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         }
         if let Some(interval) = client.control.interval() {
             self.shard.pacer.schedule(self.transport.pace(), interval, client.identity.id, client.key);
-            self.source.wake(Waker::noop());
+            self.source.sleep();
         }
     }
 
@@ -307,8 +294,6 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         }
         self.transport.pace().note_write();
         let is_complete = batch.is_all() && offer.frames == batch.len();
-        // Releases the frames.
-        batch.clear();
         Ok(match written? {
             None => Progress::Blocked,
             // The next event wakes the task. A pending request does not, and must be handled after these events. Nor does the end
@@ -480,6 +465,15 @@ impl<O: Output, T: Transport<O> + EventStream> Future for StreamTask<O, T> {
     }
 }
 
+/// A stream that its shard polls.
+impl<T: Transport<StreamSocket> + EventStream> ShardStream for StreamTask<StreamSocket, T> {
+    fn poll(&mut self, batch: &mut Batch) -> Poll<()> {
+        // A client is a waker, so that a stream needs no other allocation.
+        let waker = Waker::from(self.registration.client.clone());
+        self.poll_end_with(&mut Context::from_waker(&waker), batch).map(|_| ())
+    }
+}
+
 /// `retry` in milliseconds, spread so that many clients do not return at once.
 fn spread(retry: Duration, client: ClientId) -> u64 {
     (retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
@@ -489,16 +483,16 @@ fn spread(retry: Duration, client: ClientId) -> u64 {
 mod tests {
     use super::*;
     use crate::conn::gzip::Gzip;
-    use crate::conn::http1::stream_socket::StreamSocket;
     use crate::conn::transport::Sse;
     use crate::conn::websocket::WebSocketTask;
 
     #[test]
-    fn the_task_of_a_stream_takes_256_bytes() {
-        // tokio adds 96 bytes, and allocates multiples of 128. With debug assertions, a socket has 8 bytes more.
+    fn a_stream_takes_128_bytes() {
+        // With debug assertions, a socket has 8 bytes more.
+        assert!(size_of::<StreamTask<StreamSocket, Sse>>() <= 128);
+        assert!(size_of::<StreamTask<StreamSocket, Gzip>>() <= 128);
+        // tokio adds 96 bytes, and allocates multiples of 128.
         let task = |bytes: usize| (bytes + if cfg!(debug_assertions) { 88 } else { 96 }).next_multiple_of(128);
-        assert_eq!(task(size_of::<StreamTask<StreamSocket, Sse>>()), 256);
-        assert_eq!(task(size_of::<StreamTask<StreamSocket, Gzip>>()), 256);
         assert_eq!(task(size_of::<WebSocketTask>()), 256);
     }
 }

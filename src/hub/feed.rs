@@ -359,6 +359,11 @@ impl Feed {
         self.front.subscription.wake(waker)
     }
 
+    /// See [`Subscription::sleep`].
+    pub(crate) fn sleep(&mut self) {
+        self.front.subscription.sleep();
+    }
+
     fn stretches(&self) -> impl Iterator<Item = &Stretch> {
         std::iter::once(&self.front).chain(&self.waiting)
     }

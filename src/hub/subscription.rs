@@ -33,6 +33,7 @@ mod changes;
 mod compressed;
 mod gaps;
 mod latest;
+mod reader;
 mod shared;
 mod start;
 
@@ -40,7 +41,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use smallvec::SmallVec;
@@ -61,6 +62,7 @@ use catch_up::CatchUp;
 pub use changes::{Change, LatestSubscription};
 pub(crate) use latest::Notice;
 pub use latest::{Mode, Snapshot};
+use reader::Reader;
 pub(crate) use shared::{Shared, SharedValues};
 pub use start::{Opening, Start};
 
@@ -100,7 +102,8 @@ pub struct Subscription {
     history: Arc<History>,
     group: Arc<WakeGroup>,
     key: SleeperKey,
-    waker: Option<Waker>,
+    /// What the next event wakes.
+    reader: Reader,
     cursors: SmallVec<[Cursor; 2]>,
     /// Selects from the firehoses; `None` when all of one is wanted, or when none is read.
     filter: Option<Box<SubscriptionFilter>>,
@@ -192,7 +195,7 @@ impl Subscription {
             history,
             group,
             key,
-            waker: None,
+            reader: Reader::default(),
             cursors,
             filter: filter.selects().then(|| Box::new(filter)),
             taken: 0,
@@ -279,19 +282,8 @@ impl Subscription {
         Poll::Ready(ready.pop_front().map(Ok))
     }
 
-    /// Registers `waker`: the next publish to a channel of this subscription wakes it. Returns whether that changed the waker.
-    pub(crate) fn wake(&mut self, waker: &Waker) -> bool {
-        if self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            return false;
-        }
-        self.group.set_waker(self.key, waker);
-        self.waker = Some(waker.clone());
-        true
-    }
-
     /// Fills `batch` with what is ready, which may be nothing; or returns the gap that comes before it.
     pub(crate) fn fill(&mut self, batch: &mut Batch) -> Result<(), Gap> {
-        batch.clear();
         if self.is_of_latest() {
             return match self.fill_latest(batch) {
                 Err(Notice::Gap(gap)) => Err(gap),
@@ -299,6 +291,7 @@ impl Subscription {
             };
         }
         let head = self.head()?;
+        batch.clear();
         if let State::CatchUp(_) = self.state {
             self.fill_from_page(batch, head);
             return Ok(());
@@ -398,10 +391,6 @@ impl Subscription {
     /// The last sequence up to which everything was delivered. Nothing is held in [`Subscription::next`].
     pub(super) fn taken(&self) -> Sequence {
         self.taken
-    }
-
-    pub(super) fn waker(&self) -> Option<&Waker> {
-        self.waker.as_ref()
     }
 
     /// Whether it reads an archive.

@@ -20,6 +20,10 @@ mod reference;
 #[cfg(not(fanline_loom))]
 mod retention;
 #[cfg(not(fanline_loom))]
+mod rounds;
+#[cfg(fanline_loom)]
+mod rounds_model;
+#[cfg(not(fanline_loom))]
 mod subscribing;
 #[cfg(not(fanline_loom))]
 mod together;

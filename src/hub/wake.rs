@@ -2,7 +2,11 @@
 //!
 //! The subscriptions of one shard form a [`WakeGroup`]. A channel has a [`Link`] for each group with a subscription of it.
 //! A publish marks the link and notifies the group once, however many subscriptions there are and however often the channel
-//! is published to before the group runs; the group then wakes the tasks, on its own thread.
+//! is published to before the group runs; the group then wakes them, on its own thread.
+//!
+//! **Rounds.** A subscription is read by a task, which has a waker, or by a stream that the shard polls itself. The keys of the
+//! streams that are woken are collected, and [`WakeGroup::round`] returns them. Each round begins with the links that were marked
+//! during the one before: a stream is polled at most once in a round, however often its channels are published to.
 //!
 //! **No wake-up is lost.** The publisher stores the new head first, then marks the link. A subscription is added to the
 //! link's list before it reads a head for the first time. The group clears the mark before it wakes the list:
@@ -23,16 +27,31 @@ pub(crate) struct WakeGroup {
     sleepers: Mutex<Sleepers>,
     /// Links that were marked and not yet served. A publisher holds the lock only to push.
     marked: Mutex<Vec<Arc<Link>>>,
-    /// Notifies the group's own task. Without one, a publisher that marks a link serves it at once.
+    /// Notifies the task that runs the rounds. Without one, a publisher that marks a link serves it at once.
     dispatcher: Option<Notify>,
 }
 
 #[derive(Default)]
 struct Sleepers {
-    /// The task of each subscription, or no-op wakers before it waits for the first time.
-    wakers: Slab<Waker>,
+    all: Slab<Sleeper>,
     /// The subscriptions of each link.
     lists: Slab<Vec<SleeperKey>>,
+    /// The streams of the next round.
+    woken: Vec<SleeperKey>,
+    /// Empty memory for the next marked links.
+    served: Vec<Arc<Link>>,
+}
+
+/// What reads a subscription.
+enum Sleeper {
+    /// A task. A no-op waker before it waits for the first time.
+    Task(Waker),
+    /// A stream that its shard polls.
+    Stream {
+        awaits_events: bool,
+        /// Whether it is in the next round.
+        is_woken: bool,
+    },
 }
 
 /// A subscription within its group.
@@ -51,46 +70,99 @@ impl WakeGroup {
         Arc::new(Self { sleepers: Mutex::default(), marked: Mutex::default(), dispatcher: None })
     }
 
-    /// A group whose links are served by a task that runs [`WakeGroup::dispatch`].
+    /// A group whose links are served by a task that runs its rounds.
     pub(crate) fn dispatched() -> Arc<Self> {
         Arc::new(Self { sleepers: Mutex::default(), marked: Mutex::default(), dispatcher: Some(Notify::new()) })
     }
 
-    /// Wakes the subscriptions of each marked link, forever.
-    pub(crate) async fn dispatch(&self) {
-        let Some(dispatcher) = &self.dispatcher else { return };
-        let mut marked = Vec::new();
+    /// Wakes the subscriptions of each marked link, and appends the streams that were woken to `round`, which is empty. Waits until
+    /// there is one.
+    pub(crate) async fn round(&self, round: &mut Vec<SleeperKey>) {
         loop {
-            dispatcher.notified().await;
-            // Swapped with the list that was served: neither side allocates.
-            std::mem::swap(&mut marked, &mut *lock(&self.marked));
-            self.serve(marked.drain(..));
-        }
-    }
-
-    fn serve(&self, marked: impl Iterator<Item = Arc<Link>>) {
-        let sleepers = lock(&self.sleepers);
-        for link in marked {
-            link.is_marked.swap(false, Ordering::AcqRel);
-            let Some(list) = sleepers.lists.get(link.list) else { continue };
-            for &key in list {
-                sleepers.wakers[key as usize].wake_by_ref();
+            self.begin_round(round);
+            match &self.dispatcher {
+                Some(dispatcher) if round.is_empty() => dispatcher.notified().await,
+                _ => return,
             }
         }
     }
 
+    fn begin_round(&self, round: &mut Vec<SleeperKey>) {
+        let mut sleepers = lock(&self.sleepers);
+        // Swapped with the list that was served: neither side allocates.
+        let mut marked = std::mem::take(&mut sleepers.served);
+        std::mem::swap(&mut marked, &mut *lock(&self.marked));
+        marked.drain(..).for_each(|link| sleepers.serve(&link));
+        sleepers.served = marked;
+        sleepers.begin_round(round);
+    }
+
     pub(crate) fn enter(&self) -> SleeperKey {
-        let key = lock(&self.sleepers).wakers.insert(Waker::noop().clone());
+        let key = lock(&self.sleepers).all.insert(Sleeper::Task(Waker::noop().clone()));
         SleeperKey::try_from(key).expect("fewer than 2^32 subscriptions in one group")
     }
 
     pub(crate) fn leave(&self, key: SleeperKey) {
         // Bound to a name, so that it is dropped after the lock: a waker may be the last owner of its task.
-        let _waker = lock(&self.sleepers).wakers.remove(key as usize);
+        let _sleeper = lock(&self.sleepers).all.remove(key as usize);
     }
 
     pub(crate) fn set_waker(&self, key: SleeperKey, waker: &Waker) {
-        let _former = std::mem::replace(&mut lock(&self.sleepers).wakers[key as usize], waker.clone());
+        let task = Sleeper::Task(waker.clone());
+        let _former = std::mem::replace(&mut lock(&self.sleepers).all[key as usize], task);
+    }
+
+    /// Has the subscription's stream polled in rounds instead of a task: when it is woken, and if it awaits events, when there are any.
+    pub(crate) fn set_stream(&self, key: SleeperKey, awaits_events: bool) {
+        let _former = {
+            let sleeper = &mut lock(&self.sleepers).all[key as usize];
+            let is_woken = matches!(sleeper, Sleeper::Stream { is_woken: true, .. });
+            std::mem::replace(sleeper, Sleeper::Stream { awaits_events, is_woken })
+        };
+    }
+
+    /// Adds a stream to the next round.
+    pub(crate) fn wake_stream(&self, key: SleeperKey) {
+        let is_new = lock(&self.sleepers).wake_stream(key);
+        if let Some(dispatcher) = self.dispatcher.as_ref().filter(|_| is_new) {
+            dispatcher.notify_one();
+        }
+    }
+}
+
+impl Sleepers {
+    fn serve(&mut self, link: &Link) {
+        link.is_marked.swap(false, Ordering::AcqRel);
+        for &key in self.lists.get(link.list).into_iter().flatten() {
+            match &mut self.all[key as usize] {
+                Sleeper::Task(waker) => waker.wake_by_ref(),
+                Sleeper::Stream { awaits_events: true, is_woken } if !*is_woken => {
+                    *is_woken = true;
+                    self.woken.push(key);
+                }
+                Sleeper::Stream { .. } => {}
+            }
+        }
+    }
+
+    /// Returns whether the stream is new in the next round. A key whose stream has ended may belong to another one.
+    fn wake_stream(&mut self, key: SleeperKey) -> bool {
+        let Some(Sleeper::Stream { is_woken, .. }) = self.all.get_mut(key as usize) else { return false };
+        let is_new = !std::mem::replace(is_woken, true);
+        if is_new {
+            self.woken.push(key);
+        }
+        is_new
+    }
+
+    /// Moves the streams that were woken to `round`. From now on they are woken for the next one.
+    fn begin_round(&mut self, round: &mut Vec<SleeperKey>) {
+        for &key in &self.woken {
+            if let Some(Sleeper::Stream { is_woken, .. }) = self.all.get_mut(key as usize) {
+                *is_woken = false;
+            }
+        }
+        std::mem::swap(&mut self.woken, round);
     }
 }
 
@@ -105,7 +177,7 @@ impl Link {
                 lock(&self.group.marked).push(self.clone());
                 dispatcher.notify_one();
             }
-            None => self.group.serve(std::iter::once(self.clone())),
+            None => lock(&self.group.sleepers).serve(self),
         }
     }
 }

@@ -71,7 +71,7 @@ fn events(topics: &[&str]) -> Vec<Event> {
 }
 
 /// Publishes each of `batches` together, one after the other.
-fn publish(hub: &Hub, batches: &'static [&[&str]]) -> thread::JoinHandle<Vec<Sequence>> {
+pub(super) fn publish(hub: &Hub, batches: &'static [&[&str]]) -> thread::JoinHandle<Vec<Sequence>> {
     let hub = hub.clone();
     thread::spawn(move || {
         let publish = |batch: &&[&str]| block_on(hub.publish_all(events(batch))).unwrap().unwrap().last.sequence;
@@ -278,9 +278,9 @@ fn shard_wakes_waiting_task() {
     });
 }
 
-/// Polls the dispatcher of a shard.
+/// Runs the rounds of a shard that polls no streams.
 fn dispatch(group: &WakeGroup) {
-    assert!(pin!(group.dispatch()).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(pin!(group.round(&mut Vec::new())).poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 #[test]
