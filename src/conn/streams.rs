@@ -8,6 +8,8 @@
 //! the future of [`Streams::run`].
 //!
 //! **Turns.** After [`POLLS_PER_TURN`] polls the runtime accepts, reads and publishes before the next ones.
+//!
+//! **Shared batches.** The streams of a turn read into one [`Batch`]: one that reads what the stream before it has read finds it there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
@@ -20,7 +22,7 @@ const POLLS_PER_TURN: usize = 128;
 
 /// A stream that its shard polls.
 pub(super) trait ShardStream: Send {
-    /// Reads into `batch`, and writes. Ready when the stream has ended.
+    /// Reads into `batch`, which streams before may have filled, and writes. Ready when the stream has ended.
     fn poll(&mut self, batch: &mut Batch) -> Poll<()>;
 }
 

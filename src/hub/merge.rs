@@ -15,7 +15,8 @@ use crate::wire::chunk::Chunk;
 /// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;
 
-/// The frames of one read. The memory is reused for the next one, by all connections of a shard.
+/// The frames of one read. The memory is reused for the next one, by all connections of a shard. Streams that are polled one after
+/// the other share the frames if they read the same; the batch is cleared before anything else runs.
 #[derive(Default)]
 pub(crate) struct Batch {
     /// Keeps the picked frames in memory.
@@ -28,6 +29,23 @@ pub(crate) struct Batch {
     sources: SmallVec<[Source; 4]>,
     /// Whether more was ready than what was picked.
     is_cut: bool,
+    /// What it was filled from, if all of that is from one ring.
+    pub(super) stretch: Option<RingStretch>,
+}
+
+/// What one ring has from an index on, up to a head.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct RingStretch {
+    /// The ring's address. A batch is cleared before another ring can have it.
+    ring: usize,
+    index: u64,
+    head: Sequence,
+}
+
+impl RingStretch {
+    pub(super) fn new(ring: &Ring<Frame>, index: u64, head: Sequence) -> Self {
+        Self { ring: std::ptr::from_ref(ring).addr(), index, head }
+    }
 }
 
 /// Consecutive frames of one run.
@@ -61,6 +79,7 @@ impl Batch {
         self.sources.clear();
         self.runs.clear();
         self.is_cut = false;
+        self.stretch = None;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,6 +113,7 @@ impl Batch {
             }
         }
         self.cut();
+        self.stretch = None;
         if self.len < count {
             // The cursors are behind the frames that were removed.
             self.ends.clear();

@@ -25,6 +25,9 @@
 //! subscriptions. One that finds the hub closed, and nothing in the rings afterwards, has read everything. It looks for that
 //! again once its waker is set, so that a hub that is closed in between is not missed.
 //!
+//! **Shared batches.** Most subscriptions of a server read the same topic and are at the same place. A batch remembers the stretch
+//! of the ring that it was filled from, and the next subscription that is to read the same stretch finds it filled.
+//!
 //! **Evicting against reading.** A cursor's frames may be evicted between two reads: the ring then reports a lag, and the
 //! gap counts the indices in between. While a batch is held its frames stay in memory.
 
@@ -51,7 +54,7 @@ use super::filter::SubscriptionFilter;
 use super::frame::Frame;
 use super::gap::Gap;
 use super::history::History;
-use super::merge::Batch;
+use super::merge::{Batch, RingStretch};
 use super::sampler::Sample;
 use super::topics::TooManyTopics;
 use super::wake::{SleeperKey, WakeGroup};
@@ -291,6 +294,10 @@ impl Subscription {
             };
         }
         let head = self.head()?;
+        let stretch = self.stretch_of_ring(head);
+        if stretch.is_some() && stretch == batch.stretch {
+            return Ok(());
+        }
         batch.clear();
         if let State::CatchUp(_) = self.state {
             self.fill_from_page(batch, head);
@@ -314,7 +321,18 @@ impl Subscription {
         if batch.is_empty() {
             self.take(batch, 0);
         }
+        batch.stretch = stretch;
         Ok(())
+    }
+
+    /// What is ready up to `head`, if all of it is from one ring.
+    fn stretch_of_ring(&self, head: Sequence) -> Option<RingStretch> {
+        match (&self.state, &*self.cursors) {
+            (State::Live, [Cursor { channel, index }]) if self.filter.is_none() => {
+                Some(RingStretch::new(&channel.ring, *index, head))
+            }
+            _ => None,
+        }
     }
 
     /// Returns the sequence up to which frames may be delivered now, or the gap that comes before them.

@@ -52,6 +52,8 @@ struct World {
     /// The topic of each event: that of sequence n is at n - 1.
     events: Vec<&'static str>,
     clients: [Option<Client>; CLIENTS],
+    /// What clients that read the same share.
+    batch: Batch,
 }
 
 struct Client {
@@ -85,7 +87,7 @@ fn retained_in(channel: &Channel) -> Vec<Sequence> {
 impl World {
     fn new(options: HubOptions) -> Self {
         let hub = Hub::new(&options);
-        Self { hub, options, events: Vec::new(), clients: [None, None, None] }
+        Self { hub, options, events: Vec::new(), clients: [None, None, None], batch: Batch::default() }
     }
 
     fn head(&self) -> Sequence {
@@ -93,6 +95,10 @@ impl World {
     }
 
     fn play(&mut self, step: Step) {
+        if !matches!(step, Step::Write { .. } | Step::Publish { .. }) {
+            // Rings may be dropped.
+            self.batch.clear();
+        }
         match step {
             Step::Publish { topics, bytes, together } => self.publish(&topics, bytes, together),
             Step::Subscribe { client, filters, start } => {
@@ -258,8 +264,20 @@ impl World {
         if client.is_ahead {
             return self.next(client);
         }
-        let mut batch = Batch::default();
-        if let Err(gap) = client.subscription.fill(&mut batch) {
+        let mut batch = std::mem::take(&mut self.batch);
+        let has_more = self.write_with(&mut batch, client, choose, topics);
+        self.batch = batch;
+        has_more
+    }
+
+    fn write_with(
+        &mut self,
+        batch: &mut Batch,
+        client: &mut Client,
+        choose: impl FnOnce(usize) -> usize,
+        topics: Vec<usize>,
+    ) -> bool {
+        if let Err(gap) = client.subscription.fill(batch) {
             self.receive_gap(client, gap);
             return true;
         }
@@ -274,7 +292,7 @@ impl World {
         for frame in batch.frames().take(count) {
             self.receive(client, frame);
         }
-        client.subscription.take(&batch, count);
+        client.subscription.take(batch, count);
         if Self::is_pattern(&client.filter) && (1..batch.len()).contains(&count) {
             let in_firehose = self.of_firehoses(&client.filter, client.seen);
             let named = self.wanted(&client.filter, client.seen).len() as u64;

@@ -41,3 +41,30 @@ fn woken_stream_is_in_the_next_round_once() {
     group.wake_stream(key_a);
     assert!(round(&group).is_empty(), "the stream has ended");
 }
+
+#[test]
+fn streams_at_one_place_share_a_batch() {
+    let (hub, group) = (hub(8, 8), WakeGroup::dispatched());
+    let mut streams = [(); 3].map(|()| stream(&hub, &group, &["a"]).0);
+    let (mut all, mut other) = (stream(&hub, &group, &[]).0, stream(&hub, &group, &["b"]).0);
+    let mut batch = Batch::default();
+    let mut read = |subscription: &mut Subscription, take: usize| {
+        subscription.fill(&mut batch).unwrap();
+        subscription.take(&batch, take.min(batch.len()));
+        (batch.frames().map(Frame::sequence).collect::<Vec<_>>(), batch.frames().next().map(std::ptr::from_ref))
+    };
+    publish_some(&hub, 2, "a");
+    let first = read(&mut streams[0], 2);
+    assert_eq!(first.0, [1, 2]);
+    assert_eq!(read(&mut streams[1], 1), first);
+    assert_eq!(read(&mut streams[1], 0).0, [2], "behind what it has taken");
+    assert_eq!(read(&mut streams[0], 0).0, [0; 0]);
+    publish_some(&hub, 1, "a");
+    assert_eq!(read(&mut streams[2], 9).0, [1, 2, 3], "with what came since");
+    assert_eq!(read(&mut all, 9).0, [1, 2, 3]);
+    assert_eq!(read(&mut other, 9).0, [0; 0]);
+    publish(&hub, "b");
+    assert_eq!(read(&mut streams[0], 9).0, [3]);
+    assert_eq!(read(&mut other, 9).0, [4]);
+    assert_eq!(read(&mut all, 9).0, [4]);
+}
