@@ -60,7 +60,7 @@ use sequencer::Sequencer;
 pub use snapshot::InvalidHistory;
 pub use stats::{HubStats, TopicStats};
 pub use subscription::{Change, Delivery, LatestSubscription, Mode, Opening, Snapshot, Start, Subscription};
-pub(crate) use subscription::{Notice, Shared, SharedValues};
+pub(crate) use subscription::{Coding, Moment, Notice, Shared, SharedValues};
 pub(crate) use topics::TooManyTopics;
 pub(crate) use wake::{SleeperKey, WakeGroup};
 

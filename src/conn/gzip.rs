@@ -1,5 +1,5 @@
 //! Server-Sent Events as one gzip member, whose blocks are shared with the other compressed readers of the ring
-//! ([`hub::compression`](crate::hub)).
+//! ([`hub::compression`](crate::hub)), or with those that read the same latest values at the same moment.
 //!
 //! The events, control events and their order are those of [`Sse`]. The member begins with the hello and
 //! ends with a farewell; a stream that is cut has no trailer, so that its client does not take it for complete.
@@ -9,6 +9,7 @@ use std::task::Context;
 
 use bytes::Bytes;
 
+use super::control::Control;
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::output::Output;
@@ -16,9 +17,10 @@ use super::pacer::Pace;
 use super::shard::Shard;
 use super::stream::StreamRequest;
 use super::transport::{EventStream, Layout, Sse, Transport};
-use crate::hub::{Batch, MAX_SLICES, Member, Offer, Subscription};
+use crate::hub::{Batch, MAX_SLICES, Member, Offer, Sample, SharedValues, Subscription};
 use crate::metrics::Count;
 use crate::presence;
+use crate::sync::lock;
 
 /// Compressed Server-Sent Events.
 pub(super) struct Gzip(Sse);
@@ -30,7 +32,7 @@ pub(super) struct CompressedSubscription {
 }
 
 impl StreamRequest {
-    /// The transport and the source of a compressed stream. Its subscription is of one ring.
+    /// The transport and the source of a compressed stream. Its subscription is compressible.
     pub(super) fn compressed(self, sse: Sse) -> (Gzip, StreamRequest<CompressedSubscription>) {
         let Layout { format, is_framed } = sse.layout;
         let compress = |subscription: Subscription| {
@@ -68,6 +70,36 @@ impl<O: Output> Transport<O> for Gzip {
         let farewell = ControlEvent::farewell(reason);
         let farewell = farewell.map(|event| Transport::<O>::encode(self, &event, source, shard)).unwrap_or_default();
         [&farewell[..], &source.member.end(), self.0.end_of_body()].concat().into()
+    }
+
+    fn shared_values(&self, source: &CompressedSubscription, shard: &Shard, control: &Control) -> Option<SharedValues> {
+        let subscription = &source.subscription;
+        if !subscription.is_of_latest() {
+            return None;
+        }
+        let (pacer, pace, interval) = (&shard.pacer, &self.0.pace, control.interval()?);
+        let moment = match subscription.is_in_snapshot() {
+            true => pacer.moment_of_snapshot(pace, interval),
+            false => pacer.moment(pace, interval)?,
+        };
+        subscription.shared_values(&mut lock(&shard.shared), moment, self.0.layout.coding(true))
+    }
+
+    fn took_shared(
+        &mut self,
+        source: &mut CompressedSubscription,
+        values: &SharedValues,
+        taken: usize,
+        shard: &Shard,
+    ) -> Option<Sample> {
+        let counts = &shard.counts().gzip;
+        let checksum = values.checksum(taken);
+        source.member.take_values(checksum);
+        count::<O>(&counts.shared, taken as u64);
+        count::<O>(&counts.plain_bytes, checksum.length().into());
+        let sample = source.subscription.sample_in_shared(values, taken);
+        source.subscription.take_shared(values, taken);
+        sample
     }
 
     fn pace(&mut self) -> &mut Pace {

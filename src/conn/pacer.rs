@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::hub::Moment;
 use crate::presence::{ClientId, ClientKey};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
@@ -26,8 +27,12 @@ const PLACES: u64 = 16;
 /// The part of an interval, as a divisor, by which a turn may come later than one interval after the turn before.
 const SHIFT: u64 = 8;
 
-/// How long a moment is.
-const MOMENT: Millis = 4;
+/// The longest time from one moment to the next, and the least number of moments in an interval.
+const MAX_MOMENT: Millis = 25;
+const MIN_MOMENTS: u64 = 4;
+
+/// The time from one moment to the next for streams that begin with all values.
+const MOMENT_OF_SNAPSHOTS: Millis = 200;
 
 /// The least time between two writes of events to one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,16 @@ impl Interval {
     fn place(self, client: ClientId) -> Millis {
         let place = (client.spread() * PLACES as f64) as u64;
         place * Millis::from(self.as_millis()) / PLACES
+    }
+
+    fn moments(self) -> u64 {
+        u64::from(self.as_millis()).div_ceil(MAX_MOMENT).max(MIN_MOMENTS)
+    }
+
+    /// The number of the moment of `turn`. A turn one interval later has the one that is [`Interval::moments`] later.
+    fn moment(self, turn: Millis) -> u64 {
+        let interval = u64::from(self.as_millis());
+        turn / interval * self.moments() + turn % interval * self.moments() / interval
     }
 
     /// The turn that follows `turn`.
@@ -92,8 +107,14 @@ impl Pace {
         turn
     }
 
-    fn has_turn(&self) -> bool {
+    /// Whether a turn is scheduled, or has come.
+    pub(super) fn has_turn(&self) -> bool {
         self.0 & !Self::HAS_WRITTEN != 0
+    }
+
+    fn moment(&self, number: u64, interval: Interval) -> Moment {
+        let is_first_write = self.0 & Self::HAS_WRITTEN == 0;
+        Moment { number, interval: interval.as_millis(), is_first_write }
     }
 
     /// The milliseconds from the turn until `now`, which are negative before it. `None` if none is scheduled.
@@ -123,15 +144,18 @@ impl Pacer {
         pace.age(self.now.load(Ordering::Relaxed)).is_some_and(|age| age < 0)
     }
 
-    /// The number of the present moment, if the turn of `pace` has come. Streams that write at the same moment share what they
-    /// write, which is therefore at most that old.
-    pub(super) fn moment(&self, pace: &Pace) -> Option<u64> {
-        if !pace.has_turn() {
-            // Most streams have no interval, and read no clock.
-            return None;
-        }
+    /// The moment of a stream whose turn has come. Streams with the same moment share what they write, which is therefore at most
+    /// that old. It depends on the time of the turn, and not on how late the task runs, so that streams that share once
+    /// share again.
+    pub(super) fn moment(&self, pace: &Pace, interval: Interval) -> Option<Moment> {
         let now = self.elapsed();
-        pace.age(now).filter(|&age| age >= 0).map(|_| now / MOMENT)
+        let late = u64::try_from(pace.age(now).unwrap_or(0)).ok()?;
+        Some(pace.moment(interval.moment(now.saturating_sub(late)), interval))
+    }
+
+    /// The moment of a stream that begins with all values. These need not be new: their changes follow at once.
+    pub(super) fn moment_of_snapshot(&self, pace: &Pace, interval: Interval) -> Moment {
+        pace.moment(self.elapsed() / MOMENT_OF_SNAPSHOTS, interval)
     }
 
     /// Schedules the turn that follows the one of `pace`, in which events were written.
@@ -238,6 +262,23 @@ mod tests {
         tokio::select! { () = run => {}, () = turns => {} }
         assert!(paces.iter().all(|(_, _, count)| (8..=10).contains(count)), "the first turns are later");
         assert!(lock(&pacer.turns).len() <= PLACES as usize, "clients share their turns");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_share_a_moment_share_the_next_also_if_they_are_late() {
+        let (pacer, ids) = (Pacer::new(), ClientIds::new());
+        let mut paces: Vec<_> = (0..50).map(|_| (ids.next(), Pace::default(), 0)).collect();
+        let mut due: BTreeSet<(Millis, usize)> = (0..50).map(|number| (1, number)).collect();
+        while let Some((time, number)) = due.pop_first().filter(|(time, _)| *time < 30 * INTERVAL) {
+            tokio::time::sleep_until(pacer.began + Duration::from_millis(time)).await;
+            let (id, pace, before) = &mut paces[number];
+            let moment = pacer.moment(pace, interval()).unwrap().number;
+            assert!(time < 15 * INTERVAL || moment == *before + interval().moments(), "{number} at {time}");
+            *before = moment;
+            pacer.schedule(pace, interval(), *id, 0);
+            let turn = pacer.elapsed() as i64 - i64::from(pace.age(pacer.elapsed()).unwrap());
+            due.insert((turn as Millis + time % 10, number));
+        }
     }
 
     #[test]

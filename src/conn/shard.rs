@@ -122,8 +122,7 @@ impl Shard {
             seconds.tick().await;
             let now = Second::try_from(began.elapsed().as_secs() + 1).unwrap_or(Second::MAX);
             self.now.store(now, Ordering::Relaxed);
-            // It has the memory of the last moment.
-            lock(&self.shared).clear();
+            lock(&self.shared).tick();
             let due = lock(&self.wheel).advance(now);
             due.into_iter().for_each(|client| self.wake(client));
         }

@@ -227,9 +227,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 return Err(reason);
             }
             Some(step) => step,
-            None if let Some(values) = self.transport.shared_values(&self.source, &self.shard) => {
-                return self.write_shared(cx, &values);
-            }
+            None if let Some(values) = self.shared_values() => return self.write_shared(cx, &values),
             None => match self.poll_fill(cx, batch, &situation) {
                 Poll::Ready(Ok(())) => return self.write_events(cx, batch),
                 Poll::Ready(Err(notice)) => self.lifecycle.on_notice(notice),
@@ -306,6 +304,11 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         })
     }
 
+    /// The next values as other streams write them at this moment.
+    fn shared_values(&self) -> Option<SharedValues> {
+        self.transport.shared_values(&self.source, &self.shard, &self.registration.client.control)
+    }
+
     /// Writes values that other streams write too at this moment.
     fn write_shared(&mut self, cx: &mut Context<'_>, values: &SharedValues) -> Result<Progress, EndReason> {
         let result = self.output.write_slices(&[IoSlice::new(values.bytes())]);
@@ -315,7 +318,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
         let (taken, rest) = values.begun(bytes);
         let is_complete = values.is_all() && taken == values.len() && rest.is_empty();
         self.set_pending(rest);
-        if let Some(sample) = self.transport.took_shared(&mut self.source, values, taken) {
+        if let Some(sample) = self.transport.took_shared(&mut self.source, values, taken, &self.shard) {
             self.note_latency(&sample);
         }
         self.count_delivered(taken);

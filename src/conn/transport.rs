@@ -11,6 +11,7 @@ use std::task::Context;
 
 use bytes::Bytes;
 
+use super::control::Control;
 use super::control_events::ControlEvent;
 use super::end::EndReason;
 use super::output::Output;
@@ -18,7 +19,7 @@ use super::pacer::Pace;
 use super::shard::Shard;
 use super::source::Source;
 use super::wheel::Second;
-use crate::hub::{Batch, Frame, Offer, Sample, SharedValues, Subscription};
+use crate::hub::{Batch, Coding, Frame, Offer, Sample, SharedValues, Subscription};
 use crate::presence;
 use crate::sync::lock;
 use crate::wire::Format;
@@ -65,13 +66,19 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
         output.write_batch(batch, self.layout())
     }
 
-    /// The next values as other streams write them at this moment; `None` to read alone.
-    fn shared_values(&mut self, _source: &Self::Source, _shard: &Shard) -> Option<SharedValues> {
+    /// The next values as other streams with the same interval write them at this moment; `None` to read alone.
+    fn shared_values(&self, _source: &Self::Source, _shard: &Shard, _control: &Control) -> Option<SharedValues> {
         None
     }
 
     /// Moves past the first `taken` shared values, and returns the sample if its event is among them.
-    fn took_shared(&self, _source: &mut Self::Source, _values: &SharedValues, _taken: usize) -> Option<Sample> {
+    fn took_shared(
+        &mut self,
+        _source: &mut Self::Source,
+        _values: &SharedValues,
+        _taken: usize,
+        _shard: &Shard,
+    ) -> Option<Sample> {
         None
     }
 
@@ -115,6 +122,10 @@ impl Layout {
     /// Lays out the first frames of `batch` for one write.
     pub(super) fn offer<'a>(self, batch: &'a Batch, slices: &mut [IoSlice<'a>]) -> Offer {
         batch.offer(self.format, self.is_framed, slices)
+    }
+
+    pub(super) fn coding(self, is_compressed: bool) -> Coding {
+        Coding { format: self.format, is_framed: self.is_framed, is_compressed }
     }
 
     /// The bytes of `frame`.
@@ -199,17 +210,22 @@ impl<O: Output> Transport<O> for Sse {
         }
     }
 
-    fn shared_values(&mut self, source: &Subscription, shard: &Shard) -> Option<SharedValues> {
-        if !O::TAKES_LONG_SLICES {
+    fn shared_values(&self, source: &Subscription, shard: &Shard, control: &Control) -> Option<SharedValues> {
+        // Most streams have no interval, and read no clock.
+        if !O::TAKES_LONG_SLICES || !self.pace.has_turn() {
             return None;
         }
-        let moment = shard.pacer.moment(&self.pace)?;
-        let mut shared = lock(&shard.shared);
-        shared.begin(moment);
-        source.shared_values(&mut shared, self.layout.format, self.layout.is_framed)
+        let moment = shard.pacer.moment(&self.pace, control.interval()?)?;
+        source.shared_values(&mut lock(&shard.shared), moment, self.layout.coding(false))
     }
 
-    fn took_shared(&self, source: &mut Subscription, values: &SharedValues, taken: usize) -> Option<Sample> {
+    fn took_shared(
+        &mut self,
+        source: &mut Subscription,
+        values: &SharedValues,
+        taken: usize,
+        _: &Shard,
+    ) -> Option<Sample> {
         let sample = source.sample_in_shared(values, taken);
         source.take_shared(values, taken);
         sample

@@ -45,7 +45,7 @@ pub(super) trait Opens: Sized {
     const TRANSPORT: Transport;
 
     /// Whether its events can be compressed together with those of other clients.
-    fn is_compressible(&self) -> bool {
+    fn is_compressible(&self, _has_interval: bool) -> bool {
         false
     }
 
@@ -62,8 +62,8 @@ pub(super) trait Opens: Sized {
 impl Opens for Subscription {
     const TRANSPORT: Transport = Transport::Sse;
 
-    fn is_compressible(&self) -> bool {
-        self.is_of_one_ring()
+    fn is_compressible(&self, has_interval: bool) -> bool {
+        self.is_compressible(has_interval)
     }
 
     fn open(
@@ -116,7 +116,7 @@ pub(super) async fn open<S: Opens>(
     let takes_heartbeats = query.takes_heartbeats(&filter, transport);
     let (subscription, opening) = S::open(shard, &query.filters, query.mode, start, routes.limiter.max_silent_topics())
         .map_err(|_| routes.limiter.refuse_silent_topics())?;
-    query.is_compressed &= subscription.is_compressible();
+    query.is_compressed &= subscription.is_compressible(query.interval.is_some());
     let identity =
         identify(&routes.ids, routes.members.as_ref(), &permit.grant, query, source.client, version, transport);
     let registration = shard.clients.register(identity);

@@ -18,11 +18,12 @@ mod compressor;
 mod group;
 mod member;
 #[cfg(all(test, not(fanline_loom)))]
-mod tests;
+pub(in crate::hub) mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Weak;
 
+pub(in crate::hub) use compressor::Compressor;
 use compressor::Compressors;
 use group::Group;
 pub(crate) use member::{MAX_SLICES, Member};
@@ -64,7 +65,7 @@ impl Compression {
         is_framed: bool,
         derived_bytes: &DerivedBytes,
     ) -> Member {
-        Member::new(self.ring(channel, format, derived_bytes), is_framed)
+        Member::new(Some(self.ring(channel, format, derived_bytes)), format, is_framed)
     }
 
     fn ring(&self, channel: &Arc<Channel>, format: Format, derived_bytes: &DerivedBytes) -> Arc<CompressedRing> {

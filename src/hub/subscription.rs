@@ -66,7 +66,7 @@ pub use changes::{Change, LatestSubscription};
 pub(crate) use latest::Notice;
 pub use latest::{Mode, Snapshot};
 use reader::Reader;
-pub(crate) use shared::{Shared, SharedValues};
+pub(crate) use shared::{Coding, Moment, Shared, SharedValues};
 pub use start::{Opening, Start};
 
 /// A reader of some topics of a [`Hub`](super::Hub): a [`Stream`] of [`Delivery`].
@@ -417,7 +417,7 @@ impl Subscription {
     }
 
     /// Whether it reads latest values.
-    pub(super) fn is_of_latest(&self) -> bool {
+    pub(crate) fn is_of_latest(&self) -> bool {
         matches!(self.state, State::Latest(_))
     }
 

@@ -61,6 +61,14 @@ impl Checksum {
         *self = Self { crc: hasher.finalize(), length: self.length.wrapping_add(next.length) };
     }
 
+    /// Of the bytes behind those of `before`, with which these begin.
+    pub(crate) fn since(self, before: Self) -> Self {
+        let mut zeros = before;
+        let length = self.length.wrapping_sub(before.length);
+        zeros.append(Self { crc: 0, length });
+        Self { crc: self.crc ^ zeros.crc, length }
+    }
+
     /// The number of bytes modulo 2^32.
     pub(crate) fn length(self) -> u32 {
         self.length
@@ -116,6 +124,7 @@ mod tests {
             let (mut first, mut second) = (Checksum::default(), Checksum::default());
             first.add(&text[..cut]);
             second.add(&text[cut..]);
+            assert_eq!(whole.since(first), second, "{cut}");
             first.append(second);
             assert_eq!(first, whole, "{cut}");
         }

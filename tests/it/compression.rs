@@ -41,6 +41,13 @@ fn stream_of_one_ring_is_compressed_if_its_client_prefers_gzip() {
             // Their events are merged, or selected from others.
             ("/stream?topics=a,b", "gzip", false),
             ("/stream?topics=a:*", "gzip", false),
+            // Latest values are compressed for all that read them at one moment.
+            ("/stream?topics=a&mode=latest&interval=1s", "gzip", true),
+            ("/stream?topics=a,b&mode=latest&interval=1s", "gzip", true),
+            ("/stream?mode=latest&interval=1s", "gzip", true),
+            ("/stream?topics=a:*&mode=latest&interval=1s", "gzip", false),
+            ("/stream?topics=a&mode=latest", "gzip", false),
+            ("/stream?topics=user:anna&mode=latest&interval=1s", "gzip", false),
             // The events of users are not compressed unless that is set.
             ("/stream?topics=user:anna", "gzip", false),
         ] {

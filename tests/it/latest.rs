@@ -9,7 +9,7 @@ use fanline::server::StreamOptions;
 use hyper::Request;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Event, JSON, Server, Stream, assert_problem, request, run, run_paused};
+use crate::support::{Client, Event, Http2, JSON, Server, Stream, assert_problem, request, run, run_paused};
 
 /// What a page shows: the value of each member `k` of the payloads.
 #[derive(Debug, Default, PartialEq)]
@@ -186,40 +186,67 @@ fn reader_that_stops_over_http_is_sent_one_event_for_each_key() {
     });
 }
 
-/// Readers with one interval write the same bytes, of HTTP/1.1 and of HTTP/1.0.
+/// Readers with one interval write the same bytes, plain or compressed. Half of each kind connect when all values exist.
 #[test]
 fn readers_that_share_what_they_write_end_with_the_same_table() {
     const KEYS: u64 = 50;
     run(async {
-        let server = Server::with(Server::hub_options(), |builder| builder.shards(1));
+        let mut server = Server::with(Server::hub_options(), |builder| builder.shards(1));
+        let mut http2 = Http2::connect(server.address).await;
         let mut streams = Vec::new();
-        for (number, topics) in (0..12).zip(["t", "t,u", "**"].into_iter().cycle()) {
-            let format = if number % 2 == 0 { "plain" } else { "envelope" };
-            let target = format!("/stream?topics={topics}&mode=latest&interval=10ms&format={format}");
-            let mut stream = server.subscribe(&target).await;
+        for number in 0..48 {
+            let target = format!(
+                "/stream?topics={}&mode=latest&interval=10ms&format={}",
+                ["t", "t,u", "**"][number % 3],
+                ["plain", "envelope"][number / 3 % 2],
+            );
+            let coding = ["identity", "gzip"][number / 6 % 2];
+            if number == 24 {
+                publish_round(&server, KEYS, 0).await;
+            }
+            let mut stream = if number / 12 % 2 == 0 {
+                server.subscribe_with(&target, &[("accept-encoding", coding)]).await
+            } else {
+                http2.subscribe_with(&target, &[("accept-encoding", coding)]).await
+            };
+            assert_eq!(stream.head.header("content-encoding").is_some(), coding == "gzip", "{target}");
             stream.hello().await;
-            Table::default().complete(&mut stream).await;
             streams.push((stream, Table::default()));
         }
-        for round in 0..200 {
-            let events = (0..KEYS).filter(|key| (key + round) % 3 > 0 || round == 199).map(|key| {
-                let event = crate::support::event("t", &format!(r#"{{"k":"{key}","v":{round}}}"#));
-                event.keyed(key.to_string().parse().unwrap())
-            });
-            server.hub.publish_all(events.collect()).await.unwrap();
+        for round in 1..=200 {
+            publish_round(&server, if round == 200 { KEYS } else { KEYS * 2 / 3 }, round).await;
             tokio::task::yield_now().await;
         }
         for (stream, shown) in &mut streams {
-            while shown.0.len() < KEYS as usize || shown.0.values().any(|value| *value != 199) {
+            while shown.0.len() < KEYS as usize || shown.0.values().any(|value| *value != 200) {
                 let event = stream.event().await;
                 let data = event.json();
+                if event.event == "snapshot" || data["type"] == "snapshot" {
+                    continue;
+                }
                 let data = if data["type"] == "event" { &data["data"] } else { &data };
                 let (key, value) = (data["k"].as_str().unwrap().to_owned(), data["v"].clone());
                 let before = shown.0.insert(key, value.clone());
                 assert!(before.is_none_or(|before| before.as_u64() < value.as_u64()), "no value goes backwards");
             }
         }
+        let metrics = String::from_utf8_lossy(&server.get("/metrics").await.body).into_owned();
+        assert!(!metrics.contains(r#"fanline_compressed_deliveries_total{blocks="shared"} 0"#), "{metrics}");
+        server.stop();
+        for (mut stream, _) in streams {
+            while !format!("{:?}", stream.event().await).contains("server restarting") {}
+            stream.end().await;
+        }
     });
+}
+
+/// Publishes these values of the first `keys`.
+async fn publish_round(server: &Server, keys: u64, value: u64) {
+    let events = (0..keys).map(|key| {
+        let event = crate::support::event("t", &format!(r#"{{"k":"{key}","v":{value}}}"#));
+        event.keyed(key.to_string().parse().unwrap())
+    });
+    server.hub.publish_all(events.collect()).await.unwrap();
 }
 
 #[test]

@@ -21,6 +21,9 @@ const MAX_IDLE: usize = 2;
 /// ten times as much as the compression, for a tenth fewer bytes.
 const LEVEL: u32 = 1;
 
+/// The level for blocks of many events.
+const LEVEL_OF_MANY: u32 = 2;
+
 /// The names of groups, and compressors that wait.
 #[derive(Default)]
 pub(super) struct Compressors {
@@ -108,7 +111,7 @@ impl Compressors {
     }
 }
 
-pub(super) struct Compressor {
+pub(in crate::hub) struct Compressor {
     deflate: Compress,
     /// `None` while it has no group.
     place: Option<Place>,
@@ -117,6 +120,17 @@ pub(super) struct Compressor {
 impl Compressor {
     fn new() -> Self {
         Self { deflate: Compress::new(Compression::new(LEVEL), false), place: None }
+    }
+
+    /// A compressor of blocks of many events, for [`Compressor::compress_alone`].
+    pub(in crate::hub) fn for_many() -> Self {
+        Self { deflate: Compress::new(Compression::new(LEVEL_OF_MANY), false), place: None }
+    }
+
+    /// Returns a block that refers to nothing before it.
+    pub(in crate::hub) fn compress_alone(&mut self, text: &[u8]) -> Vec<u8> {
+        self.deflate.reset();
+        self.compress(text, 0)
     }
 
     /// Returns the block of the next events, up to the one of the group with this number. It ends on a byte boundary.

@@ -11,8 +11,8 @@ use super::group::{self, Group};
 use crate::hub::frame::Frame;
 use crate::hub::{Batch, Offer, Subscription};
 use crate::sync::Arc;
-use crate::wire::chunk;
 use crate::wire::gzip::{self, Checksum};
+use crate::wire::{Format, chunk};
 
 /// The number of bytes from which on a write of stored blocks gets no further event.
 const MAX_STORED: usize = 16 << 10;
@@ -22,7 +22,9 @@ pub(crate) const MAX_SLICES: usize = group::EVENTS as usize;
 
 /// The state of a reader in the compressed ring that it shares.
 pub(crate) struct Member {
-    pub(super) ring: Arc<CompressedRing>,
+    /// `None` for a reader of latest values.
+    pub(super) ring: Option<Arc<CompressedRing>>,
+    format: Format,
     /// The group whose blocks it gets; `None` while it gets stored blocks.
     pub(super) group: Option<Arc<Group>>,
     /// The number of blocks of the group that it has.
@@ -44,8 +46,13 @@ pub(crate) struct Taken {
 }
 
 impl Member {
-    pub(super) fn new(ring: Arc<CompressedRing>, is_framed: bool) -> Self {
-        Self { ring, group: None, taken: 0, has_header: false, is_framed, before: Checksum::default() }
+    pub(super) fn new(ring: Option<Arc<CompressedRing>>, format: Format, is_framed: bool) -> Self {
+        Self { ring, format, group: None, taken: 0, has_header: false, is_framed, before: Checksum::default() }
+    }
+
+    /// A member without blocks of a ring: what is not [shared](Self::take_values) is stored.
+    pub(in crate::hub) fn without_ring(format: Format, is_framed: bool) -> Self {
+        Self::new(None, format, is_framed)
     }
 
     /// Returns bytes that are for this reader alone, encoded.
@@ -113,7 +120,7 @@ impl Member {
             self.leave();
         }
         if self.group.is_none() {
-            self.group = self.ring.group(start);
+            self.group = self.ring.as_ref().and_then(|ring| ring.group(start));
         }
         Some((end.min(group::end_of(start)) - start) as usize)
     }
@@ -132,7 +139,8 @@ impl Member {
                 break;
             }
             if group.block(number).is_none() {
-                group.make(indices.clone(), batch.frames(), &self.ring.channel, self.ring.format);
+                let ring = self.ring.as_ref().expect("the group is of its ring");
+                group.make(indices.clone(), batch.frames(), &ring.channel, self.format);
             }
             let block = group.block(number).expect("blocks of events that are ready were made");
             let end = group.indices().start + block.end();
@@ -169,12 +177,18 @@ impl Member {
     }
 
     fn store(&self, frame: &Frame, out: &mut Vec<u8>) {
-        let event = frame.chunk(self.ring.format).body();
+        let event = frame.chunk(self.format).body();
         if self.is_framed {
             chunk::frame(gzip::stored_length(event.len()), out, |out| gzip::store(event, out));
         } else {
             gzip::store(event, out);
         }
+    }
+
+    /// Notes that blocks with these bytes were written, which refer to nothing before them.
+    pub(crate) fn take_values(&mut self, values: Checksum) {
+        self.leave();
+        self.before.append(values);
     }
 
     /// The number of events that the first `bytes` of the last offer have begun, and the rest of their last block.
@@ -222,7 +236,7 @@ impl Member {
         let Some(group) = &self.group else {
             let mut plain_bytes = 0;
             for frame in batch.frames().take(count) {
-                let event = frame.chunk(self.ring.format).body();
+                let event = frame.chunk(self.format).body();
                 self.before.add(event);
                 plain_bytes += event.len() as u64;
             }

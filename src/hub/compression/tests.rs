@@ -5,7 +5,7 @@
 //!
 //! Each rule of the [module](super) is also broken on purpose: the same steps must then fail.
 
-mod decoder;
+pub(in crate::hub) mod decoder;
 mod world;
 
 use proptest::collection::vec;

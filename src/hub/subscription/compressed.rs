@@ -1,4 +1,5 @@
-//! A subscription whose reader takes compressed blocks, which the readers of one ring share.
+//! A subscription whose reader takes compressed blocks: those that the readers of one ring share, or those of the
+//! [latest values](super::shared) that readers with one interval share.
 
 use std::ops::Range;
 
@@ -8,15 +9,29 @@ use crate::hub::merge::Batch;
 use crate::wire::Format;
 
 impl Subscription {
-    /// The gzip member of a reader, whose blocks are framed in chunks or not. It shares compressed blocks with the other readers of
-    /// its ring. `None` if this reads several rings, or selects events from one.
+    /// The gzip member of a reader, whose blocks are framed in chunks or not. `None` if it shares none.
     pub(crate) fn compressed(&self, format: Format, is_framed: bool) -> Option<Member> {
-        let (history, cursor) = (&self.history, self.cursors.first().filter(|_| self.is_of_one_ring())?);
-        Some(history.compression.member(&cursor.channel, format, is_framed, &history.derived_bytes))
+        let history = &self.history;
+        match self.cursors.first() {
+            Some(cursor) if self.is_of_one_ring() => {
+                Some(history.compression.member(&cursor.channel, format, is_framed, &history.derived_bytes))
+            }
+            _ => self.has_intervals_to_share().then(|| Member::without_ring(format, is_framed)),
+        }
+    }
+
+    /// Whether it can be compressed together with others.
+    pub(crate) fn is_compressible(&self, has_interval: bool) -> bool {
+        self.is_of_one_ring() || (has_interval && self.has_intervals_to_share())
+    }
+
+    /// Whether this shares with others what it reads at one moment, if it has an interval.
+    fn has_intervals_to_share(&self) -> bool {
+        self.is_of_latest() && self.filter.is_none()
     }
 
     /// Whether this reads all of one ring, and nothing else.
-    pub(crate) fn is_of_one_ring(&self) -> bool {
+    fn is_of_one_ring(&self) -> bool {
         self.cursors.len() == 1 && self.filter.is_none() && !self.is_of_latest()
     }
 

@@ -66,10 +66,10 @@ impl From<Gap> for Notice {
 /// The state of a subscription in the mode latest.
 pub(super) struct Latest {
     /// Deletions up to here are of values that it never had.
-    had_nothing_until: Sequence,
+    pub(super) had_nothing_until: Sequence,
     pub(super) snapshot: Progress,
     /// The number of events since it began.
-    entries: u64,
+    pub(super) entries: u64,
     gap: Option<Gap>,
     /// The head up to which the lists were read last.
     read_to: Sequence,

@@ -1,213 +1,241 @@
 //! Latest values that several readers write at one moment, put together once.
 //!
 //! **Contract.** Readers with the same interval read at the same moment, and most of them the same values. The first one reads
-//! alone. For the second, the values after its position are copied to one stretch of memory, which the others write too,
-//! from their own position on. Afterwards all have the same position, so that next time all but the first share.
+//! alone. For the second, the values after its position are copied to one [stretch] of memory, which the others write too,
+//! from their own position on. For readers that take gzip the first one has the values compressed, and stretches are all that they
+//! get compressed: what they read alone is stored.
 //!
-//! **What is shared is current.** It was the newest when it was put together, at this moment. What was published since comes when
-//! the reader reads again. A reader with an older position than all stretches of its lists puts another one together.
+//! **Positions meet.** All stretches of a moment end at the head that there was when the first one was put together. So all readers
+//! of a moment have the same position afterwards, and share one stretch the next time. A reader that has read alone is beyond
+//! it, or between two pieces of a compressed stretch: it gets one of its own, up to the same end, and shares the next.
 //!
-//! **Memory.** The stretches of one moment have at most [`MAX_BYTES`]; beyond it readers read alone. The next moment drops them.
+//! **What is shared is nearly current.** It was the newest at the beginning of the moment. What was published since comes when the
+//! reader reads again.
+//!
+//! **Bounds.** The stretches that are kept have at most [`MAX_BYTES`] before compression; beyond it readers read alone. So
+//! neither memory nor the time to compress grows with slow readers. A reader that continues after it was blocked shares, but has
+//! nothing put together. A moment is kept for the next one or two seconds, for readers that are late.
 
-use bytes::Bytes;
+mod stretch;
+
 use smallvec::SmallVec;
+pub(crate) use stretch::{Coding, SharedValues};
+use stretch::{MAX_VALUES, Stretch};
 
-use super::latest::Progress;
+use super::latest::{Latest, Progress};
 use super::{State, Subscription};
 use crate::hub::channel::Channel;
+use crate::hub::compression::Compressor;
 use crate::hub::frame::Frame;
 use crate::hub::sampler::Sample;
 use crate::position::Sequence;
 use crate::sync::Arc;
-use crate::wire::Format;
 
-/// The bytes of the stretches of one moment after which none is added.
-const MAX_BYTES: usize = 4 << 20;
+/// The bytes, before compression, of the stretches after which none is added.
+const MAX_BYTES: usize = if cfg!(test) { 4000 } else { 8 << 20 };
 
-/// The bytes of a stretch after which no value is added, and its most values.
-const MAX_STRETCH: usize = 1 << 20;
-const MAX_VALUES: usize = 16 << 10;
+/// The bytes, before compression, of the stretches of one moment after which none is added.
+const MAX_MOMENT: usize = if cfg!(test) { 1200 } else { 2 << 20 };
 
-/// The most kinds of readers that share. Further ones read alone.
-const MAX_KINDS: usize = 64;
+/// The most moments that are kept. Readers at further ones read alone.
+const MAX_MEETINGS: usize = 64;
 
-/// What the readers of one moment share.
+/// How many moments before the newest one are kept, for readers that are late.
+const KEPT: u64 = 2;
+
+/// When a reader reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// Later moments of readers with this interval have higher numbers.
+    pub(crate) number: u64,
+    /// In milliseconds.
+    pub(crate) interval: u32,
+    /// Whether the reader has written nothing yet at its turn.
+    pub(crate) is_first_write: bool,
+}
+
+/// What the readers of a shard share.
 #[derive(Default)]
 pub(crate) struct Shared {
+    meetings: Meetings,
+    /// While there are compressed stretches.
+    compressor: Option<Compressor>,
+}
+
+/// The newest last.
+#[derive(Default)]
+struct Meetings(Vec<Meeting>);
+
+/// The readers of one kind at one moment.
+struct Meeting {
+    kind: Kind,
     moment: u64,
-    /// Those that have come.
-    kinds: Vec<Kind>,
-    stretches: Vec<(Kind, Arc<Stretch>)>,
+    /// The end of its stretches.
+    head: Option<Sequence>,
+    stretches: Vec<Arc<Stretch>>,
+    /// Of the stretches before compression.
+    plain_bytes: usize,
+    /// Whether it is dropped at the next tick.
+    is_old: bool,
 }
 
 /// What readers of the same bytes have in common.
-#[derive(Clone)]
+#[derive(PartialEq, Eq)]
 struct Kind {
-    channels: SmallVec<[Arc<Channel>; 2]>,
-    format: Format,
-    is_framed: bool,
+    channels: SmallVec<[Place; 2]>,
+    coding: Coding,
+    interval: u32,
+    /// How many breaks of the order they have passed.
+    breaks: u32,
+    is_in_snapshot: bool,
+    /// Whether they want no deletions of what they never had.
+    is_new: bool,
 }
 
-/// Values one behind the other.
-struct Stretch {
-    /// It has the values after this sequence, up to the other one.
-    after: Sequence,
-    until: Sequence,
-    /// Whether there were no others.
-    is_all: bool,
-    /// The sequence of each value, and where its bytes end.
-    ends: Vec<(Sequence, usize)>,
-    bytes: Vec<u8>,
-}
+/// A channel, by its place in memory.
+struct Place(Arc<Channel>);
 
-/// The values of a stretch that a reader does not have.
-pub(crate) struct SharedValues {
-    stretch: Arc<Stretch>,
-    first: usize,
-}
-
-impl Kind {
-    fn is(&self, other: &Self) -> bool {
-        (self.format, self.is_framed, self.channels.len()) == (other.format, other.is_framed, other.channels.len())
-            && self.channels.iter().zip(&other.channels).all(|(one, other)| Arc::ptr_eq(one, other))
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
+
+impl Eq for Place {}
 
 impl Shared {
-    /// Begins a moment, unless it is the present one.
-    pub(crate) fn begin(&mut self, moment: u64) {
-        if self.moment != moment {
-            *self = Self { moment, ..Self::default() };
+    /// Drops what is a second old.
+    pub(crate) fn tick(&mut self) {
+        self.meetings.0.retain_mut(|meeting| !std::mem::replace(&mut meeting.is_old, true));
+        if self.meetings.0.is_empty() {
+            *self = Self::default();
         }
     }
+}
 
-    /// Frees the memory.
-    pub(crate) fn clear(&mut self) {
-        *self = Self { moment: self.moment, ..Self::default() };
-    }
-
-    /// Whether another reader of this kind has come at this moment.
-    fn has_another(&mut self, kind: &Kind) -> bool {
-        let has_another = self.kinds.iter().any(|other| other.is(kind));
-        if !has_another && self.kinds.len() < MAX_KINDS {
-            self.kinds.push(kind.clone());
+impl Meetings {
+    /// The meeting of `kind` at `moment`, and whether another reader has come to it; the newest one if the reader is later than
+    /// all that are kept. `None` if there are too many.
+    fn meet(&mut self, kind: Kind, moment: u64) -> Option<(&mut Meeting, bool)> {
+        let of_kind = |is_wanted: &dyn Fn(u64) -> bool| {
+            self.0.iter().rposition(|other| is_wanted(other.moment) && other.kind == kind)
+        };
+        let known = of_kind(&|other| other == moment).or_else(|| of_kind(&|other| other > moment));
+        if let Some(place) = known {
+            return Some((&mut self.0[place], true));
         }
-        has_another
-    }
-
-    fn find(&self, kind: &Kind, taken: Sequence) -> Option<&Arc<Stretch>> {
-        let has_next = |stretch: &Stretch| stretch.after <= taken && taken < stretch.until;
-        let found = self.stretches.iter().find(|(other, stretch)| other.is(kind) && has_next(stretch));
-        found.map(|(_, stretch)| stretch)
+        self.0.retain(|other| other.moment + KEPT >= moment || other.kind != kind);
+        if self.0.len() == MAX_MEETINGS {
+            return None;
+        }
+        let (head, stretches) = (None, Vec::new());
+        self.0.push(Meeting { kind, moment, head, stretches, plain_bytes: 0, is_old: false });
+        self.0.last_mut().map(|meeting| (meeting, false))
     }
 
     fn has_room(&self) -> bool {
-        self.stretches.iter().map(|(_, stretch)| stretch.bytes.len()).sum::<usize>() < MAX_BYTES
+        self.0.iter().map(|meeting| meeting.plain_bytes).sum::<usize>() < MAX_BYTES
     }
 }
 
-impl Stretch {
-    /// As many of `frames`, the values after `after` and up to `head`, as it has room for.
-    fn new(after: Sequence, head: Sequence, frames: &[Frame], format: Format, is_framed: bool) -> Self {
-        let ends = Vec::with_capacity(frames.len());
-        let mut stretch = Self { after, until: head, is_all: true, ends, bytes: Vec::new() };
-        for frame in frames {
-            if stretch.bytes.len() >= MAX_STRETCH || stretch.ends.len() == MAX_VALUES {
-                stretch.until = stretch.ends.last().map_or(after, |&(sequence, _)| sequence);
-                stretch.is_all = false;
-                break;
-            }
-            let chunk = frame.chunk(format);
-            stretch.bytes.extend_from_slice(if is_framed { chunk.framed() } else { chunk.body() });
-            stretch.ends.push((frame.sequence(), stretch.bytes.len()));
-        }
-        stretch
-    }
-}
-
-impl SharedValues {
-    fn new(stretch: Arc<Stretch>, taken: Sequence) -> Option<Self> {
-        let first = stretch.ends.partition_point(|&(sequence, _)| sequence <= taken);
-        (first < stretch.ends.len()).then_some(Self { stretch, first })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.stretch.ends.len() - self.first
-    }
-
-    /// Whether there were no further ones when these were put together.
-    pub(crate) fn is_all(&self) -> bool {
-        self.stretch.is_all
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.stretch.bytes[self.start()..]
-    }
-
-    fn start(&self) -> usize {
-        self.first.checked_sub(1).map_or(0, |before| self.stretch.ends[before].1)
-    }
-
-    /// How many values the first `bytes`, at least one, have begun, and the rest of the last one of these.
-    pub(crate) fn begun(&self, bytes: usize) -> (usize, Bytes) {
-        let (ends, end) = (&self.stretch.ends[self.first..], self.start() + bytes);
-        let last = ends.partition_point(|&(_, other)| other < end);
-        (last + 1, Bytes::copy_from_slice(&self.stretch.bytes[end..ends[last].1]))
+impl Meeting {
+    /// What a reader does not have that has everything up to `taken`.
+    fn values_after(&self, taken: Sequence) -> Option<SharedValues> {
+        self.stretches.iter().find_map(|stretch| Stretch::values_after(stretch, taken))
     }
 }
 
 impl Subscription {
     /// The next values, as other readers write them at this moment. `None` if this has to read alone.
-    pub(crate) fn shared_values(&self, shared: &mut Shared, format: Format, is_framed: bool) -> Option<SharedValues> {
+    pub(crate) fn shared_values(&self, shared: &mut Shared, moment: Moment, coding: Coding) -> Option<SharedValues> {
         let State::Latest(latest) = &self.state else { return None };
-        if latest.snapshot != Progress::Over || latest.has_gap() || self.filter.is_some() {
+        let is_in_snapshot = match latest.snapshot {
+            Progress::Over => false,
+            Progress::Reading => true,
+            Progress::Until(last) if self.taken < last => true,
+            // The mark comes next.
+            Progress::Until(_) => return None,
+        };
+        if self.filter.is_some() || latest.has_gap() || (is_in_snapshot && !coding.is_compressed) {
             return None;
         }
-        let channels = self.cursors.iter().map(|cursor| cursor.channel.clone()).collect();
-        let kind = Kind { channels, format, is_framed };
-        if let Some(stretch) = shared.find(&kind, self.taken) {
-            return SharedValues::new(stretch.clone(), self.taken);
-        }
-        if !shared.has_another(&kind) || !shared.has_room() {
+        let kind = Kind {
+            channels: self.cursors.iter().map(|cursor| Place(cursor.channel.clone())).collect(),
+            coding,
+            interval: moment.interval,
+            breaks: self.breaks,
+            is_in_snapshot,
+            is_new: latest.had_nothing_until > self.taken,
+        };
+        let Shared { meetings, compressor } = shared;
+        let has_room = meetings.has_room();
+        let (meeting, has_another) = meetings.meet(kind, moment.number)?;
+        if meeting.head.is_some_and(|head| self.forgotten() > head.max(self.taken)) {
+            // What was forgotten may be of values that the stretches have.
             return None;
         }
-        let stretch = Arc::new(self.put_together(format, is_framed)?);
-        shared.stretches.push((kind, stretch.clone()));
-        SharedValues::new(stretch, self.taken)
+        if let Some(values) = meeting.values_after(self.taken) {
+            return Some(values);
+        }
+        let may_begin = if coding.is_compressed {
+            moment.is_first_write || meeting.stretches.iter().any(|stretch| stretch.until == self.taken)
+        } else {
+            has_another
+        };
+        if !may_begin || !has_room || meeting.plain_bytes >= MAX_MOMENT {
+            return None;
+        }
+        let head = meeting.head.unwrap_or_else(|| self.history.head());
+        let frames = self.values_to_share(latest, head)?;
+        let compressor = coding.is_compressed.then(|| compressor.get_or_insert_with(Compressor::for_many));
+        let stretch = Arc::new(Stretch::new(self.taken, head, &frames, coding, compressor));
+        meeting.head = Some(head);
+        meeting.plain_bytes += stretch.plain_bytes;
+        meeting.stretches.push(stretch.clone());
+        Stretch::values_after(&stretch, self.taken)
     }
 
-    /// `None` if a notice comes next.
-    fn put_together(&self, format: Format, is_framed: bool) -> Option<Stretch> {
-        let head = self.history.head();
+    /// The values up to `head`, at least one. `None` if a notice comes next.
+    fn values_to_share(&self, latest: &Latest, head: Sequence) -> Option<Vec<Frame>> {
         // After the head: whatever follows a break is beyond a head that was loaded before it.
-        if self.breaks != self.history.break_count() {
+        if head <= self.taken || self.breaks != self.history.break_count() {
             return None;
         }
+        let had_nothing_until = latest.had_nothing_until;
+        let is_wanted = |frame: &Frame| frame.sequence() > had_nothing_until || !frame.is_deletion();
         let lists = self.cursors.iter().filter_map(|cursor| cursor.channel.latest.get());
-        let values = lists.map(|list| list.values_between(self.taken, head, MAX_VALUES + 1, |_| true));
+        let values = lists.map(|list| list.values_between(self.taken, head, MAX_VALUES + 1, is_wanted));
         let mut frames: Vec<Frame> = values.flatten().collect();
         // After the values: see the invariants of the lists.
-        if self.forgotten() > self.taken {
+        if frames.is_empty() || self.forgotten() > self.taken.max(had_nothing_until) {
             return None;
         }
         if self.cursors.len() > 1 {
             frames.sort_unstable_by_key(Frame::sequence);
         }
-        Some(Stretch::new(self.taken, head, &frames, format, is_framed))
+        Some(frames)
     }
 
     /// Moves past the first `taken` values.
     pub(crate) fn take_shared(&mut self, values: &SharedValues, taken: usize) {
-        let stretch = &values.stretch;
-        self.taken = if taken == values.len() { stretch.until } else { stretch.ends[values.first + taken - 1].0 };
+        self.taken = values.end(taken);
+        if let State::Latest(latest) = &mut self.state
+            && latest.snapshot != Progress::Over
+        {
+            latest.entries += taken as u64;
+            // What was deleted later it has now.
+            latest.had_nothing_until = latest.had_nothing_until.min(values.head());
+            if taken == values.len() && values.is_all() && latest.snapshot == Progress::Reading {
+                latest.snapshot = Progress::Until(self.history.head());
+            }
+        }
         self.note_place_in_rings();
     }
 
     /// The sample, if its event is among the first `taken` values.
     pub(crate) fn sample_in_shared(&self, values: &SharedValues, taken: usize) -> Option<Sample> {
         let sequence = self.history.sampler.sequence();
-        let ends = &values.stretch.ends[values.first..values.first + taken];
-        ends.binary_search_by_key(&sequence, |&(sequence, _)| sequence).ok()?;
+        values.sequences(taken).binary_search(&sequence).ok()?;
         self.history.sampler.sample(sequence)
     }
 }

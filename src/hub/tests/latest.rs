@@ -6,8 +6,11 @@
 //! * the table of each reader is that of the oracle for its filters, except that a reader may have values without keys of
 //!   topics that were dropped;
 //! * sequences have only risen since the last start, and no value has gone backwards;
+//! * what a compressed reader was written decodes to these events, with the right trailer;
 //! * a mark has come after each start and each gap, at a moment when the table was complete;
 //! * the numbers of keys, their memory and the deletions are right, and the rings' accounting too.
+
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,10 +19,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use shared::Wire;
+
 use super::*;
 use crate::event::Key;
 use crate::position::Sequence;
-use crate::wire::Format;
 
 const TOPICS: [&str; 5] = ["a", "b", "c:1", "c:2", "user:a"];
 const KEYS: [Option<&str>; 4] = [None, Some("x"), Some("y"), Some("z")];
@@ -37,6 +41,7 @@ enum Step {
     Begin {
         reader: usize,
         filter: usize,
+        takes_gzip: bool,
     },
     /// Takes a part of what is ready.
     Read {
@@ -46,8 +51,8 @@ enum Step {
     Resume {
         reader: usize,
     },
-    /// All read at one moment, and write parts of what they share.
-    Together(Vec<Index>),
+    /// All read so many moments later, and write parts of what they share.
+    Together(u64, Vec<Index>),
     /// Time passes: topics and deletions expire.
     Tick,
     Quiet,
@@ -57,10 +62,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let event = (0..TOPICS.len(), 0..KEYS.len(), prop::bool::weighted(0.25));
     let step = prop_oneof![
         5 => vec(event, 1..12).prop_map(Step::Publish),
-        2 => (0..READERS, 0..FILTERS.len()).prop_map(|(reader, filter)| Step::Begin { reader, filter }),
+        2 => (0..READERS, 0..FILTERS.len(), any::<bool>())
+            .prop_map(|(reader, filter, takes_gzip)| Step::Begin { reader, filter, takes_gzip }),
         3 => (0..READERS, vec(any::<Index>(), 1..4)).prop_map(|(reader, counts)| Step::Read { reader, counts }),
         2 => (0..READERS).prop_map(|reader| Step::Resume { reader }),
-        2 => vec(any::<Index>(), 3 * READERS).prop_map(Step::Together),
+        4 => (0..3u64, vec(any::<Index>(), 3 * READERS)).prop_map(|(later, parts)| Step::Together(later, parts)),
         1 => Just(Step::Tick),
         1 => Just(Step::Quiet),
     ];
@@ -91,6 +97,10 @@ struct Reader {
     /// The sequence of what it received last since its start.
     newest: Sequence,
     has_mark: bool,
+    /// What it is written, if that is compressed.
+    wire: Option<Wire>,
+    /// When it wrote last.
+    moment: u64,
 }
 
 impl Reader {
@@ -117,6 +127,8 @@ struct World {
     /// The name of each event, and whether it is a deletion.
     log: BTreeMap<Sequence, (Name, bool)>,
     readers: [Option<Reader>; READERS],
+    shared: Shared,
+    moment: u64,
 }
 
 fn keyed(event: Event, key: Option<&str>) -> Event {
@@ -131,7 +143,7 @@ impl World {
         let (max_keys, latest_ttl) = (options.max_keys, options.latest_ttl.map(|ttl| ttl.as_secs()));
         let (hub, table, readers) = (Hub::new(&options), Table::new(), [None, None, None]);
         let (times, log) = (BTreeMap::new(), BTreeMap::new());
-        Self { hub, max_keys, latest_ttl, now: 0, table, times, log, readers }
+        Self { hub, max_keys, latest_ttl, now: 0, table, times, log, readers, shared: Shared::default(), moment: 1 }
     }
 
     fn keys(&self) -> usize {
@@ -167,12 +179,12 @@ impl World {
         assert!(self.hub.stats().tombstones + self.keys() <= self.max_keys);
     }
 
-    fn open(&self, filter: SubscriptionFilter, start: Start) -> Reader {
+    fn open(&self, filter: SubscriptionFilter, start: Start, takes_gzip: bool) -> Reader {
         let group = WakeGroup::inline();
         let opened = self.hub.subscribe_in(&group, filter.clone(), Mode::Latest, start, usize::MAX);
         let (subscription, opening) = opened.unwrap();
-        let last_id = opening.id;
-        Reader { subscription, filter, last_id, table: Table::new(), newest: 0, has_mark: false }
+        let (last_id, wire) = (opening.id, takes_gzip.then(|| Wire::new(&subscription)).flatten());
+        Reader { subscription, filter, last_id, table: Table::new(), newest: 0, has_mark: false, wire, moment: 0 }
     }
 
     /// Fills one batch and takes a part of it. Returns whether there was anything.
@@ -184,6 +196,7 @@ impl World {
                 return false;
             }
             Poll::Ready(Err(Notice::Gap(gap))) => {
+                reader.wire.iter_mut().for_each(|wire| wire.write_own("gap"));
                 reader.table.clear();
                 (reader.newest, reader.last_id, reader.has_mark) = (0, gap.resume, false);
             }
@@ -195,7 +208,10 @@ impl World {
                 }
             }
             Poll::Ready(Ok(())) => {
-                let count = choose(batch.len());
+                let mut count = choose(batch.len());
+                if let Some(wire) = reader.wire.as_mut().filter(|_| count > 0) {
+                    count = wire.write_batch(&reader.subscription, &batch, count);
+                }
                 for frame in batch.frames().take(count) {
                     assert!(reader.filter.matches(frame.topic()));
                     assert_eq!(reader.apply(frame.sequence(), &self.log), frame.id());
@@ -203,23 +219,6 @@ impl World {
                 reader.subscription.take(&batch, count);
             }
         }
-        true
-    }
-
-    /// Reads what is shared, or else alone, and writes a part of it.
-    fn read_shared(&self, reader: &mut Reader, shared: &mut Shared, part: Index) -> bool {
-        let Some(values) = reader.subscription.shared_values(shared, Format::Plain, true) else {
-            return self.read(reader, |len| len);
-        };
-        assert!(reader.has_mark, "snapshots are read alone");
-        let written = part.index(values.bytes().len()) + 1;
-        let (taken, rest) = values.begun(written);
-        let bytes = [&values.bytes()[..written], &rest].concat();
-        let ids = std::str::from_utf8(&bytes).unwrap().split("id: 1000-").skip(1);
-        let sequences: Vec<_> = ids.map(|text| text.split_once('\n').unwrap().0.parse().unwrap()).collect();
-        assert_eq!(sequences.len(), taken);
-        sequences.into_iter().for_each(|sequence| _ = reader.apply(sequence, &self.log));
-        reader.subscription.take_shared(&values, taken);
         true
     }
 
@@ -246,6 +245,7 @@ impl World {
     /// A second passes. Keys that were not updated for their time to live are deleted.
     fn tick(&mut self) {
         let before = self.hub.stats();
+        self.shared.tick();
         now(self.hub.evict_expired());
         self.now += 1;
         let is_old =
@@ -265,8 +265,9 @@ impl World {
     fn play(&mut self, step: Step) {
         match step {
             Step::Publish(events) => self.publish(&events),
-            Step::Begin { reader, filter } => {
-                self.readers[reader] = Some(self.open(super::filter(FILTERS[filter]), Start::Earliest));
+            Step::Begin { reader, filter, takes_gzip } => {
+                self.readers[reader].take().and_then(|old| old.wire).into_iter().for_each(Wire::end);
+                self.readers[reader] = Some(self.open(super::filter(FILTERS[filter]), Start::Earliest, takes_gzip));
             }
             Step::Read { reader, counts } => self.with(reader, |world, reader| {
                 for count in counts {
@@ -276,15 +277,18 @@ impl World {
             Step::Resume { reader } => {
                 if let Some(old) = self.readers[reader].take() {
                     drop(old.subscription);
-                    let new = self.open(old.filter, Start::After(old.last_id));
+                    let new = self.open(old.filter, Start::After(old.last_id), old.wire.is_some());
+                    old.wire.into_iter().for_each(Wire::end);
                     self.readers[reader] = Some(Reader { table: old.table, newest: 0, ..new });
                 }
             }
-            Step::Together(parts) => {
-                let mut shared = Shared::default();
+            Step::Together(later, parts) => {
+                self.moment += later;
+                let mut shared = std::mem::take(&mut self.shared);
                 for (reader, part) in (0..READERS).cycle().zip(parts) {
                     self.with(reader, |world, reader| _ = world.read_shared(reader, &mut shared, part));
                 }
+                self.shared = shared;
             }
             Step::Tick => self.tick(),
             Step::Quiet => {

@@ -5,7 +5,7 @@ use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
 use crate::wire::gzip::HEADER;
 
-pub(super) struct Decoder {
+pub(in crate::hub) struct Decoder {
     state: Box<InflateState>,
     /// The bytes that precede the blocks, or follow them.
     outside: Vec<u8>,
@@ -14,13 +14,13 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(in crate::hub) fn new() -> Self {
         let state = InflateState::new_boxed(DataFormat::Raw);
         Self { state, outside: Vec::new(), has_ended: false, decoded: Vec::new() }
     }
 
     /// Decodes the next bytes of the member.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+    pub(in crate::hub) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         while self.outside.len() < HEADER.len() && !bytes.is_empty() {
             self.outside.push(bytes[0]);
             bytes = &bytes[1..];
@@ -41,12 +41,12 @@ impl Decoder {
         Ok(())
     }
 
-    pub(super) fn decoded(&self) -> &[u8] {
+    pub(in crate::hub) fn decoded(&self) -> &[u8] {
         &self.decoded
     }
 
     /// Checks the header and the trailer of a whole member.
-    pub(super) fn check_end(&self) -> Result<(), String> {
+    pub(in crate::hub) fn check_end(&self) -> Result<(), String> {
         let (header, trailer) = self.outside.split_at(HEADER.len());
         let length = (self.decoded.len() as u32).to_le_bytes();
         let expected = [crc32(&self.decoded).to_le_bytes(), length].concat();

@@ -9,7 +9,7 @@ use super::decoder::Decoder;
 use crate::event::{Event, Payload};
 use crate::hub::compression::blocks::Block;
 use crate::hub::compression::compressor::Place;
-use crate::hub::compression::{MAX_SLICES, Member};
+use crate::hub::compression::{CompressedRing, MAX_SLICES, Member};
 use crate::hub::{Batch, Hub, HubOptions, Start, Subscription, SubscriptionFilter};
 use crate::topic::Topic;
 use crate::wire::Format;
@@ -341,10 +341,14 @@ impl Reader {
         block.map_or(0, Block::end)
     }
 
+    fn ring(&self) -> &CompressedRing {
+        self.member.ring.as_ref().expect("it reads one ring")
+    }
+
     /// Joins a group that has begun.
     fn join_late(&mut self, batch: &Batch) {
         let Some(indices) = self.subscription.indices_in_ring(batch) else { return };
-        let Some(group) = self.member.ring.group_with(indices.start) else { return };
+        let Some(group) = self.ring().group_with(indices.start) else { return };
         let events = indices.start.checked_sub(group.indices().start);
         let mut ends = (0..).map_while(|number| group.block(number).map(Block::end));
         let number = ends.position(|end| Some(end) == events);
@@ -355,7 +359,7 @@ impl Reader {
 
     /// Has the next group begun, or this one continued, by a compressor that is elsewhere.
     fn displace_compressor(&self, begins: bool) {
-        let compressors = &self.member.ring.compressors;
+        let compressors = &self.ring().compressors;
         let place = match &self.member.group {
             _ if begins => Place { group: compressors.next_name(), events: 0 },
             Some(group) => Place { group: group.name(), events: self.events_taken() },

@@ -1,0 +1,101 @@
+//! Readers of latest values that share what they write, plain or compressed.
+
+use std::io::IoSlice;
+
+use proptest::sample::Index;
+
+use super::{Reader, World};
+use crate::hub::compression::tests::decoder::Decoder;
+use crate::hub::{Batch, Coding, MAX_SLICES, Member, Moment, Shared, Subscription};
+use crate::wire::Format;
+
+/// What a compressed reader is written.
+pub(super) struct Wire {
+    member: Member,
+    decoder: Decoder,
+    /// The bytes that were decoded and checked.
+    checked: usize,
+}
+
+/// The sequences of events, from the ids in their text.
+fn sequences(text: &[u8]) -> Vec<u64> {
+    let ids = std::str::from_utf8(text).unwrap().split("id: 1000-").skip(1);
+    ids.map(|text| text.split_once('\n').unwrap().0.parse().unwrap()).collect()
+}
+
+impl Wire {
+    /// `None` if this is not compressed.
+    pub(super) fn new(subscription: &Subscription) -> Option<Self> {
+        let member = subscription.is_compressible(true).then(|| subscription.compressed(Format::Plain, false).unwrap());
+        let wire = member.map(|member| Self { member, decoder: Decoder::new(), checked: 0 });
+        wire.map(|mut wire| {
+            wire.write_own("hello");
+            wire
+        })
+    }
+
+    /// Returns what these bytes are decoded to.
+    fn decode(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.decoder.feed(bytes).unwrap();
+        let text = self.decoder.decoded()[self.checked..].to_vec();
+        self.checked += text.len();
+        text
+    }
+
+    /// Writes something for this reader alone.
+    pub(super) fn write_own(&mut self, text: &str) {
+        let bytes = self.member.encode(text.as_bytes());
+        assert_eq!(self.decode(&bytes), text.as_bytes());
+    }
+
+    /// Writes up to `count` events that were read alone. Returns how many.
+    pub(super) fn write_batch(&mut self, subscription: &Subscription, batch: &Batch, count: usize) -> usize {
+        let mut stored = Vec::new();
+        let offer = self.member.offer(subscription, batch, &mut [IoSlice::new(&[]); MAX_SLICES], &mut stored);
+        assert_eq!((offer.slices, offer.bytes), (0, stored.len()));
+        let text = self.decode(&stored);
+        let expected: Vec<_> = batch.frames().map(|frame| frame.sequence()).collect();
+        assert_eq!(sequences(&text), expected[..offer.frames]);
+        self.member.take(batch, offer.frames);
+        assert!(offer.frames >= count);
+        offer.frames
+    }
+
+    /// Ends the member.
+    pub(super) fn end(mut self) {
+        let end = self.member.end();
+        self.decode(&end);
+        self.decoder.check_end().unwrap();
+    }
+}
+
+impl World {
+    /// Reads what is shared, or else alone, and writes a part of it.
+    pub(super) fn read_shared(&self, reader: &mut Reader, shared: &mut Shared, part: Index) -> bool {
+        let is_compressed = reader.wire.is_some();
+        // Some are late.
+        let number = self.moment - u64::from(part.index(8) == 0).min(self.moment);
+        let moment = Moment { number, interval: 100, is_first_write: reader.moment != self.moment };
+        let coding = Coding { format: Format::Plain, is_framed: !is_compressed, is_compressed };
+        reader.moment = self.moment;
+        let Some(values) = reader.subscription.shared_values(shared, moment, coding) else {
+            return self.read(reader, |len| len);
+        };
+        assert!(reader.has_mark || is_compressed, "snapshots are read alone");
+        let written = part.index(values.bytes().len()) + 1;
+        let (taken, rest) = values.begun(written);
+        let bytes = [&values.bytes()[..written], &rest].concat();
+        let text = match &mut reader.wire {
+            None => bytes,
+            Some(wire) => {
+                wire.member.take_values(values.checksum(taken));
+                wire.decode(&bytes)
+            }
+        };
+        let sequences = sequences(&text);
+        assert_eq!(sequences.len(), taken);
+        sequences.into_iter().for_each(|sequence| _ = reader.apply(sequence, &self.log));
+        reader.subscription.take_shared(&values, taken);
+        true
+    }
+}
