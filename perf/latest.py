@@ -2,11 +2,12 @@
 """Readers of one stream of keyed values, as many and as fast as one core can hold: most of them discard what they receive in the
 kernel, so that the server is what is measured.
 
-usage: latest.py URL PID MODE CLIENTS KEYS RATE INTERVAL SECONDS
+usage: latest.py URL PID MODE CODING CLIENTS KEYS RATE INTERVAL SECONDS
 
-MODE is events, latest, or none: no readers. Prints a line of JSON. PROBES readers parse everything, for the staleness. When the
-publisher has stopped, it publishes a last value of each key, and all readers parse: each must have every last value, after all others
-of its key.
+MODE is events, latest, or none: no readers. CODING is plain or gzip. Prints a line of JSON. PROBES readers decode everything, for the
+staleness. The others count bytes, and with gzip they follow the chunks. When the publisher has stopped, it publishes a last value
+of each key, and all readers of latest values decode: each must have every last value, after all others of its key. With gzip they
+begin to decode at a chunk, because the blocks of latest values refer to nothing before them.
 """
 
 import json
@@ -19,13 +20,15 @@ import socket
 import sys
 import time
 import urllib.request
+import zlib
 from urllib.parse import urlsplit
 
-PROBES = 10
+PROBES = 5
 EACH = 0.01
 WARM_UP = 3
 STAMP = b"T" * 16
-EVENT = re.compile(rb'"k":(\d+),"t":(\d+),"last":(\d)')
+EVENT = re.compile(rb'"k":(\d+),"t":(\d+),"last":\d')
+LAST = re.compile(rb'"k":(\d+),"t":\d+,"last":(\d)')
 LINE = '{"topic":"t","key":"%d","data":{"k":%d,"t":%s,"last":%d,"pad":"' + "x" * 40 + '"}}\n'
 
 
@@ -76,31 +79,102 @@ def publish(url, keys, rate, stop, published):
 
 
 class Reader:
-    def __init__(self, url, path, keys):
+    def __init__(self, url, path, coding):
         self.connection = connect(url)
-        self.connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n".encode())
+        accepts = "accept-encoding: gzip\r\n" if coding == "gzip" else ""
+        head = f"GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n{accepts}\r\n"
+        self.connection.sendall(head.encode())
+        response = b""
+        while b"\r\n\r\n" not in response:
+            response += self.connection.recv(1)
+        assert (b"content-encoding: gzip" in response) == (coding == "gzip"), response
         self.connection.setblocking(False)
-        self.missing, self.rest, self.staleness = set(range(keys)), b"", []
+        self.is_gzip, self.inflate, self.chunks = coding == "gzip", None, b""
+        # Bytes of a chunk that are still to come.
+        self.left = 0
+        self.missing, self.rest, self.staleness = set(), b"", []
+
+    is_last = False
 
     def discard(self, buffer):
         return self.connection.recv_into(buffer, len(buffer), socket.MSG_TRUNC)
 
+    def follow(self, buffer):
+        """Finds where chunks begin."""
+        length = self.connection.recv_into(buffer)
+        if length > self.left and not self.chunks:
+            at = self.left
+            while at < length:
+                end = buffer.find(b"\r\n", at, length)
+                if end < 0:
+                    break
+                at = end + 4 + int(buffer[at:end], 16)
+            else:
+                self.left = at - length
+                return length
+            self.chunks, self.left = bytes(buffer[at:length]), 0
+        elif self.chunks:
+            self.chunks += bytes(buffer[:length])
+            end = self.chunks.find(b"\r\n")
+            if end >= 0:
+                self.left = end + 4 + int(self.chunks[:end], 16) - len(self.chunks)
+                rest, self.chunks = self.chunks, b""
+                if self.left < 0:
+                    return self.follow_rest(rest[self.left:], length)
+        else:
+            self.left -= length
+        return length
+
+    def follow_rest(self, rest, length):
+        """Finds where the chunks of a few bytes begin."""
+        at = 0
+        while at < len(rest):
+            end = rest.find(b"\r\n", at)
+            if end < 0:
+                self.chunks, self.left = rest[at:], 0
+                return length
+            at = end + 4 + int(rest[at:end], 16)
+        self.left = at - len(rest)
+        return length
+
+    def decoded(self, data):
+        """The text of the whole chunks in what was received, from the next one that begins on."""
+        skipped = min(self.left, len(data))
+        self.left -= skipped
+        self.chunks += data[skipped:]
+        at, text = 0, []
+        while (end := self.chunks.find(b"\r\n", at)) >= 0:
+            length = int(self.chunks[at:end], 16)
+            if end + 4 + length > len(self.chunks):
+                break
+            if self.inflate is None:
+                # Within a member there is no header.
+                is_begin = self.chunks[end + 2:end + 4] == b"\x1f\x8b"
+                self.inflate = zlib.decompressobj(31 if is_begin else -15)
+            text.append(self.inflate.decompress(self.chunks[end + 2:end + 2 + length]))
+            at = end + 4 + length
+        self.chunks = self.chunks[at:]
+        return b"".join(text)
+
     def parse(self, keeps_staleness):
         data = self.connection.recv(1 << 20)
         assert data, "the server closed a stream"
-        text, at, end = self.rest + data, now(), 0
-        for match in EVENT.finditer(text):
-            end = match.end()
-            key, last = int(match[1]), match[3] == b"1"
-            if last:
-                self.missing.discard(key)
-            else:
-                assert not self.is_last or key in self.missing, f"key {key} goes back"
-            if keeps_staleness:
+        at = now()
+        text, end = self.rest + (self.decoded(data) if self.is_gzip else data), 0
+        if keeps_staleness:
+            for match in EVENT.finditer(text):
+                end = match.end()
                 self.staleness.append(at - int(match[2]))
+        elif self.is_last:
+            for match in LAST.finditer(text):
+                end = match.end()
+                if match[2] == b"1":
+                    self.missing.discard(match[1])
+                else:
+                    assert match[1] in self.missing, f"key {match[1]} goes back"
+        else:
+            end = text.rfind(b'"last"')
         self.rest = text[max(end, len(text) - 200):]
-
-    is_last = False
 
 
 def cpu(pid):
@@ -114,19 +188,19 @@ def delivered(url):
 
 
 def main():
-    url, pid, mode, clients, keys, rate, interval, seconds = sys.argv[1:]
+    url, pid, mode, coding, clients, keys, rate, interval, seconds = sys.argv[1:]
     clients, keys, rate, seconds = 0 if mode == "none" else int(clients), int(keys), float(rate), float(seconds)
     stop, published = multiprocessing.Event(), multiprocessing.Value("Q", 0)
     first = Publisher(url)
     for begin in range(0, keys, 1000):
         first.publish("".join(LINE % (key, key, STAMP.decode(), 0) for key in range(begin, min(begin + 1000, keys))).encode())
     query = f"&mode=latest&interval={interval}" if mode == "latest" else "&on_lag=skip"
-    readers = [Reader(url, f"/stream?topics=t{query}", keys) for _ in range(clients)]
+    readers = [Reader(url, f"/stream?topics=t{query}", coding) for _ in range(clients)]
     poll, by_file, buffer = select.epoll(), {}, bytearray(1 << 22)
     for reader in readers:
         by_file[reader.connection.fileno()] = reader
         poll.register(reader.connection, select.EPOLLIN)
-    probes = set(readers[:PROBES])
+    probes, must_follow = set(readers[:PROBES]), (mode, coding) == ("latest", "gzip")
 
     def read_until(is_over, parses_all=False, keeps_staleness=False):
         while not is_over():
@@ -135,7 +209,7 @@ def main():
                 try:
                     if parses_all or reader in probes:
                         reader.parse(keeps_staleness)
-                    elif not reader.discard(buffer):
+                    elif not (reader.follow if must_follow else reader.discard)(buffer):
                         raise SystemExit("the server closed a stream")
                 except BlockingIOError:
                     pass
@@ -149,7 +223,7 @@ def main():
     read_until(until(time.monotonic() + seconds), keeps_staleness=True)
     after = cpu(pid), published.value, delivered(url), time.monotonic(), os.times()
     for reader in readers:
-        reader.missing, reader.rest, reader.is_last = set(range(keys)), b"", True
+        reader.missing, reader.rest, reader.is_last = {b"%d" % key for key in range(keys)}, b"", True
     stop.set()
     if mode == "latest":
         deadline = time.monotonic() + 60
@@ -160,7 +234,7 @@ def main():
     staleness = sorted(value for reader in probes for value in reader.staleness)
     at = lambda part: staleness[int(len(staleness) * part)] / 1000 if staleness else None
     print(json.dumps({
-        "mode": mode, "clients": clients, "events_per_second": (after[1] - before[1]) / elapsed,
+        "mode": mode, "coding": coding, "clients": clients, "events_per_second": (after[1] - before[1]) / elapsed,
         "deliveries_per_second": (after[2] - before[2]) / elapsed, "server_cpu": (after[0] - before[0]) / elapsed,
         "reader_cpu": (after[4].user + after[4].system - before[4].user - before[4].system) / elapsed,
         "p50_ms": at(0.5), "p99_ms": at(0.99), "incomplete": sum(bool(reader.missing) for reader in readers) if mode == "latest" else None,
