@@ -147,10 +147,10 @@ fn compressed_stream_ends_with_a_trailer() {
         let mut disconnected = server.subscribe_with("/stream?topics=t", &[GZIP]).await;
         let id = disconnected.hello().await["client_id"].as_str().unwrap().to_owned();
         publish(&server, "t", 100).await;
-        server.ask(request("DELETE", &format!("/clients/{id}"), &[], b"")).await.ok();
         for n in 1..=100 {
             disconnected.data_at(n).await;
         }
+        server.ask(request("DELETE", &format!("/clients/{id}"), &[], b"")).await.ok();
         assert_eq!(disconnected.event().await.json()["message"], "disconnected");
         disconnected.end().await;
 

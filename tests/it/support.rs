@@ -26,8 +26,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs a test, and fails if it takes longer than the limit.
 pub fn run(test: impl Future<Output = ()>) {
+    run_within(LIMIT, test);
+}
+
+/// Runs a test that may take this long.
+pub fn run_within(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test takes longer than its limit") });
+    runtime.block_on(async { tokio::time::timeout(limit, test).await.expect("the test takes longer than its limit") });
 }
 
 /// Runs a test whose time passes only while it waits for a timer.
