@@ -92,11 +92,8 @@ impl Channel {
         let mut tail = lock(&self.tail);
         let before = tail.weight;
         if tail.writer.is_full() {
-            let oldest = tail.writer.oldest();
-            if let Read::Run(run) = self.ring.read(oldest) {
-                before_evicting(run.get(oldest).sequence());
-            }
-            self.evict(&mut tail, oldest + 1);
+            let to = tail.writer.oldest() + 1;
+            self.evict(&mut tail, to, before_evicting);
         }
         tail.weight += frame.weight();
         self.ring.push(&mut tail.writer, frame);
@@ -114,12 +111,14 @@ impl Channel {
             freed += run.get(index).weight();
             freed >= goal
         });
-        self.evict(&mut tail, end.map_or(run.indices().end, |last| last + 1))
+        self.evict(&mut tail, end.map_or(run.indices().end, |last| last + 1), |_| {})
     }
 
-    fn evict(&self, tail: &mut Tail, to: u64) -> usize {
-        if let Read::Run(run) = self.ring.read(to - 1) {
-            tail.evicted = run.get(to - 1).sequence();
+    /// Evicts the events before index `to`, and returns the bytes freed. Calls `before` with the sequence of the last one.
+    fn evict(&self, tail: &mut Tail, to: u64, before: impl FnOnce(Sequence)) -> usize {
+        if let Some(last) = self.ring.with(to - 1, Frame::sequence) {
+            before(last);
+            tail.evicted = last;
         }
         let mut freed = 0;
         self.ring.evict(&mut tail.writer, to, |frame| freed += frame.weight());
@@ -131,7 +130,7 @@ impl Channel {
     pub(crate) fn break_off(&self, base: Sequence) -> usize {
         let mut tail = lock(&self.tail);
         let head = tail.writer.head();
-        let freed = if tail.writer.oldest() == head { 0 } else { self.evict(&mut tail, head) };
+        let freed = if tail.writer.oldest() == head { 0 } else { self.evict(&mut tail, head, |_| {}) };
         tail.evicted = base;
         freed
     }
