@@ -232,11 +232,11 @@ impl History {
             if channel.is_reserved {
                 self.note_reserved(sequence);
             }
-            for channel in [&channel, self.firehose_of(&channel)] {
-                self.put(channel, frame.clone());
-            }
-            if has_list {
-                self.put_latest(&channel, &frame);
+            let value = has_list.then(|| frame.clone());
+            self.put(&channel, frame.clone());
+            self.put(self.firehose_of(&channel), frame);
+            if let Some(value) = value {
+                self.put_latest(&channel, &value);
             }
         }
         Some(channel)
