@@ -1,5 +1,6 @@
 //! The access rules of a server, which every request passes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -123,17 +124,17 @@ impl Access {
         let mut grant = authenticated.unwrap_or_else(|| self.anonymous(self.is_local(request)));
         let (is_covered, what) = match request.action {
             Action::Subscribe(filters) => match grant.first_missing(filters) {
-                None => (true, String::new()),
-                Some("**") => (false, "subscribing to everything".to_owned()),
-                Some(missing) => (false, format!("subscribing to {}", named(missing))),
+                None => (true, "".into()),
+                Some("**") => (false, "subscribing to everything".into()),
+                Some(missing) => (false, Cow::from(format!("subscribing to {}", named(missing)))),
             },
             Action::Connect => {
                 let is_covered = !grant.subscribe.is_empty() || !grant.publish.is_empty() || grant.user.is_some();
-                (is_covered, "connecting".to_owned())
+                (is_covered, "connecting".into())
             }
-            Action::Publish => (!grant.publish.is_empty(), "publishing".to_owned()),
-            Action::Administer => (grant.admin, "using the admin endpoints".to_owned()),
-            Action::Measure => (grant.admin || self.anonymous_metrics, "reading metrics".to_owned()),
+            Action::Publish => (!grant.publish.is_empty(), "publishing".into()),
+            Action::Administer => (grant.admin, "using the admin endpoints".into()),
+            Action::Measure => (grant.admin || self.anonymous_metrics, "reading metrics".into()),
         };
         if !is_covered {
             return Err(self.refusal(request, is_authenticated, &what));
@@ -208,11 +209,17 @@ impl Access {
             None if is_trusted => Patterns::all_topics(),
             None => Patterns::everything(),
         };
-        let grant = Grant { subscribe, ..Grant::anonymous(is_local) };
-        if is_trusted {
-            return Grant { publish: Patterns::all_topics(), admin: true, ..grant };
+        let publish = if is_trusted { Patterns::all_topics() } else { self.anonymous_publish.clone() };
+        // Without defaults: each request has one.
+        Grant {
+            subscribe,
+            publish,
+            admin: is_trusted,
+            user: None,
+            tags: Vec::new(),
+            expires: None,
+            credential: Credential::Anonymous { is_local },
         }
-        Grant { publish: self.anonymous_publish.clone(), ..grant }
     }
 
     fn refusal(&self, request: &AuthRequest<'_>, is_authenticated: bool, what: &str) -> Refusal {
