@@ -20,9 +20,10 @@ pub(crate) struct Latencies {
 
 impl Latencies {
     pub(crate) fn observe(&self, latency: Duration) {
-        let bucket = BOUNDS.partition_point(|&bound| Duration::from_micros(bound) < latency);
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.partition_point(|&bound| bound * 1000 < nanoseconds);
         self.buckets[bucket].add(1);
-        self.nanoseconds.add(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        self.nanoseconds.add(nanoseconds);
     }
 }
 
