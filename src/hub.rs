@@ -21,6 +21,7 @@ mod ledger;
 mod merge;
 mod numbering;
 mod options;
+mod publish;
 mod publish_error;
 pub mod relay;
 mod sampler;
@@ -233,40 +234,6 @@ impl Hub {
     pub async fn publish_once(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<PublishedOnce, PublishError> {
         assert!(!events.is_empty(), "a key is for at least one event");
         self.publish_some(events, true, Some(Box::new(key))).await
-    }
-
-    /// Like [`Hub::publish_all`], in one batch with what the other tasks of this thread have to publish now.
-    pub(crate) async fn publish_with_others(
-        &self,
-        events: impl AsRef<[Event]> + Into<Vec<Event>>,
-    ) -> Result<Option<Published>, PublishError> {
-        if events.as_ref().is_empty() {
-            return Ok(None);
-        }
-        self.publish_some(events, true, None).await.map(|once| Some(once.published))
-    }
-
-    async fn publish_some(
-        &self,
-        events: impl AsRef<[Event]> + Into<Vec<Event>>,
-        with_others: bool,
-        key: Option<Box<IdempotencyKey>>,
-    ) -> Result<PublishedOnce, PublishError> {
-        let (history, sequencer) = (&self.0.history, &self.0.sequencer);
-        if history.upstream().is_some() {
-            // The backbone has no limit. Events that are on their way to it are not counted, and may exceed this one.
-            history.latest.admit(events.as_ref())?;
-        }
-        match history.upstream() {
-            None => match sequencer.publish_at_once(history, events.as_ref(), with_others, key.as_deref()) {
-                Some(answer) => answer,
-                // Boxed: most publications do not wait, and have no room for it.
-                None => Box::pin(sequencer.publish_queued(history, events.into(), with_others, key)).await,
-            },
-            Some(_) if history.is_closed() => Err(PublishError::Closed),
-            // The backbone's side forms batches while it waits.
-            Some(upstream) => Box::pin(upstream.publish(events.into(), key)).await,
-        }
     }
 
     /// Subscribes to the events that match `filter`, beginning at `start`. Publishers wake the subscription; a

@@ -72,7 +72,7 @@ pub(crate) struct Sequencer {
 }
 
 /// A publisher's result.
-type Answer = Result<PublishedOnce, PublishError>;
+pub(super) type Answer = Result<PublishedOnce, PublishError>;
 
 /// Events that get consecutive sequences.
 struct Pending {
