@@ -62,7 +62,6 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, X_CONTE
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use options::Options;
-use page::PageQuery;
 use paths::Paths;
 use problem::Problem;
 use producers::Producers;
@@ -117,13 +116,16 @@ impl Handler for Routes {
             Some(fallback) if self.paths.route(request.uri().path()).is_none() => {
                 self.fall_back(fallback, request, peer, exceeded)
             }
-            _ => Box::pin(async move {
+            _ => {
+                // Outside the future, which would have room for the whole request as well.
                 let (head, body) = request.into_parts();
                 let (body, end) = body::watch(head.version, body);
-                let mut reply = self.reply(&head, body, peer, exceeded).await;
-                end.close_if_uncertain(&mut reply);
-                reply
-            }),
+                Box::pin(async move {
+                    let mut reply = self.reply(&head, body, peer, exceeded).await;
+                    end.close_if_uncertain(&mut reply);
+                    reply
+                })
+            }
         }
     }
 }
@@ -145,10 +147,10 @@ impl Routes {
         match &self.cors {
             Some(layer) if self.is_readable_by_pages(head.uri.path()) => {
                 // Boxed, so that requests of servers without such rules have no room for it.
-                let handling = Box::pin(self.route_or_refuse(head, body, source, exceeded));
+                let handling = Box::pin(self.route_or_refuse(head, body, &source, exceeded));
                 cors::apply(layer, head, handling).await
             }
-            _ => self.route_or_refuse(head, body, source, exceeded).await,
+            _ => self.route_or_refuse(head, body, &source, exceeded).await,
         }
     }
 
@@ -166,7 +168,7 @@ impl Routes {
         self: &Arc<Self>,
         head: &Parts,
         body: RequestBody,
-        source: Source<'_>,
+        source: &Source<'_>,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
         let (method, path) = (&head.method, head.uri.path());
@@ -177,7 +179,7 @@ impl Routes {
         };
         outcome.unwrap_or_else(|problem| {
             let is_stream = *method == Method::GET && matches!(route(), Some(Route::Stream));
-            self.refuse(problem, head, source, is_stream.then(|| Refusable::of(head)).flatten())
+            self.refuse(problem, head, *source, is_stream.then(|| Refusable::of(head)).flatten())
         })
     }
 
@@ -186,7 +188,7 @@ impl Routes {
         self: &Arc<Self>,
         head: &Parts,
         body: RequestBody,
-        source: Source<'_>,
+        source: &Source<'_>,
     ) -> Result<Reply, Problem> {
         // Pinned here, because it is large, and a combinator would move it.
         let mut handling = pin!(self.route(head, body, source));
@@ -237,25 +239,25 @@ impl Routes {
         Problem::new(StatusCode::NOT_FOUND, detail)
     }
 
-    async fn route(self: &Arc<Self>, head: &Parts, body: RequestBody, source: Source<'_>) -> Result<Reply, Problem> {
+    async fn route(self: &Arc<Self>, head: &Parts, body: RequestBody, source: &Source<'_>) -> Result<Reply, Problem> {
         let (headers, path, query) = (&head.headers, head.uri.path(), head.uri.query().unwrap_or(""));
         let route = self.find(&head.method, path, query)?;
         if let Some(action) = route.operator_action() {
             if !source.peer.serves_operators {
                 return Err(only_for_operators(path));
             }
-            self.admit(&auth_request(head, source, action)).await?;
+            self.admit(&auth_request(head, *source, action)).await?;
         }
         let response = match route {
             // Boxed, like others below: a publication has no room for their state.
             Route::Stream => {
-                return Ok(Reply::Stream(Box::new(Box::pin(stream::subscribe(self, head, &body, source)).await?)));
+                return Ok(Reply::Stream(Box::new(Box::pin(stream::subscribe(self, head, &body, *source)).await?)));
             }
             Route::WebSocket => {
-                return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, &body, source)).await?)));
+                return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, &body, *source)).await?)));
             }
             Route::Publish(topic) => {
-                let permit = self.admit(&auth_request(head, source, Action::Publish)).await?;
+                let permit = self.admit(&auth_request(head, *source, Action::Publish)).await?;
                 let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
                 match topic {
                     None => publish::publish(self, permit, &quota, head, body).await?,
@@ -279,11 +281,8 @@ impl Routes {
                 Box::pin(metrics::metrics(self, format)).await
             }
             Route::Clients => Box::pin(clients::respond(self, &head.method, query)).await?,
-            Route::Client(id) => json_response(&clients::disconnect(self, id).await?),
-            Route::Topics => json_response(&match PageQuery::parse(query, &["topic"])? {
-                page if page.is_of_cluster => cluster::topics(self, &page).await?,
-                page => Box::pin(topics::list(self, &page)).await?,
-            }),
+            Route::Client(id) => json_response(&Box::pin(clients::disconnect(self, id)).await?),
+            Route::Topics => json_response(&Box::pin(topics::respond(self, query)).await?),
         };
         Ok(Reply::whole(response))
     }

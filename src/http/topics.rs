@@ -2,15 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::Routes;
 use super::page::PageQuery;
 use super::problem::Problem;
 use super::query::{check_filters, invalid};
+use super::{Routes, cluster};
 use crate::hub::{Hub, TopicStats};
 use crate::topic::TopicFilter;
 
+/// Returns the page that `query` asks for.
+pub(super) async fn respond(routes: &Routes, query: &str) -> Result<Value, Problem> {
+    let page = PageQuery::parse(query, &["topic"])?;
+    if page.is_of_cluster { cluster::topics(routes, &page).await } else { list(routes, &page).await }
+}
+
 /// Returns a page of this server's topics, by name.
-pub(super) async fn list(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
+async fn list(routes: &Routes, query: &PageQuery) -> Result<Value, Problem> {
     let filters = filters(routes, query)?;
     let is_wanted = |topic: &_| filters.is_empty() || filters.iter().any(|filter| filter.matches(topic));
     let (topics, count) = routes.shard.hub.topics_in_steps(query.after.as_deref(), query.limit, is_wanted).await;
