@@ -29,6 +29,8 @@ mod jwks;
 #[cfg(feature = "auth")]
 mod key_set;
 mod locality;
+#[cfg(any(feature = "auth", feature = "cli"))]
+mod options;
 mod patterns;
 #[cfg(feature = "auth")]
 mod pkix;
@@ -38,16 +40,14 @@ mod service;
 mod tag;
 #[cfg(feature = "auth")]
 mod tokens;
+#[cfg(any(feature = "auth", feature = "cli"))]
+mod url;
 
 use std::time::Duration;
 
 pub use access::Access;
-pub use api_keys::{ApiKey, ApiKeys, InvalidDigest, KeyDigest};
+pub use api_keys::{ApiKey, ApiKeys, InvalidDigest, KeyDigest, random_key};
 pub use authorize::Authorize;
-#[cfg(feature = "auth")]
-pub use crypto::random_key;
-#[cfg(feature = "auth")]
-pub use fetch::{InvalidUrl, Url};
 pub use grant::Grant;
 pub(crate) use host::Host;
 #[cfg(feature = "auth")]
@@ -55,13 +55,17 @@ pub use jwks::Jwks;
 #[cfg(feature = "auth")]
 pub use key_set::{KeyError, KeySet, SigningKey};
 pub use locality::LoopbackTrust;
+#[cfg(any(feature = "auth", feature = "cli"))]
+pub use options::{ServiceOptions, TokenRules};
 pub use patterns::{InvalidPatterns, Patterns};
 pub use request::{Action, AuthRequest};
 #[cfg(feature = "auth")]
-pub use service::{Service, ServiceOptions};
+pub use service::Service;
 pub use tag::{InvalidTag, Tag};
 #[cfg(feature = "auth")]
-pub use tokens::{Claims, Permissions, SignError, TokenRules, Tokens};
+pub use tokens::{Claims, Permissions, SignError, Tokens};
+#[cfg(any(feature = "auth", feature = "cli"))]
+pub use url::{InvalidUrl, Url};
 
 pub use crate::peer::{Peer, PeerAddress};
 

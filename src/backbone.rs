@@ -17,6 +17,8 @@
 //! This module has the state of a backbone and requests the lists of the other servers. `redis` is the only kind of
 //! backbone.
 
+#[cfg(any(feature = "cli", feature = "redis"))]
+mod options;
 #[cfg(feature = "redis")]
 mod redis;
 mod status;
@@ -28,8 +30,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 #[cfg(feature = "redis")]
-pub use self::redis::{Error, RedisOptions};
+pub use self::redis::Error;
 use crate::presence::Members;
+#[cfg(any(feature = "cli", feature = "redis"))]
+pub use options::RedisOptions;
 pub use status::{State, Status};
 
 #[cfg(all(feature = "redis", any(test, fuzzing)))]

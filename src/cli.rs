@@ -15,23 +15,28 @@ mod key;
 mod key_pointer;
 mod printable;
 mod publish;
+#[cfg(feature = "redis")]
+mod redis;
 mod reload;
 mod serve;
 mod signal;
 mod tail;
 mod target;
+#[cfg(feature = "auth")]
 mod token;
 mod transport;
+#[cfg(not(feature = "auth"))]
+mod unavailable;
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use crate::config::ServeArgs;
+use crate::config::{ServeArgs, version};
 
 /// Fans one stream of events out to thousands of HTTP clients.
 #[derive(clap::Parser, Debug)]
-#[command(name = "fanline", version, max_term_width = 110)]
+#[command(name = "fanline", version, long_version = version(), max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,7 +57,11 @@ enum Command {
     /// Creates an API key: prints its table for the settings file, and the key itself on standard error
     Key(key::KeyArgs),
     /// Creates a token (JWT) for servers with the same secret or the matching public key
+    #[cfg(feature = "auth")]
     Token(token::TokenArgs),
+    /// Creates a token (JWT); needs the feature auth, which this program is built without
+    #[cfg(not(feature = "auth"))]
+    Token(unavailable::Unavailable),
     /// Measures a server under load: publish rate, latencies, and whether every stream was complete
     #[cfg(target_os = "linux")]
     Bench(Box<bench::BenchArgs>),
@@ -73,7 +82,10 @@ impl Cli {
             Command::Health(args) => client_exit_code(health::run(args), |_| 1),
             Command::Init(args) => local_exit_code(init::run(args)),
             Command::Key(args) => local_exit_code(key::run(&args)),
+            #[cfg(feature = "auth")]
             Command::Token(args) => local_exit_code(token::run(&args)),
+            #[cfg(not(feature = "auth"))]
+            Command::Token(_) => unavailable::run("token", crate::config::Feature::Auth),
             #[cfg(target_os = "linux")]
             Command::Bench(args) => bench::run(*args),
             Command::Completions(args) => local_exit_code(generated::completions(&args)),

@@ -21,6 +21,7 @@
 //! | `setting` | what a declaration consists of |
 //! | `kind`, `values`, `listen` | kinds of values: numbers, sizes, durations; URLs, filters; addresses |
 //! | `settings`, `access` | the settings as plain values, with the program's own defaults |
+//! | `feature` | the features of the crate that settings need |
 //! | `args`, `environment`, `file`, `api_keys` | the sources |
 //! | `source` | where a value came from, and the precedence |
 //! | `rules` | rules over several settings |
@@ -34,6 +35,7 @@ mod args;
 mod catalog;
 mod environment;
 mod error;
+mod feature;
 mod file;
 mod kind;
 mod listen;
@@ -50,14 +52,21 @@ mod tests;
 
 use std::ffi::OsString;
 
-pub use access::{AccessSettings, KeySetPlace, Secret};
+pub use access::AccessSettings;
+#[cfg(feature = "auth")]
+pub use access::{KeySetPlace, Secret};
 pub use args::ServeArgs;
 pub use catalog::changed;
 pub use error::ConfigError;
-pub use kind::{Invalid, parse_span};
+pub use feature::{Feature, MissingFeature, version};
+#[cfg(feature = "auth")]
+pub use kind::Invalid;
+pub use kind::parse_span;
 pub use listen::Listen;
 pub use report::Report;
-pub use settings::{LogFormat, RedisStart, Settings};
+#[cfg(feature = "redis")]
+pub use settings::RedisStart;
+pub use settings::{LogFormat, Settings};
 pub use template::template;
 
 use error::Problem;
@@ -98,7 +107,7 @@ fn parse(values: &Values, mut problems: Vec<Problem>) -> Result<Loaded, ConfigEr
     let mut settings = Settings::default();
     for setting in catalog::settings() {
         let Some(Given { text, source }) = values.get(setting.name) else { continue };
-        if let Err(rule) = (setting.set)(&mut settings, text) {
+        if let Err(rule) = setting.check_feature(text).and_then(|()| (setting.set)(&mut settings, text)) {
             let text = (!setting.form.is_secret).then(|| text.clone());
             problems.push(Problem::Value { name: setting.name, text, place: source.clone(), rule });
         }

@@ -78,19 +78,22 @@
 //!
 //! # Features
 //!
-//! * `cli` (default): the `fanline` binary with its settings, commands and producers, and the two features below. A library
-//!   does not need it: `default-features = false`.
-//! * `auth`: JSON Web Tokens, key sets, an HTTP service that authorizes subscriptions, and creating API keys. [API
-//!   keys](auth::ApiKeys), anonymous access and your own [`Authorize`](auth::Authorize) need no feature.
+//! * `cli` (default): the `fanline` binary with its settings, commands and producers. A library does not need it:
+//!   `default-features = false`.
+//! * `auth`: JSON Web Tokens, key sets, and an HTTP service that authorizes subscriptions. [API keys](auth::ApiKeys),
+//!   anonymous access and your own [`Authorize`](auth::Authorize) need no feature. In the binary also `https://` URLs of
+//!   client commands.
 //! * `redis`: `backbone`, several servers that share one stream through Redis.
 //! * `testing` (default): `testing`, a client for the tests of an application. A library enables it for its dev-dependency.
+//! * `full`: all of them.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod auth;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "cli", feature = "redis"))]
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "as below"))]
 pub mod backbone;
-#[cfg(not(feature = "redis"))]
+#[cfg(not(any(feature = "cli", feature = "redis")))]
 #[expect(dead_code, unreachable_pub, reason = "without a kind of backbone, the server still asks for the state of one")]
 mod backbone;
 mod conn;
@@ -122,5 +125,5 @@ pub use wire::publication;
 /// The examples of the README and of the library's page compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-#[cfg_attr(feature = "testing", doc = include_str!("../docs/library.md"))]
+#[cfg_attr(all(feature = "auth", feature = "redis", feature = "testing"), doc = include_str!("../docs/library.md"))]
 struct Pages;

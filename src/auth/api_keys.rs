@@ -58,6 +58,16 @@ impl FromStr for KeyDigest {
     }
 }
 
+/// Returns a new API key with 256 random bits. Its prefix identifies it to users and to scanners for leaked secrets.
+///
+/// # Errors
+/// When the system provides no randomness.
+pub fn random_key() -> std::io::Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().fold("fanline_".to_owned(), |key, byte| key + &format!("{byte:02x}")))
+}
+
 /// An API key, and what it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {

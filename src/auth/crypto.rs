@@ -6,7 +6,7 @@ use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, ECDSA_P384_SHA384_FIXED_SIGNING,
     ED25519, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
@@ -27,16 +27,6 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     // Only needed to generate key sets.
     key_utils: KeyUtils::new_unimplemented(),
 };
-
-/// Returns a new API key with 256 random bits. Its prefix identifies it to users and to scanners for leaked secrets.
-///
-/// # Errors
-/// When the system provides no randomness.
-pub fn random_key() -> std::io::Result<String> {
-    let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system provides no randomness"))?;
-    Ok(bytes.iter().fold("fanline_".to_owned(), |key, byte| key + &format!("{byte:02x}")))
-}
 
 /// Installs the provider, unless the application installed its own.
 pub(super) fn install() {

@@ -1,62 +1,24 @@
 //! Outgoing HTTP requests, plain or over TLS with the system's certificates.
 
 use std::error::Error;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::HeaderMap;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::url::Url;
+
 /// How long an idle connection is kept. Shorter than the idle timeout of common servers, because a reused connection must
 /// not be one that is about to be closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// An absolute `http://` or `https://` URL without user information.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Url(Uri);
-
-/// The text is not a [`Url`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected an http:// or https:// URL without user name and password, such as https://login.example/keys")]
-#[non_exhaustive]
-pub struct InvalidUrl;
-
-impl FromStr for Url {
-    type Err = InvalidUrl;
-
-    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let uri: Uri = text.parse().map_err(|_| InvalidUrl)?;
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(InvalidUrl)?;
-        let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
-        if !is_web || authority.host().is_empty() || authority.port_u16() == Some(0) {
-            return Err(InvalidUrl);
-        }
-        Ok(Self(uri))
-    }
-}
-
-impl fmt::Display for Url {
-    /// Omits the query, which may hold a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self.0.authority().map_or("", |authority| authority.as_str());
-        write!(f, "{}://{authority}{}", self.0.scheme_str().unwrap_or_default(), self.0.path())
-    }
-}
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +86,7 @@ impl Fetcher {
     ) -> Result<(StatusCode, Bytes), FetchError> {
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.url.0.clone();
+        *request.uri_mut() = self.url.uri().clone();
         *request.headers_mut() = headers;
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();
@@ -145,19 +107,4 @@ fn tls() -> ClientConfig {
         config.expect("ring has the usual protocols").with_root_certificates(roots).with_no_client_auth()
     };
     CONFIG.get_or_init(config).clone()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_names_a_service() {
-        let url: Url = "https://login.example/keys?key=s3cret".parse().unwrap();
-        assert_eq!(format!("{url} {url:?}"), "https://login.example/keys https://login.example/keys");
-        assert_eq!("http://[::1]:81".parse::<Url>().unwrap().to_string(), "http://[::1]:81/");
-        for text in ["", "login.example", "ftp://x/", "http://", "http://a:b@c/", "http://c:0/", "/keys"] {
-            assert_eq!(text.parse::<Url>(), Err(InvalidUrl), "{text}");
-        }
-    }
 }

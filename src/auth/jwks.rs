@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 
-use super::fetch::{Fetcher, Url};
+use super::fetch::Fetcher;
 use super::key_set::KeySet;
+use super::url::Url;
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// The age at which a set is refreshed in the background.

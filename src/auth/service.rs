@@ -10,10 +10,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::fetch::{Fetcher, Url};
+use super::fetch::Fetcher;
 use super::grant::Grant;
+use super::options::ServiceOptions;
 use super::patterns::Patterns;
 use super::request::{Action, AuthRequest, ambiguous};
+use super::url::Url;
 use super::{Authorize, Refusal};
 use crate::peer::PeerAddress;
 use crate::sync::{Mutex, lock};
@@ -25,23 +27,6 @@ const FORWARDED: [HeaderName; 4] = [AUTHORIZATION, COOKIE, ORIGIN, USER_AGENT];
 const MAX_BYTES: usize = 64 << 10;
 const MAX_CACHED: usize = 10_000;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Bounds on the requests to a [`Service`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceOptions {
-    /// The longest time for one decision, including the wait for a free slot.
-    pub time_limit: Duration,
-    /// The largest number of concurrent requests, at least 1.
-    pub concurrency: usize,
-    /// How long an allowed subscription stays cached. Zero disables the cache. Refusals are never cached.
-    pub cache: Duration,
-}
-
-impl Default for ServiceOptions {
-    fn default() -> Self {
-        Self { time_limit: Duration::from_secs(2), concurrency: 64, cache: Duration::from_secs(10) }
-    }
-}
 
 /// An HTTP service as an [`Authorize`] for subscriptions.
 ///

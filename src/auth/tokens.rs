@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::grant::{Credential, Grant};
 use super::jwks::Jwks;
 use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
+use super::options::TokenRules;
 use super::patterns::Patterns;
 use super::request::AuthRequest;
 use super::{Authorize, Refusal};
@@ -19,23 +20,6 @@ use super::{Authorize, Refusal};
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The latest expiry, in Unix seconds. Later ones count as this one, so that sums with it do not overflow.
 const LAST_SECOND: u64 = 1 << 40;
-
-/// Rules for the claims of a token, besides its expiry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenRules {
-    /// One of these must be in the claim `aud`. If empty, a token must not have an audience.
-    pub audience: Vec<String>,
-    /// The claim `iss` must be one of these. If empty, any issuer is accepted.
-    pub issuer: Vec<String>,
-    /// The tolerated clock difference: tokens are valid this long before `nbf` and after `exp`.
-    pub leeway: Duration,
-}
-
-impl Default for TokenRules {
-    fn default() -> Self {
-        Self { audience: Vec::new(), issuer: Vec::new(), leeway: Duration::from_secs(10) }
-    }
-}
 
 /// An [`Authorize`] for JSON Web Tokens.
 pub struct Tokens {

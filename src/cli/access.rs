@@ -1,17 +1,23 @@
 //! Builds the access rules of a server from its settings: reads key files, and fetches key sets.
 
+#[cfg(not(feature = "auth"))]
+mod no_tokens;
+#[cfg(feature = "auth")]
+mod tokens;
+
 use std::fmt::Display;
-use std::path::Path;
 
-use fanline::auth::{Access, ApiKeys, Jwks, KeySet, Service, Tokens};
+use fanline::auth::{Access, ApiKeys};
 
-use crate::config::{AccessSettings, KeySetPlace};
+use crate::config::AccessSettings;
+#[cfg(not(feature = "auth"))]
+use no_tokens as tokens;
+use tokens::Fetched;
 
 /// Access rules, and the key set that is fetched from a URL.
 pub struct Rules {
     pub access: Access,
-    /// The key set at a URL, if there is one.
-    jwks: Option<Jwks>,
+    fetched: Fetched,
 }
 
 /// A setting whose file or key set cannot be used.
@@ -22,6 +28,7 @@ pub struct InvalidRules {
     reason: String,
 }
 
+#[cfg_attr(not(feature = "auth"), expect(dead_code, reason = "only tokens have files and key sets"))]
 impl InvalidRules {
     fn new(setting: &'static str, reason: impl Display) -> Self {
         Self { setting, reason: reason.to_string() }
@@ -35,9 +42,7 @@ impl Rules {
     /// When a file cannot be read or used; the error names its setting.
     pub fn read(settings: &AccessSettings) -> Result<Self, InvalidRules> {
         let rules = Self::with(settings, None)?;
-        if let Some(jwks) = rules.jwks.clone() {
-            tokio::spawn(async move { jwks.refresh().await });
-        }
+        rules.fetched.refresh_in_background();
         Ok(rules)
     }
 
@@ -46,25 +51,18 @@ impl Rules {
     /// # Errors
     /// When a file cannot be read or used, or a new key set cannot be fetched. The server keeps these rules then.
     pub async fn renewed(&self, settings: &AccessSettings) -> Result<Self, InvalidRules> {
-        let rules = Self::with(settings, self.jwks.as_ref())?;
-        match &rules.jwks {
-            Some(jwks) if !jwks.refresh().await => {
-                Err(InvalidRules::new("jwks", format!("cannot fetch keys from {}", jwks.url())))
-            }
-            _ => Ok(rules),
-        }
+        let rules = Self::with(settings, Some(&self.fetched))?;
+        rules.fetched.refresh().await?;
+        Ok(rules)
     }
 
     /// Waits until a fetch has removed a key: streams opened with it must end.
     pub async fn key_withdrawn(&self) {
-        match &self.jwks {
-            Some(jwks) => jwks.key_revoked().await,
-            None => std::future::pending().await,
-        }
+        self.fetched.key_withdrawn().await;
     }
 
     /// Builds the rules. `known` is the key set of the rules before, whose keys are reused for the same URL.
-    fn with(settings: &AccessSettings, known: Option<&Jwks>) -> Result<Self, InvalidRules> {
+    fn with(settings: &AccessSettings, known: Option<&Fetched>) -> Result<Self, InvalidRules> {
         let mut access =
             Access::new().anonymous_metrics(settings.anonymous_metrics).loopback_trust(settings.loopback_trust);
         if let Some(patterns) = &settings.anonymous_subscribe {
@@ -76,40 +74,7 @@ impl Rules {
         if !settings.keys.is_empty() {
             access = access.accept(ApiKeys::new(settings.keys.iter().cloned()));
         }
-        let mut jwks = None;
-        if settings.has_tokens() {
-            let mut tokens = Tokens::new(read_keys(settings)?, settings.tokens.clone());
-            if let Some(KeySetPlace::Url(url)) = &settings.jwks {
-                let at_url = known.filter(|jwks| jwks.url() == url).cloned().unwrap_or_else(|| Jwks::at(url.clone()));
-                tokens = tokens.with_jwks(at_url.clone());
-                jwks = Some(at_url);
-            }
-            access = access.accept(tokens);
-        }
-        if let Some(url) = &settings.authorize_url {
-            access = access.ask_for_each_subscription(Service::new(url.clone(), settings.authorize));
-        }
-        Ok(Self { access, jwks })
+        let (access, fetched) = tokens::add(access, settings, known)?;
+        Ok(Self { access, fetched })
     }
-}
-
-/// Reads the keys that are on this machine.
-fn read_keys(settings: &AccessSettings) -> Result<KeySet, InvalidRules> {
-    let mut keys = KeySet::default();
-    for secret in &settings.secrets {
-        let invalid = |error: &dyn Display| InvalidRules::new("jwt_secret", error);
-        let bytes = secret.read().map_err(|error| invalid(&error))?;
-        keys = keys.and(KeySet::secret(&bytes).map_err(|error| invalid(&format!("{secret:?}: {error}")))?);
-    }
-    let read = |setting, path: &Path, parse: fn(&[u8]) -> Result<KeySet, _>| {
-        let invalid = |error: &dyn Display| InvalidRules::new(setting, format!("{}: {error}", path.display()));
-        parse(&std::fs::read(path).map_err(|error| invalid(&error))?).map_err(|error| invalid(&error))
-    };
-    for path in &settings.public_keys {
-        keys = keys.and(read("jwt_public_key", path, KeySet::public_pem)?);
-    }
-    if let Some(KeySetPlace::File(path)) = &settings.jwks {
-        keys = keys.and(read("jwks", path, KeySet::jwks)?);
-    }
-    Ok(keys)
 }

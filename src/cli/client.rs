@@ -1,5 +1,8 @@
 //! One request to a fanline server over HTTP/1.1: over TCP, with TLS for an `https://` URL, or through a Unix socket.
 
+#[cfg(feature = "auth")]
+mod tls;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -11,14 +14,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+#[cfg(feature = "auth")]
 use hyper::http::uri::Scheme;
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response, StatusCode};
-use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use rustls::CertificateError;
-use rustls::crypto::ring;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -57,17 +58,13 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// What to do about the usual mistakes with TLS.
-fn remedy(mut error: &(dyn std::error::Error + 'static)) -> &'static str {
-    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        error = inner;
-    }
-    match error.downcast_ref() {
-        Some(rustls::Error::InvalidMessage(_)) => "; does this port speak TLS, or is its URL http://?",
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "; for an authority of your own, set SSL_CERT_FILE to its certificate"
-        }
-        _ => "",
-    }
+#[cfg(feature = "auth")]
+use tls::remedy;
+
+/// Without TLS there are no mistakes with it.
+#[cfg(not(feature = "auth"))]
+fn remedy(_: &(dyn std::error::Error + 'static)) -> &'static str {
+    ""
 }
 
 /// Connects to `url` and sends `request`. Returns as soon as the response head arrives, which may be before all of the
@@ -95,14 +92,12 @@ async fn connect(url: &ServerUrl) -> Result<Box<dyn Io>, BoxError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    if url.scheme() != Some(&Scheme::HTTPS) {
-        poll_fn(|cx| tcp.poll_ready(cx)).await?;
-        return Ok(Box::new(tcp.call(url.clone()).await?));
+    #[cfg(feature = "auth")]
+    if url.scheme() == Some(&Scheme::HTTPS) {
+        return tls::connect(tcp, url.clone()).await;
     }
-    let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring::default_provider())?;
-    let mut tls = tls.https_only().enable_http1().wrap_connector(tcp);
-    poll_fn(|cx| tls.poll_ready(cx)).await?;
-    Ok(Box::new(tls.call(url.clone()).await?))
+    poll_fn(|cx| tcp.poll_ready(cx)).await?;
+    Ok(Box::new(tcp.call(url.clone()).await?))
 }
 
 async fn connect_unix(address: &ListenAddress) -> io::Result<UnixStream> {

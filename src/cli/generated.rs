@@ -32,5 +32,6 @@ pub fn completions(args: &CompletionsArgs) -> io::Result<()> {
 
 /// Writes a page for each command.
 pub fn man(args: &ManArgs) -> io::Result<()> {
-    clap_mangen::generate_to(Cli::command(), &args.directory)
+    // Without the features, which the long version lists.
+    clap_mangen::generate_to(Cli::command().long_version(None), &args.directory)
 }

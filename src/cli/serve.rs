@@ -1,11 +1,10 @@
 //! `fanline serve`: the server, its producers and its log, from start to drain.
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use fanline::auth::Access;
-use fanline::backbone::{Backbone, RedisOptions};
+use fanline::backbone::Backbone;
 use fanline::hub::Hub;
 use fanline::server::{Builder, ListenAddress, PresenceOptions, Server, UnixSocketOptions, raise_open_file_limit};
 use sd_notify::NotifyState;
@@ -21,7 +20,7 @@ use super::printable::{Printable, Syntax};
 use super::reload::Reload;
 use super::target::ServerUrl;
 use super::{complain, has_colours, signal};
-use crate::config::{self, ConfigError, LogFormat, RedisStart, ServeArgs, Settings};
+use crate::config::{self, ConfigError, LogFormat, ServeArgs, Settings};
 use crate::producer::demo;
 use crate::producer::log::{self, LogLines};
 use crate::producer::stdin::Stdin;
@@ -102,18 +101,11 @@ async fn serve(args: &ServeArgs, settings: Settings, inherited: Inherited) -> io
 
 /// Creates the hub of this server, or of all servers that share a Redis.
 async fn hub(settings: &Settings) -> io::Result<(Hub, Option<Backbone>)> {
-    let Some(url) = settings.redis_url.clone() else { return Ok((Hub::new(&settings.hub), None)) };
-    let node = settings.node.clone().unwrap_or_else(|| {
-        let machine = sysinfo::System::host_name().unwrap_or_else(|_| "fanline".to_owned());
-        format!("{machine}-{}", std::process::id())
-    });
-    let failed = |error: &dyn Display| io::Error::other(format!("redis: {error}"));
-    let options = RedisOptions { url, node, ..settings.redis.clone() };
-    let (hub, backbone) = Backbone::redis(options, &settings.hub).await.map_err(|error| failed(&error))?;
-    match backbone.status().reason() {
-        Some(reason) if settings.redis_start == RedisStart::Fail => Err(failed(&reason)),
-        _ => Ok((hub, Some(backbone))),
+    #[cfg(feature = "redis")]
+    if let Some(url) = &settings.redis_url {
+        return super::redis::hub(url, settings).await.map(|(hub, backbone)| (hub, Some(backbone)));
     }
+    Ok((Hub::new(&settings.hub), None))
 }
 
 /// The server without its listeners and producers.

@@ -10,6 +10,7 @@ use hyper::http::uri::Scheme;
 use hyper::{Request, Uri};
 
 use super::hidden::Hidden;
+use crate::config::{Feature, MissingFeature};
 
 /// The remedy for a response with the status 401.
 pub const TOKEN_HINT: &str = "--token or FANLINE_TOKEN sets the API key or token of this command";
@@ -136,7 +137,8 @@ impl FromStr for ServerUrl {
         let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
         match (scheme.as_str(), text.contains("://")) {
             ("unix", _) => return text.parse().map(|address| Self(Location::Unix(address))).map_err(InvalidUrl::Unix),
-            ("http" | "https", true) => {}
+            ("http", true) => {}
+            ("https", true) => Feature::Auth.require().map_err(InvalidUrl::Https)?,
             _ => return Err(InvalidUrl::Scheme),
         }
         let uri: Uri = text.parse().map_err(|_| InvalidUrl::Malformed)?;
@@ -173,6 +175,8 @@ pub enum InvalidUrl {
     Scheme,
     #[error("{0}")]
     Unix(InvalidListenAddress),
+    #[error("https:// {0}")]
+    Https(MissingFeature),
     #[error("it must be http://host:port or https://host:port, as in http://127.0.0.1:8000")]
     Malformed,
     #[error("it must have no query or fragment; topics have flags of their own")]
@@ -196,7 +200,9 @@ mod tests {
         assert_eq!(full.to_string(), "http://Example.com:8080/live");
         assert_eq!((url("http://host/").host_and_port(), url("http://host/").path()), (Some(("host", 80)), ""));
         assert_eq!(url("HTTP://host:").host_and_port(), Some(("host", 80)));
+        #[cfg(feature = "auth")]
         let tls = url("https://host/live");
+        #[cfg(feature = "auth")]
         assert_eq!(
             (tls.host_and_port(), tls.is_https(), tls.to_string()),
             (Some(("host", 443)), true, "https://host/live".into())

@@ -1,11 +1,14 @@
 //! The settings of authentication and authorization, as plain values.
 
 use std::fmt;
+#[cfg(feature = "auth")]
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use fanline::auth::{ApiKey, KeySet, LoopbackTrust, Patterns, ServiceOptions, TokenRules, Url};
+#[cfg(feature = "auth")]
+use fanline::auth::KeySet;
+use fanline::auth::{ApiKey, LoopbackTrust, Patterns, ServiceOptions, TokenRules, Url};
 
 use super::kind::Invalid;
 
@@ -87,6 +90,7 @@ impl FromStr for Secret {
             Some("") => Err("must have the path of a file after @".into()),
             Some(path) => Ok(Self::File(path.into())),
             None => {
+                #[cfg(feature = "auth")]
                 KeySet::secret(text.as_bytes()).map_err(Invalid::because)?;
                 Ok(Self::Given(text.to_owned()))
             }
@@ -94,6 +98,7 @@ impl FromStr for Secret {
     }
 }
 
+#[cfg(feature = "auth")]
 impl Secret {
     /// Returns the secret's bytes, without the line end of a file.
     ///

@@ -7,6 +7,7 @@ use fanline::auth::LoopbackTrust;
 
 use fanline::server::StreamRefusals;
 
+use super::feature::Feature;
 use super::kind::{GIB, KIB, MIB, TIB, auto, choice, count, limit, optional, size, span, switch};
 use super::listen::{addresses, group, mode, proxy_protocol, some_addresses, user};
 use super::setting::{Setting, setting};
@@ -260,6 +261,11 @@ fn producers() -> Vec<Setting> {
 }
 
 fn access() -> Vec<Setting> {
+    let settings = [tokens(), anonymous(), authorization_service()];
+    settings.into_iter().flatten().map(Setting::reloadable).collect()
+}
+
+fn tokens() -> Vec<Setting> {
     let settings = vec![
         setting("jwt_secret", secrets(), |s| &mut s.access.secrets)
             .help("Secret that verifies tokens (HS256, HS384, HS512); repeatable, so that it can be rotated"),
@@ -274,6 +280,12 @@ fn access() -> Vec<Setting> {
             .help("Issuers (claim iss), one of which a token must have"),
         setting("jwt_leeway", span(Duration::ZERO..=5 * MINUTE), |s| &mut s.access.tokens.leeway)
             .help("Tolerated clock difference: tokens and their streams are valid this long after exp and before nbf"),
+    ];
+    settings.into_iter().map(|setting| setting.needs(Feature::Auth)).collect()
+}
+
+fn anonymous() -> Vec<Setting> {
+    vec![
         setting("anonymous_subscribe", optional(patterns()), |s| &mut s.access.anonymous_subscribe).help(
             "Topics that anyone may subscribe to without credentials; \
              by default all if no keys and tokens are configured, otherwise none",
@@ -296,6 +308,11 @@ fn access() -> Vec<Setting> {
             "Processes of this machine that may publish, administer and read metrics if no keys and tokens are \
              configured: those of the server's own user, any, or none",
         ),
+    ]
+}
+
+fn authorization_service() -> Vec<Setting> {
+    let settings = vec![
         setting("authorize_url", optional(service_url()), |s| &mut s.access.authorize_url)
             .help("HTTP service that authorizes each subscription: 200 allows it, 401 and 403 deny it"),
         setting("authorize_timeout", span(10 * MILLISECOND..=MINUTE), |s| &mut s.access.authorize.time_limit)
@@ -305,11 +322,11 @@ fn access() -> Vec<Setting> {
         setting("authorize_cache", span(Duration::ZERO..=HOUR), |s| &mut s.access.authorize.cache)
             .help("How long an approval is reused for the same client, headers and topics; 0s disables the cache"),
     ];
-    settings.into_iter().map(Setting::reloadable).collect()
+    settings.into_iter().map(|setting| setting.needs(Feature::Auth)).collect()
 }
 
 fn backbone() -> Vec<Setting> {
-    vec![
+    let settings = vec![
         setting("redis", optional(redis_url()), |s| &mut s.redis_url)
             .help("Redis shared by several servers: an event published on one reaches the subscribers of all"),
         setting("redis_key", name(), |s| &mut s.redis.key)
@@ -334,7 +351,8 @@ fn backbone() -> Vec<Setting> {
             .help("How long a client waits whose last event id is in Redis but has not reached this server"),
         setting("node", optional(name()), |s| &mut s.node)
             .help("This server's name among those that share Redis; by default the host name and the process id"),
-    ]
+    ];
+    settings.into_iter().map(|setting| setting.needs(Feature::Redis)).collect()
 }
 
 fn log() -> Vec<Setting> {

@@ -1,5 +1,6 @@
 //! A setting: one declaration, from which everything else is derived.
 
+use super::feature::Feature;
 use super::kind::{Arity, Form, Invalid, Kind};
 use super::settings::Settings;
 use super::source::PREFIX;
@@ -16,6 +17,8 @@ pub struct Setting {
     pub conventional: Option<&'static str>,
     /// Whether SIGHUP applies a change to a running server.
     pub is_reloadable: bool,
+    /// The feature that any value but the default needs.
+    pub feature: Option<Feature>,
     /// The form of its values.
     pub form: Form,
     /// Parses a text and stores the value, or returns an error and stores nothing.
@@ -45,6 +48,7 @@ pub fn setting<T: PartialEq + 'static>(
         help: "",
         conventional: None,
         is_reloadable: false,
+        feature: None,
         form,
         set: Box::new(move |settings, text| parse(text).map(|value| *place(settings) = value)),
         write: Box::new(move |settings| write(place(settings))),
@@ -71,6 +75,21 @@ impl Setting {
     /// Declares that SIGHUP applies changes.
     pub fn reloadable(self) -> Self {
         Self { is_reloadable: true, ..self }
+    }
+
+    /// Declares that a value needs a feature of the crate.
+    pub fn needs(self, feature: Feature) -> Self {
+        Self { feature: Some(feature), ..self }
+    }
+
+    /// Returns an error if the value `text` needs a feature that the program is built without. The default needs none, so
+    /// that every program accepts what its own `--check` prints.
+    pub fn check_feature(&self, text: &str) -> Result<(), Invalid> {
+        let Some(Err(missing)) = self.feature.map(Feature::require) else { return Ok(()) };
+        let mut settings = Settings::default();
+        (self.set)(&mut settings, text)?;
+        let is_default = !(self.differs)(&mut settings, &mut Settings::default());
+        if is_default { Ok(()) } else { Err(Invalid::because(missing)) }
     }
 
     /// Returns the setting's variable.
@@ -120,6 +139,7 @@ impl Setting {
         if self.is_reloadable {
             facts.push("reloaded on SIGHUP".to_owned());
         }
+        facts.extend(self.feature.and_then(Feature::remark));
         facts
     }
 }

@@ -1,6 +1,7 @@
 //! The settings file that `fanline init` writes: every setting as a comment, with its purpose, its values and its default.
 
 use super::catalog;
+use super::feature::Feature;
 use super::kind::Arity;
 use super::setting::Setting;
 use super::settings::Settings;
@@ -43,6 +44,9 @@ fn entry(setting: &Setting) -> String {
     }
     if setting.is_reloadable {
         purpose += " [reloaded on SIGHUP]";
+    }
+    if let Some(remark) = setting.feature.and_then(Feature::remark) {
+        purpose += &format!(" [{remark}]");
     }
     // An empty text is the value of a setting that is not set.
     let value = (setting.write)(&mut Settings::default()).unwrap_or_else(|| match setting.form.arity {

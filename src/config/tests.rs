@@ -251,6 +251,7 @@ fn check_prints_every_setting_with_its_source() {
 }
 
 #[test]
+#[cfg(feature = "auth")]
 fn check_output_is_a_file_of_the_same_settings() {
     let flags = [
         "--listen=127.0.0.1:1",
@@ -322,6 +323,7 @@ fn clap_finds_no_contradiction_in_the_flags() {
 }
 
 #[test]
+#[cfg(feature = "redis")]
 fn secret_is_neither_printed_nor_part_of_an_error() {
     let secrets: Vec<_> = catalog::settings().iter().filter(|s| s.form.is_secret).map(|s| s.name).collect();
     assert_eq!(secrets, ["jwt_secret", "jwks", "authorize_url", "redis"]);
@@ -372,6 +374,7 @@ fn key_tables_are_read_and_errors_name_their_line() {
 }
 
 #[test]
+#[cfg(feature = "auth")]
 fn token_secrets_are_lists_and_never_shown() {
     let one = "0123456789abcdef0123456789abcdef";
     let loaded = load_all(&["--jwt-secret", one, "--jwt-secret=@/run/secret"], &[], "").unwrap();

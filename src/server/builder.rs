@@ -160,7 +160,7 @@ impl Builder {
     }
 
     /// Shows the state of the hub's backbone and the lists of the other servers. The server is ready only while it is up.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "cli", feature = "redis"))]
     #[must_use]
     pub fn backbone(self, backbone: Backbone) -> Self {
         Self { backbone: Some(backbone), ..self }

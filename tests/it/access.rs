@@ -1,69 +1,42 @@
 //! Authentication and authorization: API keys, tokens, key sets and authorization services.
 
 mod application;
+#[cfg(feature = "auth")]
 mod command;
+#[cfg(feature = "auth")]
 mod credentials;
+#[cfg(feature = "auth")]
 mod expiry;
+#[cfg(feature = "auth")]
 mod grants;
+#[cfg(feature = "auth")]
 mod jwks;
 mod local;
+#[cfg(feature = "auth")]
 mod reload;
+#[cfg(feature = "auth")]
 mod secrets;
+#[cfg(feature = "auth")]
 mod service;
+#[cfg(feature = "auth")]
 mod stub;
+#[cfg(feature = "auth")]
 mod table;
+#[cfg(feature = "auth")]
+mod tokens;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use fanline::auth::{Access, ApiKey, ApiKeys, Claims, KeyDigest, KeySet, Permissions, SigningKey, TokenRules, Tokens};
+use fanline::auth::{Access, ApiKey, KeyDigest};
 
 use crate::support::Server;
+#[cfg(feature = "auth")]
+pub use tokens::*;
 
-pub const SECRET: &[u8] = b"a secret of the tests that is long enough for HS256";
 pub const PUBLISHER: &str = "publisher-key-of-the-tests";
 pub const OPERATOR: &str = "operator-key-of-the-tests";
-pub const RSA: &str = include_str!("keys/rsa.pem");
-pub const RSA_PUBLIC: &str = include_str!("keys/rsa.pub.pem");
-pub const AUDIENCE: &str = "fanline";
-
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-/// The claims of anna's token: her own topics and `orders:*`, for an hour.
-pub fn claims() -> Claims {
-    Claims {
-        sub: Some("anna".into()),
-        exp: now() + 3600,
-        aud: Some(AUDIENCE.into()),
-        iss: None,
-        fanline: Permissions { subscribe: vec!["user:{sub}".into(), "orders:*".into()], publish: vec![], admin: false },
-    }
-}
-
-pub fn signed(claims: &Claims) -> String {
-    claims.sign(&SigningKey::secret(SECRET).unwrap()).unwrap()
-}
 
 pub fn key(name: &str, secret: &str, publish: &str, subscribe: &str, admin: bool) -> ApiKey {
     let (publish, subscribe) = (publish.parse().unwrap(), subscribe.parse().unwrap());
     ApiKey { name: name.into(), digest: KeyDigest::of(secret), publish, subscribe, admin }
-}
-
-pub fn rules() -> TokenRules {
-    TokenRules { audience: vec![AUDIENCE.into()], issuer: vec![], leeway: Duration::ZERO }
-}
-
-pub fn tokens() -> Tokens {
-    let keys = KeySet::secret(SECRET).unwrap().and(KeySet::public_pem(RSA_PUBLIC.as_bytes()).unwrap());
-    Tokens::new(keys, rules())
-}
-
-/// Access with API keys for a publisher and an operator, and with tokens.
-pub fn guarded() -> Access {
-    let publisher = key("shop", PUBLISHER, "orders:*", "", false);
-    let operator = key("ops", OPERATOR, "**", "**", true);
-    Access::new().accept(ApiKeys::new([publisher, operator])).accept(tokens())
 }
 
 pub fn serve(access: Access) -> Server {

@@ -8,6 +8,7 @@ mod latest;
 mod losses;
 mod masters;
 mod ndjson;
+#[cfg(feature = "auth")]
 mod presence;
 mod producers;
 mod proxy;

@@ -48,6 +48,7 @@ fn health_is_one_line_and_an_exit_code() {
 }
 
 #[test]
+#[cfg(feature = "redis")]
 fn health_of_a_server_that_is_not_ready_gives_the_reason() {
     let server = Server::start(&["--redis", "redis://127.0.0.1:1"]);
     let url = server.url();

@@ -175,6 +175,7 @@ fn second_server_does_not_take_the_history() {
 }
 
 #[test]
+#[cfg(feature = "redis")]
 fn history_file_and_redis_exclude_each_other() {
     let (code, _, stderr) = Process::run(serve(&["--redis", "redis://127.0.0.1/", "--history-file", "x"]));
     assert!(code == Some(2) && stderr.contains("history_file is for a server without redis"), "{stderr}");

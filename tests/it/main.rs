@@ -6,6 +6,7 @@
 mod access;
 #[cfg(target_os = "linux")]
 mod bench;
+#[cfg(feature = "redis")]
 mod cluster;
 mod commands;
 mod compression;
@@ -16,6 +17,7 @@ mod documents;
 mod drain;
 mod embedding;
 mod envelope;
+mod features;
 mod forwarded;
 mod health;
 mod history_file;
@@ -30,6 +32,7 @@ mod many_clients;
 mod many_topics;
 mod metrics;
 mod operators;
+#[cfg(feature = "auth")]
 mod presence;
 mod process;
 mod producers;
@@ -46,6 +49,8 @@ mod tail_publish;
 mod takeover;
 #[cfg(feature = "testing")]
 mod testing;
+#[cfg(feature = "auth")]
 mod tls;
+#[cfg(feature = "auth")]
 mod users;
 mod websocket;

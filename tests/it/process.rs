@@ -3,6 +3,7 @@
 //! A process gets a clean environment and listens on a free port, which it logs. Everything that a test waits for must
 //! happen within [`TIMEOUT`]; otherwise the test fails and names it.
 
+#[cfg(feature = "auth")]
 mod certificate;
 mod child;
 mod crowd;
@@ -17,6 +18,7 @@ mod usage;
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "auth")]
 pub use certificate::certificate;
 pub use child::{Process, fanline};
 pub use crowd::{Crowd, Update};

@@ -39,6 +39,7 @@ fn check_output_is_an_equivalent_settings_file() {
 }
 
 #[test]
+#[cfg(feature = "auth")]
 fn settings_of_the_security_page_are_valid() {
     let page = include_str!("../../docs/security.md");
     let toml = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();

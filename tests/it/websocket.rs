@@ -3,6 +3,7 @@
 
 mod closing;
 mod control_frames;
+#[cfg(feature = "auth")]
 mod ends;
 mod fragmentation;
 mod framing;

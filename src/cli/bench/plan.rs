@@ -246,7 +246,10 @@ impl Endpoint {
         let path = path.split_once('#').map_or(path, |(path, _)| path);
         check_placeholders(flag, path, placeholders)?;
         let slash = if path.starts_with('/') { "" } else { "/" };
-        let server: ServerUrl = server.parse().map_err(|error| Error::Url(flag, error))?;
+        let server: ServerUrl = match server.parse() {
+            Err(InvalidUrl::Https(_)) => return Err(Error::Tls(flag)),
+            parsed => parsed.map_err(|error| Error::Url(flag, error))?,
+        };
         if server.is_https() {
             return Err(Error::Tls(flag));
         }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use fanline::auth::{Access, Service, ServiceOptions};
+use fanline::auth::Access;
+#[cfg(feature = "auth")]
+use fanline::auth::{Service, ServiceOptions};
 use fanline::server::{HttpOptions, Limits, Origins, StreamOptions, StreamRefusals};
 use serde_json::json;
 
@@ -134,6 +136,7 @@ fn every_limit_on_streams_refuses_in_band() {
 }
 
 #[test]
+#[cfg(feature = "auth")]
 fn unavailable_authorization_service_refuses_in_band() {
     run(async {
         let service = Service::new("http://127.0.0.1:1/may".parse().unwrap(), ServiceOptions::default());
