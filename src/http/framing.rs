@@ -18,7 +18,7 @@ pub(super) fn check(head: &Parts) -> Result<Option<Host<'_>>, Problem> {
     check_coding(&head.headers)?;
     let host = Host::of(head.version, &head.uri, &head.headers)
         .map_err(|error| Problem::bad_request(error.to_string()).closing())?;
-    check_query(head.uri.query().unwrap_or(""))?;
+    head.uri.query().map_or(Ok(()), check_query)?;
     Ok(host)
 }
 
