@@ -391,6 +391,26 @@ fn token_secrets_are_lists_and_never_shown() {
 }
 
 #[test]
+#[cfg(not(any(feature = "auth", feature = "redis")))]
+fn value_that_needs_a_missing_feature_is_rejected_unless_it_is_the_default() {
+    for (flag, feature) in [
+        ("--redis=redis://me:hunter2@x", "redis"),
+        ("--redis-wait=1", "redis"),
+        ("--jwt-secret=hunter2", "auth"),
+        ("--jwt-audience=x", "auth"),
+        ("--authorize-url=http://x/?hunter2", "auth"),
+    ] {
+        let error = error(&[flag], &[], "");
+        assert!(
+            error.contains(&format!("needs the feature {feature}, which this program is built without")),
+            "{error}"
+        );
+        assert!(error.lines().count() == 1 && !error.contains("hunter2"), "{error}");
+    }
+    settings(&["--redis-wait=0", "--jwt-leeway=10s"], &[], "");
+}
+
+#[test]
 fn documented_table_of_settings_is_current() {
     let mut table = String::new();
     let mut heading = "";
