@@ -60,12 +60,22 @@ pub(crate) struct Values {
 }
 
 struct Writer {
-    /// The sequence of each value.
-    index: HashMap<Name, Sequence>,
+    /// The value or deletion of each name.
+    index: HashMap<Name, Entry>,
     /// Values with a successor.
-    superseded: Vec<Sequence>,
+    superseded: Vec<Entry>,
     /// The block that is filled next, and the number of its cells that are set.
     open: Option<(Arc<Segment<Frame>>, usize)>,
+}
+
+/// What the writer needs to know of a value, so that it need not look at its frame, which is seldom in the processor's cache.
+#[derive(Clone, Copy)]
+struct Entry {
+    sequence: Sequence,
+    /// [`Frame::value_weight`], or `None` of a deletion.
+    weight: Option<u32>,
+    /// Its place in its block, unless that was copied since.
+    cell: u8,
 }
 
 /// What a name was before an event.
@@ -88,9 +98,19 @@ impl Values {
     }
 }
 
+impl Entry {
+    fn before(self) -> Before {
+        self.weight.map_or(Before::Deleted, |weight| Before::Value(weight as usize))
+    }
+}
+
 impl Block {
-    /// Where the frame of `sequence` is.
-    fn find(&self, sequence: Sequence) -> Option<u64> {
+    /// Where the frame of an entry is.
+    fn find(&self, Entry { sequence, cell, .. }: Entry) -> Option<u64> {
+        let cell = u64::from(cell);
+        if cell < self.frames.end() && self.frames.value(cell).is_some_and(|frame| frame.sequence() == sequence) {
+            return Some(cell);
+        }
         let (mut low, mut high) = (0, self.frames.end());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -142,17 +162,7 @@ impl List {
 
     /// Whether `name` has a value, or was deleted lately.
     pub(crate) fn find(&self, name: &Name) -> Before {
-        let sequence = lock(&self.writer).index.get(name).copied();
-        sequence.map_or(Before::Nothing, |sequence| self.before(sequence))
-    }
-
-    fn before(&self, sequence: Sequence) -> Before {
-        let blocks = read(&self.blocks);
-        let found = blocks.range(..=sequence).next_back().and_then(|(_, block)| {
-            let frame = block.frames.value(block.find(sequence)?)?;
-            Some(if frame.is_deletion() { Before::Deleted } else { Before::Value(frame.value_weight()) })
-        });
-        found.unwrap_or_default()
+        lock(&self.writer).index.get(name).map_or(Before::Nothing, |entry| entry.before())
     }
 
     /// The number of keys that have a value.
@@ -189,7 +199,7 @@ impl List {
 
     /// The newest sequence of the name of `frame`.
     pub(crate) fn newest(&self, frame: &Frame) -> Option<Sequence> {
-        lock(&self.writer).index.get(&name_of(frame)).copied()
+        lock(&self.writer).index.get(&name_of(frame)).map(|entry| entry.sequence)
     }
 
     /// All values and deletions, in order.
@@ -200,14 +210,16 @@ impl List {
     /// Appends an event, the newest of the list, as the value of its name. Returns what that was before. For the sequencer.
     pub(crate) fn put(&self, frame: Frame) -> Before {
         let (name, sequence) = (name_of(&frame), frame.sequence());
+        let weight = (!frame.is_deletion()).then(|| u32::try_from(frame.value_weight()).unwrap_or(u32::MAX));
         let mut writer = lock(&self.writer);
-        self.push(&mut writer, frame);
-        let Some(before) = writer.index.insert(name, sequence) else { return Before::Nothing };
+        let cell = self.push(&mut writer, frame);
+        let Some(before) = writer.index.insert(name, Entry { sequence, weight, cell }) else { return Before::Nothing };
         writer.superseded.push(before);
-        self.before(before)
+        before.before()
     }
 
-    fn push(&self, writer: &mut Writer, frame: Frame) {
+    /// Returns the place in its block.
+    fn push(&self, writer: &mut Writer, frame: Frame) -> u8 {
         let cells = writer.index.len().next_power_of_two().clamp(FEW, CELLS);
         let first = frame.sequence();
         let is_open = writer.open.as_ref().is_some_and(|(frames, set)| (*set as u64) < frames.end());
@@ -215,27 +227,29 @@ impl List {
             writer.open = Some((Arc::new(Segment::new(0, cells as u64)), 0));
         }
         let (frames, set) = writer.open.as_mut().expect("it is open");
-        frames.set(*set as u64, frame);
+        let cell = *set;
+        frames.set(cell as u64, frame);
         *set += 1;
         if !is_open {
             let block = Block { frames: frames.clone(), superseded: AtomicU64::new(0) };
             write(&self.blocks).insert(first, block);
         }
+        cell as u8
     }
 
     /// Supersedes the values whose successors readers may take. For the sequencer.
     pub(crate) fn settle(&self) {
         let mut writer = lock(&self.writer);
         let mut superseded = std::mem::take(&mut writer.superseded);
-        superseded.drain(..).for_each(|sequence| self.supersede(&writer, sequence));
+        superseded.drain(..).for_each(|entry| self.supersede(&writer, entry));
         // The memory is used again.
         writer.superseded = superseded;
     }
 
-    fn supersede(&self, writer: &Writer, sequence: Sequence) {
+    fn supersede(&self, writer: &Writer, entry: Entry) {
         let blocks = read(&self.blocks);
-        let Some((&first, block)) = blocks.range(..=sequence).next_back() else { return };
-        let Some(index) = block.find(sequence) else { return };
+        let Some((&first, block)) = blocks.range(..=entry.sequence).next_back() else { return };
+        let Some(index) = block.find(entry) else { return };
         // Release: see the invariants.
         let superseded = block.superseded.fetch_or(1 << index, Ordering::AcqRel) | 1 << index;
         let left = block.frames.end() - u64::from(superseded.count_ones());
@@ -268,12 +282,12 @@ impl List {
     pub(crate) fn forget(&self, name: &Name, sequence: Option<Sequence>) {
         let mut writer = lock(&self.writer);
         let Some(&newest) = writer.index.get(name) else { return };
-        if sequence.is_some_and(|sequence| sequence != newest) {
+        if sequence.is_some_and(|sequence| sequence != newest.sequence) {
             return;
         }
         writer.index.remove(name);
         // Release, and before it is superseded: see the invariants.
-        self.forgotten.fetch_max(newest, Ordering::AcqRel);
+        self.forgotten.fetch_max(newest.sequence, Ordering::AcqRel);
         self.supersede(&writer, newest);
     }
 

@@ -4,9 +4,8 @@ use std::io::IoSlice;
 
 use proptest::sample::Index;
 
-use super::{Reader, World};
+use super::*;
 use crate::hub::compression::tests::decoder::Decoder;
-use crate::hub::{Batch, Coding, MAX_SLICES, Member, Moment, Shared, Subscription};
 use crate::wire::Format;
 
 /// What a compressed reader is written.
@@ -98,4 +97,57 @@ impl World {
         reader.subscription.take_shared(&values, taken);
         true
     }
+}
+
+#[test]
+fn reader_that_begins_with_shared_values_gets_what_was_deleted_since() {
+    let hub = hub(10, 10);
+    put(&hub, "a", "x");
+    put(&hub, "a", "y");
+    let mut shared = Shared::default();
+    let open = || hub.subscribe_in(&WakeGroup::inline(), filter(&["a"]), Mode::Latest, Start::Earliest, usize::MAX);
+    let moment = Moment { number: 1, interval: 100, is_first_write: true };
+    let coding = Coding { format: Format::Plain, is_framed: false, is_compressed: true };
+    let (first, _) = open().unwrap();
+    let values = first.shared_values(&mut shared, moment, coding).unwrap();
+    now(hub.publish(Event::deletion(Topic::new("a").unwrap(), Some(Key::new("x").unwrap())))).unwrap();
+    let (mut second, _) = open().unwrap();
+    let same = second.shared_values(&mut shared, moment, coding).unwrap();
+    assert_eq!((same.len(), same.bytes().as_ptr()), (2, values.bytes().as_ptr()));
+    second.take_shared(&same, 2);
+    let mut batch = Batch::default();
+    assert!(second.poll_fill(&mut Context::from_waker(Waker::noop()), &mut batch).is_ready());
+    assert_eq!(batch.frames().map(|frame| (frame.sequence(), frame.is_deletion())).collect::<Vec<_>>(), [(3, true)]);
+}
+
+#[test]
+fn reader_between_two_pieces_gets_values_up_to_the_same_end() {
+    let hub = hub(10, 10);
+    let mut shared = Shared::default();
+    let coding = Coding { format: Format::Plain, is_framed: false, is_compressed: true };
+    let open = |after| {
+        let group = WakeGroup::inline();
+        hub.subscribe_in(&group, filter(&["a"]), Mode::Latest, Start::After(at(after)), usize::MAX).unwrap().0
+    };
+    let mut readers = [0, 1].map(|_| open(0));
+    for number in 0..20 {
+        put(&hub, "a", &number.to_string());
+    }
+    let moment = Moment { number: 1, interval: 100, is_first_write: true };
+    let ends = readers.each_mut().map(|reader| {
+        let values = reader.shared_values(&mut shared, moment, coding).unwrap();
+        let taken = values.begun(1).0;
+        reader.take_shared(&values, taken);
+        taken
+    });
+    assert_eq!(ends[0], ends[1], "both take the first piece");
+    assert!(ends[0] > 1);
+    put(&hub, "a", "21");
+    let mut between = open(2);
+    let mut taken = 2;
+    while let Some(values) = between.shared_values(&mut shared, moment, coding) {
+        between.take_shared(&values, values.len());
+        taken += values.len();
+    }
+    assert_eq!(taken, 20, "the newest value is for the next moment");
 }
