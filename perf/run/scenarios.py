@@ -64,13 +64,23 @@ SCENARIOS = {
                                 "last-event-id: earliest", "--patience", "60s"], ("fanline",), tool="herd", duration=1),
     ],
     "publish": [
-        Variant("single", [], ("bare", "fanline", "durable", "axum", "nchan"), tool="wrk"),
-        Variant("ndjson", [], ("fanline",), tool="wrk"),
+        # `load` is the number of connections.
+        Variant("single", ["64"], RUST_AND_C, tool="wrk"),
+        Variant("single-8", ["8"], RUST_AND_C, tool="wrk"),
+        # The body is the event's data: at fanline's /publish/{topic}, and as always at durable's and nchan's.
+        Variant("text", ["64"], RUST_AND_C, tool="wrk"),
+        Variant("ndjson", ["64"], ("bare", "fanline"), tool="wrk"),
     ],
     "memory": [
         Variant("15000", ["--clients", "15000", "--rate", "1", "--sse-url",
                           "{url}/stream?topics=bench,other&client_name=client-{client}&tags=alpha,beta"], ("fanline",),
                 tool="memory"),
+        # Clients with a topic and nothing else.
+        Variant("plain", ["--clients", "15000", "--rate", "1"], ("fanline", "durable"), tool="memory"),
+    ],
+    "shards": [
+        steady(1_000, 100_000, ("fanline", "fanline-2")),
+        steady(10_000, 100_000, ("fanline", "fanline-2")),
     ],
     "websocket": [
         steady(100, 100_000, TRANSPORTS),

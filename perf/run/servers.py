@@ -24,6 +24,7 @@ TITLES = {
     "axum": "axum 0.8 + broadcast",
     "nchan": "nchan 1.3.6",
     "fastapi": "fastapi-sse-events 0.2",
+    "fanline-2": "fanline, two shards",
     "fanline-envelope": "fanline, format=envelope",
     "fanline-ws": "fanline, WebSocket",
     "axum-ws": "axum 0.8 + broadcast, WebSocket",
@@ -48,13 +49,14 @@ PROGRAMS = {
     "apart": FANLINE,
 }
 # The same programs, with other subscribers.
-PROGRAMS |= {"fanline-envelope": FANLINE, "fanline-ws": FANLINE, "axum-ws": PROGRAMS["axum"]}
+PROGRAMS |= {"fanline-2": FANLINE, "fanline-envelope": FANLINE, "fanline-ws": FANLINE, "axum-ws": PROGRAMS["axum"]}
 PROGRAMS |= {"fanline-gzip": FANLINE, "nginx-gzip": PROGRAMS["nchan"], "axum-gzip": PROGRAMS["axum"]}
 # The arguments of `fanline bench` for servers with other paths than fanline's.
 TEMPLATES = {
     "bare": [],
     "fanline": [],
     "axum": [],
+    "fanline-2": [],
     "fanline-envelope": ["--sse-url", "{url}/stream?topics={topics}&format=envelope"],
     "fanline-ws": ["--transport", "ws"],
     "axum-ws": ["--transport", "ws"],
@@ -109,6 +111,7 @@ def start(name, log, arguments=(), is_flooded=False):
     environment = dict(os.environ)
     program = str(PROGRAMS[name])
     before = []
+    processors = SERVER_CORE
     if name == "bare":
         command = [program, "--listen", address]
     elif PROGRAMS[name] == EMBEDDING:
@@ -116,7 +119,11 @@ def start(name, log, arguments=(), is_flooded=False):
     elif PROGRAMS[name] == FANLINE:
         if name == "apart":
             before = [str(EMBEDDING), "plain", f"127.0.0.1:{other_port}"]
-        command = [program, "serve", "--shards", "1", "--listen", address, *arguments]
+        shards = "1"
+        if name == "fanline-2":
+            # One of them shares the load generator's.
+            shards, processors = "2", f"{SERVER_CORE},{LOAD_CORE}"
+        command = [program, "serve", "--shards", shards, "--listen", address, *arguments]
     elif PROGRAMS[name] == PROGRAMS["axum"]:
         command = [program, address]
     elif name == "durable":
@@ -145,7 +152,7 @@ def start(name, log, arguments=(), is_flooded=False):
         for line, port_of in ((before, other_port), (command, port)):
             if not line:
                 continue
-            pinned = ["taskset", "-c", SERVER_CORE, *line]
+            pinned = ["taskset", "-c", processors, *line]
             processes.append(subprocess.Popen(pinned, stdout=output, stderr=output, env=environment, cwd=directory))
             wait_for(port_of, processes[-1], log)
     pid = processes[-1].pid
