@@ -1,13 +1,16 @@
 //! The channels of a hub by the bytes that they hold.
 //!
 //! **Contract.** [`Heaviest::pop`] returns a channel of the heaviest class: it holds at most a fifth less than the heaviest. Of
-//! channels in the same class it returns the one that has been there the longest. No operation takes longer with more channels,
-//! but for the depth of a tree: there may be a million.
+//! channels in the same class it returns the one that has been there the longest. No operation takes longer with more channels:
+//! there may be a million.
 //!
 //! **How.** A class has the weights between two quarters of a power of two: 4, 5, 6 or 7 times 2^n to the next. A channel
 //! that becomes heavier moves to its class at once. One that becomes lighter stays until it is the first of the heaviest class,
 //! and moves then: rings that shrink and grow again cost nothing. A firehose is one class above its weight, so that it evicts
 //! before a topic that holds the same events: readers of the topic still have them.
+//!
+//! Each class is a linked list. Its nodes are in a table of chunks, which grows without moving them; a channel keeps the number
+//! of its node. So a move touches no memory of other channels but that of two neighbours.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +20,8 @@ use crate::sync::Arc;
 /// A class of weights. The first one is that of empty channels, which are not listed.
 pub(super) type Class = u8;
 
-/// A place in the list, kept by its channel: the class, and a number that grows with each entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a channel is listed, kept by the channel: its class, and the number of its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) class: Class,
     pub(super) number: u32,
@@ -27,9 +30,38 @@ pub(super) struct Place {
 /// See the module's documentation. For the sequencer.
 #[derive(Default)]
 pub(super) struct Heaviest {
-    channels: BTreeMap<Place, Arc<Channel>>,
+    /// The classes with channels.
+    lists: BTreeMap<Class, List>,
+    nodes: Nodes,
+}
+
+/// The ends of a list with at least one node.
+struct List {
+    first: u32,
     last: u32,
 }
+
+/// The nodes of all lists by their numbers.
+#[derive(Default)]
+struct Nodes {
+    chunks: Vec<Vec<Node>>,
+    /// The numbers that are free.
+    free: Vec<u32>,
+}
+
+struct Node {
+    /// `None` in a free node.
+    channel: Option<Arc<Channel>>,
+    /// The neighbours in the list, or [`NONE`].
+    before: u32,
+    after: u32,
+}
+
+/// No node.
+const NONE: u32 = u32::MAX;
+
+/// The number of nodes in a chunk.
+const CHUNK: usize = 1024;
 
 /// The class of `channel` when it holds `weight` bytes.
 pub(super) fn class_of(channel: &Channel, weight: usize) -> Class {
@@ -53,24 +85,21 @@ impl Heaviest {
         if class == 0 {
             return;
         }
-        let place = loop {
-            self.last = self.last.wrapping_add(1);
-            let place = Place { class, number: self.last };
-            // The numbers begin again after 2^32 entries.
-            if !self.channels.contains_key(&place) {
-                break place;
-            }
-        };
-        self.channels.insert(place, channel.clone());
-        channel.set_place(place);
+        let list = self.lists.entry(class).or_insert(List { first: NONE, last: NONE });
+        let number = self.nodes.add(Node { channel: Some(channel.clone()), before: list.last, after: NONE });
+        match self.nodes.get(list.last) {
+            Some(last) => last.after = number,
+            None => list.first = number,
+        }
+        list.last = number;
+        channel.set_place(Place { class, number });
     }
 
     /// Removes a channel that holds almost as much as the heaviest.
     pub(super) fn pop(&mut self) -> Option<Arc<Channel>> {
         loop {
-            let heaviest = self.channels.last_key_value()?.0.class;
-            let first = Place { class: heaviest, number: 0 };
-            let channel = self.channels.range(first..).next()?.1.clone();
+            let (&heaviest, list) = self.lists.last_key_value()?;
+            let channel = self.nodes.get(list.first)?.channel.clone()?;
             let weight = channel.weight();
             if class_of(&channel, weight) == heaviest {
                 self.remove(&channel);
@@ -81,11 +110,54 @@ impl Heaviest {
     }
 
     pub(super) fn remove(&mut self, channel: &Channel) {
-        let place = channel.place();
-        if place.class != 0 {
-            self.channels.remove(&place);
-            channel.set_place(Place::default());
+        let Place { class, number } = channel.place();
+        if class == 0 {
+            return;
         }
+        let Node { before, after, .. } = self.nodes.take(number);
+        if let Some(node) = self.nodes.get(before) {
+            node.after = after;
+        }
+        if let Some(node) = self.nodes.get(after) {
+            node.before = before;
+        }
+        if let Some(list) = self.lists.get_mut(&class) {
+            list.first = if before == NONE { after } else { list.first };
+            list.last = if after == NONE { before } else { list.last };
+            if list.first == NONE {
+                self.lists.remove(&class);
+            }
+        }
+        channel.set_place(Place::default());
+    }
+}
+
+impl Nodes {
+    /// The node `number`, unless that is [`NONE`].
+    fn get(&mut self, number: u32) -> Option<&mut Node> {
+        self.chunks.get_mut(number as usize / CHUNK)?.get_mut(number as usize % CHUNK)
+    }
+
+    /// Returns the number of the new node.
+    fn add(&mut self, node: Node) -> u32 {
+        if let Some(number) = self.free.pop() {
+            self.chunks[number as usize / CHUNK][number as usize % CHUNK] = node;
+            return number;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let place = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[place];
+        chunk.push(node);
+        (place * CHUNK + chunk.len() - 1) as u32
+    }
+
+    /// Frees the node `number`.
+    fn take(&mut self, number: u32) -> Node {
+        self.free.push(number);
+        let node = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK];
+        std::mem::replace(node, Node { channel: None, before: NONE, after: NONE })
     }
 }
 
@@ -160,6 +232,25 @@ mod tests {
         assert_eq!(name(heaviest.pop()).as_deref(), Some("heavy"));
         assert_eq!(name(heaviest.pop()), None, "an empty channel is not listed");
         assert_eq!(was_heavy.place(), Place::default());
+    }
+
+    #[test]
+    fn channels_leave_a_class_at_any_place() {
+        let channels: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| channel(name, &[100])).into();
+        // First, in the middle, last, and all but one.
+        for (gone, rest) in [("a", "bcde"), ("c", "abde"), ("e", "abcd"), ("abde", "c"), ("abcde", "")] {
+            let mut heaviest = Heaviest::default();
+            for channel in &channels {
+                channel.set_place(Place::default());
+                heaviest.put(channel, channel.weight());
+            }
+            let is_gone = |channel: &&Arc<Channel>| gone.contains(&name(Some((*channel).clone())).unwrap());
+            channels.iter().filter(is_gone).for_each(|channel| heaviest.remove(channel));
+            heaviest.put(&channel("last", &[100]), channels[0].weight());
+            let names: Vec<_> = std::iter::from_fn(|| name(heaviest.pop())).collect();
+            assert_eq!(names.concat(), format!("{rest}last"));
+            assert_eq!(heaviest.nodes.free.len(), heaviest.nodes.chunks[0].len(), "all nodes are free");
+        }
     }
 
     #[test]

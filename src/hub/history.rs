@@ -16,7 +16,7 @@
 //! | a place in a table of [`Topics`] | 10 to 20 |
 //! | a group with one subscriber ([`wake`](super::wake)) | 90 |
 //! | from its first event on: a place in the queue | 45 |
-//! | a place among the heaviest | 30 |
+//! | a place among the heaviest | 16 |
 //! | slots, and a segment with one cell ([`ring`](crate::ring)) | 110 |
 //!
 //! `scripts/perf-crowd` measures it with a million topics, and `tests/it/many_topics.rs` has an upper bound.
