@@ -155,10 +155,15 @@ impl Layout {
         (begun, Bytes::new())
     }
 
+    /// The bytes of `frame` on the wire.
+    pub(super) fn slice(self, frame: &Frame) -> &[u8] {
+        let chunk = self.chunk(frame);
+        if self.is_framed { chunk.framed() } else { chunk.body() }
+    }
+
     /// The number of bytes of `frame` on the wire.
     pub(super) fn length(self, frame: &Frame) -> usize {
-        let chunk = self.chunk(frame);
-        if self.is_framed { chunk.framed().len() } else { chunk.body().len() }
+        self.slice(frame).len()
     }
 }
 

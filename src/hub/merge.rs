@@ -30,7 +30,9 @@ pub(crate) struct Batch {
     /// Whether more was ready than what was picked.
     is_cut: bool,
     /// What it was filled from, if all of that is from one ring.
-    pub(super) stretch: Option<RingStretch>,
+    stretch: Option<RingStretch>,
+    /// If so, the index behind its last frame, and the sequence of that frame.
+    end_in_ring: Option<(u64, Sequence)>,
 }
 
 /// What one ring has from an index on, up to a head.
@@ -79,7 +81,25 @@ impl Batch {
         self.sources.clear();
         self.runs.clear();
         self.is_cut = false;
-        self.stretch = None;
+        self.set_stretch(None);
+    }
+
+    /// Whether it was filled from `stretch`.
+    pub(super) fn is_of(&self, stretch: Option<RingStretch>) -> bool {
+        stretch.is_some() && stretch == self.stretch
+    }
+
+    /// Notes what it was filled from, if all of that is from one ring.
+    pub(super) fn set_stretch(&mut self, stretch: Option<RingStretch>) {
+        let last = self.spans.last().filter(|_| stretch.is_some());
+        self.end_in_ring =
+            last.map(|last| (last.indices.end, self.runs[last.run].get(last.indices.end - 1).sequence()));
+        self.stretch = stretch;
+    }
+
+    /// See [`Batch::set_stretch`].
+    pub(super) fn end_in_ring(&self) -> Option<(u64, Sequence)> {
+        self.end_in_ring
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -113,7 +133,7 @@ impl Batch {
             }
         }
         self.cut();
-        self.stretch = None;
+        self.set_stretch(None);
         if self.len < count {
             // The cursors are behind the frames that were removed.
             self.ends.clear();
@@ -123,6 +143,12 @@ impl Batch {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The frame, if there is only one.
+    pub(crate) fn only(&self) -> Option<&Frame> {
+        let first = self.spans.first().filter(|_| self.len == 1)?;
+        Some(self.runs[first.run].get(first.indices.start))
     }
 
     /// The frames, in sequence order.

@@ -36,6 +36,7 @@ mod changes;
 mod compressed;
 mod gaps;
 mod latest;
+mod progress;
 mod reader;
 mod shared;
 mod start;
@@ -295,7 +296,7 @@ impl Subscription {
         }
         let head = self.head()?;
         let stretch = self.stretch_of_ring(head);
-        if stretch.is_some() && stretch == batch.stretch {
+        if batch.is_of(stretch) {
             return Ok(());
         }
         batch.clear();
@@ -321,7 +322,7 @@ impl Subscription {
         if batch.is_empty() {
             self.take(batch, 0);
         }
-        batch.stretch = stretch;
+        batch.set_stretch(stretch);
         Ok(())
     }
 
@@ -375,6 +376,12 @@ impl Subscription {
             }
             State::Latest(_) => return self.take_latest(batch, count),
             State::Live | State::Gap(_) => {}
+        }
+        if let (Some((end, last)), [cursor]) = (batch.end_in_ring(), &mut *self.cursors)
+            && count == batch.len()
+        {
+            (cursor.index, self.taken) = (end, last);
+            return;
         }
         for (cursor, next, last) in batch.stretches(count) {
             self.cursors[cursor].index = next;
@@ -436,31 +443,6 @@ impl Subscription {
         !matches!(self.state, State::CatchUp(_) | State::Latest(_))
             && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
             && self.breaks == self.history.break_count()
-    }
-
-    /// The number of events of its channels that this has passed, out of [`Hub::appended`](super::Hub).
-    pub(crate) fn passed(&self) -> u64 {
-        self.counted().map(|cursor| cursor.index).sum()
-    }
-
-    /// The number of events of its channels that this is behind, including those that a pattern does not match.
-    pub(crate) fn behind(&self) -> u64 {
-        self.counted().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
-    }
-
-    /// The cursors that show how far this is behind. A firehose has the events of named topics too, which are not counted
-    /// again; those that have left it and are still read from a topic's ring are not counted.
-    fn counted(&self) -> impl Iterator<Item = &Cursor> {
-        // The firehoses come last.
-        let firehoses = self.cursors.iter().rev().take_while(|cursor| cursor.channel.topic.is_none());
-        let (mut has_reserved, mut has_others) = (false, false);
-        for firehose in firehoses {
-            has_reserved |= firehose.channel.is_reserved;
-            has_others |= !firehose.channel.is_reserved;
-        }
-        self.cursors.iter().filter(move |Cursor { channel, .. }| {
-            channel.topic.is_none() || !(if channel.is_reserved { has_reserved } else { has_others })
-        })
     }
 
     /// The filter to apply to the events of the channel; `None` accepts all of them.

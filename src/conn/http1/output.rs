@@ -68,6 +68,10 @@ pub(super) fn write_batch(
     layout: Layout,
     write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> (io::Result<usize>, Offer) {
+    if let Some(frame) = batch.only() {
+        let bytes = layout.slice(frame);
+        return (write(&[IoSlice::new(bytes)]), Offer { slices: 1, frames: 1, bytes: bytes.len() });
+    }
     // Most batches need one or two slices, and initialising `MAX_FRAMES` of them has a cost.
     let mut few = [IoSlice::new(&[]); 16];
     let offer = layout.offer(batch, &mut few);
