@@ -9,9 +9,8 @@
 //! as one slice. So the tasks of a thread that publish at the same time push first and yield, as long as their batches have
 //! such blocks and readers. While they have no such blocks, one publication in [`PROBE`] yields, to find out.
 //!
-//! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks
-//! at the queue once more. With a full fence between the two steps on either side, at least one of them sees what the
-//! other did: the push is drained, or the role is found free.
+//! **Nothing is left behind.** A publisher pushes, then finds the role taken. The holder gives the role up, then looks at the
+//! queue once more. With a full fence between the two steps on either side, at least one sees what the other did.
 //!
 //! **Publishers that do not wait** can fill the queue as fast as it is drained. So the holder gives the role up after some
 //! batches, and takes it again only if no publisher has taken it meanwhile.

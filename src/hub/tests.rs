@@ -14,6 +14,8 @@ mod latest;
 #[cfg(fanline_loom)]
 mod latest_model;
 #[cfg(fanline_loom)]
+mod ledger_model;
+#[cfg(fanline_loom)]
 mod model;
 #[cfg(not(fanline_loom))]
 mod reference;

@@ -34,7 +34,6 @@ use loom::sync::Notify;
 use loom::thread;
 
 use super::*;
-use crate::hub::ledger::{Ledger, LedgerKey, Tally};
 use crate::position::Sequence;
 use crate::sync::{AtomicBool, Ordering};
 
@@ -482,30 +481,5 @@ fn gap_of_a_break_precedes_events_after_it() {
         backbone.join().unwrap();
         read(&mut subscription);
         assert_eq!(read(&mut subscription), [3], "forbidden 3");
-    });
-}
-
-#[test]
-fn overwritten_ledger_counts_exactly_or_not_at_all() {
-    check(3, || {
-        let ledger = Shared::new(Ledger::new(2, LedgerKey::new()));
-        for sequence in 1..=2 {
-            ledger.record(sequence, 7);
-        }
-        let count = |ledger: &Ledger, from| {
-            let mut tallies = [Tally::new(7, 2)];
-            ledger.count(from, &mut tallies).then_some(tallies[0].count)
-        };
-        let reader = {
-            let ledger = ledger.clone();
-            thread::spawn(move || {
-                assert!(matches!(count(&ledger, 0), None | Some(2)), "forbidden 5");
-                assert!(matches!(count(&ledger, 1), None | Some(1)), "forbidden 5");
-            })
-        };
-        for sequence in 3..=4 {
-            ledger.record(sequence, 8);
-        }
-        reader.join().unwrap();
     });
 }
