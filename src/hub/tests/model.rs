@@ -14,7 +14,7 @@
 //! 2. a task that waits although there is something for it to read, or nothing will follow, and is never woken;
 //! 3. a subscription that delivers out of order or twice, or an event that is neither delivered nor in a gap;
 //! 4. a gap with a position that the stream has not issued yet: a client that resumed from it would be rejected;
-//! 5. a count of missed events that is not exact;
+//! 5. a count of missed events that is not exact, also in [`ledger_model`](super::ledger_model);
 //! 6. two gaps over the same events for a reader of one channel: it continues where its gap ends;
 //! 7. a gap in which nothing is missing: one that ends where it begins, or whose events were all delivered before;
 //! 8. a gap that names a filter of which nothing is missing, or that leaves out one of which something is.
