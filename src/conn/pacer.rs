@@ -146,10 +146,11 @@ impl Pacer {
 
     /// The moment of a stream whose turn has come. Streams with the same moment share what they write, which is therefore at most
     /// that old. It depends on the time of the turn, and not on how late the task runs, so that streams that share once
-    /// share again.
+    /// share again. A stream that is an interval late, because it was blocked, gets what is the newest now.
     pub(super) fn moment(&self, pace: &Pace, interval: Interval) -> Option<Moment> {
         let now = self.elapsed();
         let late = u64::try_from(pace.age(now).unwrap_or(0)).ok()?;
+        let late = if late < u64::from(interval.as_millis()) { late } else { 0 };
         Some(pace.moment(interval.moment(now.saturating_sub(late)), interval))
     }
 
@@ -279,6 +280,21 @@ mod tests {
             let turn = pacer.elapsed() as i64 - i64::from(pace.age(pacer.elapsed()).unwrap());
             due.insert((turn as Millis + time % 10, number));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_that_was_blocked_for_an_interval_leaves_its_moment() {
+        let (pacer, mut pace) = (Pacer::new(), Pace::default());
+        pacer.schedule(&mut pace, interval(), ClientIds::new().next(), 0);
+        let before_turn = -i64::from(pace.age(0).unwrap()) as Millis;
+        let mut moment_after = async |time| {
+            tokio::time::advance(Duration::from_millis(time)).await;
+            pacer.moment(&pace, interval()).map(|moment| moment.number)
+        };
+        assert_eq!(moment_after(before_turn - 1).await, None, "it waits for its turn");
+        let moment = moment_after(1).await.unwrap();
+        assert_eq!(moment_after(INTERVAL - 1).await, Some(moment));
+        assert_eq!(moment_after(1).await, Some(moment + interval().moments()));
     }
 
     #[test]

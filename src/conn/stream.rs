@@ -2,8 +2,8 @@
 //! [transport](super::transport).
 //!
 //! **Contract.** The response head and the hello come first, then frames in the order of the source. A frame that was begun is
-//! finished first, even if it has left the history: the task keeps its memory. A stream with an [`Interval`] writes what has come
-//! once in it. Its [`Lifecycle`] decides what ends or interrupts it. Replies to the client precede both the next events and the end.
+//! finished first, even if it has left the history: the task keeps its memory. A stream with an interval writes what has come once
+//! in it. Its [`Lifecycle`] decides what ends or interrupts it. Replies to the client precede both the next events and the end.
 //!
 //! **Costs.** A delivery costs the write, and no lock, no shared counter, no clock and no allocation: the batch is a
 //! thread's scratch memory, counts are the shard's own, and the time is a number that the shard's tick stores. Only the
