@@ -28,7 +28,8 @@ EACH = 0.01
 WARM_UP = 3
 STAMP = b"T" * 16
 EVENT = re.compile(rb'"k":(\d+),"t":(\d+),"last":\d')
-LAST = re.compile(rb'"k":(\d+),"t":\d+,"last":(\d)')
+LAST = re.compile(rb'"k":(\d+),"t":\d+,"last":1')
+OTHER = re.compile(rb'"k":(\d+),"t":\d+,"last":0')
 LINE = '{"topic":"t","key":"%d","data":{"k":%d,"t":%s,"last":%d,"pad":"' + "x" * 40 + '"}}\n'
 
 
@@ -62,8 +63,8 @@ class Publisher:
         assert answer.startswith(b"HTTP/1.1 200"), answer
 
 
-def publish(url, keys, rate, stop, published):
-    """Publishes until stopped, then a last value of each key."""
+def publish(url, keys, rate, stop, stopped, end, published):
+    """Publishes until stopped, and at the end a last value of each key."""
     publisher = Publisher(url)
     line = lambda key, last: LINE % (key, key, STAMP.decode(), last)
     count = int(rate * EACH)
@@ -74,6 +75,8 @@ def publish(url, keys, rate, stop, published):
         number += 1
         published.value += count
         time.sleep(max(0, began + number * EACH - time.monotonic()))
+    stopped.set()
+    end.wait()
     publisher.publish("".join(line(key, 1) for key in range(keys)).encode())
     published.value += keys
 
@@ -165,16 +168,20 @@ class Reader:
             for match in EVENT.finditer(text):
                 end = match.end()
                 self.staleness.append(at - int(match[2]))
-        elif self.is_last:
-            for match in LAST.finditer(text):
-                end = match.end()
-                if match[2] == b"1":
-                    self.missing.discard(match[1])
-                else:
-                    assert match[1] in self.missing, f"key {match[1]} goes back"
         else:
-            end = text.rfind(b'"last"')
+            # What follows the digit is there, so that the event matches now.
+            end = text.rfind(b',"pad"')
+            if self.is_last:
+                self.note_last(text)
         self.rest = text[max(end, len(text) - 200):]
+
+    def note_last(self, text):
+        end = text.find(b'"last":1')
+        if end >= 0 and text.find(b'"last":0', end) >= 0:
+            raise SystemExit("a value follows the last one of a key")
+        for key in OTHER.findall(text):
+            assert key in self.missing, f"key {key} goes back"
+        self.missing.difference_update(LAST.findall(text))
 
 
 def cpu(pid):
@@ -190,7 +197,8 @@ def delivered(url):
 def main():
     url, pid, mode, coding, clients, keys, rate, interval, seconds = sys.argv[1:]
     clients, keys, rate, seconds = 0 if mode == "none" else int(clients), int(keys), float(rate), float(seconds)
-    stop, published = multiprocessing.Event(), multiprocessing.Value("Q", 0)
+    stop, stopped, end = (multiprocessing.Event() for _ in range(3))
+    published = multiprocessing.Value("Q", 0)
     first = Publisher(url)
     for begin in range(0, keys, 1000):
         first.publish("".join(LINE % (key, key, STAMP.decode(), 0) for key in range(begin, min(begin + 1000, keys))).encode())
@@ -216,15 +224,19 @@ def main():
 
     until = lambda end: lambda: time.monotonic() >= end
     read_until(until(time.monotonic() + 1))
-    worker = multiprocessing.Process(target=publish, args=(url, keys, rate, stop, published))
+    worker = multiprocessing.Process(target=publish, args=(url, keys, rate, stop, stopped, end, published))
     worker.start()
     read_until(until(time.monotonic() + WARM_UP))
     before = cpu(pid), published.value, delivered(url), time.monotonic(), os.times()
     read_until(until(time.monotonic() + seconds), keeps_staleness=True)
     after = cpu(pid), published.value, delivered(url), time.monotonic(), os.times()
+    stop.set()
+    # All other values are read before the last ones are decoded, which takes this process long enough.
+    read_until(stopped.is_set)
+    read_until(until(time.monotonic() + 1))
     for reader in readers:
         reader.missing, reader.rest, reader.is_last = {b"%d" % key for key in range(keys)}, b"", True
-    stop.set()
+    end.set()
     if mode == "latest":
         deadline = time.monotonic() + 60
         is_whole = lambda: not any(reader.missing for reader in readers)
