@@ -31,6 +31,9 @@ const SHIFT: u64 = 8;
 const MAX_MOMENT: Millis = 25;
 const MIN_MOMENTS: u64 = 4;
 
+/// How late a task may run to read at the moment of its turn.
+const MAX_LATE: Millis = 2 * MAX_MOMENT;
+
 /// The time from one moment to the next for streams that begin with all values.
 const MOMENT_OF_SNAPSHOTS: Millis = 200;
 
@@ -146,12 +149,12 @@ impl Pacer {
 
     /// The moment of a stream whose turn has come. Streams with the same moment share what they write, which is therefore at most
     /// that old. It depends on the time of the turn, and not on how late the task runs, so that streams that share once
-    /// share again. A stream that is an interval late, because it was blocked, gets what is the newest now.
+    /// share again. A stream that was blocked at its turn reads at the present moment.
     pub(super) fn moment(&self, pace: &Pace, interval: Interval) -> Option<Moment> {
         let now = self.elapsed();
         let late = u64::try_from(pace.age(now).unwrap_or(0)).ok()?;
-        let late = if late < u64::from(interval.as_millis()) { late } else { 0 };
-        Some(pace.moment(interval.moment(now.saturating_sub(late)), interval))
+        let turn = if late <= MAX_LATE { now.saturating_sub(late) } else { now };
+        Some(pace.moment(interval.moment(turn), interval))
     }
 
     /// The moment of a stream that begins with all values. These need not be new: their changes follow at once.
@@ -283,18 +286,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stream_that_was_blocked_for_an_interval_leaves_its_moment() {
-        let (pacer, mut pace) = (Pacer::new(), Pace::default());
-        pacer.schedule(&mut pace, interval(), ClientIds::new().next(), 0);
-        let before_turn = -i64::from(pace.age(0).unwrap()) as Millis;
-        let mut moment_after = async |time| {
-            tokio::time::advance(Duration::from_millis(time)).await;
-            pacer.moment(&pace, interval()).map(|moment| moment.number)
-        };
-        assert_eq!(moment_after(before_turn - 1).await, None, "it waits for its turn");
-        let moment = moment_after(1).await.unwrap();
-        assert_eq!(moment_after(INTERVAL - 1).await, Some(moment));
-        assert_eq!(moment_after(1).await, Some(moment + interval().moments()));
+    async fn stream_that_was_blocked_at_its_turn_reads_at_the_present_moment() {
+        let (pacer, id, mut pace) = (Pacer::new(), ClientIds::new().next(), Pace::default());
+        pacer.schedule(&mut pace, interval(), id, 0);
+        assert_eq!(pacer.moment(&pace, interval()), None, "before its turn");
+        tokio::time::advance(Duration::from_millis(2 * INTERVAL)).await;
+        let moment = || pacer.moment(&pace, interval()).unwrap().number;
+        let turn = moment();
+        tokio::time::advance(Duration::from_millis(10 * INTERVAL)).await;
+        assert_eq!(moment(), turn + 10 * interval().moments());
     }
 
     #[test]
