@@ -113,8 +113,10 @@ function submits(form, action) {
 
 submits(compose, async () => {
   const { author, text } = compose;
-  await discussion.create(author.value, text.value);
-  text.value = "";
+  const sent = text.value;
+  await discussion.create(author.value, sent);
+  // What was written meanwhile stays.
+  if (text.value === sent) text.value = "";
   text.focus();
 });
 compose.author.value = localStorage.getItem("author") ?? "";

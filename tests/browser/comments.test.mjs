@@ -136,6 +136,28 @@ test("a change between the list and the stream is shown", async () => {
   await shows(ben, "old", "new");
 });
 
+test("what is written while a comment is sent stays", async () => {
+  const [anna] = await open("Anna");
+  const answered = deferred();
+  await anna.route("**/comments", async (route) => {
+    const response = await route.fetch();
+    await answered.promise;
+    await route.fulfill({ response });
+  });
+  await write(anna, "first");
+  await shows(anna, "first");
+  const entered = anna.getByLabel("Comment", { exact: true });
+  await entered.fill("second");
+  const response = anna.waitForResponse("**/comments");
+  answered.resolve();
+  await (await response).finished();
+  // The page handles the response before it handles this.
+  await anna.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
+  assert.equal(await entered.inputValue(), "second");
+  await anna.getByRole("button", { name: "Send" }).click();
+  await shows(anna, "first", "second");
+});
+
 test("an event whose comment could not be fetched is not lost", async () => {
   const [anna, ben] = await open("Anna", "Ben");
   let failures = 0;
