@@ -1,13 +1,14 @@
 //! A backbone whose answers a test decides, and the log lines of a test.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use fanline::Hub;
 use fanline::hub::relay::{PublishRequest, Relay};
 use fanline::hub::{GapReason, HubOptions, PublishError, Published};
 use tokio::sync::mpsc;
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 
 /// The other end of a relayed hub.
@@ -68,6 +69,9 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub fn begin() -> (Self, DefaultGuard) {
+        // While there is a single subscriber, tracing turns a log line off for good that a thread without one is the first to reach.
+        static OTHER: OnceLock<Dispatch> = OnceLock::new();
+        OTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
