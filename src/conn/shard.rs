@@ -104,7 +104,8 @@ impl Shard {
         self.metrics.shard(self.number)
     }
 
-    /// Wakes subscriptions and the tasks whose deadline is due, and polls the streams that are not tasks. Runs on the shard's thread and does not return.
+    /// Wakes subscriptions and the tasks whose deadline is due, and polls the streams that are not tasks. Runs on the shard's
+    /// thread and does not return.
     pub(crate) async fn run(&self) {
         tokio::join!(self.streams.run(&self.group), self.tick(), self.pacer.run(|client| self.wake(client)));
     }

@@ -9,7 +9,8 @@
 //!
 //! **Turns.** After [`POLLS_PER_TURN`] polls the runtime accepts, reads and publishes before the next ones.
 //!
-//! **Shared batches.** The streams of a turn read into one [`Batch`]: one that reads what the stream before it has read finds it there.
+//! **Shared batches.** The streams of a turn read into one [`Batch`]. A stream that reads the same events as the one before it
+//! finds them there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;

@@ -112,7 +112,8 @@ impl WakeGroup {
         let _former = std::mem::replace(&mut lock(&self.sleepers).all[key as usize], task);
     }
 
-    /// Has the subscription's stream polled in rounds instead of a task: when it is woken, and if it awaits events, when there are any.
+    /// Has the subscription's stream polled in rounds instead of a task: after each wake-up and, if it awaits events, after each
+    /// event.
     pub(crate) fn set_stream(&self, key: SleeperKey, awaits_events: bool) {
         let _former = {
             let sleeper = &mut lock(&self.sleepers).all[key as usize];
