@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::net::RecvFlags;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -61,6 +63,19 @@ impl Write for Unregistered {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Turns the kernel's timeout of a connection off, once its socket accepted no bytes: from then on only the server decides how long
+/// a client may accept none.
+///
+/// `TCP_USER_TIMEOUT` also closes connections of slow clients that read. While the next packet is larger than the client's window,
+/// Linux counts the time from the first probe of the window, whether or not parts of packets are accepted meanwhile.
+pub(super) fn turn_kernel_timeout_off(socket: &impl AsFd) {
+    // A Unix socket has none, and a socket with an error is closed soon.
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(socket).set_tcp_user_timeout(None);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 impl AsFd for Unregistered {

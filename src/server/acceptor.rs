@@ -17,11 +17,15 @@ use crate::peer::Peer;
 /// at once overflow the queue, and each dropped SYN delays its client by at least a second.
 const BACKLOG: i32 = 4096;
 
+/// The kernel closes a TCP connection whose peer acknowledges nothing for this many write timeouts. Streams turn that
+/// [off](crate::conn) once they are blocked: the kernel would close those of slow clients that read.
+#[cfg(target_os = "linux")]
+const PEER_TIMEOUTS: u32 = 4;
+
 /// What the sockets of all listeners have in common.
 #[derive(Clone, Copy)]
 pub(super) struct SocketOptions {
     pub(super) send_buffer: usize,
-    /// The kernel closes a TCP connection whose peer acknowledges nothing for this time.
     pub(super) write_timeout: Duration,
     pub(super) unix: UnixSocketOptions,
 }
@@ -96,7 +100,7 @@ impl Bound {
             socket.set_tcp_nodelay(true)?;
             socket.set_send_buffer_size(options.send_buffer)?;
             #[cfg(target_os = "linux")]
-            socket.set_tcp_user_timeout(Some(options.write_timeout))?;
+            socket.set_tcp_user_timeout(Some(options.write_timeout * PEER_TIMEOUTS))?;
         }
         if !is_listening {
             socket.listen(BACKLOG)?;

@@ -359,6 +359,37 @@ fn client_that_reads_slowly_is_not_stalled() {
     assert_eq!(cut_off(&server), []);
 }
 
+/// `TCP_USER_TIMEOUT` is four write timeouts. It also counts while the client reads, if the window is too small for a packet.
+#[test]
+#[ignore = "takes 15 s; run scripts/test"]
+fn client_that_reads_slowly_outlasts_the_timeout_of_the_kernel() {
+    let server = process::Server::start(&["--history", "10000", "--write-timeout", "2s", "--send-buffer", "4KiB"]);
+    let mut slow = stuck(&server, "topics=t");
+    let mut http = server.http();
+    for published in 0..30 {
+        http.publish("t", &payload(published, 10_000));
+    }
+    let (began, mut next) = (Instant::now(), 0);
+    let mut check = |slow: &mut process::Stream| {
+        for event in slow.take() {
+            assert_eq!(number(&event), next);
+            next += 1;
+        }
+        assert_eq!(slow.ended, None, "after {next} events and {:?}", began.elapsed());
+        next
+    };
+    // 75 kB in 15 seconds.
+    for step in 1..=150 {
+        slow.read(500, TIMEOUT);
+        check(&mut slow);
+        std::thread::sleep((began + step * Duration::from_millis(100)).saturating_duration_since(Instant::now()));
+    }
+    while check(&mut slow) < 30 {
+        slow.read(10_000, TIMEOUT);
+    }
+    assert_eq!(cut_off(&server), []);
+}
+
 #[test]
 fn blocked_clients_use_only_kernel_memory() {
     const STUCK: usize = 100;

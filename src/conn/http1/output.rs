@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::task::coop;
 
 use crate::conn::output::Output;
-use crate::conn::socket::Socket;
+use crate::conn::socket::{Socket, turn_kernel_timeout_off};
 use crate::conn::transport::Layout;
 use crate::hub::{Batch, MAX_FRAMES, Offer};
 
@@ -17,11 +17,13 @@ pub(in crate::conn) struct SocketOutput {
     socket: Socket,
     /// Whether the reactor wakes the task when there is something to read.
     awaits_read: bool,
+    /// Whether a write would have blocked before.
+    has_blocked: bool,
 }
 
 impl SocketOutput {
     pub(in crate::conn) fn new(socket: Socket) -> Self {
-        Self { socket, awaits_read: false }
+        Self { socket, awaits_read: false, has_blocked: false }
     }
 
     pub(in crate::conn) fn into_socket(self) -> Socket {
@@ -100,6 +102,9 @@ impl Output for SocketOutput {
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.has_blocked, true) {
+            turn_kernel_timeout_off(&self.socket);
+        }
         self.socket.poll_write_ready(cx)
     }
 }

@@ -9,7 +9,7 @@ use super::output::write_batch;
 use crate::conn::end::EndReason;
 use crate::conn::output::Output;
 use crate::conn::poller::Poller;
-use crate::conn::socket::{Socket, Unregistered};
+use crate::conn::socket::{Socket, Unregistered, turn_kernel_timeout_off};
 use crate::conn::transport::Layout;
 use crate::hub::{Batch, Offer};
 use crate::presence::ClientKey;
@@ -23,6 +23,8 @@ pub(in crate::conn) struct StreamSocket {
     early_bytes: u16,
     /// Whether there may be something to read.
     is_readable: bool,
+    /// Whether a write would have blocked before.
+    has_blocked: bool,
 }
 
 impl StreamSocket {
@@ -38,7 +40,12 @@ impl StreamSocket {
         }
         let socket = socket.unregister()?;
         poller.register(&socket, client)?;
-        Ok(Self { socket, early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX), is_readable: false })
+        Ok(Self {
+            socket,
+            early_bytes: u16::try_from(early_bytes).unwrap_or(u16::MAX),
+            is_readable: false,
+            has_blocked: false,
+        })
     }
 
     fn note_early_bytes(&mut self, bytes: usize) -> Result<(), EndReason> {
@@ -71,6 +78,9 @@ impl Output for StreamSocket {
 
     /// The poller wakes the task.
     fn poll_writable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.has_blocked, true) {
+            turn_kernel_timeout_off(&self.socket);
+        }
         Poll::Pending
     }
 

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::conn::socket::Socket;
-use crate::sync::{Arc, AtomicU32, Mutex, Ordering, lock};
+use crate::conn::socket::{Socket, turn_kernel_timeout_off};
+use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, lock};
 
 /// The number of bytes that are collected for one write.
 const MAX_COLLECTED: usize = 64 << 10;
@@ -26,11 +26,18 @@ pub(super) struct Shared {
     unwritten: Mutex<BytesMut>,
     /// The reads of this turn.
     reads: AtomicU32,
+    /// Whether a write would have blocked before.
+    has_blocked: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(socket: Socket) -> Arc<Self> {
-        Arc::new(Self { socket, unwritten: Mutex::default(), reads: AtomicU32::new(0) })
+        Arc::new(Self {
+            socket,
+            unwritten: Mutex::default(),
+            reads: AtomicU32::new(0),
+            has_blocked: AtomicBool::new(false),
+        })
     }
 
     /// Allows the reads of another turn.
@@ -45,7 +52,12 @@ impl Shared {
             match self.socket.try_write(&unwritten) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(bytes) => unwritten.advance(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.socket.poll_write_ready(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.has_blocked.swap(true, Ordering::Relaxed) {
+                        turn_kernel_timeout_off(&self.socket);
+                    }
+                    ready!(self.socket.poll_write_ready(cx))?;
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
