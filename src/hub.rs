@@ -41,7 +41,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use archive::Archive;
-use channel::Channel;
 pub(crate) use compression::{MAX_SLICES, Member};
 pub(crate) use feed::{Feed, FeedError};
 pub use filter::SubscriptionFilter;
@@ -62,6 +61,7 @@ pub use snapshot::InvalidHistory;
 pub use stats::{HubStats, TopicStats};
 pub use subscription::{Change, Delivery, LatestSubscription, Mode, Opening, Snapshot, Start, Subscription};
 pub(crate) use subscription::{Coding, Moment, Notice, Shared, SharedValues};
+use topics::Listed;
 pub(crate) use topics::TooManyTopics;
 pub(crate) use wake::{SleeperKey, WakeGroup};
 
@@ -303,8 +303,8 @@ impl Hub {
         in_firehoses + in_topics
     }
 
-    /// Returns up to `limit` topics in the order of their names, beginning after `after`, and the number of all topics.
-    /// Only those that satisfy `is_wanted` count.
+    /// Returns up to `limit` topics in the order of their names, beginning after `after`, and the number of all topics. Topics of
+    /// which only latest values are left are among them. Only those that satisfy `is_wanted` count.
     pub fn topics(
         &self,
         after: Option<&str>,
@@ -312,7 +312,7 @@ impl Hub {
         is_wanted: impl Fn(&Topic) -> bool,
     ) -> (Vec<TopicStats>, usize) {
         let mut page = TopicsPage::new(after, limit, is_wanted);
-        self.0.history.topics.slices().for_each(|channels| page.take(channels));
+        self.0.history.topics.listed().for_each(|slice| page.take(slice));
         (page.stats(&self.0.history).collect(), page.count)
     }
 
@@ -324,9 +324,9 @@ impl Hub {
         is_wanted: impl Fn(&Topic) -> bool,
     ) -> (Vec<TopicStats>, usize) {
         let (mut page, mut looks) = (TopicsPage::new(after, limit, is_wanted), 0);
-        for channels in self.0.history.topics.slices() {
-            looks += channels.len();
-            page.take(channels);
+        for slice in self.0.history.topics.listed() {
+            looks += slice.len();
+            page.take(slice);
             if looks >= LISTED_AT_ONCE {
                 looks = 0;
                 tokio::task::yield_now().await;
@@ -429,7 +429,7 @@ struct TopicsPage<'a, W> {
     after: Option<&'a str>,
     limit: usize,
     is_wanted: W,
-    first: BTreeMap<Topic, Arc<Channel>>,
+    first: BTreeMap<Topic, Listed>,
     /// The number of all wanted topics.
     count: usize,
 }
@@ -439,16 +439,16 @@ impl<'a, W: Fn(&Topic) -> bool> TopicsPage<'a, W> {
         Self { after, limit, is_wanted, first: BTreeMap::new(), count: 0 }
     }
 
-    fn take(&mut self, channels: Vec<Arc<Channel>>) {
-        for channel in channels {
-            let Some(topic) = channel.topic.as_ref().filter(|topic| (self.is_wanted)(topic)) else { continue };
+    fn take(&mut self, slice: Vec<Listed>) {
+        for listed in slice {
+            let Some(topic) = listed.topic().filter(|topic| (self.is_wanted)(topic)) else { continue };
             self.count += 1;
             let is_full = self.first.len() >= self.limit;
             let is_behind = is_full && self.first.last_key_value().is_none_or(|(last, _)| topic > last);
             if is_behind || self.after.is_some_and(|after| topic.as_str() <= after) {
                 continue;
             }
-            self.first.insert(topic.clone(), channel);
+            self.first.insert(topic.clone(), listed);
             if is_full {
                 self.first.pop_last();
             }
@@ -456,14 +456,20 @@ impl<'a, W: Fn(&Topic) -> bool> TopicsPage<'a, W> {
     }
 
     fn stats(&self, history: &History) -> impl Iterator<Item = TopicStats> {
-        self.first.iter().map(|(topic, channel)| TopicStats {
-            topic: topic.clone(),
-            subscribers: channel.listeners.count(),
-            published_events: channel.appended(),
-            retained_events: channel.retained(),
-            retained_bytes: channel.weight() as u64,
-            latest_keys: channel.latest.get().map_or(0, |list| list.keys()),
-            last: Some(channel.newest()).filter(|&last| last > 0).map(|last| history.position(last)),
+        self.first.iter().map(|(topic, listed)| {
+            let (channel, list) = (listed.channel(), listed.list());
+            let newest = || list.map(|list| list.last()).max(history.topics.newest_of_dropped(topic));
+            let last = channel.map(|channel| channel.newest()).or_else(newest).filter(|&last| last > 0);
+            TopicStats {
+                topic: topic.clone(),
+                subscribers: channel.map_or(0, |channel| channel.listeners.count()),
+                published_events: channel.map_or(0, |channel| channel.appended()),
+                retained_events: channel.map_or(0, |channel| channel.retained()),
+                retained_bytes: channel.map_or(0, |channel| channel.weight() as u64),
+                latest_keys: list.map_or(0, |list| list.keys()),
+                latest_bytes: list.map_or(0, |list| list.bytes() as u64),
+                last: last.map(|last| history.position(last)),
+            }
         })
     }
 }

@@ -49,6 +49,7 @@ fn describe(topic: &TopicStats) -> Value {
         "retained_events": topic.retained_events,
         "retained_bytes": topic.retained_bytes,
         "latest_keys": topic.latest_keys,
+        "latest_bytes": topic.latest_bytes,
         "last_position": topic.last.map(|last| last.to_string()),
     })
 }

@@ -347,9 +347,7 @@ impl History {
                 self.forget(&channel);
             }
         }
-        let channel = self.topics.claim(topic, next, &self.ledger);
-        self.latest.attach(&channel);
-        channel
+        self.topics.claim(topic, next, &self.ledger)
     }
 
     /// Evicts events while more bytes are held than allowed. For the sequencer.

@@ -5,7 +5,8 @@
 //! topics in the lists of the firehoses. A reader is one sequence, so that a snapshot, the changes since a position, and what a
 //! slow reader has left to read are the same read.
 //!
-//! **What is kept.** Values with keys, and deletions, outlive the rings and their channel: the table here keeps their lists.
+//! **What is kept.** Values with keys, and deletions, outlive the rings and their channel: the table of [`topics`](super::topics)
+//! keeps their lists.
 //! A value without a key lasts as long as its topic. Its removal is no event: a reader that has not passed the value begins
 //! again. Such values cost nothing where they are not read: a topic has a list from its first event with a key on, or from the
 //! first reader of its latest value, which finds the newest event in the ring. A firehose has one from its first reader on;
@@ -24,9 +25,9 @@
 mod expiry;
 mod list;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 // Not those of `sync`: only the sequencer writes them, and others read them for statistics.
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 #[cfg(feature = "redis")]
 pub(crate) use expiry::Expired;
@@ -38,21 +39,17 @@ use super::channel::Channel;
 use super::encoder::Encoder;
 use super::frame::Frame;
 use super::history::History;
+use super::topics::Topics;
 use super::{HubOptions, PublishError};
 use crate::event::Event;
 use crate::position::Sequence;
 use crate::ring::Read;
 use crate::sync::{Arc, Mutex, Ordering, lock};
-use crate::topic::Topic;
 
 pub(crate) struct Latest {
     max_keys: usize,
     max_bytes: u64,
     ttl_ticks: u32,
-    /// The lists that have keys or their deletions. They outlive the channels of their topics.
-    kept: Mutex<HashMap<Topic, Arc<List>>>,
-    /// Whether there has been one.
-    has_kept: AtomicBool,
     /// The number of keys with a value, and the memory of the values.
     keys: AtomicU64,
     bytes: AtomicU64,
@@ -79,8 +76,6 @@ impl Latest {
             max_keys: options.max_keys,
             max_bytes: options.history_bytes as u64 / 2,
             ttl_ticks: u32::try_from(options.tombstone_ttl.as_secs()).unwrap_or(u32::MAX),
-            kept: Mutex::default(),
-            has_kept: AtomicBool::new(false),
             keys: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             deletions: Mutex::default(),
@@ -114,18 +109,13 @@ impl Latest {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// The lists that have keys or their deletions.
-    pub(crate) fn kept(&self) -> Vec<Arc<List>> {
-        lock(&self.kept).values().cloned().collect()
-    }
-
     /// Notes that an event was refused whose publisher does not wait.
     pub(crate) fn note_refused(&self, events: usize) {
         self.refused.fetch_add(events as u64, Ordering::Relaxed);
     }
 
     /// Returns the error of `events` with more new keys than there is room for. For the sequencer.
-    pub(crate) fn admit(&self, events: &[Event]) -> Result<(), PublishError> {
+    pub(crate) fn admit(&self, events: &[Event], topics: &Topics) -> Result<(), PublishError> {
         let values = || events.iter().filter(|event| !event.is_deletion() && event.key().is_some());
         let bytes: u64 = values().map(|event| event.payload().as_bytes().len() as u64).sum();
         let has_room = |new: usize| self.keys() + new <= self.max_keys;
@@ -133,9 +123,9 @@ impl Latest {
         if count == 0 || (has_room(count) && self.bytes() + bytes <= self.max_bytes) {
             return Ok(());
         }
-        let kept = lock(&self.kept);
         let names: HashSet<Name> = values().map(|event| (event.topic().clone(), event.key().cloned())).collect();
-        let is_new = |name: &&Name| !kept.get(&name.0).is_some_and(|list| matches!(list.find(name), Before::Value(_)));
+        let is_new =
+            |name: &&Name| !topics.kept(&name.0).is_some_and(|list| matches!(list.find(name), Before::Value(_)));
         match names.iter().filter(is_new).count() {
             0 => Ok(()),
             new if !has_room(new) => Err(PublishError::TooManyValues { max_keys: self.max_keys }),
@@ -144,21 +134,6 @@ impl Latest {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Gives a channel that was created the list of its topic, if that outlived an earlier one.
-    pub(crate) fn attach(&self, channel: &Channel) {
-        let Some(topic) = channel.topic.as_ref().filter(|_| self.has_kept.load(Ordering::Relaxed)) else { return };
-        if let Some(list) = lock(&self.kept).get(topic) {
-            // It may have it already.
-            let _ = channel.latest.set(list.clone());
-        }
-    }
-
-    /// Keeps a list, unless its topic has one that is kept, and returns the one that is.
-    fn keep(&self, topic: &Topic, list: &Arc<List>) -> Arc<List> {
-        self.has_kept.store(true, Ordering::Relaxed);
-        lock(&self.kept).entry(topic.clone()).or_insert_with(|| list.clone()).clone()
     }
 
     /// Accounts for the event of a key.
@@ -187,9 +162,6 @@ impl History {
     /// The list of `channel`, which is created if there is none.
     pub(crate) fn list_of<'a>(&self, channel: &'a Channel) -> &'a Arc<List> {
         if channel.latest.get().is_none() {
-            self.latest.attach(channel);
-        }
-        if channel.latest.get().is_none() {
             let values = self.values_of(channel);
             // After the values: what is no longer in a ring is noted there.
             let list = List::new(self.latest.forgotten.load(Ordering::Acquire));
@@ -204,15 +176,15 @@ impl History {
         if channel.topic.is_some() {
             return self.newest_without_key(channel).into_iter().collect();
         }
-        let kept = lock(&self.latest.kept);
-        let is_wanted = |topic: &Topic| topic.is_reserved() == channel.is_reserved;
-        let mut frames: Vec<Frame> =
-            kept.iter().filter(|(topic, _)| is_wanted(topic)).flat_map(|(_, list)| list.frames()).collect();
-        for other in self.topics.slices().flatten() {
-            match (&other.topic, other.latest.get()) {
-                (Some(topic), _) if !is_wanted(topic) || kept.contains_key(topic) => {}
-                (_, Some(list)) => frames.extend(list.frames()),
-                (_, None) => frames.extend(self.newest_without_key(&other)),
+        let mut frames = Vec::new();
+        for other in self.topics.listed().flatten() {
+            if other.topic().is_none_or(|topic| topic.is_reserved() != channel.is_reserved) {
+                continue;
+            }
+            match (other.list(), other.channel()) {
+                (Some(list), _) => frames.extend(list.frames()),
+                (None, Some(other)) => frames.extend(self.newest_without_key(other)),
+                (None, None) => {}
             }
         }
         frames.sort_unstable_by_key(Frame::sequence);
@@ -249,7 +221,7 @@ impl History {
             if before == Before::Nothing
                 && let Some(list) = channel.latest.get()
             {
-                self.latest.keep(&name.0, list);
+                self.topics.keep(&name.0, list);
             }
         }
         if frame.is_deletion() && (before.is_some() || in_firehose.is_some()) {
@@ -268,7 +240,7 @@ impl History {
         let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
         // Readers may have opened it already.
         let of_channel = self.topics.get(run.topic()).and_then(|channel| channel.latest.get().cloned());
-        let list = self.latest.keep(run.topic(), &of_channel.unwrap_or_else(|| Arc::new(List::new(head))));
+        let list = self.topics.keep(run.topic(), &of_channel.unwrap_or_else(|| Arc::new(List::new(head))));
         let firehose = if run.topic().is_reserved() { &self.reserved } else { &self.firehose };
         for frame in frames {
             let before = list.put(frame.clone());
@@ -286,14 +258,12 @@ impl History {
 
     fn forget_deletion(&self, Deletion { name, sequence, .. }: &Deletion) {
         let topic = &name.0;
-        let mut kept = lock(&self.latest.kept);
-        let channel = self.topics.get(topic);
-        let list = kept.get(topic).cloned().or_else(|| channel?.latest.get().cloned());
+        let list = self.topics.kept(topic).or_else(|| self.topics.get(topic)?.latest.get().cloned());
         let firehose = if topic.is_reserved() { &self.reserved } else { &self.firehose };
         self.latest.forgotten.fetch_max(*sequence, Ordering::AcqRel);
         list.iter().chain(firehose.latest.get()).for_each(|list| list.forget(name, Some(*sequence)));
         if list.is_some_and(|list| list.len() == 0) {
-            kept.remove(topic);
+            self.topics.forget_list(topic);
         }
     }
 
@@ -321,8 +291,7 @@ impl History {
     pub(crate) fn clear_latest(&self, base: Sequence) {
         let latest = &self.latest;
         latest.forgotten.fetch_max(base, Ordering::AcqRel);
-        let kept = std::mem::take(&mut *lock(&latest.kept));
-        kept.values().for_each(|list| list.clear(base));
+        self.topics.forget_lists(|list| list.clear(base));
         self.topics.slices().flatten().filter_map(|channel| channel.latest.get().cloned()).for_each(|l| l.clear(base));
         self.firehoses().into_iter().filter_map(|firehose| firehose.latest.get()).for_each(|list| list.clear(base));
         lock(&latest.deletions).clear();

@@ -45,7 +45,7 @@ impl Hub {
         key: Option<Box<IdempotencyKey>>,
     ) -> Answer {
         // The backbone has no limit. Events that are on their way to it are not counted, and may exceed this one.
-        self.0.history.latest.admit(&events)?;
+        self.0.history.latest.admit(&events, &self.0.history.topics)?;
         if self.0.history.is_closed() {
             return Err(PublishError::Closed);
         }

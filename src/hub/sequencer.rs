@@ -435,14 +435,14 @@ impl Role {
             return Err(PublishError::Closed);
         }
         let Some(key) = key else {
-            history.latest.admit(events)?;
+            history.latest.admit(events, &history.topics)?;
             return Ok(self.number_all(history, events).into());
         };
         let now = Instant::now();
         if let Some(published) = self.keys.find(key, now)? {
             return Ok(PublishedOnce { published, is_repeat: true });
         }
-        history.latest.admit(events)?;
+        history.latest.admit(events, &history.topics)?;
         let published = self.number_all(history, events);
         self.keys.remember(key, published, now);
         Ok(published.into())

@@ -119,7 +119,7 @@ fn save(history: &History, keys: &[SavedKey], out: impl Write) -> io::Result<u64
     let (forgotten, LedgerKey(key)) = (topics.forgotten(), history.ledger.key);
     let header = Header { fanline_history: FORMAT, epoch, head, firehose_evicted, reserved, forgotten, key };
     let mut out = Writer::begin(out, &header)?;
-    for list in history.latest.kept() {
+    for list in topics.kept_lists().flatten() {
         for frame in list.frames() {
             out.write(&Line::Value(SavedEvent::new(&frame)))?;
         }

@@ -14,7 +14,7 @@ pub struct HubStats {
     pub published: u64,
     /// Events that the hub began with: those of the hub that it [continues](Hub::continued).
     pub restored: u64,
-    /// Topics that have a history or a subscriber.
+    /// Topics that have a history, a subscriber, or latest values with [keys](crate::event::Key).
     pub topics: usize,
     /// Events of [`Hub::try_publish`] that were not published: with a new [key](crate::event::Key) where there is no room for it,
     /// or without an acknowledgement of the backbone of a [relayed](Hub::relayed) hub.
@@ -51,6 +51,8 @@ pub struct TopicStats {
     pub retained_bytes: u64,
     /// The [keys](crate::event::Key) that have a latest value.
     pub latest_keys: usize,
+    /// The memory of their values, which is not in `retained_bytes`.
+    pub latest_bytes: u64,
     /// The newest event, retained or not. `None` before the first.
     pub last: Option<StreamPosition>,
 }

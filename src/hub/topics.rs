@@ -2,7 +2,7 @@
 //!
 //! **Shards.** There may be a million topics. A hash of the name assigns each to a shard with a lock and a table of its own:
 //! a table that grows, or a list of all topics, keeps publishers and subscribers of only one shard waiting. The page of a
-//! list is put together from [`Topics::slices`], each under a short lock.
+//! list is put together from [`Topics::listed`], each slice under a short lock.
 //!
 //! **Lifetime.** A channel is created, found by subscribers, claimed for its first event and dropped under the lock of its
 //! shard, so a channel is never dropped before a subscriber that has found it is among its listeners. A topic without events
@@ -16,6 +16,7 @@
 //! * Idle topics are dropped from the front of the queue, up to the first one that is not idle.
 
 mod queue;
+mod values;
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
@@ -31,6 +32,8 @@ use crate::position::Sequence;
 use crate::sync::{Arc, Mutex, Ordering, RwLock, lock, read, write};
 use crate::topic::Topic;
 use queue::Queue;
+use values::Kept;
+pub(crate) use values::Listed;
 
 /// The number of shards.
 #[cfg(not(any(test, fanline_loom)))]
@@ -60,6 +63,8 @@ pub(crate) struct Topics {
     used: AtomicUsize,
     /// The number of the others, and of those that subscribers are about to create.
     silent: AtomicUsize,
+    /// The number of topics of which only latest values are left.
+    alone: AtomicUsize,
     capacity: usize,
 }
 
@@ -70,6 +75,7 @@ pub(crate) struct TooManyTopics;
 #[derive(Default)]
 struct Shard {
     channels: HashTable<Arc<Channel>>,
+    kept: HashTable<Kept>,
     gone: Gone,
 }
 
@@ -143,6 +149,7 @@ impl Topics {
             queue: Mutex::default(),
             used: AtomicUsize::new(0),
             silent: AtomicUsize::new(0),
+            alone: AtomicUsize::new(0),
             capacity,
         }
     }
@@ -169,7 +176,7 @@ impl Topics {
 
     /// The number of topics.
     pub(crate) fn len(&self) -> usize {
-        self.used() + self.silent.load(Ordering::Relaxed)
+        self.used() + self.silent.load(Ordering::Relaxed) + self.alone.load(Ordering::Relaxed)
     }
 
     /// The number of topics that have had events.
@@ -228,6 +235,7 @@ impl Topics {
         let evicted = shard.gone.take(topic);
         let channel = Arc::new(Channel::new(ledger.hash(topic), topic.clone(), self.capacity, evicted));
         shard.channels.insert_unique(hash, channel.clone(), |other| self.hash(other.topic.as_ref()));
+        self.attach(&mut shard, hash, topic, &channel);
         found(&channel, true)
     }
 
@@ -356,6 +364,7 @@ impl Topics {
         // Another thread may have removed it, and its topic may have a new channel.
         let Ok(entry) = shard.channels.find_entry(hash, |other| Arc::ptr_eq(other, channel)) else { return false };
         entry.remove();
+        self.detach(&mut shard, hash, topic);
         shard.gone.remember(topic, channel.newest());
         true
     }

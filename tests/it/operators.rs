@@ -202,6 +202,7 @@ fn topic_list_shows_subscribers_and_history() {
                 "retained_events": retained,
                 "retained_bytes": null,
                 "latest_keys": 0,
+                "latest_bytes": 0,
                 "last_position": last,
             })
         };

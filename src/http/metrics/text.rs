@@ -186,7 +186,7 @@ impl Snapshot {
         page.counters("fanline_gaps", "Gaps reported to streams, by reason", "reason", &self.gaps);
         let help = "Events that each stream is behind the newest";
         page.registry.register("fanline_stream_lag_events", help, self.lag.clone());
-        page.gauge("fanline_topics", "Topics that have a history or a subscriber", hub.topics as u64);
+        page.gauge("fanline_topics", "Topics that have a history, a subscriber or latest values", hub.topics as u64);
         page.gauge("fanline_history_events", "Events that can be replayed", hub.retained_events);
         page.gauge("fanline_history_restored_events", "Events from the history file of the last stop", hub.restored);
         page.gauge("fanline_history_bytes", "Memory that these events take", hub.retained_bytes);

@@ -17,6 +17,7 @@
 //! its bytes for itself, where others share a block of memory with the events that were encoded with them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
 
 use smallvec::SmallVec;
 
@@ -45,6 +46,9 @@ pub(crate) struct List {
     /// The newest deletion or value that has left the list without a successor.
     forgotten: AtomicU64,
     writer: Mutex<Writer>,
+    /// The number of keys that have a value, and the memory of these values. For statistics: no part of the loom models.
+    keys: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// The cells of some values.
@@ -134,7 +138,13 @@ impl List {
     /// A list without values. What there was up to `forgotten` is not known.
     pub(crate) fn new(forgotten: Sequence) -> Self {
         let writer = Writer { index: HashMap::new(), superseded: Vec::new(), open: None };
-        Self { blocks: RwLock::new(BTreeMap::new()), forgotten: AtomicU64::new(forgotten), writer: Mutex::new(writer) }
+        Self {
+            blocks: RwLock::new(BTreeMap::new()),
+            forgotten: AtomicU64::new(forgotten),
+            writer: Mutex::new(writer),
+            keys: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        }
     }
 
     /// The next blocks that may have a value after `after`. Empty when there are none.
@@ -167,8 +177,20 @@ impl List {
 
     /// The number of keys that have a value.
     pub(crate) fn keys(&self) -> usize {
-        let is_key = |frame: &&Frame| frame.key().is_some() && !frame.is_deletion();
-        read(&self.blocks).values().flat_map(Block::values).filter(is_key).count()
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// The memory of the values with keys.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The newest event in the list; 0 if it is empty.
+    pub(crate) fn last(&self) -> Sequence {
+        let blocks = read(&self.blocks);
+        let frames = blocks.values().next_back().map(|block| &block.frames);
+        let last = frames.and_then(|frames| (0..frames.end()).rev().find_map(|index| frames.value(index)));
+        last.map_or(0, Frame::sequence)
     }
 
     /// Up to `limit` values and deletions after `after` and up to `until` that are wanted, in order.
@@ -211,11 +233,25 @@ impl List {
     pub(crate) fn put(&self, frame: Frame) -> Before {
         let (name, sequence) = (name_of(&frame), frame.sequence());
         let weight = (!frame.is_deletion()).then(|| u32::try_from(frame.value_weight()).unwrap_or(u32::MAX));
+        let has_key = name.1.is_some();
         let mut writer = lock(&self.writer);
         let cell = self.push(&mut writer, frame);
-        let Some(before) = writer.index.insert(name, Entry { sequence, weight, cell }) else { return Before::Nothing };
-        writer.superseded.push(before);
-        before.before()
+        let entry = Entry { sequence, weight, cell };
+        let before = writer.index.insert(name, entry);
+        if has_key {
+            self.account(before.and_then(|before| before.weight), weight);
+        }
+        writer.superseded.extend(before);
+        before.map_or(Before::Nothing, Entry::before)
+    }
+
+    /// Accounts for a key that had a value of one weight, and has one of the other.
+    fn account(&self, before: Option<u32>, now: Option<u32>) {
+        let change = |total: &AtomicUsize, less: usize, more: usize| {
+            total.store(total.load(Ordering::Relaxed) + more - less, Ordering::Relaxed);
+        };
+        change(&self.keys, usize::from(before.is_some()), usize::from(now.is_some()));
+        change(&self.bytes, before.unwrap_or(0) as usize, now.unwrap_or(0) as usize);
     }
 
     /// Returns the place in its block.
@@ -297,6 +333,8 @@ impl List {
         *writer = Writer { index: HashMap::new(), superseded: Vec::new(), open: None };
         self.forgotten.fetch_max(base, Ordering::AcqRel);
         write(&self.blocks).clear();
+        self.keys.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
     }
 }
 

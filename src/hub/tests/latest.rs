@@ -175,8 +175,21 @@ impl World {
             self.times.insert(named(event), self.now);
             self.log.insert(sequence, (named(event), event.2));
         }
-        assert_eq!(self.hub.stats().latest_keys, self.keys());
-        assert!(self.hub.stats().tombstones + self.keys() <= self.max_keys);
+        self.check_totals();
+    }
+
+    /// Checks the totals, and the list of the topics.
+    fn check_totals(&self) {
+        let (stats, (topics, count)) = (self.hub.stats(), self.hub.topics(None, usize::MAX, |_| true));
+        assert_eq!(stats.latest_keys, self.keys());
+        assert!(stats.tombstones + self.keys() <= self.max_keys);
+        assert_eq!((stats.topics, count), (topics.len(), topics.len()));
+        for listed in &topics {
+            let is_key = |(topic, key): &&Name| topic == listed.topic.as_str() && key.is_some();
+            assert_eq!(listed.latest_keys, self.table.keys().filter(is_key).count(), "{listed:?}");
+        }
+        assert_eq!(topics.iter().map(|topic| topic.latest_keys).sum::<usize>(), self.keys());
+        assert_eq!(topics.iter().map(|topic| topic.latest_bytes).sum::<u64>(), stats.latest_bytes);
     }
 
     fn open(&self, filter: SubscriptionFilter, start: Start, takes_gzip: bool) -> Reader {
@@ -259,7 +272,7 @@ impl World {
         let deleted = old.len() as u64;
         assert_eq!((after.expired_keys - before.expired_keys, after.published - before.published), (deleted, deleted));
         self.log.extend((before.published + 1..).zip(old.into_values()));
-        assert_eq!(after.latest_keys, self.keys());
+        self.check_totals();
     }
 
     fn play(&mut self, step: Step) {
@@ -378,11 +391,38 @@ fn values_with_keys_outlive_their_rings_and_topics() {
     publish(&hub, "a");
     publish(&hub, "b");
     (0..3).for_each(|_| now(hub.evict_expired()));
-    assert_eq!((hub.stats().topics, hub.stats().latest_keys), (0, 2));
+    assert_eq!((hub.stats().topics, hub.stats().latest_keys), (1, 2));
+    let (topics, count) = hub.topics(None, 10, |_| true);
+    assert_eq!((topics.len(), count, topics[0].topic.as_str()), (1, 1, "a"));
+    let listed = &topics[0];
+    assert_eq!((listed.retained_events, listed.retained_bytes, listed.last), (0, 0, Some(at(3))));
+    assert_eq!((listed.latest_keys, listed.latest_bytes), (2, hub.stats().latest_bytes));
     assert_eq!(latest(&hub, &["a"], Start::Earliest).0, [1, 2]);
     assert_eq!(latest(&hub, &["**"], Start::Earliest).0, [1, 2]);
     put(&hub, "a", "x");
     assert_eq!(latest(&hub, &["a"], Start::Earliest).0, [2, 5]);
+    assert_eq!((hub.topics(None, 10, |_| true).1, hub.stats().topics), (1, 1), "it is listed once");
+}
+
+#[test]
+fn topic_without_channel_is_listed_until_its_deletions_are_forgotten() {
+    let options = HubOptions { topic_ttl: Duration::ZERO, tombstone_ttl: Duration::ZERO, ..HubOptions::default() };
+    let hub = Hub::new(&options);
+    let topics = ["a", "b", "c", "d", "e"];
+    topics.iter().for_each(|topic| _ = put(&hub, topic, "x"));
+    (0..3).for_each(|_| now(hub.evict_expired()));
+    let (page, count) = hub.topics(Some("b"), 2, |_| true);
+    let names: Vec<_> = page.iter().map(|topic| topic.topic.as_str()).collect();
+    assert_eq!((names, count), (vec!["c", "d"], 5), "in pages, by name");
+    let (subscription, _) = hub.subscribe(filter(&["a"]), Start::Live);
+    assert_eq!((hub.topics(None, 10, |_| true).1, hub.stats().topics), (5, 5));
+    drop(subscription);
+    assert_eq!((hub.topics(None, 10, |_| true).1, hub.stats().topics), (5, 5));
+    for topic in topics {
+        now(hub.publish(Event::deletion(Topic::new(topic).unwrap(), Some(Key::new("x").unwrap())))).unwrap();
+    }
+    (0..3).for_each(|_| now(hub.evict_expired()));
+    assert_eq!((hub.topics(None, 10, |_| true).1, hub.stats().topics), (0, 0));
 }
 
 #[test]
