@@ -282,8 +282,17 @@ impl<T> Writer<T> {
         self.head - self.oldest == self.capacity
     }
 
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     pub(crate) fn head(&self) -> u64 {
         self.head
+    }
+
+    /// The index of the oldest value that there is room for once `more` values, no more than the capacity, are pushed.
+    pub(crate) fn oldest_after(&self, more: u64) -> u64 {
+        self.oldest.max((self.head + more).saturating_sub(self.capacity))
     }
 
     pub(crate) fn oldest(&self) -> u64 {

@@ -3,7 +3,8 @@
 //!
 //! The ring numbers a channel's events 0, 1, 2 …; each frame has its sequence in the hub's order. The [`Tail`] joins the
 //! two: it has the sequence of the last frame that left the ring. So it is known exactly whether the channel has evicted
-//! anything after a position, or was merely quiet.
+//! anything after a position, or was merely quiet. An evicted frame is read when its segment is freed, together with the
+//! others: most of them are no longer in the processor's cache.
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -43,9 +44,9 @@ pub(crate) struct Channel {
 /// What changes together with the ring's ends.
 struct Tail {
     writer: Writer<Frame>,
-    /// The sequence of the newest event of this channel that is not retained; 0 when all are. A later sequence where that is
-    /// not known: the ledger has the events up to there.
-    evicted: Sequence,
+    /// The sequence of the newest event of this channel that is no longer in memory; 0 when all are. A later sequence where that
+    /// is not known: the ledger has the events up to there.
+    freed: Sequence,
     /// The bytes held by the frames that are in memory.
     weight: usize,
 }
@@ -68,7 +69,7 @@ impl Channel {
     /// The firehose of reserved topics, or that of all others.
     pub(crate) fn firehose(is_reserved: bool, capacity: usize, evicted: Sequence) -> Self {
         let (ring, writer) = Ring::new(capacity);
-        let tail = Mutex::new(Tail { writer, evicted, weight: 0 });
+        let tail = Mutex::new(Tail { writer, freed: evicted, weight: 0 });
         let (is_claimed, last_used) = (AtomicBool::new(false), AtomicU32::new(0));
         let (listeners, class, number) = (Listeners::default(), AtomicU8::new(0), AtomicU32::new(0));
         Self {
@@ -86,17 +87,25 @@ impl Channel {
         }
     }
 
-    /// Appends a frame, and returns how many bytes the channel held before, and holds now. Calls `before_evicting` with the
-    /// sequence of a frame that has to make room. For the sequencer.
-    pub(crate) fn append(&self, frame: Frame, before_evicting: impl FnOnce(Sequence)) -> (usize, usize) {
+    /// Appends the frames of a run, no more than the ring retains, and returns how many bytes the channel held before, and holds
+    /// now. Before some have to make room, `before_evicting` is called with the number of events that are newer than all of
+    /// these once the run is appended. For the sequencer.
+    pub(crate) fn append(
+        &self,
+        frames: impl ExactSizeIterator<Item = Frame>,
+        before_evicting: impl FnOnce(u64),
+    ) -> (usize, usize) {
         let mut tail = lock(&self.tail);
         let before = tail.weight;
-        if tail.writer.is_full() {
-            let to = tail.writer.oldest() + 1;
-            self.evict(&mut tail, to, before_evicting);
+        let oldest = tail.writer.oldest_after(frames.len() as u64);
+        if oldest > tail.writer.oldest() {
+            before_evicting(tail.writer.capacity());
+            self.evict(&mut tail, oldest);
         }
-        tail.weight += frame.weight();
-        self.ring.push(&mut tail.writer, frame);
+        for frame in frames {
+            tail.weight += frame.weight();
+            self.ring.push(&mut tail.writer, frame);
+        }
         (before, tail.weight)
     }
 
@@ -111,27 +120,32 @@ impl Channel {
             freed += run.get(index).weight();
             freed >= goal
         });
-        self.evict(&mut tail, end.map_or(run.indices().end, |last| last + 1), |_| {})
+        self.evict(&mut tail, end.map_or(run.indices().end, |last| last + 1))
     }
 
-    /// Evicts the events before index `to`, and returns the bytes freed. Calls `before` with the sequence of the last one.
-    fn evict(&self, tail: &mut Tail, to: u64, before: impl FnOnce(Sequence)) -> usize {
-        if let Some(last) = self.ring.with(to - 1, Frame::sequence) {
-            before(last);
-            tail.evicted = last;
-        }
-        let mut freed = 0;
-        self.ring.evict(&mut tail.writer, to, |frame| freed += frame.weight());
-        tail.weight -= freed;
-        freed
+    /// Evicts the events before index `oldest`, and returns the bytes freed.
+    fn evict(&self, tail: &mut Tail, oldest: u64) -> usize {
+        let Tail { writer, freed, weight } = tail;
+        let before = *weight;
+        self.ring.evict(writer, oldest, |frame| {
+            *weight -= frame.weight();
+            *freed = frame.sequence();
+        });
+        before - *weight
+    }
+
+    /// The newest event that is not retained; 0 when all are.
+    fn evicted(&self, tail: &Tail) -> Sequence {
+        let in_memory = tail.writer.oldest().checked_sub(1).and_then(|index| self.ring.with(index, Frame::sequence));
+        in_memory.map_or(tail.freed, |evicted| evicted.max(tail.freed))
     }
 
     /// Evicts everything up to `base`, and returns the bytes freed. For the sequencer.
     pub(crate) fn break_off(&self, base: Sequence) -> usize {
         let mut tail = lock(&self.tail);
         let head = tail.writer.head();
-        let freed = if tail.writer.oldest() == head { 0 } else { self.evict(&mut tail, head, |_| {}) };
-        tail.evicted = base;
+        let freed = if tail.writer.oldest() == head { 0 } else { self.evict(&mut tail, head) };
+        tail.freed = base;
         freed
     }
 
@@ -171,7 +185,7 @@ impl Channel {
         let tail = lock(&self.tail);
         match tail.writer.head().checked_sub(1).map(|index| self.ring.read(index)) {
             Some(Read::Run(run)) => run.get(run.indices().start).sequence(),
-            _ => tail.evicted,
+            _ => self.evicted(&tail),
         }
     }
 
@@ -181,14 +195,14 @@ impl Channel {
         let tail = lock(&self.tail);
         Place {
             index: self.ring.partition_point(|frame| frame.sequence() <= sequence),
-            evicted: (tail.evicted > sequence).then_some(tail.evicted),
+            evicted: Some(self.evicted(&tail)).filter(|evicted| *evicted > sequence),
         }
     }
 
     /// Where a reader continues whose index was evicted: at the oldest frame, and behind which sequence.
     pub(crate) fn oldest_place(&self) -> (u64, Sequence) {
         let tail = lock(&self.tail);
-        (tail.writer.oldest(), tail.evicted)
+        (tail.writer.oldest(), self.evicted(&tail))
     }
 
     /// Whether events of `topic` are appended here.

@@ -10,6 +10,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::vec::Drain;
 
 use super::frame::Frame;
 use super::numbering::Numbering;
@@ -32,6 +33,8 @@ pub(crate) struct Encoder {
     /// The topic of the run, whether its payloads are JSON, and the sequence of its first event.
     run: Option<(Topic, bool, Sequence)>,
     chunks: chunk::Builder,
+    /// Empty: the room for the frames of a run.
+    frames: Vec<Frame>,
     /// What the run's events are for the latest values; empty while none has a key or is a deletion.
     keyings: Vec<Keying>,
 }
@@ -47,7 +50,8 @@ impl Encoder {
     /// An encoder for rings that retain `history` events.
     pub(crate) fn new(numbering: Numbering, history: usize) -> Self {
         let max_events = (history / SHARE).max(1);
-        Self { numbering, max_events, run: None, chunks: chunk::Builder::default(), keyings: Vec::new() }
+        let chunks = chunk::Builder::default();
+        Self { numbering, max_events, run: None, chunks, frames: Vec::new(), keyings: Vec::new() }
     }
 
     /// Whether `event` can be added to the run.
@@ -74,14 +78,14 @@ impl Encoder {
     pub(crate) fn finish(
         &mut self,
         derived_bytes: &DerivedBytes,
-    ) -> Option<(Arc<EncodedRun>, impl Iterator<Item = Frame> + '_)> {
+    ) -> Option<(Arc<EncodedRun>, Drain<'_, Frame>)> {
         let (topic, is_json, first) = self.run.take()?;
         let (derived, derived_bytes) = (OnceLock::new(), derived_bytes.clone());
         let keyings = std::mem::take(&mut self.keyings).into_boxed_slice();
         let run = Arc::new(EncodedRun { topic, is_json, first, keyings, derived, derived_bytes });
         let chunks = (first..).zip(self.chunks.finish());
-        let of_run = run.clone();
-        Some((run, chunks.map(move |(sequence, chunk)| Frame::new(sequence, chunk, of_run.clone()))))
+        self.frames.extend(chunks.map(|(sequence, chunk)| Frame::new(sequence, chunk, run.clone())));
+        Some((run, self.frames.drain(..)))
     }
 }
 

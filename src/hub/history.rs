@@ -27,7 +27,7 @@ use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
 use super::compression::Compression;
-use super::encoder::{DerivedBytes, Encoder};
+use super::encoder::{DerivedBytes, EncodedRun, Encoder};
 use super::frame::Frame;
 use super::gap::GapReason;
 use super::heaviest::{Heaviest, class_of};
@@ -226,19 +226,16 @@ impl History {
             self.list_of(&channel);
         }
         let has_list = channel.latest.get().is_some() || self.firehose_of(&channel).latest.get().is_some();
-        for frame in frames {
-            let sequence = frame.sequence();
-            self.ledger.record(sequence, channel.hash);
+        for frame in frames.as_slice() {
+            self.ledger.record(frame.sequence(), channel.hash);
             if channel.is_reserved {
-                self.note_reserved(sequence);
-            }
-            let value = has_list.then(|| frame.clone());
-            self.put(&channel, frame.clone());
-            self.put(self.firehose_of(&channel), frame);
-            if let Some(value) = value {
-                self.put_latest(&channel, &value);
+                self.note_reserved(frame.sequence());
             }
         }
+        let values = if has_list { frames.as_slice().to_vec() } else { Vec::new() };
+        self.put(&channel, &run, frames.as_slice().iter().cloned());
+        self.put(self.firehose_of(&channel), &run, frames);
+        values.iter().for_each(|value| self.put_latest(&channel, value));
         Some(channel)
     }
 
@@ -249,33 +246,35 @@ impl History {
         let hash = channel.as_ref().map_or_else(|| self.ledger.hash(run.topic()), |channel| channel.hash);
         let is_reserved = run.topic().is_reserved();
         let firehose = if is_reserved { &self.reserved } else { &self.firehose };
-        for frame in frames {
+        for frame in frames.as_slice() {
             let sequence = frame.sequence();
             if is_reserved {
                 self.note_reserved(sequence);
             }
-            if let Some(channel) = &channel {
-                self.put(channel, frame.clone());
+            // The saved ledger has those before.
+            if rings.firehose && sequence > *self.ledger.known().end() {
+                self.ledger.record(sequence, hash);
             }
-            if rings.firehose {
-                // The saved ledger has those before.
-                if sequence > *self.ledger.known().end() {
-                    self.ledger.record(sequence, hash);
-                }
-                self.put(firehose, frame);
-            }
+        }
+        if let Some(channel) = &channel {
+            self.put(channel, &run, frames.as_slice().iter().cloned());
+        }
+        if rings.firehose {
+            self.put(firehose, &run, frames);
         }
         self.trim();
     }
 
-    fn put(&self, channel: &Arc<Channel>, frame: Frame) {
-        let before = frame.sequence() - 1;
-        let before_evicting = |evicted| {
-            if evicted > self.head.load(Ordering::Relaxed) {
-                self.publish(before);
+    /// Puts the frames of `run` into the ring of `channel`. All earlier events are in their rings.
+    fn put(&self, channel: &Arc<Channel>, run: &EncodedRun, frames: impl ExactSizeIterator<Item = Frame>) {
+        let (first, end) = (run.first(), run.first() + frames.len() as u64);
+        // A run is shorter than what a ring retains: what it evicts comes before its own first event.
+        let before_evicting = |newer| {
+            if end - newer > self.head() + 1 {
+                self.publish(first - 1);
             }
         };
-        let (before, now) = self.changing(channel, || channel.append(frame, before_evicting));
+        let (before, now) = self.changing(channel, || channel.append(frames, before_evicting));
         self.account(before, now);
         if class_of(channel, now) > channel.class() {
             lock(&self.heaviest).put(channel, now);

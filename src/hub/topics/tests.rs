@@ -46,7 +46,7 @@ impl World {
 
     fn append(&self, channel: &Channel, tick: u32) {
         channel.touch(tick);
-        channel.append(frame(channel.topic.as_ref().unwrap(), self.newest), |_| {});
+        channel.append([frame(channel.topic.as_ref().unwrap(), self.newest)].into_iter(), |_| {});
     }
 
     fn subscribe(&self, number: usize, max_silent: usize) -> Result<(Arc<Channel>, Arc<WakeGroup>), TooManyTopics> {
