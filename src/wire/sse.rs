@@ -45,7 +45,8 @@ impl Block<'_> {
         let mut length = 1 + event.map_or(0, |event| field_length("event", event.len()));
         length += retry.map_or(0, |retry| field_length("retry", retry.len()));
         length += id.map_or(0, |(epoch, sequence)| field_length("id", epoch.len() + 1 + sequence.len()));
-        length += lines(self.data).map(|line| field_length("data", line.len())).sum::<usize>();
+        let lines = Lines::of(self.data);
+        length += lines.clone().map(|line| field_length("data", line.len())).sum::<usize>();
 
         out.push(length, |out| {
             if let Some(retry) = retry {
@@ -57,7 +58,7 @@ impl Block<'_> {
             if let Some(event) = event {
                 field(out, "event", &[event]);
             }
-            for line in lines(self.data) {
+            for line in lines {
                 field(out, "data", &[line]);
             }
             out.push(b'\n');
@@ -78,16 +79,32 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.push(b'\n');
 }
 
-/// The lines of `text`: one more than there are line ends.
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let Some(end) = memchr::memchr2(b'\r', b'\n', text) else { return rest.take() };
+/// The lines of a text: one more than there are line ends. A clone does not look for the end of the next line again: most
+/// payloads have one line.
+#[derive(Clone)]
+struct Lines<'a> {
+    /// `None` after the last line.
+    rest: Option<&'a [u8]>,
+    /// Where the next line ends, unless it is the last one.
+    end: Option<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        Self { rest: Some(text), end: memchr::memchr2(b'\r', b'\n', text) }
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let text = self.rest?;
+        let Some(end) = self.end else { return self.rest.take() };
         let width = if text[end..].starts_with(b"\r\n") { 2 } else { 1 };
-        rest = Some(&text[end + width..]);
+        *self = Self::of(&text[end + width..]);
         Some(&text[..end])
-    })
+    }
 }
 
 /// The fields of an event in the plain format, with their text as it was encoded.
