@@ -257,11 +257,11 @@ impl Routes {
                 return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, &body, *source)).await?)));
             }
             Route::Publish(topic) => {
-                let permit = self.admit(&auth_request(head, *source, Action::Publish)).await?;
+                let mut permit = self.admit(&auth_request(head, *source, Action::Publish)).await?;
                 let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
                 match topic {
-                    None => publish::publish(self, permit, &quota, head, body).await?,
-                    Some(topic) => publish::publish_to(self, permit, &quota, topic, head, body).await?,
+                    None => publish::publish(self, &mut permit, &quota, head, body).await?,
+                    Some(topic) => publish::publish_to(self, &mut permit, &quota, topic, head, body).await?,
                 }
             }
             Route::Directory => documents::redirect(path),

@@ -39,7 +39,7 @@ enum MediaType {
 /// Publishes one event, an array of events, or lines.
 pub(super) async fn publish(
     routes: &Routes,
-    mut permit: Permit<'_>,
+    permit: &mut Permit<'_>,
     quota: &PublishQuota<'_>,
     head: &Parts,
     body: RequestBody,
@@ -52,13 +52,13 @@ pub(super) async fn publish(
             let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
             if !is_array(&body) {
                 let event = parse_event(&body, options.max_event_bytes)?;
-                let once = publish_together(shard, &mut permit, quota, key, [event]).await?;
+                let once = publish_together(shard, permit, quota, key, [event]).await?;
                 return Ok(once.response(Receipt::of_one));
             }
             let events = parse_events(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
             // Boxed: a single event has no room for it.
-            let once = Box::pin(publish_together(shard, &mut permit, quota, key, events)).await?;
+            let once = Box::pin(publish_together(shard, permit, quota, key, events)).await?;
             Ok(once.response(|published| Receipt::of_several(published, count)))
         }
         // A key is for events that are known as a whole before the first one is published.
@@ -66,7 +66,7 @@ pub(super) async fn publish(
             let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
             let events = ndjson::parse(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
-            let once = Box::pin(publish_together(shard, &mut permit, quota, key, events)).await?;
+            let once = Box::pin(publish_together(shard, permit, quota, key, events)).await?;
             Ok(once.response(|published| Receipt::of_several(published, count)))
         }
         Some(MediaType::Ndjson) => {
@@ -92,7 +92,7 @@ pub(super) async fn publish_one(
 /// Publishes the body as the payload of an event. The path has the topic, the query what else it has.
 pub(super) async fn publish_to(
     routes: &Routes,
-    mut permit: Permit<'_>,
+    permit: &mut Permit<'_>,
     quota: &PublishQuota<'_>,
     topic: &str,
     head: &Parts,
@@ -116,7 +116,7 @@ pub(super) async fn publish_to(
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
     let body = collect(body, max_bytes, options.body_timeout).await?;
     let event = query.event(topic, body, is_json, options.max_event_bytes)?;
-    let once = publish_together(shard, &mut permit, quota, key, [event]).await?;
+    let once = publish_together(shard, permit, quota, key, [event]).await?;
     Ok(once.response(Receipt::of_one))
 }
 

@@ -35,7 +35,7 @@ const LINES_PER_TURN: usize = 256;
 pub(super) async fn publish(
     shard: &Shard,
     options: &Options,
-    permit: Permit<'_>,
+    permit: &mut Permit<'_>,
     quota: &PublishQuota<'_>,
     mut body: DecodedBody,
 ) -> Result<Receipt, Problem> {
@@ -97,10 +97,10 @@ pub(super) fn parse(body: &Bytes, max_event_bytes: usize) -> Result<Vec<Event>, 
 }
 
 /// An upload and its progress.
-struct Upload<'a> {
+struct Upload<'a, 'p> {
     shard: &'a Shard,
     options: &'a Options,
-    permit: Permit<'a>,
+    permit: &'a mut Permit<'p>,
     quota: &'a PublishQuota<'a>,
     lines: LineSplitter,
     /// When the next bytes must have arrived: a line that has begun must end soon, and the next one may take its time.
@@ -126,7 +126,7 @@ struct Turn {
     problem: Option<Problem>,
 }
 
-impl Upload<'_> {
+impl Upload<'_, '_> {
     /// Extends the deadline after bytes arrived, unless they only continue a line.
     fn extend_deadline(&mut self, ends_line: bool) {
         let was_within_line = std::mem::replace(&mut self.within_line, self.lines.is_within_line());
