@@ -23,7 +23,7 @@ use crate::hub::{Batch, Coding, Frame, Offer, Sample, SharedValues, Subscription
 use crate::presence;
 use crate::sync::lock;
 use crate::wire::Format;
-use crate::wire::chunk::{self, Chunk};
+use crate::wire::chunk::{self, Chunk, ChunkRef};
 
 /// What a stream's task leaves to the transport.
 pub(super) trait Transport<O>: Send + Unpin + 'static {
@@ -129,12 +129,12 @@ impl Layout {
     }
 
     /// The bytes of `frame`.
-    pub(super) fn chunk(self, frame: &Frame) -> &Chunk {
+    pub(super) fn chunk(self, frame: &Frame) -> ChunkRef<'_> {
         frame.chunk(self.format)
     }
 
     /// The bytes of `chunk`, in shared memory.
-    pub(super) fn bytes(self, chunk: &Chunk) -> Bytes {
+    pub(super) fn bytes(self, chunk: ChunkRef<'_>) -> Bytes {
         if self.is_framed { chunk.to_framed() } else { chunk.to_body() }
     }
 
@@ -205,13 +205,13 @@ impl<O: Output> Transport<O> for Sse {
     }
 
     fn encode(&mut self, event: &ControlEvent, _: &mut Subscription, shard: &Shard) -> Bytes {
-        self.layout.bytes(&self.chunk(event, shard))
+        self.layout.bytes(self.chunk(event, shard).as_ref())
     }
 
     fn finish(&mut self, reason: EndReason, _: &mut Subscription, _: &Shard) -> Bytes {
         match ControlEvent::farewell(reason) {
             None => Bytes::from_static(self.end_of_body()),
-            Some(farewell) => [&*self.layout.bytes(&farewell.to_sse()), self.end_of_body()].concat().into(),
+            Some(farewell) => [&*self.layout.bytes(farewell.to_sse().as_ref()), self.end_of_body()].concat().into(),
         }
     }
 

@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Drain;
 
+use bytes::Bytes;
+
 use super::frame::Frame;
 use super::numbering::Numbering;
 use crate::event::{Event, Key};
@@ -75,16 +77,14 @@ impl Encoder {
     }
 
     /// Ends the run, and returns it with its frames. `None` when it is empty.
-    pub(crate) fn finish(
-        &mut self,
-        derived_bytes: &DerivedBytes,
-    ) -> Option<(Arc<EncodedRun>, Drain<'_, Frame>)> {
+    pub(crate) fn finish(&mut self, derived_bytes: &DerivedBytes) -> Option<(Arc<EncodedRun>, Drain<'_, Frame>)> {
         let (topic, is_json, first) = self.run.take()?;
         let (derived, derived_bytes) = (OnceLock::new(), derived_bytes.clone());
         let keyings = std::mem::take(&mut self.keyings).into_boxed_slice();
-        let run = Arc::new(EncodedRun { topic, is_json, first, keyings, derived, derived_bytes });
-        let chunks = (first..).zip(self.chunks.finish());
-        self.frames.extend(chunks.map(|(sequence, chunk)| Frame::new(sequence, chunk, run.clone())));
+        let (block, places) = self.chunks.finish_block();
+        let run = Arc::new(EncodedRun { topic, is_json, first, block, keyings, derived, derived_bytes });
+        let places = (first..).zip(places);
+        self.frames.extend(places.map(|(sequence, place)| Frame::new(sequence, place, run.clone())));
         Some((run, self.frames.drain(..)))
     }
 }
@@ -96,6 +96,8 @@ pub(crate) struct EncodedRun {
     /// Whether its payloads are JSON, or else text.
     is_json: bool,
     first: Sequence,
+    /// The events in the plain format. The run keeps it for all of them: a frame in a ring is only a place in it.
+    block: Bytes,
     /// What each event is for the latest values; empty when none has a key or is a deletion.
     keyings: Box<[Keying]>,
     /// Boxed: most runs have none. The lock is the real one, also under loom: no model reads other formats.
@@ -153,12 +155,18 @@ impl EncodedRun {
         !self.keyings.is_empty()
     }
 
-    /// A run of event `sequence` alone.
-    pub(super) fn alone(&self, sequence: Sequence) -> Self {
+    /// The events in the plain format.
+    pub(super) fn block(&self) -> &Bytes {
+        &self.block
+    }
+
+    /// A run of event `sequence` alone, which is encoded as `block`.
+    pub(super) fn alone(&self, sequence: Sequence, block: Bytes) -> Self {
         Self {
             topic: self.topic.clone(),
             is_json: self.is_json,
             first: sequence,
+            block,
             keyings: self.keying(sequence).cloned().into_iter().collect(),
             derived: OnceLock::new(),
             derived_bytes: self.derived_bytes.clone(),
@@ -170,14 +178,14 @@ impl EncodedRun {
         self.keyings.get((sequence - self.first) as usize)
     }
 
-    /// The envelope of event `sequence`. `plain` is any chunk of the run.
-    pub(super) fn envelope(&self, sequence: Sequence, plain: &Chunk) -> &Chunk {
-        self.derive(&self.derived().envelopes, envelope::encode, sequence, plain)
+    /// The envelope of event `sequence`.
+    pub(super) fn envelope(&self, sequence: Sequence) -> &Chunk {
+        self.derive(&self.derived().envelopes, envelope::encode, sequence)
     }
 
-    /// The WebSocket message of event `sequence`. `plain` is any chunk of the run.
-    pub(super) fn message(&self, sequence: Sequence, plain: &Chunk) -> &Chunk {
-        self.derive(&self.derived().messages, envelope::encode_message, sequence, plain)
+    /// The WebSocket message of event `sequence`.
+    pub(super) fn message(&self, sequence: Sequence) -> &Chunk {
+        self.derive(&self.derived().messages, envelope::encode_message, sequence)
     }
 
     fn derived(&self) -> &Derived {
@@ -194,11 +202,10 @@ impl EncodedRun {
         chunks: &'a OnceLock<Box<[Chunk]>>,
         encode: fn(&[u8], &Topic, bool, &mut chunk::Builder),
         sequence: Sequence,
-        plain: &Chunk,
     ) -> &'a Chunk {
         let chunks = chunks.get_or_init(|| {
             let mut block = chunk::Builder::default();
-            for body in plain.bodies_of_block() {
+            for body in chunk::bodies_of(&self.block) {
                 encode(body, &self.topic, self.is_json, &mut block);
             }
             let chunks: Box<[Chunk]> = block.finish().collect();
@@ -218,5 +225,5 @@ impl Drop for EncodedRun {
 }
 
 fn weight(chunks: &[Chunk]) -> u64 {
-    chunks.iter().map(|chunk| chunk.weight() + size_of::<Chunk>()).sum::<usize>() as u64
+    chunks.iter().map(|chunk| chunk.as_ref().weight() + size_of::<Chunk>()).sum::<usize>() as u64
 }

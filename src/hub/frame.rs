@@ -10,7 +10,7 @@ use crate::position::{Sequence, StreamPosition};
 use crate::sync::Arc;
 use crate::topic::Topic;
 use crate::wire::Format;
-use crate::wire::chunk::Chunk;
+use crate::wire::chunk::{ChunkRef, Place};
 use crate::wire::sse::Fields;
 
 /// An event as the rings hold it and connections write it. Cloning shares the bytes.
@@ -20,14 +20,14 @@ use crate::wire::sse::Fields;
 #[derive(Clone, Debug)]
 pub struct Frame {
     sequence: Sequence,
-    /// The plain encoding, which most readers write.
-    chunk: Chunk,
+    /// Where its plain encoding is in that of the run.
+    place: Place,
     run: Arc<EncodedRun>,
 }
 
 impl Frame {
-    pub(super) fn new(sequence: Sequence, chunk: Chunk, run: Arc<EncodedRun>) -> Self {
-        Self { sequence, chunk, run }
+    pub(super) fn new(sequence: Sequence, place: Place, run: Arc<EncodedRun>) -> Self {
+        Self { sequence, place, run }
     }
 
     /// The event's number in the hub's one order. On a hub whose events are numbered elsewhere it differs from the
@@ -138,7 +138,7 @@ impl Frame {
 
     /// The event as Server-Sent Events: whole lines, with the empty line at the end.
     pub fn sse(&self) -> &[u8] {
-        self.chunk.body()
+        self.plain().body()
     }
 
     fn fields(&self) -> Fields<'_> {
@@ -146,34 +146,40 @@ impl Frame {
     }
 
     /// The encoding in `format`. The envelopes of a run are made when the first of them is asked for, and so are its messages.
-    pub(crate) fn chunk(&self, format: Format) -> &Chunk {
+    pub(crate) fn chunk(&self, format: Format) -> ChunkRef<'_> {
         match format {
-            Format::Plain => &self.chunk,
-            Format::Envelope => self.run.envelope(self.sequence, &self.chunk),
-            Format::Message => self.run.message(self.sequence, &self.chunk),
+            Format::Plain => self.plain(),
+            Format::Envelope => self.run.envelope(self.sequence).as_ref(),
+            Format::Message => self.run.message(self.sequence).as_ref(),
         }
+    }
+
+    /// The plain encoding, which most readers write.
+    fn plain(&self) -> ChunkRef<'_> {
+        self.place.of(self.run.block())
     }
 
     /// Whether this may come after `before` in one slice: it follows it in memory, or is in another block.
     pub(super) fn may_follow(&self, before: &Self) -> bool {
-        self.chunk.follows(&before.chunk) || !self.chunk.is_beside(&before.chunk)
+        self.plain().follows(before.plain()) || !self.plain().is_beside(before.plain())
     }
 
     /// The same event in memory of its own, for a reader that outlives those of the run.
     pub(super) fn alone(&self) -> Self {
-        Self { sequence: self.sequence, chunk: self.chunk.alone(), run: Arc::new(self.run.alone(self.sequence)) }
+        let (block, place) = self.plain().alone();
+        Self { sequence: self.sequence, place, run: Arc::new(self.run.alone(self.sequence, block)) }
     }
 
     /// The memory of a latest value, approximately.
     pub(super) fn value_weight(&self) -> usize {
         let key = self.key().map_or(0, |key| key.as_str().len());
-        self.chunk.framed().len() + key + size_of::<Self>() + size_of::<EncodedRun>()
+        self.plain().framed().len() + key + size_of::<Self>() + size_of::<EncodedRun>()
     }
 
     /// The memory that leaves the history with this frame, approximately: its cell in a segment, and the block and the run
     /// that it ends. Its other encodings are counted by [`DerivedBytes`](super::encoder::DerivedBytes).
     pub(crate) fn weight(&self) -> usize {
-        let block = self.chunk.weight();
+        let block = self.plain().weight();
         let run = if block > 0 { size_of::<EncodedRun>() } else { 0 };
         block + run + size_of::<Self>()
     }
@@ -236,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_is_eight_words() {
-        assert_eq!(size_of::<Frame>(), size_of::<[usize; 8]>(), "a ring has one for each event that it retains");
+    fn frame_is_four_words() {
+        assert_eq!(size_of::<Frame>(), size_of::<[usize; 4]>(), "a ring has one for each event that it retains");
     }
 }

@@ -10,7 +10,7 @@ use crate::position::Sequence;
 use crate::ring::{Read, Ring, Run, Segment};
 use crate::sync::Arc;
 use crate::wire::Format;
-use crate::wire::chunk::Chunk;
+use crate::wire::chunk::ChunkRef;
 
 /// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;
@@ -170,7 +170,7 @@ impl Batch {
     pub(crate) fn offer<'a>(&'a self, format: Format, is_framed: bool, slices: &mut [IoSlice<'a>]) -> Offer {
         let mut offer = Offer::default();
         // The first and the last chunk of the last slice.
-        let mut part: Option<(&Chunk, &Chunk)> = None;
+        let mut part: Option<(ChunkRef<'_>, ChunkRef<'_>)> = None;
         for Span { run, indices, .. } in &self.spans {
             let run = &self.runs[*run];
             let mut index = indices.start;

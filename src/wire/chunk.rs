@@ -2,6 +2,7 @@
 //! frames of WebSocket, which have a head and no tail, are built in the same blocks of memory.
 
 use std::ops::Range;
+use std::vec::Drain;
 
 use bytes::Bytes;
 
@@ -14,7 +15,19 @@ pub(crate) const LAST: &[u8] = b"0\r\n\r\n";
 pub(crate) struct Chunk {
     /// The memory of this chunk and of those that were built with it.
     block: Bytes,
-    /// Begin and end in the block.
+    place: Place,
+}
+
+/// A [`Chunk`] in a block that something else keeps in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkRef<'a> {
+    block: &'a Bytes,
+    place: Place,
+}
+
+/// Where a chunk is in its block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
     start: u32,
     end: u32,
     /// The lengths of the framing before and behind the body.
@@ -22,79 +35,107 @@ pub(crate) struct Chunk {
     tail: u8,
 }
 
+impl Place {
+    /// The chunk at this place of `block`.
+    pub(crate) fn of(self, block: &Bytes) -> ChunkRef<'_> {
+        ChunkRef { block, place: self }
+    }
+}
+
 impl Chunk {
     /// A chunk from its bytes with their framing, `head` of which come before the body.
     pub(crate) fn from_static(framed: &'static [u8], head: u8) -> Self {
-        Self { block: Bytes::from_static(framed), start: 0, end: framed.len() as u32, head, tail: END.len() as u8 }
+        let place = Place { start: 0, end: framed.len() as u32, head, tail: END.len() as u8 };
+        Self { block: Bytes::from_static(framed), place }
     }
 
-    /// The chunk with its framing, for HTTP/1.1.
-    pub(crate) fn framed(&self) -> &[u8] {
-        &self.block[self.start as usize..self.end as usize]
+    pub(crate) fn as_ref(&self) -> ChunkRef<'_> {
+        self.place.of(&self.block)
     }
 
     /// The chunk without framing, for HTTP/1.0 and other transports.
     pub(crate) fn body(&self) -> &[u8] {
-        &self.block[self.body_range()]
-    }
-
-    /// Like [`Chunk::framed`], sharing the memory.
-    pub(crate) fn to_framed(&self) -> Bytes {
-        self.block.slice(self.start as usize..self.end as usize)
+        self.as_ref().body()
     }
 
     /// Like [`Chunk::body`], sharing the memory.
     pub(crate) fn to_body(&self) -> Bytes {
+        self.as_ref().to_body()
+    }
+}
+
+impl<'a> ChunkRef<'a> {
+    /// The chunk with its framing, for HTTP/1.1.
+    pub(crate) fn framed(self) -> &'a [u8] {
+        &self.block[self.framed_range()]
+    }
+
+    /// The chunk without framing, for HTTP/1.0 and other transports.
+    pub(crate) fn body(self) -> &'a [u8] {
+        &self.block[self.body_range()]
+    }
+
+    /// Like [`ChunkRef::framed`], sharing the memory.
+    pub(crate) fn to_framed(self) -> Bytes {
+        self.block.slice(self.framed_range())
+    }
+
+    /// Like [`ChunkRef::body`], sharing the memory.
+    pub(crate) fn to_body(self) -> Bytes {
         self.block.slice(self.body_range())
     }
 
-    fn body_range(&self) -> Range<usize> {
-        self.start as usize + usize::from(self.head)..self.end as usize - usize::from(self.tail)
+    fn framed_range(self) -> Range<usize> {
+        self.place.start as usize..self.place.end as usize
+    }
+
+    fn body_range(self) -> Range<usize> {
+        let Range { start, end } = self.framed_range();
+        start + usize::from(self.place.head)..end - usize::from(self.place.tail)
     }
 
     /// Whether both chunks are in one block.
-    pub(crate) fn is_beside(&self, other: &Self) -> bool {
-        // Both keep their blocks alive, so two blocks cannot have one address.
+    pub(crate) fn is_beside(self, other: Self) -> bool {
+        // Both blocks are in memory, so two cannot have one address.
         self.block.as_ptr() == other.block.as_ptr()
     }
 
     /// Whether this chunk directly follows `before` in memory.
-    pub(crate) fn follows(&self, before: &Self) -> bool {
-        self.start == before.end && self.is_beside(before)
+    pub(crate) fn follows(self, before: Self) -> bool {
+        self.place.start == before.place.end && self.is_beside(before)
     }
 
     /// The bytes from this chunk to the end of `last`, a later one of the same block, with framing.
-    pub(crate) fn framed_to(&self, last: &Self) -> &[u8] {
+    pub(crate) fn framed_to(self, last: Self) -> &'a [u8] {
         debug_assert!(self.is_beside(last));
-        &self.block[self.start as usize..last.end as usize]
+        &self.block[self.place.start as usize..last.place.end as usize]
     }
 
-    /// The bodies of all chunks of the block, in order. Its framing is that of HTTP.
-    pub(crate) fn bodies_of_block(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.block[..];
-        std::iter::from_fn(move || {
-            let digits = memchr::memchr(b'\r', rest)?;
-            let length =
-                std::str::from_utf8(&rest[..digits]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-            let (body, end) = rest[digits + END.len()..].split_at(length.expect("a chunk begins with its length"));
-            rest = &end[END.len()..];
-            Some(body)
-        })
-    }
-
-    /// The same chunk in a block of its own.
-    pub(crate) fn alone(&self) -> Self {
-        if self.framed().len() == self.block.len() {
-            return self.clone();
+    /// The same chunk as a block of its own, and its place there.
+    pub(crate) fn alone(self) -> (Bytes, Place) {
+        let Range { start, end } = self.framed_range();
+        if end - start == self.block.len() {
+            return (self.block.clone(), self.place);
         }
-        let block = Bytes::copy_from_slice(self.framed());
-        Self { start: 0, end: block.len() as u32, block, head: self.head, tail: self.tail }
+        (Bytes::copy_from_slice(self.framed()), Place { start: 0, end: (end - start) as u32, ..self.place })
     }
 
     /// The bytes of memory that become free when this chunk is dropped after all earlier ones of its block.
-    pub(crate) fn weight(&self) -> usize {
-        if self.end as usize == self.block.len() { self.block.len() } else { 0 }
+    pub(crate) fn weight(self) -> usize {
+        if self.place.end as usize == self.block.len() { self.block.len() } else { 0 }
     }
+}
+
+/// The bodies of all chunks of `block`, in order. Its framing is that of HTTP.
+pub(crate) fn bodies_of(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let digits = memchr::memchr(b'\r', rest)?;
+        let length = std::str::from_utf8(&rest[..digits]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let (body, end) = rest[digits + END.len()..].split_at(length.expect("a chunk begins with its length"));
+        rest = &end[END.len()..];
+        Some(body)
+    })
 }
 
 /// What ends a chunk.
@@ -125,13 +166,6 @@ fn head_length(length: usize) -> usize {
     (usize::BITS - length.leading_zeros()).div_ceil(4) as usize + END.len()
 }
 
-/// Where a chunk of a block ends, and the lengths of its framing.
-struct Place {
-    head: u8,
-    tail: u8,
-    end: u32,
-}
-
 /// Builds chunks one behind the other in one block of memory.
 #[derive(Default)]
 pub(crate) struct Builder {
@@ -158,7 +192,8 @@ impl Builder {
 
     fn place(&mut self, head: usize, tail: usize) {
         let end = u32::try_from(self.bytes.len()).expect("a block has less than 4 GiB");
-        self.places.push(Place { head: head as u8, tail: tail as u8, end });
+        let start = self.places.last().map_or(0, |last| last.end);
+        self.places.push(Place { start, end, head: head as u8, tail: tail as u8 });
     }
 
     /// The length of the chunks so far.
@@ -171,17 +206,18 @@ impl Builder {
         self.places.len()
     }
 
-    /// Returns the chunks in order, in memory of their exact size, and empties the builder.
-    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Chunk> + '_ {
+    /// Returns the block, in memory of its exact size, with the places of its chunks in order. Empties the builder.
+    pub(crate) fn finish_block(&mut self) -> (Bytes, Drain<'_, Place>) {
         let block = Bytes::copy_from_slice(&self.bytes);
         self.bytes.clear();
         self.bytes.shrink_to(Self::KEPT);
-        let mut start = 0;
-        self.places.drain(..).map(move |Place { head, tail, end }| {
-            let chunk = Chunk { block: block.clone(), start, end, head, tail };
-            start = end;
-            chunk
-        })
+        (block, self.places.drain(..))
+    }
+
+    /// Like [`Builder::finish_block`], with chunks that keep the block.
+    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Chunk> + '_ {
+        let (block, places) = self.finish_block();
+        places.map(move |place| Chunk { block: block.clone(), place })
     }
 }
 
@@ -200,6 +236,7 @@ mod tests {
         for (length, head) in [(1, "1"), (15, "f"), (16, "10"), (255, "ff"), (256, "100"), (65_536, "10000")] {
             let body = vec![b'x'; length];
             let chunk = chunk_of(&body);
+            let chunk = chunk.as_ref();
             let wire = [head.as_bytes(), b"\r\n", &body, b"\r\n"].concat();
             assert_eq!(chunk.framed(), wire);
             assert_eq!(chunk.to_framed(), wire);
@@ -215,14 +252,17 @@ mod tests {
             block.push(body.len(), |out| out.extend_from_slice(body));
         }
         assert_eq!((block.count(), block.len()), (3, 21));
-        let chunks: Vec<_> = block.finish().collect();
-        assert_eq!(chunks[0].framed_to(&chunks[2]), b"1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n");
-        assert_eq!(chunks[1].framed_to(&chunks[1]), b"2\r\nbc\r\n");
-        assert!(chunks[1].follows(&chunks[0]) && chunks[2].follows(&chunks[1]) && !chunks[2].follows(&chunks[0]));
-        assert_eq!(chunks.iter().map(Chunk::weight).collect::<Vec<_>>(), [0, 0, 21], "the last chunk frees the block");
-        assert!(chunks[1].bodies_of_block().eq([&b"a"[..], b"bc", b"def"]));
+        let (bytes, places) = block.finish_block();
+        let chunks: Vec<_> = places.map(|place| place.of(&bytes)).collect();
+        assert_eq!(chunks[0].framed_to(chunks[2]), b"1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n");
+        assert_eq!(chunks[1].framed_to(chunks[1]), b"2\r\nbc\r\n");
+        assert!(chunks[1].follows(chunks[0]) && chunks[2].follows(chunks[1]) && !chunks[2].follows(chunks[0]));
+        assert!(chunks.iter().map(|chunk| chunk.weight()).eq([0, 0, 21]), "the last chunk frees the block");
+        assert!(bodies_of(&bytes).eq([&b"a"[..], b"bc", b"def"]));
+        let (alone, place) = chunks[1].alone();
+        assert_eq!((&alone[..], place.of(&alone).body()), (chunks[1].framed(), &b"bc"[..]));
         let other = chunk_of(b"a");
-        assert!(!chunks[1].follows(&other) && !other.is_beside(&chunks[0]));
+        assert!(!chunks[1].follows(other.as_ref()) && !other.as_ref().is_beside(chunks[0]));
         assert_eq!((block.count(), block.len()), (0, 0));
     }
 }

@@ -95,10 +95,11 @@ pub(crate) fn sse(data: &[u8]) {
     for (number, event) in events.iter().enumerate() {
         sse::encode(at(number), event, &mut block);
     }
-    let chunks: Vec<_> = block.finish().collect();
+    let (bytes, places) = block.finish_block();
+    let chunks: Vec<_> = places.map(|place| place.of(&bytes)).collect();
     let bodies: Vec<_> = chunks.iter().map(|chunk| chunk.body().to_vec()).collect();
     assert_eq!(unframed(&chunks.iter().flat_map(|chunk| chunk.framed()).copied().collect::<Vec<_>>()), bodies);
-    assert_eq!(unframed(chunks[0].framed_to(&chunks[chunks.len() - 1])), bodies);
+    assert_eq!(unframed(chunks[0].framed_to(chunks[chunks.len() - 1])), bodies);
 
     for (body, event) in bodies.iter().zip(&events) {
         envelope::encode(body, event.topic(), event.payload().is_json(), &mut block);

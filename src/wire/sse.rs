@@ -176,7 +176,7 @@ mod tests {
         let chunk = encoded(&event);
         let block = "id: 1795186660123-42\nevent: cpu usage\ndata: {\"value\": 45.20}\n\n";
         assert_eq!(chunk.body(), block.as_bytes());
-        assert_eq!(chunk.framed(), format!("{:x}\r\n{block}\r\n", block.len()).as_bytes());
+        assert_eq!(chunk.as_ref().framed(), format!("{:x}\r\n{block}\r\n", block.len()).as_bytes());
     }
 
     #[test]

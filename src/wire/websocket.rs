@@ -86,7 +86,7 @@ mod tests {
             let mut block = chunk::Builder::default();
             push_text(payload.as_bytes(), &mut block);
             let chunk = block.finish().next().unwrap();
-            assert_eq!((chunk.framed(), chunk.body()), (&frame[..], payload.as_bytes()));
+            assert_eq!((chunk.as_ref().framed(), chunk.body()), (&frame[..], payload.as_bytes()));
         }
     }
 
