@@ -156,7 +156,16 @@ fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
 /// # Errors
 /// [`InvalidPublication`]; malformed JSON is reported with line and column.
 pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
-    from_json::<Object<'_>>(json)?.0.into_event(json, max_event_bytes)
+    parse_event_after(json, max_event_bytes, None)
+}
+
+/// Like [`parse_event`]. An event of the topic `before`, that of an earlier event, shares its memory and is not checked again.
+pub(crate) fn parse_event_after(
+    json: &Bytes,
+    max_event_bytes: usize,
+    before: Option<&Topic>,
+) -> Result<Event, InvalidPublication> {
+    from_json::<Object<'_>>(json)?.0.into_event(json, max_event_bytes, before)
 }
 
 /// Parses the event of a WebSocket message of the type `publish`, a JSON object that has the keys `type` and `ref` as well.
@@ -165,7 +174,7 @@ pub fn parse_event(json: &Bytes, max_event_bytes: usize) -> Result<Event, Invali
 /// As [`parse_event`].
 pub(crate) fn parse_publish_message(json: &Bytes, max_event_bytes: usize) -> Result<Event, InvalidPublication> {
     let MessageFields { topic, event, data, text, key, delete, .. } = serde_json::from_slice(json)?;
-    Fields { topic, event, data, text, key, delete }.into_event(json, max_event_bytes)
+    Fields { topic, event, data, text, key, delete }.into_event(json, max_event_bytes, None)
 }
 
 /// Whether the text is an array, if it is JSON.
@@ -184,7 +193,7 @@ pub fn parse_events(json: &Bytes, max_event_bytes: usize) -> Result<Vec<Event>, 
     let objects: Vec<Object<'_>> = from_json(json)?;
     let events = objects.into_iter().enumerate().map(|(index, Object(fields))| {
         fields
-            .into_event(json, max_event_bytes)
+            .into_event(json, max_event_bytes, None)
             .map_err(|error| InvalidPublication::InArray { index, error: Box::new(error) })
     });
     events.collect()
@@ -205,8 +214,11 @@ pub fn parse_payload(body: Bytes, is_json: bool, max_event_bytes: usize) -> Resu
 
 impl Fields<'_> {
     /// The event, whose payload is a slice of `json` where possible.
-    fn into_event(self, json: &Bytes, max_bytes: usize) -> Result<Event, InvalidPublication> {
-        let topic = Topic::new(&self.topic)?;
+    fn into_event(self, json: &Bytes, max_bytes: usize, before: Option<&Topic>) -> Result<Event, InvalidPublication> {
+        let topic = match before.filter(|before| before.as_str() == self.topic) {
+            Some(before) => before.clone(),
+            None => Topic::new(&self.topic)?,
+        };
         let name = self.event.as_deref().map(EventName::new).transpose()?;
         let key = self.key.as_deref().map(Key::new).transpose()?;
         let payload = match (self.data, self.text) {

@@ -26,7 +26,7 @@ use crate::event::Event;
 use crate::hub::{Outcome, PublishError, Published};
 use crate::limit::PublishQuota;
 use crate::wire::lines::{LineSplitter, LineTooLong};
-use crate::wire::publication::parse_event;
+use crate::wire::publication::{parse_event, parse_event_after};
 
 /// How many lines are published before readers on the same shard get their turn.
 const LINES_PER_TURN: usize = 256;
@@ -175,12 +175,18 @@ impl Upload<'_, '_> {
         let before = self.line;
         for line in self.lines.by_ref().take(LINES_PER_TURN.min(self.quota.max_batch())) {
             self.line += 1;
+            // Most lines of an upload have the topic of the line before, which was checked.
+            let before = turn.events.last().map(Event::topic);
             let event = match line {
                 Ok(line) if line.trim_ascii().is_empty() => continue,
-                Ok(line) => parse_event(&line, self.options.max_event_bytes).map_err(Problem::from),
+                Ok(line) => parse_event_after(&line, self.options.max_event_bytes, before).map_err(Problem::from),
                 Err(LineTooLong) => Err(too_long(self.options)),
             };
-            match event.and_then(|event| self.permit.check_topic(event.topic()).map(|()| event)) {
+            let permitted = event.and_then(|event| match event.topic() {
+                topic if Some(topic) == before => Ok(event),
+                topic => self.permit.check_topic(topic).map(|()| event),
+            });
+            match permitted {
                 Ok(event) => {
                     if turn.events.is_empty() {
                         turn.first_line = self.line;
