@@ -321,6 +321,10 @@ impl Subscription {
         });
         if batch.is_empty() {
             self.take(batch, 0);
+            if !batch.is_all() {
+                // Evicted while it was scanned. Not every eviction is followed by a publication, which would wake the reader.
+                return self.fill(batch);
+            }
         }
         batch.set_stretch(stretch);
         Ok(())

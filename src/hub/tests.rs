@@ -9,6 +9,8 @@ mod ends;
 mod envelopes;
 #[cfg(not(fanline_loom))]
 mod gaps;
+#[cfg(fanline_loom)]
+mod lag_model;
 #[cfg(not(fanline_loom))]
 mod latest;
 #[cfg(fanline_loom)]
