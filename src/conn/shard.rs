@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Clients;
@@ -106,8 +107,20 @@ impl Shard {
 
     /// Wakes subscriptions and the tasks whose deadline is due, and polls the streams that are not tasks. Runs on the shard's
     /// thread and does not return.
-    pub(crate) async fn run(&self) {
-        tokio::join!(self.streams.run(&self.group), self.tick(), self.pacer.run(|client| self.wake(client)));
+    pub(crate) async fn run(self: &Arc<Self>) {
+        // A task of its own, so that an event polls nothing else. It is dropped with this future.
+        let (mut streams, shard) = (JoinSet::new(), self.clone());
+        streams.spawn(async move { shard.streams.run(&shard.group).await });
+        let streams = async {
+            let ended = streams.join_next().await;
+            // Otherwise the runtime ends.
+            if let Some(Err(error)) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        };
+        tokio::join!(streams, self.tick(), self.pacer.run(|client| self.wake(client)));
     }
 
     /// Has a stream polled by [`Shard::run`]. Its subscription has this key in the group.

@@ -158,6 +158,7 @@ fn every_end_has_a_close_code() {
 #[tokio::test(start_paused = true)]
 async fn client_that_does_not_reply_to_a_ping_in_time_is_stalled() {
     let Client { mut websocket, mut feed, shard, .. } = Client::new();
+    let shard = Arc::new(shard);
     let test = async {
         // Between two ticks of the shard's clock.
         tokio::time::sleep(Duration::from_millis(1500)).await;
