@@ -103,6 +103,11 @@ impl Lifecycle {
         }
     }
 
+    /// Whether nothing precedes the next events before the deadline, unless it is requested.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.phase == Phase::Open && self.blocked_since == NEVER
+    }
+
     /// Returns what precedes the next events. `None` when they may be written.
     pub(super) fn before_events(&mut self, situation: &Situation) -> Option<Step> {
         if let Phase::Finishing(reason) = self.phase {

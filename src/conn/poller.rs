@@ -104,6 +104,11 @@ impl Readiness {
         before & READABLE != 0
     }
 
+    /// Whether the socket became readable, and the task has not looked since.
+    pub(super) fn is_readable(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & READABLE != 0
+    }
+
     /// Has the task woken when the socket accepts bytes again.
     pub(super) fn await_writable(&self) {
         self.0.store(self.0.load(Ordering::Relaxed) | AWAITS_WRITABLE, Ordering::Relaxed);

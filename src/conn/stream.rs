@@ -13,13 +13,14 @@
 //! shard. All others are tasks of a runtime.
 
 mod request;
+mod round;
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -28,11 +29,9 @@ use super::Registration;
 use super::control::{Lifecycle, Request, Requests, Situation, Step};
 use super::control_events::ControlEvent;
 use super::end::EndReason;
-use super::http1::stream_socket::StreamSocket;
 use super::output::Output;
 use super::shard::Shard;
 use super::source::Source;
-use super::streams::ShardStream;
 use super::transport::{EventStream, Transport};
 use super::wheel::{NEVER, Second};
 use crate::hub::{Batch, Notice, Offer, Sample, SharedValues};
@@ -138,13 +137,15 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
     }
 
     fn poll_end_with(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<EndReason> {
-        match self.serve(cx, batch) {
-            Ok(()) => Poll::Pending,
-            Err(reason) => {
-                self.note_end(reason);
-                Poll::Ready(reason)
-            }
-        }
+        let served = self.serve(cx, batch);
+        self.noted(served)
+    }
+
+    /// Counts and logs the end, if the stream has ended.
+    fn noted(&self, served: Result<(), EndReason>) -> Poll<EndReason> {
+        let Err(reason) = served else { return Poll::Pending };
+        self.note_end(reason);
+        Poll::Ready(reason)
     }
 
     /// Releases what only an open stream needs.
@@ -330,6 +331,20 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
 
     /// Counts the bytes of a write. Returns `None` if the output accepts no bytes now; the task is woken when it does.
     fn written(&mut self, result: io::Result<usize>, cx: &mut Context<'_>) -> Result<Option<usize>, EndReason> {
+        let accepted = self.accepted(result)?;
+        if accepted.is_none() {
+            self.registration.client.control.readiness.await_writable();
+            if let Poll::Ready(readiness) = self.output.poll_writable(cx) {
+                readiness.map_err(|error| EndReason::of_socket(&error))?;
+                // It became writable in between.
+                cx.waker().wake_by_ref();
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Counts the bytes of a write. Returns `None` if the output accepts no bytes now.
+    fn accepted(&mut self, result: io::Result<usize>) -> Result<Option<usize>, EndReason> {
         match result {
             Ok(0) => Err(EndReason::Closed),
             Ok(bytes) => {
@@ -344,15 +359,7 @@ impl<O: Output, T: Transport<O>> StreamTask<O, T> {
                 }
                 Ok(Some(bytes))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.registration.client.control.readiness.await_writable();
-                if let Poll::Ready(readiness) = self.output.poll_writable(cx) {
-                    readiness.map_err(|error| EndReason::of_socket(&error))?;
-                    // It became writable in between.
-                    cx.waker().wake_by_ref();
-                }
-                Ok(None)
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(EndReason::of_socket(&error)),
         }
     }
@@ -467,15 +474,6 @@ impl<O: Output, T: Transport<O> + EventStream> Future for StreamTask<O, T> {
     }
 }
 
-/// A stream that its shard polls.
-impl<T: Transport<StreamSocket> + EventStream> ShardStream for StreamTask<StreamSocket, T> {
-    fn poll(&mut self, batch: &mut Batch) -> Poll<()> {
-        // A client is a waker, so that a stream needs no other allocation.
-        let waker = Waker::from(self.registration.client.clone());
-        self.poll_end_with(&mut Context::from_waker(&waker), batch).map(|_| ())
-    }
-}
-
 /// `retry` in milliseconds, spread so that many clients do not return at once.
 fn spread(retry: Duration, client: ClientId) -> u64 {
     (retry.as_millis() as f64 * (0.8 + 0.4 * client.spread())) as u64
@@ -485,6 +483,7 @@ fn spread(retry: Duration, client: ClientId) -> u64 {
 mod tests {
     use super::*;
     use crate::conn::gzip::Gzip;
+    use crate::conn::http1::stream_socket::StreamSocket;
     use crate::conn::transport::Sse;
     use crate::conn::websocket::WebSocketTask;
 

@@ -66,6 +66,12 @@ pub(super) trait Transport<O>: Send + Unpin + 'static {
         output.write_batch(batch, self.layout())
     }
 
+    /// Fills `batch` with what is ready, or finds it filled by another stream, if the source has nothing but events. Returns whether
+    /// it did; nothing has changed otherwise.
+    fn fill_shared(&self, _source: &Self::Source, _batch: &mut Batch) -> bool {
+        false
+    }
+
     /// The next values as other streams with the same interval write them at this moment; `None` to read alone.
     fn shared_values(&self, _source: &Self::Source, _shard: &Shard, _control: &Control) -> Option<SharedValues> {
         None
@@ -213,6 +219,10 @@ impl<O: Output> Transport<O> for Sse {
             None => Bytes::from_static(self.end_of_body()),
             Some(farewell) => [&*self.layout.bytes(farewell.to_sse().as_ref()), self.end_of_body()].concat().into(),
         }
+    }
+
+    fn fill_shared(&self, source: &Subscription, batch: &mut Batch) -> bool {
+        source.fill_from_ring(batch)
     }
 
     fn shared_values(&self, source: &Subscription, shard: &Shard, control: &Control) -> Option<SharedValues> {

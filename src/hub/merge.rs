@@ -37,17 +37,11 @@ pub(crate) struct Batch {
 
 /// What one ring has from an index on, up to a head.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct RingStretch {
+struct RingStretch {
     /// The ring's address. A batch is cleared before another ring can have it.
     ring: usize,
     index: u64,
     head: Sequence,
-}
-
-impl RingStretch {
-    pub(super) fn new(ring: &Ring<Frame>, index: u64, head: Sequence) -> Self {
-        Self { ring: std::ptr::from_ref(ring).addr(), index, head }
-    }
 }
 
 /// Consecutive frames of one run.
@@ -81,23 +75,48 @@ impl Batch {
         self.sources.clear();
         self.runs.clear();
         self.is_cut = false;
-        self.set_stretch(None);
+        self.forget_stretch();
     }
 
-    /// Whether it was filled from `stretch`.
-    pub(super) fn is_of(&self, stretch: Option<RingStretch>) -> bool {
-        stretch.is_some() && stretch == self.stretch
+    fn forget_stretch(&mut self) {
+        (self.stretch, self.end_in_ring) = (None, None);
     }
 
-    /// Notes what it was filled from, if all of that is from one ring.
-    pub(super) fn set_stretch(&mut self, stretch: Option<RingStretch>) {
-        let last = self.spans.last().filter(|_| stretch.is_some());
-        self.end_in_ring =
-            last.map(|last| (last.indices.end, self.runs[last.run].get(last.indices.end - 1).sequence()));
-        self.stretch = stretch;
+    /// Fills it with what `ring` has from `index` on, up to `head`, unless it was. Returns whether that is anything.
+    pub(super) fn fill_from(&mut self, ring: &Ring<Frame>, index: u64, head: Sequence) -> bool {
+        let stretch = RingStretch { ring: std::ptr::from_ref(ring).addr(), index, head };
+        if self.stretch.as_ref() == Some(&stretch) {
+            return true;
+        }
+        self.clear();
+        let mut next = index;
+        while !self.is_full() {
+            let run = match ring.read(next) {
+                Read::Run(run) => run,
+                Read::Empty => break,
+                // The next read reports the gap.
+                Read::Lagged => {
+                    self.is_cut = true;
+                    break;
+                }
+            };
+            let (number, all) = (self.runs.len(), run.indices().end);
+            self.runs.push(run);
+            let end = self.end_of(number, next, head);
+            if end > next {
+                self.end_in_ring = Some((end, self.runs[number].get(end - 1).sequence()));
+                self.add(number, 0, next..end);
+            }
+            if end < all {
+                break;
+            }
+            next = end;
+        }
+        self.stretch = self.end_in_ring.map(|_| stretch);
+        !self.is_empty()
     }
 
-    /// See [`Batch::set_stretch`].
+    /// If all of it is from one ring, the index behind its last frame, and the sequence of that frame.
     pub(super) fn end_in_ring(&self) -> Option<(u64, Sequence)> {
         self.end_in_ring
     }
@@ -133,7 +152,7 @@ impl Batch {
             }
         }
         self.cut();
-        self.set_stretch(None);
+        self.forget_stretch();
         if self.len < count {
             // The cursors are behind the frames that were removed.
             self.ends.clear();
@@ -309,13 +328,19 @@ impl Batch {
     /// Picks the source's frames up to sequence `limit`.
     fn pick(&mut self, place: usize, limit: Sequence) {
         let Source { cursor, run, next, .. } = self.sources[place];
-        let frames = &self.runs[run];
-        let mut end = frames.indices().end.min(next + (MAX_FRAMES - self.len) as u64);
-        while frames.get(end - 1).sequence() > limit {
-            end -= 1;
-        }
+        let end = self.end_of(run, next, limit);
         self.add(run, cursor, next..end);
         self.sources[place].next = end;
+    }
+
+    /// The index behind the frames of a run from `next` up to sequence `limit`, as many as there is room for.
+    fn end_of(&self, run: usize, next: u64, limit: Sequence) -> u64 {
+        let frames = &self.runs[run];
+        let mut end = frames.indices().end.min(next + (MAX_FRAMES - self.len) as u64);
+        while end > next && frames.get(end - 1).sequence() > limit {
+            end -= 1;
+        }
+        end
     }
 
     /// Picks the source's frames up to sequence `limit` that are wanted.

@@ -55,7 +55,7 @@ use super::filter::SubscriptionFilter;
 use super::frame::Frame;
 use super::gap::Gap;
 use super::history::History;
-use super::merge::{Batch, RingStretch};
+use super::merge::Batch;
 use super::sampler::Sample;
 use super::topics::TooManyTopics;
 use super::wake::{SleeperKey, WakeGroup};
@@ -294,11 +294,10 @@ impl Subscription {
                 _ => Ok(()),
             };
         }
-        let head = self.head()?;
-        let stretch = self.stretch_of_ring(head);
-        if batch.is_of(stretch) {
+        if self.fill_from_ring(batch) {
             return Ok(());
         }
+        let head = self.head()?;
         batch.clear();
         if let State::CatchUp(_) = self.state {
             self.fill_from_page(batch, head);
@@ -326,18 +325,19 @@ impl Subscription {
                 return self.fill(batch);
             }
         }
-        batch.set_stretch(stretch);
         Ok(())
     }
 
-    /// What is ready up to `head`, if all of it is from one ring.
-    fn stretch_of_ring(&self, head: Sequence) -> Option<RingStretch> {
-        match (&self.state, &*self.cursors) {
-            (State::Live, [Cursor { channel, index }]) if self.filter.is_none() => {
-                Some(RingStretch::new(&channel.ring, *index, head))
-            }
-            _ => None,
-        }
+    /// Fills `batch` with what is ready, if all of that is from one ring and nothing precedes it: nearly always. Returns whether it
+    /// did; otherwise [`Subscription::poll_fill`] finds out what is next. A batch that a subscription at the same place has filled
+    /// is left as it is.
+    pub(crate) fn fill_from_ring(&self, batch: &mut Batch) -> bool {
+        let (State::Live, [Cursor { channel, index }], None) = (&self.state, &*self.cursors, &self.filter) else {
+            return false;
+        };
+        let head = self.history.head();
+        // After the head: whatever follows a break is beyond a head that was loaded before it.
+        self.breaks == self.history.break_count() && batch.fill_from(&channel.ring, *index, head)
     }
 
     /// Returns the sequence up to which frames may be delivered now, or the gap that comes before them.

@@ -94,6 +94,11 @@ impl Control {
         Interval::from_millis(self.interval.load(Ordering::Relaxed))
     }
 
+    /// Whether nothing is requested, the stream has no interval, and its socket has nothing to read.
+    pub(in crate::conn) fn is_quiet(&self) -> bool {
+        self.requests().is_empty() && self.interval().is_none() && !self.readiness.is_readable()
+    }
+
     pub(in crate::conn) fn requests(&self) -> Requests {
         Requests(self.requests.load(Ordering::Acquire))
     }
