@@ -130,6 +130,11 @@ impl Layout {
         batch.offer(self.format, self.is_framed, slices)
     }
 
+    /// The bytes of all of `batch`, if streams share them.
+    pub(super) fn joined(self, batch: &Batch) -> Option<&[u8]> {
+        batch.joined(self.format, self.is_framed)
+    }
+
     pub(super) fn coding(self, is_compressed: bool) -> Coding {
         Coding { format: self.format, is_framed: self.is_framed, is_compressed }
     }
@@ -222,7 +227,11 @@ impl<O: Output> Transport<O> for Sse {
     }
 
     fn fill_shared(&self, source: &Subscription, batch: &mut Batch) -> bool {
-        source.fill_from_ring(batch)
+        let is_filled = source.fill_from_ring(batch);
+        if is_filled {
+            batch.join(self.layout.format, self.layout.is_framed);
+        }
+        is_filled
     }
 
     fn shared_values(&self, source: &Subscription, shard: &Shard, control: &Control) -> Option<SharedValues> {

@@ -15,6 +15,9 @@ use crate::wire::chunk::ChunkRef;
 /// The frames of one batch at most: as many as one vectored write takes slices on Linux (`UIO_MAXIOV`).
 pub(crate) const MAX_FRAMES: usize = 1024;
 
+/// The most bytes that are joined for the streams that share a batch.
+const MAX_JOINED: usize = 256 << 10;
+
 /// The frames of one read. The memory is reused for the next one, by all connections of a shard. Streams that are polled one after
 /// the other share the frames if they read the same; the batch is cleared before anything else runs.
 #[derive(Default)]
@@ -33,6 +36,18 @@ pub(crate) struct Batch {
     stretch: Option<RingStretch>,
     /// If so, the index behind its last frame, and the sequence of that frame.
     end_in_ring: Option<(u64, Sequence)>,
+    /// If so, whether a second stream has found it filled.
+    is_shared: bool,
+    /// The bytes of several frames for the next streams that read the same.
+    joined: Joined,
+}
+
+/// The bytes of all frames of a batch in one piece: copied once, so that no stream makes a list of slices for its write.
+#[derive(Default)]
+struct Joined {
+    /// The encoding, with or without framing. `None` if nothing is joined.
+    layout: Option<(Format, bool)>,
+    bytes: Vec<u8>,
 }
 
 /// What one ring has from an index on, up to a head.
@@ -79,13 +94,21 @@ impl Batch {
     }
 
     fn forget_stretch(&mut self) {
-        (self.stretch, self.end_in_ring) = (None, None);
+        (self.stretch, self.end_in_ring, self.joined.layout) = (None, None, None);
+        self.is_shared = false;
+    }
+
+    /// Whether it was filled from `stretch`, so that streams share it.
+    fn is_of(&mut self, stretch: &RingStretch) -> bool {
+        let is_of = self.stretch.as_ref() == Some(stretch);
+        self.is_shared |= is_of;
+        is_of
     }
 
     /// Fills it with what `ring` has from `index` on, up to `head`, unless it was. Returns whether that is anything.
     pub(super) fn fill_from(&mut self, ring: &Ring<Frame>, index: u64, head: Sequence) -> bool {
         let stretch = RingStretch { ring: std::ptr::from_ref(ring).addr(), index, head };
-        if self.stretch.as_ref() == Some(&stretch) {
+        if self.is_of(&stretch) {
             return true;
         }
         self.clear();
@@ -119,6 +142,32 @@ impl Batch {
     /// If all of it is from one ring, the index behind its last frame, and the sequence of that frame.
     pub(super) fn end_in_ring(&self) -> Option<(u64, Sequence)> {
         self.end_in_ring
+    }
+
+    /// Joins the bytes of its frames in this encoding, if streams share them. One frame is in one piece already, and very many bytes
+    /// are not copied.
+    pub(crate) fn join(&mut self, format: Format, is_framed: bool) {
+        if !self.is_shared || self.len == 1 || self.joined.layout.is_some() {
+            return;
+        }
+        self.joined.layout = Some((format, is_framed));
+        let mut bytes = std::mem::take(&mut self.joined.bytes);
+        bytes.clear();
+        for frame in self.frames() {
+            let chunk = frame.chunk(format);
+            bytes.extend_from_slice(if is_framed { chunk.framed() } else { chunk.body() });
+            if bytes.len() > MAX_JOINED {
+                bytes = Vec::new();
+                break;
+            }
+        }
+        self.joined.bytes = bytes;
+    }
+
+    /// The bytes of all frames in this encoding, if they were joined.
+    pub(crate) fn joined(&self, format: Format, is_framed: bool) -> Option<&[u8]> {
+        let Joined { layout, bytes } = &self.joined;
+        (*layout == Some((format, is_framed)) && !bytes.is_empty()).then_some(bytes)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -92,3 +92,37 @@ fn events_published_together_are_one_slice() {
     let (frames, slices, _) = offer(&hub, &["**"], true, 2);
     assert_eq!((frames, slices), (102, 2));
 }
+
+/// Fills the batch for one subscription after the other, and joins it each time. Returns whether it is joined.
+fn join(hub: &Hub, batch: &mut Batch, filters: &[&str]) -> bool {
+    let (subscription, _) = hub.subscribe(filter(filters), Start::Earliest);
+    assert!(subscription.fill_from_ring(batch));
+    batch.join(Format::Plain, true);
+    assert_eq!(batch.joined(Format::Plain, false), None, "a batch has one encoding");
+    let Some(bytes) = batch.joined(Format::Plain, true) else { return false };
+    assert_eq!(bytes, batch.frames().map(|frame| frame.chunk(Format::Plain).framed()).collect::<Vec<_>>().concat());
+    true
+}
+
+#[test]
+fn bytes_are_joined_for_the_second_stream_that_reads_them() {
+    let (hub, mut batch) = (hub(1000, 1000), Batch::default());
+    publish(&hub, "a");
+    assert_eq!([(); 2].map(|()| join(&hub, &mut batch, &["a"])), [false; 2], "one frame is in one piece");
+    publish_some(&hub, 40, "a");
+    assert_eq!([(); 3].map(|()| join(&hub, &mut batch, &["a"])), [false, true, true]);
+    assert_eq!([(); 2].map(|()| join(&hub, &mut batch, &["**"])), [false, true], "another ring");
+    let (several, _) = hub.subscribe(filter(&["a", "b"]), Start::Earliest);
+    assert!(!several.fill_from_ring(&mut batch), "two rings");
+    batch.clear();
+    assert!(batch.joined(Format::Plain, true).is_none());
+}
+
+#[test]
+fn very_many_bytes_are_not_joined() {
+    let (hub, mut batch) = (hub(1000, 1000), Batch::default());
+    for _ in 0..5 {
+        now(hub.publish(Event::new(Topic::new("a").unwrap(), Payload::text("x".repeat(60_000))))).unwrap();
+    }
+    assert_eq!([(); 3].map(|()| join(&hub, &mut batch, &["a"])), [false; 3]);
+}
