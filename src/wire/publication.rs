@@ -343,6 +343,19 @@ mod tests {
     }
 
     #[test]
+    fn topic_before_is_taken_only_where_it_is_the_same() {
+        let before = Topic::new("a").unwrap();
+        let topic = |json: &'static str| {
+            parse_event_after(&Bytes::from_static(json.as_bytes()), 3, Some(&before))
+                .map(|event| event.topic().to_string())
+        };
+        assert_eq!(topic(r#"{"topic":"a","data":1}"#).unwrap(), "a");
+        assert_eq!(topic(r#"{"topic":"\u0061","data":1}"#).unwrap(), "a");
+        assert_eq!(topic(r#"{"topic":"ab","data":1}"#).unwrap(), "ab");
+        assert!(topic(r#"{"topic":"a b","data":1}"#).is_err());
+    }
+
+    #[test]
     fn array_is_valid_as_a_whole_or_not_at_all() {
         let parse = |json: &'static str| parse_events(&Bytes::from_static(json.as_bytes()), 3);
         let events = parse(r#" [{"topic":"a","data":1},{"topic":"b","text":"2"}]"#).unwrap();
