@@ -331,7 +331,7 @@ fn client_that_reads_nothing_for_the_write_timeout_is_cut_off_as_stalled() {
 
 #[test]
 fn client_that_reads_slowly_is_not_stalled() {
-    let server = process::Server::start(&["--history", "10000", "--write-timeout", "1s", "--send-buffer", "4KiB"]);
+    let server = process::Server::start(&["--history", "10000", "--write-timeout", "2s", "--send-buffer", "4KiB"]);
     let mut slow = stuck(&server, "topics=t");
     let mut http = server.http();
     for published in 0..30 {
