@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use rustix::io::Errno;
+
 /// What the kernel says at one moment. Processor times are in nanoseconds. Without `--pid`, nothing is known of the
 /// server.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,8 +49,8 @@ fn cpu_time(pid: u32) -> io::Result<u64> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
             Ok(text) => text,
-            // A thread that ended in between.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // The thread ended before its file was opened, or before it was read.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)) => continue,
             Err(error) => return Err(error),
         };
         total += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
@@ -98,5 +100,15 @@ mod tests {
         assert!(sample.slab_kb > Some(0) && sample.listen_overflows.and(sample.listen_drops).is_some(), "{sample:?}");
         assert!(sample.machine.is_some_and(|machine| machine.total > machine.busy && machine.busy > 0), "{sample:?}");
         assert!(cpu_time(u32::MAX).is_err() && resident(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn cpu_time_is_known_while_threads_end() {
+        std::thread::scope(|scope| {
+            let threads = scope.spawn(|| (0..500).for_each(|_| std::thread::spawn(|| {}).join().unwrap()));
+            while !threads.is_finished() {
+                cpu_time(std::process::id()).unwrap();
+            }
+        });
     }
 }
