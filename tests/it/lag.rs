@@ -329,14 +329,20 @@ fn client_that_reads_nothing_for_the_write_timeout_is_cut_off_as_stalled() {
     eprintln!("stalled clients were cut off after {cut:?}");
 }
 
-#[test]
-fn client_that_reads_slowly_is_not_stalled() {
+/// A server with a write timeout of 2 s, and a client that has not read 30 events of 10 kB.
+fn behind_by_300_kb() -> (process::Server, process::Stream) {
     let server = process::Server::start(&["--history", "10000", "--write-timeout", "2s", "--send-buffer", "4KiB"]);
-    let mut slow = stuck(&server, "topics=t");
+    let slow = stuck(&server, "topics=t");
     let mut http = server.http();
     for published in 0..30 {
         http.publish("t", &payload(published, 10_000));
     }
+    (server, slow)
+}
+
+#[test]
+fn client_that_reads_slowly_is_not_stalled() {
+    let (server, mut slow) = behind_by_300_kb();
     let (began, mut next) = (Instant::now(), 0);
     // 300 kB in four seconds.
     while next < 30 {
@@ -363,12 +369,7 @@ fn client_that_reads_slowly_is_not_stalled() {
 #[test]
 #[ignore = "takes 15 s; run scripts/test"]
 fn client_that_reads_slowly_outlasts_the_timeout_of_the_kernel() {
-    let server = process::Server::start(&["--history", "10000", "--write-timeout", "2s", "--send-buffer", "4KiB"]);
-    let mut slow = stuck(&server, "topics=t");
-    let mut http = server.http();
-    for published in 0..30 {
-        http.publish("t", &payload(published, 10_000));
-    }
+    let (server, mut slow) = behind_by_300_kb();
     let (began, mut next) = (Instant::now(), 0);
     let mut check = |slow: &mut process::Stream| {
         for event in slow.take() {
