@@ -9,9 +9,8 @@
 //! 1. A value is set before `head` passes it (Release), and a reader loads `head` (Acquire) before it looks for a value.
 //! 2. `oldest` passes a value (Release) before its segment leaves its slot, so a reader that finds another segment, or
 //!    none, in the slot finds an `oldest` beyond its index when it looks again.
-//! 3. A segment never changes but for values being added, and a larger one that takes its place begins with all of them. A
-//!    reader that holds a segment reads what it held when it was loaded, whatever the writer does meanwhile: a torn or wrong
-//!    value cannot be seen.
+//! 3. A segment never changes but for values being added. A reader that holds a segment reads what it held when it was loaded,
+//!    whatever the writer does meanwhile: a torn or wrong value cannot be seen.
 //! 4. The slots have a place for each retained segment. A reader loads the slots after `head`, so that they are those in
 //!    which the value was set, or later ones.
 //!
@@ -20,8 +19,9 @@
 //! loads for up to [`SEGMENT`] values, and no `unsafe`: a plain slot that readers copy optimistically would be a data race.
 //!
 //! **Memory.** A ring takes the memory of what it retains, not of its capacity, and none before its first value. Most rings
-//! of a hub with very many topics have one value: their segment has one cell, and they have one slot. A segment that is full
-//! before its block ends is replaced by one with more cells and the same values, at most twice for each block. Where a
+//! of a hub with very many topics have one value: the first slot and the first cell of a segment need no memory of their own.
+//! A segment gets more cells when the ones that it has are set, at most twice. Nothing is moved, so that a push
+//! touches little memory of a ring that has long been quiet. Where a
 //! segment finds no free slot, the slots are replaced by twice as many, with the same segments, and by fewer when most are empty.
 
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub(crate) const SEGMENT: usize = 16;
 #[cfg(fanline_loom)]
 pub(crate) const SEGMENT: usize = 2;
 
-/// How many cells a segment has that replaces a full one of a single cell.
+/// How many cells the first segment of a ring has, from its second value to its fifth.
 #[cfg(not(fanline_loom))]
 const FEW: u64 = 4;
 #[cfg(fanline_loom)]
@@ -59,13 +59,18 @@ pub(crate) struct Writer<T> {
     open: Option<Arc<Segment<T>>>,
 }
 
-/// The places of the segments.
-struct Slots<T>(Box<[Slot<Segment<T>>]>);
+/// The places of the segments: a power of two.
+struct Slots<T> {
+    first: Slot<Segment<T>>,
+    others: Box<[Slot<Segment<T>>]>,
+}
 
 /// The cells of some consecutive indices of one block.
 pub(crate) struct Segment<T> {
     first: u64,
-    cells: Box<[OnceLock<T>]>,
+    cell: OnceLock<T>,
+    /// The cells behind the first one, set before the head passes the first of them.
+    others: [OnceLock<Box<[OnceLock<T>]>>; 2],
 }
 
 /// What [`Ring::read`] found.
@@ -104,28 +109,54 @@ impl<T> Run<T> {
 }
 
 impl<T> Segment<T> {
-    /// Cells of these indices, none of which is set.
+    /// Cells of these indices, at least one, none of which is set.
     pub(crate) fn new(first: u64, end: u64) -> Self {
-        Self { first, cells: (first..end).map(|_| OnceLock::new()).collect() }
+        let segment = Self { first, cell: OnceLock::new(), others: [OnceLock::new(), OnceLock::new()] };
+        segment.add_cells(end - first - 1);
+        segment
+    }
+
+    /// Adds cells behind the others.
+    fn add_cells(&self, count: u64) {
+        if count > 0 {
+            let cells = (0..count).map(|_| OnceLock::new()).collect();
+            let is_added =
+                self.others.iter().try_fold(cells, |cells, others| others.set(cells).err().ok_or(())).is_err();
+            debug_assert!(is_added, "cells are added twice at most");
+        }
     }
 
     pub(crate) fn end(&self) -> u64 {
-        self.first + self.cells.len() as u64
+        let others = self.others.iter().map_while(OnceLock::get).map(|cells| cells.len() as u64);
+        self.first + 1 + others.sum::<u64>()
+    }
+
+    fn cell(&self, index: u64) -> Option<&OnceLock<T>> {
+        let Some(mut place) = (index.wrapping_sub(self.first) as usize).checked_sub(1) else { return Some(&self.cell) };
+        for others in &self.others {
+            let cells = others.get()?;
+            if let Some(cell) = cells.get(place) {
+                return Some(cell);
+            }
+            place -= cells.len();
+        }
+        None
     }
 
     /// The value of `index`, if it belongs to this segment and is set.
     pub(crate) fn value(&self, index: u64) -> Option<&T> {
-        self.cells.get(index.wrapping_sub(self.first) as usize)?.get()
+        self.cell(index)?.get()
     }
 
     pub(crate) fn set(&self, index: u64, value: T) {
-        let was_empty = self.cells[(index - self.first) as usize].set(value).is_ok();
-        debug_assert!(was_empty, "a cell is set once");
+        let is_set = self.cell(index).is_some_and(|cell| cell.set(value).is_ok());
+        debug_assert!(is_set, "a cell is set once");
     }
 
     /// The values that are set.
     fn values(&self) -> impl Iterator<Item = &T> {
-        self.cells.iter().map_while(OnceLock::get)
+        let others = self.others.iter().map_while(OnceLock::get).flatten();
+        std::iter::once(&self.cell).chain(others).map_while(OnceLock::get)
     }
 }
 
@@ -158,7 +189,7 @@ impl<T> Ring<T> {
         if segment.value(index).is_none() {
             return Read::Lagged;
         }
-        let end = head.min(segment.end());
+        let end = head.min(end_of_block(index));
         Read::Run(Run { segment, next: index, end })
     }
 
@@ -204,7 +235,7 @@ impl<T> Ring<T> {
         if is_empty {
             writer.open = None;
         }
-        let count = slots.0.len() as u64;
+        let count = slots.count();
         if count > 1 && writer.blocks() * 8 <= count {
             self.resize(writer, &slots, count / 4);
         }
@@ -222,58 +253,58 @@ impl<T> Ring<T> {
         self.slots.store(Some(slots.clone()));
         slots
     }
-}
 
-impl<T: Clone> Ring<T> {
     /// Appends `value`; its index is the old head.
     ///
     /// # Panics
     /// When the ring is full: the writer evicts first, because it accounts for what leaves.
     pub(crate) fn push(&self, writer: &mut Writer<T>, value: T) {
         assert!(!writer.is_full(), "evict from a full ring before pushing");
-        let index = writer.head;
-        match &writer.open {
-            Some(open) if index < open.end() => open.set(index, value),
-            _ => self.open(writer).set(index, value),
-        }
+        let (index, retained) = (writer.head, writer.head - writer.oldest);
+        let open = match &writer.open {
+            Some(open) if open.first >= base_of(index) => {
+                if open.cell(index).is_none() {
+                    let few = (open.first + FEW).min(end_of_block(index));
+                    // As many as there are values, roughly.
+                    let end = if retained < FEW && index < few { few } else { end_of_block(index) };
+                    open.add_cells(end - index);
+                }
+                open
+            }
+            _ => self.open(writer),
+        };
+        open.set(index, value);
         writer.head = index + 1;
         // Release: a reader that sees this head sees the cell and the slot that were set before it.
         self.head.store(writer.head, Ordering::Release);
     }
 
-    /// Opens a segment with a cell for the head. It has few cells while the ring has few values.
+    /// Opens a segment with a cell for the head.
     fn open<'a>(&self, writer: &'a mut Writer<T>) -> &'a Segment<T> {
-        let (head, end) = (writer.head, base_of(writer.head) + SEGMENT as u64);
-        // Full before its block ends.
-        let full = writer.open.take().filter(|open| open.first >= base_of(head));
-        let first = full.as_ref().map_or(head, |full| full.first);
-        // As many as there are values, roughly.
-        let cells = match full.as_ref().map_or(head - writer.oldest, |full| full.cells.len() as u64) {
-            0 => 1,
-            1..FEW => FEW,
-            _ => SEGMENT as u64,
-        };
-        let segment = Segment::new(first, end.min(first + cells));
-        if let Some(full) = full {
-            (first..).zip(full.values()).for_each(|(index, value)| segment.set(index, value.clone()));
-        }
         let slots = self.slots.load().unwrap_or_else(|| self.resize(writer, &Slots::new(1), 1));
-        let count = slots.0.len() as u64;
+        let count = slots.count();
         let slots = if writer.blocks() > count { self.resize(writer, &slots, 2 * count) } else { slots };
-        let segment = writer.open.insert(Arc::new(segment));
-        slots.of(head).store(Some(segment.clone()));
+        let segment = writer.open.insert(Arc::new(Segment::new(writer.head, writer.head + 1)));
+        slots.of(writer.head).store(Some(segment.clone()));
         segment
     }
 }
 
 impl<T> Slots<T> {
+    /// `count` is a power of two.
     fn new(count: u64) -> Self {
-        Self((0..count).map(|_| Slot::empty()).collect())
+        Self { first: Slot::empty(), others: (1..count).map(|_| Slot::empty()).collect() }
+    }
+
+    fn count(&self) -> u64 {
+        self.others.len() as u64 + 1
     }
 
     /// The slot of the block that has `index`.
     fn of(&self, index: u64) -> &Slot<Segment<T>> {
-        &self.0[(index / SEGMENT as u64 % self.0.len() as u64) as usize]
+        // The block's number modulo the count.
+        let place = (index / SEGMENT as u64) as usize & self.others.len();
+        place.checked_sub(1).map_or(&self.first, |place| &self.others[place])
     }
 }
 
@@ -307,6 +338,11 @@ impl<T> Writer<T> {
 
 fn base_of(index: u64) -> u64 {
     index - index % SEGMENT as u64
+}
+
+/// The index behind the block that has `index`.
+fn end_of_block(index: u64) -> u64 {
+    base_of(index) + SEGMENT as u64
 }
 
 #[cfg(test)]

@@ -303,12 +303,12 @@ impl List {
 
     /// Replaces a block by one with the frames that are left of it.
     fn replace(&self, first: Sequence, left: Vec<Frame>) {
-        let frames = Segment::new(0, left.len() as u64);
         let next = left.first().map(Frame::sequence);
-        (0..).zip(left).for_each(|(index, frame)| frames.set(index, frame));
         let mut blocks = write(&self.blocks);
         blocks.remove(&first);
         if let Some(next) = next {
+            let frames = Segment::new(0, left.len() as u64);
+            (0..).zip(left).for_each(|(index, frame)| frames.set(index, frame));
             blocks.insert(next, Block { frames: Arc::new(frames), superseded: AtomicU64::new(0) });
         }
     }

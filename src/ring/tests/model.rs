@@ -17,8 +17,7 @@
 //! **Mutations that were tried, each of which fails a model:** `head` stored relaxed, or loaded relaxed; `head` stored
 //! before the cell is set, or before the segment is in its slot; `oldest` stored relaxed, or after the slots changed;
 //! the segment's indices, or the cell, not checked by the reader; the slots loaded before the head; the open segment kept
-//! when all of it is evicted; a larger segment in its slot before it has the values of the smaller one; `retained` loading the
-//! head first, or relaxed what it loads first.
+//! when all of it is evicted; `retained` loading the head first, or relaxed what it loads first.
 //!
 //! **Not caught:** a `read` that does not look at `oldest`. It returns values that were evicted and whose segment is still in its
 //! slot, which no reader asks for unless it lags.
@@ -122,7 +121,7 @@ fn two_readers_read_or_miss_each_value() {
 }
 
 #[test]
-fn each_value_is_read_or_missed_while_a_segment_is_replaced_by_a_larger_one() {
+fn each_value_is_read_or_missed_while_a_segment_gets_more_cells() {
     check(3, || beside_a_writer(1, 4, 1, push));
     check(3, || {
         beside_a_writer(1, 4, 0, |ring, writer| {

@@ -89,20 +89,23 @@ fn eviction_frees_whole_segments() {
 #[test]
 fn memory_follows_what_is_retained() {
     let (ring, mut writer) = Ring::new(10_000);
-    let slots = |ring: &Ring<u64>| ring.slots.load().map_or(0, |slots| slots.0.len());
+    let slots = |ring: &Ring<u64>| ring.slots.load().map_or(0, |slots| slots.count());
     assert_eq!(slots(&ring), 0, "a ring without values has none");
-    for (values, cells) in [(1, 1), (2, 4), (4, 4), (5, 16), (16, 16), (17, 16)] {
+    for (values, cells) in [(1, 1), (2, 4), (4, 4), (5, 16), (16, 16), (17, 1), (18, 16)] {
         while writer.head() < values {
             let next = writer.head();
             push(&ring, &mut writer, next);
         }
-        assert_eq!(writer.open.as_ref().unwrap().cells.len(), cells, "a ring of {values}");
+        let open = writer.open.as_ref().unwrap();
+        assert_eq!(open.end() - open.first, cells, "a ring of {values}");
     }
     assert_eq!(slots(&ring), 2);
-    ring.evict(&mut writer, 17, |_| {});
+    ring.evict(&mut writer, 18, |_| {});
     assert!(writer.open.is_none(), "an emptied ring has no segment");
-    push(&ring, &mut writer, 17);
-    assert_eq!(writer.open.as_ref().unwrap().cells.len(), 1, "and begins with a small one again");
+    for (value, end) in [(18, 19), (19, 22), (20, 22), (21, 22), (22, 32)] {
+        push(&ring, &mut writer, value);
+        assert_eq!(writer.open.as_ref().unwrap().end(), end, "and begins with a small one again");
+    }
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn values_that_leave_the_memory_are_reported_once() {
 #[test]
 fn slots_follow_what_is_retained() {
     let (ring, mut writer) = filled(10_000, 0..1);
-    let slots = || ring.slots.load().unwrap().0.len();
+    let slots = || ring.slots.load().unwrap().count();
     assert_eq!(slots(), 1, "a ring of one value is small, whatever its capacity");
     for value in 1..30_000 {
         push(&ring, &mut writer, value);
