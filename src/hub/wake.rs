@@ -17,7 +17,7 @@
 use std::task::Waker;
 
 use slab::Slab;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock};
@@ -34,8 +34,8 @@ pub(crate) struct WakeGroup {
 #[derive(Default)]
 struct Sleepers {
     all: Slab<Sleeper>,
-    /// The subscriptions of each link.
-    lists: Slab<Vec<SleeperKey>>,
+    /// The subscriptions of each link. A few are stored without an allocation: most topics of a hub with very many have one.
+    lists: Slab<SmallVec<[SleeperKey; 4]>>,
     /// The streams of the next round.
     woken: Vec<SleeperKey>,
     /// Empty memory for the next marked links.
@@ -196,7 +196,7 @@ impl Listeners {
         match links.iter().find(|link| Arc::ptr_eq(&link.group, group)) {
             Some(link) => sleepers.lists[link.list].push(key),
             None => {
-                let list = sleepers.lists.insert(vec![key]);
+                let list = sleepers.lists.insert(smallvec![key]);
                 links.push(Arc::new(Link { group: group.clone(), list, is_marked: AtomicBool::new(false) }));
             }
         }
