@@ -232,3 +232,14 @@ impl Channel {
         recent.contains(&self.last_used.load(Ordering::Relaxed))
     }
 }
+
+#[cfg(all(test, not(fanline_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channel_takes_three_cache_lines() {
+        let counts = size_of::<[usize; 2]>();
+        assert!(counts + size_of::<Channel>() <= 192, "a hub may have a million of them");
+    }
+}

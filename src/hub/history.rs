@@ -11,13 +11,13 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | its name, with 16 characters | 32 |
+//! | its name, if that has more than 22 bytes | 16 and the name |
 //! | the [`Channel`] | 192 |
 //! | a place in a table of [`Topics`] | 10 to 20 |
-//! | a group with one subscriber ([`wake`](super::wake)) | 90 |
+//! | a group with one subscriber ([`wake`](super::wake)) | 80 |
 //! | from its first event on: a place in the queue | 45 |
 //! | a place among the heaviest | 16 |
-//! | slots, and a segment with one cell ([`ring`](crate::ring)) | 110 |
+//! | slots, and a segment with one cell ([`ring`](crate::ring)) | 160 |
 //!
 //! `scripts/perf-crowd` measures it with a million topics, and `tests/it/many_topics.rs` has an upper bound.
 
