@@ -53,11 +53,11 @@ SCENARIOS = {
     ],
     "topics": [
         # All four have one delivery per event, and differ in the number of topics and subscribers.
-        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum"), repetitions=2),
-        Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum"), repetitions=2),
-        Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum"), repetitions=2),
+        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum")),
+        Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum")),
+        Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum")),
         Variant("100-topics-on-each-of-1000", ["--clients", "1000", "--topics", "100", "--topics-per-client", "100",
-                                               "--rate", "100"], ("fanline", "axum"), repetitions=2),
+                                               "--rate", "100"], ("fanline", "axum")),
     ],
     "herd": [
         Variant("10000-x-500", ["--clients", "10000", "--prefill", "500", "--rate", "0", "--topic", "herd", "--sse-header",
