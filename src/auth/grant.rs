@@ -57,7 +57,16 @@ pub(crate) enum Credential {
     ApiKey([u8; 32]),
     /// A token, by the digest of the key that verified it.
     #[cfg_attr(not(feature = "auth"), allow(dead_code))]
-    Token { key: [u8; 32], audience: Vec<String>, issuer: Option<String> },
+    Token(Box<TokenCredential>),
+}
+
+/// What a grant that is based on a token depends on. Boxed: each publication has room for a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "auth"), allow(dead_code))]
+pub(crate) struct TokenCredential {
+    pub(super) key: [u8; 32],
+    pub(super) audience: Vec<String>,
+    pub(super) issuer: Option<String>,
 }
 
 impl Grant {
@@ -141,7 +150,7 @@ impl Grant {
         let digest = |key: &[u8]| Sha256::new().chain_update(key).chain_update(user.unwrap_or("")).finalize().into();
         match &self.credential {
             Credential::ApiKey(key) => Some(*key),
-            Credential::Token { key, .. } => Some(digest(key)),
+            Credential::Token(token) => Some(digest(&token.key)),
             Credential::Foreign => user.map(|_| digest(b"")),
             Credential::Anonymous { .. } => None,
         }

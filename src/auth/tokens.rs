@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::grant::{Credential, Grant};
+use super::grant::{Credential, Grant, TokenCredential};
 use super::jwks::Jwks;
 use super::key_set::{KeySet, SigningKey, VerifyingKey, is_published};
 use super::options::TokenRules;
@@ -181,7 +181,11 @@ impl Tokens {
             user: subject.filter(printable).map(Into::into),
             tags: Vec::new(),
             expires: Some(UNIX_EPOCH + Duration::from_secs(ends)),
-            credential: Credential::Token { key: key.digest, audience: audience(&claims), issuer: claims.iss },
+            credential: Credential::Token(Box::new(TokenCredential {
+                key: key.digest,
+                audience: audience(&claims),
+                issuer: claims.iss,
+            })),
         })
     }
 
@@ -253,7 +257,8 @@ impl Authorize for Tokens {
     }
 
     fn renew(&self, grant: &Grant) -> Option<Grant> {
-        let Credential::Token { key, audience, issuer } = &grant.credential else { return None };
+        let Credential::Token(token) = &grant.credential else { return None };
+        let TokenCredential { key, audience, issuer } = &**token;
         let published = self.jwks.as_ref().and_then(Jwks::keys);
         let is_known = self.keys.has(key) || published.is_some_and(|keys| keys.has(key));
         (is_known && self.accepts_names(audience, issuer.as_ref())).then(|| grant.clone())
