@@ -34,11 +34,13 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    #[cold]
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let (headers, members) = (Vec::new(), Map::new());
         Self { status, detail: printable(detail.into()), headers, retry_after: None, limit: None, members }
     }
 
+    #[cold]
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
@@ -151,6 +153,7 @@ impl Problem {
     }
 
     /// The response, with the bytes of its body.
+    #[cold]
     pub(crate) fn into_bytes(self) -> Response<Bytes> {
         let mut body = json!({
             "type": "about:blank",
@@ -186,6 +189,7 @@ fn printable(detail: String) -> String {
 }
 
 impl From<LimitExceeded> for Problem {
+    #[cold]
     fn from(exceeded: LimitExceeded) -> Self {
         let status = match exceeded.reason {
             // Not the fault of this client.
@@ -202,18 +206,21 @@ impl From<LimitExceeded> for Problem {
 }
 
 impl From<Contradiction> for Problem {
+    #[cold]
     fn from(error: Contradiction) -> Self {
         Self::bad_request(error.to_string())
     }
 }
 
 impl From<QuotaTimeout> for Problem {
+    #[cold]
     fn from(error: QuotaTimeout) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, error.to_string())
     }
 }
 
 impl From<Refusal> for Problem {
+    #[cold]
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         // RFC 6750, section 3.1: without credentials in the request, there is no error code.
@@ -233,12 +240,14 @@ impl From<Refusal> for Problem {
 }
 
 impl From<NotCaughtUp> for Problem {
+    #[cold]
     fn from(error: NotCaughtUp) -> Self {
         Self::unavailable(format!("{error} (setting resume_wait)"))
     }
 }
 
 impl From<InvalidPublication> for Problem {
+    #[cold]
     fn from(error: InvalidPublication) -> Self {
         let status = if error.is_too_large() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
         Self::new(status, error.to_string())
@@ -246,6 +255,7 @@ impl From<InvalidPublication> for Problem {
 }
 
 impl From<PublishError> for Problem {
+    #[cold]
     fn from(error: PublishError) -> Self {
         let detail = error.to_string();
         let problem = match error {
