@@ -28,6 +28,7 @@ mod host;
 mod jwks;
 #[cfg(feature = "auth")]
 mod key_set;
+mod known;
 mod locality;
 #[cfg(any(feature = "auth", feature = "cli"))]
 mod options;
@@ -54,6 +55,7 @@ pub(crate) use host::Host;
 pub use jwks::Jwks;
 #[cfg(feature = "auth")]
 pub use key_set::{KeyError, KeySet, SigningKey};
+pub(crate) use known::{KnownHeaders, Rare};
 pub use locality::LoopbackTrust;
 #[cfg(any(feature = "auth", feature = "cli"))]
 pub use options::{ServiceOptions, TokenRules};

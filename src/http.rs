@@ -71,7 +71,7 @@ use serde::Serialize;
 pub use stream_response::{StreamResponseOptions, StreamStats, drain_streams, stream_response, stream_stats};
 use tower_http::cors::CorsLayer;
 
-use crate::auth::{Access, Action};
+use crate::auth::{Access, Action, KnownHeaders};
 use crate::backbone::Backbone;
 use crate::conn::http::Handler;
 use crate::conn::reply::Reply;
@@ -120,8 +120,16 @@ impl Handler for Routes {
                 // Outside the future, which would have room for the whole request as well.
                 let (head, body) = request.into_parts();
                 let (body, end) = body::watch(head.version, body);
+                let mut body = Some(body);
                 Box::pin(async move {
-                    let mut reply = self.reply(&head, body, peer, exceeded).await;
+                    let mut reply = match self.source(&head, peer) {
+                        // Boxed, so that requests of servers without such rules have no room for it.
+                        Ok(source) if self.is_readable_by_pages(head.uri.path()) => {
+                            Box::pin(self.reply_to_pages(&head, &mut body, &source, exceeded)).await
+                        }
+                        Ok(source) => self.route_or_refuse(&head, &mut body, &source, exceeded).await,
+                        Err(refusal) => *refusal,
+                    };
                     end.close_if_uncertain(&mut reply);
                     reply
                 })
@@ -131,32 +139,38 @@ impl Handler for Routes {
 }
 
 impl Routes {
-    async fn reply(
-        self: &Arc<Self>,
-        head: &Parts,
-        body: RequestBody,
-        peer: &Peer,
-        exceeded: Option<&LimitExceeded>,
-    ) -> Reply {
+    /// Returns where a request comes from, or the refusal of one whose framing or client is ambiguous.
+    fn source<'a>(&self, head: &'a Parts, peer: &'a Peer) -> Result<Source<'a>, Box<Reply>> {
+        let known = KnownHeaders::of(&head.headers);
         let client = forwarded::client(peer.address, &head.headers, &self.options.trusted_proxies);
-        let mut source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address), host: None };
-        match client.map_err(Problem::from).and_then(|_| framing::check(head)) {
-            Ok(host) => source.host = host,
-            Err(problem) => return self.refuse(problem, head, source, None),
-        }
-        match &self.cors {
-            Some(layer) if self.is_readable_by_pages(head.uri.path()) => {
-                // Boxed, so that requests of servers without such rules have no room for it.
-                let handling = Box::pin(self.route_or_refuse(head, body, &source, exceeded));
-                cors::apply(layer, head, handling).await
-            }
-            _ => self.route_or_refuse(head, body, &source, exceeded).await,
+        let source = Source { peer, client: *client.as_ref().unwrap_or(&peer.address), host: None, known };
+        match client.map_err(Problem::from).and_then(|_| framing::check(head, &known)) {
+            Ok(host) => Ok(Source { host, ..source }),
+            Err(problem) => Err(Box::new(self.refuse(problem, head, source, None))),
         }
     }
 
-    /// Whether the CORS rules apply to `path`. A browser on the server's own machine sends requests for every page that it
-    /// shows: if any origin may read, the operators' endpoints are excluded.
+    /// Like [`Routes::route_or_refuse`], with the headers of the CORS rules.
+    async fn reply_to_pages(
+        self: &Arc<Self>,
+        head: &Parts,
+        body: &mut Option<RequestBody>,
+        source: &Source<'_>,
+        exceeded: Option<&LimitExceeded>,
+    ) -> Reply {
+        let handling = Box::pin(self.route_or_refuse(head, body, source, exceeded));
+        match &self.cors {
+            Some(layer) => cors::apply(layer, head, handling).await,
+            None => handling.await,
+        }
+    }
+
+    /// Whether there are CORS rules that apply to `path`. A browser on the server's own machine sends requests for every page
+    /// that it shows: if any origin may read, the operators' endpoints are excluded.
     fn is_readable_by_pages(&self, path: &str) -> bool {
+        if self.cors.is_none() {
+            return false;
+        }
         match self.paths.route(path).and_then(Route::operator_action) {
             None => true,
             Some(Action::Measure) if self.access.load().has_open_metrics() => true,
@@ -164,32 +178,19 @@ impl Routes {
         }
     }
 
+    /// Calls the handler. An error becomes a refusal, and a panic, which is a bug, a 500.
     async fn route_or_refuse(
         self: &Arc<Self>,
         head: &Parts,
-        body: RequestBody,
+        body: &mut Option<RequestBody>,
         source: &Source<'_>,
         exceeded: Option<&LimitExceeded>,
     ) -> Reply {
-        let (method, path) = (&head.method, head.uri.path());
-        let route = || self.paths.route(path);
-        let outcome = match exceeded {
-            Some(exceeded) if !route().is_some_and(Route::is_for_monitoring) => Err(exceeded.clone().into()),
-            _ => self.route_caught(head, body, source).await,
-        };
-        outcome.unwrap_or_else(|problem| {
-            let is_stream = *method == Method::GET && matches!(route(), Some(Route::Stream));
-            self.refuse(problem, head, *source, is_stream.then(|| Refusable::of(head)).flatten())
-        })
-    }
-
-    /// Calls the handler. If it panics, which is a bug, the error is a 500.
-    async fn route_caught(
-        self: &Arc<Self>,
-        head: &Parts,
-        body: RequestBody,
-        source: &Source<'_>,
-    ) -> Result<Reply, Problem> {
+        if let Some(exceeded) = exceeded
+            && !self.paths.route(head.uri.path()).is_some_and(Route::is_for_monitoring)
+        {
+            return self.refuse_route(exceeded.clone().into(), head, source);
+        }
         // Pinned here, because it is large, and a combinator would move it.
         let mut handling = pin!(self.route(head, body, source));
         let handled = poll_fn(|cx| {
@@ -197,15 +198,22 @@ impl Routes {
             let outcome = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
             outcome.map_or(Poll::Ready(None), |poll| poll.map(Some))
         });
-        handled.await.unwrap_or_else(|| {
-            let (method, path) = (&head.method, head.uri.path());
-            tracing::error!(remote = %source.client, %method, path, "a handler panicked: this is a bug in fanline");
-            let detail = "internal error: the server failed to handle this request, and logged the reason";
-            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
-        })
+        match handled.await {
+            Some(Ok(reply)) => reply,
+            Some(Err(problem)) => self.refuse_route(problem, head, source),
+            None => self.refuse_route(after_panic(head, source), head, source),
+        }
+    }
+
+    /// Like [`Routes::refuse`], after the route is known.
+    #[cold]
+    fn refuse_route(&self, problem: Problem, head: &Parts, source: &Source<'_>) -> Reply {
+        let is_stream = head.method == Method::GET && matches!(self.paths.route(head.uri.path()), Some(Route::Stream));
+        self.refuse(problem, head, *source, is_stream.then(|| Refusable::of(head)).flatten())
     }
 
     /// Logs and counts a refusal. That of a `refusable` stream is sent in band if a retry may succeed.
+    #[cold]
     fn refuse(&self, problem: Problem, head: &Parts, source: Source<'_>, refusable: Option<Refusable>) -> Reply {
         let (method, path) = (&head.method, head.uri.path());
         tracing::debug!(remote = %source.client, %method, path, ?problem, "refused");
@@ -221,8 +229,7 @@ impl Routes {
     fn find<'a>(&self, method: &Method, path: &'a str, query: &str) -> Result<Route<'a>, Problem> {
         let (length, max) = (query.len(), self.options.max_query_bytes);
         if length > max {
-            let detail = format!("the query has {length} bytes, and the limit is {max} (setting max_query_bytes)");
-            return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
+            return Err(query_too_long(length, max));
         }
         let route = self.paths.route(path).ok_or_else(|| self.not_found(path))?;
         let allowed = route.methods();
@@ -231,6 +238,7 @@ impl Routes {
         if is_allowed { Ok(route) } else { Err(Problem::method_not_allowed(allowed)) }
     }
 
+    #[cold]
     fn not_found(&self, path: &str) -> Problem {
         let mut detail = format!("no endpoint {path:?}");
         if self.paths.serves("/") {
@@ -239,29 +247,40 @@ impl Routes {
         Problem::new(StatusCode::NOT_FOUND, detail)
     }
 
-    async fn route(self: &Arc<Self>, head: &Parts, body: RequestBody, source: &Source<'_>) -> Result<Reply, Problem> {
+    async fn route(
+        self: &Arc<Self>,
+        head: &Parts,
+        body: &mut Option<RequestBody>,
+        source: &Source<'_>,
+    ) -> Result<Reply, Problem> {
         let (headers, path, query) = (&head.headers, head.uri.path(), head.uri.query().unwrap_or(""));
         let route = self.find(&head.method, path, query)?;
         if let Some(action) = route.operator_action() {
             if !source.peer.serves_operators {
                 return Err(only_for_operators(path));
             }
-            self.admit(&auth_request(head, *source, action)).await?;
+            Box::pin(async { self.admit(&auth_request(head, *source, action)).await }).await?;
         }
         let response = match route {
             // Boxed, like others below: a publication has no room for their state.
             Route::Stream => {
-                return Ok(Reply::Stream(Box::new(Box::pin(stream::subscribe(self, head, &body, *source)).await?)));
+                return Ok(Reply::Stream(Box::new(
+                    Box::pin(stream::subscribe(self, head, body.as_ref(), *source)).await?,
+                )));
             }
             Route::WebSocket => {
-                return Ok(Reply::WebSocket(Box::new(Box::pin(websocket::upgrade(self, head, &body, *source)).await?)));
+                return Ok(Reply::WebSocket(Box::new(
+                    Box::pin(websocket::upgrade(self, head, body.as_ref(), *source)).await?,
+                )));
             }
             Route::Publish(topic) => {
-                let mut permit = self.admit(&auth_request(head, *source, Action::Publish)).await?;
-                let quota = self.limiter.publish_quota(source.client, || permit.grant.identity());
+                let mut permit = match self.admit_at_once(&auth_request(head, *source, Action::Publish)) {
+                    Some(permit) => permit?,
+                    None => Box::pin(async { self.admit(&auth_request(head, *source, Action::Publish)).await }).await?,
+                };
                 match topic {
-                    None => publish::publish(self, &mut permit, &quota, head, body).await?,
-                    Some(topic) => publish::publish_to(self, &mut permit, &quota, topic, head, body).await?,
+                    None => publish::publish(self, &mut permit, head, source, body).await?,
+                    Some(topic) => publish::publish_to(self, &mut permit, topic, head, source, body).await?,
                 }
             }
             Route::Directory => documents::redirect(path),
@@ -288,6 +307,22 @@ impl Routes {
     }
 }
 
+#[cold]
+fn query_too_long(length: usize, max: usize) -> Problem {
+    let detail = format!("the query has {length} bytes, and the limit is {max} (setting max_query_bytes)");
+    Problem::new(StatusCode::URI_TOO_LONG, detail)
+}
+
+/// Logs that a handler panicked, which is a bug.
+#[cold]
+fn after_panic(head: &Parts, source: &Source<'_>) -> Problem {
+    let (method, path) = (&head.method, head.uri.path());
+    tracing::error!(remote = %source.client, %method, path, "a handler panicked: this is a bug in fanline");
+    let detail = "internal error: the server failed to handle this request, and logged the reason";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}
+
+#[cold]
 fn only_for_operators(path: &str) -> Problem {
     let detail = format!("{path:?} is served on the admin listener only (setting admin_listen)");
     Problem::new(StatusCode::NOT_FOUND, detail)

@@ -53,6 +53,7 @@ pub(crate) use latest::Expired;
 use ledger::LedgerKey;
 pub(crate) use merge::{Batch, MAX_FRAMES, Offer};
 pub use options::HubOptions;
+pub(crate) use publish::Publishing;
 pub use publish_error::{Outcome, PublishError, Published, TryPublishError};
 use relay::{PublishRequest, Relay, Upstream};
 pub(crate) use sampler::Sample;

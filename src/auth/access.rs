@@ -120,8 +120,32 @@ impl Access {
     /// Returns the grant of `request`, which covers its action.
     pub(crate) async fn admit(&self, request: &AuthRequest<'_>) -> Result<Grant, Refusal> {
         let authenticated = self.authenticate(request).await?;
+        let mut grant = self.grant(request, authenticated)?;
+        if let Action::Subscribe(filters) = request.action {
+            for ask in &self.asks {
+                let other = ask.authorize(request).await?.unwrap_or_default();
+                if let Some(missing) = other.subscribe.first_missing(filters) {
+                    return Err(Refusal::Forbidden(format!("subscribing to {missing:?} is not allowed")));
+                }
+                grant.user = grant.user.or(other.user);
+                grant.tags.extend(other.tags);
+                grant.expires = [grant.expires, other.expires].into_iter().flatten().min();
+            }
+        }
+        Ok(grant)
+    }
+
+    /// Like [`Access::admit`], for a request that nothing has to be waited for. `None` for any other.
+    pub(crate) fn admit_at_once(&self, request: &AuthRequest<'_>) -> Option<Result<Grant, Refusal>> {
+        let asks = matches!(request.action, Action::Subscribe(_)) && !self.asks.is_empty();
+        let is_ready = !self.has_credentials() && !asks;
+        is_ready.then(|| self.check_unused_secret(request).and_then(|()| self.grant(request, None)))
+    }
+
+    /// Returns the grant of a request, which covers its action: that of its credentials, or the anonymous one.
+    fn grant(&self, request: &AuthRequest<'_>, authenticated: Option<Grant>) -> Result<Grant, Refusal> {
         let is_authenticated = authenticated.is_some();
-        let mut grant = authenticated.unwrap_or_else(|| self.anonymous(self.is_local(request)));
+        let grant = authenticated.unwrap_or_else(|| self.anonymous(self.is_local(request)));
         let (is_covered, what) = match request.action {
             Action::Subscribe(filters) => match grant.first_missing(filters) {
                 None => (true, "".into()),
@@ -136,21 +160,7 @@ impl Access {
             Action::Administer => (grant.admin, "using the admin endpoints".into()),
             Action::Measure => (grant.admin || self.anonymous_metrics, "reading metrics".into()),
         };
-        if !is_covered {
-            return Err(self.refusal(request, is_authenticated, &what));
-        }
-        if let Action::Subscribe(filters) = request.action {
-            for ask in &self.asks {
-                let other = ask.authorize(request).await?.unwrap_or_default();
-                if let Some(missing) = other.subscribe.first_missing(filters) {
-                    return Err(Refusal::Forbidden(format!("subscribing to {missing:?} is not allowed")));
-                }
-                grant.user = grant.user.or(other.user);
-                grant.tags.extend(other.tags);
-                grant.expires = [grant.expires, other.expires].into_iter().flatten().min();
-            }
-        }
-        Ok(grant)
+        if is_covered { Ok(grant) } else { Err(self.refusal(request, is_authenticated, &what)) }
     }
 
     /// Whether a stream of `filters` that was opened under `grant` may stay open under these rules.
@@ -174,11 +184,16 @@ impl Access {
                 None => {}
             }
         }
+        self.check_unused_secret(request).map(|()| None)
+    }
+
+    /// Refuses a request whose credentials nothing has recognized.
+    fn check_unused_secret(&self, request: &AuthRequest<'_>) -> Result<(), Refusal> {
         // A server without keys and tokens leaves the credentials of subscriptions to the authorization service.
         let is_left_to_service = !self.has_credentials()
             && matches!(request.action, Action::Connect | Action::Subscribe(_) if !self.asks.is_empty());
         if is_left_to_service || request.secret()?.is_none() {
-            return Ok(None);
+            return Ok(());
         }
         let detail = if self.has_credentials() {
             "unknown API key or token"
@@ -222,6 +237,7 @@ impl Access {
         }
     }
 
+    #[cold]
     fn refusal(&self, request: &AuthRequest<'_>, is_authenticated: bool, what: &str) -> Refusal {
         if is_authenticated {
             return Refusal::Forbidden(format!("the API key or token does not allow {what}"));

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use hyper::header::{HOST, HeaderMap};
 use hyper::http::uri::Authority;
 use hyper::{Uri, Version};
+
+use super::known::KnownHeaders;
 
 /// The host of a request's target: a name or an IP address, in the form of RFC 9110, section 7.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ static IS_IN_NAMES: [bool; 256] = {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidHost {
     #[error("an HTTP/1.1 request must have one Host header, and this one has {0}")]
-    Count(usize),
+    Count(u32),
     #[error("{0:?} is not a host: expected a name or an IP address, and an optional port")]
     Malformed(String),
     #[error("the authority {authority:?} and the Host header {host:?} differ")]
@@ -39,12 +40,11 @@ impl<'a> Host<'a> {
     ///
     /// A target with a host replaces the header `Host` (RFC 9112, section 3.2.2). In HTTP/2 both must be the same (RFC 9113,
     /// section 8.3.1).
-    pub(crate) fn of(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<Self>, InvalidHost> {
-        let mut hosts = headers.get_all(HOST).iter();
-        let (header, others) = (hosts.next(), hosts.count());
+    pub(crate) fn of(version: Version, uri: &'a Uri, known: &KnownHeaders<'a>) -> Result<Option<Self>, InvalidHost> {
+        let header = known.host;
         // Two proxies may go by two different headers.
-        if others > 0 || (header.is_none() && version == Version::HTTP_11) {
-            return Err(InvalidHost::Count(usize::from(header.is_some()) + others));
+        if known.hosts > 1 || (header.is_none() && version == Version::HTTP_11) {
+            return Err(InvalidHost::Count(known.hosts));
         }
         let authority = uri.authority().map(Authority::as_str);
         let header =
@@ -72,7 +72,8 @@ impl<'a> Host<'a> {
         };
         let is_port = match port.strip_prefix(':') {
             Some(digits) => {
-                digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.is_empty() || digits.parse::<u16>().is_ok())
+                // Four digits are always a port: parsing costs more than the comparison.
+                digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.len() <= 4 || digits.parse::<u16>().is_ok())
             }
             None => port.is_empty(),
         };
@@ -89,13 +90,15 @@ impl<'a> Host<'a> {
     pub(crate) fn is_private(self) -> bool {
         let name = self.name;
         let is_below_localhost = || name.to_ascii_lowercase().ends_with(".localhost");
-        !name.is_empty() && (name.parse::<IpAddr>().is_ok() || !name.contains('.') || is_below_localhost())
+        // The usual names first, which need no parser.
+        let is_usual = matches!(name, "127.0.0.1" | "localhost");
+        is_usual || !name.is_empty() && (!name.contains('.') || name.parse::<IpAddr>().is_ok() || is_below_localhost())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use hyper::header::{HOST, HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -150,8 +153,8 @@ mod tests {
     fn the_host_of_a_target_replaces_the_header() {
         let host = |version, uri: &'static str, header: &'static [&str]| {
             let uri = Uri::from_static(uri);
-            let headers = header.iter().map(|host| (HOST, HeaderValue::from_static(host))).collect();
-            Host::of(version, &uri, &headers).map(|host| host.map(|host| host.name().to_owned()))
+            let headers: HeaderMap = header.iter().map(|host| (HOST, HeaderValue::from_static(host))).collect();
+            Host::of(version, &uri, &KnownHeaders::of(&headers)).map(|host| host.map(|host| host.name().to_owned()))
         };
         let named = |name: &str| Ok(Some(name.to_owned()));
         assert_eq!(host(Version::HTTP_11, "/", &["a"]), named("a"));

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{HeaderName, ORIGIN};
 
+use super::known::{Rare, is_of_proxy};
 use super::request::{Action, AuthRequest};
 use crate::peer::PeerAddress;
 
@@ -57,7 +58,9 @@ impl AuthRequest<'_> {
         if trust == LoopbackTrust::None {
             return Err(NotLocal::NoTrust);
         }
-        if let Some(name) = self.parts.headers.keys().find(|name| is_of_proxy(name)) {
+        if self.known.may_have(Rare::Forwarded)
+            && let Some(name) = self.parts.headers.keys().find(|name| is_of_proxy(name.as_str()))
+        {
             return Err(NotLocal::Forwarded(name.clone()));
         }
         if self.peer.is_proxied {
@@ -95,23 +98,15 @@ impl AuthRequest<'_> {
     }
 
     fn has_foreign_origin(&self) -> bool {
+        if !self.known.may_have(Rare::Origin) {
+            return false;
+        }
         let Some(origin) = self.parts.headers.get(ORIGIN) else { return false };
         let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
         let host = uri.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
         !host.is_some_and(|host| {
             host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         })
-    }
-}
-
-/// Whether only a proxy adds this header.
-fn is_of_proxy(name: &HeaderName) -> bool {
-    // Patterns, because each header of a publication is compared: those of another length cost nothing.
-    match name.as_str() {
-        "forwarded" | "via" | "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "x-original-forwarded-for" => true,
-        "x-envoy-external-address" | "x-azure-clientip" | "true-client-ip" | "cf-connecting-ip" => true,
-        "fastly-client-ip" | "fly-client-ip" | "cdn-loop" => true,
-        name => name.starts_with("x-forwarded-"),
     }
 }
 

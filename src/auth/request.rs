@@ -8,6 +8,7 @@ use hyper::http::request::Parts;
 
 use super::Refusal;
 use super::host::Host;
+use super::known::{KnownHeaders, Rare};
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::TopicFilter;
 
@@ -47,6 +48,7 @@ pub struct AuthRequest<'a> {
     pub client: PeerAddress,
     /// The host that the request names.
     pub(crate) host: Option<Host<'a>>,
+    pub(crate) known: KnownHeaders<'a>,
 }
 
 impl fmt::Debug for AuthRequest<'_> {
@@ -63,8 +65,9 @@ impl<'a> AuthRequest<'a> {
     /// The request with this head, from the client at the other end of the connection. Tests of an
     /// [`Authorize`](super::Authorize) create it.
     pub fn new(action: Action<'a>, parts: &'a Parts, peer: &'a Peer) -> Self {
-        let host = Host::of(parts.version, &parts.uri, &parts.headers).ok().flatten();
-        Self { action, parts, peer, client: peer.address, host }
+        let known = KnownHeaders::of(&parts.headers);
+        let host = Host::of(parts.version, &parts.uri, &known).ok().flatten();
+        Self { action, parts, peer, client: peer.address, host, known }
     }
 
     /// Returns the value of a cookie, the first of this name, if it is text.
@@ -89,7 +92,8 @@ impl<'a> AuthRequest<'a> {
     /// # Errors
     /// [`Refusal::InvalidCredentials`] if one of these is repeated, empty or not text.
     pub fn secret(&self) -> Result<Option<Cow<'a, str>>, Refusal> {
-        if !self.may_have_secret() {
+        // Most publishers on the server's own machine send neither.
+        if self.parts.uri.query().is_none() && !self.known.may_have(Rare::Secret) {
             return Ok(None);
         }
         if let Some(value) = self.single_header(&AUTHORIZATION)? {
@@ -119,13 +123,6 @@ impl<'a> AuthRequest<'a> {
             (first, None) => Ok(first.map(|(_, value)| value)),
             _ => Err(ambiguous(&format!("the parameter {PARAMETER} is repeated"))),
         }
-    }
-
-    /// Whether there is a query, or a header that may have a secret. Most publishers on the server's own machine send neither,
-    /// and one look at each name costs less than a search for each header.
-    fn may_have_secret(&self) -> bool {
-        let may_have = |name: &HeaderName| matches!(name.as_str(), "authorization" | "x-api-key" | "cookie");
-        self.parts.uri.query().is_some() || self.parts.headers.keys().any(may_have)
     }
 
     fn single_header(&self, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {

@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 
 use super::Routes;
 use super::problem::Problem;
-use crate::auth::{Access, Action, AuthRequest, Grant, Host, Refusal};
+use crate::auth::{Access, Action, AuthRequest, Grant, Host, KnownHeaders, Refusal};
 use crate::peer::{Peer, PeerAddress};
 use crate::topic::{Topic, TopicFilter};
 
@@ -28,6 +28,7 @@ pub(super) struct Source<'a> {
     pub(super) client: PeerAddress,
     /// The host that the request names.
     pub(super) host: Option<Host<'a>>,
+    pub(super) known: KnownHeaders<'a>,
 }
 
 impl Source<'_> {
@@ -39,7 +40,8 @@ impl Source<'_> {
 
 /// Returns what authorization needs of the request with this head.
 pub(super) fn auth_request<'a>(head: &'a Parts, source: Source<'a>, action: Action<'a>) -> AuthRequest<'a> {
-    AuthRequest { action, parts: head, peer: source.peer, client: source.client, host: source.host }
+    let Source { peer, client, host, known } = source;
+    AuthRequest { action, parts: head, peer, client, host, known }
 }
 
 impl Routes {
@@ -48,6 +50,16 @@ impl Routes {
         let rules = self.access.load_full();
         let grant = rules.admit(request).await?;
         Ok(Permit { grant, rules, current: &self.access })
+    }
+
+    /// Authorizes a request if nothing has to be waited for, as on servers without credentials. `None` for any other.
+    pub(super) fn admit_at_once(&self, request: &AuthRequest<'_>) -> Option<Result<Permit<'_>, Problem>> {
+        let rules = self.access.load_full();
+        let grant = match rules.admit_at_once(request)? {
+            Ok(grant) => grant,
+            Err(refusal) => return Some(Err(refusal.into())),
+        };
+        Some(Ok(Permit { grant, rules, current: &self.access }))
     }
 
     /// What `grant`, which was given to a connection under the rules `given`, allows under the current rules.
@@ -91,13 +103,15 @@ impl Permit<'_> {
 
     /// Checks that the grant allows publishing to `topic`.
     pub(super) fn check_topic(&self, topic: &Topic) -> Result<(), Problem> {
-        if self.grant.publish.matches(topic) {
-            return Ok(());
-        }
-        let mut detail = format!("these credentials do not allow publishing to {:?}", topic.as_str());
-        if topic.is_reserved() {
-            detail += ": topics of users and presence need a pattern that begins with user: or presence:";
-        }
-        Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        if self.grant.publish.matches(topic) { Ok(()) } else { Err(topic_forbidden(topic)) }
     }
+}
+
+#[cold]
+fn topic_forbidden(topic: &Topic) -> Problem {
+    let mut detail = format!("these credentials do not allow publishing to {:?}", topic.as_str());
+    if topic.is_reserved() {
+        detail += ": topics of users and presence need a pattern that begins with user: or presence:";
+    }
+    Problem::new(StatusCode::FORBIDDEN, detail)
 }

@@ -16,6 +16,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::body::RequestBody;
 use super::problem::Problem;
+use crate::auth::{KnownHeaders, Rare};
 
 /// How many bytes are decoded at a time.
 const BLOCK: usize = 16 << 10;
@@ -24,8 +25,9 @@ const BLOCK: usize = 16 << 10;
 pub(super) type DecodedBody = Either<RequestBody, UnsyncBoxBody<Bytes, io::Error>>;
 
 /// Returns the body of a request with these headers, decoded as it is read.
-pub(super) fn decode(headers: &HeaderMap, body: RequestBody) -> Result<DecodedBody, Problem> {
-    Ok(if is_gzip(headers)? { Either::Right(gunzip(body)) } else { Either::Left(body) })
+pub(super) fn decode(headers: &HeaderMap, known: &KnownHeaders<'_>, body: RequestBody) -> Result<DecodedBody, Problem> {
+    let is_gzip = known.may_have(Rare::ContentEncoding) && is_gzip(headers)?;
+    Ok(if is_gzip { Either::Right(gunzip(body)) } else { Either::Left(body) })
 }
 
 /// Whether the coding is gzip. Codings are compared without regard to case, and `x-gzip` is a synonym.

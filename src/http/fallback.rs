@@ -24,6 +24,7 @@ use super::admit::Source;
 use super::body::{self, BodyEnd, RequestBody};
 use super::problem::Problem;
 use super::{Routes, forwarded};
+use crate::auth::KnownHeaders;
 use crate::conn::reply::{BoxError, Reply, ReplyBody};
 use crate::conn::{Incoming, Shard};
 use crate::limit::LimitExceeded;
@@ -128,8 +129,8 @@ impl Routes {
         let remote = Remote { peer: peer.clone(), client: *client.as_ref().unwrap_or(&peer.address) };
         let exceeded = exceeded.cloned().map(Problem::from);
         if let Some(problem) = exceeded.or(client.err().map(Problem::from)) {
-            let source = Source { peer, client: remote.client, host: None };
             let (head, body) = request.into_parts();
+            let source = Source { peer, client: remote.client, host: None, known: KnownHeaders::default() };
             let (_, end) = body::watch(head.version, body);
             let mut reply = self.refuse(problem, &head, source, None);
             end.close_if_uncertain(&mut reply);

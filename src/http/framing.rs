@@ -11,13 +11,15 @@ use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
-use crate::auth::Host;
+use crate::auth::{Host, KnownHeaders, Rare};
 
-/// Returns the host of the request with this head, if its framing is not ambiguous.
-pub(super) fn check(head: &Parts) -> Result<Option<Host<'_>>, Problem> {
-    check_coding(&head.headers)?;
-    let host = Host::of(head.version, &head.uri, &head.headers)
-        .map_err(|error| Problem::bad_request(error.to_string()).closing())?;
+/// Returns the host of the request with this head and these headers, if its framing is not ambiguous.
+pub(super) fn check<'a>(head: &'a Parts, known: &KnownHeaders<'a>) -> Result<Option<Host<'a>>, Problem> {
+    if known.may_have(Rare::TransferEncoding) {
+        check_coding(&head.headers)?;
+    }
+    let host =
+        Host::of(head.version, &head.uri, known).map_err(|error| Problem::bad_request(error.to_string()).closing())?;
     head.uri.query().map_or(Ok(()), check_query)?;
     Ok(host)
 }

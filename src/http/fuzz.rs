@@ -5,6 +5,7 @@ use super::Options;
 use super::framing;
 use super::page::PageQuery;
 use super::query::StreamQuery;
+use crate::auth::KnownHeaders;
 use crate::hub::Start;
 
 /// Input: a query, and a `Last-Event-ID` on the next line.
@@ -20,7 +21,7 @@ pub(crate) fn query(data: &[u8]) {
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     let (head, ()) = request.into_parts();
-    if framing::check(&head).is_err() {
+    if framing::check(&head, &KnownHeaders::of(&head.headers)).is_err() {
         return;
     }
     let text = head.uri.query().unwrap_or("");

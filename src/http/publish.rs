@@ -9,7 +9,7 @@ mod receipt;
 use bytes::Bytes;
 use collect::collect;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use idempotency::publish_together;
@@ -18,12 +18,11 @@ use query::PublishQuery;
 use receipt::Receipt;
 use tokio::time::Instant;
 
-use super::admit::Permit;
+use super::admit::{Permit, Source};
 use super::body::RequestBody;
 use super::{Routes, content_encoding, json_body, problem::Problem};
 use crate::conn::Shard;
 use crate::event::Event;
-use crate::limit::PublishQuota;
 use crate::peer::PeerAddress;
 use crate::position::StreamPosition;
 use crate::topic::Topic;
@@ -40,25 +39,24 @@ enum MediaType {
 pub(super) async fn publish(
     routes: &Routes,
     permit: &mut Permit<'_>,
-    quota: &PublishQuota<'_>,
     head: &Parts,
-    body: RequestBody,
+    source: &Source<'_>,
+    body: &mut Option<RequestBody>,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let (shard, options) = (&*routes.shard, &routes.options);
-    let body = content_encoding::decode(&head.headers, body)?;
-    let key = idempotency::key(&head.headers)?;
-    match media_type(&head.headers) {
+    let options = &routes.options;
+    let body = content_encoding::decode(&head.headers, &source.known, take(body))?;
+    let key = idempotency::key(&head.headers, &source.known)?;
+    match source.known.content_type.and_then(media_type) {
         Some(MediaType::Json) => {
             let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
             if !is_array(&body) {
                 let event = parse_event(&body, options.max_event_bytes)?;
-                let once = publish_together(shard, permit, quota, key, [event]).await?;
+                let once = publish_together(routes, permit, source.client, key, [event])?.await?;
                 return Ok(once.response(Receipt::of_one));
             }
             let events = parse_events(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
-            // Boxed: a single event has no room for it.
-            let once = Box::pin(publish_together(shard, permit, quota, key, events)).await?;
+            let once = publish_together(routes, permit, source.client, key, events)?.await?;
             Ok(once.response(|published| Receipt::of_several(published, count)))
         }
         // A key is for events that are known as a whole before the first one is published.
@@ -66,11 +64,13 @@ pub(super) async fn publish(
             let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
             let events = ndjson::parse(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
-            let once = Box::pin(publish_together(shard, permit, quota, key, events)).await?;
+            let once = publish_together(routes, permit, source.client, key, events)?.await?;
             Ok(once.response(|published| Receipt::of_several(published, count)))
         }
         Some(MediaType::Ndjson) => {
-            let receipt = Box::pin(ndjson::publish(shard, options, permit, quota, body)).await?;
+            let quota = routes.limiter.publish_quota(source.client, || permit.grant.identity());
+            // Boxed: a single event has no room for it.
+            let receipt = Box::pin(ndjson::publish(&routes.shard, options, permit, quota, body)).await?;
             Ok(json_body(receipt.to_json()))
         }
         _ => Err(unsupported("application/json (one event or an array) or application/x-ndjson (one event a line)")),
@@ -84,8 +84,7 @@ pub(super) async fn publish_one(
     address: PeerAddress,
     event: Event,
 ) -> Result<StreamPosition, Problem> {
-    let quota = routes.limiter.publish_quota(address, || permit.grant.identity());
-    let once = publish_together(&routes.shard, &mut permit, &quota, None, [event]).await?;
+    let once = publish_together(routes, &mut permit, address, None, [event])?.await?;
     Ok(once.last().expect("there was an event"))
 }
 
@@ -93,31 +92,36 @@ pub(super) async fn publish_one(
 pub(super) async fn publish_to(
     routes: &Routes,
     permit: &mut Permit<'_>,
-    quota: &PublishQuota<'_>,
     topic: &str,
     head: &Parts,
-    body: RequestBody,
+    source: &Source<'_>,
+    body: &mut Option<RequestBody>,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let (shard, options) = (&*routes.shard, &routes.options);
+    let (options, known) = (&routes.options, &source.known);
     let topic = percent_decode_str(topic)
         .decode_utf8()
         .map_err(|_| Problem::bad_request("the topic in the path is not UTF-8"))?;
     let topic = Topic::new(&topic).map_err(|error| Problem::bad_request(format!("the topic in the path: {error}")))?;
     permit.check_topic(&topic)?;
     let query = PublishQuery::parse(head.uri.query().unwrap_or(""))?;
-    let is_json = match media_type(&head.headers) {
+    let is_json = match known.content_type.and_then(media_type) {
         Some(MediaType::Json) => Some(true),
         Some(MediaType::Text) => Some(false),
-        None if query.is_deletion && !head.headers.contains_key(CONTENT_TYPE) => None,
+        None if query.is_deletion && known.content_type.is_none() => None,
         _ => return Err(unsupported(PAYLOAD_TYPES)),
     };
-    let body = content_encoding::decode(&head.headers, body)?;
-    let key = idempotency::key(&head.headers)?;
+    let body = content_encoding::decode(&head.headers, known, take(body))?;
+    let key = idempotency::key(&head.headers, known)?;
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
     let body = collect(body, max_bytes, options.body_timeout).await?;
     let event = query.event(topic, body, is_json, options.max_event_bytes)?;
-    let once = publish_together(shard, permit, quota, key, [event]).await?;
+    let once = publish_together(routes, permit, source.client, key, [event])?.await?;
     Ok(once.response(Receipt::of_one))
+}
+
+/// Takes the body of a request, for which the caller has the only room.
+fn take(body: &mut Option<RequestBody>) -> RequestBody {
+    body.take().expect("a body is taken once")
 }
 
 /// Observes the time until the events have their positions, which is the server's part of the response time.
@@ -127,14 +131,13 @@ fn observe_latency(shard: &Shard, began: Instant) {
 
 const PAYLOAD_TYPES: &str = "application/json (a value) or text/plain (raw text)";
 
-fn media_type(headers: &HeaderMap) -> Option<MediaType> {
+fn media_type(value: &HeaderValue) -> Option<MediaType> {
     const TYPES: [(&str, MediaType); 4] = [
         ("application/json", MediaType::Json),
         ("application/x-ndjson", MediaType::Ndjson),
         ("application/ndjson", MediaType::Ndjson),
         ("text/plain", MediaType::Text),
     ];
-    let value = headers.get(CONTENT_TYPE)?;
     // How nearly all publishers spell it.
     if let Some((_, media_type)) = TYPES.into_iter().find(|(name, _)| value == name) {
         return Some(media_type);
@@ -151,6 +154,7 @@ fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     TYPES.into_iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)).map(|(_, media_type)| media_type)
 }
 
+#[cold]
 fn unsupported(expected: &str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the Content-Type here is {expected}, in UTF-8"))
 }

@@ -29,7 +29,7 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 pub(super) async fn subscribe(
     routes: &Routes,
     head: &Parts,
-    body: &RequestBody,
+    body: Option<&RequestBody>,
     source: Source<'_>,
 ) -> Result<StreamReply, Problem> {
     check(routes, head, body)?;
@@ -178,7 +178,7 @@ pub(super) fn identify(
 }
 
 /// Checks what needs neither the query nor the access rules.
-fn check(routes: &Routes, head: &Parts, body: &RequestBody) -> Result<(), Problem> {
+fn check(routes: &Routes, head: &Parts, body: Option<&RequestBody>) -> Result<(), Problem> {
     check_accept(&head.headers)?;
     check_body(body)?;
     check_backbone(routes)
@@ -194,8 +194,8 @@ pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Checks that the request has no body.
-pub(super) fn check_body(body: &RequestBody) -> Result<(), Problem> {
-    if body.is_end_stream() {
+pub(super) fn check_body(body: Option<&RequestBody>) -> Result<(), Problem> {
+    if body.is_none_or(RequestBody::is_end_stream) {
         return Ok(());
     }
     Err(Problem::bad_request("a subscription cannot have a body; use the query parameters"))

@@ -28,7 +28,7 @@ use router::Router;
 pub(super) async fn upgrade(
     routes: &Arc<Routes>,
     head: &Parts,
-    body: &RequestBody,
+    body: Option<&RequestBody>,
     source: Source<'_>,
 ) -> Result<WebSocketReply, Problem> {
     let handshake = handshake::check(head, &routes.options.origins)?;

@@ -6,28 +6,21 @@ use futures_util::future::{BoxFuture, Either};
 
 use super::relay::Upstream;
 use super::sequencer::Answer;
-use super::{Hub, IdempotencyKey, PublishError, Published};
+use super::{Hub, IdempotencyKey, PublishError};
 use crate::event::Event;
 
-impl Hub {
-    /// Like [`Hub::publish_all`], in one batch with what the other tasks of this thread have to publish now.
-    pub(crate) async fn publish_with_others(
-        &self,
-        events: impl AsRef<[Event]> + Into<Vec<Event>>,
-    ) -> Result<Option<Published>, PublishError> {
-        if events.as_ref().is_empty() {
-            return Ok(None);
-        }
-        self.publish_some(events, true, None).await.map(|once| Some(once.published))
-    }
+/// A publication, which mostly is complete.
+pub(crate) type Publishing<'a> = Either<Ready<Answer>, BoxFuture<'a, Answer>>;
 
+impl Hub {
     /// Publishes `events`, at least one: at once if they do not have to wait. Most do not, and their future is small.
-    pub(super) fn publish_some(
+    /// `with_others` publishes them in one batch with what the other tasks of this thread have to publish now.
+    pub(crate) fn publish_some(
         &self,
         events: impl AsRef<[Event]> + Into<Vec<Event>>,
         with_others: bool,
         key: Option<Box<IdempotencyKey>>,
-    ) -> Either<Ready<Answer>, BoxFuture<'_, Answer>> {
+    ) -> Publishing<'_> {
         let (history, sequencer) = (&self.0.history, &self.0.sequencer);
         match history.upstream() {
             None => match sequencer.publish_at_once(history, events.as_ref(), with_others, key.as_deref()) {

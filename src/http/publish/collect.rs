@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use hyper::body::Body;
 
@@ -13,16 +14,34 @@ use super::super::content_encoding::DecodedBody;
 use super::super::problem::Problem;
 
 /// Reads a body to its end, within a size and a time.
-pub(super) async fn collect(body: DecodedBody, max_bytes: usize, timeout: Duration) -> Result<Bytes, Problem> {
-    let mut reading = Reading { body, max_bytes, first: Bytes::new(), all: BytesMut::new() };
-    // Before the first read, so that a client that waits for 100 Continue does not send the body.
-    if reading.body.size_hint().lower() > max_bytes as u64 {
-        return Err(reading.too_large());
-    }
-    // Most bodies arrive with their head, and need no timer.
-    match poll_fn(|cx| Poll::Ready(reading.poll(cx))).await {
-        Poll::Ready(body) => body,
-        Poll::Pending => Box::pin(finish(reading, timeout)).await,
+pub(super) fn collect(body: DecodedBody, max_bytes: usize, timeout: Duration) -> Collect {
+    let reading = Reading { body, max_bytes, first: Bytes::new(), all: BytesMut::new() };
+    Collect { reading: Some(reading), timeout, waiting: None }
+}
+
+/// The future of [`collect`].
+pub(super) struct Collect {
+    /// Until the body has to be waited for. Most bodies arrive with their head, and need no timer.
+    reading: Option<Reading>,
+    timeout: Duration,
+    waiting: Option<BoxFuture<'static, Result<Bytes, Problem>>>,
+}
+
+impl Future for Collect {
+    type Output = Result<Bytes, Problem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Problem>> {
+        if let Some(mut reading) = self.reading.take() {
+            // Before the first read, so that a client that waits for 100 Continue does not send the body.
+            if reading.body.size_hint().lower() > reading.max_bytes as u64 {
+                return Poll::Ready(Err(reading.too_large()));
+            }
+            if let Poll::Ready(body) = reading.poll(cx) {
+                return Poll::Ready(body);
+            }
+            self.waiting = Some(Box::pin(finish(reading, self.timeout)));
+        }
+        self.waiting.as_mut().expect("polled after its end").as_mut().poll(cx)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Publishing events together, all or none: under an `Idempotency-Key`, once.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
@@ -7,14 +10,15 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::super::admit::Permit;
-use super::super::json_body;
 use super::super::problem::Problem;
+use super::super::{Routes, json_body};
 use super::observe_latency;
 use super::receipt::Receipt;
+use crate::auth::{KnownHeaders, Rare};
 use crate::conn::Shard;
 use crate::event::Event;
-use crate::hub::{IdempotencyKey, Published, PublishedOnce};
-use crate::limit::PublishQuota;
+use crate::hub::{IdempotencyKey, Published, PublishedOnce, Publishing};
+use crate::peer::PeerAddress;
 use crate::position::StreamPosition;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -25,7 +29,10 @@ const MAX_BYTES: usize = 255;
 
 /// Returns the key of a request, if it has one. A key may be quoted, as the draft of the header
 /// (draft-ietf-httpapi-idempotency-key-header) has it, or not, as most services have it.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+pub(super) fn key<'a>(headers: &'a HeaderMap, known: &KnownHeaders<'_>) -> Result<Option<&'a str>, Problem> {
+    if !known.may_have(Rare::IdempotencyKey) {
+        return Ok(None);
+    }
     let mut values = headers.get_all(KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let value = value.as_bytes();
@@ -61,35 +68,56 @@ impl Together {
     }
 }
 
-/// Publishes `events` if they are permitted, all or none. A repetition counts towards the rate as well: it may be as much
-/// work.
-pub(super) async fn publish_together(
-    shard: &Shard,
+/// Publishes `events` of a client at `address` if they are permitted, all or none. A repetition counts towards the rate as well:
+/// it may be as much work.
+///
+/// No future of its own, which would keep the events: most are published when this returns.
+pub(super) fn publish_together<'a>(
+    routes: &'a Routes,
     permit: &mut Permit<'_>,
-    quota: &PublishQuota<'_>,
+    address: PeerAddress,
     key: Option<&str>,
     events: impl AsRef<[Event]> + Into<Vec<Event>>,
-) -> Result<Together, Problem> {
+) -> Result<PublishTogether<'a>, Problem> {
+    let shard = &*routes.shard;
     permit.check_upload()?;
     let all = events.as_ref();
     all.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
-    quota.charge(all.len())?;
+    routes.limiter.publish_quota(address, || permit.grant.identity()).charge(all.len())?;
     let began = Instant::now();
-    let Some(key) = key.filter(|_| !all.is_empty()) else {
-        let published = shard.hub.publish_with_others(events).await?;
-        observe_latency(shard, began);
-        return Ok(Together(published.map(PublishedOnce::from)));
-    };
-    // Publishers without credentials share their keys.
-    let publisher = permit.grant.identity().unwrap_or_default();
-    let key = IdempotencyKey::new(&publisher, key, all);
-    // Boxed: publications without a key have no room for it.
-    let once = Box::pin(shard.hub.publish_once(events.into(), key)).await?;
-    observe_latency(shard, began);
-    if once.is_repeat {
-        shard.metrics.publishes_repeated.add_shared(1);
+    if all.is_empty() {
+        return Ok(PublishTogether { shard, began, publishing: None });
     }
-    Ok(Together(Some(once)))
+    let key = key.map(|key| {
+        // Publishers without credentials share their keys.
+        let publisher = permit.grant.identity().unwrap_or_default();
+        Box::new(IdempotencyKey::new(&publisher, key, all))
+    });
+    Ok(PublishTogether { shard, began, publishing: Some(shard.hub.publish_some(events, true, key)) })
+}
+
+/// The future of [`publish_together`].
+pub(super) struct PublishTogether<'a> {
+    shard: &'a Shard,
+    began: Instant,
+    /// `None` if there are no events.
+    publishing: Option<Publishing<'a>>,
+}
+
+impl Future for PublishTogether<'_> {
+    type Output = Result<Together, Problem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Together, Problem>> {
+        let answer = match &mut self.publishing {
+            Some(publishing) => Some(ready!(Pin::new(publishing).poll(cx))?),
+            None => None,
+        };
+        observe_latency(self.shard, self.began);
+        if answer.is_some_and(|once| once.is_repeat) {
+            self.shard.metrics.publishes_repeated.add_shared(1);
+        }
+        Poll::Ready(Ok(Together(answer)))
+    }
 }
 
 #[cfg(test)]
@@ -97,8 +125,8 @@ mod tests {
     use super::*;
 
     fn key_of(values: &[&[u8]]) -> Result<Option<String>, ()> {
-        let headers = values.iter().map(|value| (KEY, HeaderValue::from_bytes(value).unwrap())).collect();
-        key(&headers).map(|key| key.map(str::to_owned)).map_err(|_| ())
+        let headers: HeaderMap = values.iter().map(|value| (KEY, HeaderValue::from_bytes(value).unwrap())).collect();
+        key(&headers, &KnownHeaders::of(&headers)).map(|key| key.map(str::to_owned)).map_err(|_| ())
     }
 
     #[test]

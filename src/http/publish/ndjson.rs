@@ -36,7 +36,7 @@ pub(super) async fn publish(
     shard: &Shard,
     options: &Options,
     permit: &mut Permit<'_>,
-    quota: &PublishQuota<'_>,
+    quota: PublishQuota<'_>,
     mut body: DecodedBody,
 ) -> Result<Receipt, Problem> {
     // An escaped character takes up to six times its bytes, and the other keys need room.
@@ -101,7 +101,7 @@ struct Upload<'a, 'p> {
     shard: &'a Shard,
     options: &'a Options,
     permit: &'a mut Permit<'p>,
-    quota: &'a PublishQuota<'a>,
+    quota: PublishQuota<'a>,
     lines: LineSplitter,
     /// When the next bytes must have arrived: a line that has begun must end soon, and the next one may take its time.
     deadline: Instant,

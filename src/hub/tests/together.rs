@@ -6,7 +6,10 @@ use crate::wire::Format;
 /// Publishes an event to each topic, as tasks that are ready at the same time do. Returns how many of them yielded.
 fn publish_in_turn(hub: &Hub, topics: &[&str]) -> usize {
     let mut cx = Context::from_waker(Waker::noop());
-    let publish = |topic: &&str| Box::pin(hub.publish_with_others([event(topic)]));
+    let publish = |topic: &&str| {
+        let event = event(topic);
+        Box::pin(async { hub.publish_some([event], true, None).await })
+    };
     let mut publications: Vec<_> = topics.iter().map(publish).collect();
     publications.retain_mut(|publication| publication.as_mut().poll(&mut cx).is_pending());
     for publication in &mut publications {
@@ -60,12 +63,12 @@ fn publications_without_readers_do_not_wait_for_each_other() {
 #[test]
 fn publication_at_once_is_behind_what_is_queued() {
     let hub = hub(8, 8);
-    let mut publication = Box::pin(hub.publish_with_others([event("c")]));
+    let mut publication = Box::pin(async { hub.publish_some([event("c")], true, None).await });
     hub.0.sequencer.exclusively(&hub.0.history, || {
         // The role is taken: both are queued.
         hub.try_publish(event("a")).unwrap();
         assert!(publication.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     });
-    assert_eq!(now(publication).unwrap().unwrap().last, at(2));
+    assert_eq!(now(publication).unwrap().published.last, at(2));
     assert_eq!(read(&hub, &["c"], Start::Earliest).0, [2]);
 }
