@@ -61,6 +61,8 @@ enum Shape {
 #[derive(Clone, Copy, ValueEnum)]
 enum During {
     Nothing,
+    /// Nothing, but all topics have had two events before: what is measured are their third to fifth events.
+    Later,
     /// Pages of the list of topics are read without a pause.
     Listing,
     /// All topics expire but the thousand that are published to.
@@ -178,11 +180,14 @@ async fn topics(count: usize) {
 fn publish(runtime: &Runtime, during: During, topics: usize) {
     let hub = hub(if matches!(during, During::Eviction) { Duration::from_secs(1) } else { NEVER });
     runtime.block_on(fill(&hub, topics));
+    if matches!(during, During::Later) {
+        runtime.block_on(fill(&hub, topics));
+    }
     let is_over = AtomicBool::new(false);
     let mut times = Vec::new();
     thread::scope(|scope| {
         match during {
-            During::Nothing => {}
+            During::Nothing | During::Later => {}
             During::Listing => _ = scope.spawn(|| list(&hub, &is_over)),
             During::Eviction => _ = scope.spawn(|| serve(&hub, &is_over)),
         }
