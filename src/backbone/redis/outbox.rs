@@ -200,12 +200,16 @@ impl Outbox {
     fn published(&mut self, first: StreamPosition, results: Vec<PartResult>) {
         let Some(batch) = self.batch.take() else { return };
         self.has_complained = false;
+        // Counted before the answers, so that a publisher with an answer finds its events in the metrics.
+        let counts = &self.context.status.counts;
+        counts.batches.add(1);
         let at = |sequence| StreamPosition::new(first.epoch, sequence);
         let (mut next, mut results) = (first.sequence, results.into_iter());
         for (publication, events) in batch.publications {
             let result = publication.key.as_ref().and_then(|_| results.next()).unwrap_or(PartResult::New);
             let once = match result {
                 PartResult::New => {
+                    counts.published.add(events as u64);
                     let published = Published { first: at(next), last: at(next + events as u64 - 1) };
                     next += events as u64;
                     PublishedOnce::from(published)
@@ -223,8 +227,6 @@ impl Outbox {
                 let _ = self.unconfirmed.send((publication, once));
             }
         }
-        self.context.status.counts.batches.add(1);
-        self.context.status.counts.published.add(next - first.sequence);
         if next > first.sequence {
             self.acknowledged = Some(at(next - 1));
         }

@@ -198,8 +198,9 @@ impl Tail {
             events.extend(event.clone().filter(|_| at.sequence > 0));
             place = at;
         }
-        self.relay.append(&events);
+        // Before a client has the events.
         self.context.status.counts.received.add(received);
+        self.relay.append(&events);
         if let Some(newest) = entries.into_iter().next_back() {
             self.newest = Some(newest);
         }
