@@ -98,7 +98,8 @@ impl Worker {
                 session = Session::begin(&self.endpoint, context.options.timeout, &mut self.tail, acknowledged) => session,
                 never = self.outbox.wait_for_session() => match never {},
             };
-            self.outbox.is_away = session.is_err();
+            let was_up = session.is_ok();
+            self.outbox.is_away = !was_up;
             let error = match session {
                 Ok(session) => {
                     log.up(&context.status);
@@ -108,7 +109,6 @@ impl Worker {
                     let (began, batches) = (Instant::now(), self.batches());
                     let Err(error) = self.serve(session).await;
                     self.replication.give_up();
-                    context.status.counts.losses.add(1);
                     // After a session that was of no use the next attempt must not come at once.
                     if began.elapsed() >= STABLE || self.batches() > batches {
                         pause = SHORTEST_PAUSE;
@@ -118,6 +118,8 @@ impl Worker {
                 Err(error) => error,
             };
             log.away(&context.status, &error);
+            // After the state, because a server that has counted a loss must not look ready in the lost session.
+            context.status.counts.losses.add(u64::from(was_up));
             if let Some(first) = first.take() {
                 let _ = first.send(Err(error));
             }

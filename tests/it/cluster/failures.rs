@@ -99,7 +99,9 @@ fn batch_is_retried_after_a_broken_connection_and_stored_once() {
     let redis = Redis::start();
     let server = node(&redis, &[]);
     let mut stream = server.stream("topics=a");
+    let losses = || server.get("/metrics/json").json()["backbone"]["losses"].as_u64().unwrap();
     for number in 0..20 {
+        let before = losses();
         redis.signal(Signal::STOP);
         std::thread::scope(|scope| {
             let mut http = server.http();
@@ -111,6 +113,8 @@ fn batch_is_retried_after_a_broken_connection_and_stored_once() {
             assert_eq!(status, 200, "{answer}");
         });
         assert_eq!(stream.next().data, number.to_string());
+        // A second loss before the next session would refuse the next event.
+        wait_until(|| (losses() > before).then_some(()).ok_or("the loss is not counted".to_owned()));
         wait_until_ready(&server);
     }
 }
