@@ -34,7 +34,7 @@ fn bench_peer_at(sse: SocketAddr, publish: SocketAddr, args: &[&str]) -> (Option
     let sse = format!("http://{sse}/sub/{{topic}}");
     let publish = format!("http://{publish}/pub?channel={{topic}}");
     let to_peer = ["--sse-url", &sse, "--publish-url", &publish, "--method", "put", "--body", "<m>{data}</m>"];
-    let form = ["--content-type", "text/xml", "--warmup", "0", "--patience", "2"];
+    let form = ["--content-type", "text/xml", "--warmup", "0", "--patience", "6"];
     bench(&[&to_peer, &form[..], args].concat())
 }
 
