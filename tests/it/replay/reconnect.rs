@@ -176,6 +176,9 @@ fn two_hundred_reconnects_at_any_byte_lose_and_duplicate_nothing() {
         "60000",
         "--history-bytes",
         "1GiB",
+        // Publishers wait for the readers.
+        "--head-timeout",
+        "2m",
     ]);
     let address = server.address();
     let progress = Arc::new(Progress::default());
