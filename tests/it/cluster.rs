@@ -25,7 +25,8 @@ use crate::process::{Http, Server, TIMEOUT};
 
 /// Starts a server that uses `redis`.
 fn node(redis: &Redis, more: &[&str]) -> Server {
-    let server = Server::start(&[&["--redis", &redis.url(), "--redis-timeout", "1s"], more].concat());
+    let timeout: &[&str] = if more.contains(&"--redis-timeout") { &[] } else { &["--redis-timeout", "1s"] };
+    let server = Server::start(&[&["--redis", &redis.url()], timeout, more].concat());
     wait_until_ready(&server);
     server
 }

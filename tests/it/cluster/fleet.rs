@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,23 +43,29 @@ pub struct Report {
 /// Publishers, two on each server, until they are stopped.
 pub struct Publishers {
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Report>>,
 }
 
 /// Starts two publishers on each server: one of single events, one of arrays.
 pub fn publish_on_all(addresses: &[SocketAddr], pause: Duration) -> Publishers {
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let mut threads = Vec::new();
     for (number, &address) in addresses.iter().enumerate() {
         for batch in [1, 4] {
-            let stop = stop.clone();
-            threads.push(thread::spawn(move || publish(address, &format!("p{number}-{batch}"), batch, pause, &stop)));
+            let (stop, acknowledged, name) = (stop.clone(), acknowledged.clone(), format!("p{number}-{batch}"));
+            threads.push(thread::spawn(move || publish(address, &name, batch, pause, &acknowledged, &stop)));
         }
     }
-    Publishers { stop, threads }
+    Publishers { stop, acknowledged, threads }
 }
 
 impl Publishers {
+    /// The number of acknowledged events.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
     /// Stops the publishers and merges their results.
     pub fn stop(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
@@ -76,7 +82,14 @@ impl Publishers {
     }
 }
 
-fn publish(address: SocketAddr, name: &str, batch: u64, pause: Duration, stop: &AtomicBool) -> Report {
+fn publish(
+    address: SocketAddr,
+    name: &str,
+    batch: u64,
+    pause: Duration,
+    acknowledged: &AtomicUsize,
+    stop: &AtomicBool,
+) -> Report {
     let mut report = Report::default();
     let mut http = None;
     let mut number = 0;
@@ -90,7 +103,10 @@ fn publish(address: SocketAddr, name: &str, batch: u64, pause: Duration, stop: &
             .collect();
         let body = serde_json::to_vec(&events).unwrap();
         match post(&mut http, address, &body) {
-            Ok((200, first)) => report.acknowledged.extend((first..).zip(payloads)),
+            Ok((200, first)) => {
+                report.acknowledged.extend((first..).zip(payloads));
+                acknowledged.fetch_add(batch as usize, Ordering::Relaxed);
+            }
             Ok((status, _)) => *report.rejected.entry(status).or_default() += 1,
             // The server was killed, so the outcome is unknown.
             Err(_) => *report.rejected.entry(0).or_default() += 1,
@@ -166,7 +182,12 @@ impl Readers {
         }
     }
 
-    fn read_until(&mut self, addresses: &[SocketAddr], timeout: Duration, is_enough: impl Fn(&Self) -> bool) -> bool {
+    pub fn read_until(
+        &mut self,
+        addresses: &[SocketAddr],
+        timeout: Duration,
+        is_enough: impl Fn(&Self) -> bool,
+    ) -> bool {
         let deadline = Instant::now() + timeout;
         while !is_enough(self) {
             if Instant::now() > deadline {

@@ -7,23 +7,26 @@ use rustix::process::Signal;
 
 use super::fleet::Report;
 use super::{Fleet, Readers, Redis, publish_on_all};
-use crate::process::reserve_open_files;
+use crate::process::{TIMEOUT, reserve_open_files};
 
 const CLIENTS: usize = 3000;
 
-/// Starts three servers with [`CLIENTS`] clients.
-fn start(redis: &Redis, args: &[&str]) -> (Fleet, Readers) {
-    let _files = reserve_open_files(CLIENTS as u64 + 500);
+/// For servers that should not lose a Redis that a busy machine delays.
+const PATIENT: [&str; 2] = ["--redis-timeout", "30s"];
+
+/// Starts three servers with [`CLIENTS`] clients, which need open files.
+fn start(redis: &Redis, args: &[&str]) -> (Fleet, Readers, impl Drop + use<>) {
+    let files = reserve_open_files(CLIENTS as u64 + 500);
     let fleet = Fleet::start(redis, args);
     let readers = Readers::connect(&fleet.addresses(), CLIENTS);
-    (fleet, readers)
+    (fleet, readers, files)
 }
 
-/// Publishes on all servers for `time`, and checks that the readers receive everything.
-fn publish_and_check(fleet: &Fleet, readers: &mut Readers, time: Duration) -> Report {
+/// Publishes at least `events` on all servers, and checks that the readers receive everything.
+fn publish_and_check(fleet: &Fleet, readers: &mut Readers, events: usize) -> Report {
     let addresses = fleet.addresses();
     let publishers = publish_on_all(&addresses, Duration::from_millis(10));
-    readers.read_for(&addresses, time);
+    assert!(readers.read_until(&addresses, TIMEOUT, |_| publishers.acknowledged() >= events));
     let report = publishers.stop();
     readers.check(&addresses, &report);
     report
@@ -33,12 +36,11 @@ fn publish_and_check(fleet: &Fleet, readers: &mut Readers, time: Duration) -> Re
 #[ignore = "needs redis-server; run scripts/test"]
 fn clients_of_three_servers_get_their_events_once_in_order() {
     let redis = Redis::start();
-    let (fleet, mut readers) = start(&redis, &[]);
-    let report = publish_and_check(&fleet, &mut readers, Duration::from_secs(5));
+    let (fleet, mut readers, _files) = start(&redis, &PATIENT);
+    let report = publish_and_check(&fleet, &mut readers, 300);
     assert_eq!(report.rejected.len(), 0, "{:?}", report.rejected);
     assert_eq!(readers.ends, 0, "no client is cut off");
-    let (published, received) = (report.acknowledged.len(), readers.received());
-    assert!(published > 300 && received > 100_000, "{published} published, {received} received");
+    assert!(readers.received() > 100_000, "{} received", readers.received());
 }
 
 /// Redis is paused for five seconds, killed, and restarts from its disk. A server is killed, and its clients and
@@ -48,10 +50,10 @@ fn clients_of_three_servers_get_their_events_once_in_order() {
 #[ignore = "needs redis-server; run scripts/test"]
 fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
     let mut redis = Redis::start();
-    let (mut fleet, mut readers) = start(&redis, &["--redis-lossless"]);
+    let (mut fleet, mut readers, _files) = start(&redis, &["--redis-lossless"]);
     let addresses = fleet.addresses();
     let publishers = publish_on_all(&addresses, Duration::from_millis(60));
-    readers.read_for(&addresses, Duration::from_secs(1));
+    assert!(readers.read_until(&addresses, TIMEOUT, |_| publishers.acknowledged() >= 50));
 
     redis.signal(Signal::STOP);
     readers.read_for(&addresses, Duration::from_secs(5));
@@ -79,8 +81,8 @@ fn nothing_is_lost_or_duplicated_while_redis_and_a_server_fail() {
 #[ignore = "needs redis-server; run scripts/test"]
 fn emptied_redis_sends_every_client_a_gap_and_streams_continue() {
     let redis = Redis::start();
-    let (fleet, mut readers) = start(&redis, &[]);
-    publish_and_check(&fleet, &mut readers, Duration::from_secs(1));
+    let (fleet, mut readers, _files) = start(&redis, &PATIENT);
+    publish_and_check(&fleet, &mut readers, 100);
 
     redis.cli(&["FLUSHALL"]);
     readers.wait_for_gaps(&fleet.addresses(), CLIENTS);
@@ -91,5 +93,5 @@ fn emptied_redis_sends_every_client_a_gap_and_streams_continue() {
     assert_eq!(readers.ends, 0, "no stream ends");
 
     readers.reset();
-    publish_and_check(&fleet, &mut readers, Duration::from_secs(1));
+    publish_and_check(&fleet, &mut readers, 100);
 }
