@@ -23,6 +23,9 @@ use text::Text;
 
 const SEPARATORS: [char; 3] = [':', '.', '/'];
 
+/// How many prefixes a topic has at most.
+const MAX_PREFIXES: usize = 8;
+
 /// The prefixes of reserved topics.
 const USER: &str = "user:";
 const PRESENCE: &str = "presence:";
@@ -115,6 +118,11 @@ impl Topic {
     /// The topic's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The topic's text up to each of its first eight separators: `a:` and `a:b.` of `a:b.c`.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = &str> {
+        prefixes(&self.0)
     }
 }
 
@@ -313,6 +321,13 @@ impl TopicPattern {
         is_reserved(self.0.as_bytes())
     }
 
+    /// The text before the first wildcard, up to the eighth separator at most: each topic that matches has this among its
+    /// [prefixes](Topic::prefixes). Empty if the pattern begins with a wildcard.
+    pub(crate) fn prefix(&self) -> &str {
+        let (literal, _) = self.0.split_once('*').unwrap_or_default();
+        prefixes(literal).last().unwrap_or_default()
+    }
+
     /// Whether `topic` matches.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.covers(topic.as_str())
@@ -353,6 +368,10 @@ impl TopicPattern {
 
 fn is_reserved(text: &[u8]) -> bool {
     text.starts_with(USER.as_bytes()) || text.starts_with(PRESENCE.as_bytes())
+}
+
+fn prefixes(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices(SEPARATORS).take(MAX_PREFIXES).map(|(index, _)| &text[..=index])
 }
 
 fn first_segment(text: &str) -> &str {

@@ -140,6 +140,36 @@ proptest! {
     ) {
         prop_assert_eq!(filter.matches(&topic), naive_match(filter.as_str(), topic.as_str()));
     }
+
+    #[test]
+    fn topic_has_the_prefix_of_each_pattern_that_matches(
+        pattern in text(&["a", "ü", "ab", "", "*", "*", "**"])
+            .prop_filter_map("a pattern", |text| TopicFilter::new(&text).ok()),
+        topic in text(&["a", "ü", "ab", "a", "ü", "ab", ""]).prop_filter_map("a topic", |text| Topic::new(&text).ok()),
+    ) {
+        let TopicFilter::Pattern(pattern) = pattern else { return Ok(()) };
+        if naive_match(pattern.0.as_ref(), topic.as_str()) {
+            let prefix = pattern.prefix();
+            prop_assert!(prefix.is_empty() || topic.prefixes().any(|other| other == prefix), "{:?} {:?}", pattern, topic);
+        }
+    }
+}
+
+#[test]
+fn prefixes_by_example() {
+    let prefix = |text: &str| match TopicFilter::new(text) {
+        Ok(TopicFilter::Pattern(pattern)) => pattern.prefix().to_owned(),
+        other => panic!("{other:?} is not a pattern"),
+    };
+    let cases =
+        [("a:*", "a:"), ("a:b.**", "a:b."), ("a:*.b", "a:"), ("*", ""), ("*:a", ""), ("**", ""), ("a::*", "a::")];
+    for (pattern, expected) in cases {
+        assert_eq!(prefix(pattern), expected);
+    }
+    assert_eq!(prefix("a:b:c:d:e:f:g:h:i:*"), "a:b:c:d:e:f:g:h:");
+    let topic = Topic::new("a:b:c:d:e:f:g:h:i:j").unwrap();
+    assert_eq!(topic.prefixes().last(), Some("a:b:c:d:e:f:g:h:"));
+    assert_eq!(Topic::new("user:17/x.").unwrap().prefixes().collect::<Vec<_>>(), ["user:", "user:17/", "user:17/x."]);
 }
 
 /// Every topic of up to four of these segments. `z` stands for segments that no pattern names.
