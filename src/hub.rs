@@ -1,7 +1,8 @@
 //! The hub: publishers append events, and each subscription reads them with a cursor of its own.
 //!
 //! `sequencer` puts events into one order, `history` retains them in `channel`s (a ring for each topic, and the firehoses),
-//! `subscription` reads them, and `wake` wakes subscriptions that wait. `snapshot` saves the history, for a hub that continues it.
+//! `subscription` reads them, and `wake` wakes subscriptions that wait; `prefixes` finds those of patterns. `snapshot` saves the
+//! history, for a hub that continues it.
 
 pub mod archive;
 mod channel;
@@ -21,6 +22,7 @@ mod ledger;
 mod merge;
 mod numbering;
 mod options;
+mod prefixes;
 mod publish;
 mod publish_error;
 pub mod relay;
@@ -292,12 +294,13 @@ impl Hub {
         }
     }
 
-    /// The number of events that the channels of `filters` have had: [`Subscription::passed`] of one that is up to date.
-    /// A firehose has the events of named topics too. No filter means no event.
+    /// The number of events that the channels of `filters` have had: [`Subscription::passed`] of one that is up to date. A
+    /// firehose has the events of named topics too; its events behind all that readers may want do not count. No filter means no
+    /// event.
     pub(crate) fn appended(&self, filters: &[TopicFilter]) -> u64 {
         let (history, filter) = (&self.0.history, feed::selection(filters));
         let firehoses = history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved));
-        let in_firehoses: u64 = firehoses.map(|firehose| firehose.appended()).sum();
+        let in_firehoses: u64 = firehoses.map(|firehose| history.appended(firehose, &filter)).sum();
         let named = filter.topics.iter().filter(|topic| !filter.reads(topic.is_reserved()));
         let in_topics: u64 =
             named.filter_map(|topic| history.topics.get(topic)).map(|channel| channel.appended()).sum();

@@ -193,10 +193,12 @@ impl Channel {
     pub(crate) fn place_after(&self, sequence: Sequence) -> Place {
         // While the tail is locked nothing is evicted, so that index and `evicted` belong together.
         let tail = lock(&self.tail);
-        Place {
-            index: self.ring.partition_point(|frame| frame.sequence() <= sequence),
-            evicted: Some(self.evicted(&tail)).filter(|evicted| *evicted > sequence),
-        }
+        Place { index: self.end_of(sequence), evicted: Some(self.evicted(&tail)).filter(|evicted| *evicted > sequence) }
+    }
+
+    /// The index behind the events up to `sequence`; that of the oldest retained one if they were evicted.
+    pub(crate) fn end_of(&self, sequence: Sequence) -> u64 {
+        self.ring.partition_point(|frame| frame.sequence() <= sequence)
     }
 
     /// Where a reader continues whose index was evicted: at the oldest frame, and behind which sequence.

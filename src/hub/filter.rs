@@ -113,6 +113,15 @@ impl SubscriptionFilter {
         if of_reserved { !self.reserved.is_empty() } else { self.rest != Rest::Nothing }
     }
 
+    /// The patterns by which this selects events from a firehose, if it wants neither all of them nor none.
+    pub(super) fn patterns(&self, of_reserved: bool) -> Option<&[TopicPattern]> {
+        match &self.rest {
+            _ if of_reserved => Some(&self.reserved),
+            Rest::Matching(patterns) => Some(patterns),
+            Rest::Nothing | Rest::Everything => None,
+        }
+    }
+
     /// Whether this selects events from a firehose, by their topics.
     pub(super) fn selects(&self) -> bool {
         matches!(self.rest, Rest::Matching(_)) || !self.reserved.is_empty()

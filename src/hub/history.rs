@@ -28,12 +28,14 @@ use super::archive::Archive;
 use super::channel::Channel;
 use super::compression::Compression;
 use super::encoder::{DerivedBytes, EncodedRun, Encoder};
+use super::filter::SubscriptionFilter;
 use super::frame::Frame;
 use super::gap::GapReason;
 use super::heaviest::{Heaviest, class_of};
 use super::latest::Latest;
 use super::ledger::{Ledger, LedgerKey};
 use super::numbering::{Break, Breaks, Numbering};
+use super::prefixes::Prefixes;
 use super::relay::Upstream;
 use super::sampler::Sampler;
 use super::topics::Topics;
@@ -63,6 +65,8 @@ pub(crate) struct History {
     pub(crate) firehose: Arc<Channel>,
     /// The events of all reserved topics. Apart from the others, so that those cost nothing to readers of the firehose.
     pub(crate) reserved: Arc<Channel>,
+    /// The prefixes that readers of the firehoses listen to.
+    prefixes: [Prefixes; 2],
     /// The newest event of a reserved topic; 0 before the first.
     newest_reserved: AtomicU64,
     pub(crate) topics: Topics,
@@ -97,14 +101,17 @@ pub(crate) struct Rings {
 
 impl History {
     pub(crate) fn new(options: &HubOptions, upstream: Option<Upstream>, key: LedgerKey) -> Self {
+        let [firehose, reserved] =
+            [false, true].map(|of_reserved| Arc::new(Channel::firehose(of_reserved, options.firehose_history, 0)));
         let history = Self {
             head: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             break_count: AtomicU32::new(1),
             breaks: RwLock::new(Breaks::new(options.epoch)),
             upstream,
-            firehose: Arc::new(Channel::firehose(false, options.firehose_history, 0)),
-            reserved: Arc::new(Channel::firehose(true, options.firehose_history, 0)),
+            prefixes: [Prefixes::new(&firehose), Prefixes::new(&reserved)],
+            firehose,
+            reserved,
             newest_reserved: AtomicU64::new(0),
             topics: Topics::new(options.history),
             heaviest: Mutex::default(),
@@ -183,6 +190,23 @@ impl History {
     /// The firehose that has the events of `channel`.
     pub(crate) fn firehose_of(&self, channel: &Channel) -> &Arc<Channel> {
         if channel.is_reserved { &self.reserved } else { &self.firehose }
+    }
+
+    /// The prefixes that readers of a firehose listen to.
+    pub(crate) fn prefixes_of(&self, firehose: &Channel) -> &Prefixes {
+        &self.prefixes[usize::from(firehose.is_reserved)]
+    }
+
+    /// The number of events of a firehose that a subscription to `filter` has passed once it has read all that it may want.
+    pub(crate) fn appended(&self, firehose: &Channel, filter: &SubscriptionFilter) -> u64 {
+        let patterns = filter.patterns(firehose.is_reserved);
+        let Some(end) = patterns.and_then(|patterns| self.prefixes_of(firehose).end(patterns)) else {
+            return firehose.appended();
+        };
+        let named = filter.topics.iter().filter_map(|topic| self.topics.get(topic));
+        let own = named.filter(|channel| channel.is_reserved == firehose.is_reserved);
+        let ends = own.map(|channel| channel.newest()).map(|newest| firehose.end_of(newest));
+        ends.fold(end, u64::max)
     }
 
     /// The number of events of the firehose after `after` and up to `to`. `None` when some of the sequences in between may
@@ -299,11 +323,36 @@ impl History {
         self.notify_all();
     }
 
+    /// Wakes the readers of `channels`, which have had events. Returns whether there are any. The head was stored before. For the
+    /// sequencer.
+    pub(crate) fn notify(&self, channels: &[Arc<Channel>]) -> bool {
+        let notify = |channel: &Channel| {
+            // After the head: see the invariants of the lists.
+            channel.latest.get().inspect(|list| list.settle());
+            channel.listeners.notify()
+        };
+        let (mut has_reserved, mut has_others, mut has_readers) = (false, false, false);
+        for channel in channels {
+            has_readers |= notify(channel);
+            has_reserved |= channel.is_reserved;
+            has_others |= !channel.is_reserved;
+        }
+        for (firehose, has_events) in self.firehoses().into_iter().zip([has_others, has_reserved]) {
+            if has_events {
+                has_readers |= notify(firehose);
+                let own = channels.iter().filter(|channel| channel.is_reserved == firehose.is_reserved);
+                has_readers |= self.prefixes_of(firehose).announce(own.filter_map(|channel| channel.topic.as_ref()));
+            }
+        }
+        has_readers
+    }
+
     /// Wakes all readers.
     fn notify_all(&self) {
         for channel in self.topics.slices().flatten().chain(self.firehoses().into_iter().cloned()) {
             channel.listeners.notify();
         }
+        self.prefixes.iter().for_each(Prefixes::notify_all);
     }
 
     /// Accounts for a channel that held `before` bytes, and holds `now`.

@@ -472,21 +472,8 @@ impl Role {
         self.flush(history);
         history.publish(self.newest);
         history.trim();
-        let (mut has_reserved, mut has_others) = (false, false);
-        self.has_readers = false;
-        for channel in self.touched.drain(..) {
-            // After the head: see the invariants of the lists.
-            channel.latest.get().inspect(|list| list.settle());
-            self.has_readers |= channel.listeners.notify();
-            has_reserved |= channel.is_reserved;
-            has_others |= !channel.is_reserved;
-        }
-        for (firehose, has_events) in [(&history.firehose, has_others), (&history.reserved, has_reserved)] {
-            if has_events {
-                firehose.latest.get().inspect(|list| list.settle());
-                self.has_readers |= firehose.listeners.notify();
-            }
-        }
+        self.has_readers = history.notify(&self.touched);
+        self.touched.clear();
     }
 
     /// Puts what has a sequence into its rings.

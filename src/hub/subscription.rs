@@ -38,6 +38,7 @@ mod gaps;
 mod latest;
 mod progress;
 mod reader;
+mod selection;
 mod shared;
 mod start;
 
@@ -56,6 +57,7 @@ use super::frame::Frame;
 use super::gap::Gap;
 use super::history::History;
 use super::merge::Batch;
+use super::prefixes::PrefixList;
 use super::sampler::Sample;
 use super::topics::TooManyTopics;
 use super::wake::{SleeperKey, WakeGroup};
@@ -67,6 +69,7 @@ pub use changes::{Change, LatestSubscription};
 pub(crate) use latest::Notice;
 pub use latest::{Mode, Snapshot};
 use reader::Reader;
+use selection::Selection;
 pub(crate) use shared::{Coding, Moment, Shared, SharedValues};
 pub use start::{Opening, Start};
 
@@ -110,7 +113,7 @@ pub struct Subscription {
     reader: Reader,
     cursors: SmallVec<[Cursor; 2]>,
     /// Selects from the firehoses; `None` when all of one is wanted, or when none is read.
-    filter: Option<Box<SubscriptionFilter>>,
+    selection: Option<Box<Selection>>,
     /// The last sequence that was taken, or that this began after.
     taken: Sequence,
     state: State,
@@ -185,23 +188,32 @@ impl Subscription {
         max_silent: usize,
     ) -> Result<(Self, Opening), TooManyTopics> {
         let key = group.enter();
-        let mut cursors = SmallVec::new();
-        let mut enter = |channel: &Arc<Channel>| {
+        let (mut cursors, mut prefixes) = (SmallVec::new(), PrefixList::new());
+        let cursor = |channel: &Arc<Channel>| Cursor { channel: channel.clone(), index: 0 };
+        let enter = |channel: &Arc<Channel>| {
             channel.listeners.add(&group, key);
-            cursors.push(Cursor { channel: channel.clone(), index: 0 });
+            cursors.push(cursor(channel));
         };
-        if let Err(too_many) = history.topics.enter(&filter.topics, max_silent, &history.ledger, &mut enter) {
+        if let Err(too_many) = history.topics.enter(&filter.topics, max_silent, &history.ledger, enter) {
             group.leave(key);
             return Err(too_many);
         }
-        history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved)).for_each(enter);
+        for firehose in history.firehoses().into_iter().filter(|firehose| filter.reads(firehose.is_reserved)) {
+            // A reader of latest values catches up with each event, so that no deletion is forgotten that it has not passed.
+            let patterns = filter.patterns(firehose.is_reserved).filter(|_| mode == Mode::Events);
+            let enter = |patterns| history.prefixes_of(firehose).enter(patterns, &group, key, &mut prefixes);
+            if !patterns.is_some_and(enter) {
+                firehose.listeners.add(&group, key);
+            }
+            cursors.push(cursor(firehose));
+        }
         let mut subscription = Self {
             history,
             group,
             key,
             reader: Reader::default(),
             cursors,
-            filter: filter.selects().then(|| Box::new(filter)),
+            selection: filter.selects().then(|| Box::new(Selection { filter, prefixes })),
             taken: 0,
             state: State::Live,
             breaks: 0,
@@ -303,6 +315,7 @@ impl Subscription {
             self.fill_from_page(batch, head);
             return Ok(());
         }
+        self.skip_unwanted();
         for (number, cursor) in self.cursors.iter().enumerate() {
             match cursor.channel.ring.read(cursor.index) {
                 Read::Empty => {}
@@ -332,7 +345,7 @@ impl Subscription {
     /// did; otherwise [`Subscription::poll_fill`] finds out what is next. A batch that a subscription at the same place has filled
     /// is left as it is.
     pub(crate) fn fill_from_ring(&self, batch: &mut Batch) -> bool {
-        let (State::Live, [Cursor { channel, index }], None) = (&self.state, &*self.cursors, &self.filter) else {
+        let (State::Live, [Cursor { channel, index }], None) = (&self.state, &*self.cursors, &self.selection) else {
             return false;
         };
         let head = self.history.head();
@@ -355,7 +368,7 @@ impl Subscription {
 
     /// Whether it takes every event of the hub but those of reserved topics.
     fn is_all(&self) -> bool {
-        self.filter.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
+        self.selection.is_none() && self.cursors.iter().any(|cursor| cursor.channel.topic.is_none())
     }
 
     /// The sample, if its event is among the first `count` frames of `batch`, which was filled last and not taken yet.
@@ -395,7 +408,7 @@ impl Subscription {
             for &(cursor, index) in batch.ends() {
                 self.cursors[cursor].index = index;
             }
-        } else if self.filter.is_some() {
+        } else if self.selection.is_some() {
             self.follow_taken();
         }
     }
@@ -405,15 +418,17 @@ impl Subscription {
     #[cold]
     fn follow_taken(&mut self) {
         for Cursor { channel, index } in self.cursors.iter_mut().filter(|cursor| cursor.channel.topic.is_none()) {
-            let next = channel.ring.partition_point(|frame| frame.sequence() <= self.taken);
+            let next = channel.end_of(self.taken);
             // A retained frame before it shows that none was evicted in between.
             if next > *index && matches!(channel.ring.read(next - 1), Read::Run(_)) {
                 *index = next;
                 continue;
             }
-            // An event evicted in between is read next, which reports the lag.
             let place = channel.place_after(self.taken);
-            *index = place.index.saturating_sub(place.evicted.is_some().into()).max(*index);
+            // It stays before events that were evicted in between: the next read finds out whether one of them was wanted.
+            if place.evicted.is_none() {
+                *index = place.index.max(*index);
+            }
         }
     }
 
@@ -443,15 +458,11 @@ impl Subscription {
 
     /// Whether what a cursor reads next was evicted.
     pub(crate) fn has_lagged(&self) -> bool {
+        let is_lagged = |cursor: &Cursor| matches!(cursor.channel.ring.read(self.next_index(cursor)), Read::Lagged);
         // A break evicts everything, and has a gap of its own. Where it reads no ring it cannot lag.
         !matches!(self.state, State::CatchUp(_) | State::Latest(_))
-            && self.cursors.iter().any(|cursor| matches!(cursor.channel.ring.read(cursor.index), Read::Lagged))
+            && self.cursors.iter().any(is_lagged)
             && self.breaks == self.history.break_count()
-    }
-
-    /// The filter to apply to the events of the channel; `None` accepts all of them.
-    fn filter_of(&self, channel: &Channel) -> Option<&SubscriptionFilter> {
-        self.filter.as_deref().filter(|_| channel.topic.is_none())
     }
 }
 
@@ -476,8 +487,11 @@ impl fmt::Debug for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let prefixes = self.selection.as_ref().map_or(&[][..], |selection| &selection.prefixes);
         for Cursor { channel, .. } in &self.cursors {
-            if channel.listeners.remove(&self.group, self.key) {
+            let has_left =
+                channel.topic.is_none() && self.history.prefixes_of(channel).leave(prefixes, &self.group, self.key);
+            if !has_left && channel.listeners.remove(&self.group, self.key) {
                 self.history.topics.drop_unused(channel);
             }
         }

@@ -19,6 +19,8 @@ mod latest_model;
 mod ledger_model;
 #[cfg(fanline_loom)]
 mod model;
+#[cfg(fanline_loom)]
+mod prefixes_model;
 #[cfg(not(fanline_loom))]
 mod reference;
 #[cfg(not(fanline_loom))]
@@ -57,7 +59,7 @@ fn at(sequence: u64) -> StreamPosition {
 }
 
 /// The output of a future that is ready at once.
-fn now<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("the future is not ready"),

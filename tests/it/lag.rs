@@ -70,6 +70,19 @@ fn lagging_reader_is_cut_off_and_resumes_with_an_exact_gap() {
     });
 }
 
+/// It is behind none of them, although few of them wake it.
+#[test]
+fn reader_of_a_pattern_sleeps_through_other_events() {
+    run(async {
+        let server = Server::start();
+        let mut stream = server.follow("/stream?topics=orders.*").await;
+        server.publish("log.1", 0..1000).await;
+        assert_eq!(server.get("/clients").await.ok()["clients"][0]["queue_size"], 0);
+        server.publish("orders.1", [1]).await;
+        stream.data_at(1001).await;
+    });
+}
+
 #[test]
 fn skipping_reader_gets_exact_gaps_and_continues() {
     run(async {

@@ -74,8 +74,8 @@ impl Subscription {
     pub(super) fn fill_from_page(&mut self, batch: &mut Batch, head: Sequence) {
         let State::CatchUp(catch_up) = &self.state else { return };
         let CatchUp::Reading(page, index) = &**catch_up else { return };
-        let is_wanted = |frame: &Frame| match &self.filter {
-            Some(filter) => filter.matches(frame.topic()),
+        let is_wanted = |frame: &Frame| match &self.selection {
+            Some(selection) => selection.filter.matches(frame.topic()),
             None => self.cursors.iter().any(|cursor| cursor.channel.matches(frame.topic())),
         };
         if let Read::Run(run) = page.frames.read(*index) {

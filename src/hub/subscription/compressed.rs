@@ -27,12 +27,12 @@ impl Subscription {
 
     /// Whether this shares with others what it reads at one moment, if it has an interval.
     fn has_intervals_to_share(&self) -> bool {
-        self.is_of_latest() && self.filter.is_none()
+        self.is_of_latest() && self.selection.is_none()
     }
 
     /// Whether this reads all of one ring, and nothing else.
     fn is_of_one_ring(&self) -> bool {
-        self.cursors.len() == 1 && self.filter.is_none() && !self.is_of_latest()
+        self.cursors.len() == 1 && self.selection.is_none() && !self.is_of_latest()
     }
 
     /// The indices of the frames of `batch`, which was filled last, in the only ring that this reads. `None` if they are from

@@ -32,7 +32,7 @@ impl Subscription {
         let cursor = &mut self.cursors[number];
         let (oldest, to) = cursor.channel.oldest_place();
         debug_assert!(to > self.taken, "a cursor is behind all that was taken");
-        let is_filtered = self.filter.is_some() && cursor.channel.topic.is_none();
+        let is_filtered = self.selection.is_some() && cursor.channel.topic.is_none();
         let missed = (!is_filtered).then(|| oldest - cursor.index);
         cursor.index = oldest;
         // After the rings: a break may have evicted their events.
@@ -154,7 +154,7 @@ impl Subscription {
     fn filters_of(&self, lost: &[Loss]) -> Vec<TopicFilter> {
         let mut filters = Vec::new();
         for channel in lost.iter().map(|loss| &self.cursors[loss.cursor].channel) {
-            let patterns = match (&channel.topic, self.filter.as_deref()) {
+            let patterns = match (&channel.topic, self.filter_of(channel)) {
                 (Some(topic), _) => {
                     filters.push(TopicFilter::Exact(topic.clone()));
                     continue;

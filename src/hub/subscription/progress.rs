@@ -14,7 +14,11 @@ impl Subscription {
 
     /// The number of events of its channels that this is behind, including those that a pattern does not match.
     pub(crate) fn behind(&self) -> u64 {
-        self.counted().map(|cursor| cursor.channel.ring.retained().end.saturating_sub(cursor.index)).sum()
+        let behind = |cursor| {
+            let next = self.next_index(cursor);
+            cursor.channel.appended().saturating_sub(next)
+        };
+        self.counted().map(behind).sum()
     }
 
     /// The cursors that show how far this is behind. A firehose has the events of named topics too, which are not counted

@@ -156,7 +156,7 @@ impl Subscription {
             // The mark comes next.
             Progress::Until(_) => return None,
         };
-        if self.filter.is_some() || latest.has_gap() || (is_in_snapshot && !coding.is_compressed) {
+        if self.selection.is_some() || latest.has_gap() || (is_in_snapshot && !coding.is_compressed) {
             return None;
         }
         let kind = Kind {

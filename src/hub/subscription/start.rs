@@ -135,7 +135,7 @@ impl Subscription {
                 counted.push((number, Tally::new(channel.hash, evicted)));
             } else {
                 // The firehose had every event; those that match a pattern are not counted.
-                let is_whole = self.filter.is_none();
+                let is_whole = self.selection.is_none();
                 let missed = is_whole.then(|| self.history.count_in_firehose(after, evicted)).flatten();
                 lost.push(Loss { cursor: number, to: evicted, missed });
             }

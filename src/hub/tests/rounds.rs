@@ -42,6 +42,27 @@ fn woken_stream_is_in_the_next_round_once() {
     assert!(round(&group).is_empty(), "the stream has ended");
 }
 
+/// A reader of a pattern is polled for events that begin like it, and for every 256th of all.
+#[test]
+fn round_has_only_streams_that_may_want_an_event() {
+    let (hub, group) = (hub(8, 4096), WakeGroup::dispatched());
+    publish_some(&hub, 4096, "log");
+    let patterns: Vec<_> = (0..10).map(|user| format!("user.{user}.*")).collect();
+    let mut streams: Vec<_> = patterns.iter().map(|pattern| stream(&hub, &group, &[pattern])).collect();
+    let all: Vec<_> = streams.iter().map(|(_, key)| *key).collect();
+    publish(&hub, "log");
+    assert_eq!(round(&group), all);
+    for count in 1..256 {
+        publish(&hub, if count % 3 == 0 { "user.7.login" } else { "log" });
+        let expected = if count % 3 == 0 { &all[7..8] } else { &[] };
+        assert_eq!(round(&group), expected);
+    }
+    publish(&hub, "log");
+    assert_eq!(round(&group), all);
+    let received = streams.iter_mut().map(|(subscription, _)| drain(subscription).0.len());
+    assert_eq!(received.collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 85, 0, 0]);
+}
+
 #[test]
 fn streams_at_one_place_share_a_batch() {
     let (hub, group) = (hub(8, 8), WakeGroup::dispatched());
