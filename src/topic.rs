@@ -120,6 +120,10 @@ impl Topic {
         &self.0
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// The topic's text up to each of its first eight separators: `a:` and `a:b.` of `a:b.c`.
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = &str> {
         prefixes(&self.0)

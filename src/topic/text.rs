@@ -55,10 +55,11 @@ impl Deref for Text {
     }
 }
 
-/// As that of `str`, by which maps with topics are searched.
+/// As that of `str`, by which maps with topics are searched, without looking whether the bytes are UTF-8.
 impl Hash for Text {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (**self).hash(state);
+        state.write(self.as_bytes());
+        state.write_u8(0xff);
     }
 }
 
