@@ -178,7 +178,7 @@ fn limits() -> Vec<Setting> {
         setting("websocket_message_rate", optional(rate()), |s| &mut s.limits.websocket_message_rate)
             .help("Messages per second from one WebSocket"),
         setting("max_firehose", limit(MANY, "subscribers"), |s| &mut s.limits.max_firehose)
-            .help("Subscribers of all topics or of a pattern, each of which adds work to every event"),
+            .help("Subscribers of all topics or of a pattern, each of which may add work to every event"),
         setting("max_silent_topics", limit(1_000_000_000, "topics"), |s| &mut s.limits.max_silent_topics)
             .help("Subscribed topics without any event yet, over all subscribers"),
         setting("max_patterns", count(0..=1000, "patterns"), |s| &mut s.http.max_patterns)
