@@ -7,8 +7,8 @@
 //!
 //! **Contract.** A reader of prefixes is woken
 //! * by each event of a topic that begins with one of them;
-//! * by every [`SWEEP`]th event of the firehose, or an eighth of what that retains if it is less. Its cursor is never far behind, so
-//!   that it scans few events, and is not near those that are evicted.
+//! * by every [`SWEEP`]th event of the firehose; once that evicts events, after an eighth of what it retains if that is less. Its
+//!   cursor is never far behind, so that it scans few events, and is not near those that are evicted.
 //!
 //! **No wake-up is lost.** The publisher stores the head, passes the lock of the firehose's listeners, looks whether there are
 //! prefixes, and then locks the index to find those of its topics. A reader locks the index, notes that there are prefixes,
@@ -43,7 +43,7 @@ const SWEEP: u64 = 256;
 #[cfg(fanline_loom)]
 const SWEEP: u64 = 4;
 
-/// They are woken earlier where that is more than this part of what the firehose retains.
+/// They are woken earlier where that is more than this part of what a firehose retains that evicts events.
 #[cfg(not(fanline_loom))]
 const PART: u64 = 8;
 #[cfg(fanline_loom)]
@@ -170,7 +170,8 @@ impl Prefixes {
         }
         // Release: a reader that sees this sees what the prefixes have noted.
         self.noted.store(retained.end, Ordering::Release);
-        if retained.end - index.swept >= ((retained.end - retained.start) / PART).clamp(1, SWEEP) {
+        let pause = if retained.start > 0 { ((retained.end - retained.start) / PART).clamp(1, SWEEP) } else { SWEEP };
+        if retained.end - index.swept >= pause {
             index.swept = retained.end;
             self.all.notify();
         }

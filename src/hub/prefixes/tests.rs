@@ -221,6 +221,11 @@ fn publish(hub: &Hub, count: usize, topic: &str) {
 }
 
 #[test]
+fn few_events_of_a_new_hub_wake_no_others() {
+    assert_eq!(calls(&Hub::default(), &["user.17.*".to_owned()], 255, "log"), [0]);
+}
+
+#[test]
 fn event_wakes_only_readers_of_its_prefixes() {
     let hub = Hub::default();
     publish(&hub, 4096, "log");

@@ -1,6 +1,11 @@
 //! Readers of patterns that are woken only by their prefixes, under loom, as in [`model`](super::model).
 //!
 //! Readers run only when they were woken. Forbidden: as there, and a gap although nothing for the prefix was evicted.
+//!
+//! **Mutations that were tried, each of which fails a model:** the publisher looks for prefixes before it passes the lock of the
+//! firehose's listeners; the reader does not pass that lock; a prefix begins with the index 0; a reader skips up to the end of the
+//! firehose instead of what was noted; closing and breaks do not wake the readers of prefixes. Without the wake-up of all
+//! readers, tests of `prefixes` and `rounds` fail.
 
 use loom::thread::{self, JoinHandle};
 
