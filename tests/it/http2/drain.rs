@@ -109,7 +109,7 @@ fn request_in_flight_completes_during_the_drain() {
 #[test]
 fn connection_that_begins_during_the_drain_gets_a_response() {
     run(async {
-        let mut server = draining(Duration::from_secs(2));
+        let mut server = draining(Duration::from_secs(6));
         let mut stream = server.follow("/stream?topics=t").await;
         server.stop();
         assert_eq!(stream.event().await.json()["message"], "server restarting");

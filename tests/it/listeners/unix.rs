@@ -263,7 +263,7 @@ fn proxy_protocol_has_one_word_or_one_for_each_address() {
 #[test]
 fn connections_to_a_unix_socket_end_with_the_drain() {
     let (_directory, path, listen) = place("drain");
-    let mut server = launch(&listen, &["--drain", "1s"]);
+    let mut server = launch(&listen, &["--drain", "6s"]);
     let mut stream = Stream::open(&path, "");
     stream.read_until("system");
     server.signal(Signal::TERM);
