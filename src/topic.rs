@@ -13,13 +13,11 @@
 //! **Reserved topics** begin with `user:` or `presence:`. They are about persons, so a pattern that begins with a wildcard matches
 //! none of them: only a filter that names the prefix does, such as `user:*`.
 
-mod text;
-
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
-use text::Text;
+use smol_str::SmolStr;
 
 const SEPARATORS: [char; 3] = [':', '.', '/'];
 
@@ -45,7 +43,7 @@ const PRESENCE: &str = "presence:";
 /// # Ok::<_, InvalidTopic>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Topic(Text);
+pub struct Topic(SmolStr);
 
 impl Topic {
     /// The longest topic, in bytes.
@@ -112,16 +110,12 @@ impl Topic {
 
     /// Whether the topic is reserved: it begins with `user:` or `presence:`.
     pub fn is_reserved(&self) -> bool {
-        is_reserved(self.0.as_bytes())
+        is_reserved(&self.0)
     }
 
     /// The topic's text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
     }
 
     /// The topic's text up to each of its first eight separators: `a:` and `a:b.` of `a:b.c`.
@@ -241,7 +235,7 @@ impl TopicFilter {
 
     /// Whether every topic that matches is reserved; otherwise none is.
     pub fn is_reserved(&self) -> bool {
-        is_reserved(self.as_str().as_bytes())
+        is_reserved(self.as_str())
     }
 
     pub(crate) fn is_pattern(&self) -> bool {
@@ -322,7 +316,7 @@ impl TopicPattern {
 
     /// Whether every topic that matches is reserved; otherwise none is.
     pub(crate) fn is_reserved(&self) -> bool {
-        is_reserved(self.0.as_bytes())
+        is_reserved(&self.0)
     }
 
     /// The text before the first wildcard, up to the eighth separator at most: each topic that matches has this among its
@@ -340,7 +334,7 @@ impl TopicPattern {
     /// Whether this pattern matches the topic `text`. If `text` is a pattern: whether this matches all that `text` matches.
     /// Segments are compared pairwise. A `*` in `text` is a non-empty segment, which only a wildcard covers.
     fn covers(&self, text: &str) -> bool {
-        if self.0.starts_with('*') && is_reserved(text.as_bytes()) {
+        if self.0.starts_with('*') && is_reserved(text) {
             return false;
         }
         // The pattern of nearly all publishers.
@@ -370,8 +364,8 @@ impl TopicPattern {
     }
 }
 
-fn is_reserved(text: &[u8]) -> bool {
-    text.starts_with(USER.as_bytes()) || text.starts_with(PRESENCE.as_bytes())
+fn is_reserved(text: &str) -> bool {
+    text.starts_with(USER) || text.starts_with(PRESENCE)
 }
 
 fn prefixes(text: &str) -> impl Iterator<Item = &str> {

@@ -11,7 +11,7 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | its name, if that has more than 22 bytes | 16 and the name |
+//! | its name, if that has more than 23 bytes | 16 and the name |
 //! | the [`Channel`] | 192 |
 //! | a place in a table of [`Topics`] | 10 to 20 |
 //! | a group with one subscriber ([`wake`](super::wake)) | 80 |

@@ -51,7 +51,7 @@ impl IdempotencyKey {
     pub fn new(publisher: &[u8], key: &str, events: &[Event]) -> Self {
         let mut content = Sha256::new();
         for event in events {
-            for part in [event.topic().as_bytes(), event.name().as_bytes(), event.payload().as_bytes()] {
+            for part in [event.topic().as_str().as_bytes(), event.name().as_bytes(), event.payload().as_bytes()] {
                 update(&mut content, part);
             }
             let (is_json, has_key) = (event.payload().is_json(), event.key().is_some());

@@ -215,7 +215,7 @@ pub fn parse_payload(body: Bytes, is_json: bool, max_event_bytes: usize) -> Resu
 impl Fields<'_> {
     /// The event, whose payload is a slice of `json` where possible.
     fn into_event(self, json: &Bytes, max_bytes: usize, before: Option<&Topic>) -> Result<Event, InvalidPublication> {
-        let topic = match before.filter(|before| before.as_bytes() == self.topic.as_bytes()) {
+        let topic = match before.filter(|before| before.as_str() == self.topic) {
             Some(before) => before.clone(),
             None => Topic::new(&self.topic)?,
         };

@@ -39,7 +39,7 @@ pub(super) fn arguments(event: &Event) -> [&[u8]; 6] {
     let deletion: &[u8] = if event.is_deletion() { b"1" } else { b"" };
     let name = if event.name().as_bytes() == DEFAULT_NAME.as_bytes() { b"" } else { event.name().as_bytes() };
     let field = if event.payload().is_json() { JSON.as_bytes() } else { b"x" };
-    [event.topic().as_bytes(), name, key, deletion, field, event.payload().as_bytes()]
+    [event.topic().as_str().as_bytes(), name, key, deletion, field, event.payload().as_bytes()]
 }
 
 /// About how many bytes an event takes in a command.
