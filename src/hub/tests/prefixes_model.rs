@@ -23,16 +23,22 @@ fn run(hub: &Hub, mut task: Task) -> JoinHandle<Task> {
     })
 }
 
+/// Runs the task while `publisher` publishes, and once afterwards.
+fn run_beside<T>(hub: &Hub, publisher: JoinHandle<T>, mut task: Task) -> Task {
+    task.run(hub);
+    publisher.join().unwrap();
+    task.run(hub);
+    task
+}
+
 /// The first announcement may not find the prefix, and the second has nothing for it.
 #[test]
 fn prefix_is_entered_while_its_event_is_published() {
     check(2, || {
         let hub = hub(8, 8);
         let publisher = publish(&hub, &[&["p:1"], &["b"]]);
-        let mut task = Task::new(hub.subscribe(filter(&["p:*"]), BEGINNING));
-        task.run(&hub);
-        publisher.join().unwrap();
-        task.run(&hub);
+        let task = Task::new(hub.subscribe(filter(&["p:*"]), BEGINNING));
+        let task = run_beside(&hub, publisher, task);
         assert_eq!((task.received, task.gaps), (vec![1], 0));
     });
 }
@@ -57,9 +63,7 @@ fn sleeping_reader_is_woken_by_its_prefix() {
         let mut task = Task::new(hub.subscribe(filter(&["p:*", "q:*"]), Start::Live));
         task.run(&hub);
         let publisher = publish(&hub, &[&["b"], &["b"], &["q:1"]]);
-        task.run(&hub);
-        publisher.join().unwrap();
-        task.run(&hub);
+        let task = run_beside(&hub, publisher, task);
         assert_eq!((task.received, task.gaps), (vec![3], 0));
     });
 }
@@ -72,10 +76,8 @@ fn another_reader_of_the_prefix_leaves() {
         let (leaving, _) = hub.subscribe(filter(&["p:*"]), Start::Live);
         let publisher = publish(&hub, &[&["p:1"]]);
         drop(leaving);
-        let mut task = Task::new(hub.subscribe(filter(&["p:*"]), BEGINNING));
-        task.run(&hub);
-        publisher.join().unwrap();
-        task.run(&hub);
+        let task = Task::new(hub.subscribe(filter(&["p:*"]), BEGINNING));
+        let task = run_beside(&hub, publisher, task);
         assert_eq!((task.received, task.gaps), (vec![1], 0));
     });
 }
@@ -125,9 +127,7 @@ fn reader_of_an_overrun_firehose_gets_what_is_retained() {
         let mut task = Task::new(hub.subscribe(filter(&["p:*"]), Start::Live));
         task.run(&hub);
         let publisher = publish(&hub, &[&["b"], &["b"], &["b", "p:1"]]);
-        task.run(&hub);
-        publisher.join().unwrap();
-        task.run(&hub);
+        let task = run_beside(&hub, publisher, task);
         assert_eq!(task.received, [4]);
     });
 }
@@ -156,14 +156,12 @@ fn reader_of_a_prefix_is_woken_by_a_break() {
         let options = HubOptions { epoch: EPOCH, history: 8, firehose_history: 8, ..HubOptions::default() };
         let (hub, relay, _requests) = Hub::relayed(&options, std::time::Duration::ZERO, None);
         relay.append(&events(&["p:1"]));
-        let mut task = Task::new(hub.subscribe(filter(&["p:*"]), BEGINNING));
+        let task = Task::new(hub.subscribe(filter(&["p:*"]), BEGINNING));
         let backbone = thread::spawn(move || {
             relay.begin_after(StreamPosition::new(Epoch(2000), 0), GapReason::Epoch);
             relay.append(&events(&["p:1"]));
         });
-        task.run(&hub);
-        backbone.join().unwrap();
-        task.run(&hub);
+        let task = run_beside(&hub, backbone, task);
         // The first may be evicted before it is read. A sequence is left out.
         assert!([vec![1, 3], vec![3]].contains(&task.received), "{:?}", task.received);
         assert_eq!(task.gaps, 1);
