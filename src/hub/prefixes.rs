@@ -7,13 +7,14 @@
 //!
 //! **Contract.** A reader of prefixes is woken
 //! * by each event of a topic that begins with one of them;
-//! * by every [`SWEEP`]th event of the firehose; once that evicts events, after an eighth of what it retains if that is less. Its
-//!   cursor is never far behind, so that it scans few events, and is not near those that are evicted.
+//! * at least once in [`SWEEP`] events of the firehose, whatever their topics. A firehose that evicts events and retains few wakes
+//!   it more often: after a [`PART`]th of what it retains. So its cursor is never far behind: it scans few events, and is not near
+//!   those that are evicted.
 //!
-//! **No wake-up is lost.** The publisher stores the head, passes the lock of the firehose's listeners, looks whether there are
-//! prefixes, and then locks the index to find those of its topics. A reader locks the index, notes that there are prefixes,
-//! passes the lock of the firehose's listeners, enters its own, unlocks the index, and then loads the head. Whichever is first
-//! at the lock of the listeners:
+//! **No wake-up is lost.** The publisher stores the head, takes and releases the lock of the firehose's listeners, looks whether
+//! there are prefixes, and then locks the index to find those of its topics. A reader locks the index, notes that there are
+//! prefixes, takes and releases the lock of the firehose's listeners, adds itself to the listeners of its prefixes, unlocks the
+//! index, and then loads the head. Whichever takes the lock of the firehose's listeners first:
 //! * the reader: the publisher finds that there are prefixes, waits for the index, and finds those of the reader;
 //! * the publisher: the reader loads the head that was stored before.
 //!
@@ -37,13 +38,13 @@ use super::wake::{Listeners, SleeperKey, WakeGroup};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::topic::{Topic, TopicPattern};
 
-/// After how many events of the firehose all readers are woken.
+/// All readers are woken at least once in this many events of the firehose.
 #[cfg(not(fanline_loom))]
 const SWEEP: u64 = 256;
 #[cfg(fanline_loom)]
 const SWEEP: u64 = 4;
 
-/// They are woken earlier where that is more than this part of what a firehose retains that evicts events.
+/// While the firehose evicts events, they are also woken whenever it has replaced one part in this many of what it retains.
 #[cfg(not(fanline_loom))]
 const PART: u64 = 8;
 #[cfg(fanline_loom)]
@@ -95,7 +96,7 @@ impl Prefixes {
     }
 
     /// Adds a subscription to the listeners of its patterns' prefixes, and these to `list`. Its first read of the head comes
-    /// after this. Returns whether it did: all patterns must have a prefix.
+    /// after this. Returns false, and adds nothing, if a pattern has no prefix.
     pub(crate) fn enter(
         &self,
         patterns: &[TopicPattern],
@@ -108,8 +109,8 @@ impl Prefixes {
         }
         let mut index = lock(&self.index);
         self.are_any.store(true, Ordering::Relaxed);
-        // Passes the lock: see the module's documentation.
-        self.firehose.listeners.is_empty();
+        // See the module's documentation.
+        self.firehose.listeners.take_and_release_lock();
         let end = self.firehose.appended();
         for pattern in patterns {
             let prefix = self.find_or_insert(&mut index, pattern.prefix(), end);
@@ -187,8 +188,7 @@ impl Prefixes {
         self.all.notify();
     }
 
-    /// An index of the firehose, not before `index`, before which there is nothing from `index` on that the reader of these
-    /// prefixes wants.
+    /// The first index of the firehose, from `index` on, that the reader of these prefixes may want.
     pub(crate) fn next(&self, list: &[Arc<Prefix>], index: u64) -> u64 {
         // Acquire, and first: the prefixes have noted all announcements up to it.
         let noted = self.noted.load(Ordering::Acquire);

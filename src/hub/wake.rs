@@ -229,6 +229,11 @@ impl Listeners {
         lock(&self.0).is_empty()
     }
 
+    /// Orders this thread with one that calls `notify`: the second of both sees what the first did before its call.
+    pub(crate) fn take_and_release_lock(&self) {
+        drop(lock(&self.0));
+    }
+
     /// Notifies each group. The head that they have to see was stored before. Returns whether there are subscriptions.
     pub(crate) fn notify(&self) -> bool {
         let links = lock(&self.0);
