@@ -34,7 +34,7 @@ pub(crate) const SEGMENT: usize = 16;
 #[cfg(fanline_loom)]
 pub(crate) const SEGMENT: usize = 2;
 
-/// How many cells the first segment of a ring has, from its second value to its fifth.
+/// How many cells a segment begins with while fewer values than this are retained.
 #[cfg(not(fanline_loom))]
 const FEW: u64 = 4;
 #[cfg(fanline_loom)]
@@ -265,7 +265,6 @@ impl<T> Ring<T> {
             Some(open) if open.first >= base_of(index) => {
                 if open.cell(index).is_none() {
                     let few = (open.first + FEW).min(end_of_block(index));
-                    // As many as there are values, roughly.
                     let end = if retained < FEW && index < few { few } else { end_of_block(index) };
                     open.add_cells(end - index);
                 }

@@ -1,11 +1,11 @@
-//! The headers of a request that the server reads, found in one pass.
+//! The headers that most requests need, and which of the rare ones a request has, found in one pass.
 //!
 //! Most requests have few headers, and a publication mostly has a host, a type and a length. One look at each name costs less
 //! than a search for each header that a request may have.
 
 use hyper::header::{HeaderMap, HeaderValue};
 
-/// The headers of a request that the server reads.
+/// The headers that most requests need, and which of the rare ones a request has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KnownHeaders<'a> {
     /// The first `Host`.

@@ -119,7 +119,7 @@ pub(super) async fn publish_to(
     Ok(once.response(Receipt::of_one))
 }
 
-/// Takes the body of a request, for which the caller has the only room.
+/// Takes the body of a request. Until then it stays in the caller's `Option`, so that futures need not store it.
 fn take(body: &mut Option<RequestBody>) -> RequestBody {
     body.take().expect("a body is taken once")
 }
