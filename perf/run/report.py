@@ -185,12 +185,15 @@ def publish(results, out):
     ]
     text = table(["requests", "server", "events a second", "events a CPU-second", "server, %", "whole"], rows) + "\n"
     for variant, what in (("single", "64 connections"), ("single-8", "8 connections"), ("text", "64 connections, text/plain")):
-        peers = [name for name in results.servers(variant) if name not in ("bare", "fanline")]
+        peers = [name for name in results.servers(variant) if name not in ("bare", "hyper", "fanline")]
         if "fanline" not in results.servers(variant) or not peers:
             continue
         best = max(peers, key=lambda name: results.median(variant, name, rate))
         ratio = results.ratio(variant, "fanline", rate, best)
         text += verdict(ratio >= 1.1, f"{what}: {ratio:.3f} of {TITLES[best]}, the best peer (target 1.10)")
+        floor = results.ratio(variant, "hyper", rate, best)
+        if floor is not None:
+            text += f"* {what}: bare hyper, which has no hub, has {floor:.3f} of it\n"
     ratio = results.ratio("ndjson", "fanline", rate)
     if ratio is not None:
         text += verdict(ratio >= 8.03, f"NDJSON: {ratio:.2f} events for each single event of the bare loop (target 8.03, as on 2026-11-21)")

@@ -34,6 +34,8 @@ COMPRESSED = ("fanline", "fanline-gzip", "nginx-gzip", "axum", "axum-gzip")
 # An axum application as fanline's fallback, beside fanline without it and the application without streams.
 EMBEDDED = ("fanline", "fallback", "response")
 RUST_AND_C = ("bare", "fanline", "durable", "axum", "nchan")
+# hyper without a hub is a yardstick, too.
+PUBLISHED_TO = ("bare", "hyper", "fanline", "durable", "axum", "nchan")
 TOPICS = ["--clients", "10000", "--topics", "10000", "--publishers", "16", "--rate", "10000"]
 
 SCENARIOS = {
@@ -65,10 +67,10 @@ SCENARIOS = {
     ],
     "publish": [
         # `load` is the number of connections.
-        Variant("single", ["64"], RUST_AND_C, tool="wrk"),
-        Variant("single-8", ["8"], RUST_AND_C, tool="wrk"),
+        Variant("single", ["64"], PUBLISHED_TO, tool="wrk"),
+        Variant("single-8", ["8"], PUBLISHED_TO, tool="wrk"),
         # The body is the event's data: at fanline's /publish/{topic}, and as always at durable's and nchan's.
-        Variant("text", ["64"], RUST_AND_C, tool="wrk"),
+        Variant("text", ["64"], PUBLISHED_TO, tool="wrk"),
         Variant("ndjson", ["64"], ("bare", "fanline"), tool="wrk"),
     ],
     "memory": [

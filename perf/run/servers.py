@@ -19,6 +19,7 @@ LOAD_CORE = os.environ.get("LOAD_CORE", "1")
 
 TITLES = {
     "bare": "bare loop",
+    "hyper": "bare hyper",
     "fanline": "fanline",
     "durable": "durable-streams 0.1.5",
     "axum": "axum 0.8 + broadcast",
@@ -38,6 +39,7 @@ TITLES = {
 }
 PROGRAMS = {
     "bare": TARGET / "dist/examples/bare_loop",
+    "hyper": TARGET / "dist/examples/bare_hyper",
     "fanline": FANLINE,
     "durable": TARGET / "perf-tools/bin/durable-streams-server",
     "axum": TARGET / "perf-axum/release/axum-peer",
@@ -112,7 +114,7 @@ def start(name, log, arguments=(), is_flooded=False):
     program = str(PROGRAMS[name])
     before = []
     processors = SERVER_CORE
-    if name == "bare":
+    if name in ("bare", "hyper"):
         command = [program, "--listen", address]
     elif PROGRAMS[name] == EMBEDDING:
         command = [program, name, address]
