@@ -76,16 +76,18 @@ impl Encoder {
         sse::encode(self.numbering.position(sequence), event, &mut self.chunks);
     }
 
-    /// Ends the run, and returns it with its frames. `None` when it is empty.
-    pub(crate) fn finish(&mut self, derived_bytes: &DerivedBytes) -> Option<(Arc<EncodedRun>, Drain<'_, Frame>)> {
+    /// Ends the run, and returns its frames, at least one. `None` when it is empty.
+    pub(crate) fn finish(&mut self, derived_bytes: &DerivedBytes) -> Option<Drain<'_, Frame>> {
         let (topic, is_json, first) = self.run.take()?;
         let (derived, derived_bytes) = (OnceLock::new(), derived_bytes.clone());
         let keyings = std::mem::take(&mut self.keyings).into_boxed_slice();
         let (block, places) = self.chunks.finish_block();
         let run = Arc::new(EncodedRun { topic, is_json, first, block, keyings, derived, derived_bytes });
-        let places = (first..).zip(places);
-        self.frames.extend(places.map(|(sequence, place)| Frame::new(sequence, place, run.clone())));
-        Some((run, self.frames.drain(..)))
+        // The last frame gets the run itself: counting another reference costs as much as encoding a field.
+        let runs = std::iter::repeat_n(run, places.len());
+        let frames = (first..).zip(places).zip(runs);
+        self.frames.extend(frames.map(|((sequence, place), run)| Frame::new(sequence, place, run)));
+        Some(self.frames.drain(..))
     }
 }
 

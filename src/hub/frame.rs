@@ -30,6 +30,10 @@ impl Frame {
         Self { sequence, place, run }
     }
 
+    pub(super) fn run(&self) -> &EncodedRun {
+        &self.run
+    }
+
     /// The event's number in the hub's one order. On a hub whose events are numbered elsewhere it differs from the
     /// sequence of the [`id`](Self::id).
     pub fn sequence(&self) -> Sequence {
@@ -206,7 +210,7 @@ mod tests {
         let event = Event::new(Topic::new("t").unwrap(), Payload::text(payload)).named(EventName::new(name).unwrap());
         let mut encoder = Encoder::new(Numbering { epoch: Epoch(7), offset: 100 }, 1);
         encoder.push(142, &event);
-        encoder.finish(&Default::default()).unwrap().1.next().unwrap()
+        encoder.finish(&Default::default()).unwrap().next().unwrap()
     }
 
     #[test]

@@ -183,7 +183,7 @@ mod tests {
         for (sequence, &size) in (1..).zip(sizes) {
             let mut run = Encoder::new(Numbering { epoch: Epoch(1), offset: 0 }, 1);
             run.push(sequence, &Event::new(topic.clone(), Payload::text("x".repeat(size))));
-            channel.append(run.finish(&Default::default()).unwrap().1, |_| {});
+            channel.append(run.finish(&Default::default()).unwrap(), |_| {});
         }
         channel
     }

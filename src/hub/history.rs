@@ -27,7 +27,7 @@ use super::HubOptions;
 use super::archive::Archive;
 use super::channel::Channel;
 use super::compression::Compression;
-use super::encoder::{DerivedBytes, EncodedRun, Encoder};
+use super::encoder::{DerivedBytes, Encoder};
 use super::filter::SubscriptionFilter;
 use super::frame::Frame;
 use super::gap::GapReason;
@@ -242,7 +242,8 @@ impl History {
     /// Puts the encoded events into their rings. Readers may take them after [`History::publish`], or when one of them is
     /// evicted before: a gap never ends beyond the head. For the sequencer.
     pub(crate) fn append(&self, encoder: &mut Encoder) -> Option<Arc<Channel>> {
-        let (run, frames) = encoder.finish(&self.derived_bytes)?;
+        let frames = encoder.finish(&self.derived_bytes)?;
+        let run = frames.as_slice()[0].run();
         let channel = self.channel(run.topic(), run.first());
         channel.touch(self.now_tick());
         if run.has_keys() {
@@ -257,16 +258,19 @@ impl History {
             }
         }
         let values = if has_list { frames.as_slice().to_vec() } else { Vec::new() };
-        self.put(&channel, &run, frames.as_slice().iter().cloned());
-        self.put(self.firehose_of(&channel), &run, frames);
+        let first = run.first();
+        self.put(&channel, first, frames.as_slice().iter().cloned());
+        self.put(self.firehose_of(&channel), first, frames);
         values.iter().for_each(|value| self.put_latest(&channel, value));
         Some(channel)
     }
 
     /// Puts the encoded events of a hub that this one continues into the rings that they were in. For the sequencer.
     pub(crate) fn restore(&self, encoder: &mut Encoder, rings: Rings) {
-        let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
-        let channel = rings.topic.then(|| self.channel(run.topic(), run.first()));
+        let Some(frames) = encoder.finish(&self.derived_bytes) else { return };
+        let run = frames.as_slice()[0].run();
+        let first = run.first();
+        let channel = rings.topic.then(|| self.channel(run.topic(), first));
         let hash = channel.as_ref().map_or_else(|| self.ledger.hash(run.topic()), |channel| channel.hash);
         let is_reserved = run.topic().is_reserved();
         let firehose = if is_reserved { &self.reserved } else { &self.firehose };
@@ -281,17 +285,17 @@ impl History {
             }
         }
         if let Some(channel) = &channel {
-            self.put(channel, &run, frames.as_slice().iter().cloned());
+            self.put(channel, first, frames.as_slice().iter().cloned());
         }
         if rings.firehose {
-            self.put(firehose, &run, frames);
+            self.put(firehose, first, frames);
         }
         self.trim();
     }
 
-    /// Puts the frames of `run` into the ring of `channel`. All earlier events are in their rings.
-    fn put(&self, channel: &Arc<Channel>, run: &EncodedRun, frames: impl ExactSizeIterator<Item = Frame>) {
-        let (first, end) = (run.first(), run.first() + frames.len() as u64);
+    /// Puts the frames of a run, which begins with `first`, into the ring of `channel`. All earlier events are in their rings.
+    fn put(&self, channel: &Arc<Channel>, first: Sequence, frames: impl ExactSizeIterator<Item = Frame>) {
+        let end = first + frames.len() as u64;
         // A run is shorter than what a ring retains: what it evicts comes before its own first event.
         let before_evicting = |newer| {
             if end - newer > self.head() + 1 {

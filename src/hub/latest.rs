@@ -237,11 +237,12 @@ impl History {
     /// of deletions that were not saved.
     pub(crate) fn restore_latest(&self, encoder: &mut Encoder, head: Sequence) {
         self.latest.forgotten.fetch_max(head, Ordering::AcqRel);
-        let Some((run, frames)) = encoder.finish(&self.derived_bytes) else { return };
+        let Some(frames) = encoder.finish(&self.derived_bytes) else { return };
+        let topic = frames.as_slice()[0].topic();
         // Readers may have opened it already.
-        let of_channel = self.topics.get(run.topic()).and_then(|channel| channel.latest.get().cloned());
-        let list = self.topics.keep(run.topic(), &of_channel.unwrap_or_else(|| Arc::new(List::new(head))));
-        let firehose = if run.topic().is_reserved() { &self.reserved } else { &self.firehose };
+        let of_channel = self.topics.get(topic).and_then(|channel| channel.latest.get().cloned());
+        let list = self.topics.keep(topic, &of_channel.unwrap_or_else(|| Arc::new(List::new(head))));
+        let firehose = if topic.is_reserved() { &self.reserved } else { &self.firehose };
         for frame in frames {
             let before = list.put(frame.clone());
             firehose.latest.get().inspect(|list| _ = list.put(frame.clone()));

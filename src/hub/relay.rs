@@ -292,7 +292,7 @@ impl Relay {
         let (ring, mut writer) = Ring::new(events.len());
         let (mut bytes, derived_bytes) = (0, DerivedBytes::default());
         let mut flush = |encoder: &mut Encoder| {
-            for frame in encoder.finish(&derived_bytes).into_iter().flat_map(|(_, frames)| frames) {
+            for frame in encoder.finish(&derived_bytes).into_iter().flatten() {
                 bytes += frame.weight();
                 ring.push(&mut writer, frame);
             }

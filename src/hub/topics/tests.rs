@@ -13,7 +13,7 @@ use crate::position::Epoch;
 fn frame(topic: &Topic, sequence: Sequence) -> Frame {
     let mut run = Encoder::new(Numbering { epoch: Epoch(1), offset: 0 }, 1);
     run.push(sequence, &Event::new(topic.clone(), Payload::text("x")));
-    run.finish(&Default::default()).unwrap().1.next().unwrap()
+    run.finish(&Default::default()).unwrap().next().unwrap()
 }
 
 fn topic(number: usize) -> Topic {
