@@ -154,8 +154,8 @@ impl Topics {
         }
     }
 
-    /// The hash of a channel's topic in the tables.
-    fn hash(&self, topic: Option<&Topic>) -> u64 {
+    /// The hash of a topic in the tables.
+    fn hash(&self, topic: &Topic) -> u64 {
         self.hasher.hash_one(topic)
     }
 
@@ -165,7 +165,7 @@ impl Topics {
     }
 
     pub(crate) fn get(&self, topic: &Topic) -> Option<Arc<Channel>> {
-        let hash = self.hash(Some(topic));
+        let hash = self.hash(topic);
         read(self.shard(hash)).get(hash, topic).cloned()
     }
 
@@ -202,7 +202,7 @@ impl Topics {
             room = Some(self.reserve(new, max_silent)?);
         }
         for topic in wanted {
-            let hash = self.hash(Some(topic));
+            let hash = self.hash(topic);
             if let Some(channel) = read(self.shard(hash)).get(hash, topic) {
                 enter(channel);
                 continue;
@@ -234,14 +234,16 @@ impl Topics {
         }
         let evicted = shard.gone.take(topic);
         let channel = Arc::new(Channel::new(ledger.hash(topic), topic.clone(), self.capacity, evicted));
-        shard.channels.insert_unique(hash, channel.clone(), |other| self.hash(other.topic.as_ref()));
+        shard
+            .channels
+            .insert_unique(hash, channel.clone(), |other| other.topic.as_ref().map_or(0, |topic| self.hash(topic)));
         self.attach(&mut shard, hash, topic, &channel);
         found(&channel, true)
     }
 
     /// The channel of `topic`, which is about to get its first event, `sequence`. For the sequencer.
     pub(crate) fn claim(&self, topic: &Topic, sequence: Sequence, ledger: &Ledger) -> Arc<Channel> {
-        let channel = self.create(self.hash(Some(topic)), topic, ledger, |channel, is_new| {
+        let channel = self.create(self.hash(topic), topic, ledger, |channel, is_new| {
             if !is_new {
                 self.silent.fetch_sub(1, Ordering::Relaxed);
             }
@@ -275,7 +277,7 @@ impl Topics {
 
     /// Remembers a topic that was dropped after its event `newest`.
     pub(crate) fn remember_dropped(&self, topic: &Topic, newest: Sequence) {
-        write(self.shard(self.hash(Some(topic)))).gone.remember(topic, newest);
+        write(self.shard(self.hash(topic))).gone.remember(topic, newest);
     }
 
     /// Drops the topic of `channel` if it has neither events nor subscribers.
@@ -356,7 +358,7 @@ impl Topics {
     /// Removes `channel` from its table if it has no subscribers and `is_unused`. Returns whether it did.
     fn remove(&self, channel: &Arc<Channel>, is_unused: impl FnOnce(&Channel) -> bool) -> bool {
         let Some(topic) = &channel.topic else { return false };
-        let hash = self.hash(Some(topic));
+        let hash = self.hash(topic);
         let mut shard = write(self.shard(hash));
         if !channel.listeners.is_empty() || !is_unused(channel) {
             return false;

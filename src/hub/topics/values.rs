@@ -63,7 +63,7 @@ impl Topics {
 
     /// The list of `topic`, if it is kept.
     pub(crate) fn kept(&self, topic: &Topic) -> Option<Arc<List>> {
-        let hash = self.hash(Some(topic));
+        let hash = self.hash(topic);
         read(self.shard(hash)).kept(hash, topic).map(|kept| kept.list.clone())
     }
 
@@ -74,7 +74,7 @@ impl Topics {
 
     /// Keeps a list, unless its topic has one that is kept, and returns the one that is. For the sequencer.
     pub(crate) fn keep(&self, topic: &Topic, list: &Arc<List>) -> Arc<List> {
-        let hash = self.hash(Some(topic));
+        let hash = self.hash(topic);
         let mut shard = write(self.shard(hash));
         if let Some(kept) = shard.kept(hash, topic) {
             return kept.list.clone();
@@ -87,13 +87,13 @@ impl Topics {
             self.alone.fetch_add(1, Ordering::Relaxed);
         }
         let kept = Kept { topic: topic.clone(), list: list.clone(), has_channel };
-        shard.kept.insert_unique(hash, kept, |other| self.hash(Some(&other.topic)));
+        shard.kept.insert_unique(hash, kept, |other| self.hash(&other.topic));
         list.clone()
     }
 
     /// Keeps the list of `topic` no longer. For the sequencer.
     pub(crate) fn forget_list(&self, topic: &Topic) {
-        let hash = self.hash(Some(topic));
+        let hash = self.hash(topic);
         let mut shard = write(self.shard(hash));
         let Ok(entry) = shard.kept.find_entry(hash, |kept| kept.topic == *topic) else { return };
         if !entry.remove().0.has_channel {
@@ -113,7 +113,7 @@ impl Topics {
 
     /// The newest event of a topic without a channel, if the topic is remembered by name.
     pub(crate) fn newest_of_dropped(&self, topic: &Topic) -> Option<Sequence> {
-        read(self.shard(self.hash(Some(topic)))).gone.newest.get(topic).copied()
+        read(self.shard(self.hash(topic))).gone.newest.get(topic).copied()
     }
 
     /// Notes that a topic has a channel now, and gives it the list that is kept.
