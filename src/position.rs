@@ -3,6 +3,7 @@
 //! On the wire a position is the event's `id`, `<epoch>-<sequence>`, for example `1795186660483920175-42`. Both numbers are
 //! decimal, without sign and without leading zeros, so that a position has exactly one spelling.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
@@ -90,11 +91,59 @@ impl StreamPosition {
     pub const fn new(epoch: Epoch, sequence: Sequence) -> Self {
         Self { epoch, sequence }
     }
+
+    /// The position as text, without an allocation.
+    pub(crate) fn text(self) -> PositionText {
+        thread_local! {
+            /// The text of an earlier position: nearly all positions of a server have the same epoch.
+            static EARLIER: Cell<PositionText> = const { Cell::new(PositionText::UNKNOWN) };
+        }
+        let mut text = EARLIER.get();
+        if text.epoch != self.epoch {
+            text = PositionText { epoch: self.epoch, length: 0, ..text };
+            text.push(itoa::Buffer::new().format(self.epoch.0));
+            text.push("-");
+            text.prefix = text.length;
+            EARLIER.set(text);
+        }
+        text.length = text.prefix;
+        text.push(itoa::Buffer::new().format(self.sequence));
+        text
+    }
+}
+
+/// The text of a [`StreamPosition`].
+#[derive(Clone, Copy)]
+pub(crate) struct PositionText {
+    /// As many as two numbers of 20 digits and the hyphen have.
+    bytes: [u8; 41],
+    length: usize,
+    epoch: Epoch,
+    /// The length of the epoch with the hyphen.
+    prefix: usize,
+}
+
+impl PositionText {
+    /// The text of [`StreamPosition::UNKNOWN`].
+    const UNKNOWN: Self = {
+        let mut bytes = [b'0'; 41];
+        bytes[1] = b'-';
+        Self { bytes, length: 3, epoch: Epoch(0), prefix: 2 }
+    };
+
+    fn push(&mut self, text: &str) {
+        self.bytes[self.length..][..text.len()].copy_from_slice(text.as_bytes());
+        self.length += text.len();
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 impl fmt::Display for StreamPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.epoch.0, self.sequence)
+        f.write_str(std::str::from_utf8(self.text().as_bytes()).expect("digits are UTF-8"))
     }
 }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::chunk::{self, Chunk};
 use crate::event::{Event, EventName};
-use crate::position::StreamPosition;
+use crate::position::{PositionText, StreamPosition};
 
 /// The fields of one block.
 #[derive(Clone, Copy)]
@@ -36,46 +36,41 @@ impl Block<'_> {
     }
 
     pub(super) fn encode_into(&self, out: &mut chunk::Builder) {
-        let mut numbers = (itoa::Buffer::new(), itoa::Buffer::new(), itoa::Buffer::new());
-        let retry = self.retry.map(|retry| numbers.0.format(retry).as_bytes());
-        let id = self.id.map(|id| (numbers.1.format(id.epoch.0).as_bytes(), numbers.2.format(id.sequence).as_bytes()));
-
+        let mut number = itoa::Buffer::new();
+        let retry = self.retry.map(|retry| number.format(retry).as_bytes());
+        let id = self.id.map(StreamPosition::text);
+        let id = id.as_ref().map(PositionText::as_bytes);
         let event = Some(self.event).filter(|event| *event != EventName::MESSAGE.as_bytes());
 
-        let mut length = 1 + event.map_or(0, |event| field_length("event", event.len()));
-        length += retry.map_or(0, |retry| field_length("retry", retry.len()));
-        length += id.map_or(0, |(epoch, sequence)| field_length("id", epoch.len() + 1 + sequence.len()));
         let lines = Lines::of(self.data);
-        length += lines.clone().map(|line| field_length("data", line.len())).sum::<usize>();
+        let mut length = 1 + lines.clone().map(|line| field_length(DATA, line)).sum::<usize>();
+        length += retry.map_or(0, |retry| field_length(RETRY, retry));
+        length += id.map_or(0, |id| field_length(ID, id));
+        length += event.map_or(0, |event| field_length(EVENT, event));
 
         out.push(length, |out| {
-            if let Some(retry) = retry {
-                field(out, "retry", &[retry]);
-            }
-            if let Some((epoch, sequence)) = id {
-                field(out, "id", &[epoch, b"-", sequence]);
-            }
-            if let Some(event) = event {
-                field(out, "event", &[event]);
-            }
-            for line in lines {
-                field(out, "data", &[line]);
-            }
+            retry.inspect(|retry| field(out, RETRY, retry));
+            id.inspect(|id| field(out, ID, id));
+            event.inspect(|event| field(out, EVENT, event));
+            lines.for_each(|line| field(out, DATA, line));
             out.push(b'\n');
         });
     }
 }
 
-fn field_length(name: &str, value: usize) -> usize {
-    name.len() + 2 + value + 1
+// The names of fields. Arrays, whose length the compiler knows when it copies them.
+const RETRY: &[u8; 7] = b"retry: ";
+const ID: &[u8; 4] = b"id: ";
+const EVENT: &[u8; 7] = b"event: ";
+const DATA: &[u8; 6] = b"data: ";
+
+fn field_length<const N: usize>(_: &[u8; N], value: &[u8]) -> usize {
+    N + value.len() + 1
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    for part in value {
-        out.extend_from_slice(part);
-    }
+fn field<const N: usize>(out: &mut Vec<u8>, name: &[u8; N], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
     out.push(b'\n');
 }
 

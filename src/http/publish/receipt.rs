@@ -29,18 +29,18 @@ impl Receipt {
         let mut json = Json { bytes: [0; MAX_BYTES], length: 0 };
         let published = match *self {
             Self::One { id, published } => {
-                json.put_position("{\"id\":", id);
+                json.put_position(b"{\"id\":", id);
                 published
             }
             Self::Several { first_id, last_id, published } => {
-                json.put_position("{\"first_id\":", first_id);
-                json.put_position(",\"last_id\":", last_id);
+                json.put_position(b"{\"first_id\":", first_id);
+                json.put_position(b",\"last_id\":", last_id);
                 published
             }
         };
-        json.put(",\"published\":");
-        json.put_number(published);
-        json.put("}");
+        json.put(b",\"published\":");
+        json.put(itoa::Buffer::new().format(published).as_bytes());
+        json.put(b"}");
         Bytes::copy_from_slice(&json.bytes[..json.length])
     }
 }
@@ -55,27 +55,21 @@ struct Json {
 }
 
 impl Json {
-    fn put(&mut self, text: &str) {
-        self.bytes[self.length..][..text.len()].copy_from_slice(text.as_bytes());
+    fn put(&mut self, text: &[u8]) {
+        self.bytes[self.length..][..text.len()].copy_from_slice(text);
         self.length += text.len();
     }
 
-    fn put_number(&mut self, number: u64) {
-        self.put(itoa::Buffer::new().format(number));
-    }
-
     /// Writes a key and its value, a position or null.
-    fn put_position(&mut self, key: &str, position: Option<StreamPosition>) {
+    fn put_position(&mut self, key: &[u8], position: Option<StreamPosition>) {
         self.put(key);
         match position {
-            Some(StreamPosition { epoch, sequence }) => {
-                self.put("\"");
-                self.put_number(epoch.0);
-                self.put("-");
-                self.put_number(sequence);
-                self.put("\"");
+            Some(position) => {
+                self.put(b"\"");
+                self.put(position.text().as_bytes());
+                self.put(b"\"");
             }
-            None => self.put("null"),
+            None => self.put(b"null"),
         }
     }
 }
