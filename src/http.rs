@@ -276,7 +276,7 @@ impl Routes {
             Route::Publish(topic) => {
                 let mut permit = match self.admit_at_once(&auth_request(head, *source, Action::Publish)) {
                     Some(permit) => permit?,
-                    None => Box::pin(async { self.admit(&auth_request(head, *source, Action::Publish)).await }).await?,
+                    None => Box::pin(self.admit_to_publish(head, source)).await?,
                 };
                 match topic {
                     None => publish::publish(self, &mut permit, head, source, body).await?,

@@ -52,6 +52,13 @@ impl Routes {
         Ok(Permit { grant, rules, current: &self.access })
     }
 
+    /// Authorizes a publication. The access rules may change while the authorization waits.
+    pub(super) async fn admit_to_publish(&self, head: &Parts, source: &Source<'_>) -> Result<Permit<'_>, Problem> {
+        let mut permit = self.admit(&auth_request(head, *source, Action::Publish)).await?;
+        permit.check_upload()?;
+        Ok(permit)
+    }
+
     /// Authorizes a request if nothing has to be waited for, as on servers without credentials. `None` for any other.
     pub(super) fn admit_at_once(&self, request: &AuthRequest<'_>) -> Option<Result<Permit<'_>, Problem>> {
         let rules = self.access.load_full();

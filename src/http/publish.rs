@@ -48,7 +48,7 @@ pub(super) async fn publish(
     let key = idempotency::key(&head.headers, &source.known)?;
     match source.known.content_type.and_then(media_type) {
         Some(MediaType::Json) => {
-            let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
+            let body = collect(body, options.max_body_bytes, options.body_timeout, permit).await?;
             if !is_array(&body) {
                 let event = parse_event(&body, options.max_event_bytes)?;
                 let once = publish_together(routes, permit, source.client, key, [event])?.await?;
@@ -61,7 +61,7 @@ pub(super) async fn publish(
         }
         // A key is for events that are known as a whole before the first one is published.
         Some(MediaType::Ndjson) if key.is_some() => {
-            let body = collect(body, options.max_body_bytes, options.body_timeout).await?;
+            let body = collect(body, options.max_body_bytes, options.body_timeout, permit).await?;
             let events = ndjson::parse(&body, options.max_event_bytes)?;
             let count = events.len() as u64;
             let once = publish_together(routes, permit, source.client, key, events)?.await?;
@@ -80,11 +80,11 @@ pub(super) async fn publish(
 /// Publishes one event of a client at `address`.
 pub(super) async fn publish_one(
     routes: &Routes,
-    mut permit: Permit<'_>,
+    permit: Permit<'_>,
     address: PeerAddress,
     event: Event,
 ) -> Result<StreamPosition, Problem> {
-    let once = publish_together(routes, &mut permit, address, None, [event])?.await?;
+    let once = publish_together(routes, &permit, address, None, [event])?.await?;
     Ok(once.last().expect("there was an event"))
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn publish_to(
     let body = content_encoding::decode(&head.headers, known, take(body))?;
     let key = idempotency::key(&head.headers, known)?;
     let max_bytes = options.max_body_bytes.max(options.max_event_bytes);
-    let body = collect(body, max_bytes, options.body_timeout).await?;
+    let body = collect(body, max_bytes, options.body_timeout, permit).await?;
     let event = query.event(topic, body, is_json, options.max_event_bytes)?;
     let once = publish_together(routes, permit, source.client, key, [event])?.await?;
     Ok(once.response(Receipt::of_one))

@@ -10,24 +10,30 @@ use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use hyper::body::Body;
 
+use super::super::admit::Permit;
 use super::super::content_encoding::DecodedBody;
 use super::super::problem::Problem;
 
-/// Reads a body to its end, within a size and a time.
-pub(super) fn collect(body: DecodedBody, max_bytes: usize, timeout: Duration) -> Collect {
-    let reading = Reading { body, max_bytes, first: Bytes::new(), all: BytesMut::new() };
+/// Reads a body to its end, within a size and a time. If it has to be waited for, the permit is checked again.
+pub(super) fn collect<'a, 'p>(
+    body: DecodedBody,
+    max_bytes: usize,
+    timeout: Duration,
+    permit: &'a mut Permit<'p>,
+) -> Collect<'a, 'p> {
+    let reading = Reading { body, max_bytes, permit, first: Bytes::new(), all: BytesMut::new() };
     Collect { reading: Some(reading), timeout, waiting: None }
 }
 
 /// The future of [`collect`].
-pub(super) struct Collect {
+pub(super) struct Collect<'a, 'p> {
     /// Until the body has to be waited for. Most bodies arrive with their head, and need no timer.
-    reading: Option<Reading>,
+    reading: Option<Reading<'a, 'p>>,
     timeout: Duration,
-    waiting: Option<BoxFuture<'static, Result<Bytes, Problem>>>,
+    waiting: Option<BoxFuture<'a, Result<Bytes, Problem>>>,
 }
 
-impl Future for Collect {
+impl Future for Collect<'_, '_> {
     type Output = Result<Bytes, Problem>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Bytes, Problem>> {
@@ -45,25 +51,28 @@ impl Future for Collect {
     }
 }
 
-async fn finish(mut reading: Reading, timeout: Duration) -> Result<Bytes, Problem> {
-    tokio::time::timeout(timeout, poll_fn(|cx| reading.poll(cx))).await.unwrap_or_else(|_| {
+async fn finish(mut reading: Reading<'_, '_>, timeout: Duration) -> Result<Bytes, Problem> {
+    let body = tokio::time::timeout(timeout, poll_fn(|cx| reading.poll(cx))).await.unwrap_or_else(|_| {
         let detail = format!("the body did not come within {} s (setting body_timeout)", timeout.as_secs_f64());
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
-    })
+    })?;
+    reading.permit.check_upload()?;
+    Ok(body)
 }
 
 /// A body, and what of it has arrived, in one buffer. Keeping its frames would cost far more memory than bytes if each has
 /// one byte.
-struct Reading {
+struct Reading<'a, 'p> {
     body: DecodedBody,
     max_bytes: usize,
+    permit: &'a mut Permit<'p>,
     /// The first frame. Most bodies have no other, and are not copied.
     first: Bytes,
     /// All frames, once there are several.
     all: BytesMut,
 }
 
-impl Reading {
+impl Reading<'_, '_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Problem>> {
         while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             let frame = frame.map_err(|error| Problem::bad_request(format!("the body could not be read: {error}")))?;

@@ -74,13 +74,12 @@ impl Together {
 /// No future of its own, which would keep the events: most are published when this returns.
 pub(super) fn publish_together<'a>(
     routes: &'a Routes,
-    permit: &mut Permit<'_>,
+    permit: &Permit<'_>,
     address: PeerAddress,
     key: Option<&str>,
     events: impl AsRef<[Event]> + Into<Vec<Event>>,
 ) -> Result<PublishTogether<'a>, Problem> {
     let shard = &*routes.shard;
-    permit.check_upload()?;
     let all = events.as_ref();
     all.iter().try_for_each(|event| permit.check_topic(event.topic()))?;
     routes.limiter.publish_quota(address, || permit.grant.identity()).charge(all.len())?;
