@@ -36,12 +36,21 @@ const write = async (page, text) => {
   await page.getByLabel("Comment", { exact: true }).fill(text);
   await page.getByRole("button", { name: "Send" }).click();
 };
+/** Waits until the page has the answer for the comment that was sent: it has emptied the field, and the focus is there. */
+const answered = (page) => page.waitForFunction(() => document.querySelector("#compose [name=text]").value === "");
+/** Writes a comment that the server has stored when this returns. Requests that overlap may be stored in another order. */
+const store = async (page, text) => {
+  await write(page, text);
+  await answered(page);
+};
 const comment = (page, text) => page.locator("#comments > li", { hasText: text });
 const edit = async (page, text, changed) => {
   const item = comment(page, text);
   await item.getByRole("button", { name: /^Edit/ }).click();
   await item.getByRole("textbox").fill(changed);
   await item.getByRole("button", { name: "Save" }).click();
+  // The answer closes the form. It may come after the event.
+  await page.locator("#comments form:not([hidden])").waitFor({ state: "detached" });
 };
 const remove = (page, text) => comment(page, text).getByRole("button", { name: /^Delete/ }).click();
 /** Waits until the page shows these comments, in this order. */
@@ -55,6 +64,18 @@ const deferred = () => {
   const promise = new Promise((settle) => (resolve = settle));
   return { promise, resolve };
 };
+/** Types a letter again and again until its hint is shown: a hint ends after 4 s, even if a browser stood still meanwhile. */
+const type = async (page, letter, hint) => {
+  for (let end = Date.now() + 60_000; ; ) {
+    // What the server has published by its answer comes before the next comment.
+    const answer = page.waitForResponse("**/typing");
+    await page.getByLabel("Comment", { exact: true }).press(letter);
+    await (await answer).finished();
+    const isShown = await hint().waitFor({ timeout: 5000 }).then(() => true, () => false);
+    if (isShown) return;
+    assert.ok(Date.now() < end, "no hint that a person is typing");
+  }
+};
 /** Publishes through the API, as a third person. */
 const api = async (page, method, path, body) => {
   const name = new URL(page.url()).searchParams.get("discussion");
@@ -64,28 +85,26 @@ const api = async (page, method, path, body) => {
 
 test("two windows show what either writes, edits and deletes", async () => {
   const [anna, ben] = await open("Anna", "Ben");
-  await write(anna, "first");
+  await store(anna, "first");
   await shows(ben, "first");
-  await write(ben, "second");
+  await store(ben, "second");
   await shows(anna, "first", "second");
   await edit(ben, "first", "first, corrected");
   await shows(anna, "first, corrected", "second");
   await comment(anna, "first").getByText("edited").waitFor();
   await remove(anna, "second");
   await shows(ben, "first, corrected");
-  assert.equal(await anna.getByLabel("Comment", { exact: true }).inputValue(), "");
 });
 
 test("the others see that a person is typing, until the comment comes", async () => {
   const [anna, ben] = await open("Anna", "Ben");
-  await anna.getByLabel("Comment", { exact: true }).pressSequentially("Hel");
-  await ben.getByText("Anna is typing").waitFor();
+  await type(anna, "H", () => ben.getByText("Anna is typing"));
   assert.equal(await anna.locator("#typing").textContent(), "");
-  await write(anna, "Hello");
-  await shows(ben, "Hello");
+  const text = await anna.getByLabel("Comment", { exact: true }).inputValue();
+  await anna.getByRole("button", { name: "Send" }).click();
+  await shows(ben, text);
   assert.equal(await ben.locator("#typing").textContent(), "");
-  await ben.getByLabel("Comment", { exact: true }).pressSequentially("Hi");
-  await anna.getByText("Ben is typing").waitFor();
+  await type(ben, "H", () => anna.getByText("Ben is typing"));
   await anna.waitForFunction(() => document.getElementById("typing").textContent === "");
 });
 
@@ -95,17 +114,13 @@ test("a window that was offline catches up", async () => {
   const ben = await windows.openLive(network.url + new URL(anna.url()).search);
   await ben.getByLabel("Your name").fill("Ben");
   try {
-    for (const text of ["one", "two", "three"]) {
-      await write(anna, text);
-      // Requests that overlap may be stored in another order.
-      await comment(anna, text).waitFor();
-    }
+    for (const text of ["one", "two", "three"]) await store(anna, text);
     await shows(ben, "one", "two", "three");
     await network.down(ben);
     await ben.locator("#state[data-state=offline]").waitFor();
     await edit(anna, "one", "one, edited");
     await remove(anna, "two");
-    await write(anna, "four");
+    await store(anna, "four");
     await shows(anna, "one, edited", "three", "four");
     // What Ben writes meanwhile is not lost.
     await write(ben, "from a train");
@@ -125,7 +140,7 @@ test("a window that was offline catches up", async () => {
 
 test("a change between the list and the stream is shown", async () => {
   const [anna] = await open("Anna");
-  await write(anna, "old");
+  await store(anna, "old");
   const ben = await windows.open(`${server.url}/style.css`);
   const written = deferred();
   await ben.route("**/live/stream?*", async (route) => {
@@ -134,7 +149,7 @@ test("a change between the list and the stream is shown", async () => {
   });
   await ben.goto(anna.url());
   await shows(ben, "old");
-  await write(anna, "new");
+  await store(anna, "new");
   await shows(anna, "old", "new");
   written.resolve();
   await shows(ben, "old", "new");
@@ -166,14 +181,14 @@ test("an event whose comment could not be fetched is not lost", async () => {
   const [anna, ben] = await open("Anna", "Ben");
   let failures = 0;
   await ben.route("**/comments/*", (route) => (failures++ < 2 ? route.abort() : route.continue()));
-  await write(anna, "hello");
+  await store(anna, "hello");
   await shows(ben, "hello");
   assert.equal(failures, 3);
 });
 
 test("no older answer replaces a newer one", async () => {
   const [anna, ben] = await open("Anna", "Ben");
-  await write(anna, "version 0");
+  await store(anna, "version 0");
   await shows(ben, "version 0");
   // The first answer is late: by then, there is a newer text.
   let requests = 0;
@@ -191,19 +206,19 @@ test("no older answer replaces a newer one", async () => {
   await edit(anna, "version 1", "version 2");
   await shows(anna, "version 2");
   late.resolve();
-  await write(anna, "the end");
+  await store(anna, "the end");
   await shows(ben, "version 2", "the end");
 });
 
 test("windows survive a restart of the server, and load what they missed before it", async () => {
   const [anna] = await open("Anna");
-  await write(anna, "before");
+  await store(anna, "before");
   const network = await Network.before(server.url);
   const ben = await windows.openLive(network.url + new URL(anna.url()).search);
   try {
     await shows(ben, "before");
     await network.down(ben);
-    await write(anna, "missed");
+    await store(anna, "missed");
     await shows(anna, "before", "missed");
     await server.stop();
     server = await server.restarted();
@@ -212,7 +227,7 @@ test("windows survive a restart of the server, and load what they missed before 
     // The new server has no events of the old one: the window gets a gap.
     await shows(ben, "before", "missed");
     await live(anna);
-    await write(anna, "after");
+    await store(anna, "after");
     await shows(ben, "before", "missed", "after");
   } finally {
     network.close();
@@ -221,19 +236,19 @@ test("windows survive a restart of the server, and load what they missed before 
 
 test("a tab that opens later shows everything, and shares the connection", async () => {
   const [anna] = await open("Anna");
-  await write(anna, "early");
+  await store(anna, "early");
   await shows(anna, "early");
   const second = await windows.openLive(anna.url(), { beside: anna });
   await shows(second, "early");
   assert.equal(await second.getByLabel("Your name").inputValue(), "Anna");
-  await write(second, "late");
+  await store(second, "late");
   await shows(anna, "early", "late");
 });
 
 test("comments are text, and bad ones are refused with the reason", async () => {
   const [anna, ben] = await open("Anna", "<b>Ben</b>");
   const hostile = '<img src=x onerror="document.title = 1"> & "quotes"\nsecond line';
-  await write(ben, hostile);
+  await store(ben, hostile);
   await shows(anna, hostile);
   assert.equal(await anna.locator("#comments .author").textContent(), "<b>Ben</b>");
   assert.equal(await anna.title(), "Comments");
@@ -257,11 +272,13 @@ test("a person can do everything with the keyboard, on a phone without horizonta
   await page.keyboard.type("typed");
   await page.keyboard.press("Control+Enter");
   await shows(page, "typed");
+  await answered(page);
   await comment(page, "typed").getByRole("button", { name: "Edit the comment of Anna" }).focus();
   await page.keyboard.press("Enter");
   await page.keyboard.type(", changed");
   await page.keyboard.press("Control+Enter");
   await shows(page, "typed, changed");
+  await page.waitForFunction(() => document.activeElement.matches(".change"));
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await shows(page);
