@@ -1,6 +1,9 @@
 // Launches Debian's Chromium, or the one in the environment variable CHROMIUM.
 import { chromium } from "playwright-core";
 
+/** How long tests wait for what must happen, in milliseconds: a busy machine stands still for seconds. */
+export const PATIENCE = 60_000;
+
 export const launch = (args = []) =>
   chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
