@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { launch } from "./browser.mjs";
+import { PATIENCE, launch } from "./browser.mjs";
 import { Server } from "./server.mjs";
 
 let browser;
@@ -15,6 +15,7 @@ after(() => browser.close());
 /** Opens a page of the server whose EventSource reads `/stream`. The page logs each event and the states after errors. */
 const follow = async (server) => {
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   await page.goto(`${server.url}/health/live`);
   await page.evaluate(() => {
     globalThis.log = [];
@@ -30,11 +31,15 @@ const follow = async (server) => {
 const logged = (page, text, times = 1) =>
   page.waitForFunction(([text, times]) => log.filter((entry) => entry === text).length >= times, [text, times]);
 
+// Node closes the connection of an answer that is no longer referenced.
+const answers = [];
+
 /** Takes the only place for a subscriber of everything. Returns a function that leaves it. */
 const take = async (server) => {
   const leaving = new AbortController();
-  const { status } = await fetch(`${server.url}/stream`, { signal: leaving.signal });
-  assert.equal(status, 200);
+  const answer = await fetch(`${server.url}/stream`, { signal: leaving.signal });
+  answers.push(answer);
+  assert.equal(answer.status, 200);
   return () => leaving.abort();
 };
 
@@ -50,7 +55,8 @@ test("a refused EventSource reconnects, and gives up with --stream-refusals stat
     await logged(patient, "reconnecting");
     leave();
     await logged(patient, "connected");
-    assert.deepEqual(await patient.evaluate(() => log), ["unavailable", "reconnecting", "connected"]);
+    // It may be refused again before the server knows that the place is free.
+    assert.match(await patient.evaluate(() => log.join()), /^(unavailable,reconnecting,)+connected$/);
   } finally {
     await Promise.all([retry.stop(), status.stop()]);
   }
