@@ -1,7 +1,7 @@
 // Opens consoles in Chromium for tests, and checks that they raise no errors and load nothing from elsewhere.
 import assert from "node:assert/strict";
 
-import { launch } from "./browser.mjs";
+import { PATIENCE, launch } from "./browser.mjs";
 
 export class Consoles {
   #errors = [];
@@ -17,7 +17,7 @@ export class Consoles {
   async open(url, { beside, ...options } = {}) {
     const context = beside?.context() ?? (await this.browser.newContext(options));
     const page = await context.newPage();
-    page.setDefaultTimeout(20_000);
+    page.setDefaultTimeout(PATIENCE);
     page.on("pageerror", (error) => this.#errors.push(String(error)));
     page.on("console", (message) => /Content Security Policy|Trusted/.test(message.text()) && this.#errors.push(message.text()));
     page.on("request", (request) => new URL(request.url()).host === new URL(url).host || this.#foreign.push(request.url()));
@@ -56,8 +56,9 @@ export const shows = (page, id, expected) =>
 /** The rows of the inspector's list. */
 export const rows = (page, text) => page.locator("#events > li", text && { hasText: text });
 
-/** Presses Tab until the focused element satisfies `selector`. */
+/** Presses Tab until the focused element satisfies `selector`, as soon as there is one. */
 export async function tabTo(page, selector) {
+  await page.locator(selector).first().waitFor();
   for (let press = 0; press < 80; press++) {
     await page.keyboard.press("Tab");
     if (await page.evaluate((selector) => document.activeElement.matches(selector), selector)) return;

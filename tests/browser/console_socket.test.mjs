@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
+import { PATIENCE } from "./browser.mjs";
 import { Consoles, live, rows, shows } from "./console.mjs";
 import { Server } from "./server.mjs";
 
@@ -22,7 +23,7 @@ async function transports() {
 
 /** Waits until the console follows with this transport alone. The server learns a little later that a stream was closed. */
 async function followsWith(transport) {
-  const end = Date.now() + 20_000;
+  const end = Date.now() + PATIENCE;
   while (String(await transports()) !== transport) assert.ok(Date.now() < end, `the transports are ${await transports()}`);
 }
 const choose = (page, name) => page.locator("#transport label", { hasText: name }).click();

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 
-import { launch } from "./browser.mjs";
+import { PATIENCE, launch } from "./browser.mjs";
 import { Server } from "./server.mjs";
 
 let browser, site, allowed, foreign;
@@ -23,6 +23,7 @@ after(async () => {
 
 async function on(origin, visit) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   try {
     await page.goto(origin);
     return await visit(page);

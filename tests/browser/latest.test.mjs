@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 
-import { launch } from "./browser.mjs";
+import { PATIENCE, launch } from "./browser.mjs";
 import { Network } from "./network.mjs";
 import { Server } from "./server.mjs";
 
@@ -20,6 +20,7 @@ after(() => browser.close());
 /** A dashboard in a window of its own, whose server is at `url`. */
 const open = async (url) => {
   const page = await (await browser.newContext()).newPage();
+  page.setDefaultTimeout(PATIENCE);
   await page.goto(`${url}/health/live`);
   await page.setContent(dashboard.replace(ADDRESS, url));
   return page;
