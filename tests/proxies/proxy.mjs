@@ -48,13 +48,20 @@ export class Proxy {
     const proxy = new Proxy();
     proxy.program = program;
     proxy.folder = mkdtempSync(join(tmpdir(), "fanline-proxy-"));
-    proxy.port = await freePort();
-    proxy.url = `${program.scheme ?? "https"}://127.0.0.1:${proxy.port}`;
     proxy.upstream = upstream;
     const address = program.upstream ? [[program.upstream("127.0.0.1:8000"), program.upstream(upstream)]] : [];
-    proxy.configure([...changes, ...program.changes(proxy), ...address]);
-    await proxy.run();
-    return proxy;
+    for (let attempt = 1; ; attempt++) {
+      proxy.port = await freePort();
+      proxy.url = `${program.scheme ?? "https"}://127.0.0.1:${proxy.port}`;
+      proxy.configure([...changes, ...program.changes(proxy), ...address]);
+      try {
+        await proxy.run();
+        return proxy;
+      } catch (error) {
+        // Another program may have taken the port.
+        if (!proxy.hasEnded() || attempt === 3) throw error;
+      }
+    }
   }
 
   configure(changes) {
@@ -79,13 +86,17 @@ export class Proxy {
       detached: true,
     });
     for (const output of [this.child.stdout, this.child.stderr]) output.setEncoding("utf8").on("data", (text) => log.push(text));
-    const deadline = Date.now() + 20_000;
-    while (!(await this.accepts())) {
-      if (this.child.exitCode !== null || Date.now() > deadline) {
+    const deadline = Date.now() + 60_000;
+    while (!(await this.accepts()) || this.hasEnded()) {
+      if (this.hasEnded() || Date.now() > deadline) {
         throw new Error(`${this.program.name} does not listen on ${this.url}:\n${log.join("").slice(-3000)}`);
       }
       await pause(20);
     }
+  }
+
+  hasEnded() {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
   async accepts() {
@@ -109,7 +120,7 @@ export class Proxy {
   }
 
   async stop() {
-    if (this.child.exitCode === null && this.child.signalCode === null) await this.kill();
+    if (!this.hasEnded()) await this.kill();
     rmSync(this.folder, { recursive: true, force: true });
   }
 

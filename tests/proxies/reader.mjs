@@ -7,7 +7,7 @@ import { createGunzip } from "node:zlib";
 
 import { certificate } from "./proxy.mjs";
 
-const PATIENCE = 15_000;
+const PATIENCE = 60_000;
 
 // Enough for all that a test looks for, and little to search again with each piece of a large body.
 const KEPT = 64 * 1024;

@@ -1,7 +1,9 @@
 // A server and a proxy in front of it, for one test.
+import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 
+import { PATIENCE } from "../browser/browser.mjs";
 import { Server } from "../browser/server.mjs";
 import { programs } from "./programs.mjs";
 import { Proxy } from "./proxy.mjs";
@@ -10,7 +12,7 @@ import { Http2 } from "./reader.mjs";
 /** Defines the tests of each proxy. Three proxies are tested at a time, because tests wait more than they compute. */
 export function throughEach(define) {
   describe("through", { concurrency: 3 }, () => {
-    for (const program of programs) describe(program.name, { concurrency: 1, timeout: 120_000 }, () => define(program));
+    for (const program of programs) describe(program.name, { concurrency: 1, timeout: 900_000 }, () => define(program));
   });
 }
 
@@ -37,9 +39,24 @@ export async function streams(server, count) {
     const { connections } = await read(server, "/metrics/json");
     const elapsed = performance.now() - begin;
     if (connections.streams === count) return elapsed;
-    if (elapsed > 10_000) throw new Error(`${connections.streams} streams, not ${count}`);
+    if (elapsed > PATIENCE) throw new Error(`${connections.streams} streams, not ${count}`);
     await pause(10);
   }
+}
+
+/**
+ * Checks that the server notices within a second that a client is gone. `open` opens a stream beside `rest` ones, and returns what ends
+ * it. The quickest of five counts, because a busy machine stands still at times.
+ */
+export async function noticesSoon(server, open, rest = 0) {
+  const times = [];
+  do {
+    const leave = await open();
+    await streams(server, rest + 1);
+    await leave();
+    times.push(await streams(server, rest));
+  } while (times.at(-1) >= 1000 && times.length < 5);
+  assert.ok(times.at(-1) < 1000, `${times} ms`);
 }
 
 /** A connection with HTTP/2 that ends with the test. */
