@@ -12,7 +12,8 @@ export class PrefixProxy {
         return outgoing.writeHead(404).end();
       }
       const { method, headers } = incoming;
-      const passed = request(new URL(incoming.url.slice(prefix.length), url), { method, headers }, (response) => {
+      // Without an agent, because the server may close a kept connection at the moment of its next request.
+      const passed = request(new URL(incoming.url.slice(prefix.length), url), { method, headers, agent: false }, (response) => {
         outgoing.writeHead(response.statusCode, response.headers);
         response.pipe(outgoing);
       });

@@ -31,7 +31,8 @@ export class Front {
       this.streams.add(response);
       response.on("close", () => this.streams.delete(response));
     }
-    const outgoing = request(this.server.url + incoming.url, { method: incoming.method, headers: incoming.headers });
+    // Without an agent, because the server may close a kept connection at the moment of its next request.
+    const outgoing = request(this.server.url + incoming.url, { method: incoming.method, headers: incoming.headers, agent: false });
     outgoing.on("response", (answer) => {
       response.writeHead(answer.statusCode, answer.headers).flushHeaders();
       let isSilent = false;
