@@ -57,7 +57,7 @@ class Client {
         this.#check(message);
         return message;
       }
-      await once(this.socket, "json", { signal: AbortSignal.timeout(20_000) });
+      await once(this.socket, "json", { signal: AbortSignal.timeout(60_000) });
     }
   }
 

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import urllib.request
+from http.client import HTTPException
 
 import schemathesis
 from schemathesis.core import NOT_SET
@@ -69,7 +70,7 @@ def end_streams():
                 if client["client_id"] not in RESIDENTS:
                     end = urllib.request.Request(f"{URL}/clients/{client['client_id']}", method="DELETE")
                     urllib.request.urlopen(end).close()
-        except OSError:
+        except (OSError, HTTPException):
             # The client has already disconnected.
             pass
 
