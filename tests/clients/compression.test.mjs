@@ -115,11 +115,11 @@ class Run {
 const queries = ["", "&topics=t"];
 
 describe("10,000 events", { concurrency: 3 }, () => {
-  Object.entries(kinds).forEach(([name, kind], index) => test(name, { timeout: 180_000 }, async () => {
+  Object.entries(kinds).forEach(([name, kind], index) => test(name, { timeout: 600_000 }, async () => {
     const run = await Run.start(kind, queries[index % 2]);
     try {
       await run.has("system", 1);
-      assert.deepEqual(await run.encodings(), ["gzip"]);
+      await until(async () => `${await run.encodings()}` === "gzip", () => "no compressed stream alone");
       await run.publishInParts(30, 1);
       await run.keptAlive();
       await run.publishInParts(2_000, 97);
@@ -152,7 +152,7 @@ describe("10,000 events", { concurrency: 3 }, () => {
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
 // The smallest of five medians, because a busy machine delays one of the two at times.
-test("an event is at most 5 ms later than on an uncompressed stream", { timeout: 180_000 }, async () => {
+test("an event is at most 5 ms later than on an uncompressed stream", { timeout: 600_000 }, async () => {
   const server = await Server.start();
   const streams = [{}, { "accept-encoding": "identity" }].map((headers) => ({ reader: fetched(headers), arrived: {} }));
   try {

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 
-import { launch } from "../browser/browser.mjs";
+import { PATIENCE, launch } from "../browser/browser.mjs";
 import { Proxy } from "./proxy.mjs";
 
 export const example = (path) => new URL(`../../examples/${path}`, import.meta.url).pathname;
@@ -16,9 +16,9 @@ export const SSE = { path: "/stream", quiet: /./s, isRefusedInBand: true };
 export const WEBSOCKET = { path: "/ws", quiet: /"type":"heartbeat"/, isRefusedInBand: false };
 
 async function until(condition, what) {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + PATIENCE;
   while (!(await condition())) {
-    assert.ok(Date.now() < deadline, `after 30 s: ${what()}`);
+    assert.ok(Date.now() < deadline, `after ${PATIENCE} ms: ${what()}`);
     await pause(5);
   }
 }
@@ -95,6 +95,7 @@ export const MAY_CONNECT = "--disable-features=LocalNetworkAccessChecks";
 export const inBrowser = (name, parameter, list, serve) => async (proxy, path, lines) => {
   const browser = await launch([MAY_CONNECT]);
   const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE);
   await serve(page);
   await page.exposeFunction("shown", (line) => lines.push(line));
   await page.addInitScript((list) => new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => {

@@ -71,6 +71,7 @@ async function eventSource(url, take) {
 const browser = (name) => async (url, take) => {
   const running = await launch(name);
   const page = await running.newPage();
+  page.setDefaultTimeout(60_000);
   await page.goto(new URL("/health/live", url).href);
   await page.exposeFunction("take", (events) => events.forEach(take));
   await page.evaluate((url, types) => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 
-import { launch } from "../browser/browser.mjs";
+import { PATIENCE, launch } from "../browser/browser.mjs";
 import { Server } from "../browser/server.mjs";
 import { MAY_CONNECT, WEBSOCKET, ended, example, inBrowser, program, python, receivesEachEventOnce } from "./follow.mjs";
 
@@ -39,6 +39,7 @@ test("pages publish and receive over one connection", async () => {
   try {
     const pages = await Promise.all([1, 2].map(() => browser.newPage()));
     for (const page of pages) {
+      page.setDefaultTimeout(PATIENCE);
       await serve(page);
       await page.goto(`${server.url}/websocket.html`);
       await page.locator("#state", { hasText: /^connected$/ }).waitFor();

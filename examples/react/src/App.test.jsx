@@ -17,7 +17,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const patience = { timeout: 30_000 };
+const patience = { timeout: 60_000 };
 
 test("a component shows each event once across a reconnect, and closes its stream on unmount", async () => {
   const { unmount } = render(<App url={`http://${proxy.address}/stream`} topics={["react"]} keep={1000} />);
