@@ -131,6 +131,43 @@ test("pause holds new events back until it is resumed", async () => {
   await page.getByRole("button", { name: "Resume" }).waitFor();
 });
 
+/** The requests for the recent events that a list begins with. */
+const RECENT = /client_name=console\+history/;
+
+test("an event that is recent when the stream delivers it is listed once", async () => {
+  const page = await consoles.open(`${server.url}/health/live`);
+  const first = await publish({ topic: "a", data: "first" });
+  const second = first.replace(/\d+$/, (number) => Number(number) + 1);
+  const event = (id, data) => ({ type: "event", id, topic: "a", event: "message", data });
+  // The history has the second event earlier than the stream.
+  const body = [`event: system\ndata: {"message":"connected","replayed":2}\n\n`, ...[[first, "first"], [second, "second"]].map(([id, data]) =>
+    `id: ${id}\ndata: ${JSON.stringify(event(id, data))}\n\n`)].join("");
+  await page.route(RECENT, (route) => route.fulfill({ contentType: "text/event-stream", body }));
+  await page.goto(`${server.url}/demo#events`);
+  await rows(page, "second").waitFor();
+  assert.equal(await publish({ topic: "a", data: "second" }), second);
+  await publish({ topic: "a", data: "third" });
+  await rows(page, "third").waitFor();
+  assert.equal(await rows(page).count(), 3);
+});
+
+test("an event stays open when older ones come below it", async () => {
+  await publish({ topic: "a", data: "older" });
+  const page = await consoles.open(`${server.url}/health/live`);
+  let answer;
+  const opened = new Promise((resolve) => (answer = resolve));
+  await page.route(RECENT, (route) => opened.then(() => route.continue()));
+  await page.goto(`${server.url}/demo#events`);
+  await live(page);
+  await publish({ topic: "a", data: "newer" });
+  await rows(page, "newer").locator("summary").click();
+  await rows(page, "newer").locator(".whole").waitFor();
+  answer();
+  await rows(page, "older").waitFor();
+  assert.ok(await rows(page, "newer").locator(".whole").isVisible());
+  assert.match(await rows(page).last().textContent(), /older/);
+});
+
 test("the text filter applies to events that came before and after it", async () => {
   const page = await open("#events");
   await publish({ topic: "a", data: "apple" });

@@ -18,6 +18,8 @@ const RECENT = 50;
 export class Inspector {
   #kept = [];
   #new = [];
+  /** Ids of the events that `addRecent` has added: the stream may deliver them later. */
+  #recent = new Set();
   #timer = null;
   #isPaused = false;
   /** The shown part of the history, and the position that the next one follows. `null` while the list is live. */
@@ -42,6 +44,7 @@ export class Inspector {
   /** Adds an event or `{ gap }` of the stream. */
   add(item) {
     this.#received++;
+    if (this.#recent.has(item.id)) return;
     this.#new.push({ ...item, at: Date.now() });
     if (this.#new.length > KEPT) this.#new.shift();
     this.#timer ??= setTimeout(() => this.#update(), PAUSE);
@@ -54,13 +57,17 @@ export class Inspector {
     // The list was cleared meanwhile, perhaps for other topics.
     if (kept !== this.#kept) return;
     this.#update();
-    const known = new Set(this.#kept.map(({ id }) => id));
-    this.#kept.unshift(...recent.filter(({ id }) => id && !known.has(id)));
-    this.#rebuild();
+    const known = new Set([...kept, ...this.#new].map(({ id }) => id));
+    const added = recent.filter(({ id }) => id && !known.has(id));
+    this.#recent = new Set(added.map(({ id }) => id));
+    kept.unshift(...added);
+    // The other rows stay as they are: one of them may be open.
+    if (!this.#history) byId("events").append(...this.#rowsOf(added.filter((item) => this.#contains(item))).reverse());
+    this.#describe();
   }
 
   clear() {
-    [this.#kept, this.#new] = [[], []];
+    [this.#kept, this.#new, this.#recent] = [[], [], new Set()];
     this.#show(null);
   }
 
