@@ -2,8 +2,10 @@
 
 import { headers, refusalOf } from "./server.js";
 
+/** Milliseconds without a message after which a part of the history has ended, although its events have not all come. */
+const QUIET = 30_000;
 /** A server that reads old events from its backbone does not know their number in advance. */
-const QUIET = 1000;
+const QUIET_UNCOUNTED = 1000;
 
 /**
  * Returns up to `limit` items of the topics' history, the oldest first: events, and `{ gap }` where some are missing.
@@ -15,12 +17,13 @@ export async function readHistory(topics, { from, limit }) {
   const response = await fetch(`stream?${query}`, { headers: headers(), cache: "no-store" });
   if (!response.ok) throw await refusalOf(response);
   const items = [];
-  let left = limit;
-  for await (const { event, data } of messages(response.body)) {
+  let [left, quiet] = [limit, QUIET];
+  for await (const { event, data } of messages(response.body, () => quiet)) {
     const body = JSON.parse(data);
     if (event === "system") {
       if (body.message !== "connected") break;
       left = Math.min(limit, body.replayed ?? limit);
+      if (body.replayed == null) quiet = QUIET_UNCOUNTED;
     } else if (event === "gap") items.push({ gap: body });
     else if (body.type === "event") {
       items.push({ ...body, data: "text" in body ? body.text : body.data });
@@ -31,14 +34,14 @@ export async function readHistory(topics, { from, limit }) {
   return items;
 }
 
-/** The messages of an event stream until its end, or until it is quiet. */
-async function* messages(body) {
+/** The messages of an event stream until its end, or until it is quiet for `patience()` milliseconds. */
+async function* messages(body, patience) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let message = {};
   try {
     for (;;) {
-      const quiet = new Promise((done) => setTimeout(done, QUIET, { done: true }));
+      const quiet = new Promise((done) => setTimeout(done, patience(), { done: true }));
       const { done, value } = await Promise.race([reader.read(), quiet]);
       if (done) return;
       const lines = (rest + value).split("\n");
