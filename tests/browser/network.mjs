@@ -21,7 +21,11 @@ export class Network {
     let hasHole = false;
     for (const [from, to] of [ends, ends.toReversed()]) {
       this.#sockets.add(from);
-      from.on("data", (bytes) => (hasHole ||= this.#isDown) || to.write(bytes));
+      from.on("data", (bytes) => {
+        // The other end has closed the connection meanwhile, and answers so.
+        if (to.destroyed && !this.#isDown) from.destroy();
+        else (hasHole ||= this.#isDown) || to.write(bytes);
+      });
       from.on("close", () => this.#sockets.delete(from));
       from.on("close", () => (hasHole ||= this.#isDown) || to.destroy()).on("error", () => {});
     }
