@@ -7,7 +7,9 @@ export const program = process.env.FANLINE ?? new URL("../../target/debug/fanlin
 
 export class Server {
   static async start(args = [], listen = "127.0.0.1:0") {
-    const child = spawn(program, ["serve", "--log-format", "json", "--listen", listen, "--drain", "0s", ...args], {
+    // A client that stands still for a while may use a connection at the moment when the server closes it as idle.
+    const own = ["--log-format", "json", "--listen", listen, "--drain", "0s", "--head-timeout", "5m"];
+    const child = spawn(program, ["serve", ...own, ...args], {
       env: {},
       stdio: ["ignore", "ignore", "pipe"],
     });

@@ -11,6 +11,8 @@ import urllib.request
 
 here = pathlib.Path(__file__).parent
 command = [os.environ["FANLINE"], "serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--demo"]
+# A client that stands still for a while may use a connection at the moment when the server closes it as idle.
+command += ["--head-timeout", "5m"]
 # The limits of topics and patterns are not in the schema: they depend on settings, and span two parameters.
 command += ["--max-topics", "1000", "--max-patterns", "1000", "--max-wildcards", "128"]
 server = subprocess.Popen(command, env={}, stderr=subprocess.PIPE, text=True)
