@@ -16,9 +16,10 @@ export const SSE = { path: "/stream", quiet: /./s, isRefusedInBand: true };
 export const WEBSOCKET = { path: "/ws", quiet: /"type":"heartbeat"/, isRefusedInBand: false };
 
 async function until(condition, what) {
-  const deadline = Date.now() + PATIENCE;
+  // A client waits for up to 45 s between two attempts, the longer the more of them have failed.
+  const deadline = Date.now() + 3 * PATIENCE;
   while (!(await condition())) {
-    assert.ok(Date.now() < deadline, `after ${PATIENCE} ms: ${what()}`);
+    assert.ok(Date.now() < deadline, `after ${3 * PATIENCE} ms: ${what()}`);
     await pause(5);
   }
 }
