@@ -62,11 +62,8 @@ impl Routes {
     /// Authorizes a request if nothing has to be waited for, as on servers without credentials. `None` for any other.
     pub(super) fn admit_at_once(&self, request: &AuthRequest<'_>) -> Option<Result<Permit<'_>, Problem>> {
         let rules = self.access.load_full();
-        let grant = match rules.admit_at_once(request)? {
-            Ok(grant) => grant,
-            Err(refusal) => return Some(Err(refusal.into())),
-        };
-        Some(Ok(Permit { grant, rules, current: &self.access }))
+        let grant = rules.admit_at_once(request)?;
+        Some(grant.map(|grant| Permit { grant, rules, current: &self.access }).map_err(Problem::from))
     }
 
     /// What `grant`, which was given to a connection under the rules `given`, allows under the current rules.

@@ -193,7 +193,7 @@ pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::NOT_ACCEPTABLE, detail))
 }
 
-/// Checks that the request has no body.
+/// Checks that the request has no body. `None` is the body of an application's request, which the application has.
 pub(super) fn check_body(body: Option<&RequestBody>) -> Result<(), Problem> {
     if body.is_none_or(RequestBody::is_end_stream) {
         return Ok(());
