@@ -74,7 +74,8 @@ impl Exchange {
     /// Begins the wait for a head, unless it has begun.
     pub(super) fn wait_for_head(&self) {
         if self.head_wait.load(Ordering::Relaxed) == BUSY {
-            let elapsed = self.began.elapsed().as_millis();
+            // Rounded up: no connection is closed too early.
+            let elapsed = self.began.elapsed().as_millis() + 1;
             self.head_wait.store(u64::try_from(elapsed).unwrap_or(BUSY), Ordering::Relaxed);
         }
     }
@@ -95,5 +96,19 @@ impl Exchange {
     pub(super) fn takeover(&self) -> Option<Takeover> {
         let is_ready = self.has_takeover.load(Ordering::Relaxed) && !self.is_unflushed.load(Ordering::Relaxed);
         is_ready.then(|| lock(&self.takeover).take()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_for_a_head_is_not_shortened() {
+        let exchange = Exchange::new(Instant::now());
+        drop(exchange.begin_request());
+        let before = Instant::now();
+        exchange.wait_for_head();
+        assert!(exchange.head_wait().unwrap() >= before);
     }
 }
