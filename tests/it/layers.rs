@@ -12,8 +12,8 @@ use sources::{Sources, Use};
 /// Each module, the modules that it may use, and after a bar the only dependencies that it may use.
 const RULES: &str = "
 event: topic position sync | bytes serde serde_json thiserror
-topic: event position sync | bytes serde_json thiserror
-position: event topic sync | bytes serde_json thiserror
+topic: event position sync | bytes serde_json smol_str thiserror
+position: event topic sync | bytes itoa serde_json thiserror
 peer:
 sync: event topic position | bytes arc_swap crossbeam_queue loom
 wire: event topic position sync
