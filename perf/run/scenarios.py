@@ -54,8 +54,8 @@ SCENARIOS = {
         Variant("10000", ["--clients", "10000", "--publishers", "1", "--rate", "4"], RUST_AND_C),
     ],
     "topics": [
-        # All four have one delivery per event, and differ in the number of topics and subscribers.
-        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("fanline", "axum")),
+        # All but the last have one delivery per event, and differ in the number of topics and subscribers. The bare loop has no topics.
+        Variant("one-topic-one-client", ["--clients", "1", "--publishers", "16", "--rate", "10000"], ("bare", "fanline", "axum")),
         Variant("10000-topics-all-busy", TOPICS, ("fanline", "axum")),
         Variant("10000-topics-one-busy", [*TOPICS, "--distribution", "one"], ("fanline", "axum")),
         Variant("100-topics-on-each-of-1000", ["--clients", "1000", "--topics", "100", "--topics-per-client", "100",
