@@ -9,8 +9,8 @@
 //! * gets the number of missed events in each gap, unless the gap names a pattern, or is about everything while events of
 //!   reserved topics may be in its range;
 //! * gets no gap where nothing is missing: an event of a named topic is missing, or the firehose has evicted an event that
-//!   the pattern's cursor has not passed, whether or not it matches. Once it has
-//!   read all that there was, it has a gap only if an event has come since whose topic begins like the pattern;
+//!   the pattern's cursor has not passed, whether or not it matches. Once the client has read all that there was, it gets a gap
+//!   only if an event has come since whose topic begins like the pattern;
 //! * is as far behind as it reports, even after a part of what was ready;
 //! * gets the right opening.
 
